@@ -1,0 +1,47 @@
+//! The API types: what a person writes, what the controller answers, and the one pure judgement on a credential.
+//!
+//! Everything here is data and arithmetic on it. It must not know the token format, a Kubernetes client, a clock or
+//! any other module of this crate.
+
+pub mod condition;
+pub mod crd;
+pub mod duration;
+pub mod invalid;
+pub mod spec;
+pub mod status;
+pub mod stored;
+pub mod time;
+pub mod verdict;
+
+pub use condition::{Condition, ConditionType, Reason};
+pub use invalid::InvalidField;
+pub use duration::{InvalidDuration, LengthOfTime};
+pub use spec::{
+    Expiry, Owner, OwnerKind, PersonalAccessToken, PersonalAccessTokenSpec, Preset, Rotation, SecretSpec, SecretTemplate,
+};
+pub use status::{Credential, CredentialState, PersonalAccessTokenStatus};
+pub use stored::StoredPat;
+pub use time::Time;
+
+/// The API group of everything this project defines, and the prefix of its annotations.
+pub const GROUP: &str = "pat-operator.io";
+
+/// The served and stored version of the group.
+pub const VERSION: &str = "v1alpha1";
+
+/// The field manager of everything the controller writes
+/// (<https://kubernetes.io/docs/reference/using-api/server-side-apply/#managers>).
+pub const FIELD_MANAGER: &str = "pat-operator";
+
+/// The prefix of labels and annotations that only the controller may set.
+pub const RESERVED_PREFIX: &str = "pat-operator.io/";
+
+/// The recommended label that says which program manages an object
+/// (<https://kubernetes.io/docs/concepts/overview/working-with-objects/common-labels/>); Secrets are watched by it.
+pub const MANAGED_BY_LABEL: &str = "app.kubernetes.io/managed-by";
+
+/// The value of [`MANAGED_BY_LABEL`] on every Secret of ours.
+pub const MANAGED_BY: &str = "pat-operator";
+
+/// The largest number of live credentials that one token may have.
+pub const MAX_LIVE_CREDENTIALS: usize = 8;

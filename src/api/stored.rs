@@ -1,0 +1,115 @@
+//! A `PersonalAccessToken` as caches hold it: small, and decodable whatever stands in it.
+//!
+//! Admission is strict, so what is stored normally decodes. Where it does not (a hand-edited CRD, a newer version's object),
+//! only that object is affected: a list never fails as a whole.
+
+use std::borrow::Cow;
+
+use k8s_openapi::{NamespaceResourceScope, apimachinery::pkg::apis::meta::v1::ObjectMeta};
+use kube::Resource;
+use serde::{Deserialize, Deserializer, de::DeserializeOwned};
+
+use super::{PersonalAccessToken, PersonalAccessTokenSpec, PersonalAccessTokenStatus};
+
+/// A stored `PersonalAccessToken` whose parts decoded or did not, each by itself.
+#[derive(Clone, Debug, Deserialize)]
+pub struct StoredPat {
+    /// The object's metadata.
+    #[serde(default)]
+    pub metadata: ObjectMeta,
+    /// The spec, or why it cannot be read.
+    #[serde(default = "no_spec", deserialize_with = "leniently")]
+    pub spec: Result<PersonalAccessTokenSpec, String>,
+    /// The status (empty if there is none), or why it cannot be read.
+    #[serde(default = "no_status", deserialize_with = "leniently_optional")]
+    pub status: Result<PersonalAccessTokenStatus, String>,
+}
+
+fn no_spec() -> Result<PersonalAccessTokenSpec, String> {
+    Err("spec is missing".into())
+}
+
+fn no_status() -> Result<PersonalAccessTokenStatus, String> {
+    Ok(PersonalAccessTokenStatus::default())
+}
+
+fn leniently<'de, D: Deserializer<'de>, T: DeserializeOwned>(deserializer: D) -> Result<Result<T, String>, D::Error> {
+    let value = serde_json::Value::deserialize(deserializer)?;
+    Ok(T::deserialize(value).map_err(|error| error.to_string()))
+}
+
+fn leniently_optional<'de, D: Deserializer<'de>, T: DeserializeOwned + Default>(
+    deserializer: D,
+) -> Result<Result<T, String>, D::Error> {
+    let value = serde_json::Value::deserialize(deserializer)?;
+    Ok(Option::<T>::deserialize(value).map(Option::unwrap_or_default).map_err(|error| error.to_string()))
+}
+
+impl StoredPat {
+    /// The object's uid; empty only for an object that never came from an API server.
+    pub fn uid(&self) -> &str {
+        self.metadata.uid.as_deref().unwrap_or_default()
+    }
+
+    /// The object's namespace.
+    pub fn namespace(&self) -> &str {
+        self.metadata.namespace.as_deref().unwrap_or_default()
+    }
+
+    /// The object's name.
+    pub fn name(&self) -> &str {
+        self.metadata.name.as_deref().unwrap_or_default()
+    }
+
+    /// The version that the next write must be based on.
+    pub fn resource_version(&self) -> &str {
+        self.metadata.resource_version.as_deref().unwrap_or_default()
+    }
+
+    /// Drops what no decision needs and what is large: who set which field.
+    pub fn slim(&mut self) {
+        self.metadata.managed_fields = None;
+        if let Some(annotations) = &mut self.metadata.annotations {
+            // kubectl's copy of the whole manifest.
+            annotations.remove("kubectl.kubernetes.io/last-applied-configuration");
+        }
+    }
+}
+
+impl From<PersonalAccessToken> for StoredPat {
+    fn from(pat: PersonalAccessToken) -> Self {
+        let mut stored =
+            Self { metadata: pat.metadata, spec: Ok(pat.spec), status: Ok(pat.status.unwrap_or_default()) };
+        stored.slim();
+        stored
+    }
+}
+
+impl Resource for StoredPat {
+    type DynamicType = ();
+    type Scope = NamespaceResourceScope;
+
+    fn kind((): &()) -> Cow<'_, str> {
+        PersonalAccessToken::kind(&())
+    }
+
+    fn group((): &()) -> Cow<'_, str> {
+        PersonalAccessToken::group(&())
+    }
+
+    fn version((): &()) -> Cow<'_, str> {
+        PersonalAccessToken::version(&())
+    }
+
+    fn plural((): &()) -> Cow<'_, str> {
+        PersonalAccessToken::plural(&())
+    }
+
+    fn meta(&self) -> &ObjectMeta {
+        &self.metadata
+    }
+
+    fn meta_mut(&mut self) -> &mut ObjectMeta {
+        &mut self.metadata
+    }
+}

@@ -1,0 +1,380 @@
+//! The command line: subcommands, flags, their environment variables, and help that a person can work from.
+//!
+//! Everything is parsed into types that cannot be wrong. It must not do anything: `main` does.
+
+use std::str::FromStr;
+
+use clap::{ArgAction, Args, Parser, Subcommand, ValueEnum};
+use k8s_openapi::jiff::SignedDuration;
+
+use crate::{
+    api::{self, Time},
+    runtime::{ListenAddr, LogFilter, LogFormat},
+};
+
+/// The most namespaces that one instance watches one by one; each costs it two watches.
+pub const MAX_NAMESPACES: usize = 50;
+
+const ABOUT: &str = "Personal access tokens for Kubernetes: strong, rotated, expiring, verifiable";
+
+const LONG_ABOUT: &str = "\
+Personal access tokens for Kubernetes.
+
+A PersonalAccessToken manifest becomes a strong token in a Secret, is rotated on time without breaking who uses it, and
+dies on time.
+
+Examples:
+  Install the resource, then run the controller against the cluster of your kubeconfig:
+      pat-operator crds | kubectl apply -f -
+      pat-operator controller --leader-elect=false --health-addr 127.0.0.1:8080
+
+  In a cluster, for two namespaces only, with logs for machines:
+      pat-operator controller --namespaces team-a,team-b --log-format json";
+
+const AFTER_LONG_HELP: &str = "\
+The cluster is the one of KUBECONFIG; without it, the one that this runs in; else the one of ~/.kube/config.
+
+Exit codes:
+  0    stopped as asked, by SIGTERM or SIGINT, everything in good order
+  1    cannot go on; the last line on stderr says why and what to do
+  2    the command line is wrong
+  130  a second SIGINT, 143  a second SIGTERM: stopped at once";
+
+/// The whole command line.
+#[derive(Debug, Parser)]
+#[command(name = "pat-operator", version, about = ABOUT, long_about = LONG_ABOUT, after_long_help = AFTER_LONG_HELP)]
+#[command(max_term_width = 120)]
+pub struct Cli {
+    /// What to do.
+    #[command(subcommand)]
+    pub command: Command,
+}
+
+/// What to do.
+#[derive(Debug, Subcommand)]
+pub enum Command {
+    /// Run the controller: mints, rotates and retires tokens until it is stopped
+    #[command(after_long_help = AFTER_LONG_HELP)]
+    Controller(Box<ControllerArgs>),
+    /// Print the CustomResourceDefinitions as YAML, for `kubectl apply -f -`
+    Crds,
+}
+
+/// Flags of `pat-operator controller`.
+#[derive(Clone, Debug, Args)]
+pub struct ControllerArgs {
+    /// Where to serve /livez, /readyz and /metrics: ADDRESS:PORT, or :PORT for every address
+    ///
+    /// Port 0 takes a free port and logs which. It is plain HTTP and tells no secrets.
+    #[arg(long, env = "PAT_OPERATOR_HEALTH_ADDR", value_name = "ADDR", default_value = ":8080")]
+    pub health_addr: ListenAddr,
+
+    /// Namespaces to watch, separated by commas; none for all of them
+    ///
+    /// At most 50. With a list, a Role in each namespace is enough; without, it takes a ClusterRole.
+    #[arg(long, env = "PAT_OPERATOR_NAMESPACES", value_name = "NAMES", default_value = "", hide_default_value = true)]
+    pub namespaces: Namespaces,
+
+    /// Only care for PersonalAccessTokens that match this label selector; none for all of them
+    ///
+    /// As in `kubectl get -l`, such as `shard=a` or `team in (x, y)`. Instances with different selectors share the work
+    /// of one cluster: give each a --lease-name of its own, and let no two selectors match one token.
+    #[arg(long, env = "PAT_OPERATOR_LABEL_SELECTOR", value_name = "SELECTOR", default_value = "", hide_default_value = true)]
+    pub label_selector: LabelSelector,
+
+    /// How many tokens to work on at the same time: 1 to 256
+    ///
+    /// 16 to 32 keep an API server busy; more only make each take longer.
+    #[arg(long, env = "PAT_OPERATOR_CONCURRENCY", value_name = "N", default_value_t = 32)]
+    #[arg(value_parser = clap::value_parser!(u16).range(1..=256))]
+    pub concurrency: u16,
+
+    /// When a token ends that states neither an expiry nor a rotation, counted from its first issue
+    ///
+    /// Weeks, days, hours, minutes and seconds, such as 90d, 2w or 1d12h. A change is not retroactive: tokens that
+    /// have been issued keep their end.
+    #[arg(long, env = "PAT_OPERATOR_DEFAULT_LIFETIME", value_name = "DURATION", default_value = "90d")]
+    #[arg(value_parser = api::duration::parse)]
+    pub default_lifetime: SignedDuration,
+
+    /// How long verifiers know a rotated token before its Secret has it: 0s to 1m
+    ///
+    /// Verifiers hear of a new token by a watch. Longer than the slowest of them lags, or somebody's new token is
+    /// refused for a moment. 0s is for when nobody verifies.
+    #[arg(long, env = "PAT_OPERATOR_PUBLISH_LEAD", value_name = "DURATION", default_value = "2s")]
+    #[arg(value_parser = publish_lead)]
+    pub publish_lead: SignedDuration,
+
+    /// Adopt Secrets of a restored backup whose tokens were issued before this time
+    ///
+    /// RFC 3339, such as 2026-01-31T12:00:00Z. After a restore PersonalAccessTokens have new uids, and their Secrets
+    /// look like somebody else's (SecretConflict). Set it to the time of the restore, and remove it when all are Ready.
+    #[arg(long, env = "PAT_OPERATOR_RESTORE_ISSUED_BEFORE", value_name = "TIME", value_parser = time)]
+    pub restore_issued_before: Option<Time>,
+
+    /// Whether only one of several instances works, and the others stand by
+    ///
+    /// Without it, make sure that there is only one.
+    #[arg(long, env = "PAT_OPERATOR_LEADER_ELECT", value_name = "BOOL", default_value_t = true)]
+    #[arg(action = ArgAction::Set, num_args = 0..=1, require_equals = true, default_missing_value = "true")]
+    pub leader_elect: bool,
+
+    /// The Lease that instances compete for
+    #[arg(long, env = "PAT_OPERATOR_LEASE_NAME", value_name = "NAME", default_value = "pat-operator-controller")]
+    #[arg(value_parser = subdomain)]
+    pub lease_name: String,
+
+    /// The namespace of that Lease [default: the pod's own, or the one of the kubeconfig's context]
+    #[arg(long, env = "PAT_OPERATOR_LEASE_NAMESPACE", value_name = "NAME", value_parser = label)]
+    pub lease_namespace: Option<String>,
+
+    /// Logs.
+    #[command(flatten)]
+    pub log: LogArgs,
+}
+
+/// Flags of everything that logs.
+#[derive(Clone, Debug, Args)]
+pub struct LogArgs {
+    /// How log lines are written, on stderr
+    #[arg(long, env = "PAT_OPERATOR_LOG_FORMAT", value_name = "FORMAT", default_value = "text")]
+    pub log_format: CliLogFormat,
+
+    /// What is logged: error, warn, info, debug, trace, or such levels by module
+    ///
+    /// By module as in `info,pat_operator::controller=debug`. No level ever logs a token.
+    #[arg(long, env = "PAT_OPERATOR_LOG_LEVEL", value_name = "FILTER", default_value = "info")]
+    pub log_level: LogFilter,
+}
+
+/// How log lines are written, as the command line names it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum CliLogFormat {
+    /// For people; coloured on a terminal, unless NO_COLOR is set
+    Text,
+    /// For machines: one JSON object a line
+    Json,
+}
+
+impl From<CliLogFormat> for LogFormat {
+    fn from(format: CliLogFormat) -> Self {
+        match format {
+            CliLogFormat::Text => Self::Text,
+            CliLogFormat::Json => Self::Json,
+        }
+    }
+}
+
+/// The namespaces to watch; none means all of them. In order, each once.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Namespaces(Vec<String>);
+
+impl Namespaces {
+    /// Whether to watch all namespaces.
+    pub fn is_all(&self) -> bool {
+        self.0.is_empty()
+    }
+
+    /// The listed namespaces; none if it is all of them.
+    pub fn names(&self) -> &[String] {
+        &self.0
+    }
+}
+
+impl FromStr for Namespaces {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        let names = text.split(',').map(str::trim).filter(|name| !name.is_empty());
+        let mut names = names.map(label).collect::<Result<Vec<_>, _>>()?;
+        names.sort();
+        names.dedup();
+        match names.len() {
+            0 if !text.trim().is_empty() => Err("there is no name between the commas".to_owned()),
+            count if count > MAX_NAMESPACES => Err(format!(
+                "{count} namespaces are more than one instance watches one by one: list at most {MAX_NAMESPACES}, share \
+                 them among several instances (each with its own --lease-name), or list none to watch all"
+            )),
+            _ => Ok(Self(names)),
+        }
+    }
+}
+
+/// A label selector as the API server takes it; empty for everything. Only the API server can say whether it is one.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct LabelSelector(String);
+
+impl LabelSelector {
+    /// The selector, if there is one.
+    pub fn as_deref(&self) -> Option<&str> {
+        Some(&*self.0).filter(|text| !text.is_empty())
+    }
+}
+
+impl FromStr for LabelSelector {
+    type Err = &'static str;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        let text = text.trim();
+        let is_known = |c: char| c.is_ascii_alphanumeric() || "-_./=!,() <>".contains(c);
+        if text.chars().all(is_known) {
+            Ok(Self(text.to_owned()))
+        } else {
+            Err("write it as for `kubectl get -l`, such as shard=a or team in (x, y)")
+        }
+    }
+}
+
+fn publish_lead(text: &str) -> Result<SignedDuration, String> {
+    const MOST: SignedDuration = SignedDuration::from_mins(1);
+    if text == "0s" {
+        return Ok(SignedDuration::ZERO);
+    }
+    match api::duration::parse(text) {
+        Ok(lead) if lead <= MOST => Ok(lead),
+        Ok(_) => Err("at most 1m: a rotated token waits for so long before anybody gets it".to_owned()),
+        Err(error) => Err(error.to_string()),
+    }
+}
+
+fn time(text: &str) -> Result<Time, &'static str> {
+    text.parse().map_err(|_| "write a time as in RFC 3339, with its offset from UTC, such as 2026-01-31T12:00:00Z")
+}
+
+/// An RFC 1123 label, as names of namespaces are.
+fn label(text: &str) -> Result<String, String> {
+    let is_edge = |c: u8| c.is_ascii_lowercase() || c.is_ascii_digit();
+    let bytes = text.as_bytes();
+    let good = matches!(bytes, [first, .., last] | [first @ last] if is_edge(*first) && is_edge(*last))
+        && bytes.len() <= 63
+        && bytes.iter().all(|&c| is_edge(c) || c == b'-');
+    if good {
+        Ok(text.to_owned())
+    } else {
+        Err(format!("{text:?} is not a name: write up to 63 lower case letters, digits and inner hyphens"))
+    }
+}
+
+/// An RFC 1123 subdomain, as names of most objects are: labels with dots between them.
+fn subdomain(text: &str) -> Result<String, String> {
+    if text.len() > 253 {
+        return Err("a name has at most 253 characters".to_owned());
+    }
+    text.split('.').try_for_each(|part| label(part).map(drop)).map(|()| text.to_owned())
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::CommandFactory;
+
+    use super::*;
+
+    fn controller(args: &[&str]) -> Result<ControllerArgs, String> {
+        let args = ["pat-operator", "controller"].iter().chain(args);
+        match Cli::try_parse_from(args).map_err(|error| error.to_string())?.command {
+            Command::Controller(args) => Ok(*args),
+            Command::Crds => unreachable!("controller was asked for"),
+        }
+    }
+
+    #[test]
+    fn the_definition_is_sound() {
+        Cli::command().debug_assert();
+    }
+
+    #[test]
+    fn every_flag_has_help_and_an_environment_variable_named_after_it() {
+        for command in Cli::command().get_subcommands() {
+            for flag in command.get_arguments() {
+                let long = flag.get_long().expect("flags have long names");
+                let env = format!("PAT_OPERATOR_{}", long.to_ascii_uppercase().replace('-', "_"));
+                assert_eq!(flag.get_env().and_then(|env| env.to_str()), Some(&*env), "--{long}");
+                assert!(flag.get_help().is_some(), "--{long}");
+            }
+        }
+    }
+
+    #[test]
+    fn help_shows_examples_variables_defaults_and_exit_codes() {
+        let mut command = Cli::command();
+        let top = command.render_long_help().to_string();
+        for part in ["pat-operator crds | kubectl apply -f -", "--namespaces team-a,team-b", "Exit codes:"] {
+            assert!(top.contains(part), "{part} is missing in:\n{top}");
+        }
+        let help = command.find_subcommand_mut("controller").unwrap().render_long_help().to_string();
+        for part in ["[env: PAT_OPERATOR_PUBLISH_LEAD=", "[default: 2s]", "[default: 90d]", "[default: :8080]", "143"] {
+            assert!(help.contains(part), "{part} is missing in:\n{help}");
+        }
+    }
+
+    #[test]
+    fn defaults_are_those_of_the_design() {
+        let args = controller(&[]).unwrap();
+        assert_eq!(args.health_addr, ListenAddr::Any { port: 8080 });
+        assert!(args.namespaces.is_all() && args.label_selector.as_deref().is_none());
+        assert_eq!(args.concurrency, 32);
+        assert_eq!(args.default_lifetime, SignedDuration::from_hours(90 * 24));
+        assert_eq!(args.publish_lead, SignedDuration::from_secs(2));
+        assert!(args.leader_elect && args.restore_issued_before.is_none() && args.lease_namespace.is_none());
+        assert_eq!(args.lease_name, "pat-operator-controller");
+        assert_eq!((args.log.log_format, args.log.log_level), (CliLogFormat::Text, LogFilter::default()));
+    }
+
+    #[test]
+    fn reads_what_people_write() {
+        let args = controller(&[
+            "--leader-elect=false",
+            "--namespaces=b, a,b,",
+            "--label-selector=team in (x, y),!old",
+            "--publish-lead=0s",
+            "--restore-issued-before=2026-01-31T13:00:00+01:00",
+            "--lease-name=shard.a",
+            "--log-format=json",
+        ])
+        .unwrap();
+        assert!(!args.leader_elect);
+        assert_eq!(args.namespaces.names(), ["a", "b"]);
+        assert_eq!(args.label_selector.as_deref(), Some("team in (x, y),!old"));
+        assert_eq!(args.publish_lead, SignedDuration::ZERO);
+        assert_eq!(args.restore_issued_before.map(|time| time.to_string()).as_deref(), Some("2026-01-31T12:00:00Z"));
+        assert_eq!(args.log.log_format, CliLogFormat::Json);
+        assert!(controller(&["--leader-elect"]).unwrap().leader_elect);
+    }
+
+    #[test]
+    fn what_is_wrong_is_refused_with_what_would_be_right() {
+        let crowd: Vec<String> = (0..51).map(|n| format!("n{n}")).collect();
+        let crowd = format!("--namespaces={}", crowd.join(","));
+        for (flag, part) in [
+            (&*crowd, "51 namespaces are more than one instance watches one by one: list at most 50"),
+            ("--namespaces=Team", "\"Team\" is not a name: write up to 63 lower case letters"),
+            ("--namespaces=,", "there is no name between the commas"),
+            ("--label-selector=a=\"b\"", "write it as for `kubectl get -l`"),
+            ("--concurrency=0", "0 is not in 1..=256"),
+            ("--concurrency=257", "257 is not in 1..=256"),
+            ("--default-lifetime=1.5d", "such as 30d, 2w, 12h or 1d12h"),
+            ("--default-lifetime=0s", "more than zero"),
+            ("--default-lifetime=-1d", "such as 30d, 2w, 12h or 1d12h"),
+            ("--publish-lead=61s", "at most 1m"),
+            ("--publish-lead=2", "such as 30d, 2w, 12h or 1d12h"),
+            ("--restore-issued-before=yesterday", "such as 2026-01-31T12:00:00Z"),
+            ("--restore-issued-before=2026-01-31T12:00:00", "with its offset from UTC"),
+            ("--leader-elect=maybe", "[possible values: true, false]"),
+            ("--lease-name=a..b", "is not a name"),
+            ("--lease-namespace=a.b", "is not a name"),
+            ("--health-addr=8080", "or only :8080 for every address"),
+            ("--log-format=xml", "[possible values: text, json]"),
+            ("--log-level=loud", "write error, warn, info, debug or trace"),
+            ("--namespace=a", "'--namespaces'"),
+        ] {
+            let error = controller(&[flag]).expect_err(flag);
+            assert!(error.contains(part), "{flag}: {error}");
+        }
+    }
+
+    #[test]
+    fn fifty_namespaces_are_fine_however_often_each_is_listed() {
+        let names: Vec<String> = (0..100).map(|n| format!("n{}", n % 50)).collect();
+        assert_eq!(names.join(",").parse::<Namespaces>().unwrap().names().len(), 50);
+    }
+}

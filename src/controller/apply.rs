@@ -1,0 +1,217 @@
+//! Turns a planned write into bytes: fetches the plain tokens it needs, renders, and sends it.
+//!
+//! It must not decide what to write. Plain tokens live here only for as long as one write takes, in buffers that are wiped.
+
+use std::collections::BTreeMap;
+
+use k8s_openapi::{
+    ByteString,
+    api::core::v1::Secret,
+    apimachinery::pkg::apis::meta::v1::{ObjectMeta, OwnerReference},
+};
+use serde_json::{Map, Value, json};
+use zeroize::Zeroizing;
+
+use super::{
+    cluster::Cluster,
+    error::Error,
+    plan::{Content, SecretWrite, Source},
+    secret::{Layout, Rendered},
+    view::{Owned, Record, SecretView, hash},
+};
+use crate::{
+    api::{GROUP, MANAGED_BY, MANAGED_BY_LABEL, StoredPat, VERSION},
+    token::{Token, TokenPrefix},
+};
+
+/// Performs a planned write, or only asks whether it would be taken. What comes back is what the API server then holds.
+pub async fn write_secret(
+    cluster: &Cluster,
+    pat: &StoredPat,
+    held: Option<&Token>,
+    write: &SecretWrite,
+    dry_run: bool,
+) -> Result<SecretView, Error> {
+    let form = Form::of(cluster, pat, held, write).await?;
+    let namespace = pat.namespace();
+    let secret = match &write.base {
+        None => cluster.create_secret(namespace, &form.create(pat, write), dry_run).await?,
+        Some(base) => {
+            let body = form.patch(pat, write, &base.uid, &base.resource_version);
+            cluster.patch_secret(namespace, &write.name, &body, dry_run).await?
+        }
+    };
+    Ok(SecretView::of(secret))
+}
+
+/// What a Secret is to hold.
+struct Form<'a> {
+    /// The data; `None` leaves it as it is.
+    data: Option<Rendered>,
+    type_: Option<&'a str>,
+    layout: Option<&'a Layout>,
+    record: Record,
+}
+
+impl<'a> Form<'a> {
+    async fn of(
+        cluster: &Cluster,
+        pat: &StoredPat,
+        held: Option<&Token>,
+        write: &'a SecretWrite,
+    ) -> Result<Self, Error> {
+        let record = |data_hash: String, render_hash: String, owned: Owned| Record {
+            pat_uid: pat.uid().to_owned(),
+            ledger: write.ledger.clone(),
+            data_hash,
+            render_hash,
+            owned,
+        };
+        match &write.content {
+            Content::Token { token, previous, facts, layout } => {
+                let mut sources = Sources { cluster, namespace: pat.namespace(), held, read: BTreeMap::new() };
+                let token = sources.fetch(token).await?;
+                let previous = match previous {
+                    Some(source) => Some(sources.fetch(source).await?),
+                    None => None,
+                };
+                let data = layout.render(&token, previous.as_ref().map(|previous| previous.as_str()), &facts.borrow())?;
+                let record = record(data.hash(), layout.render_hash(&facts.borrow()), owned(layout));
+                Ok(Self { data: Some(data), type_: Some(&layout.type_), layout: Some(layout), record })
+            }
+            Content::MetadataOnly { data_hash, render_hash, layout } => {
+                let owned = layout.as_ref().map_or_else(|| write.stale.clone(), owned);
+                let record = record(data_hash.clone(), render_hash.clone(), owned);
+                Ok(Self { data: None, type_: None, layout: layout.as_ref(), record })
+            }
+            Content::Blank { type_ } => {
+                let data = super::secret::blank(type_);
+                let record = record(data.hash(), String::new(), write.stale.clone());
+                Ok(Self { data: Some(data), type_: Some(type_), layout: None, record })
+            }
+        }
+    }
+
+    fn create(&self, pat: &StoredPat, write: &SecretWrite) -> Secret {
+        let mut annotations = self.record.annotations();
+        let mut labels = BTreeMap::from([(MANAGED_BY_LABEL.to_owned(), MANAGED_BY.to_owned())]);
+        if let Some(layout) = self.layout {
+            annotations.extend(layout.annotations.clone());
+            labels.extend(layout.labels.clone());
+        }
+        let data = self.data.iter().flat_map(Rendered::iter);
+        Secret {
+            metadata: ObjectMeta {
+                name: Some(write.name.clone()),
+                annotations: Some(annotations),
+                labels: Some(labels),
+                owner_references: Some(vec![owner_reference(pat)]),
+                ..Default::default()
+            },
+            type_: self.type_.map(str::to_owned),
+            data: Some(data.map(|(key, value)| (key.to_owned(), ByteString(value.to_vec()))).collect()),
+            ..Default::default()
+        }
+    }
+
+    /// A JSON merge patch (RFC 7386): explicit nulls for what is ours to remove, nothing about what is not.
+    fn patch(&self, pat: &StoredPat, write: &SecretWrite, uid: &str, resource_version: &str) -> Value {
+        let mut annotations: Map<String, Value> = nulls(&write.stale.annotations);
+        annotations.extend(self.record.annotations().into_iter().map(|(key, value)| (key, value.into())));
+        let mut labels = nulls(&write.stale.labels);
+        labels.insert(MANAGED_BY_LABEL.into(), MANAGED_BY.into());
+        match self.layout {
+            Some(layout) => {
+                annotations.extend(texts(&layout.annotations));
+                labels.extend(texts(&layout.labels));
+            }
+            // Labels and annotations stay as they are.
+            None => {
+                annotations.retain(|_, value| !value.is_null());
+                labels.retain(|_, value| !value.is_null());
+            }
+        }
+        let mut metadata =
+            json!({"uid": uid, "resourceVersion": resource_version, "annotations": annotations, "labels": labels});
+        if write.own {
+            metadata["ownerReferences"] = json!([owner_reference(pat)]);
+        }
+        let mut body = json!({"metadata": metadata});
+        if let Some(rendered) = &self.data {
+            let mut data = nulls(&write.present);
+            for (key, value) in rendered.iter() {
+                data.insert(key.to_owned(), serde_json::to_value(ByteString(value.to_vec())).unwrap_or_default());
+            }
+            body["data"] = data.into();
+        }
+        body
+    }
+}
+
+fn nulls<'a>(keys: impl IntoIterator<Item = &'a String>) -> Map<String, Value> {
+    keys.into_iter().map(|key| (key.clone(), Value::Null)).collect()
+}
+
+fn texts(map: &BTreeMap<String, String>) -> impl Iterator<Item = (String, Value)> {
+    map.iter().map(|(key, value)| (key.clone(), value.clone().into()))
+}
+
+fn owned(layout: &Layout) -> Owned {
+    Owned {
+        labels: layout.labels.keys().cloned().collect(),
+        annotations: layout.annotations.keys().cloned().collect(),
+    }
+}
+
+/// The garbage collector removes the Secret when this object goes; it does not hold the object up.
+fn owner_reference(pat: &StoredPat) -> OwnerReference {
+    OwnerReference {
+        api_version: format!("{GROUP}/{VERSION}"),
+        kind: "PersonalAccessToken".into(),
+        name: pat.name().into(),
+        uid: pat.uid().into(),
+        controller: Some(true),
+        block_owner_deletion: None,
+    }
+}
+
+/// Where plain tokens come from; each Secret is read once.
+struct Sources<'a> {
+    cluster: &'a Cluster,
+    namespace: &'a str,
+    held: Option<&'a Token>,
+    read: BTreeMap<String, (String, BTreeMap<String, Zeroizing<Vec<u8>>>)>,
+}
+
+impl Sources<'_> {
+    async fn fetch(&mut self, source: &Source) -> Result<Zeroizing<String>, Error> {
+        match source {
+            Source::Throwaway => {
+                let token = Token::mint(&TokenPrefix::default())?;
+                Ok(Zeroizing::new(token.expose().to_owned()))
+            }
+            Source::Held { sha256 } => self
+                .held
+                .filter(|token| token.hash().to_string() == *sha256)
+                .map(|token| Zeroizing::new(token.expose().to_owned()))
+                .ok_or_else(|| Error::TokenMoved { secret: "memory".into() }),
+            Source::Secret { target, key, sha256 } => {
+                let moved = || Error::TokenMoved { secret: target.name.clone() };
+                if !self.read.contains_key(&target.name) {
+                    let secret = self.cluster.secret(self.namespace, &target.name).await?.ok_or_else(moved)?;
+                    let version = secret.metadata.resource_version.unwrap_or_default();
+                    let data = secret.data.unwrap_or_default();
+                    let data = data.into_iter().map(|(key, ByteString(value))| (key, Zeroizing::new(value))).collect();
+                    self.read.insert(target.name.clone(), (version, data));
+                }
+                let (version, data) = &self.read[&target.name];
+                let value = data.get(key).filter(|_| *version == target.resource_version).ok_or_else(moved)?;
+                if hash(value).to_string() != *sha256 {
+                    return Err(moved());
+                }
+                let text = str::from_utf8(value).map_err(|_| moved())?;
+                Ok(Zeroizing::new(text.to_owned()))
+            }
+        }
+    }
+}

@@ -1,0 +1,146 @@
+//! Whose is the Secret? What may be done with it follows from this alone.
+//!
+//! It must not change anything, and it must never call a Secret ours that is not: invariant 5.
+
+use super::super::{
+    intent::{Intent, Settings},
+    secret::Layout,
+    view::{Controller, SecretView, View},
+};
+use crate::api::{Credential, MANAGED_BY_LABEL, PersonalAccessTokenStatus, Time};
+
+/// The Secret of the name that the spec asks for, as far as this PAT is concerned.
+#[derive(Clone, Debug)]
+pub enum Place<'a> {
+    /// There is none, and the name is free.
+    Absent,
+    /// It is ours.
+    Ours(&'a SecretView),
+    /// It is not ours, or it cannot be used; the words say what a person can do.
+    Conflict(String),
+}
+
+/// Finds out whose the Secret is.
+pub fn find<'a>(
+    view: &View<'a>,
+    settings: &Settings,
+    intent: &Intent,
+    name: &str,
+    live: &[Credential],
+) -> Place<'a> {
+    let Some(secret) = view.secret else {
+        return match view.rival {
+            Some(rival) => Place::Conflict(format!(
+                "PersonalAccessToken {rival:?} is older and asks for Secret {name:?} too: give one of them another spec.secret.name"
+            )),
+            None => Place::Absent,
+        };
+    };
+    if secret.deleting {
+        return Place::Conflict(format!(
+            "Secret {name:?} is being deleted and something holds it up: look at its metadata.finalizers"
+        ));
+    }
+    if let Err(problem) = ownership(view, settings, secret, name, live) {
+        return Place::Conflict(problem);
+    }
+    if let Ok(layout) = &intent.layout
+        && layout.type_ != secret.type_
+    {
+        return Place::Conflict(format!(
+            "Secret {name:?} has type {:?}, the spec asks for {:?}, and the type of a Secret cannot be changed: choose a new spec.secret.name, or delete the Secret",
+            secret.type_, layout.type_
+        ));
+    }
+    Place::Ours(secret)
+}
+
+fn ownership(view: &View<'_>, settings: &Settings, secret: &SecretView, name: &str, live: &[Credential]) -> Result<(), String> {
+    if secret.is_controlled_by(view.pat.uid()) {
+        return Ok(());
+    }
+    let written_by_us = secret.record.as_ref().is_some_and(|record| record.pat_uid == view.pat.uid());
+    let holds_ours = live.iter().any(|credential| secret.key_of(&credential.sha256, "token").is_some());
+    match &secret.controller {
+        // Somebody took our reference off, and what is inside proves that it was ours.
+        Controller::Nobody if written_by_us && holds_ours => Ok(()),
+        // A restored backup, once its credentials are ours by `restore`.
+        _ if holds_ours && settings.restore_issued_before.is_some_and(|line| from_backup(view, secret, line)) => Ok(()),
+        Controller::Pat { name: owner, .. } if owner == view.pat.name() => Err(format!(
+            "Secret {name:?} belongs to an earlier PersonalAccessToken of this name: it is waited for until the garbage collector has removed it; \
+             to take over a restored backup instead, run the controller with --restore-issued-before=<time>"
+        )),
+        Controller::Pat { name: owner, .. } => Err(format!(
+            "Secret {name:?} belongs to PersonalAccessToken {owner:?}: choose another spec.secret.name"
+        )),
+        Controller::Other(owner) => {
+            Err(format!("Secret {name:?} belongs to {owner}: choose another spec.secret.name"))
+        }
+        Controller::Nobody if secret.record.is_some() => Err(format!(
+            "Secret {name:?} carries annotations of this operator but belongs to nobody: delete it, choose another spec.secret.name or, if it comes \
+             from a backup, run the controller with --restore-issued-before=<time>"
+        )),
+        Controller::Nobody => Err(format!(
+            "Secret {name:?} was there before and is not this object's: it is never touched; delete it or choose another spec.secret.name"
+        )),
+    }
+}
+
+/// Rebuilds a lost status from what the Secret's annotations tell; says whether it did.
+///
+/// The Secret's own uid of the PAT is proof enough. Another uid (a backup restored elsewhere) counts only where the
+/// installation says so, and only for what was issued before a time that it names: annotations can be forged.
+pub fn restore(view: &View<'_>, settings: &Settings, base: &mut PersonalAccessTokenStatus) -> bool {
+    if base.revision.is_some() {
+        return false;
+    }
+    let Some(secret) = view.secret.filter(|secret| !secret.deleting) else { return false };
+    let Some(record) = &secret.record else { return false };
+    let own = record.pat_uid == view.pat.uid() && secret.is_controlled_by(view.pat.uid());
+    let holds = || record.ledger.live.iter().any(|credential| secret.key_of(&credential.sha256, "token").is_some());
+    let adopted = settings.restore_issued_before.is_some_and(|line| from_backup(view, secret, line)) && holds();
+    if !(own || adopted) {
+        return false;
+    }
+    base.revision = Some(record.ledger.revision);
+    base.first_issued_at =
+        record.ledger.first_issued_at.or_else(|| record.ledger.live.iter().map(|credential| credential.issued_at).min());
+    base.default_expires_at = record.ledger.default_expires_at;
+    base.credentials = record.ledger.live.iter().take(crate::api::MAX_LIVE_CREDENTIALS).cloned().collect();
+    true
+}
+
+fn from_backup(view: &View<'_>, secret: &SecretView, line: Time) -> bool {
+    let from_here = match &secret.controller {
+        Controller::Nobody => true,
+        Controller::Pat { name, .. } => name == view.pat.name(),
+        Controller::Other(_) => false,
+    };
+    from_here
+        && secret.record.as_ref().is_some_and(|record| {
+            record.pat_uid != view.pat.uid()
+                && secret.data_hash() == record.data_hash
+                && record.ledger.live.iter().all(|credential| credential.issued_at < line)
+        })
+}
+
+/// Whether labels, annotations or the owner are not as they should be.
+pub fn metadata_drifted(secret: &SecretView, layout: &Layout, uid: &str) -> bool {
+    let lacks = |there: &std::collections::BTreeMap<String, String>, wanted: &std::collections::BTreeMap<String, String>| {
+        wanted.iter().any(|(key, value)| there.get(key) != Some(value))
+    };
+    let left_over = secret.record.as_ref().is_some_and(|record| {
+        record.owned.labels.iter().any(|key| {
+            key != MANAGED_BY_LABEL && secret.labels.contains_key(key) && !layout.labels.contains_key(key)
+        }) || record
+            .owned
+            .annotations
+            .iter()
+            .any(|key| secret.annotations.contains_key(key) && !layout.annotations.contains_key(key))
+    });
+    left_over
+        || !secret.is_labelled()
+        || !secret.is_controlled_by(uid)
+        || lacks(&secret.labels, &layout.labels)
+        || lacks(&secret.annotations, &layout.annotations)
+}

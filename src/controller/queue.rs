@@ -1,0 +1,219 @@
+//! Which token is looked at next: a queue of names with deadlines.
+//!
+//! A name is in the queue at most once, is never handed out twice at a time, and comes in the order of its deadline; so what
+//! is due longest is served first and nothing starves. (kube-runtime's own scheduler keeps its backlog in a set without
+//! order and polls every running slot at each wake-up.) It must not know what is done with a name.
+
+use std::{
+    collections::{BTreeSet, HashMap, HashSet},
+    sync::{Mutex, MutexGuard, PoisonError},
+    time::Duration,
+};
+
+use tokio::{sync::Notify, time::Instant};
+
+use super::cache::Key;
+
+/// The queue. Share it by reference; every method takes `&self`.
+#[derive(Default)]
+pub struct Queue {
+    state: Mutex<State>,
+    changed: Notify,
+}
+
+#[derive(Default)]
+struct State {
+    by_time: BTreeSet<(Instant, Key)>,
+    time_of: HashMap<Key, Instant>,
+    running: HashSet<Key>,
+    closed: bool,
+}
+
+/// A name that was handed out, and how long it had been due.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Job {
+    /// The name.
+    pub key: Key,
+    /// How long it had been due.
+    pub lag: Duration,
+}
+
+impl Queue {
+    /// Asks for a name to be served as soon as possible.
+    pub fn add(&self, key: Key) {
+        self.add_at(key, Instant::now());
+    }
+
+    /// Asks for a name to be served after a while. An earlier deadline stands.
+    pub fn add_after(&self, key: Key, delay: Duration) {
+        self.add_at(key, Instant::now() + delay);
+    }
+
+    fn add_at(&self, key: Key, at: Instant) {
+        let mut state = self.state();
+        if state.closed {
+            return;
+        }
+        if let Some(present) = state.time_of.get(&key).copied() {
+            if present <= at {
+                return;
+            }
+            state.by_time.remove(&(present, key.clone()));
+        }
+        state.time_of.insert(key.clone(), at);
+        state.by_time.insert((at, key));
+        drop(state);
+        self.changed.notify_one();
+    }
+
+    /// The next name that is due and not being served; `None` once the queue is closed. Give it back by [`Queue::done`].
+    pub async fn next(&self) -> Option<Job> {
+        loop {
+            let changed = self.changed.notified();
+            let next_at = {
+                let mut state = self.state();
+                if state.closed {
+                    return None;
+                }
+                let now = Instant::now();
+                match state.take_due(now) {
+                    Ok(job) => {
+                        drop(state);
+                        // One notification wakes one waiter: pass it on, there may be more.
+                        self.changed.notify_one();
+                        return Some(job);
+                    }
+                    Err(next_at) => next_at,
+                }
+            };
+            match next_at {
+                Some(at) => {
+                    tokio::select! {
+                        () = changed => {}
+                        () = tokio::time::sleep_until(at) => {}
+                    }
+                }
+                None => changed.await,
+            }
+        }
+    }
+
+    /// A name has been served. If it was asked for in the meantime it may be handed out again.
+    pub fn done(&self, key: &Key) {
+        self.state().running.remove(key);
+        self.changed.notify_one();
+    }
+
+    /// Forgets everything that waits.
+    pub fn clear(&self) {
+        let mut state = self.state();
+        state.by_time.clear();
+        state.time_of.clear();
+    }
+
+    /// Hands out nothing more; whoever waits gets `None`.
+    pub fn close(&self) {
+        self.state().closed = true;
+        self.changed.notify_waiters();
+        self.changed.notify_one();
+    }
+
+    /// How many names wait, and how many of them are due.
+    pub fn depth(&self) -> (usize, usize) {
+        let state = self.state();
+        let now = Instant::now();
+        (state.by_time.len(), state.by_time.iter().take_while(|(at, _)| *at <= now).count())
+    }
+
+    /// How long the name that is due longest has been due.
+    pub fn lag(&self) -> Duration {
+        let state = self.state();
+        let first = state.by_time.iter().find(|(_, key)| !state.running.contains(key));
+        first.map_or(Duration::ZERO, |(at, _)| Instant::now().saturating_duration_since(*at))
+    }
+
+    fn state(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl State {
+    /// A name that is due, or when the next one will be.
+    fn take_due(&mut self, now: Instant) -> Result<Job, Option<Instant>> {
+        let found = self.by_time.iter().find(|(_, key)| !self.running.contains(key)).cloned();
+        match found {
+            Some((at, key)) if at <= now => {
+                self.by_time.remove(&(at, key.clone()));
+                self.time_of.remove(&key);
+                self.running.insert(key.clone());
+                Ok(Job { key, lag: now - at })
+            }
+            later => Err(later.map(|(at, _)| at)),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn key(name: &str) -> Key {
+        ("ns".into(), name.into())
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn serves_by_deadline_and_each_name_once() {
+        let queue = Queue::default();
+        queue.add_after(key("late"), Duration::from_secs(20));
+        queue.add_after(key("early"), Duration::from_secs(10));
+        queue.add_after(key("early"), Duration::from_secs(15));
+        queue.add(key("now"));
+        queue.add(key("now"));
+        let mut order = Vec::new();
+        for _ in 0..3 {
+            let job = queue.next().await.unwrap();
+            queue.done(&job.key);
+            order.push(job.key.1);
+        }
+        assert_eq!(order, ["now", "early", "late"]);
+        assert_eq!(queue.depth(), (0, 0));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_name_that_is_being_served_waits_until_it_is_given_back() {
+        let queue = Queue::default();
+        queue.add(key("a"));
+        let job = queue.next().await.unwrap();
+        queue.add(key("a"));
+        let waits = tokio::time::timeout(Duration::from_secs(60), queue.next()).await;
+        assert!(waits.is_err());
+        queue.done(&job.key);
+        assert_eq!(queue.next().await.unwrap().key, key("a"));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_deadline_moves_forward_only() {
+        let queue = Queue::default();
+        queue.add_after(key("a"), Duration::from_secs(100));
+        queue.add_after(key("a"), Duration::from_secs(10));
+        let before = Instant::now();
+        queue.next().await.unwrap();
+        assert_eq!(before.elapsed().as_secs(), 10);
+    }
+
+    #[tokio::test]
+    async fn closing_releases_every_waiter() {
+        let queue = std::sync::Arc::new(Queue::default());
+        let waiters: Vec<_> = (0..4)
+            .map(|_| {
+                let queue = queue.clone();
+                tokio::spawn(async move { queue.next().await })
+            })
+            .collect();
+        tokio::task::yield_now().await;
+        queue.close();
+        for waiter in waiters {
+            assert_eq!(waiter.await.unwrap(), None);
+        }
+    }
+}

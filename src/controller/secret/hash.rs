@@ -1,0 +1,106 @@
+//! The two hashes by which a Secret is judged without its tokens: what it was made of, and what stands in it.
+//!
+//! They are kept in annotations, so their bytes are a format: a change of it makes every Secret be written anew. It must not
+//! see a token, only public inputs and the hashes of values.
+
+use std::collections::BTreeMap;
+
+use sha2::{Digest, Sha256};
+
+/// SHA-256 over a sequence of parts, each with its length in front, so that different sequences never are the same bytes.
+pub(super) struct Fingerprint(Sha256);
+
+impl Fingerprint {
+    /// `format` keeps apart what is hashed for different ends, or by different rules.
+    pub(super) fn new(format: &str) -> Self {
+        let mut fingerprint = Self(Sha256::new());
+        fingerprint.text(format);
+        fingerprint
+    }
+
+    pub(super) fn count(&mut self, count: usize) -> &mut Self {
+        self.0.update((count as u64).to_be_bytes());
+        self
+    }
+
+    pub(super) fn text(&mut self, text: &str) -> &mut Self {
+        self.count(text.len());
+        self.0.update(text);
+        self
+    }
+
+    pub(super) fn optional(&mut self, text: Option<&str>) -> &mut Self {
+        match text {
+            Some(text) => self.count(1).text(text),
+            None => self.count(0),
+        }
+    }
+
+    pub(super) fn map(&mut self, map: &BTreeMap<String, String>) -> &mut Self {
+        self.count(map.len());
+        map.iter().fold(self, |hash, (key, value)| hash.text(key).text(value))
+    }
+
+    /// 64 lower-case hexadecimal digits.
+    pub(super) fn hex(self) -> String {
+        self.0.finalize().iter().map(|byte| format!("{byte:02x}")).collect()
+    }
+}
+
+/// The hash of a Secret's data, from each key and the SHA-256 of its value, in any order: 64 lower-case hexadecimal digits.
+///
+/// [`Rendered::hash`](super::Rendered::hash) is the same for data about to be written, so that a cache that keeps only the
+/// hashes of values can tell whether a Secret still holds what was written.
+pub fn data_hash<'a>(entries: impl Iterator<Item = (&'a str, [u8; 32])>) -> String {
+    let entries: BTreeMap<_, _> = entries.collect();
+    let mut hash = Fingerprint::new("pat-operator data 1");
+    hash.count(entries.len());
+    for (key, value) in entries {
+        hash.text(key).0.update(value);
+    }
+    hash.hex()
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    #[test]
+    fn the_order_of_entries_does_not_count_and_all_else_does() {
+        let hash = |entries: &[(&str, [u8; 32])]| data_hash(entries.iter().copied());
+        let hashes = [
+            hash(&[]),
+            hash(&[("", [0; 32])]),
+            hash(&[("a", [0; 32])]),
+            hash(&[("a", [1; 32])]),
+            hash(&[("a", [0; 32]), ("b", [1; 32])]),
+            hash(&[("a", [1; 32]), ("b", [0; 32])]),
+        ];
+        for (index, hash) in hashes.iter().enumerate() {
+            assert!(!hashes[..index].contains(hash), "{index}");
+        }
+        assert_eq!(hashes[4], hash(&[("b", [1; 32]), ("a", [0; 32])]));
+    }
+
+    #[test]
+    fn the_format_of_the_data_hash_has_not_changed_by_accident() {
+        assert_eq!(
+            data_hash([("token", [7; 32])].into_iter()),
+            "5670026aaa3f7161f2f6117d69e09038ebc8f85e7c2d23e8c72e5ad60aeafce0"
+        );
+    }
+
+    proptest! {
+        #[test]
+        fn different_sequences_have_different_hashes(a in "[ab]{0,3}(,[ab]{0,3}){0,3}", b in "[ab]{0,3}(,[ab]{0,3}){0,3}") {
+            let hash = |parts: &str| {
+                let mut hash = Fingerprint::new("test");
+                parts.split(',').for_each(|part| { hash.text(part); });
+                hash.hex()
+            };
+            prop_assert_eq!(a == b, hash(&a) == hash(&b));
+        }
+    }
+}

@@ -1,0 +1,259 @@
+//! How a Secret looks, read once from the spec: defaults filled in, every mistake found.
+//!
+//! Admission refuses most of these mistakes; an object may be older than its rules, so that they are looked for here again,
+//! in the same words. It must not see a token.
+
+use std::collections::BTreeMap;
+
+use super::{
+    preset::Form,
+    template::Template,
+    variable::{Facts, Subject},
+};
+use crate::api::{
+    InvalidField, MANAGED_BY_LABEL, PersonalAccessTokenSpec, Preset, RESERVED_PREFIX, SecretSpec, SecretTemplate, Time,
+};
+
+const DEFAULT_KEY: &str = "token";
+
+const OPAQUE: &str = "Opaque";
+pub(super) const BASIC_AUTH: &str = "kubernetes.io/basic-auth";
+pub(super) const DOCKER_CONFIG_JSON: &str = "kubernetes.io/dockerconfigjson";
+
+/// The keys of which [`BASIC_AUTH`] requires one.
+pub(super) const BASIC_AUTH_KEYS: [&str; 2] = ["username", "password"];
+/// The key that [`DOCKER_CONFIG_JSON`] requires.
+pub(super) const DOCKER_CONFIG_JSON_KEY: &str = ".dockerconfigjson";
+
+/// How a token's Secret looks, defaults filled in. What is read here renders without an error, whatever the token.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Layout {
+    /// The Secret's name.
+    pub name: String,
+    /// The Secret's type: the one given, or the one that the preset needs, or `Opaque`.
+    pub type_: String,
+    /// The labels that the user wants; the operator's own are not among them.
+    pub labels: BTreeMap<String, String>,
+    /// The annotations that the user wants; the operator's own are not among them.
+    pub annotations: BTreeMap<String, String>,
+    /// The key that holds the token and nothing but it.
+    pub key: String,
+    /// The key that holds the token that was replaced last, while there is one.
+    pub previous_key: Option<String>,
+    pub(super) body: Body,
+}
+
+/// What else stands in the Secret.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) enum Body {
+    Nothing,
+    Preset(Form),
+    Templates { templates: BTreeMap<String, Template>, subject: Subject },
+}
+
+impl Body {
+    /// The keys that it writes.
+    pub(super) fn keys(&self) -> Vec<&str> {
+        match self {
+            Self::Nothing => Vec::new(),
+            Self::Preset(form) => form.keys().to_vec(),
+            Self::Templates { templates, .. } => templates.keys().map(String::as_str).collect(),
+        }
+    }
+}
+
+impl Layout {
+    /// Reads the layout of the object `namespace`/`name`. `owner_text` is its owner as one string: `<name>`, or
+    /// `va:<namespace>/<name>`.
+    ///
+    /// The user name of a preset is by default the owner, of a virtual account without `va:`; one with a colon is refused,
+    /// as HTTP Basic authentication cannot carry it.
+    ///
+    /// # Errors
+    /// The first field that cannot be followed, with what would be right. Everything that could keep
+    /// [`Layout::render`] from working is found here.
+    pub fn read(
+        namespace: &str,
+        name: &str,
+        owner_text: &str,
+        spec: &PersonalAccessTokenSpec,
+    ) -> Result<Self, InvalidField> {
+        let default = SecretSpec::default();
+        let secret = spec.secret.as_ref().unwrap_or(&default);
+        check_reserved("labels", &secret.labels)?;
+        check_reserved("annotations", &secret.annotations)?;
+        let preset = secret.template.as_ref().and_then(|template| template.preset);
+        let body = match &secret.template {
+            Some(template) => read_body(template, owner_text, || Subject::read(namespace, name, owner_text, spec))?,
+            None => Body::Nothing,
+        };
+        let layout = Self {
+            name: secret.name.as_deref().unwrap_or(name).to_owned(),
+            type_: read_type(secret.type_.as_deref(), preset)?,
+            labels: secret.labels.clone(),
+            annotations: secret.annotations.clone(),
+            key: secret.key.as_deref().unwrap_or(DEFAULT_KEY).to_owned(),
+            previous_key: secret.previous_key.clone(),
+            body,
+        };
+        layout.check_keys()?;
+        layout.check_previous()?;
+        layout.check_type()?;
+        layout.rehearse()?;
+        Ok(layout)
+    }
+
+    /// Whether the token that was replaced last is to be kept in the Secret while its grace period lasts.
+    pub fn wants_previous(&self) -> bool {
+        self.previous_key.is_some()
+    }
+
+    /// No two values may want the same key.
+    fn check_keys(&self) -> Result<(), InvalidField> {
+        let previous = self.previous_key.as_deref();
+        if previous == Some(&self.key) {
+            let message = "previousKey must differ from key: both tokens stand in the Secret during the grace period";
+            return Err(InvalidField::new("spec.secret.previousKey", message));
+        }
+        for (field, bare) in [("key", Some(self.key.as_str())), ("previousKey", previous)] {
+            let Some(bare) = bare.filter(|bare| self.body.keys().contains(bare)) else { continue };
+            match &self.body {
+                // Under `password` BasicAuth writes the bare token as well.
+                Body::Preset(_) if field == "key" && bare == "password" => {}
+                Body::Preset(_) => {
+                    let message = format!("the preset writes the key {bare:?} itself: choose another name");
+                    return Err(InvalidField::new(format!("spec.secret.{field}"), message));
+                }
+                Body::Nothing | Body::Templates { .. } => {
+                    let message = "template.data may not define the keys that hold the bare tokens (key, default 'token', and previousKey): choose other names";
+                    return Err(InvalidField::new("spec.secret.template", message));
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// The replaced token is copied nowhere without its key.
+    fn check_previous(&self) -> Result<(), InvalidField> {
+        let Body::Templates { templates, .. } = &self.body else { return Ok(()) };
+        let mut variables = templates.values().flat_map(Template::variables);
+        match variables.find(|variable| variable.is_previous()) {
+            Some(variable) if !self.wants_previous() => {
+                let message = format!(
+                    "a template that uses {} needs previousKey: the replaced token is kept only where it is asked for",
+                    variable.name()
+                );
+                Err(InvalidField::new("spec.secret.template", message))
+            }
+            _ => Ok(()),
+        }
+    }
+
+    /// The API server refuses a Secret without the keys that its type requires.
+    fn check_type(&self) -> Result<(), InvalidField> {
+        let keys = self.body.keys();
+        let complete = match self.type_.as_str() {
+            BASIC_AUTH => BASIC_AUTH_KEYS.iter().any(|key| keys.contains(key) || self.key == *key),
+            DOCKER_CONFIG_JSON => keys.contains(&DOCKER_CONFIG_JSON_KEY),
+            _ => true,
+        };
+        if complete {
+            return Ok(());
+        }
+        let message = "this type needs its keys: set template.preset (BasicAuth or DockerConfigJson), or template.data with username and password, or with .dockerconfigjson";
+        Err(InvalidField::new("spec.secret.type", message))
+    }
+
+    /// Renders once with everything as long as it can be and once with everything absent that can be, so that no real
+    /// token meets an error. The stand-ins are no numbers and no hexadecimal digits: what is valid JSON with them is so with
+    /// every token, also after a `\u`.
+    fn rehearse(&self) -> Result<(), InvalidField> {
+        const TOKEN: &str = "zzzzzzzzzzzzzzz_Zz0000000000xxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxx000000";
+        const ID: &str = "Zz0000000000";
+        if self.body == Body::Nothing {
+            return Ok(());
+        }
+        let time = Time::from_micros(1_000_000_000_123_456);
+        for previous in [Some(TOKEN), None] {
+            for expires_at in [Some(time), None] {
+                let facts = Facts { id: ID, previous_id: previous.map(|_| ID), issued_at: time, expires_at };
+                self.render(TOKEN, previous, &facts)?;
+            }
+        }
+        Ok(())
+    }
+}
+
+fn read_body(
+    template: &SecretTemplate,
+    owner_text: &str,
+    subject: impl FnOnce() -> Subject,
+) -> Result<Body, InvalidField> {
+    match (template.preset, &template.data) {
+        (Some(preset), None) => Form::read(preset, template, owner_text).map(Body::Preset),
+        (None, Some(_)) if template.host.is_some() || template.username.is_some() => {
+            let message =
+                "template.host and template.username are for presets; with template.data write them into the text";
+            Err(InvalidField::new("spec.secret.template", message))
+        }
+        (None, Some(data)) => {
+            let read = |(key, text): (&String, &String)| match Template::parse(text) {
+                Ok(template) => Ok((key.clone(), template)),
+                Err(error) => Err(InvalidField::new(data_field(key), error.to_string())),
+            };
+            Ok(Body::Templates { templates: data.iter().map(read).collect::<Result<_, _>>()?, subject: subject() })
+        }
+        (Some(_), Some(_)) | (None, None) => {
+            Err(InvalidField::new("spec.secret.template", "set exactly one of template.preset and template.data"))
+        }
+    }
+}
+
+/// The path of one text in the spec.
+pub(super) fn data_field(key: &str) -> String {
+    format!("spec.secret.template.data[{key}]")
+}
+
+fn read_type(type_: Option<&str>, preset: Option<Preset>) -> Result<String, InvalidField> {
+    let error = |message: &str| Err(InvalidField::new("spec.secret.type", message));
+    let default = match preset {
+        Some(Preset::BasicAuth) => BASIC_AUTH,
+        Some(Preset::DockerConfigJson) => DOCKER_CONFIG_JSON,
+        Some(Preset::Netrc | Preset::Npmrc | Preset::GitCredentials) | None => OPAQUE,
+    };
+    let Some(type_) = type_ else { return Ok(default.to_owned()) };
+    let well_known = [OPAQUE, BASIC_AUTH, DOCKER_CONFIG_JSON].contains(&type_);
+    if !well_known && !is_own_type(type_) {
+        return error(
+            "type must be Opaque, kubernetes.io/basic-auth, kubernetes.io/dockerconfigjson or a name in a domain of your own, such as example.com/token",
+        );
+    }
+    let fits = type_ == default || preset.is_none() || default == OPAQUE && !well_known;
+    if !fits {
+        return error("type does not go with the preset: leave type out, and the preset chooses it");
+    }
+    Ok(type_.to_owned())
+}
+
+/// A type in somebody's own domain, to which neither Kubernetes nor this operator gives a meaning.
+fn is_own_type(type_: &str) -> bool {
+    type_.split_once('/').is_some_and(|(domain, name)| domain.contains('.') && !name.is_empty())
+        && !["kubernetes.io/", "k8s.io/", RESERVED_PREFIX].iter().any(|prefix| is_in(type_, prefix))
+}
+
+fn check_reserved(what: &str, map: &BTreeMap<String, String>) -> Result<(), InvalidField> {
+    if map.keys().any(|key| is_in(key, RESERVED_PREFIX) || key == MANAGED_BY_LABEL) {
+        let message = format!(
+            "{what} under pat-operator.io/ and app.kubernetes.io/managed-by are the operator's own: choose other names"
+        );
+        return Err(InvalidField::new(format!("spec.secret.{what}"), message));
+    }
+    Ok(())
+}
+
+/// Whether a qualified name is in the domain `prefix`, which ends in a slash, or in one below it.
+fn is_in(name: &str, prefix: &str) -> bool {
+    let Some((domain, _)) = name.split_once('/') else { return false };
+    let prefix = prefix.trim_end_matches('/');
+    domain == prefix || domain.strip_suffix(prefix).is_some_and(|above| above.ends_with('.'))
+}

@@ -1,0 +1,187 @@
+//! The ready-made forms: the same token, as the programs want it that will read it.
+//!
+//! Each is serialised by the rules of its format, and what a format cannot hold is refused when the spec is read. It must not
+//! know the rest of the Secret.
+
+use std::collections::BTreeMap;
+
+use serde::Serialize;
+
+use super::{
+    buffer::{Buffer, TooLarge},
+    filter::{Filter, json},
+    hash::Fingerprint,
+};
+use crate::api::{InvalidField, Preset, SecretTemplate};
+
+const HOST: &str = "spec.secret.template.host";
+const USERNAME: &str = "spec.secret.template.username";
+
+/// A preset with all that it needs.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) enum Form {
+    BasicAuth { username: String },
+    DockerConfigJson { host: String, username: String },
+    Netrc { host: String, username: String },
+    Npmrc { registry: String },
+    GitCredentials { host: String, username: String },
+}
+
+#[derive(Serialize)]
+struct DockerConfig<'a> {
+    auths: BTreeMap<&'a str, DockerAuth<'a>>,
+}
+
+#[derive(Serialize)]
+struct DockerAuth<'a> {
+    username: &'a str,
+    password: &'a str,
+    auth: &'a str,
+}
+
+impl Form {
+    pub(super) fn read(preset: Preset, template: &SecretTemplate, owner_text: &str) -> Result<Self, InvalidField> {
+        Ok(match preset {
+            Preset::BasicAuth => Self::BasicAuth { username: username(template, owner_text)? },
+            Preset::DockerConfigJson => {
+                Self::DockerConfigJson { host: host(template)?, username: username(template, owner_text)? }
+            }
+            Preset::Netrc => Self::Netrc {
+                host: netrc_host(host(template)?)?,
+                username: netrc_username(username(template, owner_text)?)?,
+            },
+            Preset::Npmrc => Self::Npmrc { registry: npm_registry(&host(template)?) },
+            Preset::GitCredentials => {
+                Self::GitCredentials { host: host(template)?, username: username(template, owner_text)? }
+            }
+        })
+    }
+
+    /// The keys that it writes.
+    pub(super) fn keys(&self) -> &'static [&'static str] {
+        match self {
+            Self::BasicAuth { .. } => &["password", "username"],
+            Self::DockerConfigJson { .. } => &[".dockerconfigjson"],
+            Self::Netrc { .. } => &[".netrc"],
+            Self::Npmrc { .. } => &[".npmrc"],
+            Self::GitCredentials { .. } => &[".git-credentials"],
+        }
+    }
+
+    /// The value of each of [`Form::keys`], in their order.
+    pub(super) fn render(&self, token: &str, limit: usize) -> Result<Vec<Buffer>, TooLarge> {
+        let mut output = Buffer::new(limit);
+        match self {
+            Self::BasicAuth { username } => return Ok(vec![Buffer::of(token, limit)?, Buffer::of(username, limit)?]),
+            Self::DockerConfigJson { host, username } => {
+                let mut pair = Buffer::of(username, limit)?;
+                pair.push(":")?;
+                pair.push(token)?;
+                let auth = Filter::B64encode.apply(pair.as_str(), limit)?;
+                let auth = DockerAuth { username, password: token, auth: auth.as_str() };
+                json(&DockerConfig { auths: BTreeMap::from([(host.as_str(), auth)]) }, &mut output)?;
+            }
+            Self::Netrc { host, username } => {
+                for part in ["machine ", host, " login ", username, " password ", token, "\n"] {
+                    output.push(part)?;
+                }
+            }
+            Self::Npmrc { registry } => {
+                for part in ["//", registry, ":_authToken=", token, "\n"] {
+                    output.push(part)?;
+                }
+            }
+            Self::GitCredentials { host, username } => {
+                output.push("https://")?;
+                output.push(Filter::Urlencode.apply(username, limit)?.as_str())?;
+                output.push(":")?;
+                output.push(Filter::Urlencode.apply(token, limit)?.as_str())?;
+                for part in ["@", host, "\n"] {
+                    output.push(part)?;
+                }
+            }
+        }
+        Ok(vec![output])
+    }
+
+    /// Adds all that decides the output but the token.
+    pub(super) fn fingerprint(&self, hash: &mut Fingerprint) {
+        match self {
+            Self::BasicAuth { username } => hash.text("BasicAuth").text(username),
+            Self::DockerConfigJson { host, username } => hash.text("DockerConfigJson").text(host).text(username),
+            Self::Netrc { host, username } => hash.text("Netrc").text(host).text(username),
+            Self::Npmrc { registry } => hash.text("Npmrc").text(registry),
+            Self::GitCredentials { host, username } => hash.text("GitCredentials").text(host).text(username),
+        };
+    }
+}
+
+/// The user name beside the token: the one given, or the owner, of a virtual account without the `va:` in front.
+///
+/// All of these forms end up in HTTP Basic authentication, where the first colon ends the user name (RFC 7617, section 2):
+/// with `va:ci/deploy` the server would see a user `va` and a password `ci/deploy:kpat_…`.
+fn username(template: &SecretTemplate, owner_text: &str) -> Result<String, InvalidField> {
+    let (username, whose) = match &template.username {
+        Some(username) => (username.as_str(), ""),
+        None => (owner_text.strip_prefix("va:").unwrap_or(owner_text), "the default is the owner's name, but "),
+    };
+    let trouble = if username.is_empty() {
+        "a user name has at least one character"
+    } else if username.contains(':') {
+        "a user name with ':' does not work: in HTTP Basic authentication the first ':' is where the password begins"
+    } else if username.bytes().any(|byte| !byte.is_ascii_graphic()) {
+        "a user name is made of visible ASCII characters"
+    } else {
+        return Ok(username.to_owned());
+    };
+    Err(InvalidField::new(USERNAME, format!("{whose}{trouble}; set another user name here")))
+}
+
+/// Without quotes and escapes: readers of `.netrc` differ in what these mean, and some take `#` for a comment anywhere.
+fn netrc_username(username: String) -> Result<String, InvalidField> {
+    if username.contains(['"', '\'', '\\', '#']) {
+        let message =
+            "a .netrc cannot hold a user name with a quotation mark, a backslash or '#'; set another user name here";
+        return Err(InvalidField::new(USERNAME, message));
+    }
+    Ok(username)
+}
+
+/// A host name, with a port and a path if there are any.
+fn host(template: &SecretTemplate) -> Result<String, InvalidField> {
+    let Some(host) = &template.host else {
+        let message =
+            "this preset needs template.host: the host name that the token is for, such as registry.example.com";
+        return Err(InvalidField::new(HOST, message));
+    };
+    let (authority, path) = host.split_once('/').unwrap_or((host, ""));
+    let (name, port) = authority.split_once(':').unwrap_or((authority, "1"));
+    let edge = |byte: Option<&u8>| byte.is_some_and(u8::is_ascii_alphanumeric);
+    let valid = edge(name.as_bytes().first())
+        && edge(name.as_bytes().last())
+        && name.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"-.".contains(&byte))
+        && port.bytes().all(|byte| byte.is_ascii_digit())
+        && port.parse::<u16>().is_ok_and(|port| port > 0)
+        && path.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"-._~/".contains(&byte));
+    if !valid {
+        let message = "this is no host name with, if it needs them, a port from 1 to 65535 and a path, such as registry.example.com:5000";
+        return Err(InvalidField::new(HOST, message));
+    }
+    Ok(host.clone())
+}
+
+/// `.netrc` knows machines, not ports. Dropping the port silently would offer the token to everything else on that machine.
+fn netrc_host(host: String) -> Result<String, InvalidField> {
+    if host.contains([':', '/']) {
+        let message = "a .netrc knows neither ports nor paths: write the host name alone, and the token is for every port of that host";
+        return Err(InvalidField::new(HOST, message));
+    }
+    Ok(host)
+}
+
+/// The registry as npm looks it up: the host in lower case, and a slash after the path. npm wants the slash in its `registry`
+/// setting as well, or it looks for the token one level higher.
+fn npm_registry(host: &str) -> String {
+    let (authority, path) = host.split_at(host.find('/').unwrap_or(host.len()));
+    format!("{}{}/", authority.to_ascii_lowercase(), path.trim_end_matches('/'))
+}

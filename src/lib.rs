@@ -1,0 +1,12 @@
+//! pat-operator: personal access tokens for Kubernetes.
+//!
+//! Data goes one way: [`api`] and [`token`] know nobody; [`controller`] knows both; [`runtime`] knows none of them;
+//! `main` wires.
+#![forbid(unsafe_code)]
+#![warn(missing_docs)]
+
+pub mod api;
+pub mod cli;
+pub mod controller;
+pub mod runtime;
+pub mod token;

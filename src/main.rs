@@ -1,0 +1,127 @@
+//! pat-operator: reads the command line, wires the parts, runs them, ends them in order.
+//!
+//! Errors end here, as one line that says what to do next, and exit code 1.
+
+use std::{process::ExitCode, sync::Arc};
+
+use anyhow::Context;
+use clap::Parser;
+use pat_operator::{
+    api::crd,
+    cli::{Cli, Command, ControllerArgs},
+    controller::{Controller, Options, intent::Settings, preflight},
+    runtime::{self, Clock, Elector, Gate, Health, LeaseHandle, LeaseSettings, Readiness, Shutdown},
+};
+use tokio::task::JoinHandle;
+use tokio_util::sync::CancellationToken;
+
+fn main() -> ExitCode {
+    let cli = Cli::parse();
+    let result = match cli.command {
+        Command::Crds => {
+            print!("{}", crd::yaml());
+            return ExitCode::SUCCESS;
+        }
+        Command::Controller(args) => run(*args),
+    };
+    match result {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("error: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn run(args: ControllerArgs) -> anyhow::Result<()> {
+    runtime::telemetry::init(args.log.log_format.into(), &args.log.log_level)?;
+    runtime::client::install_crypto();
+    let runtime =
+        tokio::runtime::Builder::new_multi_thread().enable_all().build().context("no threads could be started")?;
+    runtime.block_on(controller(args))
+}
+
+async fn controller(args: ControllerArgs) -> anyhow::Result<()> {
+    let shutdown = Shutdown::listen().context("signals cannot be listened to")?;
+    let stopping = shutdown.token();
+    let cluster = runtime::client::connect().await?;
+    tracing::info!(api_server = cluster.url, version = env!("CARGO_PKG_VERSION"), "starting");
+
+    let crd_there = Gate::closed("crd", "not looked for yet");
+    let caches_full = Gate::closed("caches", "the first list is not in yet");
+    let health = Health::bind(args.health_addr).await?;
+
+    let identity = runtime::lease::identity();
+    let namespaces = args.namespaces.names().to_vec();
+    let elector = args.leader_elect.then(|| {
+        let namespace = args.lease_namespace.clone().unwrap_or_else(|| cluster.namespace.clone());
+        let settings = LeaseSettings { identity: identity.clone(), ..LeaseSettings::new(namespace, &args.lease_name) };
+        Elector::new(cluster.client.clone(), settings)
+    });
+    let lease = elector.as_ref().map_or_else(LeaseHandle::always, Elector::watch);
+
+    let options = Options {
+        namespaces: namespaces.clone(),
+        label_selector: args.label_selector.as_deref().map(str::to_owned),
+        concurrency: usize::from(args.concurrency),
+        settings: Settings {
+            default_lifetime: args.default_lifetime,
+            publish_lead: args.publish_lead,
+            restore_issued_before: args.restore_issued_before,
+        },
+        instance: Some(identity),
+    };
+    let controller =
+        Controller::new(cluster.client.clone(), options, Clock::system(), lease.clone(), caches_full.clone());
+
+    let readiness = Readiness::new([crd_there.clone(), caches_full]).with_note("lease", move || lease.describe());
+    let end = CancellationToken::new();
+    let serving = tokio::spawn(health.serve(readiness, Arc::new(controller.metrics_text()), end.clone()));
+
+    let result = work(&cluster.client, &namespaces, &crd_there, controller, elector, stopping, end.clone()).await;
+    end.cancel();
+    let _ = serving.await;
+    result
+}
+
+/// Waits for what must be there, then works until told to stop; the lease is given back last.
+async fn work(
+    client: &kube::Client,
+    namespaces: &[String],
+    crd_there: &Gate,
+    controller: Controller,
+    elector: Option<Elector>,
+    stopping: CancellationToken,
+    end: CancellationToken,
+) -> anyhow::Result<()> {
+    tokio::select! {
+        () = stopping.cancelled() => return Ok(()),
+        ready = async {
+            preflight::wait_for_crd(client, crd_there).await?;
+            preflight::check_permissions(client, namespaces).await
+        } => ready?,
+    }
+    let release = end.child_token();
+    let mut electing: Option<JoinHandle<_>> = elector.map(|elector| tokio::spawn(elector.run(release.clone())));
+    let election_failed = async {
+        match &mut electing {
+            Some(election) => election.await,
+            None => std::future::pending().await,
+        }
+    };
+    let result = tokio::select! {
+        result = controller.run(stopping) => result.map_err(anyhow::Error::from),
+        ended = election_failed => {
+            return match ended {
+                Ok(result) => result.map_err(anyhow::Error::from),
+                Err(panic) => Err(anyhow::Error::from(panic).context("leader election ended unexpectedly")),
+            };
+        }
+    };
+    // Only now may another instance begin.
+    release.cancel();
+    if let Some(election) = electing {
+        let _ = election.await;
+    }
+    result
+}

@@ -1,0 +1,315 @@
+//! How to reach the API server, and what to tell a person when it does not work.
+//!
+//! It must not know what is asked of the API server.
+
+use std::{env, error::Error as StdError, io, time::Duration};
+
+use kube::{
+    Client, Config,
+    config::{InClusterError, KubeConfigOptions, KubeconfigError},
+    core::Status,
+};
+
+/// How long it may take to connect.
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
+
+/// How long the API server may be silent. Longer than a watch without events, which it ends after 290 seconds; what has
+/// to fail sooner has a timeout of its own.
+const READ_TIMEOUT: Duration = Duration::from_secs(310);
+
+/// How long a request may take to be sent.
+const WRITE_TIMEOUT: Duration = Duration::from_secs(30);
+
+/// A client, and what was found out on the way to it.
+#[derive(Clone)]
+pub struct Cluster {
+    /// The client; clones share connections.
+    pub client: Client,
+    /// The address of the API server.
+    pub url: String,
+    /// The pod's own namespace, or the one of the kubeconfig's context.
+    pub namespace: String,
+}
+
+/// Why there is no client.
+#[derive(Debug, thiserror::Error)]
+pub enum ClientError {
+    /// There is nothing that says where the API server is.
+    #[error(
+        "no kubeconfig and not in a cluster: set KUBECONFIG to a kubeconfig file, or run in a pod with a ServiceAccount"
+    )]
+    NoConfiguration,
+    /// There is a kubeconfig, but it is of no use.
+    #[error("the kubeconfig is of no use: {}; see `kubectl config view`, or point KUBECONFIG to another", one_line(.0))]
+    Kubeconfig(#[source] KubeconfigError),
+    /// It looks like a pod, but its ServiceAccount is not there.
+    #[error(
+        "in a cluster, but without a usable ServiceAccount: {}; does the pod have automountServiceAccountToken: false?",
+        one_line(.0)
+    )]
+    InCluster(#[source] InClusterError),
+    /// The configuration was read, but no client can be made of it.
+    #[error("cannot make a client for {url}: {}", explain_api_error(.source))]
+    Build {
+        /// The address of the API server.
+        url: String,
+        /// What kube said.
+        source: kube::Error,
+    },
+}
+
+impl ClientError {
+    /// The one name of this error for metrics, events and logs.
+    pub fn category(&self) -> &'static str {
+        match self {
+            Self::NoConfiguration => "NoConfiguration",
+            Self::Kubeconfig(_) => "BadKubeconfig",
+            Self::InCluster(_) => "NoServiceAccount",
+            Self::Build { .. } => "ClientFailed",
+        }
+    }
+}
+
+/// Makes ring the cryptography of the whole process. Dependencies bring more than one, and then rustls wants to be told;
+/// call it first in `main`. Calling it again does nothing.
+pub fn install_crypto() {
+    let _already_installed = rustls::crypto::ring::default_provider().install_default();
+}
+
+/// Finds the cluster as `kubectl` and controllers do: `KUBECONFIG`, then the pod that this runs in, then
+/// `~/.kube/config`. It reads files only: whether the API server answers shows with the first request.
+///
+/// # Errors
+/// When there is no configuration, or one that cannot be used.
+pub async fn connect() -> Result<Cluster, ClientError> {
+    client(find_config().await?)
+}
+
+/// A client of a given configuration, with this module's timeouts.
+///
+/// # Errors
+/// When the configuration's certificates or keys cannot be used.
+pub fn client(mut config: Config) -> Result<Cluster, ClientError> {
+    config.connect_timeout = Some(CONNECT_TIMEOUT);
+    config.read_timeout = Some(READ_TIMEOUT);
+    config.write_timeout = Some(WRITE_TIMEOUT);
+    // Otherwise the time that a pooled connection was idle counts as silence of the API server.
+    config.reset_reader_on_write = true;
+    let url = config.cluster_url.to_string().trim_end_matches('/').to_owned();
+    let namespace = config.default_namespace.clone();
+    let client = Client::try_from(config).map_err(|source| ClientError::Build { url: url.clone(), source })?;
+    Ok(Cluster { client, url, namespace })
+}
+
+async fn find_config() -> Result<Config, ClientError> {
+    let named = env::var_os("KUBECONFIG").is_some_and(|paths| !paths.is_empty());
+    if !named && env::var_os("KUBERNETES_SERVICE_HOST").is_some() {
+        return Config::incluster().map_err(ClientError::InCluster);
+    }
+    match Config::from_kubeconfig(&KubeConfigOptions::default()).await {
+        Err(KubeconfigError::FindPath) if !named => Err(ClientError::NoConfiguration),
+        Err(KubeconfigError::ReadConfig(error, _)) if !named && error.kind() == io::ErrorKind::NotFound => {
+            Err(ClientError::NoConfiguration)
+        }
+        config => config.map_err(ClientError::Kubeconfig),
+    }
+}
+
+/// One line for a person: what went wrong, and what to do next.
+pub fn explain_api_error(error: &kube::Error) -> String {
+    match error {
+        kube::Error::Api(status) => explain_status(status),
+        kube::Error::Auth(error) => format!(
+            "no credentials for the API server: {}; try the same with kubectl, or fix the user in the kubeconfig",
+            one_line(error)
+        ),
+        _ => explain_transport(error),
+    }
+}
+
+fn explain_status(status: &Status) -> String {
+    let message = shorten(&status.message);
+    match status.code {
+        401 => format!(
+            "the API server does not know who we are (401 {message}): the token or certificate is missing, wrong or \
+             expired; renew the kubeconfig's user, or restart the pod for a new ServiceAccount token"
+        ),
+        403 => match Denied::parse(&status.message) {
+            Some(denied) => denied.explain(),
+            None => format!("the API server refused it (403): {message}"),
+        },
+        404 if status.details.as_ref().is_none_or(|details| details.name.is_empty()) => format!(
+            "the API server does not know this resource (404 {message}): is its CustomResourceDefinition installed, and \
+             is this the right cluster?"
+        ),
+        429 => format!("the API server is busy (429 {message}); trying again later helps"),
+        code @ 500.. => {
+            format!("the API server failed ({code} {message}); trying again may help, its own log says why")
+        }
+        code => format!("the API server refused it ({code}): {message}"),
+    }
+}
+
+/// What RBAC says when it says no, as in: `leases.coordination.k8s.io "a" is forbidden: User "u" cannot get resource
+/// "leases" in API group "coordination.k8s.io" in the namespace "n"`.
+struct Denied<'m> {
+    user: &'m str,
+    verb: &'m str,
+    resource: &'m str,
+    group: &'m str,
+    namespace: Option<&'m str>,
+}
+
+impl<'m> Denied<'m> {
+    fn parse(message: &'m str) -> Option<Self> {
+        let (user, rest) = message.split_once("User \"")?.1.split_once("\" cannot ")?;
+        let (verb, rest) = rest.split_once(" resource \"")?;
+        let (resource, rest) = rest.split_once("\" in API group \"")?;
+        let (group, rest) = rest.split_once('"')?;
+        let namespace = rest.strip_prefix(" in the namespace \"").and_then(|rest| rest.split('"').next());
+        Some(Self { user, verb, resource, group, namespace })
+    }
+
+    fn explain(&self) -> String {
+        let Self { user, verb, resource, group, namespace } = self;
+        // `kubectl auth can-i` writes a subresource as a flag, RBAC rules write it with a slash.
+        let (plain, subresource) = resource.split_once('/').unwrap_or((resource, ""));
+        let dot = if group.is_empty() { "" } else { "." };
+        let flag = if subresource.is_empty() { String::new() } else { format!(" --subresource={subresource}") };
+        let (place, role, scope) = match namespace {
+            Some(namespace) => {
+                (format!("in namespace {namespace}"), "Role or ClusterRole", format!(" --namespace={namespace}"))
+            }
+            None => ("in the whole cluster".to_owned(), "ClusterRole", " --all-namespaces".to_owned()),
+        };
+        format!(
+            "no permission: {user} may not {verb} {resource}{dot}{group} {place}; allow it with a {role} bound to that \
+             user, and check with: kubectl auth can-i {verb} {plain}{dot}{group}{flag}{scope} --as={user}"
+        )
+    }
+}
+
+fn explain_transport(error: &(dyn StdError + 'static)) -> String {
+    let text = one_line(error);
+    for cause in causes(error) {
+        if let Some(error) = cause.downcast_ref::<rustls::Error>() {
+            return format!(
+                "no secure connection to the API server: {error}; do the kubeconfig's certificate-authority and server \
+                 name belong to this API server?"
+            );
+        }
+        let Some(kind) = cause.downcast_ref::<io::Error>().map(io::Error::kind) else { continue };
+        match kind {
+            io::ErrorKind::ConnectionRefused => {
+                return format!("nobody listens at the API server's address: {text}; is it running, and is the address right?");
+            }
+            io::ErrorKind::TimedOut | io::ErrorKind::HostUnreachable | io::ErrorKind::NetworkUnreachable => {
+                return format!("the API server does not answer: {text}; is its address right, and the network open?");
+            }
+            io::ErrorKind::ConnectionReset | io::ErrorKind::BrokenPipe | io::ErrorKind::UnexpectedEof => {
+                return format!("the API server broke off the connection: {text}; trying again may help");
+            }
+            _ => {}
+        }
+    }
+    if text.contains("dns error") {
+        return format!("the API server's name cannot be resolved: {text}; is the address right?");
+    }
+    text
+}
+
+/// The error and everything below it. An `io::Error` passes over what it wraps, which is where rustls hides.
+fn causes<'e>(error: &'e (dyn StdError + 'static)) -> impl Iterator<Item = &'e (dyn StdError + 'static)> {
+    std::iter::successors(Some(error), |&error| match error.downcast_ref::<io::Error>() {
+        Some(io) => io.get_ref().map(|inner| inner as &(dyn StdError + 'static)),
+        None => error.source(),
+    })
+}
+
+/// The error and its causes in one line, without saying twice what a message repeats of its cause.
+fn one_line(error: &(dyn StdError + 'static)) -> String {
+    let mut line = String::new();
+    for cause in causes(error) {
+        let text = cause.to_string();
+        if line.is_empty() {
+            line = text;
+        } else if !line.contains(&text) {
+            line = format!("{line}: {text}");
+        }
+    }
+    shorten(&line)
+}
+
+fn shorten(text: &str) -> String {
+    const MOST: usize = 500;
+    let words: Vec<_> = text.split_whitespace().collect();
+    let line = words.join(" ");
+    match line.char_indices().nth(MOST) {
+        Some((end, _)) => format!("{}…", &line[..end]),
+        None => line,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn api(code: u16, message: &str) -> kube::Error {
+        kube::Error::Api(Status::failure(message, "").with_code(code).boxed())
+    }
+
+    #[test]
+    fn a_refusal_names_who_what_and_where_and_how_to_check() {
+        for (message, line) in [
+            (
+                r#"leases.coordination.k8s.io "a" is forbidden: User "system:serviceaccount:ops:pat" cannot get resource "leases" in API group "coordination.k8s.io" in the namespace "ops""#,
+                "no permission: system:serviceaccount:ops:pat may not get leases.coordination.k8s.io in namespace ops; \
+                 allow it with a Role or ClusterRole bound to that user, and check with: kubectl auth can-i get \
+                 leases.coordination.k8s.io --namespace=ops --as=system:serviceaccount:ops:pat",
+            ),
+            (
+                r#"secrets is forbidden: User "u" cannot list resource "secrets" in API group "" at the cluster scope: RBAC: [clusterrole "x" not found]"#,
+                "no permission: u may not list secrets in the whole cluster; allow it with a ClusterRole bound to that \
+                 user, and check with: kubectl auth can-i list secrets --all-namespaces --as=u",
+            ),
+            (
+                r#"pats.example.org "a" is forbidden: User "u" cannot patch resource "pats/status" in API group "example.org" in the namespace "n""#,
+                "no permission: u may not patch pats/status.example.org in namespace n; allow it with a Role or \
+                 ClusterRole bound to that user, and check with: kubectl auth can-i patch pats.example.org \
+                 --subresource=status --namespace=n --as=u",
+            ),
+            (
+                "secrets \"a\" is forbidden: exceeded quota: q",
+                "the API server refused it (403): secrets \"a\" is forbidden: exceeded quota: q",
+            ),
+        ] {
+            assert_eq!(explain_api_error(&api(403, message)), line);
+        }
+    }
+
+    #[test]
+    fn every_answer_of_the_api_server_is_one_short_line() {
+        for code in [400, 401, 403, 404, 409, 410, 422, 429, 500, 503, 504] {
+            let line = explain_api_error(&api(code, &"first\nsecond ".repeat(1_000)));
+            assert!(line.contains(&code.to_string()) && !line.contains('\n') && line.len() < 1_000, "{line}");
+        }
+    }
+
+    #[tokio::test]
+    async fn an_api_server_that_is_not_there_is_told_as_such() {
+        install_crypto();
+        let config = Config::new("http://127.0.0.1:1".parse().unwrap());
+        let Cluster { client, url, namespace } = client(config).unwrap();
+        assert_eq!((&*url, &*namespace), ("http://127.0.0.1:1", "default"));
+        let line = explain_api_error(&client.apiserver_version().await.unwrap_err());
+        assert!(line.starts_with("nobody listens at the API server's address: "), "{line}");
+    }
+
+    #[test]
+    fn rustls_is_found_inside_of_an_io_error() {
+        let tls = rustls::Error::InvalidCertificate(rustls::CertificateError::UnknownIssuer);
+        let error = kube::Error::Service(Box::new(io::Error::other(tls)));
+        let line = explain_api_error(&error);
+        assert!(line.starts_with("no secure connection to the API server: invalid peer certificate"), "{line}");
+    }
+}

@@ -1,0 +1,120 @@
+//! The one place where the present comes from.
+//!
+//! [`Clock`] is the calendar, real or driven by a test. [`uptime`] is for measuring how long something took, where a
+//! calendar that jumps would lie. It must not know what anybody does with the time.
+
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicI64, Ordering},
+    },
+    time::Duration,
+};
+
+use k8s_openapi::jiff::{SignedDuration, Timestamp};
+
+/// Tells the present with microseconds, the resolution of Kubernetes' `MicroTime`. Clones tell the same time.
+#[derive(Clone, Debug, Default)]
+pub struct Clock(Source);
+
+#[derive(Clone, Debug, Default)]
+enum Source {
+    #[default]
+    System,
+    Driven(Arc<AtomicI64>),
+}
+
+impl Clock {
+    /// The clock of the machine.
+    pub fn system() -> Self {
+        Self(Source::System)
+    }
+
+    /// A clock that stands still at `start` until its hand is moved.
+    pub fn driven(start: Timestamp) -> (Self, ClockHand) {
+        let micros = Arc::new(AtomicI64::new(start.as_microsecond()));
+        (Self(Source::Driven(Arc::clone(&micros))), ClockHand(micros))
+    }
+
+    /// The present.
+    pub fn now(&self) -> Timestamp {
+        match &self.0 {
+            Source::System => from_micros(Timestamp::now().as_microsecond()),
+            Source::Driven(micros) => from_micros(micros.load(Ordering::SeqCst)),
+        }
+    }
+}
+
+/// Moves a driven [`Clock`].
+#[derive(Clone, Debug)]
+pub struct ClockHand(Arc<AtomicI64>);
+
+impl ClockHand {
+    /// Sets the present; it may lie in the past, as after a correction of a real clock.
+    pub fn set(&self, now: Timestamp) {
+        self.0.store(now.as_microsecond(), Ordering::SeqCst);
+    }
+
+    /// Moves the present by `by`, back if negative; stops at the ends of the calendar.
+    pub fn advance(&self, by: SignedDuration) {
+        let by = i64::try_from(by.as_micros()).unwrap_or(if by.is_negative() { i64::MIN } else { i64::MAX });
+        let moved = |micros: i64| Some(from_micros(micros.saturating_add(by)).as_microsecond());
+        let _always_some = self.0.fetch_update(Ordering::SeqCst, Ordering::SeqCst, moved);
+    }
+}
+
+/// How long the machine has been up. Never jumps, and goes on while the process is stopped; on Linux also while the
+/// whole machine is suspended, which `std::time::Instant` leaves out.
+pub fn uptime() -> Duration {
+    #[cfg(target_os = "linux")]
+    const CLOCK: rustix::time::ClockId = rustix::time::ClockId::Boottime;
+    #[cfg(not(target_os = "linux"))]
+    const CLOCK: rustix::time::ClockId = rustix::time::ClockId::Monotonic;
+    // The kernel's clocks that count from boot are never negative.
+    Duration::try_from(rustix::time::clock_gettime(CLOCK)).unwrap_or_default()
+}
+
+fn from_micros(micros: i64) -> Timestamp {
+    Timestamp::from_microsecond(micros).unwrap_or(if micros < 0 { Timestamp::MIN } else { Timestamp::MAX })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_driven_clock_moves_only_by_its_hand_and_all_clones_agree() {
+        let start: Timestamp = "2026-01-01T00:00:00.123456789Z".parse().unwrap();
+        let (clock, hand) = Clock::driven(start);
+        let clone = clock.clone();
+        assert_eq!(clock.now().to_string(), "2026-01-01T00:00:00.123456Z");
+        hand.advance(SignedDuration::from_hours(24));
+        assert_eq!(clone.now().to_string(), "2026-01-02T00:00:00.123456Z");
+        hand.advance(SignedDuration::from_secs(-1));
+        assert_eq!(clone.now().to_string(), "2026-01-01T23:59:59.123456Z");
+        hand.set(start);
+        assert_eq!(clone.now(), clock.now());
+    }
+
+    #[test]
+    fn a_driven_clock_stops_at_the_ends_of_the_calendar() {
+        let (clock, hand) = Clock::driven(Timestamp::MAX);
+        hand.advance(SignedDuration::MAX);
+        assert_eq!(clock.now().as_second(), Timestamp::MAX.as_second());
+        hand.advance(SignedDuration::MIN);
+        hand.advance(SignedDuration::MIN);
+        assert_eq!(clock.now(), Timestamp::MIN);
+    }
+
+    #[test]
+    fn the_system_clock_has_no_digits_that_kubernetes_would_cut_off() {
+        assert_eq!(Clock::system().now().subsec_nanosecond() % 1_000, 0);
+    }
+
+    #[test]
+    fn uptime_grows() {
+        let before = uptime();
+        std::thread::sleep(Duration::from_millis(2));
+        assert!(uptime() - before >= Duration::from_millis(2));
+    }
+}

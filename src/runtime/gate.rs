@@ -1,0 +1,141 @@
+//! Readiness: a fixed list of named gates, each passed or with the reason why not.
+//!
+//! Gates are for what the program cannot serve without. It must not know who passes them, nor HTTP.
+
+use std::{
+    fmt::Write as _,
+    sync::{Arc, Mutex, PoisonError},
+};
+
+/// One condition for being ready. Whoever is responsible for it holds a clone; clones are the same gate.
+#[derive(Clone, Debug)]
+pub struct Gate {
+    name: &'static str,
+    state: Arc<Mutex<GateState>>,
+}
+
+#[derive(Clone, Debug)]
+struct GateState {
+    passed: bool,
+    detail: String,
+}
+
+impl Gate {
+    /// A gate that is closed, and why it is at first.
+    pub fn closed(name: &'static str, why: impl Into<String>) -> Self {
+        Self { name, state: Arc::new(Mutex::new(GateState { passed: false, detail: why.into() })) }
+    }
+
+    /// The name under which `/readyz` shows it.
+    pub fn name(&self) -> &'static str {
+        self.name
+    }
+
+    /// Opens the gate. `detail` may be empty.
+    pub fn pass(&self, detail: impl Into<String>) {
+        self.set(true, detail.into());
+    }
+
+    /// Closes the gate and says why.
+    pub fn fail(&self, why: impl Into<String>) {
+        self.set(false, why.into());
+    }
+
+    /// Whether the gate is open.
+    pub fn is_passed(&self) -> bool {
+        self.read().passed
+    }
+
+    fn set(&self, passed: bool, detail: String) {
+        *self.state.lock().unwrap_or_else(PoisonError::into_inner) = GateState { passed, detail };
+    }
+
+    fn read(&self) -> GateState {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+}
+
+type Tell = Arc<dyn Fn() -> String + Send + Sync>;
+
+/// All gates of a program, and notes that are told along with them but keep nobody from being ready.
+#[derive(Clone, Default)]
+pub struct Readiness {
+    gates: Vec<Gate>,
+    notes: Vec<(&'static str, Tell)>,
+}
+
+impl Readiness {
+    /// Ready when every one of these gates is open.
+    pub fn new(gates: impl IntoIterator<Item = Gate>) -> Self {
+        Self { gates: gates.into_iter().collect(), notes: Vec::new() }
+    }
+
+    /// Adds something to tell, asked for anew each time.
+    #[must_use]
+    pub fn with_note(mut self, name: &'static str, tell: impl Fn() -> String + Send + Sync + 'static) -> Self {
+        self.notes.push((name, Arc::new(tell)));
+        self
+    }
+
+    /// Looks at every gate once.
+    pub fn report(&self) -> ReadinessReport {
+        let mut lines = String::new();
+        let mut ready = true;
+        for gate in &self.gates {
+            let GateState { passed, detail } = gate.read();
+            ready &= passed;
+            line(&mut lines, passed, gate.name, &detail);
+        }
+        for (name, tell) in &self.notes {
+            line(&mut lines, true, name, &tell());
+        }
+        ReadinessReport { ready, lines }
+    }
+}
+
+/// What [`Readiness::report`] saw.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ReadinessReport {
+    /// Whether every gate was open.
+    pub ready: bool,
+    /// A line for each gate and note, as Kubernetes writes them: `[+]caches ok`, `[-]crd not established: …`.
+    pub lines: String,
+}
+
+fn line(lines: &mut String, passed: bool, name: &str, detail: &str) {
+    let sign = if passed { '+' } else { '-' };
+    let verdict = match (passed, detail.is_empty()) {
+        (true, true) => "ok",
+        (true, false) => "ok: ",
+        (false, true) => "not ready",
+        (false, false) => "not ready: ",
+    };
+    // A detail may come from an error message; one gate is one line.
+    let detail = detail.replace(['\n', '\r'], " ");
+    let _infallible = writeln!(lines, "[{sign}]{name} {verdict}{detail}");
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_gate_has_to_be_open_and_a_note_stops_nobody() {
+        let (crd, caches) = (Gate::closed("crd", "not looked yet"), Gate::closed("caches", ""));
+        let readiness =
+            Readiness::new([crd.clone(), caches.clone()]).with_note("lease", || "standby: a leads".to_owned());
+        let report = |readiness: &Readiness| {
+            let ReadinessReport { ready, lines } = readiness.report();
+            (ready, lines)
+        };
+        let first = "[-]crd not ready: not looked yet\n[-]caches not ready\n[+]lease ok: standby: a leads\n";
+        assert_eq!(report(&readiness), (false, first.to_owned()));
+        crd.pass("v1alpha1");
+        assert!(!readiness.report().ready);
+        caches.pass("");
+        let then = "[+]crd ok: v1alpha1\n[+]caches ok\n[+]lease ok: standby: a leads\n";
+        assert_eq!(report(&readiness), (true, then.to_owned()));
+        crd.fail("deleted\nby somebody");
+        assert_eq!(report(&readiness).1.lines().next(), Some("[-]crd not ready: deleted by somebody"));
+    }
+}

@@ -1,0 +1,168 @@
+//! How everybody but the elector sees the election.
+//!
+//! A leader's role carries its own end, and every reader compares that with now: a process that was paused past its
+//! lease does no new work, even before the elector gets to run and notices.
+
+use std::time::Duration;
+
+use k8s_openapi::jiff::Timestamp;
+use tokio::{sync::watch, time::sleep};
+
+use super::super::clock::uptime;
+
+/// What this instance is.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) enum Role {
+    /// Another leads, if anybody.
+    Standby { holder: Option<String> },
+    /// This one leads until `until` by [`uptime`]. A term is one uninterrupted time of leading.
+    Leading { since: Timestamp, until: Duration, term: u64 },
+}
+
+impl Role {
+    /// The term in which it leads at `now`, and how long that is still sure.
+    fn leading_at(&self, now: Duration) -> Option<(u64, Duration)> {
+        match *self {
+            Self::Leading { term, until, .. } if now < until => Some((term, until - now)),
+            _ => None,
+        }
+    }
+}
+
+/// Tells whether this instance leads. Cheap to clone and to ask.
+#[derive(Clone, Debug)]
+pub struct LeaseHandle(Option<watch::Receiver<Role>>);
+
+impl LeaseHandle {
+    /// For when there is no leader election: this instance always leads.
+    pub fn always() -> Self {
+        Self(None)
+    }
+
+    pub(super) fn following(role: watch::Receiver<Role>) -> Self {
+        Self(Some(role))
+    }
+
+    /// Whether this instance leads right now. Ask right before each piece of work.
+    pub fn is_leading(&self) -> bool {
+        self.0.as_ref().is_none_or(|role| role.borrow().leading_at(uptime()).is_some())
+    }
+
+    /// Waits until this instance leads; for ever, if the election has ended without that.
+    pub async fn leading(&self) {
+        let Some(mut role) = self.0.clone() else { return };
+        if role.wait_for(|role| role.leading_at(uptime()).is_some()).await.is_err() {
+            std::future::pending().await
+        }
+    }
+
+    /// Waits until this instance leads no more, also if it soon leads again; at once, if it does not lead now.
+    pub async fn lost(&self) {
+        let Some(mut role) = self.0.clone() else { return std::future::pending().await };
+        let Some((term, _)) = role.borrow_and_update().leading_at(uptime()) else { return };
+        loop {
+            let left = match role.borrow_and_update().leading_at(uptime()) {
+                Some((same, left)) if same == term => left,
+                _ => return,
+            };
+            tokio::select! {
+                () = sleep(left) => {}
+                changed = role.changed() => if changed.is_err() {
+                    // The elector is gone: nobody renews, so the lease runs out.
+                    return sleep(left).await;
+                }
+            }
+        }
+    }
+
+    /// One line for `/readyz`: who leads, and since when if it is this instance.
+    pub fn describe(&self) -> String {
+        let Some(role) = &self.0 else { return "leader election is off".to_owned() };
+        match &*role.borrow() {
+            Role::Leading { since, until, .. } if uptime() < *until => format!("leading since {since:.0}"),
+            Role::Leading { .. } => "standby: the lease could not be renewed in time".to_owned(),
+            Role::Standby { holder: Some(holder) } => format!("standby: {holder} leads"),
+            Role::Standby { holder: None } => "standby: no leader is known".to_owned(),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const SOON: Duration = Duration::from_millis(50);
+    const LONG: Duration = Duration::from_secs(600);
+
+    fn leading(left: Duration, term: u64) -> Role {
+        Role::Leading { since: "2026-01-01T00:00:00.5Z".parse().unwrap(), until: uptime() + left, term }
+    }
+
+    fn handle(role: Role) -> (watch::Sender<Role>, LeaseHandle) {
+        let (send, receive) = watch::channel(role);
+        (send, LeaseHandle::following(receive))
+    }
+
+    async fn in_time(future: impl Future<Output = ()>) {
+        tokio::time::timeout(Duration::from_secs(10), future).await.expect("not in time");
+    }
+
+    #[test]
+    fn nobody_has_to_run_for_a_lease_to_end() {
+        let (_elector, handle) = handle(leading(SOON, 1));
+        assert!(handle.is_leading());
+        assert_eq!(handle.describe(), "leading since 2026-01-01T00:00:00Z");
+        std::thread::sleep(SOON);
+        assert!(!handle.is_leading());
+        assert_eq!(handle.describe(), "standby: the lease could not be renewed in time");
+    }
+
+    #[tokio::test]
+    async fn lost_ends_with_the_lease_and_with_the_role_and_with_the_elector() {
+        let (_elector, by_time) = handle(leading(SOON, 1));
+        in_time(by_time.lost()).await;
+
+        let (elector, by_role) = handle(leading(LONG, 1));
+        let other = Role::Standby { holder: Some("b".into()) };
+        in_time(async { tokio::join!(by_role.lost(), async { elector.send_replace(other) }).0 }).await;
+        assert_eq!(by_role.describe(), "standby: b leads");
+        in_time(by_role.lost()).await;
+
+        let (elector, by_end) = handle(leading(SOON, 1));
+        drop(elector);
+        in_time(by_end.lost()).await;
+        assert!(!by_end.is_leading());
+    }
+
+    #[tokio::test]
+    async fn a_renewal_is_no_loss_but_a_new_term_is() {
+        let (elector, handle) = handle(leading(LONG, 1));
+        let lost = handle.lost();
+        tokio::pin!(lost);
+        assert!(tokio::time::timeout(SOON, &mut lost).await.is_err());
+        elector.send_replace(leading(LONG, 1));
+        assert!(tokio::time::timeout(SOON, &mut lost).await.is_err());
+        elector.send_replace(leading(LONG, 2));
+        in_time(lost).await;
+        assert!(handle.is_leading());
+    }
+
+    #[tokio::test]
+    async fn leading_waits_for_a_lease_that_is_still_good() {
+        let (elector, handle) = handle(Role::Standby { holder: None });
+        assert_eq!(handle.describe(), "standby: no leader is known");
+        elector.send_replace(leading(Duration::ZERO, 1));
+        assert!(tokio::time::timeout(SOON, handle.leading()).await.is_err());
+        elector.send_replace(leading(LONG, 2));
+        in_time(handle.leading()).await;
+    }
+
+    #[tokio::test]
+    async fn without_an_election_there_is_nothing_to_wait_for_or_to_lose() {
+        let handle = LeaseHandle::always();
+        assert!(handle.is_leading());
+        in_time(handle.leading()).await;
+        assert!(tokio::time::timeout(SOON, handle.lost()).await.is_err());
+        assert_eq!(handle.describe(), "leader election is off");
+    }
+}

@@ -1,0 +1,52 @@
+//! Runs somebody's command against a control plane.
+//!
+//! For: `control-plane run`.
+//! Must not know how the control plane was started.
+
+use std::{
+    io::{self, IsTerminal},
+    os::unix::process::ExitStatusExt,
+    process::{Command, ExitCode},
+};
+
+use control_plane::{ControlPlane, KUBECONFIG_VARIABLE};
+use rustix::process::{Pid, Signal, kill_process};
+use tokio::signal::unix::{SignalKind, signal};
+
+use crate::Failure;
+
+/// Runs `command`, passes signals on to it, and says how to exit: as it did.
+pub async fn run(plane: &ControlPlane, command: &[String]) -> Result<ExitCode, Failure> {
+    let failed = |source| Failure::Command { command: command.join(" "), source };
+    let mut interrupt = signal(SignalKind::interrupt()).map_err(Failure::Signals)?;
+    let mut terminate = signal(SignalKind::terminate()).map_err(Failure::Signals)?;
+
+    let (program, arguments) = command.split_first().ok_or_else(|| failed(io::ErrorKind::InvalidInput.into()))?;
+    let mut process = Command::new(program);
+    process
+        .args(arguments)
+        .env("KUBECONFIG", plane.admin_kubeconfig())
+        .env(KUBECONFIG_VARIABLE, plane.admin_kubeconfig())
+        .env("PATH", plane.assets().search_path());
+    let mut child = control_plane::spawn(process).map_err(failed)?;
+    let pid = i32::try_from(child.id()).ok().and_then(Pid::from_raw);
+    let pass_on = |signal| {
+        if let Some(pid) = pid {
+            // It may have ended at this very moment.
+            let _ = kill_process(pid, signal);
+        }
+    };
+    // At a terminal the command is in the foreground with us and gets Ctrl-C by itself: twice would be once too often.
+    let at_terminal = io::stdin().is_terminal();
+    let mut ended = tokio::task::spawn_blocking(move || child.wait());
+    let status = loop {
+        tokio::select! {
+            status = &mut ended => break status.map_err(io::Error::other).flatten().map_err(failed)?,
+            _ = interrupt.recv() => if !at_terminal { pass_on(Signal::INT) },
+            _ = terminate.recv() => pass_on(Signal::TERM),
+        }
+    };
+    // As a shell does: a command that died of signal n exits with 128 + n.
+    let code = status.code().or_else(|| Some(128 + status.signal()?)).and_then(|code| u8::try_from(code).ok());
+    Ok(ExitCode::from(code.unwrap_or(1)))
+}
