@@ -20,8 +20,8 @@ const ABOUT: &str = "Personal access tokens for Kubernetes: strong, rotated, exp
 const LONG_ABOUT: &str = "\
 Personal access tokens for Kubernetes.
 
-A PersonalAccessToken manifest becomes a strong token in a Secret, is rotated on time without breaking who uses it, and
-dies on time.
+A PersonalAccessToken manifest becomes a strong token in a Secret, is rotated on time without breaking who uses it, \
+and dies on time.
 
 Examples:
   Install the resource, then run the controller against the cluster of your kubeconfig:
@@ -79,7 +79,13 @@ pub struct ControllerArgs {
     ///
     /// As in `kubectl get -l`, such as `shard=a` or `team in (x, y)`. Instances with different selectors share the work
     /// of one cluster: give each a --lease-name of its own, and let no two selectors match one token.
-    #[arg(long, env = "PAT_OPERATOR_LABEL_SELECTOR", value_name = "SELECTOR", default_value = "", hide_default_value = true)]
+    #[arg(
+        long,
+        env = "PAT_OPERATOR_LABEL_SELECTOR",
+        value_name = "SELECTOR",
+        default_value = "",
+        hide_default_value = true
+    )]
     pub label_selector: LabelSelector,
 
     /// How many tokens to work on at the same time: 1 to 256

@@ -4,7 +4,7 @@
 
 use std::{borrow::Cow, fmt, str::FromStr};
 
-use k8s_openapi::jiff::{Span, SignedDuration, SpanRelativeTo, fmt::friendly::SpanParser};
+use k8s_openapi::jiff::{SignedDuration, Span, SpanRelativeTo, fmt::friendly::SpanParser};
 use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 use serde::{Deserialize, Serialize};
 
@@ -13,6 +13,13 @@ use serde::{Deserialize, Serialize};
 /// The API server reads `format: duration` more freely than anybody expects (`-1d` as one day, `1.5d` as five), so the
 /// pattern is what really decides.
 pub const PATTERN: &str = "^([0-9]{1,3}w)?([0-9]{1,4}d)?([0-9]{1,6}h)?([0-9]{1,6}m)?([0-9]{1,7}s)?$";
+
+/// What [`PATTERN`] says, in words. A rule cannot say it: to rules the value is a duration already, whatever its text was.
+const WORDS: &str =
+    "whole weeks, days, hours, minutes and seconds, in this order and without spaces, such as 30d, 12h or 1d12h";
+
+/// The longest text that can be a length of time.
+const MAX_LENGTH: usize = 24;
 
 /// A length of time in the resource, kept as it was written. [`LengthOfTime::parse`] reads it; keeping the text means
 /// that one object with an unreadable value is a problem of that object and not of the whole list it arrives in.
@@ -44,7 +51,9 @@ impl fmt::Display for LengthOfTime {
 
 /// Text that is not a length of time.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("{text:?} is not a length of time; write whole weeks, days, hours, minutes and seconds in this order and more than zero in all, such as 30d, 2w, 12h or 1d12h")]
+#[error(
+    "{text:?} is not a length of time; write whole weeks, days, hours, minutes and seconds in this order and more than zero in all, such as 30d, 2w, 12h or 1d12h"
+)]
 pub struct InvalidDuration {
     text: String,
 }
@@ -54,7 +63,9 @@ pub struct InvalidDuration {
 /// # Errors
 /// Text outside of the grammar, and zero.
 pub fn parse(text: &str) -> Result<SignedDuration, InvalidDuration> {
-    read(text).filter(SignedDuration::is_positive).ok_or_else(|| InvalidDuration { text: text.chars().take(40).collect() })
+    read(text)
+        .filter(SignedDuration::is_positive)
+        .ok_or_else(|| InvalidDuration { text: text.chars().take(40).collect() })
 }
 
 fn read(text: &str) -> Option<SignedDuration> {
@@ -107,12 +118,13 @@ impl JsonSchema for LengthOfTime {
         true
     }
 
+    // The API server shows the pattern to whoever breaks it, so the words are a branch of it; no value is that long.
     fn json_schema(_: &mut SchemaGenerator) -> Schema {
         json_schema!({
             "type": "string",
             "format": "duration",
-            "maxLength": 24,
-            "pattern": PATTERN,
+            "maxLength": MAX_LENGTH,
+            "pattern": format!("{PATTERN}|^{WORDS}$"),
             "x-kubernetes-validations": [{
                 "rule": "self > duration('0s')",
                 "message": "must be a length of time of more than zero, such as 30d, 12h or 1d12h",
@@ -143,9 +155,17 @@ mod tests {
 
     #[test]
     fn refuses_what_only_looks_like_a_length_of_time() {
-        for text in ["", "0s", "0d0h", "-1d", "1.5d", "1d 12h", "12h1d", "1day", "1000w", "5", "d", "1d1d", "10000d", "P1D", "1 d", "1ms"] {
+        for text in [
+            "", "0s", "0d0h", "-1d", "1.5d", "1d 12h", "12h1d", "1day", "1000w", "5", "d", "1d1d", "10000d", "P1D",
+            "1 d", "1ms",
+        ] {
             assert!(parse(text).is_err(), "{text}");
         }
+    }
+
+    #[test]
+    fn the_words_in_the_schema_are_too_long_to_be_a_value() {
+        assert!(WORDS.len() > MAX_LENGTH);
     }
 
     #[test]

@@ -14,10 +14,11 @@ pub mod time;
 pub mod verdict;
 
 pub use condition::{Condition, ConditionType, Reason};
-pub use invalid::InvalidField;
 pub use duration::{InvalidDuration, LengthOfTime};
+pub use invalid::InvalidField;
 pub use spec::{
-    Expiry, Owner, OwnerKind, PersonalAccessToken, PersonalAccessTokenSpec, Preset, Rotation, SecretSpec, SecretTemplate,
+    Expiry, Owner, OwnerKind, PersonalAccessToken, PersonalAccessTokenSpec, Preset, Rotation, SecretSpec,
+    SecretTemplate,
 };
 pub use status::{Credential, CredentialState, PersonalAccessTokenStatus};
 pub use stored::StoredPat;

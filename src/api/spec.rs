@@ -10,7 +10,7 @@ use kube::{CustomResource, KubeSchema};
 use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 use serde::{Deserialize, Serialize};
 
-use super::{LengthOfTime, PersonalAccessTokenStatus, Time};
+use super::{LengthOfTime, MANAGED_BY_LABEL, PersonalAccessTokenStatus, RESERVED_PREFIX, Time};
 
 /// A personal access token: a strong secret with an owner, scopes and an end, kept in a Secret, rotated on time, and
 /// verifiable by everything that has to trust it.
@@ -47,7 +47,8 @@ use super::{LengthOfTime, PersonalAccessTokenStatus, Time};
 )]
 #[serde(rename_all = "camelCase")]
 #[x_kube(validation = Rule::new("has(self.owner) == has(oldSelf.owner) && (!has(self.owner) || self.owner == oldSelf.owner)")
-    .message("owner is immutable: whoever trusts this token knows it by its owner; delete the object and create it anew for another owner"))]
+    .message("owner is immutable: whoever trusts this token knows it by its owner; delete the object and create it anew for another owner")
+    .field_path(".owner"))]
 #[x_kube(validation = Rule::new("!has(self.gracePeriod) || !has(self.rotation) || self.gracePeriod < self.rotation.interval")
     .message("gracePeriod must be shorter than rotation.interval, so that at most one replaced token is in use at a time")
     .field_path(".gracePeriod"))]
@@ -79,7 +80,7 @@ pub struct PersonalAccessTokenSpec {
     /// What the token text starts with, before the underscore: 2 to 15 lower-case letters and digits. Default: `kpat`. A
     /// change takes effect with the next token that is minted.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    #[schemars(length(max = 15), regex(pattern = "^[a-z][a-z0-9]{1,14}$"))]
+    #[schemars(schema_with = "prefix_schema")]
     pub token_prefix: Option<String>,
 
     /// The end of the whole token, over all rotations. Default: with `rotation` there is none; without, the
@@ -135,7 +136,7 @@ pub struct Owner {
     pub kind: OwnerKind,
     /// The owner's name, the same in the whole installation: 1 to 253 visible ASCII characters. For a VirtualAccount it is
     /// best to keep to `<namespace>/<name>`, which every namespace may use for its own accounts.
-    #[schemars(length(min = 1, max = 253), regex(pattern = "^[!-~]+$"))]
+    #[schemars(schema_with = "owner_name_schema")]
     pub name: String,
 }
 
@@ -196,20 +197,26 @@ pub struct Rotation {
 #[x_kube(validation = Rule::new("!has(self.template) || !has(self.template.data) || !((has(self.key) ? self.key : 'token') in self.template.data) && (!has(self.previousKey) || !(self.previousKey in self.template.data))")
     .message("template.data may not define the keys that hold the bare tokens (key, default 'token', and previousKey): choose other names")
     .field_path(".template"))]
-#[x_kube(validation = Rule::new("has(self.previousKey) || !has(self.template) || !has(self.template.data) || self.template.data.all(k, !self.template.data[k].contains('previousToken'))")
-    .message("a template that uses previousToken needs previousKey: the replaced token is kept only where it is asked for")
+#[x_kube(validation = Rule::new("!has(self.key) || !has(self.template) || !has(self.template.preset) || self.key != {'BasicAuth': 'username', 'DockerConfigJson': '.dockerconfigjson', 'Netrc': '.netrc', 'Npmrc': '.npmrc', 'GitCredentials': '.git-credentials'}[self.template.preset]")
+    .message("the preset writes this key itself: choose another name")
+    .field_path(".key"))]
+#[x_kube(validation = Rule::new("!has(self.previousKey) || !has(self.template) || !has(self.template.preset) || !(self.previousKey in {'BasicAuth': ['username', 'password'], 'DockerConfigJson': ['.dockerconfigjson'], 'Netrc': ['.netrc'], 'Npmrc': ['.npmrc'], 'GitCredentials': ['.git-credentials']}[self.template.preset])")
+    .message("the preset writes this key itself: choose another name")
+    .field_path(".previousKey"))]
+#[x_kube(validation = Rule::new(r"has(self.previousKey) || !has(self.template) || !has(self.template.data) || self.template.data.all(k, !self.template.data[k].matches(r'\{\{\s*(previousToken|previousId)\s*[|}]'))")
+    .message("a template that uses previousToken or previousId needs previousKey: the replaced token is kept only where it is asked for")
     .field_path(".template"))]
 #[x_kube(validation = Rule::new("!has(self.template) || !has(self.template.preset) || !has(self.type) || self.type == (self.template.preset == 'BasicAuth' ? 'kubernetes.io/basic-auth' : self.template.preset == 'DockerConfigJson' ? 'kubernetes.io/dockerconfigjson' : 'Opaque') || !self.type.startsWith('kubernetes.io/') && !(self.template.preset in ['BasicAuth', 'DockerConfigJson'])")
     .message("type does not go with the preset: leave type out, and the preset chooses it")
     .field_path(".type"))]
-#[x_kube(validation = Rule::new("!has(self.type) || !(self.type in ['kubernetes.io/basic-auth', 'kubernetes.io/dockerconfigjson']) || has(self.template) && (has(self.template.preset) || has(self.template.data) && (self.type == 'kubernetes.io/basic-auth' ? 'username' in self.template.data || 'password' in self.template.data : '.dockerconfigjson' in self.template.data))")
+#[x_kube(validation = Rule::new("!has(self.type) || !(self.type in ['kubernetes.io/basic-auth', 'kubernetes.io/dockerconfigjson']) || self.type == 'kubernetes.io/basic-auth' && has(self.key) && self.key in ['username', 'password'] || has(self.template) && (has(self.template.preset) || has(self.template.data) && (self.type == 'kubernetes.io/basic-auth' ? 'username' in self.template.data || 'password' in self.template.data : '.dockerconfigjson' in self.template.data))")
     .message("this type needs its keys: set template.preset (BasicAuth or DockerConfigJson), or template.data with username and password, or with .dockerconfigjson")
     .field_path(".type"))]
 pub struct SecretSpec {
     /// The Secret's name, in this object's namespace. Default: metadata.name. After a change the token moves: the new Secret first, then
     /// the old one is removed.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    #[schemars(length(min = 1, max = 253), regex(pattern = r"^[a-z0-9]([-a-z0-9]*[a-z0-9])?(\.[a-z0-9]([-a-z0-9]*[a-z0-9])?)*$"))]
+    #[schemars(schema_with = "secret_name_schema")]
     pub name: Option<String>,
 
     /// The Secret's type: `Opaque`, `kubernetes.io/basic-auth`, `kubernetes.io/dockerconfigjson`, or one of your own domain
@@ -255,25 +262,34 @@ pub struct SecretSpec {
     .field_path(".host"))]
 #[x_kube(validation = Rule::new("has(self.preset) || !has(self.host) && !has(self.username)")
     .message("template.host and template.username are for presets; with template.data write them into the text"))]
+#[x_kube(validation = Rule::new("!has(self.preset) || self.preset != 'Netrc' || !has(self.host) || !self.host.matches('[:/]')")
+    .message("a .netrc knows neither ports nor paths: write the host name alone, and the token is for every port of that host")
+    .field_path(".host"))]
+#[x_kube(validation = Rule::new(r#"!has(self.preset) || self.preset != 'Netrc' || !has(self.username) || !self.username.matches(r'["\x27\\#]')"#)
+    .message("a .netrc cannot hold a user name with a quotation mark, a backslash or '#'; set another user name here")
+    .field_path(".username"))]
 pub struct SecretTemplate {
     /// A ready-made form. `BasicAuth`: `username` and `password`. `DockerConfigJson`: `.dockerconfigjson` for pulling images.
     /// `Netrc`: `.netrc`. `Npmrc`: `.npmrc`. `GitCredentials`: `.git-credentials`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub preset: Option<Preset>,
 
-    /// For presets: the host that the token is for, with a port if it needs one, such as `registry.example.com:5000`.
+    /// For presets: the host that the token is for, with a port and a path if it needs them, such as
+    /// `registry.example.com:5000`. `Netrc` takes no port and no path; `BasicAuth` needs no host.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    #[schemars(length(min = 1, max = 253), regex(pattern = r"^[A-Za-z0-9]([-A-Za-z0-9.]*[A-Za-z0-9])?(:[0-9]{1,5})?(/[-A-Za-z0-9._~/]*)?$"))]
+    #[schemars(schema_with = "host_schema")]
     pub host: Option<String>,
 
-    /// For presets: the user name beside the token. Default: the owner (`<name>`, or `va:<namespace>/<name>`).
+    /// For presets: the user name beside the token, 1 to 256 visible ASCII characters without `:`. Default: the owner, of a
+    /// virtual account without `va:`. `Npmrc` has no user name.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    #[schemars(length(min = 1, max = 256), regex(pattern = "^[!-~]+$"))]
+    #[schemars(schema_with = "username_schema")]
     pub username: Option<String>,
 
-    /// Keys and their texts: up to 16 of up to 16,384 characters. `{{ token }}` stands for the token; filters: `{{ token | b64encode }}`,
-    /// `tojson`, `urlencode`; also `previousToken`, `id`, `owner`, `username`, `displayName`, `namespace`, `name`, `scopes`, `audiences`,
-    /// `issuedAt`, `expiresAt`. No conditions and no loops.
+    /// Keys and their texts: up to 16 of up to 16,384 characters; all values of the Secret together have up to 64 KiB. `{{ token }}`
+    /// stands for the token. Variables: `token`, `previousToken`, `id`, `previousId`, `owner`, `username`, `displayName`, `namespace`,
+    /// `name`, `scopes`, `audiences`, `issuedAt`, `expiresAt`; what there is none of is empty. Filters: `b64encode`, `tojson`,
+    /// `urlencode`, as in `{{ token | b64encode }}`. A literal `{{` is written `{{ "{{" }}`. No conditions and no loops.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(schema_with = "template_data_schema")]
     pub data: Option<BTreeMap<String, String>>,
@@ -294,57 +310,108 @@ pub enum Preset {
     GitCredentials,
 }
 
-const DATA_KEY_PATTERN: &str = "^[-._a-zA-Z0-9]+$";
+// What a grammar says is said twice: the pattern is for tools that check manifests without a cluster, the rule has the words
+// that a person gets.
 
-fn set(max_items: u64, max_length: u64, pattern: &str) -> Schema {
+const DNS_NAME: &str = r"[a-z0-9]([-a-z0-9]*[a-z0-9])?(\.[a-z0-9]([-a-z0-9]*[a-z0-9])?)*";
+// The API server takes no Secret with a key that is `.` or begins with `..`.
+const DATA_KEY: &str = r"^\.?[-_a-zA-Z0-9][-._a-zA-Z0-9]*$";
+const DATA_KEY_WORDS: &str =
+    "a key of a Secret has 1 to 253 letters, digits, '-', '_' and '.'; it is not '.' and does not begin with '..'";
+
+/// Text of 1 to `max_length` characters that matches `pattern`, which has no single quotation mark in it.
+fn text(max_length: usize, pattern: &str, words: &str) -> Schema {
     json_schema!({
-        "type": "array",
-        "x-kubernetes-list-type": "set",
-        "maxItems": max_items,
-        "items": {"type": "string", "minLength": 1, "maxLength": max_length, "pattern": pattern},
+        "type": "string",
+        "minLength": 1,
+        "maxLength": max_length,
+        "pattern": pattern,
+        "x-kubernetes-validations": [{"rule": matches("self", pattern), "message": words}],
     })
 }
 
+fn matches(what: &str, pattern: &str) -> String {
+    format!("{what}.matches(r'{pattern}')")
+}
+
+fn set(max_items: usize, item: Schema) -> Schema {
+    json_schema!({"type": "array", "x-kubernetes-list-type": "set", "maxItems": max_items, "items": item})
+}
+
+fn prefix_schema(_: &mut SchemaGenerator) -> Schema {
+    let words = "a token prefix is 2 to 15 lower-case ASCII letters and digits, a letter first";
+    text(15, "^[a-z][a-z0-9]{1,14}$", words)
+}
+
+fn owner_name_schema(_: &mut SchemaGenerator) -> Schema {
+    text(253, "^[!-~]+$", "an owner's name is 1 to 253 visible ASCII characters, without spaces")
+}
+
 fn scopes_schema(_: &mut SchemaGenerator) -> Schema {
-    set(64, 128, r"^[!#-\[\]-~]+$")
+    let words = "a scope is 1 to 128 visible ASCII characters, without spaces, quotation marks (\") and backslashes, such as repo:read";
+    set(64, text(128, r"^[!#-\[\]-~]+$", words))
 }
 
 fn audiences_schema(_: &mut SchemaGenerator) -> Schema {
-    set(32, 256, "^[!-~]+$")
+    let words =
+        "an audience is 1 to 256 visible ASCII characters, without spaces, such as https://registry.example.com";
+    set(32, text(256, "^[!-~]+$", words))
 }
 
 fn ids_schema(_: &mut SchemaGenerator) -> Schema {
-    set(super::MAX_LIVE_CREDENTIALS as u64, 12, "^[0-9A-Za-z]{12}$")
+    let words = "the id of a credential has 12 letters and digits: copy it from status.credentials";
+    set(super::MAX_LIVE_CREDENTIALS, text(12, "^[0-9A-Za-z]{12}$", words))
+}
+
+fn secret_name_schema(_: &mut SchemaGenerator) -> Schema {
+    let words = "the name of a Secret has 1 to 253 lower-case letters, digits, '-' and '.', and a letter or digit on both sides of each '.' and at both ends";
+    text(253, &format!("^{DNS_NAME}$"), words)
 }
 
 fn key_schema(_: &mut SchemaGenerator) -> Schema {
-    json_schema!({"type": "string", "minLength": 1, "maxLength": 253, "pattern": DATA_KEY_PATTERN})
+    text(253, DATA_KEY, DATA_KEY_WORDS)
+}
+
+fn host_schema(_: &mut SchemaGenerator) -> Schema {
+    let port = "0*([1-9][0-9]{0,3}|[1-5][0-9]{4}|6[0-4][0-9]{3}|65[0-4][0-9]{2}|655[0-2][0-9]|6553[0-5])";
+    let pattern = format!("^[A-Za-z0-9]([-A-Za-z0-9.]*[A-Za-z0-9])?(:{port})?(/[-A-Za-z0-9._~/]*)?$");
+    let words = "write a host name without https://, with a port from 1 to 65535 and a path if it needs them, such as registry.example.com:5000";
+    text(253, &pattern, words)
+}
+
+fn username_schema(_: &mut SchemaGenerator) -> Schema {
+    let words = "a user name is 1 to 256 visible ASCII characters, without spaces, and without ':': in HTTP Basic authentication the first ':' is where the password begins";
+    text(256, "^[!-9;-~]+$", words)
 }
 
 fn labels_schema(_: &mut SchemaGenerator) -> Schema {
-    metadata_map("labels", 63, Some("^(([A-Za-z0-9][-A-Za-z0-9_.]*)?[A-Za-z0-9])?$"))
+    let pattern = "^(([A-Za-z0-9][-A-Za-z0-9_.]*)?[A-Za-z0-9])?$";
+    let words = "the value of a label is empty or has up to 63 letters, digits, '-', '_' and '.', with a letter or digit at both ends";
+    let mut value = text(63, pattern, words);
+    value.remove("minLength");
+    metadata_map("labels", value)
 }
 
 fn annotations_schema(_: &mut SchemaGenerator) -> Schema {
-    metadata_map("annotations", 4096, None)
+    metadata_map("annotations", json_schema!({"type": "string", "maxLength": 4096}))
 }
 
-fn metadata_map(what: &str, max_length: u64, pattern: Option<&str>) -> Schema {
-    let mut value = serde_json::json!({"type": "string", "maxLength": max_length});
-    if let Some(pattern) = pattern {
-        value["pattern"] = pattern.into();
-    }
+fn metadata_map(what: &str, value: Schema) -> Schema {
+    let key = format!("^({DNS_NAME}/)?[A-Za-z0-9]([-A-Za-z0-9_.]{{0,61}}[A-Za-z0-9])?$");
     json_schema!({
         "type": "object",
         "maxProperties": 32,
         "additionalProperties": value,
         "x-kubernetes-validations": [
             {
-                "rule": "self.all(k, !k.matches('^([^/]*\\\\.)?pat-operator\\\\.io/') && k != 'app.kubernetes.io/managed-by')",
-                "message": format!("{what} under pat-operator.io/ and app.kubernetes.io/managed-by are the operator's own: choose other names"),
+                "rule": format!(
+                    "self.all(k, !{} && k != '{MANAGED_BY_LABEL}')",
+                    matches("k", r"^([^/]*\.)?pat-operator\.io/"),
+                ),
+                "message": format!("{what} under {RESERVED_PREFIX} and {MANAGED_BY_LABEL} are the operator's own: choose other names"),
             },
             {
-                "rule": "self.all(k, k.matches('^([a-z0-9]([-a-z0-9.]{0,251}[a-z0-9])?/)?[A-Za-z0-9]([-A-Za-z0-9_.]{0,61}[A-Za-z0-9])?$'))",
+                "rule": format!("self.all(k, k.indexOf('/') <= 253 && {})", matches("k", &key)),
                 "message": format!("a key of {what} is a name of up to 63 letters, digits, '-', '_' and '.', with a DNS domain and '/' in front if it has one, such as example.com/team"),
             },
         ],
@@ -357,9 +424,15 @@ fn template_data_schema(_: &mut SchemaGenerator) -> Schema {
         "minProperties": 1,
         "maxProperties": 16,
         "additionalProperties": {"type": "string", "maxLength": 16_384},
-        "x-kubernetes-validations": [{
-            "rule": "self.all(k, k.size() <= 253 && k.matches('^[-._a-zA-Z0-9]+$'))",
-            "message": "a key of a Secret has up to 253 letters, digits, '-', '_' and '.'",
-        }],
+        "x-kubernetes-validations": [
+            {
+                "rule": format!("self.all(k, k.size() <= 253 && {})", matches("k", DATA_KEY)),
+                "message": DATA_KEY_WORDS,
+            },
+            {
+                "rule": "self.map(k, self[k].size()).sum() <= 65536",
+                "message": "all values of the Secret together have up to 64 KiB: make the texts shorter",
+            },
+        ],
     })
 }

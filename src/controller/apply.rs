@@ -75,7 +75,8 @@ impl<'a> Form<'a> {
                     Some(source) => Some(sources.fetch(source).await?),
                     None => None,
                 };
-                let data = layout.render(&token, previous.as_ref().map(|previous| previous.as_str()), &facts.borrow())?;
+                let data =
+                    layout.render(&token, previous.as_ref().map(|previous| previous.as_str()), &facts.borrow())?;
                 let record = record(data.hash(), layout.render_hash(&facts.borrow()), owned(layout));
                 Ok(Self { data: Some(data), type_: Some(&layout.type_), layout: Some(layout), record })
             }
@@ -157,10 +158,7 @@ fn texts(map: &BTreeMap<String, String>) -> impl Iterator<Item = (String, Value)
 }
 
 fn owned(layout: &Layout) -> Owned {
-    Owned {
-        labels: layout.labels.keys().cloned().collect(),
-        annotations: layout.annotations.keys().cloned().collect(),
-    }
+    Owned { labels: layout.labels.keys().cloned().collect(), annotations: layout.annotations.keys().cloned().collect() }
 }
 
 /// The garbage collector removes the Secret when this object goes; it does not hold the object up.

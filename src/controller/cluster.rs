@@ -78,7 +78,13 @@ impl Cluster {
     }
 
     /// Changes a Secret by a JSON merge patch that must carry uid and resourceVersion.
-    pub async fn patch_secret(&self, namespace: &str, name: &str, body: &Value, dry_run: bool) -> Result<Secret, Error> {
+    pub async fn patch_secret(
+        &self,
+        namespace: &str,
+        name: &str,
+        body: &Value,
+        dry_run: bool,
+    ) -> Result<Secret, Error> {
         let what = format!("patch Secret {namespace}/{name}");
         let params = PatchParams { dry_run, field_manager: Some(FIELD_MANAGER.into()), ..Default::default() };
         bounded(&what, self.secrets(namespace).patch(name, &params, &Patch::Merge(body))).await

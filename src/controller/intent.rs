@@ -77,9 +77,7 @@ impl Intent {
             None => None,
         };
         let grace = match &spec.grace_period {
-            Some(grace) => {
-                grace.parse().map_err(|error| InvalidField::new("spec.gracePeriod", error.to_string()))?
-            }
+            Some(grace) => grace.parse().map_err(|error| InvalidField::new("spec.gracePeriod", error.to_string()))?,
             None => default_grace(rotation),
         };
         let prefix = match &spec.token_prefix {

@@ -2,11 +2,7 @@
 //!
 //! No object's name is a label. It must not change anything.
 
-use std::{
-    collections::BTreeMap,
-    sync::atomic::AtomicU64,
-    time::Duration,
-};
+use std::{collections::BTreeMap, sync::atomic::AtomicU64, time::Duration};
 
 use prometheus_client::{
     encoding::{EncodeLabelSet, text::encode},
@@ -102,7 +98,12 @@ impl Metrics {
         registry.register("reconcile_errors", "Failed runs, by category", self.errors.clone());
         registry.register("watch_errors", "Interruptions of watches", self.watch_errors.clone());
         registry.register_with_unit("reconcile_duration", "How long runs take", Unit::Seconds, self.duration.clone());
-        registry.register_with_unit("queue_lag", "How long after its due time a run begins", Unit::Seconds, self.queue_lag.clone());
+        registry.register_with_unit(
+            "queue_lag",
+            "How long after its due time a run begins",
+            Unit::Seconds,
+            self.queue_lag.clone(),
+        );
         registry.register("tokens", "PersonalAccessTokens by their Ready condition", self.tokens.clone());
         registry.register("credentials", "Live credentials by state", self.credentials.clone());
         registry.register("secrets", "Secrets of this operator", self.secrets.clone());
@@ -232,4 +233,3 @@ impl Default for Metrics {
         Self::new()
     }
 }
-

@@ -104,13 +104,8 @@ impl Controller {
         let cache = Arc::new(Cache::default());
         let metrics = Arc::new(Metrics::new());
         let cluster = Cluster::new(client.clone(), options.instance.clone());
-        let reconciler = Arc::new(Reconciler::new(
-            cluster,
-            cache.clone(),
-            options.settings.clone(),
-            clock.clone(),
-            metrics.clone(),
-        ));
+        let reconciler =
+            Arc::new(Reconciler::new(cluster, cache.clone(), options.settings.clone(), clock.clone(), metrics.clone()));
         Self { client, options, clock, lease, caches_full, cache, queue: Arc::default(), metrics, reconciler }
     }
 

@@ -56,7 +56,10 @@ pub async fn wait_for_crd(client: &Client, gate: &Gate) -> Result<(), PreflightE
             Err(error) => return Err(PreflightError::Unreachable(crate::runtime::explain_api_error(&error))),
         }
         if !std::mem::replace(&mut told, true) {
-            let why = format!("{} is not installed: kubectl apply -f crds/ (or: pat-operator crds | kubectl apply -f -)", crd::NAME);
+            let why = format!(
+                "{} is not installed: kubectl apply -f crds/ (or: pat-operator crds | kubectl apply -f -)",
+                crd::NAME
+            );
             tracing::warn!("waiting: {why}");
             gate.fail(why);
         }

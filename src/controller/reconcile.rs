@@ -249,25 +249,23 @@ impl Reconciler {
             };
             match outcome {
                 Ok(()) => self.tell(&pat, &plan.events).await,
-                Err(error) => {
-                    match self.setback(error, memory, now)? {
-                        Setback::Refused => {}
-                        Setback::LookAgain(error) => {
-                            conflicts += 1;
-                            self.metrics.conflict(&error);
-                            if conflicts > MOST_CONFLICTS {
-                                return Err(error);
-                            }
-                            let Some(found) = self.cluster.pat(namespace, name).await? else { return Ok(None) };
-                            if found.uid() != memory.uid {
-                                return Ok(None);
-                            }
-                            let wanted = found.spec.as_ref().map_or("", |spec| secret_name(&found, spec)).to_owned();
-                            sight = Some(self.look(namespace, &wanted).await?);
-                            pat = Arc::new(found);
+                Err(error) => match self.setback(error, memory, now)? {
+                    Setback::Refused => {}
+                    Setback::LookAgain(error) => {
+                        conflicts += 1;
+                        self.metrics.conflict(&error);
+                        if conflicts > MOST_CONFLICTS {
+                            return Err(error);
                         }
+                        let Some(found) = self.cluster.pat(namespace, name).await? else { return Ok(None) };
+                        if found.uid() != memory.uid {
+                            return Ok(None);
+                        }
+                        let wanted = found.spec.as_ref().map_or("", |spec| secret_name(&found, spec)).to_owned();
+                        sight = Some(self.look(namespace, &wanted).await?);
+                        pat = Arc::new(found);
                     }
-                }
+                },
             }
         }
         Err(Error::Restless { steps: MOST_STEPS })

@@ -31,7 +31,7 @@ pub struct Cluster {
     pub namespace: String,
 }
 
-/// Why there is no client.
+/// Why there is no client. The line says it all: there is no `source`, which may be long, and may quote a kubeconfig.
 #[derive(Debug, thiserror::Error)]
 pub enum ClientError {
     /// There is nothing that says where the API server is.
@@ -40,21 +40,24 @@ pub enum ClientError {
     )]
     NoConfiguration,
     /// There is a kubeconfig, but it is of no use.
-    #[error("the kubeconfig is of no use: {}; see `kubectl config view`, or point KUBECONFIG to another", one_line(.0))]
-    Kubeconfig(#[source] KubeconfigError),
+    #[error(
+        "the kubeconfig is of no use: {}; see `kubectl config view`, or point KUBECONFIG to another",
+        explain_kubeconfig(.0)
+    )]
+    Kubeconfig(KubeconfigError),
     /// It looks like a pod, but its ServiceAccount is not there.
     #[error(
         "in a cluster, but without a usable ServiceAccount: {}; does the pod have automountServiceAccountToken: false?",
         one_line(.0)
     )]
-    InCluster(#[source] InClusterError),
+    InCluster(InClusterError),
     /// The configuration was read, but no client can be made of it.
-    #[error("cannot make a client for {url}: {}", explain_api_error(.source))]
+    #[error("cannot make a client for {url}: {}", explain_api_error(.error))]
     Build {
         /// The address of the API server.
         url: String,
         /// What kube said.
-        source: kube::Error,
+        error: kube::Error,
     },
 }
 
@@ -70,8 +73,8 @@ impl ClientError {
     }
 }
 
-/// Makes ring the cryptography of the whole process. Dependencies bring more than one, and then rustls wants to be told;
-/// call it first in `main`. Calling it again does nothing.
+/// Makes ring the cryptography of the whole process. Dependencies may bring more than one, and then rustls wants to be
+/// told; call it first in `main`. Calling it again does nothing.
 pub fn install_crypto() {
     let _already_installed = rustls::crypto::ring::default_provider().install_default();
 }
@@ -97,7 +100,7 @@ pub fn client(mut config: Config) -> Result<Cluster, ClientError> {
     config.reset_reader_on_write = true;
     let url = config.cluster_url.to_string().trim_end_matches('/').to_owned();
     let namespace = config.default_namespace.clone();
-    let client = Client::try_from(config).map_err(|source| ClientError::Build { url: url.clone(), source })?;
+    let client = Client::try_from(config).map_err(|error| ClientError::Build { url: url.clone(), error })?;
     Ok(Cluster { client, url, namespace })
 }
 
@@ -190,7 +193,6 @@ impl<'m> Denied<'m> {
 }
 
 fn explain_transport(error: &(dyn StdError + 'static)) -> String {
-    let text = one_line(error);
     for cause in causes(error) {
         if let Some(error) = cause.downcast_ref::<rustls::Error>() {
             return format!(
@@ -198,24 +200,35 @@ fn explain_transport(error: &(dyn StdError + 'static)) -> String {
                  name belong to this API server?"
             );
         }
-        let Some(kind) = cause.downcast_ref::<io::Error>().map(io::Error::kind) else { continue };
-        match kind {
+        let Some(io) = cause.downcast_ref::<io::Error>() else { continue };
+        match io.kind() {
             io::ErrorKind::ConnectionRefused => {
-                return format!("nobody listens at the API server's address: {text}; is it running, and is the address right?");
+                return format!(
+                    "nobody listens at the API server's address: {io}; is it running, and is the address right?"
+                );
             }
             io::ErrorKind::TimedOut | io::ErrorKind::HostUnreachable | io::ErrorKind::NetworkUnreachable => {
-                return format!("the API server does not answer: {text}; is its address right, and the network open?");
+                return format!("the API server does not answer: {io}; is its address right, and the network open?");
             }
             io::ErrorKind::ConnectionReset | io::ErrorKind::BrokenPipe | io::ErrorKind::UnexpectedEof => {
-                return format!("the API server broke off the connection: {text}; trying again may help");
+                return format!("the API server broke off the connection: {io}; trying again may help");
             }
             _ => {}
         }
+        if io.to_string().starts_with("failed to lookup address") {
+            return format!("the API server's name cannot be resolved: {io}; is the address right?");
+        }
     }
-    if text.contains("dns error") {
-        return format!("the API server's name cannot be resolved: {text}; is the address right?");
+    one_line(error)
+}
+
+fn explain_kubeconfig(error: &KubeconfigError) -> String {
+    match error {
+        KubeconfigError::ReadConfig(error, path) => format!("cannot read {}: {error}", path.display()),
+        // Further lines show the place in the file, and what stands there may be a token.
+        KubeconfigError::Parse(error) => format!("not YAML: {}", error.to_string().lines().next().unwrap_or_default()),
+        error => one_line(error),
     }
-    text
 }
 
 /// The error and everything below it. An `io::Error` passes over what it wraps, which is where rustls hides.
@@ -302,7 +315,16 @@ mod tests {
         let Cluster { client, url, namespace } = client(config).unwrap();
         assert_eq!((&*url, &*namespace), ("http://127.0.0.1:1", "default"));
         let line = explain_api_error(&client.apiserver_version().await.unwrap_err());
-        assert!(line.starts_with("nobody listens at the API server's address: "), "{line}");
+        assert!(line.starts_with("nobody listens at the API server's address: Connection refused"), "{line}");
+    }
+
+    #[test]
+    fn an_unreadable_kubeconfig_is_not_printed() {
+        let error = kube::config::Kubeconfig::from_yaml("users: [{user: {token: s3cret}}").unwrap_err();
+        let error = ClientError::Kubeconfig(error);
+        assert!(error.source().is_none());
+        let line = error.to_string();
+        assert!(line.contains("not YAML: ") && !line.contains("s3cret") && !line.contains('\n'), "{line}");
     }
 
     #[test]

@@ -62,7 +62,7 @@ impl fmt::Display for ListenAddr {
 #[derive(Debug, thiserror::Error)]
 pub enum HttpError {
     /// The address is taken, not ours, or needs a privilege.
-    #[error("cannot listen on {addr} for {purpose}: {source}; choose another with {flag}")]
+    #[error("cannot listen on {addr} for {purpose}: {error}; choose another with {flag}")]
     Listen {
         /// The address as it was asked for.
         addr: ListenAddr,
@@ -71,7 +71,7 @@ pub enum HttpError {
         /// The flag that sets the address.
         flag: &'static str,
         /// What the system said.
-        source: io::Error,
+        error: io::Error,
     },
 }
 
@@ -135,8 +135,7 @@ impl HttpServer {
             };
             Ok((listener.local_addr()?, listener))
         };
-        let (local, listener) =
-            listen.await.map_err(|source| HttpError::Listen { addr, purpose, flag, source })?;
+        let (local, listener) = listen.await.map_err(|error| HttpError::Listen { addr, purpose, flag, error })?;
         Ok(Self { listener, addr: local, limits: Limits::default() })
     }
 

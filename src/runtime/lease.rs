@@ -1,16 +1,15 @@
 //! Leader election on a `coordination.k8s.io/v1` Lease, as client-go does it: of several instances one works.
 //!
 //! Every write is a create or a PUT guarded by `resourceVersion`, so two that try at once cannot both win. Nobody's
-//! clock is trusted: a lease is stale when its record has not changed for its duration *as seen from here*. The lease only
-//! saves work; whoever writes must be safe without it. This module must not know what is led.
+//! clock is trusted: a lease is stale when its record has not changed for its duration *as seen from here*. The lease
+//! only saves work; whoever writes must be safe without it. This module must not know what is led.
 
 mod decision;
+mod error;
 mod handle;
+mod settings;
 
-use std::{
-    hash::{BuildHasher, Hasher, RandomState},
-    time::Duration,
-};
+use std::time::Duration;
 
 use k8s_openapi::{
     api::coordination::v1::{Lease, LeaseSpec},
@@ -30,106 +29,11 @@ use super::{
     clock::{Clock, uptime},
 };
 
-pub use self::handle::LeaseHandle;
-
-/// Which lease, and who wants it.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct LeaseSettings {
-    /// The Lease's name. Instances that share it share one leader.
-    pub name: String,
-    /// The Lease's namespace.
-    pub namespace: String,
-    /// Who this instance is; must differ between any two, a restarted one included. See [`identity`].
-    pub identity: String,
-    /// After how long without a renewal another may take over. Everything else follows from it, in proportions that keep
-    /// a leader from believing in its lease longer than others do.
-    pub duration: Duration,
-}
-
-impl LeaseSettings {
-    /// A lease of 10 seconds under an [`identity`] of its own.
-    pub fn new(namespace: impl Into<String>, name: impl Into<String>) -> Self {
-        Self { name: name.into(), namespace: namespace.into(), identity: identity(), duration: Duration::from_secs(10) }
-    }
-
-    /// From the start of one renewal to the start of the next: 2.5 s of 10 s.
-    fn renew_every(&self) -> Duration {
-        self.duration / 4
-    }
-
-    /// How long after the start of its last successful renewal a leader still leads: 7 s of 10 s.
-    fn renew_deadline(&self) -> Duration {
-        self.duration * 7 / 10
-    }
-
-    /// How long one request may take: 5 s of 10 s.
-    fn request_timeout(&self) -> Duration {
-        self.duration / 2
-    }
-
-    /// How often a standby looks: every 2 s of 10 s, and up to a fifth later so that standbys spread.
-    fn retry(&self) -> Duration {
-        jittered(self.duration / 5)
-    }
-
-    /// How soon to look again after somebody else was faster or a renewal failed: 0.5 s of 10 s.
-    fn look_again(&self) -> Duration {
-        jittered(self.duration / 20)
-    }
-}
-
-/// A name for this instance: the pod's or machine's name and something random, as a restart is another instance.
-pub fn identity() -> String {
-    let host = std::env::var("POD_NAME").ok().filter(|name| !name.is_empty());
-    let host = host.unwrap_or_else(|| rustix::system::uname().nodename().to_string_lossy().into_owned());
-    let mut random = random();
-    let suffix: String = (0..8)
-        .map(|_| {
-            let digit = random % 36;
-            random /= 36;
-            char::from_digit(digit as u32, 36).unwrap_or('0')
-        })
-        .collect();
-    format!("{host}_{suffix}")
-}
-
-/// Why there will be no leader election. Anything that may pass by itself is logged and tried again instead.
-#[derive(Debug, thiserror::Error)]
-pub enum LeaseError {
-    /// The API server refused us the Lease, and kept on refusing if it ever let us.
-    #[error("leader election on Lease {lease} is refused: {why}")]
-    Refused {
-        /// The Lease, as namespace/name.
-        lease: String,
-        /// What was refused to whom, and what to do.
-        why: String,
-    },
-    /// The Lease's namespace does not exist.
-    #[error("leader election needs namespace {namespace}, which does not exist: create it or set --lease-namespace")]
-    NoNamespace {
-        /// The missing namespace.
-        namespace: String,
-    },
-    /// The API server does not take such a Lease: its name, mostly.
-    #[error("leader election cannot use Lease {lease}: {why}")]
-    Invalid {
-        /// The Lease, as namespace/name.
-        lease: String,
-        /// What the API server says about it.
-        why: String,
-    },
-}
-
-impl LeaseError {
-    /// The one name of this error for metrics, events and logs.
-    pub fn category(&self) -> &'static str {
-        match self {
-            Self::Refused { .. } => "LeaseRefused",
-            Self::NoNamespace { .. } => "LeaseNamespaceMissing",
-            Self::Invalid { .. } => "LeaseInvalid",
-        }
-    }
-}
+pub use self::{
+    error::LeaseError,
+    handle::LeaseHandle,
+    settings::{LeaseSettings, identity},
+};
 
 /// Why one attempt did not work.
 enum Trouble {
@@ -156,11 +60,12 @@ pub struct Elector {
     clock: Clock,
     role: watch::Sender<Role>,
     seen: Option<Seen>,
-    /// Whether `seen` is what the API server has, as far as we know: nothing we sent is open or failed.
-    is_fresh: bool,
+    /// Whether a write of ours has no answer, so that nobody knows what the API server has.
+    is_unsure: bool,
     terms: u64,
     ever_worked: bool,
-    trouble_since: Option<Duration>,
+    is_in_trouble: bool,
+    refused_since: Option<Duration>,
 }
 
 impl Elector {
@@ -172,10 +77,11 @@ impl Elector {
             clock: Clock::system(),
             role: watch::Sender::new(Role::Standby { holder: None }),
             seen: None,
-            is_fresh: false,
+            is_unsure: false,
             terms: 0,
             ever_worked: false,
-            trouble_since: None,
+            is_in_trouble: false,
+            refused_since: None,
         }
     }
 
@@ -188,8 +94,8 @@ impl Elector {
     /// is done. Losing the lease does not end it: it stands by and tries again.
     ///
     /// # Errors
-    /// When it can never work: no permission, no such namespace, an impossible name. Once it has worked, it takes as long
-    /// as the lease's duration to believe that, since an API server that restarts refuses for a moment.
+    /// When it can never work: no permission, no such namespace, an impossible name. Once it has worked, it takes as
+    /// long as the lease's duration to believe that, since an API server that restarts refuses for a moment.
     pub async fn run(mut self, cancellation: CancellationToken) -> Result<(), LeaseError> {
         let LeaseSettings { namespace, name, identity, .. } = &self.settings;
         info!(lease = format!("{namespace}/{name}"), identity, "taking part in leader election");
@@ -217,9 +123,10 @@ impl Elector {
         let started = uptime();
         match self.attempt().await {
             Ok(next_at) => {
-                if self.trouble_since.take().is_some() {
+                if std::mem::take(&mut self.is_in_trouble) {
                     info!("leader election works again");
                 }
+                self.refused_since = None;
                 self.ever_worked = true;
                 Ok(next_at.saturating_sub(uptime()))
             }
@@ -229,23 +136,25 @@ impl Elector {
                 Ok(self.settings.look_again())
             }
             Err(Trouble::Lasting(error)) => {
-                let since = self.trouble_since.unwrap_or(started);
+                let since = *self.refused_since.get_or_insert(started);
                 if !self.ever_worked || uptime().saturating_sub(since) >= self.settings.duration {
                     return Err(error);
                 }
-                Ok(self.endure(started, &error.to_string()))
+                Ok(self.endure(&error.to_string()))
             }
-            Err(Trouble::Passing(why)) => Ok(self.endure(started, &why)),
+            Err(Trouble::Passing(why)) => {
+                self.refused_since = None;
+                Ok(self.endure(&why))
+            }
         }
     }
 
     /// Tells of an attempt that did not work, once, and returns how long to wait for the next.
-    fn endure(&mut self, started: Duration, why: &str) -> Duration {
-        if self.trouble_since.is_none() {
-            self.trouble_since = Some(started);
-            warn!(why, "leader election: cannot reach the lease, trying again");
-        } else {
+    fn endure(&mut self, why: &str) -> Duration {
+        if std::mem::replace(&mut self.is_in_trouble, true) {
             debug!(why, "leader election: still cannot reach the lease");
+        } else {
+            warn!(why, "leader election: cannot reach the lease, trying again");
         }
         let until = match *self.role.borrow() {
             Role::Leading { until, .. } => until,
@@ -263,7 +172,7 @@ impl Elector {
     async fn attempt(&mut self) -> Result<Duration, Trouble> {
         let started = uptime();
         let holds = |seen: &Seen| seen.record.holder_identity.as_deref() == Some(&*self.settings.identity);
-        if !(self.is_fresh && self.seen.as_ref().is_some_and(holds)) {
+        if self.is_unsure || !self.seen.as_ref().is_some_and(holds) {
             self.look().await?;
         }
         let decision = {
@@ -301,9 +210,9 @@ impl Elector {
         Ok(())
     }
 
-    /// Sends a record; from here until the answer nobody knows what the API server has.
+    /// Sends a record, decided on what was last seen.
     async fn put(&mut self, record: LeaseSpec) -> Result<Lease, Trouble> {
-        self.is_fresh = false;
+        self.is_unsure = true;
         let params = PostParams::default();
         match &self.seen {
             Some(seen) => {
@@ -335,9 +244,7 @@ impl Elector {
         let kind = status.details.as_ref().map_or("", |details| &*details.kind);
         match status.code {
             409 => Trouble::Conflict,
-            404 if kind == "namespaces" => {
-                Trouble::Lasting(LeaseError::NoNamespace { namespace: namespace.clone() })
-            }
+            404 if kind == "namespaces" => Trouble::Lasting(LeaseError::NoNamespace { namespace: namespace.clone() }),
             // The lease was deleted between looking and writing.
             404 if kind == "leases" => Trouble::Conflict,
             401 | 403 => Trouble::Lasting(LeaseError::Refused { lease: lease(), why }),
@@ -357,7 +264,7 @@ impl Elector {
             };
             Seen { lease, record, changed_at }
         });
-        self.is_fresh = true;
+        self.is_unsure = false;
     }
 
     fn lead(&mut self, until: Duration) {
@@ -406,7 +313,7 @@ impl Elector {
     /// Whatever else of ours is still under way then fails, by its `resourceVersion`.
     async fn clear_holder(&mut self) -> Result<(), Trouble> {
         loop {
-            if !self.is_fresh {
+            if self.is_unsure {
                 self.look().await?;
             }
             let Some(seen) = &self.seen else { return Ok(()) };
@@ -422,55 +329,6 @@ impl Elector {
                     return Ok(());
                 }
             }
-        }
-    }
-}
-
-/// Up to a fifth more, so that instances which started together do not stay together.
-fn jittered(length: Duration) -> Duration {
-    length + length / 5 * (random() % 1_000) as u32 / 1_000
-}
-
-/// Random enough to tell instances apart and to spread them; from the operating system by way of the standard library.
-fn random() -> u64 {
-    RandomState::new().build_hasher().finish()
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_leader_stops_believing_in_its_lease_before_others_do() {
-        for seconds in [1, 2, 10, 60] {
-            let settings = LeaseSettings { duration: Duration::from_secs(seconds), ..LeaseSettings::new("n", "l") };
-            assert!(settings.renew_every() + settings.look_again() < settings.renew_deadline());
-            assert!(settings.request_timeout() < settings.renew_deadline());
-            assert!(settings.renew_deadline() < settings.duration);
-        }
-    }
-
-    #[test]
-    fn the_defaults_hand_over_well_within_15_seconds() {
-        let settings = LeaseSettings::new("n", "l");
-        // A standby sees the last renewal at most one look late, and then wakes up when the lease is stale.
-        let worst = settings.duration + settings.duration / 5 * 6 / 5;
-        assert!(worst < Duration::from_secs(13), "{worst:?}");
-    }
-
-    #[test]
-    fn no_two_instances_have_the_same_identity() {
-        let (one, other) = (identity(), identity());
-        assert_ne!(one, other);
-        let suffix = one.rsplit_once('_').unwrap().1;
-        assert!(suffix.len() == 8 && suffix.bytes().all(|byte| byte.is_ascii_alphanumeric()), "{one}");
-    }
-
-    #[test]
-    fn jitter_is_at_most_a_fifth() {
-        let length = Duration::from_secs(10);
-        for _ in 0..1_000 {
-            assert!((length..length + length / 5).contains(&jittered(length)));
         }
     }
 }

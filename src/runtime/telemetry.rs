@@ -15,7 +15,8 @@ use tracing_subscriber::{
 
 /// What is logged unless the filter says otherwise. kube logs each failed request as an error; whoever made the request
 /// reports it better.
-pub const DEFAULT_FILTER: &str = "info,kube_client=off,kube_runtime=warn,hyper=warn,hyper_util=warn,rustls=warn,tower=warn";
+pub const DEFAULT_FILTER: &str =
+    "info,kube_client=off,kube_runtime=warn,hyper=warn,hyper_util=warn,rustls=warn,tower=warn";
 
 /// How a log line is written.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -78,7 +79,7 @@ pub enum TelemetryError {
     #[error(transparent)]
     Filter(#[from] InvalidLogFilter),
     /// Somebody else has set a subscriber already.
-    #[error("logging is set up already: {0}")]
+    #[error("logging is set up already")]
     AlreadySet(#[from] TryInitError),
 }
 

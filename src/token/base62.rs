@@ -9,8 +9,7 @@
 use zeroize::Zeroizing;
 
 /// The digits, in ASCII order; just the ASCII letters and digits.
-pub(super) const ALPHABET: &[u8; 62] =
-    b"0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz";
+pub(super) const ALPHABET: &[u8; 62] = b"0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz";
 
 /// Digits of a 32-byte number: the least w with 62^w >= 2^256.
 pub(super) const WIDTH_256: usize = 43;

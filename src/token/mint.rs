@@ -58,9 +58,7 @@ impl Token {
         R: TryCryptoRng<Error: Send + Sync + 'static> + ?Sized,
     {
         let failed = |error| MintError::Rng(Box::new(error));
-        let id = TokenId::random(rng)
-            .map_err(failed)?
-            .ok_or(MintError::StuckRng)?;
+        let id = TokenId::random(rng).map_err(failed)?.ok_or(MintError::StuckRng)?;
         let mut secret = Zeroizing::new([0; 32]);
         rng.try_fill_bytes(secret.as_mut_slice()).map_err(failed)?;
         Ok(Self::from_parts(prefix, id, &secret))

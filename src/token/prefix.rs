@@ -25,9 +25,7 @@ pub(super) const MAX_LEN: usize = 15;
 pub(super) fn is_prefix(text: &[u8]) -> bool {
     (MIN_LEN..=MAX_LEN).contains(&text.len())
         && text[0].is_ascii_lowercase()
-        && text
-            .iter()
-            .all(|b| b.is_ascii_lowercase() || b.is_ascii_digit())
+        && text.iter().all(|b| b.is_ascii_lowercase() || b.is_ascii_digit())
 }
 
 impl TokenPrefix {
@@ -47,11 +45,7 @@ impl FromStr for TokenPrefix {
     type Err = InvalidPrefix;
 
     fn from_str(text: &str) -> Result<Self, InvalidPrefix> {
-        if is_prefix(text.as_bytes()) {
-            Ok(Self(text.to_owned()))
-        } else {
-            Err(InvalidPrefix)
-        }
+        if is_prefix(text.as_bytes()) { Ok(Self(text.to_owned())) } else { Err(InvalidPrefix) }
     }
 }
 

@@ -91,9 +91,7 @@ impl<'a> Presented<'a> {
             return Err(ParseError::Range);
         }
         // Always UTF-8: every byte has been found to be ASCII.
-        str::from_utf8(input)
-            .map(Self)
-            .map_err(|_| ParseError::Alphabet)
+        str::from_utf8(input).map(Self).map_err(|_| ParseError::Alphabet)
     }
 
     /// A text that came out of [`parse`](Self::parse), or was minted.
@@ -114,9 +112,7 @@ impl<'a> Presented<'a> {
     /// The public name of the credential.
     pub fn id(&self) -> TokenId {
         let body = &self.0[self.0.len() - BODY_LEN..];
-        body[..TokenId::LEN]
-            .parse()
-            .expect("the grammar has been checked")
+        body[..TokenId::LEN].parse().expect("the grammar has been checked")
     }
 
     /// SHA-256 over the whole text; computed at each call.

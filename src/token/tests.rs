@@ -61,10 +61,7 @@ impl TryRng for Failing {
     }
 
     fn try_fill_bytes(&mut self, _: &mut [u8]) -> io::Result<()> {
-        self.0 = self
-            .0
-            .checked_sub(1)
-            .ok_or_else(|| io::Error::other("no entropy"))?;
+        self.0 = self.0.checked_sub(1).ok_or_else(|| io::Error::other("no entropy"))?;
         Ok(())
     }
 }
@@ -179,12 +176,7 @@ fn the_greatest_secret_is_two_to_the_256_less_one() {
 
 #[test]
 fn checksums_are_zero_padded() {
-    let cases = [
-        (0, "000000"),
-        (61, "00000z"),
-        (62, "000010"),
-        (u32::MAX, "4gfFC3"),
-    ];
+    let cases = [(0, "000000"), (61, "00000z"), (62, "000010"), (u32::MAX, "4gfFC3")];
     for (number, text) in cases {
         assert_eq!(base62::encode_32(number), text.as_bytes(), "{number}");
     }
@@ -214,9 +206,7 @@ proptest! {
 #[test]
 fn ids_and_secrets_come_from_the_generator_byte_by_byte() {
     // 248 and up are skipped, 12 digits are taken; what is left of the two draws of 16 is dropped.
-    let id = [
-        255, 0, 61, 62, 247, 10, 248, 35, 36, 1, 2, 3, 255, 254, 253, 252,
-    ];
+    let id = [255, 0, 61, 62, 247, 10, 248, 35, 36, 1, 2, 3, 255, 254, 253, 252];
     let more = [4, 5, 251, 9, 9, 9, 9, 9, 9, 9, 9, 9, 9, 9, 9, 9];
     let secret: Vec<u8> = (1..=32).collect();
     let mut rng = Scripted::new([&id[..], &more, &secret].concat());
@@ -257,10 +247,7 @@ fn a_generator_that_is_stuck_is_an_error_and_no_endless_loop() {
 /// Chi-squared of 62 counts against an even spread.
 fn chi_squared(counts: &[u32; 62]) -> f64 {
     let expected = f64::from(counts.iter().sum::<u32>()) / 62.0;
-    counts
-        .iter()
-        .map(|&n| (f64::from(n) - expected).powi(2) / expected)
-        .sum()
+    counts.iter().map(|&n| (f64::from(n) - expected).powi(2) / expected).sum()
 }
 
 #[test]
@@ -274,9 +261,7 @@ fn every_digit_of_an_id_and_all_low_digits_of_a_secret_are_uniform() {
     for _ in 0..62 * 400 {
         let token = Token::mint_with(&mut rng, &prefix).unwrap();
         for (count, &at) in counts.iter_mut().zip(&positions) {
-            count[ALPHABET
-                .binary_search(&token.expose().as_bytes()[at])
-                .unwrap()] += 1;
+            count[ALPHABET.binary_search(&token.expose().as_bytes()[at]).unwrap()] += 1;
         }
     }
     for (count, at) in counts.iter().zip(positions) {
@@ -373,10 +358,7 @@ fn every_swap_of_neighbours_is_refused() {
         for at in 1..text.len() {
             let mut swapped = text.to_vec();
             swapped.swap(at - 1, at);
-            assert!(
-                swapped == text || refusal(&swapped).is_some(),
-                "{token:?} at {at}"
-            );
+            assert!(swapped == text || refusal(&swapped).is_some(), "{token:?} at {at}");
         }
     }
 }
@@ -387,10 +369,7 @@ fn every_loss_and_every_gain_of_characters_is_refused() {
         let text = token.expose();
         for at in 0..text.len() {
             assert!(refusal(&text[..at]).is_some(), "{token:?} cut off at {at}");
-            assert!(
-                at == 0 || refusal(&text[at..]).is_some(),
-                "{token:?} without the first {at}"
-            );
+            assert!(at == 0 || refusal(&text[at..]).is_some(), "{token:?} without the first {at}");
 
             let without = [&text[..at], &text[at + 1..]].concat();
             assert!(refusal(&without).is_some(), "{token:?} without {at}");
@@ -398,10 +377,7 @@ fn every_loss_and_every_gain_of_characters_is_refused() {
         for at in 0..=text.len() {
             for more in [" ", "\n", "\0", "_", "é", "0", "A", "z", "00000000"] {
                 let extended = [&text[..at], more, &text[at..]].concat();
-                assert!(
-                    refusal(&extended).is_some(),
-                    "{token:?} with {more:?} at {at}"
-                );
+                assert!(refusal(&extended).is_some(), "{token:?} with {more:?} at {at}");
             }
         }
         assert!(refusal(&[text, text].concat()).is_some());
@@ -422,12 +398,7 @@ fn a_secret_of_two_to_the_256_or_more_is_refused() {
         let Some(&next) = ALPHABET.get(digit + 1) else {
             continue;
         };
-        let bigger = format!(
-            "{}{}{}",
-            &greatest[..at],
-            char::from(next),
-            "0".repeat(WIDTH_256 - at - 1)
-        );
+        let bigger = format!("{}{}{}", &greatest[..at], char::from(next), "0".repeat(WIDTH_256 - at - 1));
         assert_eq!(decoded(&bigger)[0], 1, "{bigger}");
         assert_eq!(with(&bigger), Some(ParseError::Range), "{bigger}");
     }
@@ -448,11 +419,7 @@ fn the_bounds_are_those_of_the_shortest_and_the_longest_prefix() {
     let specimens = specimens();
     assert_eq!(specimens[0].expose().len(), Presented::MIN_LEN);
     assert_eq!(specimens[2].expose().len(), Presented::MAX_LEN);
-    let message = format!(
-        "a token has {} to {} characters",
-        Presented::MIN_LEN,
-        Presented::MAX_LEN
-    );
+    let message = format!("a token has {} to {} characters", Presented::MIN_LEN, Presented::MAX_LEN);
     assert_eq!(ParseError::Length.to_string(), message);
 }
 
@@ -492,21 +459,7 @@ fn prefixes_are_2_to_15_lower_case_letters_and_digits_a_letter_first() {
         assert_eq!(good.parse::<TokenPrefix>().unwrap().to_string(), good);
         assert_eq!(TokenPrefix::try_from(good).unwrap().as_str(), good);
     }
-    let bad = [
-        "",
-        "a",
-        "abcdefghijklmnop",
-        "1a",
-        "Ab",
-        "aB",
-        "a_b",
-        "a-b",
-        "a b",
-        "ab\n",
-        "äb",
-        "aä",
-        "a\0",
-    ];
+    let bad = ["", "a", "abcdefghijklmnop", "1a", "Ab", "aB", "a_b", "a-b", "a b", "ab\n", "äb", "aä", "a\0"];
     for bad in bad {
         assert_eq!(bad.parse::<TokenPrefix>(), Err(InvalidPrefix), "{bad:?}");
     }
@@ -517,45 +470,23 @@ fn prefixes_are_2_to_15_lower_case_letters_and_digits_a_letter_first() {
 fn ids_are_12_base62_characters() {
     let good = "09AZaz012345";
     let id: TokenId = good.parse().unwrap();
-    assert_eq!(
-        (id.as_str(), id.to_string(), format!("{id:?}")),
-        (good, good.into(), good.into())
-    );
-    for bad in [
-        "",
-        "09AZaz01234",
-        "09AZaz0123456",
-        "09AZaz01234_",
-        "09AZaz01234\n",
-        "09AZaz0123é",
-    ] {
+    assert_eq!((id.as_str(), id.to_string(), format!("{id:?}")), (good, good.into(), good.into()));
+    for bad in ["", "09AZaz01234", "09AZaz0123456", "09AZaz01234_", "09AZaz01234\n", "09AZaz0123é"] {
         assert_eq!(bad.parse::<TokenId>(), Err(InvalidId), "{bad:?}");
     }
 }
 
 #[test]
 fn ids_are_ordered_as_text() {
-    let texts = [
-        "000000000000",
-        "00000000000A",
-        "00000000000a",
-        "zzzzzzzzzzzz",
-    ];
-    assert!(
-        texts
-            .map(|text| text.parse::<TokenId>().unwrap())
-            .is_sorted()
-    );
+    let texts = ["000000000000", "00000000000A", "00000000000a", "zzzzzzzzzzzz"];
+    assert!(texts.map(|text| text.parse::<TokenId>().unwrap()).is_sorted());
 }
 
 #[test]
 fn hashes_are_64_lower_case_hexadecimal_digits() {
     let good = "00ff0123456789abcdef0123456789abcdef0123456789abcdef0123456789ab";
     let hash: TokenHash = good.parse().unwrap();
-    assert_eq!(
-        (hash.to_string(), format!("{hash:?}")),
-        (good.into(), good.into())
-    );
+    assert_eq!((hash.to_string(), format!("{hash:?}")), (good.into(), good.into()));
     assert_eq!(TokenHash::from(*hash.as_bytes()), hash);
     let bad = [
         String::new(),

@@ -10,11 +10,11 @@ use super::{
         intent::{Intent, Settings},
         view::Held,
     },
-    BREAKER_WINDOW, report::Notice,
+    BREAKER_WINDOW,
+    report::Notice,
 };
 use crate::api::{
-    Credential, CredentialState, PersonalAccessTokenSpec, PersonalAccessTokenStatus, Time,
-    verdict::Verdict,
+    Credential, CredentialState, PersonalAccessTokenSpec, PersonalAccessTokenStatus, Time, verdict::Verdict,
 };
 
 /// Rotation comes at most this early: a twentieth of the interval, and never more than 12 hours.
@@ -42,7 +42,9 @@ impl Burial {
             Verdict::Good | Verdict::Deleted | Verdict::Revoked | Verdict::TokenExpired => None,
             Verdict::RevokedByTime => Some(Notice::revoked(id, "it was issued before spec.revokeIfIssuedBefore")),
             Verdict::RevokedById => Some(Notice::revoked(id, "spec.revokedCredentials names it")),
-            Verdict::CredentialExpired if self.credential.state == CredentialState::Active && intent.rotation.is_some() => {
+            Verdict::CredentialExpired
+                if self.credential.state == CredentialState::Active && intent.rotation.is_some() =>
+            {
                 Some(Notice::lapsed(id))
             }
             Verdict::CredentialExpired => None,

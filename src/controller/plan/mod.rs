@@ -25,9 +25,7 @@ use super::{
     view::{Held, Ledger, RefusalKind, SecretView, View},
 };
 use crate::{
-    api::{
-        Credential, CredentialState, InvalidField, MAX_LIVE_CREDENTIALS, PersonalAccessTokenStatus, Reason, Time,
-    },
+    api::{Credential, CredentialState, InvalidField, MAX_LIVE_CREDENTIALS, PersonalAccessTokenStatus, Reason, Time},
     token::TokenPrefix,
 };
 use k8s_openapi::jiff::SignedDuration;
@@ -264,11 +262,12 @@ impl Planner<'_> {
             live.retain(|credential| credential.state != CredentialState::Pending);
         }
         let active = live.iter().find(|credential| credential.state == CredentialState::Active).cloned();
-        let holds = matches!((&place, &active), (Place::Ours(secret), Some(active)) if self.key_of(secret, active).is_some());
+        let holds =
+            matches!((&place, &active), (Place::Ours(secret), Some(active)) if self.key_of(secret, active).is_some());
         let wanted = !self.intent.revoked && !self.intent.terms.expired(self.now);
 
         let need = self.need(&place, active.as_ref(), holds, wanted);
-        if self.must_look(&place, &need) {
+        if self.must_look(&place, &need, active.is_none()) {
             return self.then(Step::Look, true);
         }
         let mut blocked = self.blocked(&place, &need, &live);
@@ -295,24 +294,40 @@ impl Planner<'_> {
         if secret_step.is_none() && blocked.as_ref().is_none_or(Blocked::lets_secret_be_written) {
             secret_step = match (&need, &place, &active) {
                 (Need::Move, _, Some(active)) => self.copy(&place, active, &live),
-                (Need::Nothing, Place::Ours(secret), Some(active)) if holds => {
-                    match self.tend(secret, active, &live) {
-                        Some(Step::Look) => return self.then(Step::Look, keep_held),
-                        step => step,
-                    }
-                }
+                (Need::Nothing, Place::Ours(secret), Some(active)) if holds => match self.tend(secret, active, &live) {
+                    Some(Step::Look) => return self.then(Step::Look, keep_held),
+                    step => step,
+                },
                 _ => None,
             };
         }
         let minting = keep_held && blocked.is_none();
-        if secret_step.is_none() && !self.refused() {
-            let blank = if active.is_none() && !minting { self.blank(&place) } else { None };
-            secret_step = blank.or_else(|| self.remove_former(active.is_none() || holds));
+        let wipe = if secret_step.is_none() && active.is_none() && !minting { self.blank(&place) } else { None };
+        let mut buried = buried;
+        if self.refused() {
+            if wipe.is_some() {
+                // As long as the dead token stands in the Secret, its death is not recorded: that is what reminds us to wipe it.
+                live = self.base.credentials.clone();
+                buried.clear();
+            }
+        } else if secret_step.is_none() {
+            secret_step = wipe.or_else(|| self.remove_former(active.is_none() || holds));
         }
 
         let status = self.status(&place, &live, active.as_ref(), cause.filter(|_| publishing));
-        let outcome = self.outcome(&status, &place, active.as_ref(), holds, blocked);
-        self.finish(Draft { status, outcome, buried, promoted, publishing, cause, secret_step, wait_until, keep_held, place })
+        let outcome = self.outcome(&status, active.as_ref(), holds, blocked);
+        self.finish(Draft {
+            status,
+            outcome,
+            buried,
+            promoted,
+            publishing,
+            cause,
+            secret_step,
+            wait_until,
+            keep_held,
+            place,
+        })
     }
 
     fn then(&self, step: Step, keep_held: bool) -> Plan {
@@ -364,7 +379,9 @@ impl Planner<'_> {
         }
         match active {
             Some(active) if holds => {
-                if !self.intent.suspended && life::rotation_due(self.view.pat.uid(), self.intent, active).is_some_and(|due| due <= self.now) {
+                if !self.intent.suspended
+                    && life::rotation_due(self.view.pat.uid(), self.intent, active).is_some_and(|due| due <= self.now)
+                {
                     Need::Mint(Cause::Rotation)
                 } else {
                     Need::Nothing
@@ -382,7 +399,7 @@ impl Planner<'_> {
     }
 
     /// A cache may be behind: before a mint that a glance at the Secret could save, look.
-    fn must_look(&self, place: &Place<'_>, need: &Need) -> bool {
+    fn must_look(&self, place: &Place<'_>, need: &Need, none_active: bool) -> bool {
         if self.view.live {
             return false;
         }
@@ -394,16 +411,22 @@ impl Planner<'_> {
                     .any(|reason| ready.reason == reason.as_str())
             })
         };
+        let absent = matches!(place, Place::Absent);
         match need {
             Need::Mint(Cause::Repair) => true,
-            Need::Mint(Cause::Issue) => matches!(place, Place::Absent) && stumbled(),
-            _ => false,
+            // The last one has just died: a Secret that lost its label must be wiped all the same.
+            Need::Nothing if none_active && !self.stored.credentials.is_empty() => absent,
+            _ => absent && stumbled(),
         }
     }
 
     fn blocked(&self, place: &Place<'_>, need: &Need, live: &[Credential]) -> Option<Blocked> {
         if let Place::Conflict(message) = place {
-            return Some(Blocked::new(Reason::SecretConflict, message.clone(), Some(life::conflict_retry(self.view.pat.uid(), self.now))));
+            return Some(Blocked::new(
+                Reason::SecretConflict,
+                message.clone(),
+                Some(life::conflict_retry(self.view.pat.uid(), self.now)),
+            ));
         }
         if let Err(problem) = &self.intent.layout {
             return Some(Blocked::new(Reason::InvalidSpec, problem.to_string(), None));
@@ -417,7 +440,8 @@ impl Planner<'_> {
             };
             return Some(Blocked::new(reason, refusal.message.clone(), Some(refusal.retry_at)));
         }
-        if matches!(need, Need::Mint(Cause::Repair)) && !self.view.held.is_some_and(|held| self.is_pending(live, &held)) {
+        if matches!(need, Need::Mint(Cause::Repair)) && !self.view.held.is_some_and(|held| self.is_pending(live, &held))
+        {
             let recent = life::recent(&self.base.unplanned_mints, self.now);
             if recent.len() >= BREAKER_MINTS {
                 let until = recent[recent.len() - BREAKER_MINTS].plus(BREAKER_WINDOW);
@@ -465,7 +489,8 @@ impl Planner<'_> {
         let Some(held) = usable else {
             if (orphans || self.view.refusal.is_some()) && !self.view.rehearsed {
                 let facts = self.facts("000000000000", None);
-                let content = Content::Token { token: Source::Throwaway, previous: None, facts, layout: layout.clone() };
+                let content =
+                    Content::Token { token: Source::Throwaway, previous: None, facts, layout: layout.clone() };
                 return Minting::First(Step::Rehearse(Box::new(self.secret_write(place, content, live))));
             }
             return Minting::First(Step::Mint(self.intent.prefix.clone()));
@@ -512,8 +537,13 @@ impl Planner<'_> {
                 type_: self.intent.layout.as_ref().map_or("Opaque", |layout| layout.type_.as_str()).to_owned(),
             },
         };
-        let live: Vec<_> =
-            self.base.credentials.iter().filter(|credential| credential.state != CredentialState::Pending).cloned().collect();
+        let live: Vec<_> = self
+            .base
+            .credentials
+            .iter()
+            .filter(|credential| credential.state != CredentialState::Pending)
+            .cloned()
+            .collect();
         Step::WriteSecret(Box::new(self.secret_write(place, content, &live)))
     }
 
@@ -625,7 +655,11 @@ impl Planner<'_> {
             return self.copy(&place, active, live);
         }
         if place::metadata_drifted(secret, layout, self.view.pat.uid()) || self.ledger_is_behind(record, live) {
-            let content = Content::MetadataOnly { data_hash: record.data_hash.clone(), render_hash, layout: Some(layout.clone()) };
+            let content = Content::MetadataOnly {
+                data_hash: record.data_hash.clone(),
+                render_hash,
+                layout: Some(layout.clone()),
+            };
             return Some(Step::WriteSecret(Box::new(self.secret_write(&place, content, live))));
         }
         None
@@ -639,9 +673,9 @@ impl Planner<'_> {
             .live
             .iter()
             .any(|old| !known(live, &old.id) && old.expires_at.is_none_or(|end| end > self.now));
-        let missing = live
-            .iter()
-            .any(|credential| credential.state != CredentialState::Pending && !known(&record.ledger.live, &credential.id));
+        let missing = live.iter().any(|credential| {
+            credential.state != CredentialState::Pending && !known(&record.ledger.live, &credential.id)
+        });
         dead || missing
     }
 
@@ -705,7 +739,6 @@ impl Planner<'_> {
     fn outcome(
         &self,
         status: &PersonalAccessTokenStatus,
-        place: &Place<'_>,
         active: Option<&Credential>,
         holds: bool,
         blocked: Option<Blocked>,
@@ -723,12 +756,26 @@ impl Planner<'_> {
     }
 
     fn finish(&self, draft: Draft<'_>) -> Plan {
-        let Draft { mut status, outcome, buried, promoted, publishing, cause, secret_step, wait_until, keep_held, place } = draft;
+        let Draft {
+            mut status,
+            outcome,
+            buried,
+            promoted,
+            publishing,
+            cause,
+            secret_step,
+            wait_until,
+            keep_held,
+            place,
+        } = draft;
         status.conditions = outcome.conditions(&self.stored.conditions, self.view.pat.metadata.generation, self.now);
         let changed = status != *self.stored;
         let status_first = publishing || promoted.is_some() || !buried.is_empty() || self.restored;
+        // Wiping comes before everything: once the status says that it is over, nothing would remind us of it.
+        let wiping =
+            matches!(&secret_step, Some(Step::WriteSecret(write)) if matches!(write.content, Content::Blank { .. }));
         match secret_step {
-            Some(step) if !(changed && status_first) => {
+            Some(step) if wiping || !(changed && status_first) => {
                 let events = match &step {
                     Step::WriteSecret(write) => self.secret_events(write, &place),
                     _ => Vec::new(),
@@ -770,9 +817,12 @@ impl Planner<'_> {
                 .layout
                 .as_ref()
                 .is_ok_and(|layout| place::metadata_drifted(secret, layout, self.view.pat.uid()));
-        let copied = !matches!(&write.content, Content::Token { token: Source::Held { .. }, .. } | Content::Blank { .. });
+        let copied =
+            !matches!(&write.content, Content::Token { token: Source::Held { .. }, .. } | Content::Blank { .. });
         let same_spec = match (&write.content, &secret.record) {
-            (Content::Token { layout, facts, .. }, Some(record)) => record.render_hash == layout.render_hash(&facts.borrow()),
+            (Content::Token { layout, facts, .. }, Some(record)) => {
+                record.render_hash == layout.render_hash(&facts.borrow())
+            }
             _ => true,
         };
         if drifted && copied && same_spec && self.view.live && !self.restored {

@@ -21,13 +21,7 @@ pub enum Place<'a> {
 }
 
 /// Finds out whose the Secret is.
-pub fn find<'a>(
-    view: &View<'a>,
-    settings: &Settings,
-    intent: &Intent,
-    name: &str,
-    live: &[Credential],
-) -> Place<'a> {
+pub fn find<'a>(view: &View<'a>, settings: &Settings, intent: &Intent, name: &str, live: &[Credential]) -> Place<'a> {
     let Some(secret) = view.secret else {
         return match view.rival {
             Some(rival) => Place::Conflict(format!(
@@ -55,7 +49,13 @@ pub fn find<'a>(
     Place::Ours(secret)
 }
 
-fn ownership(view: &View<'_>, settings: &Settings, secret: &SecretView, name: &str, live: &[Credential]) -> Result<(), String> {
+fn ownership(
+    view: &View<'_>,
+    settings: &Settings,
+    secret: &SecretView,
+    name: &str,
+    live: &[Credential],
+) -> Result<(), String> {
     if secret.is_controlled_by(view.pat.uid()) {
         return Ok(());
     }
@@ -70,12 +70,10 @@ fn ownership(view: &View<'_>, settings: &Settings, secret: &SecretView, name: &s
             "Secret {name:?} belongs to an earlier PersonalAccessToken of this name: it is waited for until the garbage collector has removed it; \
              to take over a restored backup instead, run the controller with --restore-issued-before=<time>"
         )),
-        Controller::Pat { name: owner, .. } => Err(format!(
-            "Secret {name:?} belongs to PersonalAccessToken {owner:?}: choose another spec.secret.name"
-        )),
-        Controller::Other(owner) => {
-            Err(format!("Secret {name:?} belongs to {owner}: choose another spec.secret.name"))
+        Controller::Pat { name: owner, .. } => {
+            Err(format!("Secret {name:?} belongs to PersonalAccessToken {owner:?}: choose another spec.secret.name"))
         }
+        Controller::Other(owner) => Err(format!("Secret {name:?} belongs to {owner}: choose another spec.secret.name")),
         Controller::Nobody if secret.record.is_some() => Err(format!(
             "Secret {name:?} carries annotations of this operator but belongs to nobody: delete it, choose another spec.secret.name or, if it comes \
              from a backup, run the controller with --restore-issued-before=<time>"
@@ -103,8 +101,10 @@ pub fn restore(view: &View<'_>, settings: &Settings, base: &mut PersonalAccessTo
         return false;
     }
     base.revision = Some(record.ledger.revision);
-    base.first_issued_at =
-        record.ledger.first_issued_at.or_else(|| record.ledger.live.iter().map(|credential| credential.issued_at).min());
+    base.first_issued_at = record
+        .ledger
+        .first_issued_at
+        .or_else(|| record.ledger.live.iter().map(|credential| credential.issued_at).min());
     base.default_expires_at = record.ledger.default_expires_at;
     base.credentials = record.ledger.live.iter().take(crate::api::MAX_LIVE_CREDENTIALS).cloned().collect();
     true
@@ -126,18 +126,20 @@ fn from_backup(view: &View<'_>, secret: &SecretView, line: Time) -> bool {
 
 /// Whether labels, annotations or the owner are not as they should be.
 pub fn metadata_drifted(secret: &SecretView, layout: &Layout, uid: &str) -> bool {
-    let lacks = |there: &std::collections::BTreeMap<String, String>, wanted: &std::collections::BTreeMap<String, String>| {
+    let lacks = |there: &std::collections::BTreeMap<String, String>,
+                 wanted: &std::collections::BTreeMap<String, String>| {
         wanted.iter().any(|(key, value)| there.get(key) != Some(value))
     };
-    let left_over = secret.record.as_ref().is_some_and(|record| {
-        record.owned.labels.iter().any(|key| {
-            key != MANAGED_BY_LABEL && secret.labels.contains_key(key) && !layout.labels.contains_key(key)
-        }) || record
-            .owned
-            .annotations
-            .iter()
-            .any(|key| secret.annotations.contains_key(key) && !layout.annotations.contains_key(key))
-    });
+    let left_over =
+        secret.record.as_ref().is_some_and(|record| {
+            record.owned.labels.iter().any(|key| {
+                key != MANAGED_BY_LABEL && secret.labels.contains_key(key) && !layout.labels.contains_key(key)
+            }) || record
+                .owned
+                .annotations
+                .iter()
+                .any(|key| secret.annotations.contains_key(key) && !layout.annotations.contains_key(key))
+        });
     left_over
         || !secret.is_labelled()
         || !secret.is_controlled_by(uid)

@@ -6,9 +6,7 @@
 use std::fmt;
 
 use super::{super::intent::Intent, life};
-use crate::api::{
-    Condition, ConditionType, Credential, CredentialState, PersonalAccessTokenStatus, Reason, Time,
-};
+use crate::api::{Condition, ConditionType, Credential, CredentialState, PersonalAccessTokenStatus, Reason, Time};
 
 /// Why the token cannot be brought to where the spec wants it, for now or until a person acts.
 #[derive(Clone, Debug)]
@@ -70,7 +68,11 @@ pub fn outcome(situation: &Situation<'_>) -> Outcome {
         .filter_map(|credential| credential.expires_at)
         .collect();
     if let Some(last) = grace_ends.iter().max() {
-        let many = if grace_ends.len() == 1 { "1 replaced token works".into() } else { format!("{} replaced tokens work", grace_ends.len()) };
+        let many = if grace_ends.len() == 1 {
+            "1 replaced token works".into()
+        } else {
+            format!("{} replaced tokens work", grace_ends.len())
+        };
         let message = format!("{many} beside the present one, the last until {last}");
         outcome.abnormal.push((ConditionType::InGracePeriod, Reason::PreviousCredentialLive, message));
     }
@@ -91,11 +93,17 @@ pub fn outcome(situation: &Situation<'_>) -> Outcome {
 fn readiness(situation: &Situation<'_>) -> Outcome {
     let Situation { intent, secret_name, status, active, holds, .. } = situation;
     if intent.revoked {
-        return Outcome::stuck(Reason::Revoked, "spec.revoked is true: every token is dead, none is issued; set it to false for a new one".into());
+        return Outcome::stuck(
+            Reason::Revoked,
+            "spec.revoked is true: every token is dead, none is issued; set it to false for a new one".into(),
+        );
     }
     if intent.terms.expired(situation.now) {
         let end = intent.terms.end().expect("what has expired has an end");
-        return Outcome::stuck(Reason::Expired, format!("the token ended at {end}: set a later spec.expiry for a new one"));
+        return Outcome::stuck(
+            Reason::Expired,
+            format!("the token ended at {end}: set a later spec.expiry for a new one"),
+        );
     }
     if let Some(blocked) = &situation.blocked {
         let works = *holds && !matches!(blocked.reason, Reason::SecretConflict | Reason::InvalidSpec);
@@ -106,11 +114,7 @@ fn readiness(situation: &Situation<'_>) -> Outcome {
         } else {
             ("False", blocked.reason, blocked.message.clone())
         };
-        return Outcome {
-            ready,
-            abnormal: vec![(kind, blocked.reason, blocked.message.clone())],
-            blocked_until: None,
-        };
+        return Outcome { ready, abnormal: vec![(kind, blocked.reason, blocked.message.clone())], blocked_until: None };
     }
     if intent.suspended {
         let message = match active {
@@ -178,19 +182,26 @@ impl Outcome {
                 }
             })
             .collect();
-        conditions.sort_by_key(|condition| ConditionType::ALL.iter().position(|type_| type_.as_str() == condition.type_));
+        conditions
+            .sort_by_key(|condition| ConditionType::ALL.iter().position(|type_| type_.as_str() == condition.type_));
         conditions
     }
 
     /// The transitions in this outcome that a person would want to hear of.
     pub fn events(&self, present: &[Condition]) -> Vec<Notice> {
         let mut notices = Vec::new();
-        let telling = |reason: &Reason| !matches!(reason, Reason::Issued | Reason::Issuing | Reason::Suspended | Reason::PreviousCredentialLive);
+        let telling = |reason: &Reason| {
+            !matches!(reason, Reason::Issued | Reason::Issuing | Reason::Suspended | Reason::PreviousCredentialLive)
+        };
         for (type_, reason, message) in &self.abnormal {
             let before = present.iter().find(|condition| condition.type_ == type_.as_str());
             let news = before.is_none_or(|before| !before.is_true() || before.reason != reason.as_str());
             if news && telling(reason) {
-                notices.push(Notice { warning: *reason != Reason::Revoked, reason: EventReason::Condition(*reason), note: clipped(message) });
+                notices.push(Notice {
+                    warning: *reason != Reason::Revoked,
+                    reason: EventReason::Condition(*reason),
+                    note: clipped(message),
+                });
             }
         }
         notices
@@ -250,10 +261,18 @@ impl EventReason {
     /// What it means, in the words of the documentation.
     pub fn meaning(self) -> &'static str {
         match self {
-            Self::Rotated => "A new token took the place of one that goes on working until the end of its grace period.",
-            Self::CredentialRevoked => "One credential was revoked by `spec.revokeIfIssuedBefore` or `spec.revokedCredentials`.",
-            Self::Lapsed => "The operator could not rotate a credential for a whole interval longer than planned, and it ended. A new one is issued.",
-            Self::Repaired => "Somebody changed or deleted the Secret; it is as it should be again. The note names the field manager that did it, where Kubernetes tells.",
+            Self::Rotated => {
+                "A new token took the place of one that goes on working until the end of its grace period."
+            }
+            Self::CredentialRevoked => {
+                "One credential was revoked by `spec.revokeIfIssuedBefore` or `spec.revokedCredentials`."
+            }
+            Self::Lapsed => {
+                "The operator could not rotate a credential for a whole interval longer than planned, and it ended. A new one is issued."
+            }
+            Self::Repaired => {
+                "Somebody changed or deleted the Secret; it is as it should be again. The note names the field manager that did it, where Kubernetes tells."
+            }
             Self::Moved => "The token moved to a Secret of another name.",
             Self::Restored => "A lost status was rebuilt from the Secret's annotations.",
             Self::Condition(reason) => reason.meaning(),
@@ -290,7 +309,10 @@ impl Notice {
         Some(Self::new(
             false,
             EventReason::Rotated,
-            format!("token {} (revision {}) took the place of {}, which works on{until}", arrived.id, arrived.revision, replaced.id),
+            format!(
+                "token {} (revision {}) took the place of {}, which works on{until}",
+                arrived.id, arrived.revision, replaced.id
+            ),
         ))
     }
 
@@ -304,7 +326,9 @@ impl Notice {
         Self::new(
             true,
             EventReason::Lapsed,
-            format!("token {id} ended because it could not be rotated for one interval longer than planned: see that the operator runs"),
+            format!(
+                "token {id} ended because it could not be rotated for one interval longer than planned: see that the operator runs"
+            ),
         )
     }
 
@@ -314,13 +338,19 @@ impl Notice {
         Self::new(
             true,
             EventReason::Repaired,
-            format!("Secret {secret:?} {what}{editor}: a new token is issued; the former one works on for its grace period"),
+            format!(
+                "Secret {secret:?} {what}{editor}: a new token is issued; the former one works on for its grace period"
+            ),
         )
     }
 
     /// Something else in the Secret was changed: it is as it was.
     pub fn repaired(secret: &str, editor: &str) -> Self {
-        Self::new(true, EventReason::Repaired, format!("Secret {secret:?} had been changed{editor}: it is as it should be again; the token is the same"))
+        Self::new(
+            true,
+            EventReason::Repaired,
+            format!("Secret {secret:?} had been changed{editor}: it is as it should be again; the token is the same"),
+        )
     }
 
     /// The token moved.
@@ -330,6 +360,10 @@ impl Notice {
 
     /// The status was rebuilt.
     pub fn restored(secret: &str) -> Self {
-        Self::new(true, EventReason::Restored, format!("the status was lost and has been rebuilt from Secret {secret:?}"))
+        Self::new(
+            true,
+            EventReason::Restored,
+            format!("the status was lost and has been rebuilt from Secret {secret:?}"),
+        )
     }
 }

@@ -8,7 +8,7 @@ use std::collections::BTreeMap;
 use super::{
     preset::Form,
     template::Template,
-    variable::{Facts, Subject},
+    variable::{Facts, Subject, Variable},
 };
 use crate::api::{
     InvalidField, MANAGED_BY_LABEL, PersonalAccessTokenSpec, Preset, RESERVED_PREFIX, SecretSpec, SecretTemplate, Time,
@@ -121,7 +121,7 @@ impl Layout {
                 // Under `password` BasicAuth writes the bare token as well.
                 Body::Preset(_) if field == "key" && bare == "password" => {}
                 Body::Preset(_) => {
-                    let message = format!("the preset writes the key {bare:?} itself: choose another name");
+                    let message = "the preset writes this key itself: choose another name";
                     return Err(InvalidField::new(format!("spec.secret.{field}"), message));
                 }
                 Body::Nothing | Body::Templates { .. } => {
@@ -137,16 +137,11 @@ impl Layout {
     fn check_previous(&self) -> Result<(), InvalidField> {
         let Body::Templates { templates, .. } = &self.body else { return Ok(()) };
         let mut variables = templates.values().flat_map(Template::variables);
-        match variables.find(|variable| variable.is_previous()) {
-            Some(variable) if !self.wants_previous() => {
-                let message = format!(
-                    "a template that uses {} needs previousKey: the replaced token is kept only where it is asked for",
-                    variable.name()
-                );
-                Err(InvalidField::new("spec.secret.template", message))
-            }
-            _ => Ok(()),
+        if !self.wants_previous() && variables.any(Variable::is_previous) {
+            let message = "a template that uses previousToken or previousId needs previousKey: the replaced token is kept only where it is asked for";
+            return Err(InvalidField::new("spec.secret.template", message));
         }
+        Ok(())
     }
 
     /// The API server refuses a Secret without the keys that its type requires.

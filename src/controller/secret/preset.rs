@@ -121,20 +121,16 @@ impl Form {
 /// All of these forms end up in HTTP Basic authentication, where the first colon ends the user name (RFC 7617, section 2):
 /// with `va:ci/deploy` the server would see a user `va` and a password `ci/deploy:kpat_…`.
 fn username(template: &SecretTemplate, owner_text: &str) -> Result<String, InvalidField> {
-    let (username, whose) = match &template.username {
-        Some(username) => (username.as_str(), ""),
-        None => (owner_text.strip_prefix("va:").unwrap_or(owner_text), "the default is the owner's name, but "),
+    let right = "a user name is 1 to 256 visible ASCII characters, without spaces, and without ':': in HTTP Basic authentication the first ':' is where the password begins";
+    let (username, message) = match &template.username {
+        Some(username) => (username.as_str(), right.to_owned()),
+        None => {
+            let message = format!("the default is the owner's name, but {right}; set another user name here");
+            (owner_text.strip_prefix("va:").unwrap_or(owner_text), message)
+        }
     };
-    let trouble = if username.is_empty() {
-        "a user name has at least one character"
-    } else if username.contains(':') {
-        "a user name with ':' does not work: in HTTP Basic authentication the first ':' is where the password begins"
-    } else if username.bytes().any(|byte| !byte.is_ascii_graphic()) {
-        "a user name is made of visible ASCII characters"
-    } else {
-        return Ok(username.to_owned());
-    };
-    Err(InvalidField::new(USERNAME, format!("{whose}{trouble}; set another user name here")))
+    let valid = !username.is_empty() && username.bytes().all(|byte| byte.is_ascii_graphic() && byte != b':');
+    if valid { Ok(username.to_owned()) } else { Err(InvalidField::new(USERNAME, message)) }
 }
 
 /// Without quotes and escapes: readers of `.netrc` differ in what these mean, and some take `#` for a comment anywhere.
@@ -164,7 +160,7 @@ fn host(template: &SecretTemplate) -> Result<String, InvalidField> {
         && port.parse::<u16>().is_ok_and(|port| port > 0)
         && path.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"-._~/".contains(&byte));
     if !valid {
-        let message = "this is no host name with, if it needs them, a port from 1 to 65535 and a path, such as registry.example.com:5000";
+        let message = "write a host name without https://, with a port from 1 to 65535 and a path if it needs them, such as registry.example.com:5000";
         return Err(InvalidField::new(HOST, message));
     }
     Ok(host.clone())

@@ -4,7 +4,7 @@
 //! Must not know whether this process or another one runs the control plane.
 
 use std::{
-    fs, io,
+    fmt, fs, io,
     path::{Path, PathBuf},
     process::Command,
     sync::Arc,
@@ -38,6 +38,13 @@ struct Inner {
     folder: PathBuf,
     url: String,
     authority: Authority,
+}
+
+impl fmt::Debug for Access {
+    /// Without the authority's key.
+    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        out.debug_tuple("Access").field(&self.0.url).finish()
+    }
 }
 
 impl Access {
@@ -143,8 +150,17 @@ impl Access {
     /// Blocks for a while if the program has to be built first.
     pub fn command(&self, binary: Binary) -> Result<Command, Error> {
         let mut command = Command::new(Assets::ensure(&[binary])?.path(binary));
-        command.env("KUBECONFIG", self.admin_kubeconfig());
+        command.envs(self.variables());
         Ok(command)
+    }
+
+    /// What a program's environment needs to work as the administrator and to leave nothing in the user's home.
+    pub fn variables(&self) -> [(&'static str, PathBuf); 3] {
+        [
+            ("KUBECONFIG", self.admin_kubeconfig()),
+            (KUBECONFIG_VARIABLE, self.admin_kubeconfig()),
+            ("KUBECACHEDIR", self.folder().join("kubectl-cache")),
+        ]
     }
 
     /// The API server's own metrics, in the Prometheus text format.

@@ -7,7 +7,7 @@ use std::{
     env,
     ffi::OsString,
     fmt, io,
-    path::{Path, PathBuf},
+    path::{self, Path, PathBuf},
 };
 
 use crate::go_build::{self, Module};
@@ -163,7 +163,9 @@ impl Assets {
 
     /// Finds programs and builds those that are missing, which blocks for minutes and says so on standard error.
     pub fn ensure(needed: &[Binary]) -> Result<Self, AssetsError> {
-        let given = env::var_os("KUBEBUILDER_ASSETS").filter(|folder| !folder.is_empty()).map(PathBuf::from);
+        let given = env::var_os("KUBEBUILDER_ASSETS").filter(|folder| !folder.is_empty());
+        // Absolute, because the components run in a folder of their own.
+        let given = given.map(|folder| path::absolute(&folder).unwrap_or_else(|_| folder.into()));
         let cache = cache_folder();
         let mut paths = [const { PathBuf::new() }; Binary::ALL.len()];
         for binary in Binary::ALL {

@@ -9,7 +9,7 @@ use std::{
     process::{Command, ExitCode},
 };
 
-use control_plane::{ControlPlane, KUBECONFIG_VARIABLE};
+use control_plane::ControlPlane;
 use rustix::process::{Pid, Signal, kill_process};
 use tokio::signal::unix::{SignalKind, signal};
 
@@ -23,11 +23,7 @@ pub async fn run(plane: &ControlPlane, command: &[String]) -> Result<ExitCode, F
 
     let (program, arguments) = command.split_first().ok_or_else(|| failed(io::ErrorKind::InvalidInput.into()))?;
     let mut process = Command::new(program);
-    process
-        .args(arguments)
-        .env("KUBECONFIG", plane.admin_kubeconfig())
-        .env(KUBECONFIG_VARIABLE, plane.admin_kubeconfig())
-        .env("PATH", plane.assets().search_path());
+    process.args(arguments).envs(plane.variables()).env("PATH", plane.assets().search_path());
     let mut child = control_plane::spawn(process).map_err(failed)?;
     let pid = i32::try_from(child.id()).ok().and_then(Pid::from_raw);
     let pass_on = |signal| {

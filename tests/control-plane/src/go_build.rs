@@ -15,6 +15,8 @@ use std::{
 use crate::{AssetsError, Binary, process::tail, progress::Progress, spawn};
 
 /// A Go module whose `go.mod` pins a program. Its files are part of this crate: the cache needs no checkout.
+///
+/// To move to another version, edit `go.mod` (for Kubernetes also its `replace` lines), then run `go mod tidy` there.
 pub(crate) struct Module {
     name: &'static str,
     path: &'static str,

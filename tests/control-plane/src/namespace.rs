@@ -14,6 +14,7 @@ use kube::{
 use crate::{Access, Error};
 
 /// A namespace with a unique name; its deletion is asked for on drop.
+#[derive(Debug)]
 pub struct Namespace {
     access: Access,
     name: String,

@@ -52,6 +52,9 @@ impl Options {
     }
 
     /// Adds a flag to a component's command line, such as `--authentication-token-webhook-config-file=…`.
+    ///
+    /// `--controllers=resourcequota-controller` adds a controller to the two that run: without that one, quotas are not
+    /// enforced.
     pub fn argument(mut self, component: Component, argument: impl Into<String>) -> Self {
         self.arguments.push((component, argument.into()));
         self
@@ -69,6 +72,7 @@ impl Options {
 /// A running control plane; dropped, it is gone, with its processes and its folder.
 ///
 /// It dereferences to [`Access`], which has the clients and the kubeconfigs.
+#[derive(Debug)]
 pub struct ControlPlane {
     // Fields are dropped in this order: processes before the folder that they write to.
     running: [Option<Process>; 3],

@@ -40,7 +40,12 @@ impl Process {
 
     /// How it ended, if it has.
     pub(crate) fn ended(&mut self) -> Option<ExitStatus> {
-        self.child.try_wait().ok().flatten()
+        let status = self.child.try_wait().ok().flatten();
+        if status.is_some() {
+            // Its number is free for others now: nobody must kill by it.
+            let _ = fs::remove_file(&self.pid_file);
+        }
+        status
     }
 }
 

@@ -1,0 +1,47 @@
+//! A bounded number of workers that share a list of things to do, as the operator's own workers do.
+//!
+//! Must not know what is done.
+
+use std::{
+    future::Future,
+    sync::{Arc, Mutex, PoisonError},
+};
+
+use tokio::task::JoinSet;
+
+use crate::progress::Progress;
+
+/// As many requests in flight as the operator has by default.
+pub const CONCURRENCY: usize = 32;
+
+/// Does `work` for every item, [`CONCURRENCY`] at a time, and gives the answers in the order of the items. The first
+/// error ends it all.
+pub async fn each<T, R, F, Fut>(items: Vec<T>, progress: &Progress, work: F) -> anyhow::Result<Vec<R>>
+where
+    T: Send + 'static,
+    R: Send + 'static,
+    F: Fn(T) -> Fut + Clone + Send + 'static,
+    Fut: Future<Output = anyhow::Result<R>> + Send,
+{
+    let count = items.len();
+    let queue = Arc::new(Mutex::new(items.into_iter().enumerate()));
+    let mut workers = JoinSet::new();
+    for _ in 0..CONCURRENCY.min(count) {
+        let (queue, work, progress) = (queue.clone(), work.clone(), progress.clone());
+        workers.spawn(async move {
+            let mut done = Vec::new();
+            loop {
+                let next = queue.lock().unwrap_or_else(PoisonError::into_inner).next();
+                let Some((index, item)) = next else { return anyhow::Ok(done) };
+                done.push((index, work(item).await?));
+                progress.step();
+            }
+        });
+    }
+    let mut all = Vec::with_capacity(count);
+    while let Some(done) = workers.join_next().await {
+        all.extend(done??);
+    }
+    all.sort_unstable_by_key(|(index, _)| *index);
+    Ok(all.into_iter().map(|(_, answer)| answer).collect())
+}

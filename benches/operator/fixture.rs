@@ -1,0 +1,72 @@
+//! The tokens that exist before anybody works on them: all the same, but for their names.
+//!
+//! Must not know who will work on them.
+
+use anyhow::Context;
+use serde_json::json;
+
+use crate::{
+    crowd::each,
+    plane::Plane,
+    progress::Progress,
+    wire::{Version, pats},
+};
+
+/// One PAT, and its Secret as soon as it has one.
+#[derive(Clone, Debug)]
+pub struct Token {
+    /// metadata.name
+    pub name: String,
+    /// Its uid and version.
+    pub pat: Version,
+    /// Its Secret's uid and version.
+    pub secret: Version,
+}
+
+/// The name of the first token; all names have the same length.
+pub fn name(index: usize) -> String {
+    format!("pat-{index:05}")
+}
+
+/// Creates `count` of them: as people have them, with scopes and a rotation.
+pub async fn create(plane: &Plane, namespace: &str, count: usize) -> anyhow::Result<Vec<Token>> {
+    let progress = Progress::begin(format!("creating {count} tokens in {namespace}"), count);
+    let (wire, path) = (plane.wire()?, pats(namespace));
+    let work = move |index| {
+        let (wire, path) = (wire.clone(), path.clone());
+        async move {
+            let name = name(index);
+            let body = json!({
+                "apiVersion": "pat-operator.io/v1alpha1",
+                "kind": "PersonalAccessToken",
+                "metadata": {"name": name},
+                "spec": {
+                    "description": "Deploys from the pipeline.",
+                    "scopes": ["deploy:staging", "registry:read"],
+                    "audiences": ["https://registry.example.com"],
+                    "rotation": {"interval": "30d"},
+                },
+            });
+            let pat = wire.create(&path, body.to_string().into_bytes()).await.context("creating a token")?;
+            Ok(Token { name, pat, secret: Version::default() })
+        }
+    };
+    each((0..count).collect(), &progress, work).await
+}
+
+/// Asks for a rotation of all of them, by `spec.rotateIfIssuedBefore`.
+pub async fn ask_for_rotation(plane: &Plane, namespace: &str, tokens: Vec<Token>) -> anyhow::Result<Vec<Token>> {
+    let progress = Progress::begin(format!("asking for {} rotations in {namespace}", tokens.len()), tokens.len());
+    let now = k8s_openapi::jiff::Timestamp::now();
+    let body = json!({"spec": {"rotateIfIssuedBefore": now.to_string()}}).to_string();
+    let (wire, path) = (plane.wire()?, pats(namespace));
+    let work = move |token: Token| {
+        let (wire, path, body) = (wire.clone(), path.clone(), body.clone());
+        async move {
+            let pat =
+                wire.merge(&path, &token.name, "bench", body.into_bytes()).await.context("asking for a rotation")?;
+            Ok(Token { pat, ..token })
+        }
+    };
+    each(tokens, &progress, work).await
+}

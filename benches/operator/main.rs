@@ -1,0 +1,46 @@
+//! How fast is the operator, and how near is that to what the API server lets anybody do?
+//!
+//! `cargo bench --bench operator -- [--sizes 1000,10000] [--json FILE] [--quick]`: one run on one real control plane. It
+//! prints a table, writes JSON and asserts nothing; docs/performance.md tells what the figures mean.
+
+mod args;
+mod crowd;
+mod fixture;
+mod floor;
+mod meter;
+mod operator;
+mod plane;
+mod progress;
+mod prometheus;
+mod report;
+mod requests;
+mod rounds;
+mod script;
+mod wire;
+
+use anyhow::Context;
+use clap::Parser;
+
+use self::{args::Args, plane::Plane, report::Report, script::Script};
+
+fn main() -> anyhow::Result<()> {
+    let args = Args::parse();
+    pat_operator::runtime::client::install_crypto();
+    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build().context("no threads")?;
+    let report = runtime.block_on(run(&args))?;
+    println!("{report}");
+    report.write(&args.json).with_context(|| format!("cannot write {}", args.json.display()))?;
+    println!("All figures: {}", args.json.display());
+    Ok(())
+}
+
+async fn run(args: &Args) -> anyhow::Result<Report> {
+    let began = std::time::Instant::now();
+    let plane = Plane::start().await?;
+    let script = Script::record(&plane).await.context("watching what the operator writes for one token")?;
+    let mut sizes = Vec::new();
+    for size in args.sizes() {
+        sizes.push(rounds::measure(&plane, &script, size, args.rounds(size)).await?);
+    }
+    Ok(Report::new(&plane, &script, sizes, began.elapsed()))
+}

@@ -1,0 +1,90 @@
+//! The one control plane that everything is measured on, and namespaces on it whose names are equally long.
+//!
+//! Must not know what is measured.
+
+use std::{
+    path::PathBuf,
+    sync::atomic::{AtomicUsize, Ordering},
+    time::Duration,
+};
+
+use anyhow::Context;
+use control_plane::{Component, ControlPlane, Identity, Options};
+use kube::Client;
+
+use crate::{meter::Meter, progress, requests::Requests, wire::Wire};
+
+/// How long to wait for things to become quiet.
+const QUIET_WITHIN: Duration = Duration::from_secs(15);
+
+/// A running control plane without a controller manager: nothing but what is measured writes.
+pub struct Plane {
+    plane: ControlPlane,
+    namespaces: AtomicUsize,
+    /// The API server's version.
+    pub version: String,
+}
+
+impl Plane {
+    /// Starts it, with the CRDs of this checkout.
+    pub async fn start() -> anyhow::Result<Self> {
+        progress::tell("starting etcd and kube-apiserver (their first build takes some minutes) …");
+        let crds = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("crds");
+        let options = Options::default().without_controller_manager().apply(crds);
+        let plane = ControlPlane::start(options).await?;
+        let version = plane.client()?.apiserver_version().await?.git_version;
+        Ok(Self { plane, namespaces: AtomicUsize::new(0), version })
+    }
+
+    /// A client set up as the operator's own is.
+    pub fn client(&self) -> anyhow::Result<Client> {
+        let config = self.plane.config_for(&Identity::admin())?;
+        Ok(pat_operator::runtime::client::client(config)?.client)
+    }
+
+    /// Bare requests.
+    pub fn wire(&self) -> anyhow::Result<Wire> {
+        Ok(Wire::new(self.client()?))
+    }
+
+    /// The kubeconfig of the same administrator.
+    pub fn kubeconfig(&self) -> PathBuf {
+        self.plane.admin_kubeconfig()
+    }
+
+    /// A new namespace. All names have the same length, so that what is written in them has the same size.
+    pub async fn namespace(&self) -> anyhow::Result<String> {
+        let name = format!("bench-{:04}", self.namespaces.fetch_add(1, Ordering::Relaxed));
+        let body = serde_json::json!({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": name}});
+        self.wire()?.create("/api/v1/namespaces", body.to_string().into_bytes()).await?;
+        Ok(name)
+    }
+
+    /// What the API server has counted so far.
+    pub async fn requests(&self) -> anyhow::Result<Requests> {
+        Ok(Requests::read(&self.plane.metrics().await?))
+    }
+
+    /// Reads the CPU time of everybody involved.
+    pub fn meter(&self, operator: Option<u32>) -> anyhow::Result<Meter> {
+        let pid = |component| self.plane.pid(component).context("a part of the control plane has ended");
+        Ok(Meter { api_server: pid(Component::ApiServer)?, etcd: pid(Component::Etcd)?, operator })
+    }
+
+    /// Waits until the control plane has nothing more to do, so that no measurement pays for the one before.
+    pub async fn settle(&self) -> anyhow::Result<()> {
+        const LOOK: Duration = Duration::from_millis(500);
+        let meter = self.meter(None)?;
+        let mut last = meter.read()?;
+        let rounds = QUIET_WITHIN.as_millis() / LOOK.as_millis();
+        for _ in 0..rounds {
+            tokio::time::sleep(LOOK).await;
+            let now = meter.read()?;
+            if (now - last).control_plane() < LOOK / 10 {
+                break;
+            }
+            last = now;
+        }
+        Ok(())
+    }
+}

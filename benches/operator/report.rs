@@ -1,0 +1,256 @@
+//! What came out, as a table for people and as JSON: each figure beside what it should be, with a plain yes or no.
+//!
+//! The targets are the project's own; a bench informs, tests assert. Must not measure anything.
+
+use std::{fmt, fs, io, path::Path, time::Duration};
+
+use serde::Serialize;
+
+use crate::{
+    crowd::CONCURRENCY,
+    floor::{Floor, FloorPhase},
+    meter::cores,
+    plane::Plane,
+    requests::Requests,
+    rounds::{Restart, Round, Size, Wave},
+    script::{Script, words},
+};
+
+/// What is to be reached.
+mod target {
+    /// Of the floor's rate, at least.
+    pub const RATIO: f64 = 0.90;
+    /// Writes of a first mint.
+    pub const WRITES: f64 = 3.0;
+    /// Milliseconds of CPU time for a token, at most.
+    pub const CPU_MS: f64 = 1.0;
+    /// How much more of it the largest size may take than the smallest.
+    pub const CPU_GROWTH: f64 = 0.15;
+    /// MiB at the largest size, at most.
+    pub const PEAK_MIB: f64 = 60.0;
+    /// Seconds from a restart to idle, at most.
+    pub const IDLE_SECONDS: f64 = 2.0;
+}
+
+/// Everything.
+#[derive(Serialize)]
+pub struct Report {
+    kubernetes: String,
+    cores: usize,
+    concurrency: usize,
+    seconds: f64,
+    mint_writes: String,
+    rotation_writes: String,
+    rows: Vec<Row>,
+    sizes: Vec<Size>,
+}
+
+/// One line of the table.
+#[derive(Serialize)]
+struct Row {
+    what: String,
+    /// A figure for each size.
+    figures: Vec<Option<f64>>,
+    digits: usize,
+    target: Option<String>,
+    /// Whether the target is met, at every size that it is for.
+    met: Option<bool>,
+}
+
+impl Report {
+    /// Works out the figures.
+    pub fn new(plane: &Plane, script: &Script, sizes: Vec<Size>, took: Duration) -> Self {
+        Self {
+            kubernetes: plane.version.clone(),
+            cores: cores(),
+            concurrency: CONCURRENCY,
+            seconds: took.as_secs_f64(),
+            mint_writes: words(&script.mint),
+            rotation_writes: words(&script.rotation),
+            rows: rows(&sizes),
+            sizes,
+        }
+    }
+
+    /// Writes the JSON.
+    pub fn write(&self, path: &Path) -> io::Result<()> {
+        if let Some(folder) = path.parent() {
+            fs::create_dir_all(folder)?;
+        }
+        fs::write(path, serde_json::to_string_pretty(self)? + "\n")
+    }
+}
+
+fn rows(sizes: &[Size]) -> Vec<Row> {
+    let mut rows = waves(sizes, "mint", 0.0, |round| &round.mint, |floor| floor.mint);
+    rows.extend(waves(sizes, "rotation", 1.0, |round| &round.rotation, |floor| floor.rotation));
+    rows.extend(restarts(sizes));
+    rows.push(Row::plain("share of the machine taken by others, at most", 2, each(sizes, others)));
+    rows
+}
+
+/// The lines for one sort of work, which is to tell `events` events a token.
+fn waves(
+    sizes: &[Size],
+    name: &str,
+    events: f64,
+    wave: fn(&Round) -> &Wave,
+    floor: fn(&Floor) -> FloorPhase,
+) -> Vec<Row> {
+    let middle =
+        |figure: fn(&Wave) -> f64| each(sizes, |size| median(size.rounds.iter().map(|round| figure(wave(round)))));
+    let a_token = |count: fn(&Requests) -> u64| {
+        each(sizes, |size| {
+            let count = |round| count(&wave(round).requests) as f64 / size.tokens as f64;
+            median(size.rounds.iter().map(count))
+        })
+    };
+    // Each turn of the operator is compared with the floor before it and the floor after it.
+    let ratio = |rate: fn(&Wave) -> f64| {
+        each(sizes, |size| {
+            let around = size.floors.windows(2).map(|pair| (floor(&pair[0]).rate + floor(&pair[1]).rate) / 2.0);
+            median(size.rounds.iter().zip(around).map(|(round, around)| rate(wave(round)) / around))
+        })
+    };
+    let floors = each(sizes, |size| median(size.floors.iter().map(|one| floor(one).rate)));
+    let floor_costs = each(sizes, |size| median(size.floors.iter().map(|one| floor(one).control_plane_cpu_ms)));
+    let floor_cpu = each(sizes, |size| median(size.floors.iter().map(|one| floor(one).client_cpu_ms)));
+    let what = |text: &str| format!("{name}: {text}");
+    let mut rows = vec![
+        Row::plain(what("operator, PATs/s at work"), 0, middle(|wave| wave.rate_at_work)),
+        Row::plain(what("operator, PATs/s from process start"), 0, middle(|wave| wave.rate_from_start)),
+        Row::plain(what("floor, PATs/s"), 0, floors),
+        Row::least(what("operator / floor, at work"), 2, ratio(|wave| wave.rate_at_work), target::RATIO),
+        Row::plain(what("operator / floor, from process start"), 2, ratio(|wave| wave.rate_from_start)),
+        Row::exactly(what("writes of PATs and Secrets a PAT"), 3, a_token(Requests::writes), target::WRITES),
+        Row::exactly(what("events a PAT"), 3, a_token(Requests::events), events),
+        Row::plain(what("reads of one object (GET) a PAT"), 3, a_token(Requests::single_reads)),
+        Row::most(what("operator CPU, ms a PAT"), 2, middle(|wave| wave.cpu_ms), target::CPU_MS),
+    ];
+    rows.extend(growth(what("growth of that with size"), &middle(|wave| wave.cpu_ms)));
+    rows.push(Row::plain(what("floor's client CPU, ms a PAT"), 2, floor_cpu));
+    rows.push(Row::plain(what("API server + etcd CPU, ms a PAT"), 2, middle(|wave| wave.control_plane_cpu_ms)));
+    rows.push(Row::plain(what("the same for the floor"), 2, floor_costs));
+    rows.push(Row::most(what("peak memory, MiB"), 0, middle(|wave| wave.peak_mib), target::PEAK_MIB));
+    rows
+}
+
+fn restarts(sizes: &[Size]) -> Vec<Row> {
+    let middle = |figure: fn(&Restart) -> f64| {
+        each(sizes, |size| median(size.rounds.iter().map(|round| figure(&round.restart))))
+    };
+    let worst = |count: fn(&Requests) -> u64| {
+        each(sizes, |size| {
+            let counts = size.rounds.iter().map(|round| count(&round.restart.requests) as f64);
+            counts.fold(0.0, f64::max)
+        })
+    };
+    let idle = middle(|restart| restart.seconds_to_idle.unwrap_or(f64::INFINITY));
+    vec![
+        Row::exactly("restart: writes of PATs and Secrets", 0, worst(Requests::writes), 0.0),
+        Row::exactly("restart: events", 0, worst(Requests::events), 0.0),
+        Row::exactly("restart: reads of one object (GET)", 0, worst(Requests::single_reads), 0.0),
+        Row::plain("restart: seconds to ready", 2, middle(|restart| restart.seconds_to_ready)),
+        Row::most("restart: seconds to idle", 2, idle, target::IDLE_SECONDS),
+        Row::plain("restart: operator CPU, ms a PAT", 3, middle(|restart| restart.cpu_ms)),
+        Row::most("restart: peak memory, MiB", 0, middle(|restart| restart.peak_mib), target::PEAK_MIB),
+    ]
+}
+
+fn others(size: &Size) -> f64 {
+    let waves = size.rounds.iter().flat_map(|round| [round.mint.others, round.rotation.others]);
+    let floors = size.floors.iter().flat_map(|floor| [floor.mint.others, floor.rotation.others]);
+    waves.chain(floors).fold(0.0, f64::max)
+}
+
+/// How much more the largest size takes than the smallest, as a share.
+fn growth(what: String, figures: &[Option<f64>]) -> Option<Row> {
+    let [Some(first), .., Some(last)] = *figures else { return None };
+    let mut column = vec![None; figures.len() - 1];
+    column.push(Some(last / first - 1.0));
+    Some(Row::most(what, 2, column, target::CPU_GROWTH))
+}
+
+fn each(sizes: &[Size], figure: impl Fn(&Size) -> f64) -> Vec<Option<f64>> {
+    sizes.iter().map(|size| Some(figure(size))).collect()
+}
+
+fn median(values: impl Iterator<Item = f64>) -> f64 {
+    let mut values: Vec<_> = values.collect();
+    values.sort_by(f64::total_cmp);
+    let middle = values.len() / 2;
+    match values[..] {
+        [] => f64::NAN,
+        _ if values.len() % 2 == 1 => values[middle],
+        _ => (values[middle - 1] + values[middle]) / 2.0,
+    }
+}
+
+impl Row {
+    fn plain(what: impl Into<String>, digits: usize, figures: Vec<Option<f64>>) -> Self {
+        Self { what: what.into(), figures, digits, target: None, met: None }
+    }
+
+    fn judged(self, target: String, good: impl Fn(f64) -> bool) -> Self {
+        let met = self.figures.iter().flatten().all(|figure| good(*figure));
+        Self { target: Some(target), met: Some(met), ..self }
+    }
+
+    fn least(what: impl Into<String>, digits: usize, figures: Vec<Option<f64>>, least: f64) -> Self {
+        Self::plain(what, digits, figures).judged(format!("≥ {least}"), |figure| figure >= least)
+    }
+
+    fn most(what: impl Into<String>, digits: usize, figures: Vec<Option<f64>>, most: f64) -> Self {
+        Self::plain(what, digits, figures).judged(format!("≤ {most}"), |figure| figure <= most)
+    }
+
+    fn exactly(what: impl Into<String>, digits: usize, figures: Vec<Option<f64>>, wanted: f64) -> Self {
+        Self::plain(what, digits, figures).judged(format!("= {wanted}"), |figure| figure == wanted)
+    }
+}
+
+impl fmt::Display for Report {
+    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        writeln!(out)?;
+        writeln!(
+            out,
+            "kube-apiserver {} on {} cores, {} requests in flight, {:.0} s in all",
+            self.kubernetes, self.cores, self.concurrency, self.seconds
+        )?;
+        writeln!(out, "the floor writes for a mint: {}", self.mint_writes)?;
+        writeln!(out, "the floor writes for a rotation: {}", self.rotation_writes)?;
+        writeln!(out)?;
+        write!(out, "{:48}", "tokens")?;
+        for size in &self.sizes {
+            write!(out, "{:>12}", size.tokens)?;
+        }
+        writeln!(out, "  {:>8}  met", "target")?;
+        for row in &self.rows {
+            write!(out, "{:48}", row.what)?;
+            for figure in &row.figures {
+                match figure {
+                    Some(figure) => write!(out, "{figure:>12.0$}", row.digits)?,
+                    None => write!(out, "{:>12}", "")?,
+                }
+            }
+            match (&row.target, row.met) {
+                (Some(target), Some(met)) => writeln!(out, "  {target:>8}  {}", if met { "yes" } else { "no" })?,
+                _ => writeln!(out)?,
+            }
+        }
+        writeln!(out)?;
+        for size in &self.sizes {
+            for (what, requests) in size.rounds.iter().take(1).flat_map(|round| {
+                [
+                    ("mint", &round.mint.requests),
+                    ("rotation", &round.rotation.requests),
+                    ("restart", &round.restart.requests),
+                ]
+            }) {
+                let list: Vec<_> = requests.iter().map(|(kind, count)| format!("{count} {kind}")).collect();
+                writeln!(out, "requests, {} tokens, {what}: {}", size.tokens, list.join(", "))?;
+            }
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,5 @@
+//! What the tests on the real API server share.
+#![allow(dead_code, reason = "each test binary uses its part")]
+
+pub mod crd;
+pub mod stage;

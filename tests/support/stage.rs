@@ -1,0 +1,311 @@
+//! A stage: a namespace on the real API server, an operator in this process, and a clock that the test drives.
+//!
+//! The operator's reconciler is called by the test instead of by the queue, after its caches have caught up with the API
+//! server; so a test lives a year in seconds and never sleeps to hope.
+
+use std::{
+    collections::BTreeMap,
+    sync::Arc,
+    time::{Duration, Instant},
+};
+
+use control_plane::{Access, Namespace};
+use futures::StreamExt;
+use k8s_openapi::{
+    api::{core::v1::Secret, events::v1::Event},
+    jiff::{SignedDuration, Timestamp},
+};
+use kube::{
+    Api, Client, ResourceExt,
+    api::{ListParams, Patch, PatchParams},
+    runtime::watcher,
+};
+use pat_operator::{
+    api::{
+        Condition, ConditionType, MANAGED_BY, MANAGED_BY_LABEL, PersonalAccessToken, PersonalAccessTokenStatus,
+        StoredPat, Time,
+    },
+    controller::{
+        cache::{Cache, PatFeed, SecretFeed},
+        cluster::Cluster,
+        error::Error,
+        intent::Settings,
+        metrics::Metrics,
+        reconcile::Reconciler,
+    },
+    runtime::{Clock, ClockHand},
+};
+use serde_json::Value;
+use tokio::task::JoinSet;
+
+/// How long anything that must happen soon may take.
+pub const SOON: Duration = Duration::from_secs(30);
+
+/// See the module.
+pub struct Stage {
+    pub access: Access,
+    pub namespace: Namespace,
+    /// The test's own client: an administrator's, without faults.
+    pub client: Client,
+    /// The clock that the operator sees.
+    pub clock: Clock,
+    pub hand: ClockHand,
+    pub settings: Settings,
+    operator: Operator,
+}
+
+/// One operator process, as far as tokens are concerned: caches, watches, memory.
+pub struct Operator {
+    pub cache: Arc<Cache>,
+    pub reconciler: Arc<Reconciler>,
+    pub metrics: Arc<Metrics>,
+    _watches: JoinSet<()>,
+}
+
+impl Operator {
+    /// A fresh process in one namespace. `client` may inject faults; `watching` is the client of its watches.
+    pub fn start(client: Client, watching: &Client, namespace: &str, settings: Settings, clock: Clock) -> Self {
+        let cache = Arc::new(Cache::default());
+        let metrics = Arc::new(Metrics::new());
+        let cluster = Cluster::new(client, Some("test".into()));
+        let reconciler = Arc::new(Reconciler::new(cluster, cache.clone(), settings, clock, metrics.clone()));
+        let mut watches = JoinSet::new();
+        let scope = Some(namespace.to_owned());
+        let mut pats = PatFeed::new(cache.clone(), scope.clone());
+        let api: Api<StoredPat> = Api::namespaced(watching.clone(), namespace);
+        watches.spawn(async move {
+            let mut events = watcher(api, watcher::Config::default().streaming_lists()).boxed();
+            while let Some(event) = events.next().await {
+                match event {
+                    Ok(event) => drop(pats.take(event)),
+                    Err(_) => tokio::time::sleep(Duration::from_millis(50)).await,
+                }
+            }
+        });
+        let mut secrets = SecretFeed::new(cache.clone(), scope);
+        let api: Api<Secret> = Api::namespaced(watching.clone(), namespace);
+        let config = watcher::Config::default().streaming_lists().labels(&format!("{MANAGED_BY_LABEL}={MANAGED_BY}"));
+        watches.spawn(async move {
+            let mut events = watcher(api, config).boxed();
+            while let Some(event) = events.next().await {
+                match event {
+                    Ok(event) => drop(secrets.take(event)),
+                    Err(_) => tokio::time::sleep(Duration::from_millis(50)).await,
+                }
+            }
+        });
+        Self { cache, reconciler, metrics, _watches: watches }
+    }
+
+    /// Waits until the caches show what the API server has.
+    pub async fn catch_up(&self, client: &Client, namespace: &str) {
+        let label = format!("{MANAGED_BY_LABEL}={MANAGED_BY}");
+        let deadline = Instant::now() + SOON;
+        loop {
+            let pats: Api<PersonalAccessToken> = Api::namespaced(client.clone(), namespace);
+            let pats = pats.list(&ListParams::default()).await.expect("PATs are listed");
+            let secrets: Api<Secret> = Api::namespaced(client.clone(), namespace);
+            let secrets = secrets.list(&ListParams::default().labels(&label)).await.expect("Secrets are listed");
+            let mut keys = self.cache.keys();
+            keys.sort();
+            let mut names: Vec<_> = pats.iter().map(|pat| (namespace.to_owned(), pat.name_any())).collect();
+            names.sort();
+            let same = keys == names
+                && self.cache.secret_count() == secrets.items.len()
+                && pats.iter().all(|pat| {
+                    let cached = self.cache.pat(&(namespace.to_owned(), pat.name_any()));
+                    cached.is_some_and(|cached| cached.metadata.resource_version == pat.metadata.resource_version)
+                })
+                && secrets.iter().all(|secret| {
+                    let cached = self.cache.secret(namespace, &secret.name_any());
+                    cached.is_some_and(|cached| {
+                        Some(&cached.resource_version) == secret.metadata.resource_version.as_ref()
+                    })
+                });
+            if same {
+                return;
+            }
+            assert!(Instant::now() < deadline, "the caches do not catch up with the API server");
+            tokio::time::sleep(Duration::from_millis(3)).await;
+        }
+    }
+}
+
+impl Stage {
+    /// A namespace whose name starts with `prefix`, and an operator in it. The clock starts at the real present.
+    pub async fn new(prefix: &str) -> Self {
+        Self::with(prefix, Settings::default()).await
+    }
+
+    /// The same with settings of the installation.
+    pub async fn with(prefix: &str, settings: Settings) -> Self {
+        let access = control_plane::shared().await.expect("a control plane");
+        let client = access.client().expect("an administrator's client");
+        super::crd::install_crds(&client).await;
+        let namespace = access.namespace(prefix).await.expect("a namespace");
+        let (clock, hand) = Clock::driven(Timestamp::now());
+        let operator = Operator::start(client.clone(), &client, namespace.name(), settings.clone(), clock.clone());
+        Self { access, namespace, client, clock, hand, settings, operator }
+    }
+
+    /// The operator.
+    pub fn operator(&self) -> &Operator {
+        &self.operator
+    }
+
+    /// Lets the operator die and starts a fresh one: nothing that was in memory is left.
+    pub fn restart(&mut self) {
+        self.restart_with(self.client.clone());
+    }
+
+    /// The same with another client for the requests of reconciles, one that injects faults.
+    pub fn restart_with(&mut self, client: Client) {
+        self.operator =
+            Operator::start(client, &self.client, self.namespace.name(), self.settings.clone(), self.clock.clone());
+    }
+
+    /// The present of the driven clock.
+    pub fn now(&self) -> Time {
+        self.clock.now().into()
+    }
+
+    /// Moves the clock on, as `30d` or `1h30m`.
+    pub fn advance(&self, by: &str) {
+        self.hand.advance(pat_operator::api::duration::parse(by).expect("a length of time"));
+    }
+
+    /// Applies a manifest's spec to the PAT of this name, as `kubectl apply --server-side` does.
+    pub async fn apply(&self, name: &str, spec: Value) -> PersonalAccessToken {
+        self.try_apply(name, spec).await.expect("the manifest is taken")
+    }
+
+    /// The same, with what the API server says.
+    pub async fn try_apply(&self, name: &str, spec: Value) -> kube::Result<PersonalAccessToken> {
+        let manifest = serde_json::json!({
+            "apiVersion": "pat-operator.io/v1alpha1",
+            "kind": "PersonalAccessToken",
+            "metadata": {"name": name},
+            "spec": spec,
+        });
+        self.pats().patch(name, &PatchParams::apply("person").force(), &Patch::Apply(&manifest)).await
+    }
+
+    /// Catches up and runs the operator once for one token; tells when it wants to look again.
+    pub async fn reconcile(&self, name: &str) -> Result<Option<Time>, Error> {
+        self.operator.catch_up(&self.client, self.namespace.name()).await;
+        self.operator.reconciler.reconcile(&(self.namespace.name().to_owned(), name.to_owned())).await
+    }
+
+    /// Runs the operator for one token until it rests, going along with waits of up to 10 s of the driven clock.
+    pub async fn settle(&self, name: &str) -> Option<Time> {
+        for _ in 0..20 {
+            let wake = self.reconcile(name).await.expect("the run succeeds");
+            match wake {
+                Some(at) if at.since(self.now()) <= SignedDuration::from_secs(10) => {
+                    let wait = at.since(self.now()).max(SignedDuration::from_millis(1));
+                    self.hand.advance(wait);
+                }
+                other => {
+                    self.operator.catch_up(&self.client, self.namespace.name()).await;
+                    return other;
+                }
+            }
+        }
+        panic!("PersonalAccessToken {name} does not come to rest");
+    }
+
+    /// Lives until `end`, waking the operator for this token whenever it wants to be woken.
+    pub async fn live_until(&self, name: &str, end: Time) {
+        loop {
+            let wake = self.reconcile(name).await.expect("the run succeeds");
+            match wake {
+                Some(at) if at <= end => self.hand.set(at.max(self.now()).timestamp()),
+                _ => break,
+            }
+        }
+        if self.now() < end {
+            self.hand.set(end.timestamp());
+        }
+    }
+
+    /// The API of PATs in this namespace, as an administrator.
+    pub fn pats(&self) -> Api<PersonalAccessToken> {
+        Api::namespaced(self.client.clone(), self.namespace.name())
+    }
+
+    /// The API of Secrets in this namespace, as an administrator.
+    pub fn secrets(&self) -> Api<Secret> {
+        Api::namespaced(self.client.clone(), self.namespace.name())
+    }
+
+    /// The PAT of this name as it is.
+    pub async fn pat(&self, name: &str) -> PersonalAccessToken {
+        self.pats().get(name).await.expect("the PAT is there")
+    }
+
+    /// Its status; empty if it has none.
+    pub async fn status(&self, name: &str) -> PersonalAccessTokenStatus {
+        self.pat(name).await.status.unwrap_or_default()
+    }
+
+    /// One of its conditions.
+    pub async fn condition(&self, name: &str, type_: ConditionType) -> Option<Condition> {
+        self.status(name).await.conditions.into_iter().find(|condition| condition.type_ == type_.as_str())
+    }
+
+    /// Its Ready condition as (status, reason).
+    pub async fn ready(&self, name: &str) -> (String, String) {
+        let ready = self.condition(name, ConditionType::Ready).await.expect("there is a Ready condition");
+        (ready.status, ready.reason)
+    }
+
+    /// The Secret of this name, if there is one.
+    pub async fn secret(&self, name: &str) -> Option<Secret> {
+        self.secrets().get_opt(name).await.expect("the API server answers")
+    }
+
+    /// The Secret's values as text; empty if there is none.
+    pub async fn data(&self, name: &str) -> BTreeMap<String, String> {
+        let data = self.secret(name).await.and_then(|secret| secret.data).unwrap_or_default();
+        data.into_iter().map(|(key, value)| (key, String::from_utf8(value.0).expect("text"))).collect()
+    }
+
+    /// One value of a Secret.
+    pub async fn value(&self, name: &str, key: &str) -> String {
+        self.data(name).await.get(key).cloned().unwrap_or_else(|| panic!("Secret {name} has key {key}"))
+    }
+
+    /// Reason and note of every event about the PAT of this name, oldest first.
+    pub async fn events(&self, name: &str) -> Vec<(String, String)> {
+        let api: Api<Event> = Api::namespaced(self.client.clone(), self.namespace.name());
+        let mut events = api.list(&ListParams::default()).await.expect("events are listed").items;
+        events.retain(|event| event.regarding.as_ref().is_some_and(|about| about.name.as_deref() == Some(name)));
+        events.sort_by_key(|event| event.event_time.as_ref().map(|time| time.0));
+        let text = |text: Option<String>| text.unwrap_or_default();
+        events.into_iter().map(|event| (text(event.reason), text(event.note))).collect()
+    }
+
+    /// Whether this token would be accepted now, judged by status and spec as a verifier does.
+    pub async fn accepts(&self, name: &str, token: &str) -> bool {
+        let pat = self.pat(name).await;
+        let status = pat.status.unwrap_or_default();
+        let deleted = pat.metadata.deletion_timestamp.is_some();
+        let terms = pat_operator::api::verdict::Terms::read(&pat.spec, &status, deleted).expect("terms");
+        let hash = pat_operator::token::Token::parse(token).expect("a token").hash().to_string();
+        let found = status.credentials.iter().find(|credential| credential.sha256 == hash);
+        found.is_some_and(|credential| terms.judge(credential, self.now()).is_good())
+    }
+
+    /// How many resource versions were written to the PAT and its Secrets: what must not change when nothing happens.
+    pub async fn versions(&self) -> Vec<String> {
+        let pats = self.pats().list(&ListParams::default()).await.expect("PATs").items;
+        let secrets = self.secrets().list(&ListParams::default()).await.expect("Secrets").items;
+        let version = |metadata: k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta| {
+            format!("{}@{}", metadata.name.unwrap_or_default(), metadata.resource_version.unwrap_or_default())
+        };
+        pats.into_iter()
+            .map(|pat| version(pat.metadata))
+            .chain(secrets.into_iter().map(|secret| version(secret.metadata)))
+            .collect()
+    }
+}
