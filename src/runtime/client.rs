@@ -96,6 +96,8 @@ pub fn client(mut config: Config) -> Result<Cluster, ClientError> {
     config.connect_timeout = Some(CONNECT_TIMEOUT);
     config.read_timeout = Some(READ_TIMEOUT);
     config.write_timeout = Some(WRITE_TIMEOUT);
+    // Whoever asks knows better when to ask again: the queue, the lease and the watches each wait in their own way.
+    config.default_retry = false;
     // Otherwise the time that a pooled connection was idle counts as silence of the API server.
     config.reset_reader_on_write = true;
     let url = config.cluster_url.to_string().trim_end_matches('/').to_owned();

@@ -414,8 +414,10 @@ impl Planner<'_> {
         let absent = matches!(place, Place::Absent);
         match need {
             Need::Mint(Cause::Repair) => true,
-            // The last one has just died: a Secret that lost its label must be wiped all the same.
-            Need::Nothing if none_active && !self.stored.credentials.is_empty() => absent,
+            // The last one has just died, or nothing is known yet: a Secret that lost its label must be wiped all the same.
+            Need::Nothing if none_active => {
+                absent && (stumbled() || !self.stored.credentials.is_empty() || self.stored.conditions.is_empty())
+            }
             _ => absent && stumbled(),
         }
     }
@@ -475,7 +477,9 @@ impl Planner<'_> {
         let Ok(layout) = &self.intent.layout else { return Minting::Full };
         let usable = self.view.held.filter(|held| {
             let credential = life::credential(self.intent, held, 0);
-            self.intent.terms.judge(&credential, self.now).is_good()
+            // One whose hash was published and is pending no more has arrived, or is dead: it is not published again.
+            let used_up = held.published_at.is_some() && !self.is_pending(live, held);
+            !used_up && self.intent.terms.judge(&credential, self.now).is_good()
         });
         let orphans = live
             .iter()

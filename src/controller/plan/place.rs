@@ -89,17 +89,25 @@ fn ownership(
 /// The Secret's own uid of the PAT is proof enough. Another uid (a backup restored elsewhere) counts only where the
 /// installation says so, and only for what was issued before a time that it names: annotations can be forged.
 pub fn restore(view: &View<'_>, settings: &Settings, base: &mut PersonalAccessTokenStatus) -> bool {
-    if base.revision.is_some() {
+    let issued = base.revision;
+    let own = |secret: &&SecretView| {
+        let written_by_us = secret.record.as_ref().is_some_and(|record| record.pat_uid == view.pat.uid());
+        // A Secret never knows of more issues than the status does, unless the status was lost, or rolled back.
+        let knows_more =
+            secret.record.as_ref().is_some_and(|record| issued.is_none_or(|issued| issued < record.ledger.revision));
+        written_by_us && knows_more && secret.is_controlled_by(view.pat.uid())
+    };
+    let adopted = |secret: &&SecretView| {
+        let live = secret.record.iter().flat_map(|record| &record.ledger.live);
+        let holds = live.into_iter().any(|credential| secret.key_of(&credential.sha256, "token").is_some());
+        holds && issued.is_none() && settings.restore_issued_before.is_some_and(|line| from_backup(view, secret, line))
+    };
+    // What a rename left counts as well: it may be the only place where the token still is.
+    let known = view.secret.filter(|secret| own(secret) || adopted(secret));
+    let Some(secret) = known.or_else(|| view.former.iter().find(own)).filter(|secret| !secret.deleting) else {
         return false;
-    }
-    let Some(secret) = view.secret.filter(|secret| !secret.deleting) else { return false };
+    };
     let Some(record) = &secret.record else { return false };
-    let own = record.pat_uid == view.pat.uid() && secret.is_controlled_by(view.pat.uid());
-    let holds = || record.ledger.live.iter().any(|credential| secret.key_of(&credential.sha256, "token").is_some());
-    let adopted = settings.restore_issued_before.is_some_and(|line| from_backup(view, secret, line)) && holds();
-    if !(own || adopted) {
-        return false;
-    }
     base.revision = Some(record.ledger.revision);
     base.first_issued_at = record
         .ledger
