@@ -97,12 +97,13 @@ pub struct PersonalAccessTokenSpec {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub grace_period: Option<LengthOfTime>,
 
-    /// Replaces the token once, with its grace period, if it was issued before this time. A time in the future acts when it comes.
+    /// Replaces the token once, with its grace period, if it was issued before this time (RFC 3339). A time in
+    /// the future acts when it comes.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub rotate_if_issued_before: Option<Time>,
 
-    /// Kills every token that was issued before this time, at once and without grace, and issues a new one. A time in the
-    /// future acts when it comes.
+    /// Kills every token that was issued before this time (RFC 3339), at once and without grace, and issues a new one. A time
+    /// in the future acts when it comes.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub revoke_if_issued_before: Option<Time>,
 
@@ -165,7 +166,7 @@ pub enum OwnerKind {
 #[x_kube(validation = Rule::new("(has(self.at) ? 1 : 0) + (has(self.after) ? 1 : 0) + (has(self.never) ? 1 : 0) == 1")
     .message("set exactly one of expiry.at (a time), expiry.after (a length of time) and expiry.never (true)"))]
 pub struct Expiry {
-    /// The token ends at this time (RFC 3339).
+    /// The token ends at this time (RFC 3339), such as `2030-12-31T23:59:59Z`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub at: Option<Time>,
     /// The token ends this long after it was first issued, such as `90d`; rotations do not extend it.

@@ -73,6 +73,15 @@ struct Claim {
     secret: String,
 }
 
+/// What takes in the events of one watch.
+pub trait Feed {
+    /// What is watched.
+    type Object;
+
+    /// Takes in one event, and tells which PATs it may matter to. The second value says that a list is complete.
+    fn take(&mut self, event: Event<Self::Object>) -> (Vec<Key>, bool);
+}
+
 /// Feeds the PATs of one watch into the cache.
 pub struct PatFeed {
     cache: Arc<Cache>,
@@ -153,14 +162,10 @@ impl Cache {
     }
 }
 
-impl PatFeed {
-    /// A feed for the watch of one namespace, or of all.
-    pub fn new(cache: Arc<Cache>, scope: Option<String>) -> Self {
-        Self { cache, scope, seen: HashSet::new() }
-    }
+impl Feed for PatFeed {
+    type Object = StoredPat;
 
-    /// Takes in one event, and tells which PATs it may matter to. The second value says that the first list is complete.
-    pub fn take(&mut self, event: Event<StoredPat>) -> (Vec<Key>, bool) {
+    fn take(&mut self, event: Event<StoredPat>) -> (Vec<Key>, bool) {
         match event {
             Event::Init => {
                 self.seen.clear();
@@ -182,6 +187,13 @@ impl PatFeed {
                 (gone.iter().flat_map(|key| self.remove(key)).collect(), true)
             }
         }
+    }
+}
+
+impl PatFeed {
+    /// A feed for the watch of one namespace, or of all.
+    pub fn new(cache: Arc<Cache>, scope: Option<String>) -> Self {
+        Self { cache, scope, seen: HashSet::new() }
     }
 
     fn note(&self, pat: &StoredPat) {
@@ -238,14 +250,10 @@ impl PatFeed {
     }
 }
 
-impl SecretFeed {
-    /// A feed for the watch of one namespace, or of all.
-    pub fn new(cache: Arc<Cache>, scope: Option<String>) -> Self {
-        Self { cache, scope, seen: HashSet::new() }
-    }
+impl Feed for SecretFeed {
+    type Object = Secret;
 
-    /// Takes in one event, reduced at once, and tells which PATs it may matter to. The second value says that the first list is complete.
-    pub fn take(&mut self, event: Event<Secret>) -> (Vec<Key>, bool) {
+    fn take(&mut self, event: Event<Secret>) -> (Vec<Key>, bool) {
         match event {
             Event::Init => {
                 self.seen.clear();
@@ -270,6 +278,13 @@ impl SecretFeed {
                 (gone.iter().flat_map(|key| self.remove(key)).collect(), true)
             }
         }
+    }
+}
+
+impl SecretFeed {
+    /// A feed for the watch of one namespace, or of all.
+    pub fn new(cache: Arc<Cache>, scope: Option<String>) -> Self {
+        Self { cache, scope, seen: HashSet::new() }
     }
 
     fn note(&self, secret: &SecretView) {

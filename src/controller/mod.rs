@@ -18,34 +18,35 @@ pub mod queue;
 pub mod reconcile;
 pub mod secret;
 pub mod view;
+pub mod watch;
 
 use std::{
     collections::HashMap,
     panic::AssertUnwindSafe,
-    sync::{Arc, Mutex, PoisonError},
+    sync::{
+        Arc, Mutex, PoisonError,
+        atomic::{AtomicBool, Ordering},
+    },
     time::Duration,
 };
 
-use futures::{FutureExt, StreamExt};
-use k8s_openapi::api::core::v1::Secret;
-use kube::{
-    Api, Client,
-    runtime::{WatchStreamExt, watcher},
-};
+use futures::FutureExt;
+use kube::Client;
 use tokio::{task::JoinSet, time::Instant};
 use tokio_util::sync::CancellationToken;
 
 use self::{
-    cache::{Cache, Key, PatFeed, SecretFeed},
+    cache::{Cache, Feed, Key, PatFeed, SecretFeed},
     cluster::Cluster,
     error::Error,
     intent::Settings,
     metrics::Metrics,
     queue::Queue,
     reconcile::Reconciler,
+    watch::News,
 };
 use crate::{
-    api::{MANAGED_BY, MANAGED_BY_LABEL, StoredPat},
+    api::{MANAGED_BY, MANAGED_BY_LABEL},
     runtime::{Clock, Gate, LeaseHandle},
 };
 
@@ -124,8 +125,12 @@ impl Controller {
         let mut watches = JoinSet::new();
         let full = Arc::new(Awaited::new(2 * self.scopes().len()));
         for scope in self.scopes() {
-            watches.spawn(self.watch_pats(scope.clone(), full.clone()));
-            watches.spawn(self.watch_secrets(scope, full.clone()));
+            let pats = PatFeed::new(self.cache.clone(), scope.clone());
+            let selector = self.options.label_selector.clone();
+            watches.spawn(self.watch("PersonalAccessToken", scope.clone(), selector, pats, &full));
+            let secrets = SecretFeed::new(self.cache.clone(), scope.clone());
+            let ours = Some(format!("{MANAGED_BY_LABEL}={MANAGED_BY}"));
+            watches.spawn(self.watch("Secret", scope, ours, secrets, &full));
         }
         let lead = async {
             full.wait().await;
@@ -185,65 +190,38 @@ impl Controller {
         self.reconciler.forget();
     }
 
-    fn watch_pats(&self, scope: Option<String>, full: Arc<Awaited>) -> impl Future<Output = ()> + use<> {
-        let api: Api<StoredPat> = scoped(&self.client, scope.as_deref());
-        let mut config = watcher::Config::default().streaming_lists();
-        if let Some(selector) = &self.options.label_selector {
-            config = config.labels(selector);
-        }
-        let mut feed = PatFeed::new(self.cache.clone(), scope);
-        let (queue, metrics) = (self.queue.clone(), self.metrics.clone());
-        async move {
-            let mut events = watcher(api, config).default_backoff().boxed();
-            let mut first = true;
-            while let Some(event) = events.next().await {
-                match event {
-                    Ok(event) => {
-                        let (concerned, listed) = feed.take(event);
-                        concerned.into_iter().for_each(|key| queue.add(key));
-                        full.arrived(listed && std::mem::take(&mut first));
-                    }
-                    Err(error) => interrupted(&metrics, "PersonalAccessToken", &error),
-                }
+    /// Watches until the process ends, and queues whom the news concern.
+    fn watch<F>(
+        &self,
+        kind: &'static str,
+        scope: Option<String>,
+        labels: Option<String>,
+        feed: F,
+        full: &Arc<Awaited>,
+    ) -> impl Future<Output = ()> + Send + use<F>
+    where
+        F: Feed<
+                Object: kube::Resource<Scope = k8s_openapi::NamespaceResourceScope, DynamicType = ()>
+                            + Clone
+                            + serde::de::DeserializeOwned
+                            + std::fmt::Debug
+                            + Send
+                            + 'static,
+            > + Send,
+    {
+        let (client, queue, metrics, full) =
+            (self.client.clone(), self.queue.clone(), self.metrics.clone(), full.clone());
+        let first = AtomicBool::new(true);
+        let tell = move |news| match news {
+            News::Concerned(keys) => keys.into_iter().for_each(|key| queue.add(key)),
+            News::Listed => full.arrived(first.swap(false, Ordering::AcqRel)),
+            News::Interrupted(error) => {
+                metrics.watch_failed(kind);
+                tracing::warn!(kind, %error, "a watch was interrupted and begins anew");
             }
-        }
+        };
+        async move { watch::watch(client, scope.as_deref(), labels.as_deref(), feed, tell).await }
     }
-
-    fn watch_secrets(&self, scope: Option<String>, full: Arc<Awaited>) -> impl Future<Output = ()> + use<> {
-        let api: Api<Secret> = scoped(&self.client, scope.as_deref());
-        let config = watcher::Config::default().streaming_lists().labels(&format!("{MANAGED_BY_LABEL}={MANAGED_BY}"));
-        let mut feed = SecretFeed::new(self.cache.clone(), scope);
-        let (queue, metrics) = (self.queue.clone(), self.metrics.clone());
-        async move {
-            let mut events = watcher(api, config).default_backoff().boxed();
-            let mut first = true;
-            while let Some(event) = events.next().await {
-                match event {
-                    Ok(event) => {
-                        let (concerned, listed) = feed.take(event);
-                        concerned.into_iter().for_each(|key| queue.add(key));
-                        full.arrived(listed && std::mem::take(&mut first));
-                    }
-                    Err(error) => interrupted(&metrics, "Secret", &error),
-                }
-            }
-        }
-    }
-}
-
-fn scoped<K>(client: &Client, scope: Option<&str>) -> Api<K>
-where
-    K: kube::Resource<Scope = k8s_openapi::NamespaceResourceScope, DynamicType = ()>,
-{
-    match scope {
-        Some(namespace) => Api::namespaced(client.clone(), namespace),
-        None => Api::all(client.clone()),
-    }
-}
-
-fn interrupted(metrics: &Metrics, kind: &'static str, error: &watcher::Error) {
-    metrics.watch_failed(kind);
-    tracing::warn!(kind, %error, "a watch was interrupted and begins anew");
 }
 
 /// Waits for the first list of every watch.
