@@ -270,8 +270,7 @@ pub struct SecretSpec {
     .message("a .netrc cannot hold a user name with a quotation mark, a backslash or '#'; set another user name here")
     .field_path(".username"))]
 pub struct SecretTemplate {
-    /// A ready-made form. `BasicAuth`: `username` and `password`. `DockerConfigJson`: `.dockerconfigjson` for pulling images.
-    /// `Netrc`: `.netrc`. `Npmrc`: `.npmrc`. `GitCredentials`: `.git-credentials`.
+    /// A ready-made form; see [`Preset`], whose text `kubectl explain` shows here.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub preset: Option<Preset>,
 
@@ -296,7 +295,8 @@ pub struct SecretTemplate {
     pub data: Option<BTreeMap<String, String>>,
 }
 
-/// The ready-made forms of a Secret.
+/// A ready-made form. `BasicAuth`: `username` and `password`. `DockerConfigJson`: `.dockerconfigjson` for pulling images.
+/// `Netrc`: `.netrc`. `Npmrc`: `.npmrc`. `GitCredentials`: `.git-credentials`. Default: none.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize, JsonSchema)]
 pub enum Preset {
     /// `username` and `password`, as `kubernetes.io/basic-auth` has them.

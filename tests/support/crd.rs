@@ -4,18 +4,47 @@ use std::time::Duration;
 
 use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::CustomResourceDefinition;
 use kube::{
-    Api, Client,
-    api::{Patch, PatchParams},
+    Api, Client, Error,
+    api::{ListParams, Patch, PatchParams},
     runtime::{conditions, wait::await_condition},
 };
+use pat_operator::api::{PersonalAccessToken, crd};
+
+const LIMIT: Duration = Duration::from_secs(30);
 
 /// Installs `crds/` as this build has it and waits until it is served. Any number of tests may do so at a time.
 pub async fn install_crds(client: &Client) {
-    let crd = pat_operator::api::crd::crd();
-    let api: Api<CustomResourceDefinition> = Api::all(client.clone());
-    let name = pat_operator::api::crd::NAME;
+    tokio::time::timeout(LIMIT, async {
+        apply(client).await;
+        let crds: Api<CustomResourceDefinition> = Api::all(client.clone());
+        await_condition(crds, crd::NAME, conditions::is_crd_established()).await.expect("the CRD is established");
+        // "Established" is told a moment before the API server's handlers have heard of it.
+        while is(404, &list(client).await) {
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+    })
+    .await
+    .expect("the CRD is installed in time");
+}
+
+async fn apply(client: &Client) {
+    let crds: Api<CustomResourceDefinition> = Api::all(client.clone());
     let params = PatchParams::apply("tests").force();
-    api.patch(name, &params, &Patch::Apply(&crd)).await.expect("the CRD is taken");
-    let established = await_condition(api, name, conditions::is_crd_established());
-    tokio::time::timeout(Duration::from_secs(30), established).await.expect("in time").expect("the CRD is established");
+    loop {
+        let applied = crds.patch(crd::NAME, &params, &Patch::Apply(&crd::crd())).await;
+        // Somebody else was quicker by a moment.
+        if !is(409, &applied) {
+            applied.expect("the API server takes the CRD");
+            return;
+        }
+    }
+}
+
+async fn list(client: &Client) -> kube::Result<()> {
+    let pats: Api<PersonalAccessToken> = Api::all(client.clone());
+    pats.list_metadata(&ListParams::default().limit(1)).await.map(drop)
+}
+
+fn is<T>(code: u16, result: &kube::Result<T>) -> bool {
+    matches!(result, Err(Error::Api(status)) if status.code == code)
 }
