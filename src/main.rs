@@ -2,7 +2,7 @@
 //!
 //! Errors end here, as one line that says what to do next, and exit code 1.
 
-use std::{process::ExitCode, sync::Arc};
+use std::{process::ExitCode, sync::Arc, time::Duration};
 
 use anyhow::Context;
 use clap::Parser;
@@ -14,6 +14,9 @@ use pat_operator::{
 };
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
+
+/// How long it may take to give the lease back. If that fails, the next leader waits until the lease is stale.
+const RELEASE_LIMIT: Duration = Duration::from_secs(2);
 
 fn main() -> ExitCode {
     let cli = Cli::parse();
@@ -98,7 +101,7 @@ async fn work(
         () = stopping.cancelled() => return Ok(()),
         ready = async {
             preflight::wait_for_crd(client, crd_there).await?;
-            preflight::check_permissions(client, namespaces).await
+            preflight::check_permissions(client, namespaces, elector.as_ref().map(Elector::lease)).await
         } => ready?,
     }
     let release = end.child_token();
@@ -121,7 +124,7 @@ async fn work(
     // Only now may another instance begin.
     release.cancel();
     if let Some(election) = electing {
-        let _ = election.await;
+        let _ = tokio::time::timeout(RELEASE_LIMIT, election).await;
     }
     result
 }

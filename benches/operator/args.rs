@@ -9,6 +9,9 @@ use clap::Parser;
 /// The size of a smoke run.
 const QUICK: usize = 200;
 
+/// How many tokens the API server is warmed up with: a young one has a small heap, which it clears up all the time.
+const WARM_UP: usize = 1_000;
+
 /// Up to this size a measurement is so short that it is repeated, and the median taken.
 const SHORT: usize = 2_000;
 
@@ -33,6 +36,10 @@ pub struct Args {
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u8).range(1..=20))]
     rounds: Option<u8>,
 
+    /// Another build of the operator to measure, such as an older one [default: the one of this checkout]
+    #[arg(long, value_name = "FILE", default_value = env!("CARGO_BIN_EXE_pat-operator"), hide_default_value = true)]
+    pub operator: PathBuf,
+
     /// Given by cargo
     #[arg(long, hide = true)]
     bench: bool,
@@ -42,6 +49,11 @@ impl Args {
     /// The sizes to measure.
     pub fn sizes(&self) -> Vec<usize> {
         if self.quick { vec![QUICK] } else { self.sizes.iter().map(|&size| size as usize).collect() }
+    }
+
+    /// How many tokens to warm the API server up with.
+    pub fn warm_up(&self) -> usize {
+        if self.quick { QUICK } else { WARM_UP }
     }
 
     /// How often to measure a size.

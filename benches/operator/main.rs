@@ -36,8 +36,10 @@ fn main() -> anyhow::Result<()> {
 
 async fn run(args: &Args) -> anyhow::Result<Report> {
     let began = std::time::Instant::now();
-    let plane = Plane::start().await?;
+    let plane = Plane::start(&args.operator).await?;
     let script = Script::record(&plane).await.context("watching what the operator writes for one token")?;
+    progress::tell("warming the API server up");
+    floor::measure(&plane, &script, args.warm_up()).await?;
     let mut sizes = Vec::new();
     for size in args.sizes() {
         sizes.push(rounds::measure(&plane, &script, size, args.rounds(size)).await?);

@@ -59,7 +59,7 @@ pub enum Goal {
 impl Operator {
     /// Starts it on one namespace, with the settings that everybody gets.
     pub async fn start(plane: &Plane, namespace: &str) -> anyhow::Result<Self> {
-        let mut command = Command::new(env!("CARGO_BIN_EXE_pat-operator"));
+        let mut command = Command::new(&plane.operator);
         command
             .args(["controller", "--leader-elect=false", "--health-addr=127.0.0.1:0", "--log-format=json"])
             .arg(format!("--namespaces={namespace}"))

@@ -3,7 +3,7 @@
 //! Must not know what is measured.
 
 use std::{
-    path::PathBuf,
+    path::{Path, PathBuf},
     sync::atomic::{AtomicUsize, Ordering},
     time::Duration,
 };
@@ -21,19 +21,21 @@ const QUIET_WITHIN: Duration = Duration::from_secs(15);
 pub struct Plane {
     plane: ControlPlane,
     namespaces: AtomicUsize,
+    /// The build of the operator that is measured on it.
+    pub operator: PathBuf,
     /// The API server's version.
     pub version: String,
 }
 
 impl Plane {
     /// Starts it, with the CRDs of this checkout.
-    pub async fn start() -> anyhow::Result<Self> {
+    pub async fn start(operator: &Path) -> anyhow::Result<Self> {
         progress::tell("starting etcd and kube-apiserver (their first build takes some minutes) …");
         let crds = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("crds");
         let options = Options::default().without_controller_manager().apply(crds);
         let plane = ControlPlane::start(options).await?;
         let version = plane.client()?.apiserver_version().await?.git_version;
-        Ok(Self { plane, namespaces: AtomicUsize::new(0), version })
+        Ok(Self { plane, namespaces: AtomicUsize::new(0), operator: operator.to_owned(), version })
     }
 
     /// A client set up as the operator's own is.

@@ -2,37 +2,58 @@
 //!
 //! It must not decide anything: it says what the API server said.
 
-use std::{future::Future, time::Duration};
+use std::{
+    collections::HashMap,
+    future::Future,
+    sync::{Arc, Mutex, PoisonError},
+    time::Duration,
+};
 
-use k8s_openapi::api::{core::v1::ObjectReference, core::v1::Secret};
+use k8s_openapi::{
+    api::{
+        core::v1::{ObjectReference, Secret},
+        events::v1::{Event, EventSeries},
+    },
+    apimachinery::pkg::apis::meta::v1::{MicroTime, ObjectMeta},
+    jiff::{SignedDuration, Timestamp},
+};
 use kube::{
     Api, Client,
     api::{DeleteParams, Patch, PatchParams, PostParams, Preconditions},
-    runtime::events::{Event, EventType, Recorder, Reporter},
 };
 use serde_json::{Value, json};
 
 use super::{
     error::Error,
-    plan::{Notice, Target},
+    plan::{EventReason, Notice, Target},
 };
 use crate::api::{FIELD_MANAGER, GROUP, PersonalAccessTokenStatus, StoredPat, VERSION};
 
 /// How long one request may take. Then its outcome is unknown and looked up.
 const LIMIT: Duration = Duration::from_secs(15);
 
+/// The same repair within this time is counted at its event rather than told by another.
+const SERIES: SignedDuration = SignedDuration::from_mins(6);
+
 /// The API server, as one controller uses it.
 #[derive(Clone)]
 pub struct Cluster {
     client: Client,
-    recorder: Recorder,
+    instance: String,
+    repairs: Arc<Mutex<HashMap<(String, String), Repair>>>,
+}
+
+/// An event that tells of a repair. Only these can come again and again: somebody else writes the Secret as well.
+struct Repair {
+    event: String,
+    count: i32,
+    at: Timestamp,
 }
 
 impl Cluster {
     /// Uses this client; `instance` names this process in events.
     pub fn new(client: Client, instance: Option<String>) -> Self {
-        let reporter = Reporter { controller: GROUP.into(), instance };
-        Self { recorder: Recorder::new(client.clone(), reporter), client }
+        Self { client, instance: instance.unwrap_or_else(|| GROUP.into()), repairs: Arc::default() }
     }
 
     /// Reads one PAT.
@@ -108,25 +129,62 @@ impl Cluster {
 
     /// Tells people. An event that cannot be published is logged and no reason to stop.
     pub async fn tell(&self, pat: &StoredPat, notice: &Notice) {
-        let event = Event {
-            type_: if notice.warning { EventType::Warning } else { EventType::Normal },
-            reason: notice.reason.as_str().into(),
-            note: Some(notice.note.clone()),
-            action: "Reconcile".into(),
-            secondary: None,
+        let api: Api<Event> = Api::namespaced(self.client.clone(), pat.namespace());
+        let event = self.event(pat, notice);
+        let name = event.metadata.name.clone().unwrap_or_default();
+        let now = event.event_time.clone().unwrap_or(MicroTime(Timestamp::UNIX_EPOCH));
+        let again = (notice.reason == EventReason::Repaired).then(|| self.again(pat, notice, name, now.0)).flatten();
+        let published = match again {
+            Some((event, count)) => {
+                let series = EventSeries { count, last_observed_time: now };
+                let patch = Patch::Merge(json!({"series": series}));
+                bounded("patch Event", api.patch(&event, &PatchParams::default(), &patch)).await
+            }
+            None => bounded("create Event", api.create(&PostParams::default(), &event)).await,
         };
-        let about = ObjectReference {
-            api_version: Some(format!("{GROUP}/{VERSION}")),
-            kind: Some("PersonalAccessToken".into()),
-            namespace: Some(pat.namespace().into()),
-            name: Some(pat.name().into()),
-            uid: Some(pat.uid().into()),
-            ..Default::default()
-        };
-        let published = tokio::time::timeout(LIMIT, self.recorder.publish(&event, &about)).await;
-        if !matches!(published, Ok(Ok(()))) {
-            tracing::debug!(reason = %notice.reason, "an event could not be published");
+        if let Err(error) = published {
+            tracing::debug!(reason = %notice.reason, %error, "an event could not be published");
         }
+    }
+
+    fn event(&self, pat: &StoredPat, notice: &Notice) -> Event {
+        let now = Timestamp::now();
+        // Both together are no longer than a name may be.
+        let prefix: String = pat.name().chars().take(200).collect();
+        Event {
+            action: Some("Reconcile".into()),
+            event_time: Some(MicroTime(now)),
+            metadata: ObjectMeta {
+                namespace: Some(pat.namespace().into()),
+                name: Some(format!("{}.{:x}", prefix.trim_end_matches(['.', '-']), now.as_nanosecond())),
+                ..Default::default()
+            },
+            note: Some(notice.note.clone()),
+            reason: Some(notice.reason.as_str().into()),
+            regarding: Some(ObjectReference {
+                api_version: Some(format!("{GROUP}/{VERSION}")),
+                kind: Some("PersonalAccessToken".into()),
+                namespace: Some(pat.namespace().into()),
+                name: Some(pat.name().into()),
+                uid: Some(pat.uid().into()),
+                ..Default::default()
+            }),
+            reporting_controller: Some(GROUP.into()),
+            reporting_instance: Some(self.instance.clone()),
+            type_: Some(if notice.warning { "Warning" } else { "Normal" }.into()),
+            ..Default::default()
+        }
+    }
+
+    /// Whether just this repair has been told a short while ago: by which event, and how many times it is now.
+    fn again(&self, pat: &StoredPat, notice: &Notice, event: String, now: Timestamp) -> Option<(String, i32)> {
+        let mut repairs = self.repairs.lock().unwrap_or_else(PoisonError::into_inner);
+        repairs.retain(|_, repair| now.duration_since(repair.at) < SERIES);
+        let repair = repairs
+            .entry((pat.uid().to_owned(), notice.note.clone()))
+            .and_modify(|repair| (repair.count, repair.at) = (repair.count + 1, now))
+            .or_insert(Repair { event, count: 1, at: now });
+        (repair.count > 1).then(|| (repair.event.clone(), repair.count))
     }
 
     fn pats(&self, namespace: &str) -> Api<StoredPat> {

@@ -56,8 +56,8 @@ const LONGEST_NAP: Duration = Duration::from_secs(600);
 /// How long a whole run for one token may take.
 const RUN_LIMIT: Duration = Duration::from_secs(60);
 
-/// How long what is being done may take to finish once the process is asked to stop.
-const FINISH_LIMIT: Duration = Duration::from_secs(8);
+/// How long what is being done may take to finish once the process is asked to stop. The lease is given back after that.
+const FINISH_LIMIT: Duration = Duration::from_secs(7);
 
 /// A failed run is repeated after this long, twice as long each time, at most [`RETRY_MOST`].
 const RETRY_FIRST: Duration = Duration::from_millis(250);
@@ -140,14 +140,16 @@ impl Controller {
                 self.work().await;
             }
         };
+        tokio::pin!(lead);
         tokio::select! {
-            () = lead => Err(Ended::Task("work loop")),
+            () = &mut lead => Err(Ended::Task("work loop")),
             _ = watches.join_next() => Err(Ended::Task("watch")),
             () = shutdown.cancelled() => {
                 tracing::info!("stopping: finishing what is being done");
                 self.queue.close();
                 let deadline = Instant::now() + FINISH_LIMIT;
-                while self.reconciler.busy() > 0 && Instant::now() < deadline {
+                // The workers belong to `lead`, which must not be dropped before.
+                while self.queue.running() > 0 && Instant::now() < deadline {
                     tokio::time::sleep(Duration::from_millis(10)).await;
                 }
                 Ok(())
@@ -162,7 +164,8 @@ impl Controller {
         }
     }
 
-    /// Leads: serves the queue until the lease is lost or the queue is closed.
+    /// Leads for one term: serves the queue until the lease is lost. Every worker ends with the term, also if the next
+    /// one begins before the last of them is done.
     async fn work(&self) {
         tracing::info!(tokens = self.cache.keys().len(), "leading: looking at every token");
         self.queue.clear();
@@ -170,22 +173,22 @@ impl Controller {
             self.queue.add(key);
         }
         let failures = Arc::new(Failures::default());
+        let term_over = CancellationToken::new();
         let mut workers = JoinSet::new();
         for _ in 0..self.options.concurrency {
             let worker = Worker {
                 queue: self.queue.clone(),
                 lease: self.lease.clone(),
+                term_over: term_over.clone(),
                 reconciler: self.reconciler.clone(),
                 metrics: self.metrics.clone(),
                 failures: failures.clone(),
             };
             workers.spawn(worker.run());
         }
+        self.lease.lost().await;
+        term_over.cancel();
         while workers.join_next().await.is_some() {}
-        if self.lease.is_leading() {
-            // Closed: whoever asked for that ends this future.
-            std::future::pending::<()>().await;
-        }
         tracing::warn!("no longer leading: new work stops here");
         self.reconciler.forget();
     }
@@ -279,6 +282,7 @@ fn spread(key: &Key) -> f64 {
 struct Worker {
     queue: Arc<Queue>,
     lease: LeaseHandle,
+    term_over: CancellationToken,
     reconciler: Arc<Reconciler>,
     metrics: Arc<Metrics>,
     failures: Arc<Failures>,
@@ -289,10 +293,11 @@ impl Worker {
         loop {
             let job = tokio::select! {
                 biased;
-                () = self.lease.lost() => return,
+                () = self.term_over.cancelled() => return,
                 job = self.queue.next() => job,
             };
             let Some(job) = job else { return };
+            // A process that was paused past its lease may get here before anybody has noticed.
             if !self.lease.is_leading() {
                 self.queue.done(&job.key);
                 return;

@@ -24,6 +24,9 @@ pub const NEEDS: &[(&str, &str, &str, &[&str])] = &[
     ("events.k8s.io", "events", "", &["create", "patch"]),
 ];
 
+/// The verbs that leader election needs on its Lease.
+pub const LEASE_NEEDS: &[&str] = &["get", "create", "update"];
+
 /// Why the controller cannot start.
 #[derive(Debug, thiserror::Error)]
 pub enum PreflightError {
@@ -67,51 +70,89 @@ pub async fn wait_for_crd(client: &Client, gate: &Gate) -> Result<(), PreflightE
     }
 }
 
-/// Asks whether every request that the controller will make is allowed, in each namespace or everywhere.
+/// One request that will be made.
+struct Question<'a> {
+    namespace: &'a str,
+    group: &'a str,
+    resource: &'a str,
+    subresource: &'a str,
+    verb: &'a str,
+    /// For rights that may be restricted to one name.
+    name: &'a str,
+}
+
+impl Question<'_> {
+    /// Asks the API server.
+    async fn is_allowed(&self, client: &Client) -> kube::Result<bool> {
+        let text = |text: &str| Some(text.to_owned()).filter(|text| !text.is_empty());
+        let review = SelfSubjectAccessReview {
+            spec: SelfSubjectAccessReviewSpec {
+                resource_attributes: Some(ResourceAttributes {
+                    namespace: text(self.namespace),
+                    group: text(self.group),
+                    resource: text(self.resource),
+                    subresource: text(self.subresource),
+                    verb: text(self.verb),
+                    name: text(self.name),
+                    ..Default::default()
+                }),
+                non_resource_attributes: None,
+            },
+            ..Default::default()
+        };
+        let api: Api<SelfSubjectAccessReview> = Api::all(client.clone());
+        let answer = api.create(&PostParams::default(), &review).await?;
+        Ok(answer.status.is_some_and(|status| status.allowed))
+    }
+
+    /// As a person would say it.
+    fn words(&self) -> String {
+        let place = match self.namespace {
+            "" => "in all namespaces".to_owned(),
+            namespace => format!("in namespace {namespace}"),
+        };
+        let resource = match (self.group, self.subresource) {
+            ("", _) => self.resource.to_owned(),
+            (group, "") => format!("{}.{group}", self.resource),
+            (group, subresource) => format!("{}.{group}/{subresource}", self.resource),
+        };
+        format!("{} {resource} {place}", self.verb)
+    }
+}
+
+/// Asks whether every request that the controller will make is allowed, in each namespace or everywhere; and those of
+/// leader election, if there is a `lease` (namespace and name): without the right to renew it, an instance would work
+/// for some seconds, lose it and end.
 ///
 /// # Errors
 /// Which are not, or the API server cannot be asked.
-pub async fn check_permissions(client: &Client, namespaces: &[String]) -> Result<(), PreflightError> {
+pub async fn check_permissions(
+    client: &Client,
+    namespaces: &[String],
+    lease: Option<(&str, &str)>,
+) -> Result<(), PreflightError> {
     let everywhere = [String::new()];
     let scopes = if namespaces.is_empty() { everywhere.as_slice() } else { namespaces };
     let mut questions = Vec::new();
-    for scope in scopes {
-        for (group, resource, subresource, verbs) in NEEDS {
-            for verb in *verbs {
-                questions.push((scope, group, resource, subresource, verb));
+    for namespace in scopes {
+        for &(group, resource, subresource, verbs) in NEEDS {
+            for verb in verbs {
+                questions.push(Question { namespace, group, resource, subresource, verb, name: "" });
             }
         }
     }
-    let api: Api<SelfSubjectAccessReview> = Api::all(client.clone());
+    if let Some((namespace, name)) = lease {
+        for &verb in LEASE_NEEDS {
+            // A name is not known to the authorizer when something is created.
+            let name = if verb == "create" { "" } else { name };
+            let (group, resource) = ("coordination.k8s.io", "leases");
+            questions.push(Question { namespace, group, resource, subresource: "", verb, name });
+        }
+    }
     let answers: Vec<Option<String>> = stream::iter(questions)
-        .map(|(scope, group, resource, subresource, verb)| {
-            let api = api.clone();
-            async move {
-                let text = |text: &str| Some(text.to_owned()).filter(|text| !text.is_empty());
-                let review = SelfSubjectAccessReview {
-                    spec: SelfSubjectAccessReviewSpec {
-                        resource_attributes: Some(ResourceAttributes {
-                            namespace: text(scope),
-                            group: text(group),
-                            resource: text(resource),
-                            subresource: text(subresource),
-                            verb: text(verb),
-                            ..Default::default()
-                        }),
-                        non_resource_attributes: None,
-                    },
-                    ..Default::default()
-                };
-                let answer = api.create(&PostParams::default(), &review).await?;
-                let allowed = answer.status.is_some_and(|status| status.allowed);
-                let place = if scope.is_empty() { "in all namespaces".into() } else { format!("in namespace {scope}") };
-                let resource = match (*group, *subresource) {
-                    ("", _) => (*resource).to_owned(),
-                    (group, "") => format!("{resource}.{group}"),
-                    (group, subresource) => format!("{resource}.{group}/{subresource}"),
-                };
-                Ok((!allowed).then(|| format!("{verb} {resource} {place}")))
-            }
+        .map(|question| async move {
+            let allowed = question.is_allowed(client).await?;
+            Ok((!allowed).then(|| question.words()))
         })
         .buffer_unordered(8)
         .try_collect()

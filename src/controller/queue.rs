@@ -125,6 +125,11 @@ impl Queue {
         (state.by_time.len(), state.by_time.iter().take_while(|(at, _)| *at <= now).count())
     }
 
+    /// How many names have been handed out and not been given back.
+    pub fn running(&self) -> usize {
+        self.state().running.len()
+    }
+
     /// How long the name that is due longest has been due.
     pub fn lag(&self) -> Duration {
         let state = self.state();

@@ -5,10 +5,7 @@
 
 use std::{
     collections::HashMap,
-    sync::{
-        Arc, Mutex, MutexGuard, PoisonError,
-        atomic::{AtomicUsize, Ordering},
-    },
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
     time::Duration,
 };
 
@@ -48,7 +45,6 @@ pub struct Reconciler {
     clock: Clock,
     metrics: Arc<Metrics>,
     memories: Mutex<HashMap<Key, Memory>>,
-    busy: AtomicUsize,
 }
 
 /// What is kept of one token between two runs.
@@ -98,7 +94,7 @@ struct Sight {
 impl Reconciler {
     /// A reconciler over these caches.
     pub fn new(cluster: Cluster, cache: Arc<Cache>, settings: Settings, clock: Clock, metrics: Arc<Metrics>) -> Self {
-        Self { cluster, cache, settings, clock, metrics, memories: Mutex::default(), busy: AtomicUsize::new(0) }
+        Self { cluster, cache, settings, clock, metrics, memories: Mutex::default() }
     }
 
     /// The present, as every decision here takes it.
@@ -111,7 +107,6 @@ impl Reconciler {
     /// # Errors
     /// Failures that call for another try after a while; everything that has been done stays done.
     pub async fn reconcile(&self, key: &Key) -> Result<Option<Time>, Error> {
-        let _busy = Busy::begin(&self.busy);
         let Some(cached) = self.cache.pat(key) else {
             self.memories().remove(key);
             return Ok(None);
@@ -127,11 +122,6 @@ impl Reconciler {
             self.memories().insert(key.clone(), memory);
         }
         result
-    }
-
-    /// How many tokens are being worked on.
-    pub fn busy(&self) -> usize {
-        self.busy.load(Ordering::Acquire)
     }
 
     /// Forgets everything that is held for tokens: another process leads now.
@@ -357,22 +347,6 @@ impl Reconciler {
 
     fn memories(&self) -> MutexGuard<'_, HashMap<Key, Memory>> {
         self.memories.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-}
-
-/// Counts a run for as long as it lasts, however it ends.
-struct Busy<'a>(&'a AtomicUsize);
-
-impl<'a> Busy<'a> {
-    fn begin(count: &'a AtomicUsize) -> Self {
-        count.fetch_add(1, Ordering::AcqRel);
-        Self(count)
-    }
-}
-
-impl Drop for Busy<'_> {
-    fn drop(&mut self) {
-        self.0.fetch_sub(1, Ordering::AcqRel);
     }
 }
 

@@ -85,6 +85,11 @@ impl Elector {
         }
     }
 
+    /// Namespace and name of the Lease.
+    pub fn lease(&self) -> (&str, &str) {
+        (&self.settings.namespace, &self.settings.name)
+    }
+
     /// What everybody else holds to ask whether this instance leads.
     pub fn watch(&self) -> LeaseHandle {
         LeaseHandle::following(self.role.subscribe())

@@ -2,4 +2,7 @@
 #![allow(dead_code, reason = "each test binary uses its part")]
 
 pub mod crd;
+pub mod faults;
+pub mod process;
+pub mod recorder;
 pub mod stage;

@@ -5,12 +5,11 @@
 
 use std::{
     collections::BTreeMap,
-    sync::Arc,
+    sync::{Arc, Mutex, MutexGuard},
     time::{Duration, Instant},
 };
 
 use control_plane::{Access, Namespace};
-use futures::StreamExt;
 use k8s_openapi::{
     api::{core::v1::Secret, events::v1::Event},
     jiff::{SignedDuration, Timestamp},
@@ -18,25 +17,27 @@ use k8s_openapi::{
 use kube::{
     Api, Client, ResourceExt,
     api::{ListParams, Patch, PatchParams},
+    client::{Body, ClientBuilder},
     runtime::watcher,
 };
 use pat_operator::{
     api::{
-        Condition, ConditionType, MANAGED_BY, MANAGED_BY_LABEL, PersonalAccessToken, PersonalAccessTokenStatus,
-        StoredPat, Time,
+        Condition, ConditionType, MANAGED_BY, MANAGED_BY_LABEL, PersonalAccessToken, PersonalAccessTokenStatus, Time,
     },
     controller::{
-        cache::{Cache, PatFeed, SecretFeed},
+        cache::{Cache, Feed, PatFeed, SecretFeed},
         cluster::Cluster,
         error::Error,
         intent::Settings,
         metrics::Metrics,
         reconcile::Reconciler,
+        watch::watch,
     },
     runtime::{Clock, ClockHand},
 };
 use serde_json::Value;
 use tokio::task::JoinSet;
+use tower::util::MapRequestLayer;
 
 /// How long anything that must happen soon may take.
 pub const SOON: Duration = Duration::from_secs(30);
@@ -71,29 +72,13 @@ impl Operator {
         let reconciler = Arc::new(Reconciler::new(cluster, cache.clone(), settings, clock, metrics.clone()));
         let mut watches = JoinSet::new();
         let scope = Some(namespace.to_owned());
-        let mut pats = PatFeed::new(cache.clone(), scope.clone());
-        let api: Api<StoredPat> = Api::namespaced(watching.clone(), namespace);
-        watches.spawn(async move {
-            let mut events = watcher(api, watcher::Config::default().streaming_lists()).boxed();
-            while let Some(event) = events.next().await {
-                match event {
-                    Ok(event) => drop(pats.take(event)),
-                    Err(_) => tokio::time::sleep(Duration::from_millis(50)).await,
-                }
-            }
-        });
-        let mut secrets = SecretFeed::new(cache.clone(), scope);
-        let api: Api<Secret> = Api::namespaced(watching.clone(), namespace);
-        let config = watcher::Config::default().streaming_lists().labels(&format!("{MANAGED_BY_LABEL}={MANAGED_BY}"));
-        watches.spawn(async move {
-            let mut events = watcher(api, config).boxed();
-            while let Some(event) = events.next().await {
-                match event {
-                    Ok(event) => drop(secrets.take(event)),
-                    Err(_) => tokio::time::sleep(Duration::from_millis(50)).await,
-                }
-            }
-        });
+        let pats = PatFeed::new(cache.clone(), scope.clone());
+        let secrets = SecretFeed::new(cache.clone(), scope.clone());
+        let (client, name) = (watching.clone(), scope.clone());
+        watches.spawn(async move { watch(client, name.as_deref(), None, pats, drop).await });
+        let ours = format!("{MANAGED_BY_LABEL}={MANAGED_BY}");
+        let client = watching.clone();
+        watches.spawn(async move { watch(client, scope.as_deref(), Some(&ours), secrets, drop).await });
         Self { cache, reconciler, metrics, _watches: watches }
     }
 
@@ -131,6 +116,52 @@ impl Operator {
     }
 }
 
+/// An operator whose caches never move unless the test moves them.
+pub struct Blinkered {
+    reconciler: Reconciler,
+    pats: PatFeed,
+    secrets: SecretFeed,
+    namespace: String,
+}
+
+impl Blinkered {
+    /// The watch brings this.
+    pub fn show(&mut self, pat: PersonalAccessToken) {
+        self.pats.take(watcher::Event::Apply(pat.into()));
+    }
+
+    /// The watch brings this.
+    pub fn show_secret(&mut self, secret: Secret) {
+        self.secrets.take(watcher::Event::Apply(secret));
+    }
+
+    /// Runs once for one token.
+    pub async fn reconcile(&self, name: &str) -> Result<Option<Time>, Error> {
+        self.reconciler.reconcile(&(self.namespace.clone(), name.to_owned())).await
+    }
+}
+
+/// Requests as `METHOD /path?query`, oldest first.
+#[derive(Clone, Default)]
+pub struct Requests(Arc<Mutex<Vec<String>>>);
+
+impl Requests {
+    fn lock(&self) -> MutexGuard<'_, Vec<String>> {
+        self.0.lock().expect("nobody panics with it")
+    }
+
+    /// All since the last call.
+    pub fn take(&self) -> Vec<String> {
+        std::mem::take(&mut *self.lock())
+    }
+
+    /// The writes since the last call, without events.
+    pub fn writes(&self) -> Vec<String> {
+        let writes = |request: &String| !request.starts_with("GET ") && !request.contains("/events");
+        self.take().into_iter().filter(writes).collect()
+    }
+}
+
 impl Stage {
     /// A namespace whose name starts with `prefix`, and an operator in it. The clock starts at the real present.
     pub async fn new(prefix: &str) -> Self {
@@ -139,7 +170,11 @@ impl Stage {
 
     /// The same with settings of the installation.
     pub async fn with(prefix: &str, settings: Settings) -> Self {
-        let access = control_plane::shared().await.expect("a control plane");
+        Self::on(control_plane::shared().await.expect("a control plane"), prefix, settings).await
+    }
+
+    /// The same on a control plane of the test's choice.
+    pub async fn on(access: Access, prefix: &str, settings: Settings) -> Self {
         let client = access.client().expect("an administrator's client");
         super::crd::install_crds(&client).await;
         let namespace = access.namespace(prefix).await.expect("a namespace");
@@ -162,6 +197,33 @@ impl Stage {
     pub fn restart_with(&mut self, client: Client) {
         self.operator =
             Operator::start(client, &self.client, self.namespace.name(), self.settings.clone(), self.clock.clone());
+    }
+
+    /// A client that writes down every request, for an operator that is started with it.
+    pub fn recording(&self) -> (Client, Requests) {
+        let config = self.access.config_for(&control_plane::Identity::admin()).expect("a configuration");
+        let requests = Requests::default();
+        let seen = requests.clone();
+        let layer = MapRequestLayer::new(move |request: hyper::Request<Body>| {
+            seen.lock().push(format!("{} {}", request.method(), request.uri()));
+            request
+        });
+        (ClientBuilder::try_from(config).expect("a client").with_layer(&layer).build(), requests)
+    }
+
+    /// An operator that knows of the cluster only what the test shows it; its requests go out by `client`.
+    pub fn blinkered(&self, client: Client) -> Blinkered {
+        let cache = Arc::new(Cache::default());
+        let metrics = Arc::new(Metrics::new());
+        let cluster = Cluster::new(client, Some("test".into()));
+        let reconciler = Reconciler::new(cluster, cache.clone(), self.settings.clone(), self.clock.clone(), metrics);
+        let namespace = self.namespace.name().to_owned();
+        Blinkered {
+            reconciler,
+            pats: PatFeed::new(cache.clone(), Some(namespace.clone())),
+            secrets: SecretFeed::new(cache, Some(namespace.clone())),
+            namespace,
+        }
     }
 
     /// The present of the driven clock.

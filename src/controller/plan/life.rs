@@ -60,6 +60,19 @@ pub fn fix_starting_points(
     settings: &Settings,
     now: Time,
 ) {
+    let delivered = |credential: &Credential| credential.state != CredentialState::Pending;
+    if base.secret_name.is_none()
+        && !base.credentials.iter().any(delivered)
+        && (held.is_some() || base.credentials.is_empty())
+    {
+        // A token that nobody ever got costs nothing of the lifetime: the first issue is yet to come.
+        base.first_issued_at = None;
+        base.default_expires_at = None;
+    }
+    if spec.rotation.is_some() || spec.expiry.is_some() {
+        // Should these be removed one day, the default lifetime counts from then: an end from before could be long past.
+        base.default_expires_at = None;
+    }
     let first_issue = base.first_issued_at.is_none();
     if first_issue {
         base.first_issued_at = held.map(|held| held.issued_at);
@@ -207,6 +220,14 @@ pub fn next_wake(
         Some(warning_from(status.first_issued_at.unwrap_or(active.issued_at), final_end(intent, active)?))
     });
     let ends = status.credentials.iter().filter_map(|credential| credential.expires_at);
+    // The end of the whole token is told also where no credential is live.
+    let end = intent.terms.end();
     // A rotation that is overdue waits for what blocks it, and then for that alone.
-    ends.chain(rotation).chain(statement).chain(warning).chain(blocked_until).filter(|time| *time > now).min()
+    ends.chain(end)
+        .chain(rotation)
+        .chain(statement)
+        .chain(warning)
+        .chain(blocked_until)
+        .filter(|time| *time > now)
+        .min()
 }

@@ -363,6 +363,8 @@ impl Planner<'_> {
             .filter_map(|secret| secret.record.as_ref())
             .filter(|record| record.pat_uid == self.view.pat.uid())
             .map(|record| record.ledger.revision)
+            // What was never begun cannot have been written: somebody else's word.
+            .filter(|revision| *revision <= self.base.revision.unwrap_or_default())
             .max()
             .unwrap_or(0);
         live.retain(|credential| credential.state != CredentialState::Pending || credential.revision > floor);
@@ -652,13 +654,15 @@ impl Planner<'_> {
             return self.copy(&place, active, live);
         }
         let drifted = secret.data_hash() != record.data_hash;
-        if (drifted || place::metadata_drifted(secret, layout, self.view.pat.uid())) && !self.view.live {
+        let changed =
+            place::metadata_drifted(secret, layout, self.view.pat.uid()) || self.ledger_is_forged(record, live);
+        if (drifted || changed) && !self.view.live {
             return Some(Step::Look);
         }
         if drifted {
             return self.copy(&place, active, live);
         }
-        if place::metadata_drifted(secret, layout, self.view.pat.uid()) || self.ledger_is_behind(record, live) {
+        if changed || self.ledger_is_behind(record, live) {
             let content = Content::MetadataOnly {
                 data_hash: record.data_hash.clone(),
                 render_hash,
@@ -671,16 +675,25 @@ impl Planner<'_> {
 
     /// The annotations may name a credential that has come to its own end since; nothing else.
     fn ledger_is_behind(&self, record: &super::view::Record, live: &[Credential]) -> bool {
-        let known = |list: &[Credential], id: &str| list.iter().any(|credential| credential.id == id);
-        let dead = record
-            .ledger
-            .live
-            .iter()
-            .any(|old| !known(live, &old.id) && old.expires_at.is_none_or(|end| end > self.now));
-        let missing = live.iter().any(|credential| {
-            credential.state != CredentialState::Pending && !known(&record.ledger.live, &credential.id)
-        });
-        dead || missing
+        let dead = |old: &Credential| {
+            let known = live.iter().any(|credential| credential.id == old.id);
+            !known && old.expires_at.is_none_or(|end| end > self.now)
+        };
+        record.ledger.live.iter().any(dead) || record.ledger.default_expires_at != self.base.default_expires_at
+    }
+
+    /// What the annotations say of the living is not what we wrote. A status that is lost would be rebuilt from it.
+    fn ledger_is_forged(&self, record: &super::view::Record, live: &[Credential]) -> bool {
+        let told = |credential: &Credential| {
+            let same = |old: &Credential| {
+                (&old.id, &old.sha256, old.revision, old.issued_at)
+                    == (&credential.id, &credential.sha256, credential.revision, credential.issued_at)
+            };
+            credential.state == CredentialState::Pending || record.ledger.live.iter().any(same)
+        };
+        record.ledger.revision > self.base.revision.unwrap_or_default()
+            || record.ledger.first_issued_at != self.base.first_issued_at
+            || !live.iter().all(told)
     }
 
     /// No token is live: none may stand in the Secret.
@@ -815,12 +828,15 @@ impl Planner<'_> {
             let moved = matches!(&write.content, Content::Token { token: Source::Secret { .. }, .. });
             return if moved { vec![Notice::moved(self.name)] } else { Vec::new() };
         };
-        let drifted = secret.record.as_ref().is_none_or(|record| record.data_hash != secret.data_hash())
-            || self
-                .intent
-                .layout
-                .as_ref()
-                .is_ok_and(|layout| place::metadata_drifted(secret, layout, self.view.pat.uid()));
+        let ours = |record: &super::view::Record| record.pat_uid == self.view.pat.uid();
+        let adopted = !secret.record.as_ref().is_some_and(ours) && !secret.is_controlled_by(self.view.pat.uid());
+        let drifted = secret.record.as_ref().is_none_or(|record| {
+            record.data_hash != secret.data_hash() || !ours(record) || self.ledger_is_forged(record, &write.ledger.live)
+        }) || self
+            .intent
+            .layout
+            .as_ref()
+            .is_ok_and(|layout| place::metadata_drifted(secret, layout, self.view.pat.uid()));
         let copied =
             !matches!(&write.content, Content::Token { token: Source::Held { .. }, .. } | Content::Blank { .. });
         let same_spec = match (&write.content, &secret.record) {
@@ -829,7 +845,7 @@ impl Planner<'_> {
             }
             _ => true,
         };
-        if drifted && copied && same_spec && self.view.live && !self.restored {
+        if drifted && copied && same_spec && self.view.live && !self.restored && !adopted {
             vec![Notice::repaired(self.name, &self.editor())]
         } else {
             Vec::new()

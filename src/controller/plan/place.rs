@@ -7,7 +7,7 @@ use super::super::{
     secret::Layout,
     view::{Controller, SecretView, View},
 };
-use crate::api::{Credential, MANAGED_BY_LABEL, PersonalAccessTokenStatus, Time};
+use crate::api::{Credential, PersonalAccessTokenStatus, Time};
 
 /// The Secret of the name that the spec asks for, as far as this PAT is concerned.
 #[derive(Clone, Debug)]
@@ -92,9 +92,11 @@ pub fn restore(view: &View<'_>, settings: &Settings, base: &mut PersonalAccessTo
     let issued = base.revision;
     let own = |secret: &&SecretView| {
         let written_by_us = secret.record.as_ref().is_some_and(|record| record.pat_uid == view.pat.uid());
-        // A Secret never knows of more issues than the status does, unless the status was lost, or rolled back.
-        let knows_more =
-            secret.record.as_ref().is_some_and(|record| issued.is_none_or(|issued| issued < record.ledger.revision));
+        // A Secret never knows of more issues than the status does, unless the status was lost. It may have been written since,
+        // but not with the name of a Secret: with one, it is the annotation that lies.
+        let knows_more = secret.record.as_ref().is_some_and(|record| {
+            issued.is_none_or(|issued| base.secret_name.is_none() && issued < record.ledger.revision)
+        });
         written_by_us && knows_more && secret.is_controlled_by(view.pat.uid())
     };
     let adopted = |secret: &&SecretView| {
@@ -108,6 +110,7 @@ pub fn restore(view: &View<'_>, settings: &Settings, base: &mut PersonalAccessTo
         return false;
     };
     let Some(record) = &secret.record else { return false };
+    base.secret_name = Some(secret.name.clone());
     base.revision = Some(record.ledger.revision);
     base.first_issued_at = record
         .ledger
@@ -138,17 +141,12 @@ pub fn metadata_drifted(secret: &SecretView, layout: &Layout, uid: &str) -> bool
                  wanted: &std::collections::BTreeMap<String, String>| {
         wanted.iter().any(|(key, value)| there.get(key) != Some(value))
     };
-    let left_over =
-        secret.record.as_ref().is_some_and(|record| {
-            record.owned.labels.iter().any(|key| {
-                key != MANAGED_BY_LABEL && secret.labels.contains_key(key) && !layout.labels.contains_key(key)
-            }) || record
-                .owned
-                .annotations
-                .iter()
-                .any(|key| secret.annotations.contains_key(key) && !layout.annotations.contains_key(key))
-        });
-    left_over
+    // What a changed spec leaves behind shows in the render hash before it comes to this.
+    let misnamed = secret.record.as_ref().is_some_and(|record| {
+        record.owned.labels.iter().ne(layout.labels.keys())
+            || record.owned.annotations.iter().ne(layout.annotations.keys())
+    });
+    misnamed
         || !secret.is_labelled()
         || !secret.is_controlled_by(uid)
         || lacks(&secret.labels, &layout.labels)

@@ -82,8 +82,10 @@ pub fn outcome(situation: &Situation<'_>) -> Outcome {
     {
         let message = if situation.intent.terms.end() == Some(end) {
             format!("the token ends at {end}: set a later spec.expiry to keep it")
-        } else {
+        } else if situation.intent.suspended {
             format!("the token ends at {end} because it is not rotated: set spec.suspend to false")
+        } else {
+            format!("the token ends at {end} because it cannot be rotated: mend what the condition Ready names")
         };
         outcome.abnormal.push((ConditionType::ExpiringSoon, Reason::ExpiryNear, message));
     }

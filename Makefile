@@ -1,0 +1,73 @@
+# Everything that people and CI do here. `make` lists it.
+
+SHELL := bash
+.SHELLFLAGS := -euo pipefail -c
+.DEFAULT_GOAL := help
+MAKEFLAGS += --no-print-directory
+
+BUILT := $(or $(CARGO_TARGET_DIR),target)/debug
+CONTROL_PLANE := $(BUILT)/control-plane
+# CLUSTER=current: the demo in the cluster of your kubeconfig's current context, after asking.
+CLUSTER ?=
+# ARGS="--quick": given on to the bench.
+ARGS ?=
+# How long to fuzz, in seconds.
+SECONDS_TO_FUZZ ?= 60
+IMAGE ?= pat-operator:dev
+
+.PHONY: help
+help: ## List what there is to make
+	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+
+.PHONY: demo
+demo: ## See tokens live and die on a real API server, in a minute (CLUSTER=current: in your own cluster, after asking)
+ifneq ($(filter-out current,$(CLUSTER)),)
+	@echo "CLUSTER is '$(CLUSTER)': make it 'current' (your kubeconfig's current context), or leave it out" >&2; exit 2
+endif
+	@cargo build --locked --workspace --bins
+ifeq ($(CLUSTER),current)
+	@PATH="$$PATH:$$(dirname "$$(command -v kubectl || $(CONTROL_PLANE) path kubectl)")" \
+		PAT_OPERATOR_BIN=$(BUILT)/pat-operator examples/demo/demo.sh --current
+else
+	@PAT_OPERATOR_BIN=$(BUILT)/pat-operator $(CONTROL_PLANE) run --apply crds/ -- examples/demo/demo.sh
+endif
+
+# Everything is built before the control plane starts, so that it does not stand idle; all tests share it.
+.PHONY: test
+test: ## Check formatting, lints (warnings are errors) and documentation, and run every test
+	cargo fmt --all --check
+	rustfmt --check --edition 2024 fuzz/fuzz_targets/*.rs
+	cargo clippy --locked --workspace --all-targets -- --deny warnings
+	RUSTDOCFLAGS='--deny warnings' cargo doc --locked --workspace --no-deps
+	cargo test --locked --workspace --no-run
+	$(CONTROL_PLANE) run --apply crds/ -- cargo test --locked --workspace --no-fail-fast
+
+.PHONY: bench
+bench: ## Measure the release build on a real control plane (ARGS=--quick: only see that it works)
+	cargo bench --locked --bench operator -- $(ARGS)
+
+.PHONY: fuzz
+fuzz: ## Throw a minute of random text at the token parser (needs nightly Rust and cargo-fuzz)
+	@cargo +nightly fuzz --version >/dev/null 2>&1 || { \
+		echo 'fuzzing needs nightly Rust and cargo-fuzz: rustup toolchain install nightly && cargo install cargo-fuzz' >&2; exit 1; }
+	cargo +nightly fuzz run parse_token -- -max_len=90 -max_total_time=$(SECONDS_TO_FUZZ)
+
+.PHONY: generate
+generate: ## Make anew what is made from code: crds/ and docs/conditions.md
+	cargo run --locked --quiet --bin crdgen > crds/.new
+	mv crds/.new crds/personalaccesstokens.yaml
+	UPDATE_DOCS=1 cargo test --locked --quiet --test docs
+
+.PHONY: build
+build: ## Build target/release/pat-operator
+	cargo build --release --locked --bin pat-operator
+
+.PHONY: image
+image: ## Build the container image (IMAGE=pat-operator:dev)
+	@engine=$$(command -v docker || command -v podman) || { echo 'an image is built by docker or podman: install one' >&2; exit 1; }; \
+	set -x; "$$engine" build --tag $(IMAGE) .
+
+.PHONY: deny
+deny: ## Check licences, sources and advisories of all dependencies (needs cargo-deny)
+	@cargo deny --version >/dev/null 2>&1 || { echo 'this needs cargo-deny: cargo install --locked cargo-deny' >&2; exit 1; }
+	cargo deny --workspace check

@@ -1,0 +1,269 @@
+#!/usr/bin/env bash
+# The life of four tokens, on a real API server, in about a minute. `make demo` builds what this needs and runs it.
+#
+#   demo.sh            in the cluster of KUBECONFIG, without asking: for `control-plane run`, whose cluster is thrown away
+#   demo.sh --current  in the cluster of the current kubeconfig, after asking; takes away again what it brought
+#
+# PAT_OPERATOR_BIN is the operator to run. It prints no whole token, and it waits for what it announces, not for a while.
+set -euo pipefail
+cd "$(dirname "$0")/../.."
+
+operator=${PAT_OPERATOR_BIN:-target/debug/pat-operator}
+manifests=examples/demo
+crd=personalaccesstokens.pat-operator.io
+current=false
+[ "${1:-}" = --current ] && current=true
+
+bold='' dim='' cyan='' green='' red='' plain='' tty=false
+if [ -t 1 ]; then
+    tty=true
+    if [ -z "${NO_COLOR:-}" ] && [ "${TERM:-dumb}" != dumb ]; then
+        bold=$'\e[1m' dim=$'\e[2m' cyan=$'\e[36m' green=$'\e[32m' red=$'\e[31m' plain=$'\e[0m'
+    fi
+fi
+
+chapter() { printf '\n%s── %s%s\n' "$bold$cyan" "$*" "$plain"; }
+say() { printf '%s\n' "$*"; }
+good() { printf '%s✓ %s%s\n' "$green" "$*" "$plain"; }
+fail() {
+    printf '%serror: %s%s\n' "$red" "$*" "$plain" >&2
+    if [ -s "$folder/operator.log" ]; then
+        printf 'The operator said last:\n' >&2
+        tail -n 5 "$folder/operator.log" >&2
+    fi
+    exit 1
+}
+
+# Shows a command as one would type it, and runs it.
+run() {
+    local word line=
+    for word in "$@"; do
+        case $word in
+            *[!A-Za-z0-9_./:=,@%+-]*) line="$line '$word'" ;;
+            *) line="$line $word" ;;
+        esac
+    done
+    printf '\n%s$%s%s\n' "$dim" "$line" "$plain"
+    "$@"
+}
+
+# until_true SECONDS WHAT COMMAND…: asks again until COMMAND succeeds.
+until_true() {
+    local seconds=$1 what=$2 began=$SECONDS
+    shift 2
+    $tty || say "… waiting for $what"
+    until "$@" >"$folder/answer" 2>&1; do
+        if [ $((SECONDS - began)) -ge "$seconds" ]; then
+            cat "$folder/answer" >&2
+            fail "waited $seconds s in vain for $what"
+        fi
+        if [ -n "$pid" ] && ! kill -0 "$pid" 2>/dev/null; then
+            fail "the operator has ended"
+        fi
+        $tty && printf '\r%s… waiting for %s: %s s%s ' "$dim" "$what" $((SECONDS - began)) "$plain"
+        sleep 0.2
+    done
+    $tty && printf '\r\e[K'
+    return 0
+}
+
+# ── what is left behind: nothing ──────────────────────────────────────────────────────────────────────────────────────
+
+# A signal can come while a command's output goes to a file.
+exec 3>&1 4>&2
+
+folder=$(umask 077 && mktemp -d "${TMPDIR:-/tmp}/pat-demo.XXXXXX")
+pid='' namespace='' namespace_made=false crd_made=false
+
+end_operator() {
+    [ -n "$pid" ] || return 0
+    local code=0
+    kill -TERM "$pid" 2>/dev/null || true
+    wait "$pid" 2>/dev/null || code=$?
+    pid=''
+    say "The operator has stopped (exit code $code)."
+}
+
+cleanup() {
+    local code=$?
+    trap - EXIT
+    trap '' INT TERM HUP
+    set +e
+    exec >&3 2>&4
+    [ "$code" -eq 0 ] || say ''
+    end_operator
+    if $current && $namespace_made; then
+        say "Removing namespace $namespace …"
+        kubectl delete namespace "$namespace" --timeout=60s >/dev/null ||
+            say "It may still be there: kubectl delete namespace $namespace"
+    fi
+    if $crd_made; then
+        if [ -z "$(kubectl get pat --all-namespaces -o name 2>&1)" ]; then
+            kubectl delete crd "$crd" --timeout=30s >/dev/null && say "Removed the CRD that this demo had installed."
+        else
+            say "The CRD stays: there are PersonalAccessTokens of others by now. To remove it and them: kubectl delete crd $crd"
+        fi
+    fi
+    rm -rf "$folder"
+    exit "$code"
+}
+trap cleanup EXIT
+trap 'exit 130' INT
+trap 'exit 143' TERM
+trap 'exit 129' HUP
+
+# ── the cluster ───────────────────────────────────────────────────────────────────────────────────────────────────────
+
+command -v kubectl >/dev/null || fail 'there is no kubectl on PATH: install it, or run `make demo` without CLUSTER=current'
+[ -x "$operator" ] || fail "there is no $operator: run \`make demo\`, which builds it"
+
+if $current; then
+    context=$(kubectl config current-context 2>/dev/null) ||
+        fail 'the kubeconfig has no current context: kubectl config use-context …, or run `make demo` without CLUSTER=current'
+    server=$(kubectl config view --minify -o 'jsonpath={.clusters[0].cluster.server}')
+    namespace=pat-demo-$RANDOM
+    there=$(kubectl get crd "$crd" --ignore-not-found -o name --request-timeout=10s) ||
+        fail "the cluster of context $context does not answer, or does not let you read CRDs"
+    say "This would use the cluster of context ${bold}$context${plain} ($server):"
+    if [ -n "$there" ]; then
+        say "  - the CRD $crd is there already and is left as it is
+    (if an operator runs there as well, both will work on the demo's tokens)"
+    else
+        say "  - installs the CRD $crd, and removes it at the end"
+    fi
+    say "  - creates namespace $namespace with four tokens, and deletes it at the end"
+    say '  - runs the operator on this machine, for that namespace only'
+    answer=n
+    printf 'Go on? [y/N] '
+    read -r answer || say ''
+    case $answer in
+        y | Y | yes | Yes) ;;
+        *)
+            say 'Nothing has been done.'
+            exit 0
+            ;;
+    esac
+else
+    namespace=demo there=yes
+fi
+
+# A kubeconfig of our own: whoever switches contexts meanwhile does not switch ours, and commands need no --namespace.
+(umask 077 && kubectl config view --raw --flatten --minify >"$folder/kubeconfig")
+export KUBECONFIG="$folder/kubeconfig"
+kubectl config set-context --current --namespace="$namespace" >/dev/null
+
+began=$SECONDS
+chapter 'The stage'
+if [ -z "$there" ]; then
+    crd_made=true
+    run kubectl apply -f crds/
+    kubectl wait --for=condition=Established "crd/$crd" --timeout=30s >/dev/null
+else
+    run kubectl get crd "$crd"
+fi
+run kubectl create namespace "$namespace"
+namespace_made=true
+
+printf '\n%s$ pat-operator controller --namespaces %s --lease-namespace %s --health-addr 127.0.0.1:0 &%s\n' \
+    "$dim" "$namespace" "$namespace" "$plain"
+# In a process group of its own: Ctrl-C is for this script, which then stops the operator in order.
+set -m
+"$operator" controller --namespaces "$namespace" --lease-namespace "$namespace" --health-addr 127.0.0.1:0 \
+    >"$folder/operator.log" 2>&1 </dev/null 3>&- 4>&- &
+pid=$!
+set +m
+until_true 30 'the operator to lead' grep -q 'leading: looking at every token' "$folder/operator.log"
+good "The operator runs: process $pid on this machine."
+
+# ── the plot ──────────────────────────────────────────────────────────────────────────────────────────────────────────
+
+events='custom-columns=TYPE:.type,REASON:.reason,MESSAGE:.note'
+credentials='jsonpath={range .status.credentials[*]}{.id}  {.state}  until {.expiresAt}{"\n"}{end}'
+conditions='go-template={{range .status.conditions}}{{printf "%-8s %-6s %-8s %s\n" .type .status .reason .message}}{{end}}'
+# Never the whole token: its prefix, and its id, which is public.
+start_of_token='go-template={{slice (base64decode .data.token) 0 17}}…{{"\n"}}'
+start_of_both='go-template={{range $k, $v := .data}}{{$k}}: {{slice (base64decode $v) 0 17}}…{{"\n"}}{{end}}'
+
+field() { kubectl get pat "$1" -o "jsonpath={.status.$2}"; }
+events_of() { run kubectl get events.events.k8s.io --field-selector "regarding.name=$1" -o "$events"; }
+reason_is() { [ "$(field "$1" 'conditions[?(@.type=="Ready")].reason')" = "$2" ]; }
+
+chapter '1. A manifest becomes a token in a Secret'
+run cat "$manifests/ci.yaml"
+run kubectl apply -f "$manifests"
+run kubectl wait --for=condition=Ready pat --all --timeout=30s
+run kubectl get pat
+run kubectl get secrets
+say ''
+say 'A token is in the Secret and nowhere else. Its first characters (this demo never prints a whole one):'
+run kubectl get secret ci -o "$start_of_token"
+say ''
+say 'What the API server keeps outside the Secret is the SHA-256 of the token, by which others can verify it:'
+run kubectl get pat ci -o 'jsonpath={.status.credentials[0].sha256}{"\n"}'
+sha256=sha256sum
+command -v sha256sum >/dev/null || sha256='shasum -a 256'
+printf "\n%s\$ kubectl get secret ci -o 'go-template={{base64decode .data.token}}' | %s%s\n" "$dim" "$sha256" "$plain"
+kubectl get secret ci -o 'go-template={{base64decode .data.token}}' | $sha256
+
+chapter '2. Somebody deletes a Secret: it is repaired'
+before=$(kubectl get secret registry -o 'jsonpath={.metadata.uid}')
+repaired() {
+    local after
+    after=$(kubectl get secret registry -o 'jsonpath={.metadata.uid}') && [ "$after" != "$before" ] &&
+        [ "$(field registry 'credentials[0].state')" = Active ]
+}
+run kubectl delete secret registry
+until_true 30 'the Secret to come back' repaired
+run kubectl get secret registry
+events_of registry
+say ''
+say 'A new token had to be made. Whoever has read the former one can use it for a grace period (here: a day) all the same:'
+run kubectl get pat registry -o "$credentials"
+
+chapter '3. A token is revoked'
+run kubectl patch pat partner --type merge -p '{"spec":{"revoked":true}}'
+until_true 30 'the revocation' reason_is partner Revoked
+run kubectl get pat partner -o "$conditions"
+run kubectl get secret partner
+say ''
+say 'The Secret is still there for whoever mounts it, but there is nothing left in it (DATA is 0).'
+
+chapter '4. A rotation: the new token and the old one both work'
+revision=$(field ci revision)
+say "ci is rotated every 20 seconds; the next time is due at $(field ci nextRotationAt)."
+rotated() {
+    [ "$(field ci revision)" -gt "$revision" ] && [ "$(field ci 'credentials[*].state')" = 'Active Grace' ]
+}
+until_true 60 'the rotation' rotated
+run kubectl get secret ci -o "$start_of_both"
+run kubectl get pat ci -o "$credentials"
+say ''
+say 'Whoever still has the old one goes on working, and has 8 seconds to read the Secret again. Then it is over:'
+old=$(field ci 'credentials[1].id')
+over() {
+    local ids
+    ids=$(field ci 'credentials[*].id') && case $ids in *"$old"*) false ;; esac
+}
+until_true 30 "the end of $old" over
+run kubectl get pat ci -o "$credentials"
+until_true 15 'its removal from the Secret' sh -c "! kubectl get secret ci -o 'go-template={{range .data}}{{base64decode .}} {{end}}' | grep -q '$old'"
+good "$old is dead, and gone from the Secret."
+events_of ci
+
+chapter '5. A token comes to its end'
+say 'trial was given 25 seconds and no rotation.'
+until_true 45 'its end' reason_is trial Expired
+run kubectl get pat trial -o "$conditions"
+run kubectl get secret trial
+events_of trial
+
+chapter '6. A manifest goes, and its Secret goes with it'
+run kubectl delete pat registry
+gone() { [ -z "$(kubectl get secret registry --ignore-not-found -o name)" ]; }
+until_true 60 'the garbage collector' gone
+run kubectl get secrets
+say ''
+
+end_operator
+good "That was the life of four tokens, in $((SECONDS - began)) seconds."
+say 'The manifests are in examples/demo/, more in examples/. What each condition means: docs/conditions.md.'

@@ -1,0 +1,175 @@
+//! What the documentation says is what the code does.
+//!
+//! `docs/conditions.md` is made from the code, and `make generate` writes it anew. Its states are real ones: each is told as
+//! a story, which the planner itself plays in a small world.
+
+#[path = "docs/stories.rs"]
+mod stories;
+#[path = "docs/world.rs"]
+mod world;
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    env,
+    fmt::Write,
+    fs,
+    path::{Path, PathBuf},
+};
+
+use k8s_openapi::api::rbac::v1::ClusterRole;
+use pat_operator::{
+    api::{ConditionType, PersonalAccessToken, Reason},
+    controller::{plan::EventReason, preflight},
+};
+
+use self::stories::{STATES, Scene, TURNS};
+
+const PAGE: &str = include_str!("docs/conditions.md.in");
+
+#[test]
+fn the_page_on_conditions_is_what_the_code_does() {
+    let path = file("docs/conditions.md");
+    let made = page();
+    if env::var_os("UPDATE_DOCS").is_some_and(|value| !value.is_empty()) {
+        fs::write(&path, &made).expect("docs/ can be written");
+    }
+    let present = fs::read_to_string(&path).expect("docs/conditions.md is there: make generate");
+    if present != made {
+        let lines = present.lines().zip(made.lines()).find(|(present, made)| present != made);
+        let (present, made) = lines.unwrap_or(("the end", "more, or less"));
+        panic!(
+            "docs/conditions.md is not what the code does: `make generate`, and read the difference. It begins with\n  \
+             the page: {present}\n  the code: {made}"
+        );
+    }
+}
+
+#[test]
+fn readers_are_told_to_grant_what_the_controller_asks_for() {
+    let mut asked = BTreeSet::new();
+    for (group, resource, subresource, verbs) in preflight::NEEDS {
+        let resource = if subresource.is_empty() { (*resource).into() } else { format!("{resource}/{subresource}") };
+        asked.extend(verbs.iter().map(|verb| format!("{verb} {resource} {group}")));
+    }
+    for name in ["README.md", "docs/running.md"] {
+        let [role] = &manifests(name, "ClusterRole")[..] else { panic!("{name} has one ClusterRole") };
+        let role: ClusterRole = serde_yaml::from_str(role).expect("a ClusterRole");
+        let mut granted = BTreeSet::new();
+        for rule in role.rules.unwrap_or_default() {
+            for group in rule.api_groups.unwrap_or_default() {
+                for resource in rule.resources.iter().flatten() {
+                    granted.extend(rule.verbs.iter().map(|verb| format!("{verb} {resource} {group}")));
+                }
+            }
+        }
+        assert_eq!(granted, asked, "{name}");
+    }
+}
+
+#[test]
+fn the_readme_begins_with_a_manifest() {
+    let [manifest] = &manifests("README.md", "PersonalAccessToken")[..] else { panic!("it has one") };
+    let pat: PersonalAccessToken = serde_yaml::from_str(manifest).expect("a PersonalAccessToken");
+    assert!(pat.spec.rotation.is_some() && pat.spec.secret.is_some_and(|secret| secret.previous_key.is_some()));
+}
+
+fn file(name: &str) -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join(name)
+}
+
+/// The manifests of one kind in the YAML that a page shows.
+fn manifests(page: &str, kind: &str) -> Vec<String> {
+    let text = fs::read_to_string(file(page)).expect("the page is there");
+    let blocks = text.split("\n```yaml\n").skip(1).map(|rest| rest.split("\n```").next().unwrap_or(rest));
+    let manifests = blocks.flat_map(|block| block.split("\n---\n"));
+    manifests.filter(|manifest| manifest.contains(&format!("\nkind: {kind}\n"))).map(str::to_owned).collect()
+}
+
+fn page() -> String {
+    let states: Vec<_> = STATES.iter().map(|(name, story)| (*name, story())).collect();
+    let turns: Vec<_> = TURNS.iter().map(|(name, story)| (*name, story())).collect();
+    let scenes: Vec<_> = states.iter().chain(&turns).map(|(_, scene)| scene).collect();
+    PAGE.replace("{{ conditions }}", &conditions())
+        .replace("{{ reasons }}", &reasons(&scenes))
+        .replace("{{ states }}", &state_table(&states))
+        .replace("{{ turns }}", &turn_table(&turns))
+        .replace("{{ events }}", &events(&scenes))
+}
+
+fn conditions() -> String {
+    table(&["type", "what it says"], ConditionType::ALL.iter().map(|type_| vec![code(type_), type_.meaning().into()]))
+}
+
+/// Each reason with the conditions that the stories met it in.
+fn reasons(scenes: &[&Scene]) -> String {
+    let rows = Reason::ALL.iter().map(|reason| {
+        let met = |type_: &&ConditionType| {
+            let found = scenes.iter().filter_map(|scene| scene.condition(**type_));
+            found.into_iter().any(|condition| condition.reason == reason.as_str())
+        };
+        let types: Vec<_> = ConditionType::ALL.iter().filter(met).map(code).collect();
+        assert!(!types.is_empty(), "no story has reason {reason}: tell one");
+        vec![code(reason), types.join(", "), reason.meaning().into()]
+    });
+    table(&["reason", "of", "what it says"], rows)
+}
+
+fn state_table(states: &[(&str, Scene)]) -> String {
+    let mut head = vec!["state"];
+    head.extend(ConditionType::ALL.iter().map(|type_| type_.as_str()));
+    let rows = states.iter().map(|(name, scene)| {
+        let cells = ConditionType::ALL.iter().map(|type_| match scene.condition(*type_) {
+            None => String::new(),
+            Some(condition) if *type_ == ConditionType::Ready => {
+                format!("**{}** {}", condition.status, code(&condition.reason))
+            }
+            Some(condition) => code(&condition.reason),
+        });
+        std::iter::once((*name).to_owned()).chain(cells).collect()
+    });
+    table(&head, rows)
+}
+
+fn turn_table(turns: &[(&str, Scene)]) -> String {
+    let rows = turns.iter().map(|(name, scene)| {
+        let events: Vec<_> = scene.events.iter().map(|event| code(&event.reason)).collect();
+        let none = || "none".to_owned();
+        vec![(*name).to_owned(), if events.is_empty() { none() } else { events.join(", ") }]
+    });
+    table(&["what happens", "events"], rows)
+}
+
+/// Every event of its own, and every reason of a condition that the stories heard as an event.
+fn events(scenes: &[&Scene]) -> String {
+    let mut heard: BTreeMap<&str, bool> = BTreeMap::new();
+    for event in scenes.iter().flat_map(|scene| &scene.events) {
+        let warning = heard.entry(event.reason.as_str()).or_insert(event.warning);
+        assert_eq!(*warning, event.warning, "{} is now a warning and now not", event.reason);
+    }
+    let type_ = |warning: bool| if warning { "Warning" } else { "Normal" }.to_owned();
+    let mut rows = Vec::new();
+    for reason in EventReason::ALL {
+        let warning = heard.get(reason.as_str()).unwrap_or_else(|| panic!("no story has event {reason}: tell one"));
+        rows.push(vec![code(reason), type_(*warning), reason.meaning().into()]);
+    }
+    for reason in Reason::ALL {
+        if let Some(warning) = heard.get(reason.as_str()) {
+            rows.push(vec![code(reason), type_(*warning), "The condition of that reason became true.".into()]);
+        }
+    }
+    table(&["reason", "type", "what it says"], rows)
+}
+
+fn code(word: &impl ToString) -> String {
+    format!("`{}`", word.to_string())
+}
+
+fn table(head: &[&str], rows: impl IntoIterator<Item = Vec<String>>) -> String {
+    let mut text = format!("| {} |\n|{}", head.join(" | "), " --- |".repeat(head.len()));
+    for row in rows {
+        assert_eq!(row.len(), head.len());
+        let cells: Vec<_> = row.iter().map(|cell| cell.replace('|', "\\|")).collect();
+        write!(text, "\n| {} |", cells.join(" | ")).expect("a string takes it all");
+    }
+    text
+}

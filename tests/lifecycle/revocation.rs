@@ -1,0 +1,263 @@
+//! Revocation: dead at once, without grace, for good; and a new token where one is wanted.
+
+use pat_operator::api::{
+    CredentialState::{Active, Grace},
+    Time,
+};
+use serde_json::{Value, json};
+
+use super::observe::{
+    Write, after, assert_rests, before, conditions, credentials, id_of, is_anywhere, keys, length, mark, plain,
+    reasons, revision, since,
+};
+use crate::support::stage::Stage;
+
+fn at(stage: &Stage, offset: &str) -> Time {
+    match (offset, offset.strip_prefix('-')) {
+        ("0", _) => stage.now(),
+        (_, Some(offset)) => before(stage, offset),
+        (_, None) => after(stage, offset),
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn revoke_if_issued_before_acts_once_on_what_is_older_and_never_before_its_time() {
+    // The token is issued an hour before the statement is made; `now` and `later` are revisions, right then and 3 h after it.
+    let cases = [
+        ("long-past", "-2h", 1, 1),
+        ("instant-of-issue", "-1h", 1, 1),
+        ("past", "-30m", 2, 2),
+        ("now", "0", 2, 2),
+        ("future", "1h", 1, 2),
+    ];
+    let mut stage = Stage::new("revoke-if").await;
+    for (name, offset, now, later) in cases {
+        stage.apply(name, json!({"secret": {"previousKey": "old"}})).await;
+        stage.settle(name).await;
+        let first = stage.value(name, "token").await;
+        stage.advance("1h");
+        let line = at(&stage, offset);
+        stage.apply(name, json!({"revokeIfIssuedBefore": line, "secret": {"previousKey": "old"}})).await;
+        assert_eq!(stage.accepts(name, &first).await, now == 1, "{name}: verifiers need no operator to know");
+        stage.settle(name).await;
+        assert_eq!(revision(&stage, name).await, now, "{name}");
+        assert_eq!(stage.accepts(name, &first).await, now == 1, "{name}");
+        if now != later {
+            stage.live_until(name, line.minus(length("1s"))).await;
+            assert!(stage.accepts(name, &first).await, "{name}: not before its time");
+            stage.hand.set(line.timestamp());
+            assert!(!stage.accepts(name, &first).await, "{name}: in time");
+        }
+        stage.live_until(name, after(&stage, "3h")).await;
+        stage.settle(name).await;
+        assert_eq!(credentials(&stage, name).await, [(later, Active)], "{name}: no loop, and no grace");
+        assert_eq!(stage.accepts(name, &first).await, later == 1, "{name}");
+        assert_eq!(is_anywhere(&stage, &first).await, later == 1, "{name}");
+        let second = stage.value(name, "token").await;
+        assert!(stage.accepts(name, &second).await, "{name}");
+        assert_eq!(keys(&stage, name).await, ["token"], "{name}: what is revoked is no previous token");
+        assert_eq!(reasons(&stage, name).await, vec!["CredentialRevoked"; usize::from(later == 2)], "{name}");
+        assert_rests(&mut stage, name).await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn when_both_statements_act_revocation_wins_with_one_mint() {
+    // Where the lines are when they are written, an hour after the issue; the revision then, and what is live 3 h later.
+    let cases = [
+        ("both-now", "0", "0", 2, vec![2]),
+        ("both-past", "-10m", "-20m", 2, vec![2]),
+        ("rotate-first", "-20m", "-10m", 2, vec![2]),
+        ("both-later", "1h", "1h", 1, vec![2]),
+        ("rotate-now-revoke-later", "0", "1h", 2, vec![3]),
+        ("revoke-now-rotate-later", "1h", "0", 2, vec![3, 2]),
+    ];
+    let mut stage = Stage::new("revoke-both").await;
+    for (name, rotate, revoke, now, live) in cases {
+        stage.apply(name, json!({})).await;
+        stage.settle(name).await;
+        let first = stage.value(name, "token").await;
+        stage.advance("1h");
+        let spec = json!({"rotateIfIssuedBefore": at(&stage, rotate), "revokeIfIssuedBefore": at(&stage, revoke)});
+        stage.apply(name, spec).await;
+        stage.settle(name).await;
+        assert_eq!(revision(&stage, name).await, now, "{name}");
+        let in_force = !matches!(name, "both-later" | "rotate-now-revoke-later");
+        assert_eq!(stage.accepts(name, &first).await, !in_force, "{name}");
+        stage.live_until(name, after(&stage, "3h")).await;
+        stage.settle(name).await;
+        assert_eq!(revision(&stage, name).await, live[0], "{name}");
+        let revisions: Vec<_> = credentials(&stage, name).await.into_iter().map(|(revision, _)| revision).collect();
+        assert_eq!(revisions, live, "{name}");
+        assert!(!stage.accepts(name, &first).await, "{name}");
+        assert_rests(&mut stage, name).await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_operator_that_was_down_when_both_statements_came_due_mints_once() {
+    let mut stage = Stage::new("revoke-down").await;
+    stage.apply("app", json!({})).await;
+    stage.settle("app").await;
+    let first = stage.value("app", "token").await;
+    let spec = json!({"rotateIfIssuedBefore": after(&stage, "1h"), "revokeIfIssuedBefore": after(&stage, "2h")});
+    stage.apply("app", spec).await;
+    stage.settle("app").await;
+    assert_eq!(revision(&stage, "app").await, 1);
+    stage.advance("5h");
+    assert!(!stage.accepts("app", &first).await);
+    stage.restart();
+    stage.settle("app").await;
+    assert_eq!(credentials(&stage, "app").await, [(2, Active)]);
+    assert_eq!(reasons(&stage, "app").await, ["CredentialRevoked"]);
+    assert_rests(&mut stage, "app").await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_revocation_in_the_middle_of_a_rotation_kills_both_tokens() {
+    let mut stage = Stage::new("revoke-middle").await;
+    stage.apply("app", json!({"rotation": {"interval": "30d"}})).await;
+    stage.settle("app").await;
+    let first = stage.value("app", "token").await;
+    stage.hand.set(stage.status("app").await.next_rotation_at.unwrap().timestamp());
+    stage.reconcile("app").await.unwrap();
+    let pending = stage.status("app").await.credentials[0].clone();
+    assert_eq!(pending.revision, 2, "published, not yet in the Secret");
+    stage.advance("1s");
+    let line = stage.now();
+    stage.apply("app", json!({"rotation": {"interval": "30d"}, "revokeIfIssuedBefore": line})).await;
+    let start = mark(&stage).await;
+    stage.settle("app").await;
+    assert_eq!(credentials(&stage, "app").await, [(3, Active)]);
+    assert!(!stage.accepts("app", &first).await);
+    let third = stage.value("app", "token").await;
+    assert!(stage.accepts("app", &third).await);
+    for write in since(&stage, &start).await {
+        if let Write::Secret(secret) = write {
+            let token = String::from_utf8(secret.data.unwrap()["token"].0.clone()).unwrap();
+            assert!(!token.contains(&pending.id), "a token that was dead on arrival never stood in the Secret");
+        }
+    }
+    assert_rests(&mut stage, "app").await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn revoking_the_active_credential_by_id_issues_a_new_one_and_leaves_the_replaced_one_in_grace() {
+    let mut stage = Stage::new("revoke-active").await;
+    stage.apply("app", json!({"gracePeriod": "1d"})).await;
+    stage.settle("app").await;
+    let first = stage.value("app", "token").await;
+    stage.advance("1h");
+    let line = stage.now();
+    stage.apply("app", json!({"gracePeriod": "1d", "rotateIfIssuedBefore": line})).await;
+    stage.settle("app").await;
+    let second = stage.value("app", "token").await;
+    let id = id_of(&stage, "app", 2).await;
+    let spec = json!({"gracePeriod": "1d", "rotateIfIssuedBefore": line, "revokedCredentials": [id]});
+    stage.apply("app", spec.clone()).await;
+    assert!(!stage.accepts("app", &second).await, "verifiers need no operator to know");
+    stage.settle("app").await;
+    assert_eq!(credentials(&stage, "app").await, [(3, Active), (1, Grace)]);
+    assert!(stage.accepts("app", &first).await && !stage.accepts("app", &second).await);
+    assert!(!is_anywhere(&stage, &second).await);
+    assert_eq!(reasons(&stage, "app").await, ["Rotated", "CredentialRevoked"]);
+    assert_rests(&mut stage, "app").await;
+
+    // The list may be cleared; the dead stay dead.
+    stage.apply("app", json!({"gracePeriod": "1d", "rotateIfIssuedBefore": line})).await;
+    stage.settle("app").await;
+    assert!(!stage.accepts("app", &second).await);
+    assert_eq!(revision(&stage, "app").await, 3);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn revoking_a_credential_in_grace_ends_just_that() {
+    let mut stage = Stage::new("revoke-grace").await;
+    let spec = |more: Value| {
+        let mut spec = json!({"gracePeriod": "5d", "secret": {"previousKey": "old"}});
+        spec.as_object_mut().unwrap().extend(more.as_object().unwrap().clone());
+        spec
+    };
+    stage.apply("app", spec(json!({}))).await;
+    stage.settle("app").await;
+    let first = stage.value("app", "token").await;
+    stage.advance("1h");
+    stage.apply("app", spec(json!({"rotateIfIssuedBefore": stage.now()}))).await;
+    stage.settle("app").await;
+    let second = stage.value("app", "token").await;
+    stage.advance("1h");
+    let line = stage.now();
+    stage.apply("app", spec(json!({"rotateIfIssuedBefore": line}))).await;
+    stage.settle("app").await;
+    let third = stage.value("app", "token").await;
+
+    let id = id_of(&stage, "app", 2).await;
+    stage.apply("app", spec(json!({"rotateIfIssuedBefore": line, "revokedCredentials": [id]}))).await;
+    stage.settle("app").await;
+    assert_eq!(credentials(&stage, "app").await, [(3, Active), (1, Grace)], "no mint");
+    assert!(stage.accepts("app", &first).await && stage.accepts("app", &third).await);
+    assert!(!stage.accepts("app", &second).await);
+    assert!(!is_anywhere(&stage, &second).await);
+    assert_eq!(stage.value("app", "token").await, third);
+    assert_eq!(reasons(&stage, "app").await, ["Rotated", "Rotated", "CredentialRevoked"]);
+    assert_rests(&mut stage, "app").await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_revoked_object_has_no_token_and_a_new_one_when_it_is_revoked_no_more() {
+    let mut stage = Stage::new("revoke-all").await;
+    let secret = json!({"previousKey": "old", "template": {"data": {"config": "t={{ token }} p={{ previousToken }}"}}});
+    stage.apply("app", json!({"secret": secret})).await;
+    stage.settle("app").await;
+    let first = stage.value("app", "token").await;
+    stage.advance("1h");
+    stage.apply("app", json!({"secret": secret, "rotateIfIssuedBefore": stage.now()})).await;
+    stage.settle("app").await;
+    let second = stage.value("app", "token").await;
+    assert!(stage.value("app", "config").await.contains(&first));
+
+    stage.apply("app", json!({"secret": secret, "revoked": true})).await;
+    assert!(!stage.accepts("app", &first).await && !stage.accepts("app", &second).await);
+    let start = mark(&stage).await;
+    stage.settle("app").await;
+    let writes = since(&stage, &start).await;
+    assert!(
+        matches!(&writes[..], [Write::Secret(_), Write::Pat(_)]),
+        "the Secret is wiped before its death is recorded: {writes:#?}"
+    );
+    assert_eq!(keys(&stage, "app").await, [""; 0], "the Secret is there, and empty");
+    assert_eq!(conditions(&stage, "app").await, ["Ready=False Revoked", "Stalled=True Revoked"]);
+    let status = stage.status("app").await;
+    assert_eq!((status.credentials.len(), status.next_rotation_at, status.revision), (0, None, Some(2)));
+    assert_eq!(reasons(&stage, "app").await, ["Rotated", "Revoked"]);
+    assert_rests(&mut stage, "app").await;
+    stage.live_until("app", after(&stage, "30d")).await;
+    assert_rests(&mut stage, "app").await;
+
+    stage.apply("app", json!({"secret": secret, "revoked": false})).await;
+    assert!(!stage.accepts("app", &first).await && !stage.accepts("app", &second).await, "the dead stay dead");
+    stage.settle("app").await;
+    let third = stage.value("app", "token").await;
+    assert_eq!(stage.value("app", "config").await, format!("t={third} p="));
+    assert_eq!(credentials(&stage, "app").await, [(3, Active)]);
+    assert_eq!(conditions(&stage, "app").await, ["Ready=True Issued"]);
+    assert!(stage.accepts("app", &third).await);
+    assert!(!stage.accepts("app", &first).await && !stage.accepts("app", &second).await, "the dead stay dead");
+    assert_eq!(reasons(&stage, "app").await, ["Rotated", "Revoked"]);
+    assert_rests(&mut stage, "app").await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_object_that_is_revoked_from_the_start_gets_no_secret() {
+    let mut stage = Stage::new("revoke-born").await;
+    stage.apply("app", json!({"revoked": true})).await;
+    stage.settle("app").await;
+    assert_eq!(stage.secret("app").await, None);
+    assert_eq!(conditions(&stage, "app").await, ["Ready=False Revoked", "Stalled=True Revoked"]);
+    assert_eq!(stage.status("app").await.secret_name, None);
+    assert_rests(&mut stage, "app").await;
+    stage.apply("app", plain()).await;
+    stage.settle("app").await;
+    assert_eq!(conditions(&stage, "app").await, ["Ready=True Issued"]);
+    assert_eq!(revision(&stage, "app").await, 1);
+}

@@ -1,0 +1,249 @@
+//! How the Secret looks, changed under a live token: the token is copied, never minted, and nothing is left behind.
+
+use kube::api::{Patch, PatchParams};
+use pat_operator::api::CredentialState::{Active, Grace};
+use serde_json::{Value, json};
+
+use super::observe::{
+    Write, annotations, assert_rests, conditions, credentials, is_anywhere, labels, mark, plain, reasons, revision,
+    since,
+};
+use crate::support::stage::Stage;
+
+fn map<const N: usize>(pairs: [(&str, &str); N]) -> std::collections::BTreeMap<String, String> {
+    pairs.into_iter().map(|(key, value)| (key.to_owned(), value.to_owned())).collect()
+}
+
+/// Somebody else writes to a Secret.
+async fn by_others(stage: &Stage, secret: &str, patch: Value) {
+    let params = PatchParams { field_manager: Some("somebody".into()), ..Default::default() };
+    stage.secrets().patch(secret, &params, &Patch::Merge(patch)).await.expect("the patch is taken");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn labels_annotations_and_key_change_without_a_mint_and_leave_nothing_behind() {
+    let mut stage = Stage::new("look").await;
+    let managed = ("app.kubernetes.io/managed-by", "pat-operator");
+    let first = json!({"labels": {"a": "1", "b": "1"}, "annotations": {"x/n": "1", "m": "1"}, "key": "one"});
+    stage.apply("app", json!({"secret": first})).await;
+    stage.settle("app").await;
+    let token = stage.value("app", "one").await;
+    assert_eq!(stage.data("app").await, map([("one", &token)]));
+    assert_eq!(labels(&stage, "app").await, map([managed, ("a", "1"), ("b", "1")]));
+    assert_eq!(annotations(&stage, "app").await, map([("x/n", "1"), ("m", "1")]));
+
+    let others = json!({"metadata": {"labels": {"team": "x"}, "annotations": {"theirs": "y"}}});
+    by_others(&stage, "app", others).await;
+    assert_rests(&mut stage, "app").await;
+
+    let second = json!({"labels": {"b": "2", "c": "1"}, "annotations": {"m": "2"}, "key": "two"});
+    stage.apply("app", json!({"secret": second})).await;
+    stage.settle("app").await;
+    assert_eq!(stage.data("app").await, map([("two", &token)]));
+    assert_eq!(labels(&stage, "app").await, map([managed, ("b", "2"), ("c", "1"), ("team", "x")]));
+    assert_eq!(annotations(&stage, "app").await, map([("m", "2"), ("theirs", "y")]));
+    assert_rests(&mut stage, "app").await;
+
+    stage.apply("app", plain()).await;
+    stage.settle("app").await;
+    assert_eq!(stage.data("app").await, map([("token", &token)]));
+    assert_eq!(labels(&stage, "app").await, map([managed, ("team", "x")]));
+    assert_eq!(annotations(&stage, "app").await, map([("theirs", "y")]));
+    assert_rests(&mut stage, "app").await;
+
+    assert_eq!(credentials(&stage, "app").await, [(1, Active)]);
+    assert_eq!(revision(&stage, "app").await, 1);
+    assert!(stage.accepts("app", &token).await);
+    assert_eq!(reasons(&stage, "app").await, [""; 0], "what a person changed is no news to that person");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_changed_look_is_one_write_to_the_secret_and_one_to_the_status() {
+    let stage = Stage::new("look-writes").await;
+    stage.apply("app", json!({})).await;
+    stage.settle("app").await;
+    for secret in [
+        json!({"labels": {"a": "1"}}),
+        json!({"annotations": {"a": "1"}}),
+        json!({"key": "other"}),
+        json!({"template": {"data": {"config": "{{ token }}"}}}),
+        json!({"previousKey": "old"}),
+    ] {
+        stage.apply("app", json!({"secret": secret})).await;
+        let start = mark(&stage).await;
+        stage.settle("app").await;
+        let writes = since(&stage, &start).await;
+        let secrets = writes.iter().filter(|write| matches!(write, Write::Secret(_))).count();
+        let statuses = writes.iter().filter(|write| matches!(write, Write::Pat(_))).count();
+        assert_eq!((secrets, statuses, writes.len()), (1, 1, 2), "{secret}: {writes:#?}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_look_changes_during_grace_with_both_tokens_in_place() {
+    let mut stage = Stage::new("look-grace").await;
+    let spec = |secret: Value, line: Option<pat_operator::api::Time>| {
+        let mut spec = json!({"gracePeriod": "5d", "secret": secret});
+        if let Some(line) = line {
+            spec["rotateIfIssuedBefore"] = json!(line);
+        }
+        spec
+    };
+    stage.apply("app", spec(json!({"previousKey": "old"}), None)).await;
+    stage.settle("app").await;
+    let first = stage.value("app", "token").await;
+    stage.advance("1h");
+    let line = Some(stage.now());
+    stage.apply("app", spec(json!({"previousKey": "old"}), line)).await;
+    stage.settle("app").await;
+    let second = stage.value("app", "token").await;
+    // The two keys change places.
+    stage.apply("app", spec(json!({"key": "old", "previousKey": "token"}), line)).await;
+    stage.settle("app").await;
+    assert_eq!(stage.data("app").await, map([("old", &second), ("token", &first)]));
+    assert_eq!(credentials(&stage, "app").await, [(2, Active), (1, Grace)]);
+    assert_rests(&mut stage, "app").await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_renamed_secret_is_made_first_and_only_then_the_old_one_is_removed() {
+    let mut stage = Stage::new("rename").await;
+    let spec = |secret: Value, line: Option<pat_operator::api::Time>| {
+        let mut spec = json!({"gracePeriod": "5d", "secret": secret});
+        if let Some(line) = line {
+            spec["rotateIfIssuedBefore"] = json!(line);
+        }
+        spec
+    };
+    stage.apply("app", spec(json!({"previousKey": "old"}), None)).await;
+    stage.settle("app").await;
+    let first = stage.value("app", "token").await;
+    stage.advance("1h");
+    let line = Some(stage.now());
+    stage.apply("app", spec(json!({"previousKey": "old"}), line)).await;
+    stage.settle("app").await;
+    let second = stage.value("app", "token").await;
+    by_others(&stage, "app", json!({"metadata": {"labels": {"team": "x"}}})).await;
+
+    let renamed = json!({"name": "moved", "key": "api-key", "previousKey": "former", "labels": {"a": "1"}});
+    stage.apply("app", spec(renamed, line)).await;
+    let start = mark(&stage).await;
+    stage.settle("app").await;
+    let writes = since(&stage, &start).await;
+    let created = writes
+        .iter()
+        .position(|write| matches!(write, Write::Secret(secret) if secret.metadata.name.as_deref() == Some("moved")));
+    let removed = writes.iter().position(|write| matches!(write, Write::SecretGone(name) if name == "app"));
+    assert!(created.expect("made") < removed.expect("removed"), "{writes:#?}");
+    let Write::Secret(made) = &writes[created.unwrap()] else { unreachable!() };
+    assert_eq!(
+        made.data.as_ref().unwrap()["api-key"].0,
+        second.as_bytes(),
+        "from its first version on it holds the token"
+    );
+    let secret_writes = writes.iter().filter(|write| !matches!(write, Write::Pat(_))).count();
+    assert_eq!(secret_writes, 2, "{writes:#?}");
+    for write in &writes {
+        let Write::Pat(pat) = write else { continue };
+        let ready = &pat.status.as_ref().unwrap().conditions[0];
+        assert_eq!((ready.type_.as_str(), ready.status.as_str()), ("Ready", "True"), "a move is no outage");
+    }
+
+    assert_eq!(stage.secret("app").await, None);
+    assert_eq!(stage.data("moved").await, map([("api-key", &second), ("former", &first)]));
+    assert_eq!(labels(&stage, "moved").await, map([("app.kubernetes.io/managed-by", "pat-operator"), ("a", "1")]));
+    assert_eq!(credentials(&stage, "app").await, [(2, Active), (1, Grace)]);
+    assert_eq!(stage.status("app").await.secret_name.as_deref(), Some("moved"));
+    assert!(stage.accepts("app", &first).await && stage.accepts("app", &second).await);
+    assert_eq!(reasons(&stage, "app").await, ["Rotated", "Moved"]);
+    assert_rests(&mut stage, "app").await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_secret_moves_to_another_type_with_another_name() {
+    let mut stage = Stage::new("rename-type").await;
+    stage.apply("app", json!({})).await;
+    stage.settle("app").await;
+    let token = stage.value("app", "token").await;
+    let secret = json!({"name": "auth", "template": {"preset": "BasicAuth", "username": "robot"}});
+    stage.apply("app", json!({"secret": secret})).await;
+    stage.settle("app").await;
+    assert_eq!(stage.data("auth").await, map([("token", &token), ("username", "robot"), ("password", &token)]));
+    assert_eq!(stage.secret("app").await, None);
+    assert_eq!(revision(&stage, "app").await, 1);
+    assert_rests(&mut stage, "app").await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_name_that_is_taken_leaves_token_and_secret_where_they_are() {
+    let mut stage = Stage::new("rename-taken").await;
+    stage.apply("other", json!({})).await;
+    stage.settle("other").await;
+    let foreign = stage.secret("other").await;
+    stage.apply("app", json!({})).await;
+    stage.settle("app").await;
+    let token = stage.value("app", "token").await;
+    stage.apply("app", json!({"secret": {"name": "other"}})).await;
+    stage.settle("app").await;
+    assert_eq!(conditions(&stage, "app").await, ["Ready=False SecretConflict", "Stalled=True SecretConflict"]);
+    assert_eq!(stage.secret("other").await, foreign);
+    assert_eq!(stage.value("app", "token").await, token);
+    assert!(stage.accepts("app", &token).await, "also while an older credential still works");
+    assert_eq!(stage.status("app").await.secret_name.as_deref(), Some("app"));
+    assert_eq!(reasons(&stage, "app").await, ["SecretConflict"]);
+    assert_rests(&mut stage, "app").await;
+
+    stage.apply("app", json!({"secret": {"name": "free"}})).await;
+    stage.settle("app").await;
+    assert_eq!(stage.value("free", "token").await, token);
+    assert_eq!(stage.secret("app").await, None);
+    assert_eq!(conditions(&stage, "app").await, ["Ready=True Issued"]);
+    assert_rests(&mut stage, "app").await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_rename_in_the_middle_of_a_rotation_ends_with_one_secret_and_a_token_that_works() {
+    let mut stage = Stage::new("rename-middle").await;
+    stage.apply("app", json!({"rotation": {"interval": "30d"}})).await;
+    stage.settle("app").await;
+    let first = stage.value("app", "token").await;
+    stage.hand.set(stage.status("app").await.next_rotation_at.unwrap().timestamp());
+    stage.reconcile("app").await.unwrap();
+    stage.apply("app", json!({"rotation": {"interval": "30d"}, "secret": {"name": "moved"}})).await;
+    let start = mark(&stage).await;
+    stage.settle("app").await;
+    let mut there = std::collections::BTreeSet::from(["app".to_owned()]);
+    for write in since(&stage, &start).await {
+        match write {
+            Write::Secret(secret) => drop(there.insert(secret.metadata.name.unwrap())),
+            Write::SecretGone(name) => drop(there.remove(&name)),
+            Write::Pat(_) => {}
+        }
+        assert!(!there.is_empty(), "at every moment one Secret holds a token");
+    }
+    assert_eq!(there.into_iter().collect::<Vec<_>>(), ["moved"]);
+    let second = stage.value("moved", "token").await;
+    assert_ne!(first, second, "the rotation was due");
+    assert!(stage.accepts("app", &first).await && stage.accepts("app", &second).await);
+    assert_eq!(conditions(&stage, "app").await[0], "Ready=True Issued");
+    assert_rests(&mut stage, "app").await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_rename_of_a_revoked_object_removes_what_it_left() {
+    let mut stage = Stage::new("rename-revoked").await;
+    stage.apply("app", json!({})).await;
+    stage.settle("app").await;
+    let token = stage.value("app", "token").await;
+    stage.apply("app", json!({"revoked": true, "secret": {"name": "moved"}})).await;
+    stage.settle("app").await;
+    assert!(!is_anywhere(&stage, &token).await);
+    assert_eq!(conditions(&stage, "app").await, ["Ready=False Revoked", "Stalled=True Revoked"]);
+    assert_rests(&mut stage, "app").await;
+    stage.apply("app", json!({"secret": {"name": "moved"}})).await;
+    stage.settle("app").await;
+    assert_eq!(stage.secret("app").await, None, "nothing is left under the old name");
+    assert!(stage.accepts("app", &stage.value("moved", "token").await).await);
+    assert_eq!(stage.status("app").await.secret_name.as_deref(), Some("moved"));
+    assert_rests(&mut stage, "app").await;
+}

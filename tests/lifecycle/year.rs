@@ -1,0 +1,151 @@
+//! A year in the life of a token that rotates every day.
+
+use std::{
+    collections::BTreeMap,
+    time::{Duration, Instant},
+};
+
+use pat_operator::{
+    api::{CredentialState, MAX_LIVE_CREDENTIALS, PersonalAccessToken, Time, verdict::Terms},
+    token::Token,
+};
+use serde_json::json;
+
+use super::observe::{assert_rests, length};
+use crate::support::stage::{SOON, Stage};
+
+/// What stands in the cluster at one moment.
+struct Moment {
+    pat: PersonalAccessToken,
+    token: String,
+    previous: Option<String>,
+    annotations: usize,
+    /// Of the Secret.
+    version: String,
+}
+
+impl Moment {
+    async fn of(stage: &Stage) -> Self {
+        let (pat, secret) = tokio::join!(stage.pat("app"), stage.secret("app"));
+        let secret = secret.expect("the Secret is always there");
+        let version = secret.metadata.resource_version.expect("a version");
+        let mut data: BTreeMap<_, _> = secret.data.unwrap_or_default();
+        let mut text = |key: &str| data.remove(key).map(|value| String::from_utf8(value.0).expect("text"));
+        let (token, previous) = (text("token").expect("the Secret always holds a token"), text("old"));
+        assert!(data.is_empty(), "and no other key");
+        let annotations = serde_json::to_string(&secret.metadata.annotations).unwrap().len();
+        Self { pat, token, previous, annotations, version }
+    }
+
+    /// What [`Stage::reconcile`] does before each run, for one object and without its lists: a year has more than a thousand runs.
+    async fn wait_for_caches(&self, stage: &Stage) {
+        let key = (stage.namespace.name().to_owned(), "app".to_owned());
+        let cache = &stage.operator().cache;
+        let shown = || {
+            let pat =
+                cache.pat(&key).is_some_and(|pat| pat.metadata.resource_version == self.pat.metadata.resource_version);
+            pat && cache.secret(&key.0, &key.1).is_some_and(|secret| secret.resource_version == self.version)
+        };
+        let wait = async {
+            while !shown() {
+                tokio::time::sleep(Duration::from_millis(2)).await;
+            }
+        };
+        tokio::time::timeout(SOON, wait).await.expect("the caches catch up with the API server");
+    }
+
+    fn is_accepted(&self, token: &str, now: Time) -> bool {
+        let status = self.pat.status.as_ref().unwrap();
+        let terms = Terms::read(&self.pat.spec, status, false).unwrap();
+        let hash = Token::parse(token).unwrap().hash().to_string();
+        let found = status.credentials.iter().find(|credential| credential.sha256 == hash);
+        found.is_some_and(|credential| terms.judge(credential, now).is_good())
+    }
+
+    fn check(&self, now: Time) {
+        let status = self.pat.status.as_ref().unwrap();
+        assert!(self.is_accepted(&self.token, now), "{now}: the token in the Secret is accepted at every instant");
+        assert!(status.credentials.len() <= MAX_LIVE_CREDENTIALS.min(3), "{now}: {:?}", status.credentials);
+        let ready = &status.conditions[0];
+        assert_eq!((ready.type_.as_str(), ready.status.as_str()), ("Ready", "True"), "{now}");
+    }
+
+    /// At rest the Secret shows the replaced token just as long as it is in grace.
+    fn check_at_rest(&self, now: Time) {
+        self.check(now);
+        let status = self.pat.status.as_ref().unwrap();
+        let in_grace = status.credentials.iter().any(|credential| credential.state == CredentialState::Grace);
+        assert_eq!(self.previous.is_some(), in_grace, "{now}");
+        if let Some(previous) = &self.previous {
+            assert!(self.is_accepted(previous, now), "{now}: the previous token works in its grace period");
+        }
+    }
+
+    fn size(&self) -> usize {
+        let status = serde_json::to_string(&self.pat.status).unwrap().len();
+        let managers = self.pat.metadata.managed_fields.as_ref().map_or(0, Vec::len);
+        status + self.annotations + 100 * managers
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_token_that_rotates_daily_lives_a_year_without_a_moment_of_outage_and_without_growing() {
+    let began = Instant::now();
+    let mut stage = Stage::new("year").await;
+    stage.apply("app", json!({"rotation": {"interval": "1d"}, "secret": {"previousKey": "old"}})).await;
+    stage.settle("app").await;
+    let born = stage.now();
+    let end = born.plus(length("365d"));
+    // Tokens that were replaced, and until when they were promised to work.
+    let mut promised: Vec<(String, Time)> = Vec::new();
+    let mut before = Moment::of(&stage).await;
+    let (mut early, mut late, mut wakes, mut rotations) = (0, 0, 0, 0);
+    while stage.now() < end {
+        let key = (stage.namespace.name().to_owned(), "app".to_owned());
+        let wake = stage.operator().reconciler.reconcile(&key).await.expect("the run succeeds");
+        let now = stage.now();
+        let moment = Moment::of(&stage).await;
+        moment.wait_for_caches(&stage).await;
+        let waits = wake.is_some_and(|wake| wake.since(now) <= length("10s"));
+        if waits {
+            moment.check(now)
+        } else {
+            moment.check_at_rest(now)
+        }
+        if moment.token != before.token {
+            rotations += 1;
+            assert_eq!(moment.previous.as_ref(), Some(&before.token), "{now}");
+            let status = moment.pat.status.as_ref().unwrap();
+            let replaced = status.credentials.iter().find(|one| one.state == CredentialState::Grace).unwrap();
+            let until = replaced.expires_at.unwrap();
+            assert!(until >= now.plus(length("12h")), "{now}: half of the interval");
+            promised.push((before.token.clone(), until));
+        }
+        promised.retain(|(token, until)| {
+            assert_eq!(moment.is_accepted(token, now), now < *until, "{now}: promised until {until}");
+            now < *until
+        });
+        let size = moment.size();
+        if now < born.plus(length("30d")) {
+            early = early.max(size)
+        } else {
+            late = late.max(size)
+        }
+
+        let wake = wake.expect("there is always something to come");
+        assert!(wake > now, "{now}: a wake-up in the past would loop");
+        // What was good at rest is good until the very wake-up: the operator is never needed earlier.
+        moment.check(wake.minus(length("1s")).max(now));
+        stage.hand.set(wake.timestamp());
+        moment.check(wake);
+        before = moment;
+        wakes += 1;
+    }
+    assert!(rotations >= 365, "{rotations} rotations");
+    assert_eq!(before.pat.status.as_ref().unwrap().revision, Some(rotations + 1), "no mint but these");
+    assert!(wakes <= 3 * rotations + 3, "{wakes} wake-ups: due, published, end of grace");
+    assert!(late <= early + 40, "status and annotations do not grow: {early} bytes in the first month, {late} after");
+    stage.settle("app").await;
+    assert_rests(&mut stage, "app").await;
+    eprintln!("{rotations} rotations, {wakes} wake-ups, {:.1} s", began.elapsed().as_secs_f64());
+}

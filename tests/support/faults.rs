@@ -1,0 +1,316 @@
+//! A client whose requests meet accidents: the process dies, answers get lost, writes land late.
+//!
+//! It sits where the network is, counts and keeps every request, and must not know what the requests are about.
+
+use std::{
+    io,
+    pin::Pin,
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    task::{Context, Poll},
+};
+
+use axum::http::{HeaderMap, Method, Request, Response, StatusCode, Uri, header};
+use base64::{Engine, prelude::BASE64_STANDARD};
+use kube::{Client, client::Body};
+use serde_json::{Value, json};
+use tower::Service;
+
+type BoxError = Box<dyn std::error::Error + Send + Sync>;
+
+/// How long a 429 of ours asks to be left alone, in seconds.
+pub const RETRY_AFTER: u64 = 7;
+
+/// What happens to one request.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Fault {
+    /// The process dies before it is sent.
+    DieBefore,
+    /// It takes effect, and the process dies before it hears of it.
+    DieAfter,
+    /// It is answered by 409.
+    Conflict,
+    /// It is answered by 429, and a time to wait.
+    TooMany,
+    /// It is answered by 500.
+    Internal,
+    /// It, and all that follow until [`Faults::heal`], are answered by 500.
+    Outage,
+    /// The connection breaks before it is sent.
+    LostBefore,
+    /// It takes effect, and the answer is lost.
+    LostAfter,
+    /// The connection breaks, and it takes effect just before the so-many-th request that follows.
+    Late(usize),
+    /// It is kept, and the process stands still from here on.
+    Freeze,
+}
+
+/// One request as it was sent, to be looked at or sent again.
+#[derive(Clone)]
+pub struct Recorded {
+    pub method: Method,
+    pub uri: Uri,
+    pub headers: HeaderMap,
+    pub body: Vec<u8>,
+}
+
+/// The accidents of one client, and what it sent. Clones share them.
+#[derive(Clone)]
+pub struct Faults {
+    client: Client,
+    state: Arc<Mutex<State>>,
+}
+
+#[derive(Default)]
+struct State {
+    plan: Option<(usize, Fault)>,
+    /// Before the so-many-th request this one lands.
+    landing: Option<(usize, Recorded)>,
+    sent: Vec<Recorded>,
+    hit: Option<Recorded>,
+    dead: bool,
+    outage: bool,
+    landed: Option<(Recorded, StatusCode)>,
+}
+
+enum Way {
+    Through,
+    Broken,
+    Answered(StatusCode, &'static str),
+    ThenBroken,
+}
+
+impl Recorded {
+    async fn of(request: Request<Body>) -> Result<Self, BoxError> {
+        let (parts, body) = request.into_parts();
+        let body = body.collect_bytes().await?.to_vec();
+        Ok(Self { method: parts.method, uri: parts.uri, headers: parts.headers, body })
+    }
+
+    fn request(&self) -> Request<Body> {
+        let mut request = Request::new(Body::from(self.body.clone()));
+        *request.method_mut() = self.method.clone();
+        *request.uri_mut() = self.uri.clone();
+        *request.headers_mut() = self.headers.clone();
+        request
+    }
+
+    /// Sends exactly this once more.
+    pub async fn replay(&self, client: &Client) -> StatusCode {
+        client.send(self.request()).await.expect("the API server answers").status()
+    }
+
+    /// Whether it changes anything.
+    pub fn is_write(&self) -> bool {
+        self.method != Method::GET && !self.is_dry_run()
+    }
+
+    fn is_dry_run(&self) -> bool {
+        self.uri.query().is_some_and(|query| query.contains("dryRun"))
+    }
+
+    /// Whether it only tells people something.
+    pub fn is_event(&self) -> bool {
+        self.uri.path().starts_with("/apis/events.k8s.io/")
+    }
+
+    /// Whether it may carry tokens in its body.
+    pub fn is_secret_write(&self) -> bool {
+        self.method != Method::GET && self.uri.path().contains("/secrets")
+    }
+
+    /// Its body, if it is JSON.
+    pub fn json(&self) -> Value {
+        serde_json::from_slice(&self.body).unwrap_or_default()
+    }
+
+    /// Everything of it that must not hold a token.
+    pub fn public_text(&self) -> String {
+        let body = if self.is_secret_write() { self.json()["metadata"].to_string() } else { self.json().to_string() };
+        format!("{} {} {:?} {body}", self.method, self.uri, self.headers)
+    }
+
+    /// The values that it writes into a Secret.
+    pub fn secret_values(&self) -> Vec<String> {
+        let body = self.json();
+        let data = body["data"].as_object().filter(|_| self.is_secret_write()).cloned().unwrap_or_default();
+        let decoded = data.values().filter_map(|value| BASE64_STANDARD.decode(value.as_str()?).ok());
+        decoded.filter_map(|value| String::from_utf8(value).ok()).collect()
+    }
+
+    /// Method and kind of object, for people.
+    pub fn summary(&self) -> String {
+        let path = self.uri.path();
+        let tail: Vec<_> = path.split('/').skip_while(|part| *part != "namespaces").skip(2).collect();
+        format!("{} {}{}", self.method, tail.join("/"), if self.is_dry_run() { " (dry run)" } else { "" })
+    }
+}
+
+impl Faults {
+    /// No accident: only keeps what is sent.
+    pub fn none(client: &Client) -> Self {
+        Self { client: client.clone(), state: Arc::default() }
+    }
+
+    /// An accident to the request number `at`, counted from 0.
+    pub fn at(client: &Client, at: usize, fault: Fault) -> Self {
+        let faults = Self::none(client);
+        faults.state().plan = Some((at, fault));
+        faults
+    }
+
+    /// A request of somebody else lands just before the request number `at`.
+    pub fn landing(client: &Client, at: usize, late: Recorded) -> Self {
+        let faults = Self::none(client);
+        faults.state().landing = Some((at, late));
+        faults
+    }
+
+    /// The client that meets these accidents.
+    pub fn client(&self) -> Client {
+        Client::new(self.clone(), "default")
+    }
+
+    /// Everything that was sent, or would have been.
+    pub fn sent(&self) -> Vec<Recorded> {
+        self.state().sent.clone()
+    }
+
+    /// The request that the accident happened to.
+    pub fn hit(&self) -> Option<Recorded> {
+        self.state().hit.clone()
+    }
+
+    /// Whether the process is no more.
+    pub fn is_dead(&self) -> bool {
+        self.state().dead
+    }
+
+    /// The outage is over.
+    pub fn heal(&self) {
+        self.state().outage = false;
+    }
+
+    /// Whether a late request has landed.
+    pub fn has_landed(&self) -> bool {
+        self.state().landed.is_some()
+    }
+
+    /// Lets a late request land now, if it has not; tells which it was and how it was answered.
+    pub async fn land(&self) -> Option<(Recorded, StatusCode)> {
+        let late = self.state().landing.take();
+        if let Some((_, late)) = late {
+            let status = late.replay(&self.client).await;
+            self.state().landed = Some((late, status));
+        }
+        self.state().landed.clone()
+    }
+
+    fn state(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Keeps a request, and decides how it goes.
+    fn meet(&self, request: &Recorded) -> Way {
+        let mut state = self.state();
+        if state.dead {
+            return Way::Broken;
+        }
+        let number = state.sent.len();
+        state.sent.push(request.clone());
+        if state.outage {
+            return Way::Answered(StatusCode::INTERNAL_SERVER_ERROR, "InternalError");
+        }
+        let Some(fault) = state.plan.filter(|(at, _)| *at == number).map(|(_, fault)| fault) else {
+            return Way::Through;
+        };
+        state.hit = Some(request.clone());
+        match fault {
+            Fault::DieBefore | Fault::Freeze => {
+                state.dead = true;
+                Way::Broken
+            }
+            Fault::DieAfter => {
+                state.dead = true;
+                Way::ThenBroken
+            }
+            // As the API server would say it.
+            Fault::Conflict if request.method == Method::POST => Way::Answered(StatusCode::CONFLICT, "AlreadyExists"),
+            Fault::Conflict => Way::Answered(StatusCode::CONFLICT, "Conflict"),
+            Fault::TooMany => Way::Answered(StatusCode::TOO_MANY_REQUESTS, "TooManyRequests"),
+            Fault::Internal => Way::Answered(StatusCode::INTERNAL_SERVER_ERROR, "InternalError"),
+            Fault::Outage => {
+                state.outage = true;
+                Way::Answered(StatusCode::INTERNAL_SERVER_ERROR, "InternalError")
+            }
+            Fault::LostBefore => Way::Broken,
+            Fault::LostAfter => Way::ThenBroken,
+            Fault::Late(after) => {
+                if request.is_write() {
+                    state.landing = Some((number + after, request.clone()));
+                }
+                Way::Broken
+            }
+        }
+    }
+
+    fn due(&self) -> bool {
+        let state = self.state();
+        state.landing.as_ref().is_some_and(|(at, _)| *at <= state.sent.len())
+    }
+
+    async fn carry(&self, request: Request<Body>) -> Result<Response<Body>, BoxError> {
+        let request = Recorded::of(request).await?;
+        if self.due() {
+            self.land().await;
+        }
+        let broken = || Err(io::Error::new(io::ErrorKind::ConnectionReset, "the connection broke").into());
+        match self.meet(&request) {
+            Way::Through => Ok(self.client.send(request.request()).await?),
+            Way::Broken => broken(),
+            Way::Answered(code, reason) => Ok(answer(code, reason)),
+            Way::ThenBroken => {
+                // Heard by the API server to the end, and by nobody here.
+                let answer = self.client.send(request.request()).await?;
+                answer.into_body().collect_bytes().await?;
+                broken()
+            }
+        }
+    }
+}
+
+fn answer(code: StatusCode, reason: &str) -> Response<Body> {
+    let wait = if code == StatusCode::TOO_MANY_REQUESTS { RETRY_AFTER } else { 0 };
+    let status = json!({
+        "kind": "Status",
+        "apiVersion": "v1",
+        "metadata": {},
+        "status": "Failure",
+        "message": format!("a test's {}", code.as_u16()),
+        "reason": reason,
+        "details": {"retryAfterSeconds": wait},
+        "code": code.as_u16(),
+    });
+    let mut answer = Response::new(Body::from(status.to_string().into_bytes()));
+    *answer.status_mut() = code;
+    answer.headers_mut().insert(header::CONTENT_TYPE, "application/json".parse().expect("a header"));
+    if wait > 0 {
+        answer.headers_mut().insert(header::RETRY_AFTER, wait.into());
+    }
+    answer
+}
+
+impl Service<Request<Body>> for Faults {
+    type Response = Response<Body>;
+    type Error = BoxError;
+    type Future = Pin<Box<dyn Future<Output = Result<Response<Body>, BoxError>> + Send>>;
+
+    fn poll_ready(&mut self, _: &mut Context<'_>) -> Poll<Result<(), BoxError>> {
+        Poll::Ready(Ok(()))
+    }
+
+    fn call(&mut self, request: Request<Body>) -> Self::Future {
+        let faults = self.clone();
+        Box::pin(async move { faults.carry(request).await })
+    }
+}
