@@ -81,16 +81,28 @@ async fn controller(args: ControllerArgs) -> anyhow::Result<()> {
     let end = CancellationToken::new();
     let serving = tokio::spawn(health.serve(readiness, Arc::new(controller.metrics_text()), end.clone()));
 
-    let result = work(&cluster.client, &namespaces, &crd_there, controller, elector, stopping, end.clone()).await;
+    let result = work(
+        &cluster.client,
+        &namespaces,
+        args.label_selector.as_deref(),
+        &crd_there,
+        controller,
+        elector,
+        stopping,
+        end.clone(),
+    )
+    .await;
     end.cancel();
     let _ = serving.await;
     result
 }
 
 /// Waits for what must be there, then works until told to stop; the lease is given back last.
+#[expect(clippy::too_many_arguments, reason = "it is called once, and each is another part")]
 async fn work(
     client: &kube::Client,
     namespaces: &[String],
+    selector: Option<&str>,
     crd_there: &Gate,
     controller: Controller,
     elector: Option<Elector>,
@@ -101,11 +113,20 @@ async fn work(
         () = stopping.cancelled() => return Ok(()),
         ready = async {
             preflight::wait_for_crd(client, crd_there).await?;
-            preflight::check_permissions(client, namespaces, elector.as_ref().map(Elector::lease)).await
+            preflight::check_permissions(client, namespaces, elector.as_ref().map(Elector::lease)).await?;
+            preflight::check_selector(client, namespaces, selector).await
         } => ready?,
     }
     let release = end.child_token();
-    let mut electing: Option<JoinHandle<_>> = elector.map(|elector| tokio::spawn(elector.run(release.clone())));
+    let mut electing: Option<JoinHandle<_>> = elector.map(|elector| {
+        let (full, release) = (controller.caches_are_full(), release.clone());
+        tokio::spawn(async move {
+            tokio::select! {
+                () = release.cancelled() => Ok(()),
+                () = full.cancelled() => elector.run(release.clone()).await,
+            }
+        })
+    });
     let election_failed = async {
         match &mut electing {
             Some(election) => election.await,

@@ -113,9 +113,6 @@ async fn frozen_writes(
         stage.restart();
         work.prepare(stage, &name).await;
         work.begin(stage, &name).await;
-        if work == Work::FirstMint {
-            stage.apply(&name, work.spec()).await;
-        }
         let former = Faults::at(&stage.client, at, Fault::Freeze);
         run(stage, &name, &former).await;
         let Some(late) = former.hit() else { return writes };

@@ -35,14 +35,17 @@ fn no_status() -> Result<PersonalAccessTokenStatus, String> {
 
 fn leniently<'de, D: Deserializer<'de>, T: DeserializeOwned>(deserializer: D) -> Result<Result<T, String>, D::Error> {
     let value = serde_json::Value::deserialize(deserializer)?;
+    if value.is_array() {
+        // serde would take an array for a struct whose fields are all optional.
+        return Ok(Err("it is a list, not an object".into()));
+    }
     Ok(T::deserialize(value).map_err(|error| error.to_string()))
 }
 
 fn leniently_optional<'de, D: Deserializer<'de>, T: DeserializeOwned + Default>(
     deserializer: D,
 ) -> Result<Result<T, String>, D::Error> {
-    let value = serde_json::Value::deserialize(deserializer)?;
-    Ok(Option::<T>::deserialize(value).map(Option::unwrap_or_default).map_err(|error| error.to_string()))
+    leniently::<D, Option<T>>(deserializer).map(|read| read.map(Option::unwrap_or_default))
 }
 
 impl StoredPat {

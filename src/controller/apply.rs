@@ -178,7 +178,13 @@ struct Sources<'a> {
     cluster: &'a Cluster,
     namespace: &'a str,
     held: Option<&'a Token>,
-    read: BTreeMap<String, (String, BTreeMap<String, Zeroizing<Vec<u8>>>)>,
+    read: BTreeMap<String, ReadSecret>,
+}
+
+/// A Secret's values as they were read, wiped when they are no longer needed.
+struct ReadSecret {
+    resource_version: String,
+    data: BTreeMap<String, Zeroizing<Vec<u8>>>,
 }
 
 impl Sources<'_> {
@@ -197,13 +203,13 @@ impl Sources<'_> {
                 let moved = || Error::TokenMoved { secret: target.name.clone() };
                 if !self.read.contains_key(&target.name) {
                     let secret = self.cluster.secret(self.namespace, &target.name).await?.ok_or_else(moved)?;
-                    let version = secret.metadata.resource_version.unwrap_or_default();
+                    let resource_version = secret.metadata.resource_version.unwrap_or_default();
                     let data = secret.data.unwrap_or_default();
                     let data = data.into_iter().map(|(key, ByteString(value))| (key, Zeroizing::new(value))).collect();
-                    self.read.insert(target.name.clone(), (version, data));
+                    self.read.insert(target.name.clone(), ReadSecret { resource_version, data });
                 }
-                let (version, data) = &self.read[&target.name];
-                let value = data.get(key).filter(|_| *version == target.resource_version).ok_or_else(moved)?;
+                let ReadSecret { resource_version, data } = &self.read[&target.name];
+                let value = data.get(key).filter(|_| *resource_version == target.resource_version).ok_or_else(moved)?;
                 if hash(value).to_string() != *sha256 {
                     return Err(moved());
                 }

@@ -85,6 +85,7 @@ pub struct Controller {
     clock: Clock,
     lease: LeaseHandle,
     caches_full: Gate,
+    full: CancellationToken,
     cache: Arc<Cache>,
     queue: Arc<Queue>,
     metrics: Arc<Metrics>,
@@ -107,7 +108,18 @@ impl Controller {
         let cluster = Cluster::new(client.clone(), options.instance.clone());
         let reconciler =
             Arc::new(Reconciler::new(cluster, cache.clone(), options.settings.clone(), clock.clone(), metrics.clone()));
-        Self { client, options, clock, lease, caches_full, cache, queue: Arc::default(), metrics, reconciler }
+        Self {
+            client,
+            options,
+            clock,
+            lease,
+            caches_full,
+            full: CancellationToken::new(),
+            cache,
+            queue: Arc::default(),
+            metrics,
+            reconciler,
+        }
     }
 
     /// What `/metrics` is to serve, computed at each call.
@@ -115,6 +127,11 @@ impl Controller {
         let (cache, queue, metrics) = (self.cache.clone(), self.queue.clone(), self.metrics.clone());
         let (lease, clock) = (self.lease.clone(), self.clock.clone());
         move || metrics.text(&cache, &queue, lease.is_leading(), clock.now().into())
+    }
+
+    /// Is cancelled once the caches have seen everything: whoever leads before that would lead and do nothing.
+    pub fn caches_are_full(&self) -> CancellationToken {
+        self.full.clone()
     }
 
     /// Works until `shutdown`; then finishes what it holds, within some seconds.
@@ -135,6 +152,7 @@ impl Controller {
         let lead = async {
             full.wait().await;
             self.caches_full.pass("");
+            self.full.cancel();
             loop {
                 self.lease.leading().await;
                 self.work().await;
@@ -220,7 +238,8 @@ impl Controller {
             News::Listed => full.arrived(first.swap(false, Ordering::AcqRel)),
             News::Interrupted(error) => {
                 metrics.watch_failed(kind);
-                tracing::warn!(kind, %error, "a watch was interrupted and begins anew");
+                let why = watch::explain(&error);
+                tracing::warn!(kind, "a watch was interrupted and begins anew: {why}");
             }
         };
         async move { watch::watch(client, scope.as_deref(), labels.as_deref(), feed, tell).await }

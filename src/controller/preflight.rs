@@ -6,10 +6,13 @@ use std::time::Duration;
 
 use futures::{StreamExt, TryStreamExt, stream};
 use k8s_openapi::api::authorization::v1::{ResourceAttributes, SelfSubjectAccessReview, SelfSubjectAccessReviewSpec};
-use kube::{Api, Client, api::PostParams};
+use kube::{
+    Api, Client,
+    api::{ListParams, PostParams},
+};
 
 use crate::{
-    api::{GROUP, VERSION, crd},
+    api::{GROUP, StoredPat, VERSION, crd},
     runtime::Gate,
 };
 
@@ -36,6 +39,9 @@ pub enum PreflightError {
         /// Verb, resource and place of each request that is not allowed.
         missing: Vec<String>,
     },
+    /// The API server does not understand the label selector.
+    #[error("--label-selector: {0}; write it as for `kubectl get -l`, such as shard=a")]
+    BadSelector(String),
     /// The API server did not answer.
     #[error("{0}")]
     Unreachable(String),
@@ -56,6 +62,10 @@ pub async fn wait_for_crd(client: &Client, gate: &Gate) -> Result<(), PreflightE
             }
             Ok(_) => {}
             Err(kube::Error::Api(status)) if matches!(status.code, 404 | 503) => {}
+            // It has answered before, so this passes.
+            Err(error) if told && !matches!(error, kube::Error::Api(_)) => {
+                tracing::debug!("{}", crate::runtime::explain_api_error(&error));
+            }
             Err(error) => return Err(PreflightError::Unreachable(crate::runtime::explain_api_error(&error))),
         }
         if !std::mem::replace(&mut told, true) {
@@ -161,4 +171,25 @@ pub async fn check_permissions(
     let mut missing: Vec<String> = answers.into_iter().flatten().collect();
     missing.sort_unstable();
     if missing.is_empty() { Ok(()) } else { Err(PreflightError::NotPermitted { missing }) }
+}
+
+/// Lets the API server read the label selector, once: a watch with a wrong one would begin anew for ever.
+///
+/// # Errors
+/// It cannot be read, or the API server cannot be asked.
+pub async fn check_selector(
+    client: &Client,
+    namespaces: &[String],
+    selector: Option<&str>,
+) -> Result<(), PreflightError> {
+    let Some(selector) = selector else { return Ok(()) };
+    let api: Api<StoredPat> = match namespaces.first() {
+        Some(namespace) => Api::namespaced(client.clone(), namespace),
+        None => Api::all(client.clone()),
+    };
+    match api.list_metadata(&ListParams::default().labels(selector).limit(1)).await {
+        Ok(_) => Ok(()),
+        Err(kube::Error::Api(status)) if status.code == 400 => Err(PreflightError::BadSelector(status.message.clone())),
+        Err(error) => Err(PreflightError::Unreachable(crate::runtime::explain_api_error(&error))),
+    }
 }

@@ -2,15 +2,24 @@
 //!
 //! A watch that breaks begins anew by itself, for ever, each with a backoff of its own. It must not know what a token is.
 
+use std::time::Duration;
+
 use futures::StreamExt;
 use k8s_openapi::NamespaceResourceScope;
 use kube::{
     Api, Client, Resource,
-    runtime::{WatchStreamExt, watcher},
+    runtime::{
+        WatchStreamExt,
+        utils::Backoff,
+        watcher::{self, DefaultBackoff, watcher},
+    },
 };
 use serde::de::DeserializeOwned;
 
 use super::cache::{Feed, Key};
+
+/// The longest that a broken watch waits before it begins anew: kube's own 30 s are a long time not to hear of a revocation.
+const LONGEST_WAIT: Duration = Duration::from_secs(5);
 
 /// Something that a watch has to tell.
 #[derive(Debug)]
@@ -43,7 +52,7 @@ where
     if let Some(labels) = labels {
         config = config.labels(labels);
     }
-    let mut events = watcher(api, config).default_backoff().boxed();
+    let mut events = watcher(api, config).backoff(Patience::default()).boxed();
     while let Some(event) = events.next().await {
         match event {
             Ok(event) => {
@@ -55,5 +64,35 @@ where
             }
             Err(error) => tell(News::Interrupted(error)),
         }
+    }
+}
+
+/// kube's backoff, with less of it.
+#[derive(Default)]
+struct Patience(DefaultBackoff);
+
+impl Iterator for Patience {
+    type Item = Duration;
+
+    fn next(&mut self) -> Option<Duration> {
+        self.0.next().map(|wait| wait.min(LONGEST_WAIT))
+    }
+}
+
+impl Backoff for Patience {
+    fn reset(&mut self) {
+        self.0.reset();
+    }
+}
+
+/// One line for a person: why a watch broke.
+pub fn explain(error: &watcher::Error) -> String {
+    use watcher::Error::{InitialListFailed, WatchError, WatchFailed, WatchStartFailed};
+    match error {
+        InitialListFailed(cause) | WatchStartFailed(cause) | WatchFailed(cause) => {
+            crate::runtime::explain_api_error(cause)
+        }
+        WatchError(status) => format!("{} ({})", status.message, status.code),
+        other => other.to_string(),
     }
 }

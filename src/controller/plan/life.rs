@@ -165,7 +165,7 @@ pub fn rotation_due(uid: &str, intent: &Intent, active: &Credential) -> Option<T
 pub fn jitter(uid: &str, revision: i64, interval: SignedDuration) -> SignedDuration {
     let most = (interval / JITTER_SHARE).min(JITTER_MOST);
     let share = draw(uid, revision, 1 << 32);
-    let micros = most.as_micros() * i128::from(share) >> 32;
+    let micros = (most.as_micros() * i128::from(share)) >> 32;
     SignedDuration::from_micros(i64::try_from(micros).unwrap_or(0))
 }
 

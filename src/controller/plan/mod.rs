@@ -100,6 +100,7 @@ pub struct SecretWrite {
 
 /// What a write puts into a Secret.
 #[derive(Debug)]
+#[expect(clippy::large_enum_variant, reason = "there is one at a time, and it is nearly always the large one")]
 pub enum Content {
     /// The token, and everything that is made of it.
     Token {

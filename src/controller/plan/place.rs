@@ -89,20 +89,20 @@ fn ownership(
 /// The Secret's own uid of the PAT is proof enough. Another uid (a backup restored elsewhere) counts only where the
 /// installation says so, and only for what was issued before a time that it names: annotations can be forged.
 pub fn restore(view: &View<'_>, settings: &Settings, base: &mut PersonalAccessTokenStatus) -> bool {
-    let issued = base.revision;
+    if base.revision.is_some() {
+        return false;
+    }
+    // Lost means that nothing at all is left. A token that merely waits for its first issue has conditions, and then
+    // annotations prove nothing: whoever knows the uid and may write Secrets can write them.
+    let lost = base.conditions.is_empty() && base.observed_generation.is_none();
     let own = |secret: &&SecretView| {
         let written_by_us = secret.record.as_ref().is_some_and(|record| record.pat_uid == view.pat.uid());
-        // A Secret never knows of more issues than the status does, unless the status was lost. It may have been written since,
-        // but not with the name of a Secret: with one, it is the annotation that lies.
-        let knows_more = secret.record.as_ref().is_some_and(|record| {
-            issued.is_none_or(|issued| base.secret_name.is_none() && issued < record.ledger.revision)
-        });
-        written_by_us && knows_more && secret.is_controlled_by(view.pat.uid())
+        lost && written_by_us && secret.is_controlled_by(view.pat.uid())
     };
     let adopted = |secret: &&SecretView| {
         let live = secret.record.iter().flat_map(|record| &record.ledger.live);
         let holds = live.into_iter().any(|credential| secret.key_of(&credential.sha256, "token").is_some());
-        holds && issued.is_none() && settings.restore_issued_before.is_some_and(|line| from_backup(view, secret, line))
+        holds && settings.restore_issued_before.is_some_and(|line| from_backup(view, secret, line))
     };
     // What a rename left counts as well: it may be the only place where the token still is.
     let known = view.secret.filter(|secret| own(secret) || adopted(secret));
