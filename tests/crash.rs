@@ -269,7 +269,6 @@ struct Shown {
     landed: bool,
     requests: usize,
     moments: usize,
-    orphans: usize,
 }
 
 /// A stage with a flight recorder, and two Secrets of somebody else.
@@ -369,17 +368,6 @@ impl Scene {
         ensure(sent.is_empty(), || format!("invariant 4: a fresh process at rest sends {sent:?}"))
     }
 
-    /// One more mint, after which no hash is left whose token nobody ever had.
-    async fn mint_once_more(&self, name: &str, late: SignedDuration) -> Result<Story, String> {
-        self.advance(SignedDuration::from_secs(60)).await;
-        let again = json!({"spec": {"rotateIfIssuedBefore": self.stage.now()}});
-        let patched = self.stage.pats().patch(name, &PatchParams::default(), &Patch::Merge(again)).await;
-        patched.expect("the spec is taken");
-        self.settle(name).await;
-        let story = self.recorder.judge(name, late).await;
-        if story.orphans == 0 { Ok(story) } else { Err("invariant 3: an orphan survived the next mint".into()) }
-    }
-
     async fn run(&mut self, run: Run) -> Result<Shown, String> {
         let name = run.name();
         run.scenario.prepare(self, &name).await;
@@ -409,20 +397,15 @@ impl Scene {
         let landed = last.has_landed();
         let result = self.ends_well(run, &name, &before, last).await;
         let late = SignedDuration::from_secs(if run.accident.is_late() { 60 } else { 0 });
-        let mut story = self.recorder.judge(&name, late).await;
+        let story = self.recorder.judge(&name, late).await;
         let all: Vec<_> = both.iter().collect();
         result.map_err(|what| self.explain(&what, &all, Some(&story)))?;
-        let orphans = story.orphans;
-        if orphans > 0 {
-            let again = self.mint_once_more(&name, late).await;
-            story = again.map_err(|what| self.explain(&what, &all, Some(&story)))?;
-            ensure(run.accident.is_late(), || self.explain("an orphan was left at rest", &all, Some(&story)))?;
-        }
+        ensure(story.orphans == 0, || self.explain("an orphan was left at rest", &all, Some(&story)))?;
         if let Some(what) = story.violations.iter().chain(&story.leftovers).next() {
             return Err(self.explain(what, &all, Some(&story)));
         }
         let requests = both.iter().map(|faults| faults.sent().len()).sum();
-        Ok(Shown { hit: faults.hit().is_some(), landed, requests, moments: story.moments, orphans })
+        Ok(Shown { hit: faults.hit().is_some(), landed, requests, moments: story.moments })
     }
 
     async fn ends_well(&mut self, run: Run, name: &str, before: &str, last: &Faults) -> Result<(), String> {
@@ -479,7 +462,6 @@ struct Totals {
     requests: AtomicUsize,
     moments: AtomicUsize,
     deepest: AtomicUsize,
-    orphaned: AtomicUsize,
 }
 
 impl Totals {
@@ -488,7 +470,6 @@ impl Totals {
         self.requests.fetch_add(shown.requests, Ordering::Relaxed);
         self.moments.fetch_add(shown.moments, Ordering::Relaxed);
         self.deepest.fetch_max(run.at, Ordering::Relaxed);
-        self.orphaned.fetch_add(usize::from(shown.orphans > 0), Ordering::Relaxed);
     }
 }
 
@@ -551,14 +532,13 @@ async fn whatever_happens_to_any_one_request_the_invariants_hold_and_a_fresh_pro
         }
     }
     println!(
-        "crash matrix: {} runs ({} scenarios × {} accidents, each at every request, at most {}), {} requests, {} moments judged, {} runs left an orphan to the next mint, {} tokens, {} MiB of logs, {:.0} s",
+        "crash matrix: {} runs ({} scenarios × {} accidents, each at every request, at most {}), {} requests, {} moments judged, {} tokens, {} MiB of logs, {:.0} s",
         totals.runs.load(Ordering::Relaxed),
         Scenario::ALL.len(),
         Accident::ALL.len(),
         totals.deepest.load(Ordering::Relaxed),
         totals.requests.load(Ordering::Relaxed),
         totals.moments.load(Ordering::Relaxed),
-        totals.orphaned.load(Ordering::Relaxed),
         tokens.len(),
         canary::logged_bytes() >> 20,
         began.elapsed().as_secs_f64(),

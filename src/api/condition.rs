@@ -70,7 +70,7 @@ names! {
         Ready,
         /// The controller is at work and will go on by itself.
         Reconciling,
-        /// Nothing more will happen until a person changes something.
+        /// A person should look: nothing goes on until something is changed, or until a time that the message names.
         Stalled,
         /// A replaced token still works beside the new one.
         InGracePeriod,

@@ -144,7 +144,8 @@ impl Cache {
         on.into_iter().flatten().map(|claim| (namespace.to_owned(), claim.pat.clone())).collect()
     }
 
-    /// How far the watch that covers a namespace has come.
+    /// How far the watch that covers a namespace has come. What it has come to is in the cache: ask for the progress first,
+    /// then for the object, and the object is at least as new.
     pub fn progress(&self, kind: Kind, namespace: &str) -> Progress {
         let progress = read(&self.progress);
         let scoped = progress.get(&(kind, Some(namespace.to_owned())));
@@ -178,8 +179,10 @@ impl Feed for PatFeed {
             }
             Event::Apply(pat) => (self.put(pat), false),
             Event::Delete(pat) => {
-                self.note(&pat);
-                (self.remove(&key_of(&pat)), false)
+                let concerned = self.remove(&key_of(&pat));
+                let version = version(pat.metadata.resource_version.as_deref());
+                self.cache.advance(Kind::Pat, self.scope.as_ref(), version);
+                (concerned, false)
             }
             Event::InitDone => {
                 let gone = unseen(self.cache.keys(), self.scope.as_ref(), &self.seen);
@@ -196,16 +199,13 @@ impl PatFeed {
         Self { cache, scope, seen: HashSet::new() }
     }
 
-    fn note(&self, pat: &StoredPat) {
-        self.cache.advance(Kind::Pat, self.scope.as_ref(), version(pat.metadata.resource_version.as_deref()));
-    }
-
     fn put(&self, mut pat: StoredPat) -> Vec<Key> {
         pat.slim();
-        self.note(&pat);
+        let version = version(pat.metadata.resource_version.as_deref());
         let key = key_of(&pat);
         let mut concerned = self.claim(&key, (pat.metadata.deletion_timestamp.is_none()).then_some(&pat));
         write(&self.cache.pats).insert(key.clone(), Arc::new(pat));
+        self.cache.advance(Kind::Pat, self.scope.as_ref(), version);
         concerned.push(key);
         concerned
     }
@@ -268,8 +268,10 @@ impl Feed for SecretFeed {
             Event::Apply(secret) => (self.put(SecretView::of(secret)), false),
             Event::Delete(secret) => {
                 let secret = SecretView::of(secret);
-                self.note(&secret);
-                (self.remove(&(secret.namespace, secret.name)), false)
+                let version = version(Some(&secret.resource_version));
+                let concerned = self.remove(&(secret.namespace, secret.name));
+                self.cache.advance(Kind::Secret, self.scope.as_ref(), version);
+                (concerned, false)
             }
             Event::InitDone => {
                 let keys = read(&self.cache.secrets).by_key.keys().cloned().collect();
@@ -287,14 +289,10 @@ impl SecretFeed {
         Self { cache, scope, seen: HashSet::new() }
     }
 
-    fn note(&self, secret: &SecretView) {
-        self.cache.advance(Kind::Secret, self.scope.as_ref(), version(Some(&secret.resource_version)));
-    }
-
     fn put(&self, mut secret: SecretView) -> Vec<Key> {
         // Only a live reading is asked who changed it.
         secret.last_editor = None;
-        self.note(&secret);
+        let version = version(Some(&secret.resource_version));
         let key = (secret.namespace.clone(), secret.name.clone());
         let mut concerned = self.cache.claimants(&key.0, &key.1);
         let mut secrets = write(&self.cache.secrets);
@@ -304,6 +302,8 @@ impl SecretFeed {
             concerned.push((key.0.clone(), name.clone()));
         }
         secrets.by_key.insert(key, Arc::new(secret));
+        drop(secrets);
+        self.cache.advance(Kind::Secret, self.scope.as_ref(), version);
         concerned
     }
 

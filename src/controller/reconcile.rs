@@ -107,13 +107,14 @@ impl Reconciler {
     /// # Errors
     /// Failures that call for another try after a while; everything that has been done stays done.
     pub async fn reconcile(&self, key: &Key) -> Result<Option<Time>, Error> {
+        let seen = self.cache.progress(Kind::Pat, &key.0);
         let Some(cached) = self.cache.pat(key) else {
             self.memories().remove(key);
             return Ok(None);
         };
         let mut memory = self.memories().remove(key).filter(|memory| memory.uid == cached.uid()).unwrap_or_default();
         memory.uid = cached.uid().to_owned();
-        let result = self.run(key, cached, &mut memory).await;
+        let result = self.run(key, cached, seen, &mut memory).await;
         if matches!(result, Err(Error::Timeout { .. } | Error::Unavailable { .. } | Error::Conflict { .. })) {
             memory.uncertain = true;
         }
@@ -129,11 +130,16 @@ impl Reconciler {
         self.memories().clear();
     }
 
-    async fn run(&self, key: &Key, cached: Arc<StoredPat>, memory: &mut Memory) -> Result<Option<Time>, Error> {
+    async fn run(
+        &self,
+        key: &Key,
+        cached: Arc<StoredPat>,
+        seen: Progress,
+        memory: &mut Memory,
+    ) -> Result<Option<Time>, Error> {
         let (namespace, name) = key;
-        let progress = self.cache.progress(Kind::Pat, namespace);
         let mut pat = match &memory.pat {
-            Some(written) if written.is_ahead_of(progress) => written.object.clone(),
+            Some(written) if written.is_ahead_of(seen) => written.object.clone(),
             _ => cached,
         };
         let mut sight: Option<Sight> = None;
@@ -304,23 +310,21 @@ impl Reconciler {
 
     /// The Secret as the caches and our own last write tell it.
     fn remembered(&self, namespace: &str, name: &str, memory: &Memory) -> Option<Arc<SecretView>> {
-        let cached = self.cache.secret(namespace, name);
-        if let Some(written) = memory.secrets.get(name)
-            && written.is_ahead_of(self.cache.progress(Kind::Secret, namespace))
-        {
+        let progress = self.cache.progress(Kind::Secret, namespace);
+        if let Some(written) = memory.secrets.get(name).filter(|written| written.is_ahead_of(progress)) {
             return Some(written.object.clone());
         }
+        let cached = self.cache.secret(namespace, name);
         cached.filter(|secret| memory.deleted.get(name) != Some(&secret.uid))
     }
 
     /// Secrets of this PAT, of whatever name.
     async fn former(&self, pat: &StoredPat, memory: &Memory) -> Result<Vec<Arc<SecretView>>, Error> {
+        let progress = self.cache.progress(Kind::Secret, pat.namespace());
         let mut former = self.cache.controlled_by(pat.uid());
-        for written in memory.secrets.values() {
-            if written.is_ahead_of(self.cache.progress(Kind::Secret, pat.namespace())) {
-                former.retain(|secret| secret.name != written.object.name);
-                former.push(written.object.clone());
-            }
+        for written in memory.secrets.values().filter(|written| written.is_ahead_of(progress)) {
+            former.retain(|secret| secret.name != written.object.name);
+            former.push(written.object.clone());
         }
         former.retain(|secret| memory.deleted.get(&secret.name) != Some(&secret.uid));
         if let (Ok(spec), Ok(status)) = (&pat.spec, &pat.status)

@@ -4,11 +4,20 @@
 
 use std::{env, error::Error as StdError, io, time::Duration};
 
+use axum::body::Body;
+use hyper::{
+    Response, StatusCode,
+    body::{Body as HttpBody, Bytes},
+    header::{CONTENT_TYPE, HeaderValue, RETRY_AFTER},
+};
 use kube::{
     Client, Config,
+    client::ClientBuilder,
     config::{InClusterError, KubeConfigOptions, KubeconfigError},
     core::Status,
 };
+use serde_json::json;
+use tower::util::MapResponseLayer;
 
 /// How long it may take to connect.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
@@ -102,8 +111,43 @@ pub fn client(mut config: Config) -> Result<Cluster, ClientError> {
     config.reset_reader_on_write = true;
     let url = config.cluster_url.to_string().trim_end_matches('/').to_owned();
     let namespace = config.default_namespace.clone();
-    let client = Client::try_from(config).map_err(|error| ClientError::Build { url: url.clone(), error })?;
+    let client = ClientBuilder::try_from(config)
+        .map_err(|error| ClientError::Build { url: url.clone(), error })?
+        .with_layer(&MapResponseLayer::new(keep_retry_after))
+        .build();
     Ok(Cluster { client, url, namespace })
+}
+
+/// A busy API server says in a header how long to leave it alone, beside a plain text
+/// (<https://kubernetes.io/docs/concepts/cluster-administration/flow-control/>); kube keeps only what stands in a JSON `Status`.
+/// This makes one of the other.
+fn keep_retry_after<B>(response: Response<B>) -> Response<Body>
+where
+    B: HttpBody<Data = Bytes> + Send + 'static,
+    B::Error: Into<axum::BoxError>,
+{
+    let header = |name| response.headers().get(name).and_then(|value| value.to_str().ok());
+    let busy = matches!(response.status(), StatusCode::TOO_MANY_REQUESTS | StatusCode::SERVICE_UNAVAILABLE);
+    let is_status = header(CONTENT_TYPE).is_some_and(|content| content.starts_with("application/json"));
+    match header(RETRY_AFTER).and_then(|seconds| seconds.parse::<u32>().ok()) {
+        Some(seconds) if busy && !is_status => {
+            let code = response.status();
+            let status = json!({
+                "kind": "Status",
+                "apiVersion": "v1",
+                "status": "Failure",
+                "message": "the API server is busy",
+                "reason": code.canonical_reason().unwrap_or_default().replace(' ', ""),
+                "details": {"retryAfterSeconds": seconds},
+                "code": code.as_u16(),
+            });
+            let mut answer = Response::new(Body::from(status.to_string().into_bytes()));
+            *answer.status_mut() = code;
+            answer.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
+            answer
+        }
+        _ => response.map(Body::new),
+    }
 }
 
 async fn find_config() -> Result<Config, ClientError> {
@@ -271,6 +315,25 @@ mod tests {
 
     fn api(code: u16, message: &str) -> kube::Error {
         kube::Error::Api(Status::failure(message, "").with_code(code).boxed())
+    }
+
+    #[tokio::test]
+    async fn a_busy_api_server_is_left_alone_for_as_long_as_it_asks() {
+        let answer = |code: u16, content: &str, body: &str| {
+            let response = Response::builder().status(code).header("Retry-After", "7").header("Content-Type", content);
+            keep_retry_after(response.body(Body::from(body.to_owned())).expect("a response"))
+        };
+        let read = async |response: Response<Body>| {
+            let bytes = axum::body::to_bytes(response.into_body(), 10_000).await.expect("a body");
+            String::from_utf8(bytes.to_vec()).expect("text")
+        };
+        let busy = answer(429, "text/plain; charset=utf-8", "Too many requests, please try again later.");
+        assert_eq!(busy.status(), 429);
+        let status: Status = serde_json::from_str(&read(busy).await).expect("a Status");
+        assert_eq!(status.details.expect("details").retry_after_seconds, 7);
+        assert_eq!((status.code, status.reason.as_str()), (429, "TooManyRequests"));
+        assert_eq!(read(answer(429, "application/json", "{}")).await, "{}");
+        assert_eq!(read(answer(200, "text/plain", "fine")).await, "fine");
     }
 
     #[test]

@@ -680,7 +680,13 @@ impl Planner<'_> {
             let known = live.iter().any(|credential| credential.id == old.id);
             !known && old.expires_at.is_none_or(|end| end > self.now)
         };
-        record.ledger.live.iter().any(dead) || record.ledger.default_expires_at != self.base.default_expires_at
+        // Nothing is being minted here, so nobody holds a token that is still pending; raising the ledger's revision ends it.
+        let orphan = |credential: &Credential| {
+            credential.state == CredentialState::Pending && credential.revision > record.ledger.revision
+        };
+        record.ledger.live.iter().any(dead)
+            || live.iter().any(orphan)
+            || record.ledger.default_expires_at != self.base.default_expires_at
     }
 
     /// What the annotations say of the living is not what we wrote. A status that is lost would be rebuilt from it.

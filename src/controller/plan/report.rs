@@ -107,12 +107,14 @@ fn readiness(situation: &Situation<'_>) -> Outcome {
             format!("the token ended at {end}: set a later spec.expiry for a new one"),
         );
     }
+    let there = *holds || situation.safe_elsewhere;
+    let place = if *holds { secret_name } else { status.secret_name.as_deref().unwrap_or(secret_name) };
     if let Some(blocked) = &situation.blocked {
-        let works = *holds && !matches!(blocked.reason, Reason::SecretConflict | Reason::InvalidSpec);
+        let works = there && !matches!(blocked.reason, Reason::SecretConflict | Reason::InvalidSpec);
         let waits = matches!(blocked.reason, Reason::ApiError) || works;
         let kind = if waits { ConditionType::Reconciling } else { ConditionType::Stalled };
         let ready = if works {
-            ("True", Reason::Issued, issued(secret_name))
+            ("True", Reason::Issued, issued(place))
         } else {
             ("False", blocked.reason, blocked.message.clone())
         };
@@ -132,9 +134,8 @@ fn readiness(situation: &Situation<'_>) -> Outcome {
             Outcome::stuck(Reason::Suspended, message)
         };
     }
-    if *holds || situation.safe_elsewhere {
-        let name = if *holds { *secret_name } else { status.secret_name.as_deref().unwrap_or(secret_name) };
-        return Outcome { ready: ("True", Reason::Issued, issued(name)), abnormal: Vec::new(), blocked_until: None };
+    if there {
+        return Outcome { ready: ("True", Reason::Issued, issued(place)), abnormal: Vec::new(), blocked_until: None };
     }
     let message = format!("a token is being issued into Secret {secret_name:?}");
     Outcome {
