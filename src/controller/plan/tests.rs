@@ -9,14 +9,14 @@ use k8s_openapi::{
     apimachinery::pkg::apis::meta::v1::{ObjectMeta, OwnerReference},
     jiff::SignedDuration,
 };
-use proptest::{collection::vec, prelude::*};
+use proptest::{collection::vec, prelude::*, test_runner::RngSeed};
 use rand::SeedableRng;
 use serde_json::json;
 
 use super::{super::view::*, *};
 use crate::{
     api::{
-        ConditionType, PersonalAccessTokenSpec, StoredPat,
+        ConditionType, MAX_LIVE_CREDENTIALS, PersonalAccessTokenSpec, StoredPat,
         verdict::{Terms, Verdict},
     },
     token::{Token, TokenHash},
@@ -187,7 +187,8 @@ impl World {
                 Step::Look => live = true,
                 Step::Rehearse(_) => rehearsed = true,
                 Step::Mint(prefix) => {
-                    self.now = self.now.plus(SignedDuration::from_micros(1));
+                    // No two are minted at the same instant.
+                    self.advance(SignedDuration::from_micros(1));
                     let token = Token::mint_with(&mut self.rng, &prefix).unwrap();
                     self.minted.insert(token.hash(), token.expose().to_owned());
                     self.held = Some((token, self.now, None));
@@ -385,7 +386,8 @@ impl World {
                 Step::Look => live = true,
                 Step::Rehearse(_) => rehearsed = true,
                 Step::Mint(prefix) => {
-                    self.now = self.now.plus(SignedDuration::from_micros(1));
+                    // No two are minted at the same instant.
+                    self.advance(SignedDuration::from_micros(1));
                     let token = Token::mint_with(&mut self.rng, &prefix).unwrap();
                     self.minted.insert(token.hash(), token.expose().to_owned());
                     self.held = Some((token, self.now, None));
@@ -758,8 +760,19 @@ fn happen(world: &mut World, happening: &Happening) {
     world.check();
 }
 
+/// The same histories each time, so that a red run is about the change and not about luck. `PROPTEST_RNG_SEED=<number>` looks
+/// for others; what it finds goes into the table below.
+fn histories() -> ProptestConfig {
+    let mut config = ProptestConfig { cases: 10_000, max_shrink_iters: 20_000, ..ProptestConfig::default() };
+    config.failure_persistence = None;
+    if std::env::var_os("PROPTEST_RNG_SEED").is_none() {
+        config.rng_seed = RngSeed::Fixed(1);
+    }
+    config
+}
+
 proptest! {
-    #![proptest_config(ProptestConfig { cases: 10_000, max_shrink_iters: 20_000, ..ProptestConfig::default() })]
+    #![proptest_config(histories())]
 
     #[test]
     fn no_history_breaks_an_invariant(rotation in proptest::option::of(30i64..200_000), history in vec(happening(), 1..24)) {
@@ -785,6 +798,8 @@ proptest! {
 fn histories_that_once_broke_an_invariant_no_longer_do() {
     use Happening::*;
     let histories: &[(Option<i64>, &[Happening])] = &[
+        // (The world itself once forgot that time passes while a token is minted.)
+        (None, &[RotateNow, DieAfter(0), RevokeNow, ClockBack(1), Wait(1)]),
         // A revoked token stayed in a Secret that no watch showed.
         (None, &[DieAfter(2), Revoked(true), StripLabel]),
         (None, &[Reconcile, StripLabel, Refuse, Revoked(true), Wait(1)]),
