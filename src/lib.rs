@@ -1,6 +1,7 @@
 //! pat-operator: personal access tokens for Kubernetes.
 //!
-//! Data goes one way: [`api`] and [`token`] know nobody; [`controller`] knows both; [`runtime`] knows none of them;
+//! Data goes one way: [`api`] and [`token`] know nobody; [`index`] knows both; [`controller`] and [`verifier`] know these, but not
+//! each other; [`runtime`] knows none of them;
 //! `main` wires.
 #![forbid(unsafe_code)]
 #![warn(missing_docs)]
@@ -8,5 +9,7 @@
 pub mod api;
 pub mod cli;
 pub mod controller;
+pub mod index;
 pub mod runtime;
 pub mod token;
+pub mod verifier;

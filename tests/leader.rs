@@ -8,7 +8,7 @@ use std::{
 };
 
 use control_plane::{Component, ControlPlane, Identity, Options};
-use pat_operator::api::CredentialState;
+use pat_operator::api::{CredentialState, PersonalAccessTokenStatus};
 use serde_json::json;
 use support::process::{
     Launch, OperatorProcess,
@@ -165,68 +165,121 @@ async fn a_leader_paused_in_the_middle_of_a_rotation_changes_nothing_when_it_wak
     former.terminate().await;
 }
 
+/// A wave of rotations, in the middle of which the leader is paused and what it last said is held back.
+struct Overtaken {
+    place: Place,
+    wire: Wire,
+    former: OperatorProcess,
+    next: OperatorProcess,
+    history: History,
+    names: Vec<String>,
+    first: Vec<String>,
+}
+
+impl Overtaken {
+    /// The former leader is paused; the next one does not lead yet.
+    async fn new(name: &str, count: usize, delay: Duration) -> Self {
+        let place = Place::new(name).await;
+        let wire = Wire::slow(&place.access, delay).await;
+        let launch =
+            |kubeconfig: PathBuf| Launch::controller_in(&kubeconfig, place.name()).arg("--publish-lead=0s").start();
+        let mut former = launch(wire.kubeconfig_for(&Identity::admin()));
+        former.leads_within(HAND_OVER).await;
+        let mut next = launch(place.kubeconfig());
+        next.logs(&["standing by"]).await;
+        let history = History::of(&place.client, place.name()).await;
+
+        let spec = json!({"rotation": {"interval": "30d"}, "secret": {"previousKey": "previous"}});
+        let names = place.apply_many("app", count, &spec).await;
+        place.all_ready(count).await;
+        let mut first = Vec::new();
+        for name in &names {
+            first.push(place.token(name).await);
+        }
+        rotate_all_soon(&place, count, spec).await;
+
+        // The moment the first step of any of them is seen, the wire holds back what the leader has to say next.
+        eventually("the wave begins", async || names.iter().any(|name| history.hashes(name).len() > 1)).await;
+        wire.hold();
+        wire.holds_back(3).await;
+        former.pause().await;
+        Self { place, wire, former, next, history, names, first }
+    }
+
+    /// What was held back arrives, and the process that sent it goes on.
+    async fn goes_on(&mut self) {
+        self.wire.let_go();
+        self.former.resume();
+        eventually("the former leader stands by and has no work in hand", async || {
+            let told = self.former.get("/readyz?verbose").await.body;
+            told.contains("standby: ") && self.former.has_logged(&["no longer leading"])
+        })
+        .await;
+    }
+
+    async fn all_have_rotated(&self) {
+        eventually("all have rotated", async || {
+            let done = |status: &PersonalAccessTokenStatus| {
+                let pending = status.credentials.iter().any(|one| one.state == CredentialState::Pending);
+                status.revision >= Some(2) && is_ready(status) && !pending
+            };
+            self.place.statuses().await.iter().all(|(_, status)| done(status))
+        })
+        .await;
+    }
+
+    /// Each has a new token that works, and the old one its grace.
+    async fn is_sound(&self) {
+        for (name, first) in self.names.iter().zip(&self.first) {
+            assert_ne!(self.place.token(name).await, *first, "{name}");
+            self.place.holds_its_active_token(name).await;
+            let status = self.place.status(name).await;
+            assert!(
+                status.credentials.iter().any(|one| one.sha256 == hash(first)),
+                "{name}: the old one has its grace"
+            );
+            assert_eq!(status.unplanned_mints, [], "{name}: nothing had to be repaired");
+        }
+        self.history.is_sound().await;
+    }
+
+    async fn ends(self) {
+        self.former.terminate().await;
+        self.next.terminate().await;
+    }
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn writes_that_arrive_after_another_has_taken_over_are_refused() {
-    const COUNT: usize = 24;
-    let place = Place::new("late").await;
-    let wire = Wire::to(&place.access).await;
-    let launch =
-        |kubeconfig: PathBuf| Launch::controller_in(&kubeconfig, place.name()).arg("--publish-lead=0s").start();
-    let mut former = launch(wire.kubeconfig_for(&Identity::admin()));
-    former.leads_within(HAND_OVER).await;
-    let mut next = launch(place.kubeconfig());
-    next.logs(&["standing by"]).await;
-    let history = History::of(&place.client, place.name()).await;
-
-    let spec = json!({"rotation": {"interval": "30d"}, "secret": {"previousKey": "previous"}});
-    let names = place.apply_many("app", COUNT, &spec).await;
-    place.all_ready(COUNT).await;
-    let mut first = Vec::new();
-    for name in &names {
-        first.push(place.token(name).await);
-    }
-    rotate_all_soon(&place, COUNT, spec).await;
-
-    // The moment the first step of any of them is seen, the wire holds back what the leader has to say next.
-    eventually("the wave begins", async || names.iter().any(|name| history.hashes(name).len() > 1)).await;
-    wire.hold();
-    wire.holds_back(3).await;
-    former.pause().await;
-    next.leads_within(HAND_OVER).await;
-    place.all_ready(COUNT).await;
-    eventually("all have rotated", async || {
-        place.statuses().await.iter().all(|(_, status)| status.revision >= Some(2) && is_ready(status))
-    })
-    .await;
+    let mut scene = Overtaken::new("late", 24, Duration::ZERO).await;
+    scene.next.leads_within(HAND_OVER).await;
+    scene.all_have_rotated().await;
     let mut second = Vec::new();
-    for name in &names {
-        second.push(place.token(name).await);
+    for name in &scene.names {
+        second.push(scene.place.token(name).await);
     }
-    let before: Vec<_> = place.statuses().await;
+    let before: Vec<_> = scene.place.statuses().await;
 
-    // Now the late writes arrive, and then the process that sent them goes on.
-    wire.let_go();
-    former.resume();
-    eventually("the former leader stands by and has no work in hand", async || {
-        let told = former.get("/readyz?verbose").await.body;
-        told.contains("standby: ") && former.has_logged(&["no longer leading"])
-    })
-    .await;
-    let conflicts = former.metrics().await.value(r#"pat_operator_reconcile_errors_total{category="Conflict"}"#);
-    assert!(conflicts >= 1.0, "late writes were refused: {conflicts}\n{former}");
-
-    assert_eq!(place.statuses().await, before, "nothing has changed");
-    for ((name, first), second) in names.iter().zip(&first).zip(&second) {
-        assert_eq!(place.token(name).await, *second, "{name}");
-        assert_ne!(first, second, "{name}");
-        place.holds_its_active_token(name).await;
-        let status = place.status(name).await;
-        assert!(status.credentials.iter().all(|one| one.state != CredentialState::Pending), "{status:#?}");
-        assert!(status.credentials.iter().any(|one| one.sha256 == hash(first)), "{name}: the old one has its grace");
+    scene.goes_on().await;
+    let conflicts = scene.former.metrics().await.value(r#"pat_operator_reconcile_errors_total{category="Conflict"}"#);
+    assert!(conflicts >= 1.0, "late writes were refused: {conflicts}\n{}", scene.former);
+    assert_eq!(scene.place.statuses().await, before, "nothing has changed");
+    for (name, second) in scene.names.iter().zip(&second) {
+        assert_eq!(scene.place.token(name).await, *second, "{name}");
     }
-    history.is_sound().await;
-    former.terminate().await;
-    next.terminate().await;
+    scene.is_sound().await;
+    scene.ends().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_leader_that_wakes_up_while_another_does_its_work_damages_nothing() {
+    let mut scene = Overtaken::new("midst", 96, Duration::from_millis(40)).await;
+    // What it reads and writes, slowly, now mixes with the other's publications and writes.
+    scene.next.leads_within(HAND_OVER).await;
+    scene.goes_on().await;
+    scene.all_have_rotated().await;
+    scene.is_sound().await;
+    scene.ends().await;
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -77,22 +77,27 @@ impl Terms {
 
     /// Judges one credential at one instant. Revocation is told before expiry: it is what somebody wanted.
     pub fn judge(&self, credential: &Credential, now: Time) -> Verdict {
+        self.judge_life(&credential.id, credential.issued_at, credential.expires_at, now)
+    }
+
+    /// Judges one credential by what an index keeps of it.
+    pub fn judge_life(&self, id: &str, issued_at: Time, expires_at: Option<Time>, now: Time) -> Verdict {
         if self.deleted {
             return Verdict::Deleted;
         }
         if self.revoked {
             return Verdict::Revoked;
         }
-        if self.revoke_if_issued_before.is_some_and(|line| credential.issued_at < line && line <= now) {
+        if self.revoke_if_issued_before.is_some_and(|line| issued_at < line && line <= now) {
             return Verdict::RevokedByTime;
         }
-        if self.revoked_credentials.contains(&credential.id) {
+        if self.revoked_credentials.iter().any(|revoked| revoked == id) {
             return Verdict::RevokedById;
         }
         if self.expired(now) {
             return Verdict::TokenExpired;
         }
-        if credential.expires_at.is_some_and(|end| end <= now) {
+        if expires_at.is_some_and(|end| end <= now) {
             return Verdict::CredentialExpired;
         }
         Verdict::Good

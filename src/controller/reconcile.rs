@@ -65,6 +65,7 @@ struct HeldToken {
     token: Token,
     issued_at: Time,
     published_at: Option<Time>,
+    published_over: Option<u64>,
 }
 
 /// What a write of ours answered, and how far the watch was then.
@@ -146,26 +147,21 @@ impl Reconciler {
         let mut rehearsed = false;
         let mut conflicts = 0;
         if memory.uncertain {
-            let Some(found) = self.cluster.pat(namespace, name).await? else { return Ok(None) };
-            if found.uid() != memory.uid {
-                return Ok(None);
-            }
-            pat = Arc::new(found);
-            if let Ok(spec) = &pat.spec {
-                sight = Some(self.look(namespace, secret_name(&pat, spec)).await?);
-            }
+            let Some(found) = self.look(&pat, &mut sight).await? else { return Ok(None) };
+            pat = found;
             memory.uncertain = false;
         }
         let former = self.former(&pat, memory).await?;
         for _ in 0..MOST_STEPS {
             let now = self.now();
-            memory.note_publication(&pat, now);
             let wanted = pat.spec.as_ref().map_or("", |spec| secret_name(&pat, spec)).to_owned();
             let live = sight.as_ref().is_some_and(|sight| sight.name == wanted);
             let secret = match &sight {
                 Some(sight) if sight.name == wanted => sight.secret.clone(),
                 _ => self.remembered(namespace, &wanted, memory),
             };
+            // For the case that only the answer was lost.
+            memory.note_publication(&pat, now, live.then(|| version_of(secret.as_deref())));
             let former: Vec<_> = former
                 .iter()
                 .filter(|secret| secret.name != wanted && !memory.deleted.contains_key(&secret.name))
@@ -189,12 +185,13 @@ impl Reconciler {
             let outcome = match plan.step {
                 Step::Rest => return Ok(plan.wake_at),
                 Step::Look => {
-                    sight = Some(self.look(namespace, &wanted).await?);
+                    let Some(found) = self.glance(&pat, &mut sight, memory).await? else { return Ok(None) };
+                    pat = found;
                     Ok(())
                 }
                 Step::Mint(prefix) => {
                     let token = Token::mint(&prefix)?;
-                    memory.held = Some(HeldToken { token, issued_at: now, published_at: None });
+                    memory.held = Some(HeldToken { token, issued_at: now, published_at: None, published_over: None });
                     Ok(())
                 }
                 Step::Rehearse(write) => {
@@ -211,6 +208,7 @@ impl Reconciler {
                         let written = Written::new(written.clone(), written.resource_version(), progress);
                         pat = written.object.clone();
                         memory.pat = Some(written);
+                        memory.note_publication(&pat, now, Some(version_of(secret.as_deref())));
                         Ok(())
                     }
                     Err(Error::NotFound { .. }) => return Ok(None),
@@ -253,13 +251,8 @@ impl Reconciler {
                         if conflicts > MOST_CONFLICTS {
                             return Err(error);
                         }
-                        let Some(found) = self.cluster.pat(namespace, name).await? else { return Ok(None) };
-                        if found.uid() != memory.uid {
-                            return Ok(None);
-                        }
-                        let wanted = found.spec.as_ref().map_or("", |spec| secret_name(&found, spec)).to_owned();
-                        sight = Some(self.look(namespace, &wanted).await?);
-                        pat = Arc::new(found);
+                        let Some(found) = self.look(&pat, &mut sight).await? else { return Ok(None) };
+                        pat = found;
                     }
                 },
             }
@@ -303,7 +296,38 @@ impl Reconciler {
         Ok(Setback::Refused)
     }
 
-    async fn look(&self, namespace: &str, name: &str) -> Result<Sight, Error> {
+    /// Reads both from the API server: the Secret first, then the PAT. The other way round another leader's rotation could come
+    /// in between, and what it put into the Secret would be taken for damage. `None`: the PAT is gone.
+    async fn look(&self, pat: &StoredPat, sight: &mut Option<Sight>) -> Result<Option<Arc<StoredPat>>, Error> {
+        *sight = match &pat.spec {
+            Ok(spec) => Some(self.read_secret(pat.namespace(), secret_name(pat, spec)).await?),
+            Err(_) => None,
+        };
+        self.read_pat(pat).await
+    }
+
+    /// The same, but spares the PAT where nothing in the Secret can be newer than it.
+    async fn glance(
+        &self,
+        pat: &Arc<StoredPat>,
+        sight: &mut Option<Sight>,
+        memory: &Memory,
+    ) -> Result<Option<Arc<StoredPat>>, Error> {
+        let Ok(spec) = &pat.spec else { return Ok(Some(pat.clone())) };
+        let seen = self.read_secret(pat.namespace(), secret_name(pat, spec)).await?;
+        let is_ours = seen.secret.as_ref().is_some_and(|secret| secret.is_of(pat.uid()));
+        let version = version_of(seen.secret.as_deref());
+        let is_as_published = memory.held.as_ref().is_none_or(|held| held.published_over == Some(version));
+        *sight = Some(seen);
+        if is_ours || !is_as_published { self.read_pat(pat).await } else { Ok(Some(pat.clone())) }
+    }
+
+    async fn read_pat(&self, pat: &StoredPat) -> Result<Option<Arc<StoredPat>>, Error> {
+        let found = self.cluster.pat(pat.namespace(), pat.name()).await?;
+        Ok(found.filter(|found| found.uid() == pat.uid()).map(Arc::new))
+    }
+
+    async fn read_secret(&self, namespace: &str, name: &str) -> Result<Sight, Error> {
         let secret = self.cluster.secret(namespace, name).await?.map(|secret| Arc::new(SecretView::of(secret)));
         Ok(Sight { name: name.to_owned(), secret })
     }
@@ -334,7 +358,7 @@ impl Reconciler {
             && !memory.deleted.contains_key(last)
         {
             // Our label may have been taken off it, so that no watch shows it.
-            let sight = self.look(pat.namespace(), last).await?;
+            let sight = self.read_secret(pat.namespace(), last).await?;
             former.extend(sight.secret.filter(|secret| secret.is_controlled_by(pat.uid())));
         }
         Ok(former)
@@ -352,6 +376,10 @@ impl Reconciler {
     fn memories(&self) -> MutexGuard<'_, HashMap<Key, Memory>> {
         self.memories.lock().unwrap_or_else(PoisonError::into_inner)
     }
+}
+
+fn version_of(secret: Option<&SecretView>) -> u64 {
+    secret.map_or(0, SecretView::version)
 }
 
 enum Setback {
@@ -379,12 +407,13 @@ impl Memory {
         self.secrets.insert(written.name.clone(), Written::new(view, &written.resource_version, progress));
     }
 
-    /// The hash of the held token is in the status: remember since when.
-    fn note_publication(&mut self, pat: &StoredPat, now: Time) {
+    /// The hash of the held token is in the status: remember since when, and what the Secret was before.
+    fn note_publication(&mut self, pat: &StoredPat, now: Time, over: Option<u64>) {
         let (Some(held), Ok(status)) = (&mut self.held, &pat.status) else { return };
         let id = held.token.id();
         if held.published_at.is_none() && status.credentials.iter().any(|credential| credential.id == id.as_str()) {
             held.published_at = Some(now);
+            held.published_over = over;
         }
     }
 }
@@ -396,6 +425,7 @@ impl HeldToken {
             hash: self.token.hash(),
             issued_at: self.issued_at,
             published_at: self.published_at,
+            published_over: self.published_over,
         }
     }
 }

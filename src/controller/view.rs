@@ -154,6 +154,11 @@ impl SecretView {
         matches!(&self.controller, Controller::Pat { uid: owner, .. } if owner == uid)
     }
 
+    /// Whether anything says that it is of the PAT with this uid: its controller or our annotations.
+    pub fn is_of(&self, uid: &str) -> bool {
+        self.is_controlled_by(uid) || self.record.as_ref().is_some_and(|record| record.pat_uid == uid)
+    }
+
     /// The key whose value has this hash; `preferred` if it is one of several.
     pub fn key_of(&self, sha256: &str, preferred: &str) -> Option<&str> {
         let wanted: TokenHash = sha256.parse().ok()?;
@@ -168,6 +173,11 @@ impl SecretView {
     /// Whether it carries the label that it is watched by.
     pub fn is_labelled(&self) -> bool {
         self.labels.get(MANAGED_BY_LABEL).is_some_and(|value| value == MANAGED_BY)
+    }
+
+    /// Its resource version as a number.
+    pub fn version(&self) -> u64 {
+        super::cache::version(Some(&self.resource_version))
     }
 
     /// The hash of its data as it is now, to be compared with [`Record::data_hash`].
@@ -238,7 +248,8 @@ pub struct View<'a> {
     pub pat: &'a StoredPat,
     /// The Secret with the name that the spec asks for.
     pub secret: Option<&'a SecretView>,
-    /// Whether `secret` was read from the API server for this very decision, rather than from a cache.
+    /// Whether `secret` and after it `pat` were read from the API server for this very decision, rather than from a cache. In
+    /// this order: a PAT that is older than the Secret could make us undo what another leader has done since.
     pub live: bool,
     /// Other Secrets that this PAT controls: what a rename left.
     pub former: &'a [SecretView],
@@ -263,6 +274,9 @@ pub struct Held {
     pub issued_at: Time,
     /// When its hash was in the status.
     pub published_at: Option<Time>,
+    /// The version that the Secret had just before ([`SecretView::version`]; 0: there was none). Whatever has changed it since
+    /// may know of a newer status than we do.
+    pub published_over: Option<u64>,
 }
 
 /// A write to the Secret that the API server refused.

@@ -185,7 +185,8 @@ impl World {
             if published_at.is_none() && credentials.iter().any(|credential| credential.id == id.as_str()) {
                 *published_at = Some(self.now);
             }
-            Held { id, hash: token.hash(), issued_at: *issued_at, published_at: *published_at }
+            let published_over = published_at.map(|_| seen.map_or(0, SecretView::version));
+            Held { id, hash: token.hash(), issued_at: *issued_at, published_at: *published_at, published_over }
         });
         let view = View {
             pat: &self.pat,

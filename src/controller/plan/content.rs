@@ -164,9 +164,13 @@ impl Planner<'_> {
         Some(Step::WriteSecret(Box::new(self.secret_write(place, content, &[]))))
     }
 
-    /// What a rename left, once it is not the only place where the token still is.
-    pub(super) fn remove_former(&self, unneeded: bool) -> Option<Step> {
-        let former = self.view.former.iter().find(|secret| unneeded && !secret.deleting)?;
+    /// What a rename left, once it is not the only place where the token still is. What holds nothing that lives is of no use at
+    /// any time: unless it tells of a mint that we do not know.
+    pub(super) fn remove_former(&self, unneeded: bool, live: &[Credential]) -> Option<Step> {
+        let useless = |secret: &SecretView| {
+            !live.iter().any(|credential| self.key_of(secret, credential).is_some()) && !self.is_ahead(secret)
+        };
+        let former = self.view.former.iter().find(|secret| !secret.deleting && (unneeded || useless(secret)))?;
         Some(Step::DeleteSecret(target(former)))
     }
 

@@ -2,7 +2,7 @@
 //!
 //! It must not decide whether a token is needed.
 
-use super::{Cause, Content, Planner, Source, Step, life, place::Place, report::Blocked};
+use super::{super::view::SecretView, Cause, Content, Planner, Source, Step, life, place::Place, report::Blocked};
 use crate::api::{Credential, CredentialState, MAX_LIVE_CREDENTIALS, Reason, Time};
 
 /// What minting asks for next.
@@ -54,6 +54,10 @@ impl Planner<'_> {
         let visible_from = held.published_at.unwrap_or(self.now).plus(self.settings.publish_lead);
         if holds && cause == Cause::Rotation && self.now < visible_from {
             return Minting::Wait(visible_from);
+        }
+        // Whoever has changed the Secret since may be a leader who knows of a newer status; then this token may be dead.
+        if !self.view.live && held.published_over != Some(self.view.secret.map_or(0, SecretView::version)) {
+            return Minting::First(Step::Look);
         }
         // The Secret's annotations tell how things will be once it is written.
         let mut then = live.clone();

@@ -188,7 +188,7 @@ impl Planner<'_> {
                 buried.clear();
             }
         } else if secret_step.is_none() {
-            secret_step = wipe.or_else(|| self.remove_former(active.is_none() || holds));
+            secret_step = wipe.or_else(|| self.remove_former(active.is_none() || holds, &live));
         }
 
         let status = self.status(&place, &live, active.as_ref(), cause.filter(|_| publishing));
@@ -282,6 +282,9 @@ impl Planner<'_> {
         if self.view.live {
             return false;
         }
+        if self.view.secret.is_some_and(|secret| self.is_ahead(secret)) {
+            return true;
+        }
         let stumbled = || {
             let ready = self.stored.conditions.iter().find(|condition| condition.type_ == "Ready");
             ready.is_some_and(|ready| {
@@ -299,6 +302,13 @@ impl Planner<'_> {
             }
             _ => absent && stumbled(),
         }
+    }
+
+    /// The Secret tells of a mint that the PAT does not know: it is newer, or it lies.
+    fn is_ahead(&self, secret: &SecretView) -> bool {
+        secret.record.as_ref().is_some_and(|record| {
+            record.pat_uid == self.view.pat.uid() && record.ledger.revision > self.base.revision.unwrap_or_default()
+        })
     }
 
     fn blocked(&self, place: &Place<'_>, need: &Need, live: &[Credential]) -> Option<Blocked> {

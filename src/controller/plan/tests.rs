@@ -37,8 +37,10 @@ struct World {
     settings: Settings,
     rng: rand::rngs::ChaCha8Rng,
     // the operator's process
-    held: Option<(Token, Time, Option<Time>)>,
+    held: Option<HeldToken>,
     refusal: Option<Refusal>,
+    /// What it held when it was stopped in the middle.
+    interrupted: Option<HeldToken>,
     // what is remembered to check
     minted: BTreeMap<TokenHash, String>,
     buried: HashSet<String>,
@@ -48,9 +50,16 @@ struct World {
     notices: Vec<Notice>,
     /// Writes that a paused process may still send.
     late: Vec<LateWrite>,
+    /// Secrets that were created late: a create carries no version, so only the next look at it puts it right.
+    unfenced: HashSet<String>,
 }
 
+/// A token in memory, when it was minted, when and over which version of the Secret its hash was published.
+type HeldToken = (Token, Time, Option<(Time, u64)>);
+
 enum LateWrite {
+    /// It had read the PAT, and goes on by reading the Secret.
+    Reading(Box<StoredPat>, Option<HeldToken>),
     Status(u64, Box<PersonalAccessTokenStatus>),
     Secret(String, Option<(String, u64)>, Box<Secret>),
 }
@@ -70,6 +79,7 @@ impl World {
             rng: rand::rngs::ChaCha8Rng::seed_from_u64(7),
             held: None,
             refusal: None,
+            interrupted: None,
             minted: BTreeMap::new(),
             buried: HashSet::new(),
             ever_bad: HashSet::new(),
@@ -77,6 +87,7 @@ impl World {
             writes: 0,
             notices: Vec::new(),
             late: Vec::new(),
+            unfenced: HashSet::new(),
         }
     }
 
@@ -152,13 +163,14 @@ impl World {
         if let Some((token, _, published @ None)) = &mut self.held
             && ids.contains(&token.id().to_string())
         {
-            *published = Some(self.now);
+            *published = Some((self.now, seen.map_or(0, SecretView::version)));
         }
-        let held = self.held.as_ref().map(|(token, issued_at, published_at)| Held {
+        let held = self.held.as_ref().map(|(token, issued_at, published)| Held {
             id: token.id(),
             hash: token.hash(),
             issued_at: *issued_at,
-            published_at: *published_at,
+            published_at: published.map(|(at, _)| at),
+            published_over: published.map(|(_, version)| version),
         });
         let view = View {
             pat: &self.pat,
@@ -183,7 +195,12 @@ impl World {
                 self.held = None;
             }
             match plan.step {
-                Step::Rest => return plan.wake_at,
+                Step::Rest => {
+                    if self.refusal.as_ref().is_none_or(|refusal| refusal.retry_at <= self.now) {
+                        self.unfenced.clear();
+                    }
+                    return plan.wake_at;
+                }
                 Step::Look => live = true,
                 Step::Rehearse(_) => rehearsed = true,
                 Step::Mint(prefix) => {
@@ -194,6 +211,7 @@ impl World {
                     self.held = Some((token, self.now, None));
                 }
                 _ if self.writes == until => {
+                    self.interrupted = self.held.take();
                     self.restart();
                     return None;
                 }
@@ -411,10 +429,59 @@ impl World {
         self.restart();
     }
 
+    /// The operator is paused after so many writes, having read the PAT but not yet the Secret.
+    fn pause_while_reading(&mut self, writes: usize) {
+        self.interrupted = None;
+        self.settle(writes);
+        let held = self.interrupted.take();
+        self.late.push(LateWrite::Reading(Box::new(self.pat.clone()), held));
+    }
+
+    /// It goes on with what it knew of the PAT, and what is there of the Secret.
+    fn read_on(&mut self, pat: StoredPat, held: Option<HeldToken>) {
+        let present = std::mem::replace(&mut self.pat, pat);
+        let in_work = std::mem::replace(&mut self.held, held);
+        let refusal = self.refusal.take();
+        let mut rehearsed = false;
+        let mut status = None;
+        for _ in 0..8 {
+            let plan = self.next(false, rehearsed);
+            match plan.step {
+                Step::Rehearse(_) => rehearsed = true,
+                Step::Mint(prefix) => {
+                    self.now = self.now.plus(SignedDuration::from_micros(1));
+                    let token = Token::mint_with(&mut self.rng, &prefix).unwrap();
+                    self.minted.insert(token.hash(), token.expose().to_owned());
+                    self.held = Some((token, self.now, None));
+                }
+                Step::WriteStatus(next) => {
+                    status = (self.pat.resource_version() == present.resource_version()).then_some(next);
+                    break;
+                }
+                Step::WriteSecret(write) => {
+                    let there = self.secrets.get(&write.name).cloned();
+                    let version = there.as_ref().and_then(|secret| secret.metadata.resource_version.clone());
+                    if write.base.as_ref().map(|base| &base.resource_version) == version.as_ref() {
+                        let secret = self.built(&write, there.as_ref());
+                        self.unfenced.extend(there.is_none().then(|| write.name.clone()));
+                        self.secrets.insert(write.name.clone(), secret);
+                    }
+                    break;
+                }
+                Step::Look | Step::Rest | Step::DeleteSecret(_) => break,
+            }
+        }
+        (self.pat, self.held, self.refusal) = (present, in_work, refusal);
+        if let Some(status) = status {
+            self.write_status(*status);
+        }
+    }
+
     /// The paused process goes on: its writes land if the API server lets them.
     fn let_go(&mut self) {
         for write in std::mem::take(&mut self.late) {
             match write {
+                LateWrite::Reading(pat, held) => self.read_on(*pat, held),
                 LateWrite::Status(version, status) => {
                     if self.pat.resource_version() == version.to_string() {
                         self.write_status(*status);
@@ -432,6 +499,7 @@ impl World {
                     if fits {
                         let version = self.bump();
                         secret.metadata.resource_version = Some(version);
+                        self.unfenced.extend(there.is_none().then(|| name.clone()));
                         self.secrets.insert(name, *secret);
                     }
                 }
@@ -457,7 +525,9 @@ impl World {
                 .credentials
                 .iter()
                 .any(|credential| credential.sha256 == sha256 && terms.judge(credential, self.now).is_good());
-            let ended = self.ever_bad.contains(&sha256) || self.buried.contains(&sha256) || terms.expired(self.now);
+            // What was never good for anything but was given up, is no excuse: it must never have got there.
+            let ended =
+                self.ever_bad.contains(&sha256) || self.unfenced.contains(&view.name) || terms.expired(self.now);
             assert!(accepted || ended, "the token in Secret {} is not accepted: {status:#?}", view.name);
         }
         // 6: no plain token but in the Secret.
@@ -597,6 +667,7 @@ enum Happening {
     Restart,
     DieAfter(usize),
     PauseBeforeWrite,
+    PauseWhileReading(usize),
     LetGo,
     Refuse,
     Reconcile,
@@ -637,6 +708,7 @@ fn happening() -> impl Strategy<Value = Happening> {
         2 => Just(Restart),
         6 => (0usize..4).prop_map(DieAfter),
         3 => Just(PauseBeforeWrite),
+        3 => (0usize..4).prop_map(PauseWhileReading),
         3 => Just(LetGo),
         1 => Just(Refuse),
         10 => Just(Reconcile),
@@ -747,6 +819,7 @@ fn happen(world: &mut World, happening: &Happening) {
             world.restart();
         }
         PauseBeforeWrite => world.pause_before_next_write(),
+        PauseWhileReading(writes) => world.pause_while_reading(*writes),
         LetGo => world.let_go(),
         Refuse => {
             let retry_at = later(30);
@@ -812,6 +885,11 @@ fn histories_that_once_broke_an_invariant_no_longer_do() {
         // A lost status was rebuilt only from a Secret that the watch showed under the present name.
         (Some(30), &[Wait(488), Rename(0), StatusLost]),
         (Some(30), &[Wait(488), StripLabel, StatusLost, Wait(1)]),
+        // A leader that had read the PAT before it was paused, and the Secret after, put its own token over another's.
+        (None, &[PauseWhileReading(1), Wait(1), LetGo]),
+        (None, &[PreviousKey(Some(0)), Wait(1), RotateNow, PauseWhileReading(1), Wait(1), LetGo]),
+        // A dead token that was written late stayed in a former Secret as long as the new name was taken.
+        (None, &[PauseWhileReading(1), Rename(1), Reconcile, Rename(0), LetGo]),
     ];
     for (rotation, history) in histories {
         let spec =

@@ -32,6 +32,11 @@ pub struct Wire {
 impl Wire {
     /// A wire to this API server, not held.
     pub async fn to(access: &Access) -> Self {
+        Self::slow(access, Duration::ZERO).await
+    }
+
+    /// A wire on which everything that is sent to the API server takes so long.
+    pub async fn slow(access: &Access, delay: Duration) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");
         let addr = listener.local_addr().expect("it has an address");
         let server = access.api_server_url().trim_start_matches("https://").to_owned();
@@ -42,7 +47,7 @@ impl Wire {
         connections.spawn(async move {
             let mut running = JoinSet::new();
             while let Ok((client, _)) = listener.accept().await {
-                running.spawn(connection(client, server.clone(), gate.clone(), stuck.clone()));
+                running.spawn(connection(client, server.clone(), gate.clone(), stuck.clone(), delay));
             }
         });
         Self { access: access.clone(), addr, held, waiting, _connections: connections }
@@ -78,13 +83,20 @@ impl Wire {
     }
 }
 
-async fn connection(client: TcpStream, server: String, mut gate: watch::Receiver<bool>, stuck: Arc<AtomicUsize>) {
+async fn connection(
+    client: TcpStream,
+    server: String,
+    mut gate: watch::Receiver<bool>,
+    stuck: Arc<AtomicUsize>,
+    delay: Duration,
+) {
     let Ok(server) = TcpStream::connect(server).await else { return };
     let (mut from_client, mut to_client) = client.into_split();
     let (mut from_server, mut to_server) = server.into_split();
     let there = async {
         let mut buffer = vec![0; 64 * 1024];
         while let Ok(length @ 1..) = from_client.read(&mut buffer).await {
+            tokio::time::sleep(delay).await;
             if *gate.borrow() {
                 stuck.fetch_add(1, Ordering::SeqCst);
                 let opened = gate.wait_for(|held| !held).await.is_ok();
