@@ -1,6 +1,13 @@
 //! What is kept of one PAT: as little as a verifier needs.
 
-use std::{fmt, str::FromStr, sync::Arc};
+use std::{
+    fmt,
+    str::FromStr,
+    sync::{
+        Arc,
+        atomic::{AtomicI64, Ordering},
+    },
+};
 
 use crate::{
     api::{CredentialState, Owner, OwnerKind, StoredPat, Time, verdict::Terms},
@@ -62,7 +69,7 @@ pub struct Pat {
 }
 
 /// One live credential.
-#[derive(Clone, Debug)]
+#[derive(Debug)]
 pub struct Credential {
     /// The SHA-256 of the token.
     pub hash: TokenHash,
@@ -74,6 +81,21 @@ pub struct Credential {
     pub expires_at: Option<Time>,
     /// Pending, active or in grace: all of them work.
     pub state: CredentialState,
+    /// When a verifier here last let it in, in microseconds since the epoch; 0: never.
+    last_used: AtomicI64,
+}
+
+impl Credential {
+    /// Notes that it was let in. The newest time wins.
+    pub fn mark_used(&self, now: Time) {
+        self.last_used.fetch_max(now.as_micros(), Ordering::Relaxed);
+    }
+
+    /// When it was last let in here.
+    pub fn last_used(&self) -> Option<Time> {
+        let micros = self.last_used.load(Ordering::Relaxed);
+        (micros > 0).then(|| Time::from_micros(micros))
+    }
 }
 
 /// What a look-up finds: a PAT, and which of its credentials it is.
@@ -101,6 +123,7 @@ impl Pat {
                 issued_at: one.issued_at,
                 expires_at: one.expires_at,
                 state: one.state,
+                last_used: AtomicI64::new(0),
             })
         };
         Some(Self {
