@@ -11,7 +11,7 @@ CONTROL_PLANE := $(BUILT)/control-plane
 CLUSTER ?=
 # ARGS="--quick": given on to the bench.
 ARGS ?=
-# How long to fuzz, in seconds.
+# How long to fuzz each, in seconds.
 SECONDS_TO_FUZZ ?= 60
 IMAGE ?= pat-operator:dev
 
@@ -47,10 +47,13 @@ bench: ## Measure the release build on a real control plane (ARGS=--quick: only 
 	cargo bench --locked --bench operator -- $(ARGS)
 
 .PHONY: fuzz
-fuzz: ## Throw a minute of random text at the token parser (needs nightly Rust and cargo-fuzz)
+fuzz: ## Throw a minute of random text at each parser (needs nightly Rust and cargo-fuzz)
 	@cargo +nightly fuzz --version >/dev/null 2>&1 || { \
 		echo 'fuzzing needs nightly Rust and cargo-fuzz: rustup toolchain install nightly && cargo install cargo-fuzz' >&2; exit 1; }
-	cargo +nightly fuzz run parse_token -- -max_len=90 -max_total_time=$(SECONDS_TO_FUZZ)
+	for target in $$(cargo +nightly fuzz list); do \
+		longest=2048; [ "$$target" != parse_token ] || longest=90; \
+		cargo +nightly fuzz run "$$target" -- -max_len=$$longest -max_total_time=$(SECONDS_TO_FUZZ); \
+	done
 
 .PHONY: generate
 generate: ## Make anew what is made from code: crds/ and docs/conditions.md

@@ -2,7 +2,7 @@
 //!
 //! Everything is parsed into types that cannot be wrong. It must not do anything: `main` does.
 
-use std::str::FromStr;
+use std::{path::PathBuf, str::FromStr};
 
 use clap::{ArgAction, Args, Parser, Subcommand, ValueEnum};
 use k8s_openapi::jiff::SignedDuration;
@@ -10,10 +10,13 @@ use k8s_openapi::jiff::SignedDuration;
 use crate::{
     api::{self, Time},
     runtime::{ListenAddr, LogFilter, LogFormat},
+    verifier::{metadata::Issuer, tokenreview::UsernamePrefix},
 };
 
 /// The most namespaces that one instance watches one by one; each costs it two watches.
 pub const MAX_NAMESPACES: usize = 50;
+
+const ONE_DAY: SignedDuration = SignedDuration::from_hours(24);
 
 const ABOUT: &str = "Personal access tokens for Kubernetes: strong, rotated, expiring, verifiable";
 
@@ -21,7 +24,7 @@ const LONG_ABOUT: &str = "\
 Personal access tokens for Kubernetes.
 
 A PersonalAccessToken manifest becomes a strong token in a Secret, is rotated on time without breaking who uses it, \
-and dies on time.
+dies on time, and can be verified by anything that has to trust it.
 
 Examples:
   Install the resource, then run the controller against the cluster of your kubeconfig:
@@ -29,7 +32,10 @@ Examples:
       pat-operator controller --leader-elect=false --health-addr 127.0.0.1:8080
 
   In a cluster, for two namespaces only, with logs for machines:
-      pat-operator controller --namespaces team-a,team-b --log-format json";
+      pat-operator controller --namespaces team-a,team-b --log-format json
+
+  Verify tokens on this machine, for a proxy that runs here:
+      pat-operator verifier --http-addr 127.0.0.1:8081 --grpc-addr 127.0.0.1:8082 --health-addr 127.0.0.1:8083";
 
 const AFTER_LONG_HELP: &str = "\
 The cluster is the one of KUBECONFIG; without it, the one that this runs in; else the one of ~/.kube/config.
@@ -56,6 +62,9 @@ pub enum Command {
     /// Run the controller: mints, rotates and retires tokens until it is stopped
     #[command(after_long_help = AFTER_LONG_HELP)]
     Controller(Box<ControllerArgs>),
+    /// Run the verifier: answers whether a token is good, whose it is and what it may do
+    #[command(after_long_help = AFTER_LONG_HELP)]
+    Verifier(Box<VerifierArgs>),
     /// Print the CustomResourceDefinitions as YAML, for `kubectl apply -f -`
     Crds,
 }
@@ -139,6 +148,92 @@ pub struct ControllerArgs {
     pub log: LogArgs,
 }
 
+/// Flags of `pat-operator verifier`.
+#[derive(Clone, Debug, Args)]
+pub struct VerifierArgs {
+    /// Where to serve introspection, forward auth, Envoy's HTTP checks and TokenReview: ADDRESS:PORT, or :PORT for every address
+    ///
+    /// With TLS; see --tls-cert. Without it only on a loopback address, such as 127.0.0.1:8443. Port 0 takes a free port and
+    /// logs which.
+    #[arg(long, env = "PAT_OPERATOR_HTTP_ADDR", value_name = "ADDR", default_value = ":8443")]
+    pub http_addr: ListenAddr,
+
+    /// Where to serve Envoy's checks over gRPC, and grpc.health.v1: as --http-addr
+    #[arg(long, env = "PAT_OPERATOR_GRPC_ADDR", value_name = "ADDR", default_value = ":9443")]
+    pub grpc_addr: ListenAddr,
+
+    /// Where to serve /livez, /readyz and /metrics: ADDRESS:PORT, or :PORT for every address
+    ///
+    /// Port 0 takes a free port and logs which. It is plain HTTP and tells no secrets.
+    #[arg(long, env = "PAT_OPERATOR_HEALTH_ADDR", value_name = "ADDR", default_value = ":8080")]
+    pub health_addr: ListenAddr,
+
+    /// Namespaces whose tokens are known, separated by commas; none for all of them
+    ///
+    /// At most 50. With a list, a Role in each namespace is enough; without, it takes a ClusterRole. Tokens of other
+    /// namespaces are refused. TokenReview and callers that are ServiceAccounts need all namespaces.
+    #[arg(long, env = "PAT_OPERATOR_NAMESPACES", value_name = "NAMES", default_value = "", hide_default_value = true)]
+    pub namespaces: Namespaces,
+
+    /// A file with the certificate chain to serve with, in PEM; needs --tls-key
+    ///
+    /// Both files are read again when they change, as cert-manager changes them in a mounted Secret.
+    #[arg(long, env = "PAT_OPERATOR_TLS_CERT", value_name = "FILE")]
+    pub tls_cert: Option<PathBuf>,
+
+    /// A file with the key of that certificate, in PEM
+    #[arg(long, env = "PAT_OPERATOR_TLS_KEY", value_name = "FILE")]
+    pub tls_key: Option<PathBuf>,
+
+    /// Whether to serve without TLS on addresses that others can reach
+    ///
+    /// Tokens then go over the network in plain text. For when something else encrypts, such as a service mesh.
+    #[arg(long, env = "PAT_OPERATOR_INSECURE_LISTEN", value_name = "BOOL", default_value_t = false)]
+    #[arg(action = ArgAction::Set, num_args = 0..=1, require_equals = true, default_missing_value = "true")]
+    pub insecure_listen: bool,
+
+    /// How often a token's last use is written to its status at most: 1s to 1d
+    ///
+    /// Each write costs the API server a little, so the times shown are true to this. All tokens together are written
+    /// at most ten times a second.
+    #[arg(long, env = "PAT_OPERATOR_LAST_USED_INTERVAL", value_name = "DURATION", default_value = "10m")]
+    #[arg(value_parser = last_used_interval)]
+    pub last_used_interval: SignedDuration,
+
+    /// How long tokens are still judged when nothing is heard from the API server: 0s to 1d
+    ///
+    /// Known tokens go on working, revoked and expired ones do not, and unknown ones are told to come back. After this
+    /// time a revocation may have been missed, and every answer is that nobody can tell.
+    #[arg(long, env = "PAT_OPERATOR_MAX_STALENESS", value_name = "DURATION", default_value = "5m")]
+    #[arg(value_parser = max_staleness)]
+    pub max_staleness: SignedDuration,
+
+    /// The URL under which OAuth clients reach this verifier, such as https://tokens.example.com
+    ///
+    /// It stands as `iss` in answers to introspection and makes /.well-known/oauth-authorization-server known. Without
+    /// it there is neither.
+    #[arg(long, env = "PAT_OPERATOR_ISSUER", value_name = "URL")]
+    pub issuer: Option<Issuer>,
+
+    /// Whether to answer an API server's TokenReview webhook, which makes tokens cluster credentials
+    ///
+    /// Point the API server's --authentication-token-webhook-config-file at /k8s/tokenreview. A token is accepted only
+    /// if it lists one of the API server's audiences; what it may do is up to RBAC.
+    #[arg(long, env = "PAT_OPERATOR_ENABLE_TOKENREVIEW", value_name = "BOOL", default_value_t = false)]
+    #[arg(action = ArgAction::Set, num_args = 0..=1, require_equals = true, default_missing_value = "true")]
+    pub enable_tokenreview: bool,
+
+    /// What user names in the cluster begin with that come of tokens: pat:jane@example.com, pat:va:team-a/ci
+    ///
+    /// So that nobody's token passes for a user of another kind. Not empty, and not system:.
+    #[arg(long, env = "PAT_OPERATOR_TOKENREVIEW_USERNAME_PREFIX", value_name = "TEXT", default_value = "pat:")]
+    pub tokenreview_username_prefix: UsernamePrefix,
+
+    /// Logs.
+    #[command(flatten)]
+    pub log: LogArgs,
+}
+
 /// Flags of everything that logs.
 #[derive(Clone, Debug, Args)]
 pub struct LogArgs {
@@ -198,8 +293,8 @@ impl FromStr for Namespaces {
         match names.len() {
             0 if !text.trim().is_empty() => Err("there is no name between the commas".to_owned()),
             count if count > MAX_NAMESPACES => Err(format!(
-                "{count} namespaces are more than one instance watches one by one: list at most {MAX_NAMESPACES}, share \
-                 them among several instances (each with its own --lease-name), or list none to watch all"
+                "{count} namespaces are more than one instance watches one by one: list at most {MAX_NAMESPACES}, or \
+                 none to watch all; controllers can share them, each with its own --lease-name"
             )),
             _ => Ok(Self(names)),
         }
@@ -243,6 +338,25 @@ fn publish_lead(text: &str) -> Result<SignedDuration, String> {
     }
 }
 
+fn last_used_interval(text: &str) -> Result<SignedDuration, String> {
+    match api::duration::parse(text) {
+        Ok(interval) if interval <= ONE_DAY => Ok(interval),
+        Ok(_) => Err("at most 1d: nobody could tell a token in use from one that is not".to_owned()),
+        Err(error) => Err(error.to_string()),
+    }
+}
+
+fn max_staleness(text: &str) -> Result<SignedDuration, String> {
+    if text == "0s" {
+        return Ok(SignedDuration::ZERO);
+    }
+    match api::duration::parse(text) {
+        Ok(staleness) if staleness <= ONE_DAY => Ok(staleness),
+        Ok(_) => Err("at most 1d: for so long a revoked token may go on working".to_owned()),
+        Err(error) => Err(error.to_string()),
+    }
+}
+
 fn time(text: &str) -> Result<Time, &'static str> {
     text.parse().map_err(|_| "write a time as in RFC 3339, with its offset from UTC, such as 2026-01-31T12:00:00Z")
 }
@@ -279,7 +393,15 @@ mod tests {
         let args = ["pat-operator", "controller"].iter().chain(args);
         match Cli::try_parse_from(args).map_err(|error| error.to_string())?.command {
             Command::Controller(args) => Ok(*args),
-            Command::Crds => unreachable!("controller was asked for"),
+            _ => unreachable!("controller was asked for"),
+        }
+    }
+
+    fn verifier(args: &[&str]) -> Result<VerifierArgs, String> {
+        let args = ["pat-operator", "verifier"].iter().chain(args);
+        match Cli::try_parse_from(args).map_err(|error| error.to_string())?.command {
+            Command::Verifier(args) => Ok(*args),
+            _ => unreachable!("verifier was asked for"),
         }
     }
 
@@ -324,6 +446,39 @@ mod tests {
         assert!(args.leader_elect && args.restore_issued_before.is_none() && args.lease_namespace.is_none());
         assert_eq!(args.lease_name, "pat-operator-controller");
         assert_eq!((args.log.log_format, args.log.log_level), (CliLogFormat::Text, LogFilter::default()));
+    }
+
+    #[test]
+    fn a_verifier_s_defaults_are_those_of_the_design() {
+        let args = verifier(&[]).unwrap();
+        assert_eq!(args.http_addr, ListenAddr::Any { port: 8443 });
+        assert_eq!(args.grpc_addr, ListenAddr::Any { port: 9443 });
+        assert_eq!(args.health_addr, ListenAddr::Any { port: 8080 });
+        assert!(args.namespaces.is_all() && !args.insecure_listen && !args.enable_tokenreview);
+        assert!(args.tls_cert.is_none() && args.tls_key.is_none() && args.issuer.is_none());
+        assert_eq!(args.last_used_interval, SignedDuration::from_mins(10));
+        assert_eq!(args.max_staleness, SignedDuration::from_mins(5));
+        assert_eq!(args.tokenreview_username_prefix, "pat:".parse().unwrap());
+    }
+
+    #[test]
+    fn a_verifier_s_flags_are_refused_with_what_would_be_right() {
+        for (flag, part) in [
+            ("--http-addr=8443", "or only :8080 for every address"),
+            ("--last-used-interval=0s", "more than zero"),
+            ("--last-used-interval=2d", "at most 1d"),
+            ("--max-staleness=2d", "at most 1d"),
+            ("--max-staleness=5", "such as 30d, 2w, 12h or 1d12h"),
+            ("--issuer=http://tokens.example.com", "https://"),
+            ("--enable-tokenreview=maybe", "[possible values: true, false]"),
+            ("--tokenreview-username-prefix=system:", "such as pat:"),
+            ("--tokenreview-username-prefix=", "such as pat:"),
+            ("--leader-elect", "unexpected argument"),
+        ] {
+            let error = verifier(&[flag]).expect_err(flag);
+            assert!(error.contains(part), "{flag}: {error}");
+        }
+        assert!(verifier(&["--insecure-listen", "--enable-tokenreview=true", "--max-staleness=0s"]).is_ok());
     }
 
     #[test]

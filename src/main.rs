@@ -8,12 +8,16 @@ use anyhow::Context;
 use clap::Parser;
 use pat_operator::{
     api::crd,
-    cli::{Cli, Command, ControllerArgs},
+    cli::{Cli, Command, ControllerArgs, LogArgs},
     controller::{Controller, Options, intent::Settings, preflight},
     runtime::{self, Clock, Elector, Gate, Health, LeaseHandle, LeaseSettings, Readiness, Shutdown},
 };
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
+
+mod run {
+    pub mod verifier;
+}
 
 /// How long it may take to give the lease back. If that fails, the next leader waits until the lease is stale.
 const RELEASE_LIMIT: Duration = Duration::from_secs(2);
@@ -25,7 +29,8 @@ fn main() -> ExitCode {
             print!("{}", crd::yaml());
             return ExitCode::SUCCESS;
         }
-        Command::Controller(args) => run(*args),
+        Command::Controller(args) => run(&args.log.clone(), controller(*args)),
+        Command::Verifier(args) => run(&args.log.clone(), run::verifier::verifier(*args)),
     };
     match result {
         Ok(()) => ExitCode::SUCCESS,
@@ -36,12 +41,12 @@ fn main() -> ExitCode {
     }
 }
 
-fn run(args: ControllerArgs) -> anyhow::Result<()> {
-    runtime::telemetry::init(args.log.log_format.into(), &args.log.log_level)?;
+fn run(log: &LogArgs, program: impl Future<Output = anyhow::Result<()>>) -> anyhow::Result<()> {
+    runtime::telemetry::init(log.log_format.into(), &log.log_level)?;
     runtime::client::install_crypto();
     let runtime =
         tokio::runtime::Builder::new_multi_thread().enable_all().build().context("no threads could be started")?;
-    runtime.block_on(controller(args))
+    runtime.block_on(program)
 }
 
 async fn controller(args: ControllerArgs) -> anyhow::Result<()> {

@@ -21,9 +21,9 @@ use kube::{
 use pat_operator::{
     api::{Condition, ConditionType, Credential, CredentialState, StoredPat, Time},
     controller::{
-        cache::{Cache, Feed, PatFeed},
+        cache::{Cache, Feed, Key, PatFeed},
         intent::Settings,
-        secret::data_hash,
+        secret::{Digest, data_hash},
         view::{Ledger, Owned, PAT_UID, Record, hash},
     },
     token::{Token, TokenPrefix},
@@ -604,7 +604,7 @@ fn forged(pat_uid: &str, token: &Token, issued_at: Time) -> Value {
             }],
         },
         data_hash: data_hash(hashes),
-        render_hash: String::new(),
+        render_hash: Digest::default(),
         owned: Owned::default(),
     };
     json!({
@@ -808,7 +808,7 @@ async fn an_object_that_cannot_be_read_never_stops_the_others() {
     stage.apply("app", json!({})).await;
     stage.restart();
     let namespace = stage.namespace.name().to_owned();
-    let key = |name: &str| (namespace.clone(), name.to_owned());
+    let key = |name: &str| Key::new(&namespace, name);
     until("all are in the cache", async || stage.operator().cache.keys().len() == 5).await;
     let run = async |name: &str| stage.operator().reconciler.reconcile(&key(name)).await.expect("the run succeeds");
     for name in ["spec", "nospec", "listspec", "status", "app"] {
@@ -875,7 +875,7 @@ fn wrong_types_go_through_the_cache_and_are_told_apart() {
     {
         let name = format!("pat-{index}");
         feed.take(kube::runtime::watcher::Event::Apply(object(&name, spec.clone(), status.clone())));
-        let cached = cache.pat(&("n".into(), name)).expect("it is in the cache");
+        let cached = cache.pat(&Key::new("n", &name)).expect("it is in the cache");
         assert_eq!((cached.spec.is_ok(), cached.status.is_ok()), (spec_is_good, status_is_good), "{spec} {status}");
     }
     assert_eq!(cache.keys().len(), 10);
@@ -920,7 +920,7 @@ async fn an_operator_that_does_not_wait_for_its_watches_writes_no_more_than_one_
     let requests = restart_recording(&mut stage);
     stage.apply("app", json!({"rotation": {"interval": "30d"}})).await;
     stage.operator().catch_up(&stage.client, stage.namespace.name()).await;
-    let key = (stage.namespace.name().to_owned(), "app".to_owned());
+    let key = Key::new(stage.namespace.name(), "app");
     for (revision, wait) in [(1, 0), (2, 30), (3, 30), (4, 30)] {
         stage.hand.advance(SignedDuration::from_hours(24 * wait));
         for _ in 0..40 {

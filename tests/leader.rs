@@ -165,6 +165,12 @@ async fn a_leader_paused_in_the_middle_of_a_rotation_changes_nothing_when_it_wak
     former.terminate().await;
 }
 
+/// What of a wave of rotations arrives late.
+enum Late {
+    All,
+    Rest,
+}
+
 /// A wave of rotations, in the middle of which the leader is paused and what it last said is held back.
 struct Overtaken {
     place: Place,
@@ -178,7 +184,7 @@ struct Overtaken {
 
 impl Overtaken {
     /// The former leader is paused; the next one does not lead yet.
-    async fn new(name: &str, count: usize, delay: Duration) -> Self {
+    async fn new(name: &str, count: usize, delay: Duration, late: Late) -> Self {
         let place = Place::new(name).await;
         let wire = Wire::slow(&place.access, delay).await;
         let launch =
@@ -198,10 +204,18 @@ impl Overtaken {
         }
         rotate_all_soon(&place, count, spec).await;
 
-        // The moment the first step of any of them is seen, the wire holds back what the leader has to say next.
-        eventually("the wave begins", async || names.iter().any(|name| history.hashes(name).len() > 1)).await;
-        wire.hold();
-        wire.holds_back(3).await;
+        match late {
+            // Everything is sent and nothing arrives.
+            Late::All => {
+                wire.hold();
+                wire.holds_back(count).await;
+            }
+            // The moment the first step of any of them is seen, the wire holds back what the leader has to say next.
+            Late::Rest => {
+                eventually("the wave begins", async || names.iter().any(|name| history.hashes(name).len() > 1)).await;
+                wire.hold();
+            }
+        }
         former.pause().await;
         Self { place, wire, former, next, history, names, first }
     }
@@ -251,7 +265,7 @@ impl Overtaken {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn writes_that_arrive_after_another_has_taken_over_are_refused() {
-    let mut scene = Overtaken::new("late", 24, Duration::ZERO).await;
+    let mut scene = Overtaken::new("late", 24, Duration::ZERO, Late::All).await;
     scene.next.leads_within(HAND_OVER).await;
     scene.all_have_rotated().await;
     let mut second = Vec::new();
@@ -273,7 +287,7 @@ async fn writes_that_arrive_after_another_has_taken_over_are_refused() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_leader_that_wakes_up_while_another_does_its_work_damages_nothing() {
-    let mut scene = Overtaken::new("midst", 96, Duration::from_millis(40)).await;
+    let mut scene = Overtaken::new("midst", 96, Duration::from_millis(40), Late::Rest).await;
     // What it reads and writes, slowly, now mixes with the other's publications and writes.
     scene.next.leads_within(HAND_OVER).await;
     scene.goes_on().await;

@@ -2,10 +2,10 @@
 //!
 //! It must not decide when a condition holds; that is the planner's.
 
-use std::fmt;
+use std::{borrow::Cow, fmt};
 
 use schemars::JsonSchema;
-use serde::{Deserialize, Serialize};
+use serde::{Deserialize, Deserializer, Serialize, de::Visitor};
 
 use super::Time;
 
@@ -15,15 +15,17 @@ use super::Time;
 #[serde(rename_all = "camelCase")]
 pub struct Condition {
     /// What it speaks of.
-    #[serde(rename = "type")]
+    #[serde(rename = "type", deserialize_with = "word")]
     #[schemars(length(max = 64))]
-    pub type_: String,
+    pub type_: Cow<'static, str>,
     /// `True`, `False` or `Unknown`.
+    #[serde(deserialize_with = "word")]
     #[schemars(length(max = 16))]
-    pub status: String,
+    pub status: Cow<'static, str>,
     /// Why, in one word.
+    #[serde(deserialize_with = "word")]
     #[schemars(length(max = 64))]
-    pub reason: String,
+    pub reason: Cow<'static, str>,
     /// Why, for people, with what to do next.
     #[schemars(length(max = 4096))]
     pub message: String,
@@ -32,6 +34,28 @@ pub struct Condition {
     /// The metadata.generation that the condition speaks of.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub observed_generation: Option<i64>,
+}
+
+/// Reads a word; one that is known here takes no room of its own. Thousands of objects have the same few.
+fn word<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Cow<'static, str>, D::Error> {
+    struct Word;
+
+    impl Visitor<'_> for Word {
+        type Value = Cow<'static, str>;
+
+        fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+            f.write_str("a string")
+        }
+
+        fn visit_str<E>(self, word: &str) -> Result<Self::Value, E> {
+            let types = ConditionType::ALL.iter().map(|type_| type_.as_str());
+            let reasons = Reason::ALL.iter().map(|reason| reason.as_str());
+            let mut known = ["True", "False", "Unknown"].into_iter().chain(types).chain(reasons);
+            Ok(known.find(|known| *known == word).map_or_else(|| word.to_owned().into(), Cow::Borrowed))
+        }
+    }
+
+    deserializer.deserialize_str(Word)
 }
 
 macro_rules! names {

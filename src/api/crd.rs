@@ -12,6 +12,14 @@ use super::PersonalAccessToken;
 /// The name of the CustomResourceDefinition.
 pub const NAME: &str = "personalaccesstokens.pat-operator.io";
 
+/// The plural of `PersonalAccessToken`, as it stands in URLs and Roles.
+pub const PLURAL: &str = "personalaccesstokens";
+
+/// What to tell a person whose cluster does not have it.
+pub fn how_to_install() -> String {
+    format!("{NAME} is not installed: kubectl apply -f crds/ (or: pat-operator crds | kubectl apply -f -)")
+}
+
 /// The CustomResourceDefinition of `PersonalAccessToken`.
 ///
 /// The derive marks every optional field `nullable`, which would let an explicit `null` in a manifest pass the rules

@@ -123,7 +123,7 @@ pub struct PersonalAccessTokenSpec {
 
     /// The Secret that holds the token. Default: an Opaque Secret with this object's name and the token under the key `token`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub secret: Option<SecretSpec>,
+    pub secret: Option<Box<SecretSpec>>,
 }
 
 /// Whom a token speaks for.

@@ -5,7 +5,10 @@
 
 use std::borrow::Cow;
 
-use k8s_openapi::{NamespaceResourceScope, apimachinery::pkg::apis::meta::v1::ObjectMeta};
+use k8s_openapi::{
+    NamespaceResourceScope,
+    apimachinery::pkg::apis::meta::v1::{ObjectMeta, Time as ApiTime},
+};
 use kube::Resource;
 use serde::{Deserialize, Deserializer, de::DeserializeOwned};
 
@@ -14,8 +17,8 @@ use super::{PersonalAccessToken, PersonalAccessTokenSpec, PersonalAccessTokenSta
 /// A stored `PersonalAccessToken` whose parts decoded or did not, each by itself.
 #[derive(Clone, Debug, Deserialize)]
 pub struct StoredPat {
-    /// The object's metadata.
-    #[serde(default)]
+    /// The object's metadata, as far as decisions need it: neither labels nor annotations nor who set which field.
+    #[serde(default, deserialize_with = "slim")]
     pub metadata: ObjectMeta,
     /// The spec, or why it cannot be read.
     #[serde(default = "no_spec", deserialize_with = "leniently")]
@@ -23,6 +26,33 @@ pub struct StoredPat {
     /// The status (empty if there is none), or why it cannot be read.
     #[serde(default = "no_status", deserialize_with = "leniently_optional")]
     pub status: Result<PersonalAccessTokenStatus, String>,
+}
+
+/// Reads what is needed and skips the rest, which is most of the bytes of an object.
+fn slim<'de, D: Deserializer<'de>>(deserializer: D) -> Result<ObjectMeta, D::Error> {
+    #[derive(Deserialize)]
+    #[serde(rename_all = "camelCase")]
+    struct Slim {
+        namespace: Option<String>,
+        name: Option<String>,
+        uid: Option<String>,
+        resource_version: Option<String>,
+        generation: Option<i64>,
+        creation_timestamp: Option<ApiTime>,
+        deletion_timestamp: Option<ApiTime>,
+    }
+    let Slim { namespace, name, uid, resource_version, generation, creation_timestamp, deletion_timestamp } =
+        Slim::deserialize(deserializer)?;
+    Ok(ObjectMeta {
+        namespace,
+        name,
+        uid,
+        resource_version,
+        generation,
+        creation_timestamp,
+        deletion_timestamp,
+        ..ObjectMeta::default()
+    })
 }
 
 fn no_spec() -> Result<PersonalAccessTokenSpec, String> {
@@ -68,23 +98,11 @@ impl StoredPat {
     pub fn resource_version(&self) -> &str {
         self.metadata.resource_version.as_deref().unwrap_or_default()
     }
-
-    /// Drops what no decision needs and what is large: who set which field.
-    pub fn slim(&mut self) {
-        self.metadata.managed_fields = None;
-        if let Some(annotations) = &mut self.metadata.annotations {
-            // kubectl's copy of the whole manifest.
-            annotations.remove("kubectl.kubernetes.io/last-applied-configuration");
-        }
-    }
 }
 
 impl From<PersonalAccessToken> for StoredPat {
     fn from(pat: PersonalAccessToken) -> Self {
-        let mut stored =
-            Self { metadata: pat.metadata, spec: Ok(pat.spec), status: Ok(pat.status.unwrap_or_default()) };
-        stored.slim();
-        stored
+        Self { metadata: pat.metadata, spec: Ok(pat.spec), status: Ok(pat.status.unwrap_or_default()) }
     }
 }
 

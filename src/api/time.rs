@@ -2,7 +2,7 @@
 //!
 //! It must not read a clock: the present is always an argument.
 
-use std::{borrow::Cow, fmt, str::FromStr};
+use std::{borrow::Cow, fmt, num::NonZero, str::FromStr};
 
 use k8s_openapi::jiff::{SignedDuration, Timestamp};
 use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
@@ -16,35 +16,51 @@ const PATTERN: &str =
 /// What [`PATTERN`] says, in words.
 const WORDS: &str = "a date, a time and Z or an offset, in the years 1000 to 2999, such as 2030-12-31T23:59:59Z";
 
+/// The sign bit of a number of microseconds.
+const SIGN: u64 = 1 << 63;
+
 /// The longest text that can be a time.
 const MAX_LENGTH: usize = 35;
 
 /// A point in time with microseconds, the resolution of Kubernetes' `MicroTime`. Finer digits are cut off on the way in.
+///
+/// Always within jiff's calendar, and half its size, also as an `Option`: an index keeps many.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct Time(Timestamp);
+pub struct Time(NonZero<u64>);
 
 impl Time {
     /// The earliest time there is; older than any credential.
-    pub const MIN: Self = Self(Timestamp::MIN);
+    pub const MIN: Self = Self::of(-377_705_023_201_000_000);
+
+    /// The latest time there is: the last one that jiff makes of microseconds.
+    const MAX: Self = Self::of(253_402_207_200_000_000);
+
+    /// Microseconds since the Unix epoch, moved up by half of all numbers: in the same order, and never zero within the calendar.
+    const fn of(micros: i64) -> Self {
+        match NonZero::new(micros.cast_unsigned() ^ SIGN) {
+            Some(moved) => Self(moved),
+            // Only for what is long before the calendar begins.
+            None => Self(NonZero::<u64>::MIN),
+        }
+    }
 
     /// The time `micros` microseconds after the Unix epoch; saturates at the years −9999 and 9999.
     pub fn from_micros(micros: i64) -> Self {
-        let end = if micros < 0 { Timestamp::MIN } else { Timestamp::MAX };
-        Self(Timestamp::from_microsecond(micros).unwrap_or(end))
+        Self::of(micros).clamp(Self::MIN, Self::MAX)
     }
 
     /// Microseconds since the Unix epoch.
     pub fn as_micros(self) -> i64 {
-        self.0.as_microsecond()
+        (self.0.get() ^ SIGN).cast_signed()
     }
 
     /// This time moved by `by`; saturates at the ends of the calendar.
     #[must_use]
     pub fn plus(self, by: SignedDuration) -> Self {
-        match self.0.checked_add(by) {
+        match self.timestamp().checked_add(by) {
             Ok(sum) => Self::from(sum),
-            Err(_) if by.is_negative() => Self(Timestamp::MIN),
-            Err(_) => Self(Timestamp::MAX),
+            Err(_) if by.is_negative() => Self::MIN,
+            Err(_) => Self::MAX,
         }
     }
 
@@ -56,7 +72,7 @@ impl Time {
 
     /// How long it is from `earlier` to this time; negative if this time is the earlier one.
     pub fn since(self, earlier: Self) -> SignedDuration {
-        self.0.duration_since(earlier.0)
+        SignedDuration::from_micros(self.as_micros().saturating_sub(earlier.as_micros()))
     }
 
     /// The whole second at or before this time.
@@ -74,7 +90,7 @@ impl Time {
 
     /// The same time for libraries that speak `jiff`.
     pub fn timestamp(self) -> Timestamp {
-        self.0
+        Timestamp::from_microsecond(self.as_micros()).expect("it is within the calendar")
     }
 }
 
@@ -94,13 +110,13 @@ impl FromStr for Time {
 
 impl fmt::Display for Time {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        self.0.fmt(f)
+        self.timestamp().fmt(f)
     }
 }
 
 impl fmt::Debug for Time {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        self.0.fmt(f)
+        self.timestamp().fmt(f)
     }
 }
 
@@ -150,6 +166,16 @@ mod tests {
     }
 
     #[test]
+    fn the_calendar_ends_where_jiff_s_does() {
+        assert_eq!((Time::MIN, Time::MAX), (Timestamp::MIN.into(), Timestamp::MAX.into()));
+        assert_eq!(Time::MAX.timestamp().as_second(), Timestamp::MAX.as_second());
+        assert_eq!(Time::from_micros(0).timestamp(), Timestamp::UNIX_EPOCH);
+        assert!(Time::MIN < Time::from_micros(-1) && Time::from_micros(-1) < Time::from_micros(0));
+        assert_eq!(Time::from_micros(-1).as_micros(), -1);
+        assert_eq!(size_of::<Option<Time>>(), 8);
+    }
+
+    #[test]
     fn the_words_in_the_schema_are_too_long_to_be_a_value() {
         assert!(WORDS.len() > MAX_LENGTH);
     }
@@ -157,6 +183,8 @@ mod tests {
     #[test]
     fn arithmetic_saturates_instead_of_panicking() {
         let far = Time::from_micros(i64::MAX);
+        assert_eq!((far, Time::from_micros(i64::MIN)), (Time::MAX, Time::MIN));
+        assert!(far.since(Time::MIN).is_positive());
         assert_eq!(far.plus(SignedDuration::MAX), far);
         assert_eq!(Time::MIN.minus(SignedDuration::MAX), Time::MIN);
     }

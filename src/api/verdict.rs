@@ -11,7 +11,7 @@ pub struct Terms {
     revoked: bool,
     deleted: bool,
     revoke_if_issued_before: Option<Time>,
-    revoked_credentials: Vec<String>,
+    revoked_credentials: Box<[String]>,
     end: Option<Time>,
 }
 
@@ -60,7 +60,7 @@ impl Terms {
             revoked: spec.revoked.unwrap_or_default(),
             deleted,
             revoke_if_issued_before: spec.revoke_if_issued_before,
-            revoked_credentials: spec.revoked_credentials.clone(),
+            revoked_credentials: spec.revoked_credentials.as_slice().into(),
             end: end(spec, status)?,
         })
     }

@@ -16,7 +16,7 @@ use super::{
     cluster::Cluster,
     error::Error,
     plan::{Content, SecretWrite, Source},
-    secret::{Layout, Rendered},
+    secret::{Digest, Layout, Rendered},
     view::{Owned, Record, SecretView, hash},
 };
 use crate::{
@@ -60,7 +60,7 @@ impl<'a> Form<'a> {
         held: Option<&Token>,
         write: &'a SecretWrite,
     ) -> Result<Self, Error> {
-        let record = |data_hash: String, render_hash: String, owned: Owned| Record {
+        let record = |data_hash: Digest, render_hash: Digest, owned: Owned| Record {
             pat_uid: pat.uid().to_owned(),
             ledger: write.ledger.clone(),
             data_hash,
@@ -82,12 +82,12 @@ impl<'a> Form<'a> {
             }
             Content::MetadataOnly { data_hash, render_hash, layout } => {
                 let owned = layout.as_ref().map_or_else(|| write.stale.clone(), owned);
-                let record = record(data_hash.clone(), render_hash.clone(), owned);
+                let record = record(*data_hash, *render_hash, owned);
                 Ok(Self { data: None, type_: None, layout: layout.as_ref(), record })
             }
             Content::Blank { type_ } => {
                 let data = super::secret::blank(type_);
-                let record = record(data.hash(), String::new(), write.stale.clone());
+                let record = record(data.hash(), Digest::default(), write.stale.clone());
                 Ok(Self { data: Some(data), type_: Some(type_), layout: None, record })
             }
         }

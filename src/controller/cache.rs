@@ -3,11 +3,13 @@
 //! It answers from memory and must not call the API server, nor hold any Secret's value.
 
 use std::{
-    collections::{BTreeSet, HashMap, HashSet},
+    borrow::Borrow,
+    collections::{HashMap, HashSet},
+    fmt,
     sync::{Arc, RwLock},
 };
 
-use k8s_openapi::api::core::v1::Secret;
+use k8s_openapi::{api::core::v1::Secret, jiff::Timestamp};
 use kube::runtime::watcher::Event;
 
 use super::{
@@ -16,8 +18,44 @@ use super::{
 };
 use crate::api::StoredPat;
 
-/// A namespace and a name.
-pub type Key = (String, String);
+/// A namespace and a name. Clones share one text: there are many of them.
+#[derive(Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct Key(Arc<str>);
+
+impl Key {
+    /// The key of the object with this name in this namespace; neither may hold a slash, and none in a cluster does.
+    pub fn new(namespace: &str, name: &str) -> Self {
+        Self(format!("{namespace}/{name}").into())
+    }
+
+    /// The namespace.
+    pub fn namespace(&self) -> &str {
+        self.0.split_once('/').map_or("", |(namespace, _)| namespace)
+    }
+
+    /// The name.
+    pub fn name(&self) -> &str {
+        self.0.split_once('/').map_or("", |(_, name)| name)
+    }
+}
+
+impl Borrow<str> for Key {
+    fn borrow(&self) -> &str {
+        &self.0
+    }
+}
+
+impl fmt::Display for Key {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+impl fmt::Debug for Key {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
 
 /// How far a watch has come. Resource versions of one API server are numbers that can be compared
 /// (<https://kubernetes.io/docs/reference/using-api/api-concepts/#resource-versions>).
@@ -39,7 +77,8 @@ pub fn version(text: Option<&str>) -> u64 {
 pub struct Cache {
     pats: RwLock<HashMap<Key, Arc<StoredPat>>>,
     secrets: RwLock<Secrets>,
-    claims: RwLock<Claims>,
+    /// Who asks for a Secret that does not have its own name.
+    claims: RwLock<HashMap<Key, Vec<Key>>>,
     progress: RwLock<HashMap<(Kind, Option<String>), Progress>>,
 }
 
@@ -55,22 +94,8 @@ pub enum Kind {
 #[derive(Default)]
 struct Secrets {
     by_key: HashMap<Key, Arc<SecretView>>,
-    by_owner: HashMap<String, BTreeSet<Key>>,
-}
-
-#[derive(Default)]
-struct Claims {
-    of: HashMap<Key, Claim>,
-    on: HashMap<Key, BTreeSet<Claim>>,
-}
-
-/// One PAT's wish for one Secret. The order is that of the better claim: the older one, then the smaller uid.
-#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
-struct Claim {
-    since: String,
-    uid: String,
-    pat: String,
-    secret: String,
+    /// The Secrets of a PAT that do not have its name.
+    elsewhere: HashMap<Key, Vec<Key>>,
 }
 
 /// What takes in the events of one watch.
@@ -78,8 +103,25 @@ pub trait Feed {
     /// What is watched.
     type Object;
 
-    /// Takes in one event, and tells which PATs it may matter to. The second value says that a list is complete.
-    fn take(&mut self, event: Event<Self::Object>) -> (Vec<Key>, bool);
+    /// Takes in one event.
+    fn take(&mut self, event: Event<Self::Object>) -> Taken;
+}
+
+/// What an event meant.
+#[derive(Debug, Default)]
+pub struct Taken {
+    /// The PATs that it may matter to.
+    pub concerned: Vec<Key>,
+    /// The object, if it is there, and its version: the process that wrote it knows it already.
+    pub object: Option<(Kind, Key, u64)>,
+    /// A list is complete.
+    pub listed: bool,
+}
+
+impl Taken {
+    fn concerns(concerned: Vec<Key>) -> Self {
+        Self { concerned, ..Self::default() }
+    }
 }
 
 /// Feeds the PATs of one watch into the cache.
@@ -114,14 +156,20 @@ impl Cache {
 
     /// One Secret.
     pub fn secret(&self, namespace: &str, name: &str) -> Option<Arc<SecretView>> {
-        read(&self.secrets).by_key.get(&(namespace.to_owned(), name.to_owned())).cloned()
+        read(&self.secrets).by_key.get(&Key::new(namespace, name)).cloned()
     }
 
-    /// The Secrets that the PAT with this uid controls.
-    pub fn controlled_by(&self, uid: &str) -> Vec<Arc<SecretView>> {
+    /// The Secrets that a PAT controls.
+    pub fn controlled_by(&self, pat: &StoredPat) -> Vec<Arc<SecretView>> {
+        let key = Key::new(pat.namespace(), pat.name());
         let secrets = read(&self.secrets);
-        let keys = secrets.by_owner.get(uid).into_iter().flatten();
-        keys.filter_map(|key| secrets.by_key.get(key).cloned()).collect()
+        let elsewhere = secrets.elsewhere.get(&key).into_iter().flatten();
+        std::iter::once(&key)
+            .chain(elsewhere)
+            .filter_map(|key| secrets.by_key.get(key))
+            .filter(|secret| secret.is_controlled_by(pat.uid()))
+            .cloned()
+            .collect()
     }
 
     /// Every Secret in the cache.
@@ -129,19 +177,35 @@ impl Cache {
         read(&self.secrets).by_key.len()
     }
 
-    /// The name of a PAT with a better claim to this Secret than the one given.
+    /// The name of a PAT with a better claim to this Secret than the one given: the older one, then the one with the smaller uid.
     pub fn rival(&self, pat: &StoredPat, secret: &str) -> Option<String> {
-        let claims = read(&self.claims);
-        let best = claims.on.get(&(pat.namespace().to_owned(), secret.to_owned()))?.first()?;
-        let own = Claim::of(pat, secret);
-        (best.uid != own.uid && *best < own).then(|| best.pat.clone())
+        let others = self.claimants(&Key::new(pat.namespace(), secret));
+        let best = others.iter().filter_map(|key| self.pat(key)).min_by(|a, b| rank(a).cmp(&rank(b)))?;
+        (best.uid() != pat.uid() && rank(&best) < rank(pat)).then(|| best.name().to_owned())
     }
 
     /// The PATs that ask for this Secret.
-    pub fn claimants(&self, namespace: &str, secret: &str) -> Vec<Key> {
-        let claims = read(&self.claims);
-        let on = claims.on.get(&(namespace.to_owned(), secret.to_owned()));
-        on.into_iter().flatten().map(|claim| (namespace.to_owned(), claim.pat.clone())).collect()
+    pub fn claimants(&self, secret: &Key) -> Vec<Key> {
+        let mut claimants = read(&self.claims).get(secret).cloned().unwrap_or_default();
+        let pats = read(&self.pats);
+        if let Some((key, pat)) = pats.get_key_value(secret)
+            && claim(pat).is_some_and(|claim| claim == *secret)
+        {
+            claimants.push(key.clone());
+        }
+        claimants
+    }
+
+    /// A key that shares its text with what is here.
+    fn intern(&self, namespace: &str, name: &str) -> Key {
+        let key = Key::new(namespace, name);
+        if let Some((known, _)) = read(&self.pats).get_key_value(&key) {
+            return known.clone();
+        }
+        match read(&self.secrets).by_key.get_key_value(&key) {
+            Some((known, _)) => known.clone(),
+            None => key,
+        }
     }
 
     /// How far the watch that covers a namespace has come. What it has come to is in the cache: ask for the progress first,
@@ -166,28 +230,29 @@ impl Cache {
 impl Feed for PatFeed {
     type Object = StoredPat;
 
-    fn take(&mut self, event: Event<StoredPat>) -> (Vec<Key>, bool) {
+    fn take(&mut self, event: Event<StoredPat>) -> Taken {
         match event {
             Event::Init => {
                 self.seen.clear();
                 self.cache.begin_anew(Kind::Pat, self.scope.as_ref());
-                (Vec::new(), false)
+                Taken::default()
             }
             Event::InitApply(pat) => {
-                self.seen.insert(key_of(&pat));
-                (self.put(pat), false)
+                let taken = self.put(pat);
+                self.seen.extend(taken.object.as_ref().map(|(_, key, _)| key.clone()));
+                taken
             }
-            Event::Apply(pat) => (self.put(pat), false),
+            Event::Apply(pat) => self.put(pat),
             Event::Delete(pat) => {
-                let concerned = self.remove(&key_of(&pat));
+                let concerned = self.remove(&Key::new(pat.namespace(), pat.name()));
                 let version = version(pat.metadata.resource_version.as_deref());
                 self.cache.advance(Kind::Pat, self.scope.as_ref(), version);
-                (concerned, false)
+                Taken::concerns(concerned)
             }
             Event::InitDone => {
                 let gone = unseen(self.cache.keys(), self.scope.as_ref(), &self.seen);
                 self.seen = HashSet::new();
-                (gone.iter().flat_map(|key| self.remove(key)).collect(), true)
+                Taken { concerned: gone.iter().flat_map(|key| self.remove(key)).collect(), listed: true, object: None }
             }
         }
     }
@@ -199,85 +264,73 @@ impl PatFeed {
         Self { cache, scope, seen: HashSet::new() }
     }
 
-    fn put(&self, mut pat: StoredPat) -> Vec<Key> {
-        pat.slim();
+    fn put(&self, pat: StoredPat) -> Taken {
         let version = version(pat.metadata.resource_version.as_deref());
-        let key = key_of(&pat);
-        let mut concerned = self.claim(&key, (pat.metadata.deletion_timestamp.is_none()).then_some(&pat));
-        write(&self.cache.pats).insert(key.clone(), Arc::new(pat));
+        let key = self.cache.intern(pat.namespace(), pat.name());
+        let new = claim(&pat);
+        let old = write(&self.cache.pats).insert(key.clone(), Arc::new(pat)).and_then(|old| claim(&old));
+        let mut concerned = self.claim(&key, old, new);
         self.cache.advance(Kind::Pat, self.scope.as_ref(), version);
-        concerned.push(key);
-        concerned
+        concerned.push(key.clone());
+        Taken { concerned, object: Some((Kind::Pat, key, version)), listed: false }
     }
 
     fn remove(&self, key: &Key) -> Vec<Key> {
-        let mut concerned = self.claim(key, None);
-        write(&self.cache.pats).remove(key);
+        let old = write(&self.cache.pats).remove(key).and_then(|old| claim(&old));
+        let mut concerned = self.claim(key, old, None);
         // Whoever reconciles it finds it gone, and forgets what was held for it.
         concerned.push(key.clone());
         concerned
     }
 
     /// Records what a PAT claims now, and tells whom a claim that it gave up may matter to.
-    fn claim(&self, key: &Key, pat: Option<&StoredPat>) -> Vec<Key> {
-        let new = pat.and_then(|pat| {
-            let spec = pat.spec.as_ref().ok()?;
-            Some(Claim::of(pat, secret_name(pat, spec)))
-        });
-        let mut claims = write(&self.cache.claims);
-        let old = match &new {
-            Some(new) => claims.of.insert(key.clone(), new.clone()),
-            None => claims.of.remove(key),
-        };
+    fn claim(&self, key: &Key, old: Option<Key>, new: Option<Key>) -> Vec<Key> {
         if old == new {
             return Vec::new();
         }
-        let mut concerned = Vec::new();
-        if let Some(old) = old {
-            let secret = (key.0.clone(), old.secret.clone());
-            if let Some(others) = claims.on.get_mut(&secret) {
-                others.remove(&old);
-                concerned.extend(others.iter().map(|claim| (key.0.clone(), claim.pat.clone())));
-                if others.is_empty() {
-                    claims.on.remove(&secret);
-                }
+        let mut claims = write(&self.cache.claims);
+        if let Some(others) = old.as_ref().and_then(|old| claims.get_mut(old)) {
+            others.retain(|other| other != key);
+            if others.is_empty() {
+                claims.remove(old.as_ref().unwrap_or(key));
             }
         }
-        if let Some(new) = new {
-            claims.on.entry((key.0.clone(), new.secret.clone())).or_default().insert(new);
+        if let Some(new) = new.filter(|new| new != key) {
+            claims.entry(new).or_insert_with(|| Vec::with_capacity(1)).push(key.clone());
         }
-        concerned
+        drop(claims);
+        old.map(|old| self.cache.claimants(&old)).unwrap_or_default()
     }
 }
 
 impl Feed for SecretFeed {
     type Object = Secret;
 
-    fn take(&mut self, event: Event<Secret>) -> (Vec<Key>, bool) {
+    fn take(&mut self, event: Event<Secret>) -> Taken {
         match event {
             Event::Init => {
                 self.seen.clear();
                 self.cache.begin_anew(Kind::Secret, self.scope.as_ref());
-                (Vec::new(), false)
+                Taken::default()
             }
             Event::InitApply(secret) => {
                 let secret = SecretView::of(secret);
-                self.seen.insert((secret.namespace.clone(), secret.name.clone()));
-                (self.put(secret), false)
+                self.seen.insert(self.cache.intern(&secret.namespace, &secret.name));
+                self.put(secret)
             }
-            Event::Apply(secret) => (self.put(SecretView::of(secret)), false),
+            Event::Apply(secret) => self.put(SecretView::of(secret)),
             Event::Delete(secret) => {
                 let secret = SecretView::of(secret);
                 let version = version(Some(&secret.resource_version));
-                let concerned = self.remove(&(secret.namespace, secret.name));
+                let concerned = self.remove(&Key::new(&secret.namespace, &secret.name));
                 self.cache.advance(Kind::Secret, self.scope.as_ref(), version);
-                (concerned, false)
+                Taken::concerns(concerned)
             }
             Event::InitDone => {
                 let keys = read(&self.cache.secrets).by_key.keys().cloned().collect();
                 let gone = unseen(keys, self.scope.as_ref(), &self.seen);
                 self.seen = HashSet::new();
-                (gone.iter().flat_map(|key| self.remove(key)).collect(), true)
+                Taken { concerned: gone.iter().flat_map(|key| self.remove(key)).collect(), listed: true, object: None }
             }
         }
     }
@@ -289,26 +342,29 @@ impl SecretFeed {
         Self { cache, scope, seen: HashSet::new() }
     }
 
-    fn put(&self, mut secret: SecretView) -> Vec<Key> {
+    fn put(&self, mut secret: SecretView) -> Taken {
         // Only a live reading is asked who changed it.
         secret.last_editor = None;
         let version = version(Some(&secret.resource_version));
-        let key = (secret.namespace.clone(), secret.name.clone());
-        let mut concerned = self.cache.claimants(&key.0, &key.1);
+        let key = self.cache.intern(&secret.namespace, &secret.name);
+        let owner = owner(&secret).map(|(namespace, name)| self.cache.intern(namespace, name));
+        let mut concerned = self.cache.claimants(&key);
         let mut secrets = write(&self.cache.secrets);
         concerned.extend(secrets.disown(&key));
-        if let Controller::Pat { uid, name } = &secret.controller {
-            secrets.by_owner.entry(uid.clone()).or_default().insert(key.clone());
-            concerned.push((key.0.clone(), name.clone()));
+        if let Some(owner) = owner {
+            if owner != key {
+                secrets.elsewhere.entry(owner.clone()).or_insert_with(|| Vec::with_capacity(1)).push(key.clone());
+            }
+            concerned.push(owner);
         }
-        secrets.by_key.insert(key, Arc::new(secret));
+        secrets.by_key.insert(key.clone(), Arc::new(secret));
         drop(secrets);
         self.cache.advance(Kind::Secret, self.scope.as_ref(), version);
-        concerned
+        Taken { concerned, object: Some((Kind::Secret, key, version)), listed: false }
     }
 
     fn remove(&self, key: &Key) -> Vec<Key> {
-        let mut concerned = self.cache.claimants(&key.0, &key.1);
+        let mut concerned = self.cache.claimants(key);
         let mut secrets = write(&self.cache.secrets);
         concerned.extend(secrets.disown(key));
         secrets.by_key.remove(key);
@@ -319,32 +375,40 @@ impl SecretFeed {
 impl Secrets {
     /// Forgets the owner of a Secret, and tells who that was.
     fn disown(&mut self, key: &Key) -> Option<Key> {
-        let Controller::Pat { uid, name } = &self.by_key.get(key)?.controller else { return None };
-        let (uid, name) = (uid.clone(), name.clone());
-        if let Some(keys) = self.by_owner.get_mut(&uid) {
-            keys.remove(key);
+        let (namespace, name) = owner(self.by_key.get(key)?)?;
+        let owner = Key::new(namespace, name);
+        if let Some(keys) = self.elsewhere.get_mut(&owner) {
+            keys.retain(|other| other != key);
             if keys.is_empty() {
-                self.by_owner.remove(&uid);
+                self.elsewhere.remove(&owner);
             }
         }
-        Some((key.0.clone(), name))
+        Some(owner)
     }
 }
 
-impl Claim {
-    fn of(pat: &StoredPat, secret: &str) -> Self {
-        let since = pat.metadata.creation_timestamp.as_ref().map(|time| time.0.to_string()).unwrap_or_default();
-        Self { since, uid: pat.uid().to_owned(), pat: pat.name().to_owned(), secret: secret.to_owned() }
-    }
+/// The Secret that a PAT asks for; one that is being deleted asks for none.
+fn claim(pat: &StoredPat) -> Option<Key> {
+    let spec = pat.spec.as_ref().ok().filter(|_| pat.metadata.deletion_timestamp.is_none())?;
+    Some(Key::new(pat.namespace(), secret_name(pat, spec)))
 }
 
-fn key_of(pat: &StoredPat) -> Key {
-    (pat.namespace().to_owned(), pat.name().to_owned())
+/// The order of claims on one Secret: the best comes first.
+fn rank(pat: &StoredPat) -> (Option<Timestamp>, &str) {
+    (pat.metadata.creation_timestamp.as_ref().map(|time| time.0), pat.uid())
+}
+
+/// Namespace and name of the PAT that a Secret says it belongs to.
+fn owner(secret: &SecretView) -> Option<(&str, &str)> {
+    match &secret.controller {
+        Controller::Pat { name, .. } => Some((&secret.namespace, name)),
+        _ => None,
+    }
 }
 
 /// The keys that one watch is responsible for and that its list did not bring.
 fn unseen(keys: Vec<Key>, scope: Option<&String>, seen: &HashSet<Key>) -> Vec<Key> {
-    keys.into_iter().filter(|key| scope.is_none_or(|scope| *scope == key.0) && !seen.contains(key)).collect()
+    keys.into_iter().filter(|key| scope.is_none_or(|scope| scope == key.namespace()) && !seen.contains(key)).collect()
 }
 
 fn read<T>(lock: &RwLock<T>) -> std::sync::RwLockReadGuard<'_, T> {

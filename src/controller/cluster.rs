@@ -59,11 +59,7 @@ impl Cluster {
     /// Reads one PAT.
     pub async fn pat(&self, namespace: &str, name: &str) -> Result<Option<StoredPat>, Error> {
         let what = format!("get PersonalAccessToken {namespace}/{name}");
-        let mut pat = bounded(&what, self.pats(namespace).get_opt(name)).await?;
-        if let Some(pat) = &mut pat {
-            pat.slim();
-        }
-        Ok(pat)
+        bounded(&what, self.pats(namespace).get_opt(name)).await
     }
 
     /// Reads one Secret, values and all.
@@ -85,9 +81,7 @@ impl Cluster {
         });
         let params = PatchParams::apply(FIELD_MANAGER).force();
         let api = self.pats(pat.namespace());
-        let mut written = bounded(&what, api.patch_status(pat.name(), &params, &Patch::Apply(&body))).await?;
-        written.slim();
-        Ok(written)
+        bounded(&what, api.patch_status(pat.name(), &params, &Patch::Apply(&body))).await
     }
 
     /// Creates a Secret; one that is there is never touched.

@@ -199,7 +199,7 @@ impl Metrics {
             let ready = status.conditions.iter().find(|condition| condition.type_ == ConditionType::Ready.as_str());
             let key = ready.map_or_else(
                 || ("Unknown".to_owned(), Reason::Issuing.as_str().to_owned()),
-                |ready| (ready.status.clone(), ready.reason.clone()),
+                |ready| (ready.status.to_string(), ready.reason.to_string()),
             );
             *tokens.entry(key).or_default() += 1;
             for credential in &status.credentials {

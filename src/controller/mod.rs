@@ -17,6 +17,7 @@ pub mod preflight;
 pub mod queue;
 pub mod reconcile;
 pub mod secret;
+pub mod table;
 pub mod view;
 pub mod watch;
 
@@ -36,7 +37,7 @@ use tokio::{task::JoinSet, time::Instant};
 use tokio_util::sync::CancellationToken;
 
 use self::{
-    cache::{Cache, Feed, Key, PatFeed, SecretFeed},
+    cache::{Cache, Feed, Key, PatFeed, SecretFeed, Taken},
     cluster::Cluster,
     error::Error,
     intent::Settings,
@@ -230,12 +231,17 @@ impl Controller {
                             + 'static,
             > + Send,
     {
-        let (client, queue, metrics, full) =
-            (self.client.clone(), self.queue.clone(), self.metrics.clone(), full.clone());
+        let (client, queue, metrics, reconciler, full) =
+            (self.client.clone(), self.queue.clone(), self.metrics.clone(), self.reconciler.clone(), full.clone());
         let first = AtomicBool::new(true);
         let tell = move |news| match news {
-            News::Concerned(keys) => keys.into_iter().for_each(|key| queue.add(key)),
-            News::Listed => full.arrived(first.swap(false, Ordering::AcqRel)),
+            News::Taken(Taken { concerned, object, listed }) => {
+                let writer = object.and_then(|(kind, key, version)| reconciler.heard(kind, key, version));
+                concerned.into_iter().filter(|key| writer.as_ref() != Some(key)).for_each(|key| queue.add(key));
+                if listed {
+                    full.arrived(first.swap(false, Ordering::AcqRel));
+                }
+            }
             News::Interrupted(error) => {
                 metrics.watch_failed(kind);
                 let why = watch::explain(&error);
@@ -333,7 +339,7 @@ impl Worker {
     async fn serve(&self, key: &Key, lag: Duration) -> Option<Duration> {
         let began = Instant::now();
         let run = AssertUnwindSafe(self.reconciler.reconcile(key)).catch_unwind();
-        let what = || format!("reconcile {}/{}", key.0, key.1);
+        let what = || format!("reconcile {key}");
         let result = match tokio::time::timeout(RUN_LIMIT, run).await {
             Ok(Ok(result)) => result,
             // The panic itself has been printed by the panic hook.
@@ -351,8 +357,8 @@ impl Worker {
             Err(error) => {
                 let delay = self.failures.failure(key, error.retry_after());
                 tracing::warn!(
-                    namespace = key.0,
-                    name = key.1,
+                    namespace = key.namespace(),
+                    name = key.name(),
                     category = error.category(),
                     retry_in_ms = delay.as_millis() as u64,
                     "{error}"

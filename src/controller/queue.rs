@@ -18,6 +18,8 @@ use super::cache::Key;
 #[derive(Default)]
 pub struct Queue {
     state: Mutex<State>,
+    /// One at a time waits for what is due, so that a deadline wakes one and not all.
+    turn: tokio::sync::Mutex<()>,
     changed: Notify,
 }
 
@@ -60,48 +62,50 @@ impl Queue {
             }
             state.by_time.remove(&(present, key.clone()));
         }
+        let next = state.by_time.iter().find(|(_, key)| !state.running.contains(key));
+        let is_first = next.is_none_or(|(next, _)| at < *next);
         state.time_of.insert(key.clone(), at);
         state.by_time.insert((at, key));
         drop(state);
-        self.changed.notify_one();
+        if is_first {
+            self.changed.notify_one();
+        }
     }
 
     /// The next name that is due and not being served; `None` once the queue is closed. Give it back by [`Queue::done`].
     pub async fn next(&self) -> Option<Job> {
+        let _turn = self.turn.lock().await;
         loop {
-            let changed = self.changed.notified();
             let next_at = {
                 let mut state = self.state();
                 if state.closed {
                     return None;
                 }
-                let now = Instant::now();
-                match state.take_due(now) {
-                    Ok(job) => {
-                        drop(state);
-                        // One notification wakes one waiter: pass it on, there may be more.
-                        self.changed.notify_one();
-                        return Some(job);
-                    }
+                match state.take_due(Instant::now()) {
+                    Ok(job) => return Some(job),
                     Err(next_at) => next_at,
                 }
             };
             match next_at {
                 Some(at) => {
                     tokio::select! {
-                        () = changed => {}
+                        () = self.changed.notified() => {}
                         () = tokio::time::sleep_until(at) => {}
                     }
                 }
-                None => changed.await,
+                None => self.changed.notified().await,
             }
         }
     }
 
     /// A name has been served. If it was asked for in the meantime it may be handed out again.
     pub fn done(&self, key: &Key) {
-        self.state().running.remove(key);
-        self.changed.notify_one();
+        let mut state = self.state();
+        state.running.remove(key);
+        if state.time_of.contains_key(key) {
+            drop(state);
+            self.changed.notify_one();
+        }
     }
 
     /// Forgets everything that waits.
@@ -114,7 +118,7 @@ impl Queue {
     /// Hands out nothing more; whoever waits gets `None`.
     pub fn close(&self) {
         self.state().closed = true;
-        self.changed.notify_waiters();
+        // Whoever has the turn leaves it to the next, who sees the same.
         self.changed.notify_one();
     }
 
@@ -163,7 +167,7 @@ mod tests {
     use super::*;
 
     fn key(name: &str) -> Key {
-        ("ns".into(), name.into())
+        Key::new("ns", name)
     }
 
     #[tokio::test(start_paused = true)]
@@ -178,7 +182,7 @@ mod tests {
         for _ in 0..3 {
             let job = queue.next().await.unwrap();
             queue.done(&job.key);
-            order.push(job.key.1);
+            order.push(job.key.name().to_owned());
         }
         assert_eq!(order, ["now", "early", "late"]);
         assert_eq!(queue.depth(), (0, 0));
@@ -204,6 +208,24 @@ mod tests {
         let before = Instant::now();
         queue.next().await.unwrap();
         assert_eq!(before.elapsed().as_secs(), 10);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn what_comes_in_is_not_slept_through_while_an_earlier_one_is_being_served() {
+        let queue = Queue::default();
+        queue.add(key("a"));
+        let job = queue.next().await.unwrap();
+        queue.add(job.key.clone());
+        queue.add_after(key("late"), Duration::from_secs(100));
+        let served = async {
+            let began = Instant::now();
+            (queue.next().await.unwrap().key, began.elapsed().as_secs())
+        };
+        let asked = async {
+            tokio::time::sleep(Duration::from_secs(1)).await;
+            queue.add(key("b"));
+        };
+        assert_eq!(tokio::join!(served, asked).0, (key("b"), 1));
     }
 
     #[tokio::test]

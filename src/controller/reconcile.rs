@@ -45,6 +45,8 @@ pub struct Reconciler {
     clock: Clock,
     metrics: Arc<Metrics>,
     memories: Mutex<HashMap<Key, Memory>>,
+    /// The version that our last write gave an object, and for which PAT it was, until the watch has brought it.
+    echoes: Mutex<HashMap<(Kind, Key), (u64, Key)>>,
 }
 
 /// What is kept of one token between two runs.
@@ -95,7 +97,7 @@ struct Sight {
 impl Reconciler {
     /// A reconciler over these caches.
     pub fn new(cluster: Cluster, cache: Arc<Cache>, settings: Settings, clock: Clock, metrics: Arc<Metrics>) -> Self {
-        Self { cluster, cache, settings, clock, metrics, memories: Mutex::default() }
+        Self { cluster, cache, settings, clock, metrics, memories: Mutex::default(), echoes: Mutex::default() }
     }
 
     /// The present, as every decision here takes it.
@@ -108,7 +110,7 @@ impl Reconciler {
     /// # Errors
     /// Failures that call for another try after a while; everything that has been done stays done.
     pub async fn reconcile(&self, key: &Key) -> Result<Option<Time>, Error> {
-        let seen = self.cache.progress(Kind::Pat, &key.0);
+        let seen = self.cache.progress(Kind::Pat, key.namespace());
         let Some(cached) = self.cache.pat(key) else {
             self.memories().remove(key);
             return Ok(None);
@@ -129,6 +131,45 @@ impl Reconciler {
     /// Forgets everything that is held for tokens: another process leads now.
     pub fn forget(&self) {
         self.memories().clear();
+        self.echoes().clear();
+    }
+
+    /// A watch has brought this version of an object. If that is what our own write answered, or older, there is nothing new in it
+    /// for the PAT that it was written for, which is returned: every write of ours is decided on the version before it, and its
+    /// answer has been planned on.
+    pub fn heard(&self, kind: Kind, object: Key, version: u64) -> Option<Key> {
+        let entry = (kind, object);
+        let mut echoes = self.echoes();
+        let (own, writer) = echoes.get(&entry)?.clone();
+        if version < own {
+            return Some(writer);
+        }
+        echoes.remove(&entry);
+        drop(echoes);
+        if version > own {
+            return None;
+        }
+        let mut memories = self.memories();
+        if let Some(memory) = memories.get_mut(&writer) {
+            self.tidy(&writer, memory);
+            if !memory.is_worth_keeping() {
+                memories.remove(&writer);
+            }
+        }
+        Some(writer)
+    }
+
+    fn expect_echo(&self, kind: Kind, object: Key, resource_version: &str, writer: &Key) {
+        // Without a version to compare (it is opaque, by the book), every event is news.
+        let version = version(Some(resource_version));
+        // One that has come before the answer did is an echo no more.
+        if version > self.cache.progress(kind, object.namespace()).version {
+            self.echoes().insert((kind, object), (version, writer.clone()));
+        }
+    }
+
+    fn echoes(&self) -> MutexGuard<'_, HashMap<(Kind, Key), (u64, Key)>> {
+        self.echoes.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     async fn run(
@@ -138,7 +179,7 @@ impl Reconciler {
         seen: Progress,
         memory: &mut Memory,
     ) -> Result<Option<Time>, Error> {
-        let (namespace, name) = key;
+        let (namespace, name) = (key.namespace(), key.name());
         let mut pat = match &memory.pat {
             Some(written) if written.is_ahead_of(seen) => written.object.clone(),
             _ => cached,
@@ -204,6 +245,7 @@ impl Reconciler {
                 }
                 Step::WriteStatus(status) => match self.cluster.write_status(&pat, &status).await {
                     Ok(written) => {
+                        self.expect_echo(Kind::Pat, key.clone(), written.resource_version(), key);
                         let progress = self.cache.progress(Kind::Pat, namespace);
                         let written = Written::new(written.clone(), written.resource_version(), progress);
                         pat = written.object.clone();
@@ -226,6 +268,8 @@ impl Reconciler {
                             if matches!(&write.content, Content::Token { token: Source::Held { .. }, .. }) {
                                 self.metrics.minted();
                             }
+                            let object = Key::new(namespace, &written.name);
+                            self.expect_echo(Kind::Secret, object, &written.resource_version, key);
                             memory.accepted(&written, self.cache.progress(Kind::Secret, namespace));
                             sight = Some(Sight { name: written.name.clone(), secret: Some(Arc::new(written)) });
                             Ok(())
@@ -345,7 +389,7 @@ impl Reconciler {
     /// Secrets of this PAT, of whatever name.
     async fn former(&self, pat: &StoredPat, memory: &Memory) -> Result<Vec<Arc<SecretView>>, Error> {
         let progress = self.cache.progress(Kind::Secret, pat.namespace());
-        let mut former = self.cache.controlled_by(pat.uid());
+        let mut former = self.cache.controlled_by(pat);
         for written in memory.secrets.values().filter(|written| written.is_ahead_of(progress)) {
             former.retain(|secret| secret.name != written.object.name);
             former.push(written.object.clone());
@@ -366,11 +410,13 @@ impl Reconciler {
 
     /// Drops what the watches have caught up with.
     fn tidy(&self, key: &Key, memory: &mut Memory) {
-        let pats = self.cache.progress(Kind::Pat, &key.0);
-        let secrets = self.cache.progress(Kind::Secret, &key.0);
+        let pats = self.cache.progress(Kind::Pat, key.namespace());
+        let secrets = self.cache.progress(Kind::Secret, key.namespace());
         memory.pat.take_if(|written| !written.is_ahead_of(pats));
         memory.secrets.retain(|_, written| written.is_ahead_of(secrets));
-        memory.deleted.retain(|name, uid| self.cache.secret(&key.0, name).is_some_and(|secret| secret.uid == *uid));
+        memory
+            .deleted
+            .retain(|name, uid| self.cache.secret(key.namespace(), name).is_some_and(|secret| secret.uid == *uid));
     }
 
     fn memories(&self) -> MutexGuard<'_, HashMap<Key, Memory>> {

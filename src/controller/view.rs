@@ -10,8 +10,9 @@ use k8s_openapi::{
     apimachinery::pkg::apis::meta::v1::{ManagedFieldsEntry, OwnerReference},
 };
 use serde::{Deserialize, Serialize};
-use sha2::{Digest, Sha256};
+use sha2::{Digest as _, Sha256};
 
+use super::{secret::Digest, table::Table};
 use crate::{
     api::{Credential, GROUP, MANAGED_BY, MANAGED_BY_LABEL, RESERVED_PREFIX, StoredPat, Time},
     token::{TokenHash, TokenId},
@@ -36,9 +37,9 @@ pub struct Record {
     /// The credentials that were live when it was written.
     pub ledger: Ledger,
     /// Hash of all data as written.
-    pub data_hash: String,
+    pub data_hash: Digest,
     /// Hash of what decided the data.
-    pub render_hash: String,
+    pub render_hash: Digest,
     /// The labels and annotations that are ours to remove.
     pub owned: Owned,
 }
@@ -105,11 +106,11 @@ pub struct SecretView {
     /// Its controller.
     pub controller: Controller,
     /// All labels.
-    pub labels: BTreeMap<String, String>,
+    pub labels: Table<Box<str>>,
     /// Annotations but our own.
-    pub annotations: BTreeMap<String, String>,
+    pub annotations: Table<Box<str>>,
     /// The SHA-256 of each value.
-    pub data: BTreeMap<String, TokenHash>,
+    pub data: Table<TokenHash>,
     /// What our own annotations say, if they can be read.
     pub record: Option<Record>,
     /// The field manager that last touched it and is not us; only in a live reading, where managedFields are.
@@ -120,10 +121,11 @@ impl SecretView {
     /// Reduces a Secret. The values given are dropped.
     pub fn of(secret: Secret) -> Self {
         let metadata = secret.metadata;
-        let labels = metadata.labels.unwrap_or_default();
+        let small = |(key, value): (String, String)| (key, value.into_boxed_str());
+        let labels = metadata.labels.unwrap_or_default().into_iter().map(small).collect();
         let all = metadata.annotations.unwrap_or_default();
         let record = Record::read(&all);
-        let annotations = all.into_iter().filter(|(key, _)| !key.starts_with(RESERVED_PREFIX)).collect();
+        let annotations = all.into_iter().filter(|(key, _)| !key.starts_with(RESERVED_PREFIX)).map(small).collect();
         let data = secret
             .data
             .unwrap_or_default()
@@ -167,12 +169,12 @@ impl SecretView {
         {
             return Some(key);
         }
-        self.data.iter().find(|(_, hash)| **hash == wanted).map(|(key, _)| key.as_str())
+        self.data.iter().find(|(_, hash)| **hash == wanted).map(|(key, _)| key)
     }
 
     /// Whether it carries the label that it is watched by.
     pub fn is_labelled(&self) -> bool {
-        self.labels.get(MANAGED_BY_LABEL).is_some_and(|value| value == MANAGED_BY)
+        self.labels.get(MANAGED_BY_LABEL).is_some_and(|value| **value == *MANAGED_BY)
     }
 
     /// Its resource version as a number.
@@ -181,8 +183,8 @@ impl SecretView {
     }
 
     /// The hash of its data as it is now, to be compared with [`Record::data_hash`].
-    pub fn data_hash(&self) -> String {
-        super::secret::data_hash(self.data.iter().map(|(key, hash)| (key.as_str(), *hash.as_bytes())))
+    pub fn data_hash(&self) -> Digest {
+        super::secret::data_hash(self.data.iter().map(|(key, hash)| (key, *hash.as_bytes())))
     }
 }
 
@@ -191,8 +193,8 @@ impl Record {
         Some(Self {
             pat_uid: annotations.get(PAT_UID)?.clone(),
             ledger: serde_json::from_str(annotations.get(CREDENTIALS)?).ok()?,
-            data_hash: annotations.get(DATA_HASH)?.clone(),
-            render_hash: annotations.get(RENDER_HASH)?.clone(),
+            data_hash: annotations.get(DATA_HASH)?.parse().ok()?,
+            render_hash: annotations.get(RENDER_HASH)?.parse().ok()?,
             owned: serde_json::from_str(annotations.get(OWNED)?).ok()?,
         })
     }
@@ -203,8 +205,8 @@ impl Record {
         [
             (PAT_UID, self.pat_uid.clone()),
             (CREDENTIALS, serde_json::to_string(&self.ledger).expect(json)),
-            (DATA_HASH, self.data_hash.clone()),
-            (RENDER_HASH, self.render_hash.clone()),
+            (DATA_HASH, self.data_hash.to_string()),
+            (RENDER_HASH, self.render_hash.to_string()),
             (OWNED, serde_json::to_string(&self.owned).expect(json)),
         ]
         .map(|(key, value)| (key.to_owned(), value))

@@ -16,7 +16,7 @@ use kube::{
 };
 use serde::de::DeserializeOwned;
 
-use super::cache::{Feed, Key};
+use super::cache::{Feed, Taken};
 
 /// The longest that a broken watch waits before it begins anew: kube's own 30 s are a long time not to hear of a revocation.
 const LONGEST_WAIT: Duration = Duration::from_secs(5);
@@ -24,10 +24,8 @@ const LONGEST_WAIT: Duration = Duration::from_secs(5);
 /// Something that a watch has to tell.
 #[derive(Debug)]
 pub enum News {
-    /// These PATs may be concerned.
-    Concerned(Vec<Key>),
-    /// A list is complete.
-    Listed,
+    /// An event, as the cache took it in.
+    Taken(Taken),
     /// The watch broke and begins anew.
     Interrupted(watcher::Error),
 }
@@ -55,13 +53,7 @@ where
     let mut events = watcher(api, config).backoff(Patience::default()).boxed();
     while let Some(event) = events.next().await {
         match event {
-            Ok(event) => {
-                let (concerned, listed) = feed.take(event);
-                tell(News::Concerned(concerned));
-                if listed {
-                    tell(News::Listed);
-                }
-            }
+            Ok(event) => tell(News::Taken(feed.take(event))),
             Err(error) => tell(News::Interrupted(error)),
         }
     }

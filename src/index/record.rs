@@ -1,71 +1,51 @@
-//! What is kept of one PAT: as little as a verifier needs.
+//! What is kept of one PAT: as little as a verifier needs, in three allocations.
 
 use std::{
     fmt,
-    str::FromStr,
     sync::{
         Arc,
-        atomic::{AtomicI64, Ordering},
+        atomic::{AtomicU32, Ordering},
     },
 };
 
+use super::{
+    text::{Ends, Words, join},
+    uid::PatUid,
+};
 use crate::{
     api::{CredentialState, Owner, OwnerKind, StoredPat, Time, verdict::Terms},
     token::{TokenHash, TokenId},
 };
 
-/// The uid of a PAT; a UUID, shown as 32 hex digits: the `client_id` of every protocol.
-#[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
-pub struct PatUid(u128);
+/// In place of a time of use: there is none.
+const NEVER: u32 = 0;
 
-/// Text that is not a UUID.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("a UUID has 32 hexadecimal digits, with or without dashes")]
-pub struct InvalidUid;
+/// In place of a time of use: this credential has been replaced by a newer copy, which has the time now.
+const MOVED: u32 = u32::MAX;
 
-impl FromStr for PatUid {
-    type Err = InvalidUid;
+/// Places of a PAT's texts.
+const NAMESPACE: usize = 0;
+const NAME: usize = 1;
+const SUBJECT: usize = 2;
+const SCOPES: usize = 3;
+const AUDIENCES: usize = 4;
+const DEAD_USAGE: usize = 5;
 
-    fn from_str(text: &str) -> Result<Self, Self::Err> {
-        let digits: String = text.chars().filter(|digit| *digit != '-').collect();
-        if digits.len() != 32 || !digits.bytes().all(|digit| digit.is_ascii_hexdigit()) {
-            return Err(InvalidUid);
-        }
-        u128::from_str_radix(&digits, 16).map(Self).map_err(|_| InvalidUid)
-    }
-}
-
-impl fmt::Display for PatUid {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{:032x}", self.0)
-    }
-}
-
-impl fmt::Debug for PatUid {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        fmt::Display::fmt(self, f)
-    }
-}
+/// Before the name of a VirtualAccount, where one string must say who it is.
+const VIRTUAL_ACCOUNT: &str = "va:";
 
 /// One PAT, as far as its tokens are concerned. Shared by all its credentials.
-#[derive(Debug)]
 pub struct Pat {
     /// Its uid.
     pub uid: PatUid,
-    /// Its namespace.
-    pub namespace: Box<str>,
-    /// Its name.
-    pub name: Box<str>,
-    /// Whose it is.
-    pub owner: Owner,
-    /// What it may do; no space in any of them.
-    pub scopes: Box<[Box<str>]>,
-    /// Who may accept it; empty: whoever asks for no audience.
-    pub audiences: Box<[Box<str>]>,
     /// How long it may live.
     pub terms: Terms,
     /// Its live credentials.
     pub credentials: Box<[Credential]>,
+    text: Box<str>,
+    ends: Ends<6>,
+    /// `status.lastUsedAt`, in seconds.
+    reported: u32,
 }
 
 /// One live credential.
@@ -75,26 +55,46 @@ pub struct Credential {
     pub hash: TokenHash,
     /// Its id, which may be told.
     pub id: TokenId,
+    /// Pending, active or in grace: all of them work.
+    pub state: CredentialState,
     /// When it was minted.
     pub issued_at: Time,
     /// Its own end.
     pub expires_at: Option<Time>,
-    /// Pending, active or in grace: all of them work.
-    pub state: CredentialState,
-    /// When a verifier here last let it in, in microseconds since the epoch; 0: never.
-    last_used: AtomicI64,
+    /// When a verifier here last let it in, in seconds: what is shown has minutes.
+    used: AtomicU32,
+    /// `status.usage` of it, in seconds.
+    reported: u32,
 }
 
 impl Credential {
-    /// Notes that it was let in. The newest time wins.
-    pub fn mark_used(&self, now: Time) {
-        self.last_used.fetch_max(now.as_micros(), Ordering::Relaxed);
+    /// Notes that it was let in, to the second; the newest time wins. False if a newer copy of it should be told instead.
+    pub(super) fn mark_used(&self, now: Time) -> bool {
+        let now = seconds(now);
+        // A note is shared by all processors: made once a second, it costs them little.
+        let before = self.used.load(Ordering::Relaxed);
+        if before != MOVED && now <= before {
+            return true;
+        }
+        self.used.fetch_max(now, Ordering::AcqRel) != MOVED
+    }
+
+    /// Takes over what the copy before it knew, and leaves it that all else is to be told to this one.
+    pub(super) fn take_over(&self, before: &Self) {
+        let used = before.used.swap(MOVED, Ordering::AcqRel);
+        if used != MOVED {
+            self.used.fetch_max(used, Ordering::AcqRel);
+        }
     }
 
     /// When it was last let in here.
     pub fn last_used(&self) -> Option<Time> {
-        let micros = self.last_used.load(Ordering::Relaxed);
-        (micros > 0).then(|| Time::from_micros(micros))
+        time(self.used.load(Ordering::Relaxed))
+    }
+
+    /// When a verifier last let it in, as far as the resource's status knows.
+    pub fn reported_use(&self) -> Option<Time> {
+        time(self.reported)
     }
 }
 
@@ -107,44 +107,128 @@ pub struct Record {
 }
 
 impl Pat {
-    /// Reads a stored object; `None` if spec, status or uid cannot be read: then nothing of it is accepted.
+    /// Reads a stored object; `None` if something in it cannot be read, or is what admission never lets in: then nothing of it
+    /// is accepted.
     pub fn read(stored: &StoredPat) -> Option<Self> {
         let (Ok(spec), Ok(status)) = (&stored.spec, &stored.status) else { return None };
         let deleted = stored.metadata.deletion_timestamp.is_some();
-        let owner = spec.owner.clone().unwrap_or_else(|| Owner {
-            kind: OwnerKind::VirtualAccount,
-            name: format!("{}/{}", stored.namespace(), stored.name()),
-        });
-        let boxed = |texts: &[String]| texts.iter().map(|text| text.as_str().into()).collect();
+        let subject = match &spec.owner {
+            // A person's name that reads as a program's would be taken for it.
+            Some(Owner { kind: OwnerKind::User, name }) if name.starts_with(VIRTUAL_ACCOUNT) => return None,
+            Some(Owner { kind: OwnerKind::User, name }) => name.clone(),
+            Some(Owner { kind: OwnerKind::VirtualAccount, name }) => format!("{VIRTUAL_ACCOUNT}{name}"),
+            None => format!("{VIRTUAL_ACCOUNT}{}/{}", stored.namespace(), stored.name()),
+        };
         let credential = |one: &crate::api::Credential| {
             Some(Credential {
                 hash: one.sha256.parse().ok()?,
                 id: one.id.parse().ok()?,
+                state: one.state,
                 issued_at: one.issued_at,
                 expires_at: one.expires_at,
-                state: one.state,
-                last_used: AtomicI64::new(0),
+                used: AtomicU32::new(NEVER),
+                reported: status.usage.get(&one.id).copied().map_or(NEVER, seconds),
             })
         };
+        let is_live = |id: &str| status.credentials.iter().any(|one| one.id == id);
+        let is_id = |id: &str| id.parse::<TokenId>().is_ok();
+        let dead: Vec<String> = status.usage.keys().filter(|id| is_id(id) && !is_live(id)).cloned().collect();
+        let (text, ends) = Ends::pack([
+            stored.namespace(),
+            stored.name(),
+            &subject,
+            &join(&spec.scopes)?,
+            &join(&spec.audiences)?,
+            &join(&dead)?,
+        ])?;
+        // Of the right size from the start: one that is cut to size leaves a hole behind.
+        let mut credentials = Vec::with_capacity(status.credentials.len());
+        credentials.extend(status.credentials.iter().filter_map(credential).take(usize::from(u8::MAX)));
         Some(Self {
             uid: stored.uid().parse().ok()?,
-            namespace: stored.namespace().into(),
-            name: stored.name().into(),
-            owner,
-            scopes: boxed(&spec.scopes),
-            audiences: boxed(&spec.audiences),
             terms: Terms::read(spec, status, deleted).ok()?,
-            credentials: status.credentials.iter().filter_map(credential).collect(),
+            credentials: credentials.into(),
+            text,
+            ends,
+            reported: status.last_used_at.map_or(NEVER, seconds),
         })
     }
 
-    /// The owner where one string must do: `jane@example.com`, `va:<namespace>/<name>`.
-    pub fn subject(&self) -> String {
-        match self.owner.kind {
-            OwnerKind::User => self.owner.name.clone(),
-            OwnerKind::VirtualAccount => format!("va:{}", self.owner.name),
-        }
+    fn text(&self, place: usize) -> &str {
+        self.ends.get(&self.text, place)
     }
+
+    /// Its namespace.
+    pub fn namespace(&self) -> &str {
+        self.text(NAMESPACE)
+    }
+
+    /// Its name.
+    pub fn name(&self) -> &str {
+        self.text(NAME)
+    }
+
+    /// Whether its owner is a person or a program.
+    pub fn owner_kind(&self) -> OwnerKind {
+        if self.subject().starts_with(VIRTUAL_ACCOUNT) { OwnerKind::VirtualAccount } else { OwnerKind::User }
+    }
+
+    /// Whose it is.
+    pub fn owner(&self) -> Owner {
+        let subject = self.subject();
+        let name = subject.strip_prefix(VIRTUAL_ACCOUNT).unwrap_or(subject);
+        Owner { kind: self.owner_kind(), name: name.to_owned() }
+    }
+
+    /// The owner where one string must do: `jane@example.com`, `va:<namespace>/<name>`.
+    pub fn subject(&self) -> &str {
+        self.text(SUBJECT)
+    }
+
+    /// What it may do.
+    pub fn scopes(&self) -> Words<'_> {
+        Words::new(self.text(SCOPES))
+    }
+
+    /// Who may accept it; empty: whoever asks for no audience.
+    pub fn audiences(&self) -> Words<'_> {
+        Words::new(self.text(AUDIENCES))
+    }
+
+    /// When a verifier last let one of its tokens in, as far as the resource's status knows.
+    pub fn reported_use(&self) -> Option<Time> {
+        time(self.reported)
+    }
+
+    /// The ids that `status.usage` still has, of credentials that are no longer live.
+    pub fn dead_usage(&self) -> Words<'_> {
+        Words::new(self.text(DEAD_USAGE))
+    }
+}
+
+impl fmt::Debug for Pat {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Pat")
+            .field("uid", &self.uid)
+            .field("namespace", &self.namespace())
+            .field("name", &self.name())
+            .field("subject", &self.subject())
+            .field("scopes", &self.scopes())
+            .field("audiences", &self.audiences())
+            .field("terms", &self.terms)
+            .field("credentials", &self.credentials)
+            .finish_non_exhaustive()
+    }
+}
+
+/// A time of use, in whole seconds since the Unix epoch, until the year 2106.
+fn seconds(time: Time) -> u32 {
+    let seconds = time.as_micros().div_euclid(1_000_000);
+    seconds.clamp(i64::from(NEVER) + 1, i64::from(MOVED) - 1) as u32
+}
+
+fn time(seconds: u32) -> Option<Time> {
+    (seconds != NEVER && seconds != MOVED).then(|| Time::from_micros(i64::from(seconds) * 1_000_000))
 }
 
 impl Record {

@@ -1,39 +1,93 @@
-//! The store itself.
+//! The store itself: tables that are never changed, only replaced, so that a reader never waits.
+//!
+//! Both tables are split into many shards. A write copies the few shards that it touches, changes the copies and swaps them
+//! in, each at once: a reader sees a shard before or after, and a token that stays live is in both.
 
 use std::{
     collections::HashMap,
-    sync::{Arc, PoisonError, RwLock},
+    sync::{
+        Arc, Mutex, PoisonError,
+        atomic::{AtomicUsize, Ordering},
+    },
 };
 
-use super::record::{Pat, PatUid, Record};
-use crate::token::TokenHash;
+use arc_swap::ArcSwap;
+use hashbrown::HashTable;
+
+use super::{
+    record::{Pat, Record},
+    uid::PatUid,
+};
+use crate::{api::Time, token::TokenHash};
+
+/// With 100,000 tokens a shard has a hundred: a write copies two kilobytes, and empty shards are little memory.
+const SHARDS: usize = 1024;
+
+/// How many hashes a shard remembers that have left it: 65,536 in all.
+const REMEMBERED: usize = 64;
+
+/// How often a use is told again to a newer copy; each time takes another update of that PAT in between.
+const MOVES: usize = 8;
 
 /// See the module above.
-#[derive(Default)]
 pub struct Index {
-    by_hash: RwLock<HashMap<TokenHash, Record>>,
-    by_uid: RwLock<HashMap<PatUid, Arc<Pat>>>,
+    by_hash: Box<[ArcSwap<Credentials>]>,
+    by_uid: Box<[ArcSwap<Pats>]>,
+    credentials: AtomicUsize,
+    pats: AtomicUsize,
+    /// Writers take turns.
+    writer: Mutex<()>,
+}
+
+/// A shard of credentials. Keys are the hashes that the PATs have: they are not stored again.
+#[derive(Clone, Default)]
+struct Credentials {
+    live: HashTable<Record>,
+    /// The first half of each hash that left, oldest first; 128 bits of SHA-256 are as unique as all of it.
+    left: Arc<[u128]>,
+}
+
+/// A shard of PATs by uid.
+#[derive(Clone, Default)]
+struct Pats(HashTable<Arc<Pat>>);
+
+impl Default for Index {
+    fn default() -> Self {
+        Self::with_shards(SHARDS)
+    }
 }
 
 impl Index {
+    fn with_shards(shards: usize) -> Self {
+        Self {
+            by_hash: (0..shards).map(|_| ArcSwap::default()).collect(),
+            by_uid: (0..shards).map(|_| ArcSwap::default()).collect(),
+            credentials: AtomicUsize::new(0),
+            pats: AtomicUsize::new(0),
+            writer: Mutex::new(()),
+        }
+    }
+
     /// The live credential with this hash.
     pub fn get(&self, hash: &TokenHash) -> Option<Record> {
-        self.by_hash.read().unwrap_or_else(PoisonError::into_inner).get(hash).cloned()
+        self.by_hash[self.shard_of_hash(hash)].load().find(hash).cloned()
     }
 
     /// The PAT with this uid.
     pub fn pat(&self, uid: PatUid) -> Option<Arc<Pat>> {
-        self.by_uid.read().unwrap_or_else(PoisonError::into_inner).get(&uid).cloned()
+        self.by_uid[self.shard_of_uid(uid)].load().find(uid).cloned()
     }
 
-    /// Whether a token with this hash was known and is gone: revoked, expired or deleted, not merely unseen.
-    pub fn has_left(&self, _hash: &TokenHash) -> bool {
-        false
+    /// Whether a token with this hash was known and is gone: revoked, expired or deleted, not merely unseen. Of the many
+    /// that have gone, only the last are remembered.
+    pub fn has_left(&self, hash: &TokenHash) -> bool {
+        let shard = self.by_hash[self.shard_of_hash(hash)].load();
+        shard.left.contains(&half(hash)) && shard.find(hash).is_none()
     }
 
     /// How many live credentials there are.
     pub fn len(&self) -> usize {
-        self.by_hash.read().unwrap_or_else(PoisonError::into_inner).len()
+        self.credentials.load(Ordering::Relaxed)
     }
 
     /// Whether there are none.
@@ -41,23 +95,232 @@ impl Index {
         self.len() == 0
     }
 
+    /// How many PATs there are, also those without any live credential.
+    pub fn pats(&self) -> usize {
+        self.pats.load(Ordering::Relaxed)
+    }
+
+    /// Shows every PAT, in no order; those that change meanwhile as they were or as they are.
+    pub fn for_each(&self, mut show: impl FnMut(&Arc<Pat>)) {
+        for shard in &self.by_uid {
+            shard.load_full().0.iter().for_each(&mut show);
+        }
+    }
+
+    /// Notes that this credential was let in.
+    pub fn mark_used(&self, record: &Record, now: Time) {
+        if record.credential().mark_used(now) {
+            return;
+        }
+        // Its PAT was updated since the look-up.
+        let hash = record.credential().hash;
+        for _ in 0..MOVES {
+            let Some(newer) = self.get(&hash) else { return };
+            if newer.credential().mark_used(now) {
+                return;
+            }
+        }
+    }
+
     /// Takes in a PAT, in place of what it was before.
     pub fn put(&self, pat: Pat) {
-        self.remove(pat.uid);
-        let pat = Arc::new(pat);
-        let mut by_hash = self.by_hash.write().unwrap_or_else(PoisonError::into_inner);
-        for (position, credential) in pat.credentials.iter().enumerate().take(usize::from(u8::MAX)) {
-            by_hash.insert(credential.hash, Record::new(pat.clone(), position as u8));
-        }
-        self.by_uid.write().unwrap_or_else(PoisonError::into_inner).insert(pat.uid, pat);
+        self.put_all([pat]);
+    }
+
+    /// Takes in many; each shard is copied once for all of them.
+    pub fn put_all(&self, pats: impl IntoIterator<Item = Pat>) {
+        self.write(|changes| pats.into_iter().for_each(|pat| changes.put(pat)));
     }
 
     /// Forgets a PAT.
     pub fn remove(&self, uid: PatUid) {
-        let Some(old) = self.by_uid.write().unwrap_or_else(PoisonError::into_inner).remove(&uid) else { return };
-        let mut by_hash = self.by_hash.write().unwrap_or_else(PoisonError::into_inner);
-        for credential in &old.credentials {
-            by_hash.remove(&credential.hash);
+        self.write(|changes| changes.remove(uid));
+    }
+
+    /// Forgets every PAT that is not to be kept.
+    pub fn retain(&self, mut keep: impl FnMut(&Pat) -> bool) {
+        let mut gone = Vec::new();
+        self.for_each(|pat| {
+            if !keep(pat) {
+                gone.push(pat.uid);
+            }
+        });
+        self.write(|changes| gone.into_iter().for_each(|uid| changes.remove(uid)));
+    }
+
+    fn write(&self, change: impl FnOnce(&mut Changes<'_>)) {
+        let _turn = self.writer.lock().unwrap_or_else(PoisonError::into_inner);
+        let (credentials, pats, latest, replaced) = Default::default();
+        let mut changes = Changes { index: self, credentials, pats, latest, replaced };
+        change(&mut changes);
+        changes.publish();
+    }
+
+    fn shard_of_hash(&self, hash: &TokenHash) -> usize {
+        let [first, second, third, ..] = *hash.as_bytes();
+        u32::from_be_bytes([0, first, second, third]) as usize % self.by_hash.len()
+    }
+
+    fn shard_of_uid(&self, uid: PatUid) -> usize {
+        (uid.mixed() >> 32) as usize % self.by_uid.len()
+    }
+}
+
+impl Credentials {
+    fn find(&self, hash: &TokenHash) -> Option<&Record> {
+        self.live.find(key(hash), |record| record.credential().hash == *hash)
+    }
+
+    /// Two PATs may claim one hash, such as a restored one and its former self: each has its own entry.
+    fn put(&mut self, record: Record) {
+        let (hash, uid) = (record.credential().hash, record.pat.uid);
+        let same = |one: &Record| one.credential().hash == hash && one.pat.uid == uid;
+        match self.live.find_mut(key(&hash), same) {
+            Some(place) => *place = record,
+            None => {
+                self.live.insert_unique(key(&hash), record, |one| key(&one.credential().hash));
+            }
         }
     }
+
+    fn remove(&mut self, hash: &TokenHash, uid: PatUid) {
+        let same = |one: &Record| one.credential().hash == *hash && one.pat.uid == uid;
+        let Ok(entry) = self.live.find_entry(key(hash), same) else { return };
+        entry.remove();
+        let forgotten = (self.left.len() + 1).saturating_sub(REMEMBERED);
+        let gone = half(hash);
+        self.left = self.left[forgotten..].iter().copied().filter(|one| *one != gone).chain([gone]).collect();
+    }
+}
+
+impl Pats {
+    fn find(&self, uid: PatUid) -> Option<&Arc<Pat>> {
+        self.0.find(uid.mixed(), |pat| pat.uid == uid)
+    }
+
+    fn put(&mut self, pat: Arc<Pat>) {
+        match self.0.find_mut(pat.uid.mixed(), |one| one.uid == pat.uid) {
+            Some(place) => *place = pat,
+            None => {
+                self.0.insert_unique(pat.uid.mixed(), pat, |one| one.uid.mixed());
+            }
+        }
+    }
+
+    fn remove(&mut self, uid: PatUid) {
+        if let Ok(entry) = self.0.find_entry(uid.mixed(), |pat| pat.uid == uid) {
+            entry.remove();
+        }
+    }
+}
+
+/// What is to change, collected first: then one shard after the other is copied, changed and swapped in, so that only one of
+/// them is there twice at a time.
+struct Changes<'i> {
+    index: &'i Index,
+    credentials: Vec<(usize, CredentialChange)>,
+    pats: Vec<(usize, PatChange)>,
+    /// PATs as these changes leave them.
+    latest: HashMap<PatUid, Option<Arc<Pat>>>,
+    replaced: Vec<(Arc<Pat>, Arc<Pat>)>,
+}
+
+enum CredentialChange {
+    Put(Record),
+    Remove(TokenHash, PatUid),
+}
+
+enum PatChange {
+    Put(Arc<Pat>),
+    Remove(PatUid),
+}
+
+impl Changes<'_> {
+    fn put(&mut self, pat: Pat) {
+        let (uid, pat) = (pat.uid, Arc::new(pat));
+        for (position, credential) in (0..=u8::MAX).zip(&pat.credentials) {
+            let shard = self.index.shard_of_hash(&credential.hash);
+            self.credentials.push((shard, CredentialChange::Put(Record::new(pat.clone(), position))));
+        }
+        if let Some(old) = self.latest(uid) {
+            for gone in old.credentials.iter().filter(|one| pat.credentials.iter().all(|new| new.hash != one.hash)) {
+                self.remove_credential(gone.hash, uid);
+            }
+            self.replaced.push((old, pat.clone()));
+        }
+        self.latest.insert(uid, Some(pat.clone()));
+        self.pats.push((self.index.shard_of_uid(uid), PatChange::Put(pat)));
+    }
+
+    fn remove(&mut self, uid: PatUid) {
+        let Some(old) = self.latest(uid) else { return };
+        for gone in &old.credentials {
+            self.remove_credential(gone.hash, uid);
+        }
+        self.latest.insert(uid, None);
+        self.pats.push((self.index.shard_of_uid(uid), PatChange::Remove(uid)));
+    }
+
+    fn remove_credential(&mut self, hash: TokenHash, uid: PatUid) {
+        self.credentials.push((self.index.shard_of_hash(&hash), CredentialChange::Remove(hash, uid)));
+    }
+
+    fn latest(&self, uid: PatUid) -> Option<Arc<Pat>> {
+        self.latest.get(&uid).cloned().unwrap_or_else(|| self.index.pat(uid))
+    }
+
+    fn publish(self) {
+        let Self { index, mut credentials, mut pats, replaced, .. } = self;
+        // Stable: of two changes to the same, the later one is the last.
+        credentials.sort_by_key(|(shard, _)| *shard);
+        for changes in credentials.chunk_by(|(one, _), (other, _)| one == other) {
+            let shard = &index.by_hash[changes[0].0];
+            let mut new = Credentials::clone(&shard.load());
+            for (_, change) in changes {
+                match change {
+                    CredentialChange::Put(record) => new.put(record.clone()),
+                    CredentialChange::Remove(hash, uid) => new.remove(hash, *uid),
+                }
+            }
+            let after = new.live.len();
+            count(&index.credentials, shard.swap(Arc::new(new)).live.len(), after);
+        }
+        pats.sort_by_key(|(shard, _)| *shard);
+        for changes in pats.chunk_by(|(one, _), (other, _)| one == other) {
+            let shard = &index.by_uid[changes[0].0];
+            let mut new = Pats::clone(&shard.load());
+            for (_, change) in changes {
+                match change {
+                    PatChange::Put(pat) => new.put(pat.clone()),
+                    PatChange::Remove(uid) => new.remove(*uid),
+                }
+            }
+            let after = new.0.len();
+            count(&index.pats, shard.swap(Arc::new(new)).0.len(), after);
+        }
+        // Only now: whoever still has an old copy finds the new one when it is told that it moved.
+        for (old, new) in replaced {
+            for credential in &new.credentials {
+                if let Some(before) = old.credentials.iter().find(|one| one.hash == credential.hash) {
+                    credential.take_over(before);
+                }
+            }
+        }
+    }
+}
+
+fn count(total: &AtomicUsize, before: usize, after: usize) {
+    // Wrapping, so that a difference may be negative.
+    total.fetch_add(after.wrapping_sub(before), Ordering::Relaxed);
+}
+
+/// Where a hash stands in its shard: it is as random as a hash can be.
+fn key(hash: &TokenHash) -> u64 {
+    let (halves, _) = hash.as_bytes().as_chunks();
+    u64::from_be_bytes(halves[1])
+}
+
+fn half(hash: &TokenHash) -> u128 {
+    let (halves, _) = hash.as_bytes().as_chunks();
+    u128::from_be_bytes(halves[0])
 }

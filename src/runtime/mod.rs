@@ -9,8 +9,10 @@ pub mod gate;
 pub mod health;
 pub mod http;
 pub mod lease;
+pub mod preflight;
 pub mod shutdown;
 pub mod telemetry;
+pub mod tls;
 
 pub use client::{ClientError, Cluster, explain_api_error};
 pub use clock::{Clock, ClockHand};
@@ -18,5 +20,7 @@ pub use gate::{Gate, Readiness};
 pub use health::Health;
 pub use http::{HttpError, HttpServer, ListenAddr};
 pub use lease::{Elector, LeaseError, LeaseHandle, LeaseSettings};
+pub use preflight::PreflightError;
 pub use shutdown::Shutdown;
 pub use telemetry::{LogFilter, LogFormat, TelemetryError};
+pub use tls::{Tls, TlsError};

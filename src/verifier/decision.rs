@@ -1,5 +1,6 @@
 //! The one decision behind every protocol. No I/O, no clock, no logging: everything it takes is an argument.
 
+pub use crate::index::Freshness;
 use crate::{
     api::{Time, verdict::Verdict},
     index::{Index, Record},
@@ -25,19 +26,6 @@ pub enum Audience<'a> {
     OneOf(&'a [&'a str]),
     /// Whoever it is for. Only for those who are told the audience and judge it themselves.
     Any,
-}
-
-/// How far the index can be trusted.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Freshness {
-    /// The first full list is not in yet.
-    Starting,
-    /// It shows what the API server has, but for the watch's lag.
-    Fresh,
-    /// Nothing has been heard for a while: what is unknown may merely be new.
-    Stale,
-    /// Nothing has been heard for too long: a revocation may have been missed.
-    Lost,
 }
 
 /// The answer.
@@ -106,16 +94,16 @@ pub fn decide(index: &Index, freshness: Freshness, token: &[u8], demand: &Demand
     if !verdict.is_good() {
         return Decision::Deny(Denial::Dead(record, verdict));
     }
-    let audiences = &record.pat.audiences;
+    let audiences = record.pat.audiences();
     let for_us = match demand.audience {
         Audience::Any => true,
         Audience::Unnamed => audiences.is_empty(),
-        Audience::OneOf(wanted) => audiences.iter().any(|one| wanted.contains(&&**one)),
+        Audience::OneOf(wanted) => audiences.iter().any(|one| wanted.contains(&one)),
     };
     if !for_us {
         return Decision::Deny(Denial::Audience(record));
     }
-    if !demand.scopes.iter().all(|wanted| record.pat.scopes.iter().any(|scope| **scope == **wanted)) {
+    if !demand.scopes.iter().all(|wanted| record.pat.scopes().contains(wanted)) {
         return Decision::Deny(Denial::Scope(record));
     }
     Decision::Allow(record)

@@ -2,14 +2,36 @@
 //!
 //! It answers from memory and must not know the controller.
 
+pub mod audit;
+pub mod caller;
+pub mod challenge;
+pub mod credential;
 pub mod decision;
+pub mod demand;
+pub mod envoy_grpc;
+pub mod envoy_http;
+pub mod forward_auth;
+pub mod histogram;
+pub mod http;
+pub mod identity;
+pub mod introspection;
+pub mod metadata;
 pub mod metrics;
+pub mod outcome;
+pub mod preflight;
+pub mod reason;
+pub mod reply;
+pub mod service_account;
+pub mod tokenreview;
+pub mod usage;
 
-use std::sync::Arc;
+use std::{sync::Arc, time::Instant};
 
 use self::{
+    audit::Audit,
     decision::{Decision, Demand, Freshness, decide},
     metrics::Metrics,
+    reason::Reason,
 };
 use crate::{index::Index, runtime::Clock};
 
@@ -28,12 +50,30 @@ pub enum Protocol {
     EnvoyGrpc,
 }
 
+impl Protocol {
+    /// All of them, each at the place of its number.
+    pub const ALL: [Self; 5] =
+        [Self::Introspection, Self::TokenReview, Self::ForwardAuth, Self::EnvoyHttp, Self::EnvoyGrpc];
+
+    /// Its name.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Introspection => "introspection",
+            Self::TokenReview => "tokenreview",
+            Self::ForwardAuth => "forward-auth",
+            Self::EnvoyHttp => "envoy-http",
+            Self::EnvoyGrpc => "envoy-grpc",
+        }
+    }
+}
+
 /// What every protocol asks. Cheap to share; nothing in it waits for anything.
 pub struct Verifier {
     index: Arc<Index>,
     freshness: Box<dyn Fn() -> Freshness + Send + Sync>,
     clock: Clock,
     metrics: Arc<Metrics>,
+    audit: Audit,
 }
 
 impl Verifier {
@@ -44,17 +84,20 @@ impl Verifier {
         clock: Clock,
         metrics: Arc<Metrics>,
     ) -> Self {
-        Self { index, freshness: Box::new(freshness), clock, metrics }
+        Self { index, freshness: Box::new(freshness), clock, metrics, audit: Audit::default() }
     }
 
     /// Decides on what somebody presented, counts it, logs it and notes the use of what is let in.
     pub fn check(&self, protocol: Protocol, token: &[u8], demand: &Demand<'_>) -> Decision {
+        let began = Instant::now();
         let now = self.clock.now().into();
         let decision = decide(&self.index, (self.freshness)(), token, demand, now);
         if let Decision::Allow(record) = &decision {
-            record.credential().mark_used(now);
+            self.index.mark_used(record, now);
         }
-        self.metrics.decided(protocol, &decision);
+        let reason = Reason::of(&decision);
+        self.metrics.decided(protocol, reason, began.elapsed());
+        self.audit.decided(protocol, &decision, reason, now);
         decision
     }
 

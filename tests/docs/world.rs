@@ -224,11 +224,11 @@ impl World {
             }
             Content::MetadataOnly { data_hash, render_hash, layout } => {
                 let data = old.data.unwrap_or_default();
-                (data, data_hash.clone(), render_hash.clone(), layout.as_ref(), old.type_)
+                (data, *data_hash, *render_hash, layout.as_ref(), old.type_)
             }
             Content::Blank { type_ } => {
                 let rendered = blank(type_);
-                (bytes(&rendered), rendered.hash(), String::new(), None, Some(type_.clone()))
+                (bytes(&rendered), rendered.hash(), Default::default(), None, Some(type_.clone()))
             }
         };
         let owned = layout.map_or_else(Owned::default, |layout| Owned {

@@ -146,7 +146,7 @@ async fn a_renamed_secret_is_made_first_and_only_then_the_old_one_is_removed() {
     for write in &writes {
         let Write::Pat(pat) = write else { continue };
         let ready = &pat.status.as_ref().unwrap().conditions[0];
-        assert_eq!((ready.type_.as_str(), ready.status.as_str()), ("Ready", "True"), "a move is no outage");
+        assert_eq!((ready.type_.as_ref(), ready.status.as_ref()), ("Ready", "True"), "a move is no outage");
     }
 
     assert_eq!(stage.secret("app").await, None);

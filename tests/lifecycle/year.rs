@@ -7,6 +7,7 @@ use std::{
 
 use pat_operator::{
     api::{CredentialState, MAX_LIVE_CREDENTIALS, PersonalAccessToken, Time, verdict::Terms},
+    controller::cache::Key,
     token::Token,
 };
 use serde_json::json;
@@ -39,12 +40,14 @@ impl Moment {
 
     /// What [`Stage::reconcile`] does before each run, for one object and without its lists: a year has more than a thousand runs.
     async fn wait_for_caches(&self, stage: &Stage) {
-        let key = (stage.namespace.name().to_owned(), "app".to_owned());
+        let key = Key::new(stage.namespace.name(), "app");
         let cache = &stage.operator().cache;
         let shown = || {
             let pat =
                 cache.pat(&key).is_some_and(|pat| pat.metadata.resource_version == self.pat.metadata.resource_version);
-            pat && cache.secret(&key.0, &key.1).is_some_and(|secret| secret.resource_version == self.version)
+            pat && cache
+                .secret(key.namespace(), key.name())
+                .is_some_and(|secret| secret.resource_version == self.version)
         };
         let wait = async {
             while !shown() {
@@ -67,7 +70,7 @@ impl Moment {
         assert!(self.is_accepted(&self.token, now), "{now}: the token in the Secret is accepted at every instant");
         assert!(status.credentials.len() <= MAX_LIVE_CREDENTIALS.min(3), "{now}: {:?}", status.credentials);
         let ready = &status.conditions[0];
-        assert_eq!((ready.type_.as_str(), ready.status.as_str()), ("Ready", "True"), "{now}");
+        assert_eq!((ready.type_.as_ref(), ready.status.as_ref()), ("Ready", "True"), "{now}");
     }
 
     /// At rest the Secret shows the replaced token just as long as it is in grace.
@@ -101,7 +104,7 @@ async fn a_token_that_rotates_daily_lives_a_year_without_a_moment_of_outage_and_
     let mut before = Moment::of(&stage).await;
     let (mut early, mut late, mut wakes, mut rotations) = (0, 0, 0, 0);
     while stage.now() < end {
-        let key = (stage.namespace.name().to_owned(), "app".to_owned());
+        let key = Key::new(stage.namespace.name(), "app");
         let wake = stage.operator().reconciler.reconcile(&key).await.expect("the run succeeds");
         let now = stage.now();
         let moment = Moment::of(&stage).await;

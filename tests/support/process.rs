@@ -6,6 +6,7 @@
 pub mod history;
 pub mod metrics;
 pub mod place;
+pub mod verifier;
 pub mod wire;
 
 use std::{

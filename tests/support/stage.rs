@@ -25,7 +25,7 @@ use pat_operator::{
         Condition, ConditionType, MANAGED_BY, MANAGED_BY_LABEL, PersonalAccessToken, PersonalAccessTokenStatus, Time,
     },
     controller::{
-        cache::{Cache, Feed, PatFeed, SecretFeed},
+        cache::{Cache, Feed, Key, PatFeed, SecretFeed},
         cluster::Cluster,
         error::Error,
         intent::Settings,
@@ -93,12 +93,12 @@ impl Operator {
             let secrets = secrets.list(&ListParams::default().labels(&label)).await.expect("Secrets are listed");
             let mut keys = self.cache.keys();
             keys.sort();
-            let mut names: Vec<_> = pats.iter().map(|pat| (namespace.to_owned(), pat.name_any())).collect();
+            let mut names: Vec<_> = pats.iter().map(|pat| Key::new(namespace, &pat.name_any())).collect();
             names.sort();
             let same = keys == names
                 && self.cache.secret_count() == secrets.items.len()
                 && pats.iter().all(|pat| {
-                    let cached = self.cache.pat(&(namespace.to_owned(), pat.name_any()));
+                    let cached = self.cache.pat(&Key::new(namespace, &pat.name_any()));
                     cached.is_some_and(|cached| cached.metadata.resource_version == pat.metadata.resource_version)
                 })
                 && secrets.iter().all(|secret| {
@@ -137,7 +137,7 @@ impl Blinkered {
 
     /// Runs once for one token.
     pub async fn reconcile(&self, name: &str) -> Result<Option<Time>, Error> {
-        self.reconciler.reconcile(&(self.namespace.clone(), name.to_owned())).await
+        self.reconciler.reconcile(&Key::new(&self.namespace, name)).await
     }
 }
 
@@ -255,7 +255,7 @@ impl Stage {
     /// Catches up and runs the operator once for one token; tells when it wants to look again.
     pub async fn reconcile(&self, name: &str) -> Result<Option<Time>, Error> {
         self.operator.catch_up(&self.client, self.namespace.name()).await;
-        self.operator.reconciler.reconcile(&(self.namespace.name().to_owned(), name.to_owned())).await
+        self.operator.reconciler.reconcile(&Key::new(self.namespace.name(), name)).await
     }
 
     /// Runs the operator for one token until it rests, going along with waits of up to 10 s of the driven clock.
@@ -318,7 +318,7 @@ impl Stage {
     /// Its Ready condition as (status, reason).
     pub async fn ready(&self, name: &str) -> (String, String) {
         let ready = self.condition(name, ConditionType::Ready).await.expect("there is a Ready condition");
-        (ready.status, ready.reason)
+        (ready.status.into(), ready.reason.into())
     }
 
     /// The Secret of this name, if there is one.

@@ -58,7 +58,9 @@ impl Planner<'_> {
             base: present.map(target),
             content,
             ledger: self.ledger(live),
-            present: present.map(|secret| secret.data.keys().cloned().collect()).unwrap_or_default(),
+            present: present
+                .map(|secret| secret.data.iter().map(|(key, _)| key.to_owned()).collect())
+                .unwrap_or_default(),
             stale: present
                 .and_then(|secret| secret.record.as_ref())
                 .map(|record| record.owned.clone())
@@ -109,11 +111,8 @@ impl Planner<'_> {
             return self.copy(&place, active, live);
         }
         if changed || self.ledger_is_behind(record, live) {
-            let content = Content::MetadataOnly {
-                data_hash: record.data_hash.clone(),
-                render_hash,
-                layout: Some(layout.clone()),
-            };
+            let content =
+                Content::MetadataOnly { data_hash: record.data_hash, render_hash, layout: Some(layout.clone()) };
             return Some(Step::WriteSecret(Box::new(self.secret_write(&place, content, live))));
         }
         None

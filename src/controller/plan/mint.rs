@@ -83,8 +83,8 @@ impl Planner<'_> {
             Place::Ours(secret) => {
                 let record = secret.record.as_ref();
                 Content::MetadataOnly {
-                    data_hash: record.map_or_else(|| secret.data_hash(), |record| record.data_hash.clone()),
-                    render_hash: record.map(|record| record.render_hash.clone()).unwrap_or_default(),
+                    data_hash: record.map_or_else(|| secret.data_hash(), |record| record.data_hash),
+                    render_hash: record.map(|record| record.render_hash).unwrap_or_default(),
                     layout: None,
                 }
             }

@@ -2,9 +2,12 @@
 //!
 //! It must not change anything, and it must never call a Secret ours that is not: invariant 5.
 
+use std::collections::BTreeMap;
+
 use super::super::{
     intent::{Intent, Settings},
     secret::Layout,
+    table::Table,
     view::{Controller, SecretView, View},
 };
 use crate::api::{Credential, PersonalAccessTokenStatus, Time};
@@ -137,9 +140,8 @@ fn from_backup(view: &View<'_>, secret: &SecretView, line: Time) -> bool {
 
 /// Whether labels, annotations or the owner are not as they should be.
 pub fn metadata_drifted(secret: &SecretView, layout: &Layout, uid: &str) -> bool {
-    let lacks = |there: &std::collections::BTreeMap<String, String>,
-                 wanted: &std::collections::BTreeMap<String, String>| {
-        wanted.iter().any(|(key, value)| there.get(key) != Some(value))
+    let lacks = |there: &Table<Box<str>>, wanted: &BTreeMap<String, String>| {
+        wanted.iter().any(|(key, value)| there.get(key).is_none_or(|there| **there != **value))
     };
     // What a changed spec leaves behind shows in the render hash before it comes to this.
     let misnamed = secret.record.as_ref().is_some_and(|record| {

@@ -3,7 +3,7 @@
 //! Data alone, and no plain token in it: only where to take it from.
 
 use super::super::{
-    secret::{self, Layout},
+    secret::{self, Digest, Layout},
     view::{Ledger, Owned},
 };
 use crate::{
@@ -78,9 +78,9 @@ pub enum Content {
     /// Nothing but labels, annotations and the owner.
     MetadataOnly {
         /// The hash of the data that is there.
-        data_hash: String,
+        data_hash: Digest,
         /// The hash of what it was rendered from.
-        render_hash: String,
+        render_hash: Digest,
         /// How it looks; `None` leaves labels and annotations as they are.
         layout: Option<Layout>,
     },

@@ -104,7 +104,7 @@ impl World {
 
     fn condition(&self, type_: ConditionType) -> Option<(String, String)> {
         let condition = self.status().conditions.iter().find(|condition| condition.type_ == type_.as_str())?;
-        Some((condition.status.clone(), condition.reason.clone()))
+        Some((condition.status.to_string(), condition.reason.to_string()))
     }
 
     fn ready(&self) -> (String, String) {
@@ -298,7 +298,7 @@ impl World {
             (Some(base), Some(secret)) => {
                 assert_eq!(secret.metadata.resource_version.as_ref(), Some(&base.resource_version));
                 let view = SecretView::of(secret.clone());
-                let known = self.minted.keys().any(|hash| view.data.values().any(|value| value == hash));
+                let known = self.minted.keys().any(|hash| view.data.iter().any(|(_, value)| value == hash));
                 assert!(view.is_controlled_by("uid-1") || known, "a foreign Secret was touched");
             }
             // One that the watch does not show: the API server says that it is there already, and the operator looks.
@@ -335,11 +335,11 @@ impl World {
                 (bytes(&rendered), rendered.hash(), layout.render_hash(&facts.borrow()), Some(layout))
             }
             Content::MetadataOnly { data_hash, render_hash, layout } => {
-                (old.data.clone().unwrap_or_default(), data_hash.clone(), render_hash.clone(), layout.as_ref())
+                (old.data.clone().unwrap_or_default(), *data_hash, *render_hash, layout.as_ref())
             }
             Content::Blank { type_ } => {
                 let rendered = super::super::secret::blank(type_);
-                (bytes(&rendered), rendered.hash(), String::new(), None)
+                (bytes(&rendered), rendered.hash(), Default::default(), None)
             }
         };
         let owned = layout.map_or_else(

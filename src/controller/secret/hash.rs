@@ -3,9 +3,11 @@
 //! They are kept in annotations, so their bytes are a format: a change of it makes every Secret be written anew. It must not
 //! see a token, only public inputs and the hashes of values.
 
-use std::collections::BTreeMap;
+use std::{collections::BTreeMap, fmt, str::FromStr};
 
-use sha2::{Digest, Sha256};
+use sha2::{Digest as _, Sha256};
+
+use crate::token::{InvalidHash, TokenHash};
 
 /// SHA-256 over a sequence of parts, each with its length in front, so that different sequences never are the same bytes.
 pub(super) struct Fingerprint(Sha256);
@@ -41,24 +43,44 @@ impl Fingerprint {
         map.iter().fold(self, |hash, (key, value)| hash.text(key).text(value))
     }
 
-    /// 64 lower-case hexadecimal digits.
-    pub(super) fn hex(self) -> String {
-        self.0.finalize().iter().map(|byte| format!("{byte:02x}")).collect()
+    pub(super) fn digest(self) -> Digest {
+        Digest(Some(self.0.finalize().into()))
     }
 }
 
-/// The hash of a Secret's data, from each key and the SHA-256 of its value, in any order: 64 lower-case hexadecimal digits.
+/// One of the two hashes, or none yet. In an annotation it has 64 lower-case hexadecimal digits, or is empty.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Digest(Option<[u8; 32]>);
+
+impl fmt::Display for Digest {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.iter().flatten().try_for_each(|byte| write!(f, "{byte:02x}"))
+    }
+}
+
+impl FromStr for Digest {
+    type Err = InvalidHash;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        if text.is_empty() {
+            return Ok(Self(None));
+        }
+        text.parse().map(|hash: TokenHash| Self(Some(*hash.as_bytes())))
+    }
+}
+
+/// The hash of a Secret's data, from each key and the SHA-256 of its value, in any order.
 ///
 /// [`Rendered::hash`](super::Rendered::hash) is the same for data about to be written, so that a cache that keeps only the
 /// hashes of values can tell whether a Secret still holds what was written.
-pub fn data_hash<'a>(entries: impl Iterator<Item = (&'a str, [u8; 32])>) -> String {
+pub fn data_hash<'a>(entries: impl Iterator<Item = (&'a str, [u8; 32])>) -> Digest {
     let entries: BTreeMap<_, _> = entries.collect();
     let mut hash = Fingerprint::new("pat-operator data 1");
     hash.count(entries.len());
     for (key, value) in entries {
         hash.text(key).0.update(value);
     }
-    hash.hex()
+    hash.digest()
 }
 
 #[cfg(test)]
@@ -87,7 +109,7 @@ mod tests {
     #[test]
     fn the_format_of_the_data_hash_has_not_changed_by_accident() {
         assert_eq!(
-            data_hash([("token", [7; 32])].into_iter()),
+            data_hash([("token", [7; 32])].into_iter()).to_string(),
             "5670026aaa3f7161f2f6117d69e09038ebc8f85e7c2d23e8c72e5ad60aeafce0"
         );
     }
@@ -98,7 +120,7 @@ mod tests {
             let hash = |parts: &str| {
                 let mut hash = Fingerprint::new("test");
                 parts.split(',').for_each(|part| { hash.text(part); });
-                hash.hex()
+                hash.digest()
             };
             prop_assert_eq!(a == b, hash(&a) == hash(&b));
         }

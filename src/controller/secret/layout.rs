@@ -79,7 +79,7 @@ impl Layout {
         spec: &PersonalAccessTokenSpec,
     ) -> Result<Self, InvalidField> {
         let default = SecretSpec::default();
-        let secret = spec.secret.as_ref().unwrap_or(&default);
+        let secret = spec.secret.as_deref().unwrap_or(&default);
         check_reserved("labels", &secret.labels)?;
         check_reserved("annotations", &secret.annotations)?;
         let preset = secret.template.as_ref().and_then(|template| template.preset);

@@ -25,7 +25,7 @@ mod template;
 mod tests;
 mod variable;
 
-pub use hash::data_hash;
+pub use hash::{Digest, data_hash};
 pub use layout::Layout;
 pub use render::blank;
 pub use rendered::Rendered;

@@ -9,7 +9,7 @@ use serde::{Deserialize, de::IgnoredAny};
 use super::{
     Facts, Layout, Rendered,
     buffer::{Buffer, TooLarge},
-    hash::Fingerprint,
+    hash::{Digest, Fingerprint},
     layout::{BASIC_AUTH, BASIC_AUTH_KEYS, Body, DOCKER_CONFIG_JSON, DOCKER_CONFIG_JSON_KEY, data_field},
     variable::Variable,
 };
@@ -21,7 +21,7 @@ const FORMAT: &str = "pat-operator render 1";
 impl Layout {
     /// The hash of everything that decides [`Layout::render`] but the tokens themselves, for which their ids stand: 64
     /// lower-case hexadecimal digits. Facts that nothing refers to do not count, so that a change of them writes nothing.
-    pub fn render_hash(&self, facts: &Facts<'_>) -> String {
+    pub fn render_hash(&self, facts: &Facts<'_>) -> Digest {
         let facts = Facts { previous_id: facts.previous_id.filter(|_| self.wants_previous()), ..*facts };
         let mut hash = Fingerprint::new(FORMAT);
         hash.text(&self.type_).map(&self.labels).map(&self.annotations);
@@ -40,7 +40,7 @@ impl Layout {
                 }
             }
         }
-        hash.hex()
+        hash.digest()
     }
 
     /// The data of the Secret. `token` and `previous` are tokens as [`crate::token`] makes them; `previous` counts only

@@ -4,13 +4,14 @@
 
 use std::{collections::BTreeMap, fmt};
 
-use sha2::{Digest, Sha256};
+use sha2::{Digest as _, Sha256};
 use zeroize::Zeroizing;
 
 use super::{
     MAX_DATA,
     buffer::{Buffer, TooLarge},
     data_hash,
+    hash::Digest,
 };
 
 /// The data of a Secret: at most [`MAX_DATA`] bytes, wiped when dropped. `Debug` shows the keys only.
@@ -34,7 +35,7 @@ impl Rendered {
     }
 
     /// The [`data_hash`] of this data.
-    pub fn hash(&self) -> String {
+    pub fn hash(&self) -> Digest {
         data_hash(self.iter().map(|(key, value)| (key, Sha256::digest(value).into())))
     }
 

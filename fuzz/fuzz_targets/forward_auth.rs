@@ -1,0 +1,52 @@
+//! Whatever a client or a proxy sends to forward auth and to Envoy's HTTP protocol: no panic, no allow, and for nginx never
+//! anything but 401 and 403.
+//!
+//! The input is a list of lines: the query or path, then headers as `name:value`. The one good token is not among them, for a
+//! fuzzer cannot guess it.
+
+#![no_main]
+
+use std::sync::{Arc, LazyLock};
+
+use axum::http::{HeaderMap, HeaderName, HeaderValue, Uri};
+use libfuzzer_sys::fuzz_target;
+use pat_operator::{
+    index::Index,
+    runtime::Clock,
+    verifier::{
+        Verifier, credential::Authorization, decision::Freshness, demand::Mistakes, envoy_http, forward_auth,
+        metrics::Metrics,
+    },
+};
+
+static VERIFIER: LazyLock<Verifier> = LazyLock::new(|| {
+    Verifier::new(Arc::new(Index::default()), || Freshness::Fresh, Clock::system(), Arc::new(Metrics::default()))
+});
+
+fuzz_target!(|input: &[u8]| {
+    let mut lines = input.split(|byte| *byte == b'\n');
+    let target = lines.next().unwrap_or_default();
+    let mut headers = HeaderMap::new();
+    for line in lines.take(32) {
+        let colon = line.iter().position(|byte| *byte == b':').unwrap_or(line.len());
+        let (name, value) = line.split_at(colon);
+        let (name, value) = (HeaderName::from_bytes(name), HeaderValue::from_bytes(value.get(1..).unwrap_or_default()));
+        if let (Ok(name), Ok(value)) = (name, value) {
+            headers.append(name, value);
+        }
+    }
+    let plain = headers.iter().map(|(name, value)| (name.as_str(), value.as_bytes()));
+    if Authorization::read(plain).token().is_ok() {
+        assert_eq!(headers.get_all("authorization").iter().count(), 1);
+    }
+    let mistakes = Mistakes::default();
+    let to = |prefix: &str| Uri::try_from([prefix.as_bytes(), target].concat()).ok();
+    if let Some(uri) = to("/auth/forward?") {
+        let status = forward_auth::answer(&VERIFIER, &mistakes, &uri, &headers).status();
+        assert!([401, 403].contains(&status.as_u16()), "{status}");
+    }
+    if let Some(uri) = to(envoy_http::PREFIX) {
+        let status = envoy_http::answer(&VERIFIER, &mistakes, &uri, &headers).status();
+        assert!(status.is_client_error(), "{status}");
+    }
+});

@@ -1,0 +1,17 @@
+//! Whatever body is sent to introspection: no panic, and a token only if the form has exactly one.
+//!
+//! Each input is tried as it is and behind a token, which must then be found or refused, never replaced.
+
+#![no_main]
+
+use libfuzzer_sys::fuzz_target;
+use pat_operator::verifier::introspection::token;
+
+fuzz_target!(|input: &[u8]| {
+    if let Ok(token) = token(input) {
+        assert!(!token.is_empty());
+    }
+    if let Ok(token) = token(&[b"token=mine&".as_slice(), input].concat()) {
+        assert_eq!(*token, "mine");
+    }
+});

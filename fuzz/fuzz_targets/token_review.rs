@@ -1,0 +1,38 @@
+//! Whatever body is sent to the TokenReview webhook: no panic, nobody is let in, and nothing of it is repeated.
+//!
+//! Each input is tried as a whole body and as the token of a sound one.
+
+#![no_main]
+
+use std::sync::{Arc, LazyLock};
+
+use libfuzzer_sys::fuzz_target;
+use pat_operator::{
+    index::Index,
+    runtime::Clock,
+    verifier::{
+        Verifier,
+        decision::Freshness,
+        metrics::Metrics,
+        tokenreview::{TokenReviewSettings, answer_body},
+    },
+};
+
+static VERIFIER: LazyLock<Verifier> = LazyLock::new(|| {
+    Verifier::new(Arc::new(Index::default()), || Freshness::Fresh, Clock::system(), Arc::new(Metrics::default()))
+});
+
+fuzz_target!(|input: &[u8]| {
+    let token = serde_json::Value::from(String::from_utf8_lossy(input)).to_string();
+    let sound = format!(
+        r#"{{"apiVersion":"authentication.k8s.io/v1","kind":"TokenReview","spec":{{"token":{token},"audiences":["k8s"]}}}}"#
+    );
+    let settings = TokenReviewSettings { username_prefix: Default::default() };
+    for (body, statuses) in [(input, &[200, 400][..]), (sound.as_bytes(), &[200])] {
+        let response = answer_body(&VERIFIER, &settings, body);
+        assert!(statuses.contains(&response.status().as_u16()));
+        let answer = futures::executor::block_on(axum::body::to_bytes(response.into_body(), 4096)).expect("short");
+        let answer = String::from_utf8(answer.to_vec()).expect("text");
+        assert!(!answer.contains(r#""authenticated":true"#), "{answer}");
+    }
+});

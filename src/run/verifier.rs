@@ -1,0 +1,194 @@
+//! Wires `pat-operator verifier`: index, watches, protocols, and their end in order.
+
+use std::sync::Arc;
+
+use anyhow::{Context, anyhow, bail};
+use kube::{Api, Client};
+use pat_operator::{
+    api::StoredPat,
+    cli::VerifierArgs,
+    index::{
+        Index, Pulse,
+        feed::PatFeed,
+        probe,
+        watch::{self, News},
+    },
+    runtime::{
+        self, Clock, Gate, Health, HttpServer, ListenAddr, Readiness, Shutdown, Tls,
+        http::{Limits, refuse_plain_text},
+        tls,
+    },
+    verifier::{
+        Verifier, envoy_grpc, http, metrics::Metrics, preflight, tokenreview::TokenReviewSettings, usage::Usage,
+    },
+};
+use tokio::task::JoinSet;
+use tokio_util::sync::CancellationToken;
+use tracing::{debug, info, warn};
+
+/// What is watched, as metrics and logs name it.
+const KIND: &str = "PersonalAccessToken";
+
+const HTTP: (&str, &str) = ("the verifier's HTTP protocols", "--http-addr");
+const GRPC: (&str, &str) = ("the verifier's gRPC protocol", "--grpc-addr");
+
+/// Runs until it is told to stop, or cannot go on.
+pub async fn verifier(args: VerifierArgs) -> anyhow::Result<()> {
+    if args.enable_tokenreview && !args.namespaces.is_all() {
+        bail!("--enable-tokenreview needs all namespaces: leave out --namespaces, or TokenReview");
+    }
+    let shutdown = Shutdown::listen().context("signals cannot be listened to")?;
+    let clock = Clock::system();
+    let tls = tls::Files::of(args.tls_cert.clone(), args.tls_key.clone())?;
+    let tls = tls.map(|files| Tls::load(files, clock.clone())).transpose()?;
+    let http = listen(args.http_addr, HTTP, &args, tls.as_ref()).await?;
+    let grpc = listen(args.grpc_addr, GRPC, &args, tls.as_ref()).await?;
+    let health = Health::bind(args.health_addr).await?;
+    info!(addr = %http.local_addr(), tls = tls.is_some(), "serving introspection, forward auth and other HTTP protocols");
+    info!(addr = %grpc.local_addr(), tls = tls.is_some(), "serving Envoy's checks over gRPC");
+    let cluster = runtime::client::connect().await?;
+    info!(api_server = cluster.url, version = env!("CARGO_PKG_VERSION"), "starting");
+
+    let namespaces = args.namespaces.names().to_vec();
+    let crd_there = Gate::closed("crd", "not looked for yet");
+    let index_full = Gate::closed("index", "the first list is not in yet");
+    let index = Arc::new(Index::default());
+    let pulse = Pulse::new(namespaces.len().max(1), args.max_staleness.unsigned_abs());
+    let metrics = Arc::new(Metrics::new());
+    let freshness = {
+        let pulse = pulse.clone();
+        move || pulse.freshness()
+    };
+    let verifier = Arc::new(Verifier::new(index.clone(), freshness, clock.clone(), metrics.clone()));
+
+    let told = pulse.clone();
+    let mut readiness = Readiness::new([crd_there.clone(), index_full.clone()])
+        .with_note("freshness", move || format!("{:?}", told.freshness()).to_lowercase());
+    if let Some(tls) = tls.clone() {
+        readiness = readiness.with_note("tls", move || tls.describe());
+    }
+    let end = CancellationToken::new();
+    let render = Arc::new(metrics.render(index.clone(), pulse.clone()));
+    let serving_health = tokio::spawn(health.serve(readiness, render, end.clone()));
+
+    // Asked before the first list is in, they answer that nobody can tell.
+    let servers_end = CancellationToken::new();
+    let mut servers = JoinSet::new();
+    let settings = http::Settings {
+        issuer: args.issuer.clone(),
+        tokenreview: args
+            .enable_tokenreview
+            .then(|| TokenReviewSettings { username_prefix: args.tokenreview_username_prefix.clone() }),
+    };
+    // No Role can allow the questions that a ServiceAccount as a caller takes: only a ClusterRole.
+    let asking = namespaces.is_empty().then(|| cluster.client.clone());
+    let router = http::router(verifier.clone(), settings, asking);
+    servers.spawn(http_server(http, router, servers_end.clone()));
+    servers.spawn(envoy_grpc::serve(grpc, verifier, servers_end.clone()));
+
+    let mut background = JoinSet::new();
+    if let Some(tls) = tls {
+        background.spawn(tls.keep_fresh(tls::LOOK_EVERY, end.clone()));
+    }
+    let feeding = Feeding {
+        client: cluster.client.clone(),
+        index: index.clone(),
+        pulse,
+        metrics: metrics.clone(),
+        index_full: index_full.clone(),
+    };
+    let usage = Usage::new(index, cluster.client.clone(), clock, metrics, args.last_used_interval);
+    let usage_ends = CancellationToken::new();
+    let mut writing = None;
+    let work = async {
+        preflight::check(&cluster.client, &namespaces, &crd_there).await?;
+        feeding.start(&namespaces, &mut background);
+        writing = Some(tokio::spawn(usage.run(usage_ends.clone())));
+        let ended = tokio::select! {
+            Some(ended) = background.join_next() => ended,
+            Some(ended) = servers.join_next() => ended,
+        };
+        Err(match ended {
+            Ok(()) => anyhow!("a part of the verifier ended by itself"),
+            Err(panic) => anyhow::Error::from(panic).context("a part of the verifier ended unexpectedly"),
+        })
+    };
+    let result = tokio::select! {
+        () = async { shutdown.token().cancelled().await } => Ok(()),
+        result = work => result,
+    };
+
+    // Nobody new is sent here from now on; who is being answered still is, and what is known of uses is written last.
+    index_full.fail("stopping");
+    servers_end.cancel();
+    while servers.join_next().await.is_some() {}
+    usage_ends.cancel();
+    if let Some(writing) = writing {
+        let _ = writing.await;
+    }
+    background.shutdown().await;
+    end.cancel();
+    let _ = serving_health.await;
+    result
+}
+
+async fn listen(
+    addr: ListenAddr,
+    (purpose, flag): (&'static str, &'static str),
+    args: &VerifierArgs,
+    tls: Option<&Tls>,
+) -> anyhow::Result<HttpServer> {
+    refuse_plain_text(addr, tls.is_some(), args.insecure_listen, purpose, flag)?;
+    Ok(HttpServer::bind(addr, purpose, flag).await?.with_limits(Limits::busy()).with_tls(tls.cloned()))
+}
+
+async fn http_server(server: HttpServer, router: axum::Router, end: CancellationToken) {
+    server.serve(router, end).await;
+}
+
+/// What keeps the index fed.
+struct Feeding {
+    client: Client,
+    index: Arc<Index>,
+    pulse: Arc<Pulse>,
+    metrics: Arc<Metrics>,
+    index_full: Gate,
+}
+
+impl Feeding {
+    /// Starts a watch for each namespace, or one for all, and the probe.
+    fn start(self, namespaces: &[String], tasks: &mut JoinSet<()>) {
+        let scopes: Vec<Option<String>> =
+            if namespaces.is_empty() { vec![None] } else { namespaces.iter().cloned().map(Some).collect() };
+        let watches = scopes.len();
+        for (number, namespace) in scopes.into_iter().enumerate() {
+            let api: Api<StoredPat> = match &namespace {
+                Some(namespace) => Api::namespaced(self.client.clone(), namespace),
+                None => Api::all(self.client.clone()),
+            };
+            let place = namespace.clone().unwrap_or_else(|| "all namespaces".into());
+            let feed = PatFeed::new(self.index.clone(), namespace);
+            let (pulse, metrics, full) = (self.pulse.clone(), self.metrics.clone(), self.index_full.clone());
+            let tell = move |news| match news {
+                News::Listed => {
+                    metrics.listed(KIND);
+                    if pulse.listed() == watches {
+                        full.pass("");
+                    }
+                    debug!(place, "all tokens are listed");
+                }
+                News::Interrupted { interruption, failures: 0 } => {
+                    metrics.interrupted(KIND);
+                    warn!(why = %interruption, place, "the watch of tokens broke; it begins anew");
+                }
+                News::Interrupted { interruption, failures } => {
+                    metrics.interrupted(KIND);
+                    debug!(why = %interruption, place, failures, "the watch of tokens still fails");
+                }
+                News::LeftOut(why) => warn!(why, place, "an event of the watch of tokens cannot be read"),
+            };
+            tasks.spawn(watch::follow(api, feed, self.pulse.beat(number), tell));
+        }
+        tasks.spawn(async move { probe::probe(self.client, &self.pulse).await });
+    }
+}

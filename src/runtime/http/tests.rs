@@ -1,0 +1,298 @@
+use axum::{body::Bytes, routing::get};
+use tokio::{
+    io::{AsyncReadExt, AsyncWriteExt},
+    task::JoinHandle,
+};
+
+use super::*;
+
+const SOON: Duration = Duration::from_secs(20);
+
+struct Running {
+    addr: SocketAddr,
+    stop: CancellationToken,
+    serving: JoinHandle<()>,
+}
+
+impl Running {
+    async fn within(limits: Limits) -> Self {
+        let router = Router::new()
+            .route("/", get(async || "hello").post(async |body: Bytes| format!("{} bytes", body.len())))
+            .route("/never", get(async || std::future::pending::<&str>().await));
+        let server = HttpServer::bind("127.0.0.1:0".parse().unwrap(), "tests", "--test-addr").await.unwrap();
+        let (addr, stop) = (server.local_addr(), CancellationToken::new());
+        let serving = tokio::spawn(server.with_limits(limits).serve(router, stop.clone()));
+        Self { addr, stop, serving }
+    }
+
+    async fn send(&self, bytes: &[u8]) -> TcpStream {
+        let mut stream = TcpStream::connect(self.addr).await.unwrap();
+        stream.write_all(bytes).await.unwrap();
+        stream
+    }
+
+    async fn stops(self) {
+        self.stop.cancel();
+        tokio::time::timeout(SOON, self.serving).await.unwrap().unwrap();
+    }
+}
+
+/// All that still comes, until the server closes.
+async fn rest(mut stream: TcpStream) -> Vec<u8> {
+    let mut bytes = Vec::new();
+    let reading = tokio::time::timeout(SOON, stream.read_to_end(&mut bytes)).await;
+    // Bytes of ours that nobody read make the end a reset.
+    let _end_or_reset = reading.expect("the server closes");
+    bytes
+}
+
+async fn answer(stream: TcpStream) -> String {
+    String::from_utf8(rest(stream).await).unwrap()
+}
+
+fn limits() -> Limits {
+    Limits { grace: Duration::from_millis(200), ..Limits::default() }
+}
+
+const GET: &[u8] = b"GET / HTTP/1.1\r\nHost: x\r\n\r\n";
+const GET_AND_CLOSE: &[u8] = b"GET / HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n";
+
+#[tokio::test]
+async fn a_taken_port_is_told_with_the_flag_that_would_change_it() {
+    let local: ListenAddr = "127.0.0.1:0".parse().unwrap();
+    let first = HttpServer::bind(local, "tests", "--test-addr").await.unwrap();
+    let taken = ListenAddr::One(first.local_addr());
+    let error = HttpServer::bind(taken, "tests", "--test-addr").await.unwrap_err().to_string();
+    assert!(error.starts_with(&format!("cannot listen on {taken} for tests: ")), "{error}");
+    assert!(error.ends_with("choose another with --test-addr"), "{error}");
+}
+
+#[test]
+fn plain_text_stays_on_the_machine_unless_somebody_says_otherwise() {
+    let allowed = |addr: &str, tls, insecure| {
+        refuse_plain_text(addr.parse().unwrap(), tls, insecure, "tests", "--test-addr")
+            .map_err(|error| error.to_string())
+    };
+    assert_eq!(allowed("127.0.0.1:1", false, false), Ok(()));
+    assert_eq!(allowed("0.0.0.0:1", true, false), Ok(()));
+    assert_eq!(allowed(":1", false, true), Ok(()));
+    let error = allowed(":8443", false, false).unwrap_err();
+    for part in ["--test-addr=:8443", "plain text", "--tls-cert and --tls-key", "127.0.0.1:<port>", "--insecure-listen"]
+    {
+        assert!(error.contains(part), "{part}: {error}");
+    }
+}
+
+#[tokio::test]
+async fn a_header_that_never_ends_is_cut_off_and_frees_its_place() {
+    let header = Duration::from_millis(200);
+    let server = Running::within(Limits { connections: 1, header, ..limits() }).await;
+    let slow = server.send(b"GET / HTTP/1.1\r\nHost: x\r\nX-Slow: ").await;
+    let other = server.send(GET_AND_CLOSE).await;
+    let text = answer(other).await;
+    assert!(text.starts_with("HTTP/1.1 200 OK") && text.ends_with("hello"), "{text}");
+    assert_eq!(answer(slow).await, "");
+    server.stops().await;
+}
+
+#[tokio::test]
+async fn bytes_that_trickle_in_do_not_make_a_header_last_longer() {
+    let server = Running::within(Limits { header: Duration::from_millis(200), ..limits() }).await;
+    let mut slow = server.send(b"GET / HTTP/1.1\r\nHost: x\r\nX-Slow: ").await;
+    let began = std::time::Instant::now();
+    let trickling = async {
+        while slow.write_all(b"a").await.is_ok() {
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+    };
+    tokio::time::timeout(SOON, trickling).await.expect("it is cut off");
+    assert!(began.elapsed() >= Duration::from_millis(200));
+    server.stops().await;
+}
+
+#[tokio::test]
+async fn a_client_that_says_nothing_is_cut_off() {
+    let server = Running::within(Limits { header: Duration::from_millis(200), ..limits() }).await;
+    // The second looks like HTTP/2, which is known only after three letters more.
+    for bytes in [&b""[..], b"PRI", b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"] {
+        rest(server.send(bytes).await).await;
+    }
+    server.stops().await;
+}
+
+#[tokio::test]
+async fn a_slow_body_is_told_so_and_cut_off() {
+    let server = Running::within(Limits { request: Duration::from_millis(200), ..limits() }).await;
+    let slow = server.send(b"POST / HTTP/1.1\r\nHost: x\r\nContent-Length: 10\r\n\r\nabc").await;
+    let text = answer(slow).await;
+    assert!(text.starts_with("HTTP/1.1 408 ") && text.contains("connection: close"), "{text}");
+    server.stops().await;
+}
+
+#[tokio::test]
+async fn a_body_that_is_too_large_is_refused() {
+    let server = Running::within(Limits { body: 10, ..limits() }).await;
+    for (head, body) in
+        [("Content-Length: 11", "12345678901"), ("Transfer-Encoding: chunked", "b\r\n12345678901\r\n0\r\n\r\n")]
+    {
+        let request = format!("POST / HTTP/1.1\r\nHost: x\r\nConnection: close\r\n{head}\r\n\r\n{body}");
+        let text = answer(server.send(request.as_bytes()).await).await;
+        assert!(text.starts_with("HTTP/1.1 413 "), "{text}");
+    }
+    let fits = b"POST / HTTP/1.1\r\nHost: x\r\nConnection: close\r\nContent-Length: 10\r\n\r\n1234567890";
+    assert!(answer(server.send(fits).await).await.ends_with("10 bytes"));
+    server.stops().await;
+}
+
+#[tokio::test]
+async fn a_header_that_is_too_large_is_refused() {
+    let server = Running::within(Limits { head: 8 * 1024, ..limits() }).await;
+    let many: String = (0..101).map(|n| format!("X-{n}: a\r\n")).collect();
+    let long = format!("X-Long: {}\r\n", "a".repeat(9000));
+    for headers in [many, long] {
+        let request = format!("GET / HTTP/1.1\r\nHost: x\r\n{headers}\r\n");
+        let text = answer(server.send(request.as_bytes()).await).await;
+        assert!(text.starts_with("HTTP/1.1 431 "), "{text}");
+    }
+    server.stops().await;
+}
+
+#[tokio::test]
+async fn an_idle_connection_ends_and_one_that_works_does_not() {
+    let idle = Duration::from_millis(300);
+    let server = Running::within(Limits { header: idle, idle, ..limits() }).await;
+    let mut stream = TcpStream::connect(server.addr).await.unwrap();
+    let mut buffer = [0; 1024];
+    for _ in 0..6 {
+        stream.write_all(GET).await.unwrap();
+        let read = stream.read(&mut buffer).await.unwrap();
+        assert!(buffer[..read].starts_with(b"HTTP/1.1 200"), "it has been open for longer than it may be idle");
+        tokio::time::sleep(idle / 3).await;
+    }
+    assert!(rest(stream).await.is_empty());
+    server.stops().await;
+}
+
+#[tokio::test]
+async fn an_old_connection_ends_with_an_answer_that_says_so() {
+    let limits = Limits { lifetime: Duration::from_millis(100), header: Duration::from_millis(50), ..limits() };
+    let server = Running::within(limits).await;
+    let mut stream = TcpStream::connect(server.addr).await.unwrap();
+    let mut buffer = [0; 1024];
+    let asking = async {
+        loop {
+            stream.write_all(GET).await.expect("it ends only after an answer");
+            let read = stream.read(&mut buffer).await.unwrap();
+            let text = str::from_utf8(&buffer[..read]).unwrap();
+            assert!(text.starts_with("HTTP/1.1 200 OK"), "{text}");
+            if text.contains("connection: close") {
+                return;
+            }
+        }
+    };
+    tokio::time::timeout(SOON, asking).await.expect("it ends");
+    assert!(rest(stream).await.is_empty());
+    server.stops().await;
+}
+
+#[tokio::test]
+async fn a_request_under_way_is_finished_but_not_waited_for_for_ever() {
+    let server = Running::within(limits()).await;
+    let never = server.send(b"GET /never HTTP/1.1\r\nHost: x\r\n\r\n").await;
+    let idle = server.send(GET).await;
+    idle.readable().await.unwrap();
+    server.stops().await;
+    assert!(answer(idle).await.ends_with("hello"));
+    assert_eq!(answer(never).await, "");
+}
+
+/// HTTP/2 (RFC 9113) by hand: what a well-behaved client library would not send.
+mod http2 {
+    use super::*;
+
+    const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
+    const HEADERS: u8 = 1;
+    const RST_STREAM: u8 = 3;
+    const SETTINGS: u8 = 4;
+    const GOAWAY: u8 = 7;
+    const CONTINUATION: u8 = 9;
+    const END_STREAM: u8 = 1;
+    const END_HEADERS: u8 = 4;
+    const ENHANCE_YOUR_CALM: u32 = 11;
+    /// Indexed `:method: GET`, `:scheme: http`, `:path: /`, and `:authority: x`.
+    const GET_ROOT: &[u8] = &[0x82, 0x86, 0x84, 0x41, 0x01, b'x'];
+
+    fn frame(kind: u8, flags: u8, stream: u32, payload: &[u8]) -> Vec<u8> {
+        let length = u32::try_from(payload.len()).unwrap().to_be_bytes();
+        [&length[1..], &[kind, flags], &stream.to_be_bytes(), payload].concat()
+    }
+
+    struct Frame {
+        kind: u8,
+        stream: u32,
+        payload: Vec<u8>,
+    }
+
+    fn frames(mut bytes: &[u8]) -> Vec<Frame> {
+        let mut frames = Vec::new();
+        while let Some((head, rest)) = bytes.split_first_chunk::<9>() {
+            let length = u32::from_be_bytes([0, head[0], head[1], head[2]]) as usize;
+            let Some((payload, rest)) = rest.split_at_checked(length) else { break };
+            let stream = u32::from_be_bytes([head[5], head[6], head[7], head[8]]);
+            frames.push(Frame { kind: head[3], stream, payload: payload.to_vec() });
+            bytes = rest;
+        }
+        frames
+    }
+
+    fn number(payload: &[u8]) -> u32 {
+        u32::from_be_bytes(payload[payload.len() - 4..].try_into().unwrap())
+    }
+
+    #[tokio::test]
+    async fn is_spoken_in_plain_text_by_those_who_know_and_tells_its_bounds() {
+        let server = Running::within(Limits { streams: 7, idle: Duration::from_millis(200), ..limits() }).await;
+        let hello =
+            [PREFACE, &frame(SETTINGS, 0, 0, &[]), &frame(HEADERS, END_STREAM | END_HEADERS, 1, GET_ROOT)].concat();
+        let frames = frames(&rest(server.send(&hello).await).await);
+        let settings = frames.iter().find(|frame| frame.kind == SETTINGS).expect("settings");
+        let streams = settings.payload.chunks(6).find(|one| one[..2] == [0, 3]).expect("MAX_CONCURRENT_STREAMS");
+        assert_eq!(number(streams), 7);
+        // Static index 8 is `:status: 200`.
+        assert!(frames.iter().any(|frame| frame.kind == HEADERS && frame.stream == 1 && frame.payload[0] == 0x88));
+        assert!(frames.iter().any(|frame| frame.kind == GOAWAY && number(&frame.payload[..8]) == 0), "idle, then told");
+        server.stops().await;
+    }
+
+    #[tokio::test]
+    async fn a_flood_of_requests_that_are_taken_back_ends_the_connection() {
+        let server = Running::within(limits()).await;
+        let mut flood = [PREFACE, &frame(SETTINGS, 0, 0, &[])].concat();
+        for stream in (1..20_000).step_by(2) {
+            flood.extend(frame(HEADERS, END_STREAM | END_HEADERS, stream, GET_ROOT));
+            flood.extend(frame(RST_STREAM, 0, stream, &[0, 0, 0, 8]));
+        }
+        let mut stream = TcpStream::connect(server.addr).await.unwrap();
+        // It may be cut off before all of it is sent.
+        let _sent_or_not = stream.write_all(&flood).await;
+        let frames = frames(&rest(stream).await);
+        let calm = frames.iter().any(|frame| frame.kind == GOAWAY && number(&frame.payload[..8]) == ENHANCE_YOUR_CALM);
+        assert!(calm, "{:?}", frames.iter().map(|frame| frame.kind).collect::<Vec<_>>());
+        server.stops().await;
+    }
+
+    #[tokio::test]
+    async fn a_header_without_end_ends_the_connection() {
+        let server = Running::within(Limits { head: 16 * 1024, ..limits() }).await;
+        let mut endless = [PREFACE, &frame(SETTINGS, 0, 0, &[]), &frame(HEADERS, END_STREAM, 1, GET_ROOT)].concat();
+        // A literal header of 60 bytes, again and again.
+        let part = [&[0x00, 1, b'a', 60][..], &[b'b'; 60]].concat().repeat(250);
+        for _ in 0..100 {
+            endless.extend(frame(CONTINUATION, 0, 1, &part));
+        }
+        let mut stream = TcpStream::connect(server.addr).await.unwrap();
+        let _sent_or_not = stream.write_all(&endless).await;
+        rest(stream).await;
+        server.stops().await;
+    }
+}

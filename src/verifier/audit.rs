@@ -1,0 +1,121 @@
+//! What the log tells of decisions: each at level debug, and at level info some of each kind every second.
+//!
+//! The id and the owner, the protocol and the reason; never the token, nor any part of it but the id of one that is known.
+//! A flood of one kind does not hide the others. It must not know how an answer is sent.
+
+use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
+
+use tracing::{Level, debug, enabled, info};
+
+use super::{
+    Protocol,
+    decision::{Decision, Denial},
+    reason::{Answer, Reason},
+};
+use crate::{api::Time, index::Record};
+
+/// Lines a second of each kind, at level info.
+const LINES: u64 = 5;
+
+/// The samples of one verifier.
+#[derive(Default)]
+pub struct Audit {
+    kinds: [Sample; 4],
+}
+
+/// Kinds of decisions that are sampled apart from each other.
+#[derive(Clone, Copy)]
+enum Kind {
+    Allow,
+    /// A token that is or was known.
+    Deny,
+    /// Anything else that somebody presents.
+    Junk,
+    Unavailable,
+}
+
+#[derive(Default)]
+struct Sample {
+    second: AtomicI64,
+    lines: AtomicU64,
+    left_out: AtomicU64,
+}
+
+impl Audit {
+    /// Writes down a decision.
+    pub fn decided(&self, protocol: Protocol, decision: &Decision, reason: Reason, now: Time) {
+        if !enabled!(Level::INFO) {
+            return;
+        }
+        let answer = reason.answer();
+        let left_out = self.kinds[kind(reason) as usize].take(now);
+        if left_out.is_none() && !enabled!(Level::DEBUG) {
+            return;
+        }
+        let record = record(decision);
+        let id = record.map(|record| record.credential().id);
+        let (id, owner) = (id.as_ref().map(|id| id.as_str()), record.map(|record| record.pat.subject()));
+        let (protocol, answer, reason) = (protocol.as_str(), answer.as_str(), reason.as_str());
+        match left_out {
+            Some(left_out) => {
+                info!(target: "pat_operator::audit", protocol, answer, reason, id, owner, left_out, "decided")
+            }
+            None => debug!(target: "pat_operator::audit", protocol, answer, reason, id, owner, "decided"),
+        }
+    }
+}
+
+impl Sample {
+    /// How many were left out since the last line, if there is to be a line now.
+    fn take(&self, now: Time) -> Option<u64> {
+        let second = now.as_micros().div_euclid(1_000_000);
+        let before = self.second.load(Ordering::Relaxed);
+        if before != second
+            && self.second.compare_exchange(before, second, Ordering::Relaxed, Ordering::Relaxed).is_ok()
+        {
+            self.lines.store(0, Ordering::Relaxed);
+        }
+        if self.lines.load(Ordering::Relaxed) < LINES && self.lines.fetch_add(1, Ordering::Relaxed) < LINES {
+            Some(self.left_out.swap(0, Ordering::Relaxed))
+        } else {
+            self.left_out.fetch_add(1, Ordering::Relaxed);
+            None
+        }
+    }
+}
+
+fn kind(reason: Reason) -> Kind {
+    match (reason.answer(), reason) {
+        (Answer::Allow, _) => Kind::Allow,
+        (Answer::Deny, Reason::Malformed | Reason::Checksum | Reason::Unknown) => Kind::Junk,
+        (Answer::Deny, _) => Kind::Deny,
+        (Answer::Unavailable, _) => Kind::Unavailable,
+    }
+}
+
+fn record(decision: &Decision) -> Option<&Record> {
+    match decision {
+        Decision::Allow(record)
+        | Decision::Deny(Denial::Dead(record, _) | Denial::Audience(record) | Denial::Scope(record)) => Some(record),
+        Decision::Deny(Denial::Malformed(_) | Denial::Unknown { .. }) | Decision::Unavailable(_) => None,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn each_second_has_its_lines_and_what_is_left_out_is_told_by_the_next() {
+        let sample = Sample::default();
+        let at = |seconds: i64| Time::from_micros(seconds * 1_000_000 + 7);
+        for _ in 0..LINES {
+            assert_eq!(sample.take(at(100)), Some(0));
+        }
+        for _ in 0..40 {
+            assert_eq!(sample.take(at(100)), None);
+        }
+        assert_eq!(sample.take(at(101)), Some(40));
+        assert_eq!(sample.take(at(101)), Some(0));
+    }
+}

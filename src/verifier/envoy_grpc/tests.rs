@@ -1,0 +1,337 @@
+//! Every answer to Envoy's questions, over an index in memory; and the bytes of both.
+
+use std::sync::Mutex;
+
+use axum::body::to_bytes;
+use k8s_openapi::jiff::SignedDuration;
+use prost::Message;
+use serde_json::{Value as Json, json};
+use tower::ServiceExt;
+
+use super::{wire::Kind, *};
+use crate::{
+    api::Time,
+    index::{Index, Pat},
+    runtime::Clock,
+    token::Token,
+    verifier::metrics::Metrics,
+};
+
+struct Stage {
+    index: Arc<Index>,
+    now: Clock,
+    freshness: Arc<Mutex<Freshness>>,
+    router: Router,
+}
+
+impl Stage {
+    async fn new() -> Self {
+        let index = Arc::new(Index::default());
+        let (now, _) = Clock::driven("2026-01-01T00:00:00Z".parse().unwrap());
+        let freshness = Arc::new(Mutex::new(Freshness::Fresh));
+        let told = Arc::clone(&freshness);
+        let metrics = Arc::new(Metrics::default());
+        let verifier = Verifier::new(Arc::clone(&index), move || *told.lock().unwrap(), now.clone(), metrics);
+        let (_, health) = tonic_health::server::health_reporter();
+        Self { index, now, freshness, router: router(Arc::new(verifier), health) }
+    }
+
+    /// Puts a PAT with one token into the index.
+    fn put(&self, spec: Json) -> String {
+        let token = Token::from_parts(&Default::default(), "accessor0001".parse().unwrap(), &[1; 32]);
+        let now: Time = self.now.now().into();
+        let stored = json!({
+            "metadata": {"namespace": "shop", "name": "app", "uid": "00000000-0000-4000-8000-000000000001"},
+            "spec": spec,
+            "status": {"credentials": [{
+                "id": token.id().as_str(), "revision": 1, "sha256": token.hash().to_string(), "state": "Active",
+                "issuedAt": now, "expiresAt": now.plus(SignedDuration::from_hours(1)),
+            }]},
+        });
+        self.index.put(Pat::read(&serde_json::from_value(stored).unwrap()).expect("a PAT"));
+        token.expose().to_owned()
+    }
+
+    async fn ask(&self, extensions: &[(&str, &str)], headers: &[(&str, &[u8])]) -> CheckResponse {
+        let question = CheckRequest {
+            attributes: Some(wire::AttributeContext {
+                request: Some(wire::Request {
+                    http: Some(wire::HttpRequest { headers: entries(headers), header_map: None }),
+                }),
+                context_extensions: entries(extensions),
+            }),
+        };
+        self.send(&question.encode_to_vec()).await
+    }
+
+    /// Sends a message as gRPC does, and checks that gRPC says OK.
+    async fn send(&self, message: &[u8]) -> CheckResponse {
+        let length = u32::try_from(message.len()).unwrap().to_be_bytes();
+        let framed = [&[0][..], &length, message].concat();
+        let request = Request::post(CHECK).header("content-type", "application/grpc").body(Body::from(framed)).unwrap();
+        let response = self.router.clone().oneshot(request).await.unwrap();
+        assert_eq!(response.status(), 200);
+        let (head, body) = response.into_parts();
+        let collected = http_body_util::BodyExt::collect(body).await.unwrap();
+        let trailers = collected.trailers().cloned().unwrap_or_default();
+        let status = trailers.get("grpc-status").or(head.headers.get("grpc-status")).expect("a status");
+        assert_eq!(status, "0", "an error of gRPC lets everybody in where Envoy is set up to fail open");
+        CheckResponse::decode(&collected.to_bytes()[5..]).unwrap()
+    }
+}
+
+fn entries<K: AsRef<[u8]>, V: AsRef<[u8]>>(from: &[(K, V)]) -> Vec<wire::Entry> {
+    let copy = |text: &[u8]| prost::bytes::Bytes::copy_from_slice(text);
+    from.iter().map(|(key, value)| wire::Entry { key: copy(key.as_ref()), value: copy(value.as_ref()) }).collect()
+}
+
+fn header(headers: &[HeaderValueOption], name: &str) -> Option<String> {
+    let mut found = headers.iter().filter(|one| one.header.as_ref().unwrap().key == name);
+    let value = found.next()?.header.as_ref().unwrap().value.clone();
+    assert!(found.next().is_none(), "{name} twice");
+    Some(value)
+}
+
+/// HTTP's status, the challenge and the body of a denial.
+fn denial(response: &CheckResponse) -> (i32, Option<String>, &str) {
+    assert_ne!(response.status.as_ref().unwrap().code, 0, "{response:?}");
+    assert!(!format!("{response:?}").contains("kpat_"), "{response:?}");
+    let Some(HttpResponse::Denied(denied)) = &response.http_response else { panic!("not denied: {response:?}") };
+    assert_eq!(header(&denied.headers, "cache-control").as_deref(), Some("no-store"));
+    (denied.status.as_ref().unwrap().code, header(&denied.headers, "www-authenticate"), &denied.body)
+}
+
+fn is_allowed(response: &CheckResponse) -> &OkHttpResponse {
+    assert_eq!(response.status.as_ref().unwrap().code, 0, "{response:?}");
+    match &response.http_response {
+        Some(HttpResponse::Ok(ok)) => ok,
+        other => panic!("not allowed: {other:?}"),
+    }
+}
+
+fn bytes(hex: &str) -> Vec<u8> {
+    let digits = |at: usize| u8::from_str_radix(&hex[at..at + 2], 16).unwrap();
+    (0..hex.len()).step_by(2).map(digits).collect()
+}
+
+/// The bytes were made with the types that `protoc` makes of Envoy's own files (the crate envoy-types 0.7.7).
+#[test]
+fn messages_have_the_bytes_that_envoys_own_files_give_them() {
+    let question = bytes(
+        "0a480a032201702232123012034745541a190a0d617574686f72697a6174696f6e1208426561726572207822042f613f626a080a060a016b\
+         1a01ff520d0a0573636f7065120472656164",
+    );
+    let read = CheckRequest::decode(&*question).unwrap().attributes.unwrap();
+    assert_eq!(read.context_extensions, entries(&[("scope", "read")]));
+    let http = read.request.unwrap().http.unwrap();
+    assert_eq!(http.headers, entries(&[("authorization", "Bearer x")]));
+    let raw = &http.header_map.unwrap().headers[0];
+    assert_eq!((&*raw.key, &*raw.value, &*raw.raw_value), (&b"k"[..], &b""[..], &b"\xff"[..]));
+
+    let ok = CheckResponse {
+        status: Some(Status::default()),
+        http_response: Some(HttpResponse::Ok(OkHttpResponse {
+            headers: vec![HeaderValueOption::set("x", "")],
+            headers_to_remove: vec!["authorization".to_owned()],
+        })),
+        dynamic_metadata: Some(Struct::from([("scopes", ["a".to_owned()].into_iter().collect())])),
+    };
+    let written =
+        "0a001a1a12090a030a0178180220012a0d617574686f72697a6174696f6e22130a110a0673636f706573120732050a031a0161";
+    assert_eq!(ok.encode_to_vec(), bytes(written));
+
+    let no = CheckResponse {
+        status: Some(Status { code: 7, message: "m".to_owned() }),
+        http_response: Some(HttpResponse::Denied(DeniedHttpResponse {
+            status: Some(HttpStatus { code: 403 }),
+            headers: vec![HeaderValueOption::set("x", "y")],
+            body: "b".to_owned(),
+        })),
+        dynamic_metadata: None,
+    };
+    assert_eq!(no.encode_to_vec(), bytes("0a05080712016d12160a03089303120c0a060a0178120179180220011a0162"));
+}
+
+#[tokio::test]
+async fn an_allow_sets_every_identity_header_and_tells_envoy_who_it_is() {
+    let stage = Stage::new().await;
+    let token = stage.put(json!({"scopes": ["read", "write"], "owner": {"kind": "User", "name": "jane@example.com"}}));
+    let bearer = format!("bEaReR {token}");
+    let headers = [("authorization", bearer.as_bytes()), ("x-auth-request-email", b"admin@example.com")];
+    for (extensions, strip) in [
+        (&[][..], false),
+        (&[("scope", "read")][..], false),
+        (&[("scope", "read write"), ("strip-authorization", "false")], false),
+        (&[("scope", "read, write"), ("strip-authorization", "true")], true),
+    ] {
+        let response = stage.ask(extensions, &headers).await;
+        let ok = is_allowed(&response);
+        for (name, value) in [
+            ("x-auth-request-user", "jane@example.com"),
+            ("x-auth-request-email", ""),
+            ("x-auth-request-groups", ""),
+            ("x-auth-request-scopes", "read write"),
+            ("x-auth-request-token-id", "accessor0001"),
+        ] {
+            assert_eq!(header(&ok.headers, name).as_deref(), Some(value), "{name}");
+        }
+        assert_eq!(ok.headers.len(), identity::NAMES.len());
+        assert!(ok.headers.iter().all(|one| one.append_action == wire::OVERWRITE_IF_EXISTS_OR_ADD));
+        assert!(ok.headers.iter().all(|one| one.keep_empty_value), "an empty one has to reach the upstream");
+        let removed = if strip { vec!["authorization".to_owned()] } else { vec![] };
+        assert_eq!(ok.headers_to_remove, removed);
+        let metadata = &response.dynamic_metadata.as_ref().unwrap().fields;
+        let kind = |at: usize| (metadata[at].key.as_str(), metadata[at].value.clone().unwrap().kind.unwrap());
+        assert_eq!(kind(0), ("id", Kind::String("accessor0001".to_owned())));
+        assert_eq!(kind(1), ("owner", Kind::String("jane@example.com".to_owned())));
+        let ("scopes", Kind::List(scopes)) = kind(2) else { panic!("{metadata:?}") };
+        assert_eq!(scopes.values.len(), 2);
+    }
+}
+
+#[tokio::test]
+async fn each_denial_has_its_status_and_challenge() {
+    let stage = Stage::new().await;
+    let token = stage.put(json!({"scopes": ["read"], "audiences": ["shop"]}));
+    let bearer = format!("Bearer {token}");
+    let twice = format!("Bearer {token},Bearer {token}");
+    let unknown = Token::from_parts(&Default::default(), "accessor0002".parse().unwrap(), &[2; 32]);
+    let unknown = format!("Bearer {}", unknown.expose());
+    let mistyped = format!("{}!", &bearer[..bearer.len() - 1]);
+    let shop = [("audience", "shop")];
+    let realm = "Bearer realm=\"pat-operator\"";
+    for (what, extensions, authorization, status, challenge) in [
+        ("no credential", &shop[..], None, 401, realm.to_owned()),
+        ("another scheme", &shop, Some("Digest a"), 401, realm.to_owned()),
+        ("twice, as Envoy joins it", &shop, Some(&*twice), 400, format!("{realm}, error=\"invalid_request\"")),
+        ("junk", &shop, Some(&*mistyped), 400, format!("{realm}, error=\"invalid_request\"")),
+        ("unknown", &shop, Some(&*unknown), 401, format!("{realm}, error=\"invalid_token\"")),
+        ("no audience", &[], Some(&*bearer), 401, format!("{realm}, error=\"invalid_token\"")),
+        ("another audience", &[("audience", "x")], Some(&*bearer), 401, format!("{realm}, error=\"invalid_token\"")),
+        (
+            "missing scope",
+            &[("audience", "shop"), ("scope", "read,write")],
+            Some(&*bearer),
+            403,
+            format!("{realm}, error=\"insufficient_scope\", scope=\"read write\""),
+        ),
+    ] {
+        let headers: Vec<_> = authorization.iter().map(|value| ("authorization", value.as_bytes())).collect();
+        let response = stage.ask(extensions, &headers).await;
+        let (code, told, body) = denial(&response);
+        assert_eq!((code, told), (status, Some(challenge)), "{what}");
+        assert!(body.ends_with('\n') && body.len() > 10, "{what}: {body}");
+    }
+    is_allowed(&stage.ask(&shop, &[("authorization", bearer.as_bytes())]).await);
+}
+
+#[tokio::test]
+async fn whatever_is_set_up_wrongly_denies_everybody() {
+    let stage = Stage::new().await;
+    let bearer = format!("Bearer {}", stage.put(json!({"scopes": ["read"]})));
+    for extensions in [
+        &[("scopes", "read")][..],
+        &[("Scope", "read")],
+        &[("scope", "read"), ("realm", "x")],
+        &[("scope", "")],
+        &[("scope", " , ")],
+        &[("scope", "a\"b")],
+        &[("audience", "")],
+        &[("audience", "a"), ("audience", "b")],
+        &[("strip-authorization", "yes")],
+        &[("", "")],
+    ] {
+        let response = stage.ask(extensions, &[("authorization", bearer.as_bytes())]).await;
+        let (code, challenge, body) = denial(&response);
+        assert_eq!((code, challenge), (403, None), "{extensions:?}");
+        assert!(body.starts_with("this check is set up wrongly: "), "{body}");
+    }
+}
+
+#[tokio::test]
+async fn a_header_that_passes_for_an_identity_header_is_refused() {
+    let stage = Stage::new().await;
+    let bearer = format!("Bearer {}", stage.put(json!({})));
+    for name in ["x_auth_request_user", "X-Auth.Request-User", "x-auth-request_groups"] {
+        let response = stage.ask(&[], &[(name, b"admin"), ("authorization", bearer.as_bytes())]).await;
+        assert_eq!(denial(&response).0, 403, "{name}");
+    }
+}
+
+#[tokio::test]
+async fn raw_headers_are_read_as_well_and_two_of_them_are_no_credential() {
+    let stage = Stage::new().await;
+    let bearer = prost::bytes::Bytes::from(format!("Bearer {}", stage.put(json!({}))).into_bytes());
+    let raw = |value: &prost::bytes::Bytes, raw_value: &prost::bytes::Bytes| wire::RawHeader {
+        key: "Authorization".into(),
+        value: value.clone(),
+        raw_value: raw_value.clone(),
+    };
+    let ask = async |headers| {
+        let http = wire::HttpRequest { headers: Vec::new(), header_map: Some(wire::HeaderMap { headers }) };
+        let request = Some(wire::Request { http: Some(http) });
+        let attributes = Some(wire::AttributeContext { request, context_extensions: Vec::new() });
+        stage.send(&CheckRequest { attributes }.encode_to_vec()).await
+    };
+    let none = prost::bytes::Bytes::new();
+    is_allowed(&ask(vec![raw(&none, &bearer)]).await);
+    is_allowed(&ask(vec![raw(&bearer, &none)]).await);
+    assert_eq!(denial(&ask(vec![raw(&none, &bearer), raw(&none, &bearer)]).await).0, 400);
+    assert_eq!(denial(&ask(vec![raw(&none, &b"Bearer \xff\xfe"[..].into())]).await).0, 400);
+}
+
+#[tokio::test]
+async fn what_cannot_be_read_is_denied_and_is_no_fault() {
+    let stage = Stage::new().await;
+    let bearer = format!("Bearer {}", stage.put(json!({})));
+    for message in [&b""[..], b"\xff\xff\xff", b"\x0a\x05"] {
+        assert_eq!(denial(&stage.send(message).await).0, 403, "{message:?}");
+    }
+    // No text, in a header that has nothing to do with it.
+    is_allowed(&stage.ask(&[], &[("authorization", bearer.as_bytes()), ("x-name", b"J\xf6rg")]).await);
+    assert_eq!(denial(&stage.ask(&[], &[("authorization", b"Bearer \xff")]).await).0, 400);
+}
+
+#[tokio::test]
+async fn when_nobody_can_tell_it_is_503_in_a_denial() {
+    let stage = Stage::new().await;
+    let bearer = format!("Bearer {}", stage.put(json!({})));
+    for freshness in [Freshness::Starting, Freshness::Lost] {
+        *stage.freshness.lock().unwrap() = freshness;
+        let response = stage.ask(&[], &[("authorization", bearer.as_bytes())]).await;
+        assert_eq!((denial(&response).0, denial(&response).1), (503, None));
+        assert_eq!(response.status.unwrap().code, 14);
+    }
+}
+
+#[tokio::test]
+async fn other_methods_are_unimplemented_as_grpc_says_it() {
+    let stage = Stage::new().await;
+    let request = Request::post("/envoy.service.auth.v2.Authorization/Check").body(Body::empty()).unwrap();
+    let response = stage.router.clone().oneshot(request).await.unwrap();
+    assert_eq!((response.status().as_u16(), response.headers()["grpc-status"].as_bytes()), (200, &b"12"[..]));
+    assert!(to_bytes(response.into_body(), 1).await.unwrap().is_empty());
+}
+
+#[tokio::test]
+async fn health_says_whether_it_can_answer() {
+    let (reporter, health) = tonic_health::server::health_reporter();
+    let stage = Stage::new().await;
+    let metrics = Arc::new(Metrics::default());
+    let verifier = Arc::new(Verifier::new(stage.index, || Freshness::Fresh, stage.now, metrics));
+    let router = router(verifier, health);
+    for (freshness, status) in
+        [(Freshness::Starting, 2), (Freshness::Fresh, 1), (Freshness::Stale, 1), (Freshness::Lost, 2)]
+    {
+        tell_health(&reporter, freshness).await;
+        for service in ["", SERVICE] {
+            let asked = tonic_health::pb::HealthCheckRequest { service: service.to_owned() }.encode_to_vec();
+            let framed = [&[0, 0, 0, 0, u8::try_from(asked.len()).unwrap()][..], &asked].concat();
+            let request = Request::post("/grpc.health.v1.Health/Check").header("content-type", "application/grpc");
+            let response = router.clone().oneshot(request.body(Body::from(framed)).unwrap()).await.unwrap();
+            let body = to_bytes(response.into_body(), 100).await.unwrap();
+            let answer = tonic_health::pb::HealthCheckResponse::decode(&body[5..]).unwrap();
+            assert_eq!(answer.status, status, "{freshness:?} {service:?}");
+        }
+    }
+}

@@ -1,0 +1,187 @@
+//! Every status, header and body of the HTTP protocols, over an index in memory.
+
+mod envoy;
+mod forward_auth;
+mod introspection;
+mod junk;
+mod tokenreview;
+
+use std::sync::{Arc, Mutex};
+
+use axum::{
+    body::{Body, to_bytes},
+    http::{HeaderMap, Method, Request},
+};
+use base64::{Engine, engine::general_purpose::STANDARD};
+use k8s_openapi::jiff::SignedDuration;
+use serde_json::{Value, json};
+use tower::ServiceExt;
+
+use super::*;
+use crate::{
+    api::Time,
+    index::{Index, Pat, PatUid},
+    runtime::{Clock, ClockHand},
+    token::Token,
+    verifier::{decision::Freshness, metrics::Metrics},
+};
+
+const ISSUER: &str = "https://tokens.example.com";
+
+/// A verifier with some tokens, at a time that the test moves.
+struct Stage {
+    index: Arc<Index>,
+    now: Clock,
+    hand: ClockHand,
+    freshness: Arc<Mutex<Freshness>>,
+    router: Router,
+}
+
+/// What came back.
+#[derive(Debug)]
+struct Answer {
+    status: u16,
+    headers: HeaderMap,
+    body: String,
+}
+
+impl Answer {
+    fn header(&self, name: &str) -> Option<&str> {
+        self.headers.get(name).map(|value| value.to_str().expect("text"))
+    }
+
+    fn all(&self, name: &str) -> Vec<&str> {
+        self.headers.get_all(name).iter().map(|value| value.to_str().expect("text")).collect()
+    }
+
+    fn json(&self) -> Value {
+        assert_eq!(self.header("content-type"), Some("application/json"), "{self:?}");
+        serde_json::from_str(&self.body).expect("JSON")
+    }
+}
+
+impl Stage {
+    /// With everything switched on.
+    fn new() -> Self {
+        Self::with(Settings {
+            issuer: Some(ISSUER.parse().unwrap()),
+            tokenreview: Some(TokenReviewSettings { username_prefix: Default::default() }),
+        })
+    }
+
+    fn with(settings: Settings) -> Self {
+        let index = Arc::new(Index::default());
+        let (now, hand) = Clock::driven("2026-01-01T00:00:00.9Z".parse().unwrap());
+        let freshness = Arc::new(Mutex::new(Freshness::Fresh));
+        let told = Arc::clone(&freshness);
+        let verifier =
+            Verifier::new(Arc::clone(&index), move || *told.lock().unwrap(), now.clone(), Arc::new(Metrics::default()));
+        Self { index, now, hand, freshness, router: router(Arc::new(verifier), settings, None) }
+    }
+
+    /// Puts a PAT with one token into the index; the number makes uid and token.
+    fn put(&self, number: u8, spec: Value) -> String {
+        let token = token(number);
+        let now: Time = self.now.now().into();
+        self.index.put(pat(
+            number,
+            spec,
+            json!({"credentials": [{
+                "id": id(number),
+                "revision": 1,
+                "sha256": crate::token::Presented::parse(&token).unwrap().hash().to_string(),
+                "state": "Active",
+                "issuedAt": now,
+                "expiresAt": now.plus(SignedDuration::from_hours(1)),
+            }]}),
+        ));
+        token
+    }
+
+    fn remove(&self, number: u8) {
+        self.index.remove(uid(number).parse().unwrap());
+    }
+
+    fn is(&self, freshness: Freshness) {
+        *self.freshness.lock().unwrap() = freshness;
+    }
+
+    async fn ask(&self, method: &str, uri: &str, headers: &[(&str, &str)], body: impl Into<Body>) -> Answer {
+        let mut request = Request::builder().method(Method::from_bytes(method.as_bytes()).unwrap()).uri(uri);
+        for (name, value) in headers {
+            request = request.header(*name, *value);
+        }
+        let response = self.router.clone().oneshot(request.body(body.into()).unwrap()).await.unwrap();
+        let (head, body) = response.into_parts();
+        let body = String::from_utf8(to_bytes(body, 1 << 20).await.unwrap().to_vec()).unwrap();
+        let answer = Answer { status: head.status.as_u16(), headers: head.headers, body };
+        // Of every answer that there is.
+        assert_eq!(answer.header("cache-control"), Some("no-store"), "{answer:?}");
+        assert_eq!(answer.header("x-content-type-options"), Some("nosniff"), "{answer:?}");
+        assert!(!answer.body.contains("kpat_accessor00"), "an answer with a token: {answer:?}");
+        answer
+    }
+}
+
+fn pat(number: u8, spec: Value, status: Value) -> Pat {
+    let stored = json!({
+        "metadata": {"namespace": "shop", "name": format!("app-{number}"), "uid": uid(number)},
+        "spec": spec,
+        "status": status,
+    });
+    Pat::read(&serde_json::from_value(stored).unwrap()).expect("a PAT")
+}
+
+fn uid(number: u8) -> String {
+    format!("00000000-0000-4000-8000-0000000000{number:02x}")
+}
+
+/// As Basic has it.
+fn client_id(number: u8) -> String {
+    uid(number).parse::<PatUid>().unwrap().to_string()
+}
+
+fn id(number: u8) -> String {
+    format!("accessor{number:04}")
+}
+
+/// A good token that is in the index once it was put there.
+fn token(number: u8) -> String {
+    Token::from_parts(&Default::default(), id(number).parse().unwrap(), &[number; 32]).expose().to_owned()
+}
+
+/// The token with its last character another one.
+fn mistyped(token: &str) -> String {
+    let last = if token.ends_with('0') { '1' } else { '0' };
+    format!("{}{last}", &token[..token.len() - 1])
+}
+
+fn bearer(token: &str) -> String {
+    format!("Bearer {token}")
+}
+
+fn basic(user: &str, password: &str) -> String {
+    format!("Basic {}", STANDARD.encode(format!("{user}:{password}")))
+}
+
+#[tokio::test]
+async fn what_is_not_there_is_answered_with_what_is() {
+    let stage = Stage::new();
+    for (method, path) in [("GET", "/"), ("POST", "/oauth2/token"), ("DELETE", "/auth"), ("GET", "/auth/forward/")] {
+        let answer = stage.ask(method, path, &[], "").await;
+        assert_eq!(answer.status, 404, "{method} {path}");
+        for there in ["/auth/forward", "/auth/envoy/", "/oauth2/introspect", "/.well-known/", "/k8s/tokenreview"] {
+            assert!(answer.body.contains(there), "{there}: {answer:?}");
+        }
+    }
+}
+
+#[tokio::test]
+async fn what_was_not_asked_for_is_not_there() {
+    let stage = Stage::with(Settings::default());
+    for (method, path) in [("POST", "/k8s/tokenreview"), ("GET", "/.well-known/oauth-authorization-server")] {
+        let answer = stage.ask(method, path, &[], "").await;
+        assert_eq!(answer.status, 404, "{path}");
+        assert!(!answer.body.contains(path), "{answer:?}");
+    }
+}

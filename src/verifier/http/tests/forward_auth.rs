@@ -1,0 +1,214 @@
+//! Forward auth: the table of the wire contract.
+
+use super::*;
+
+const CHALLENGE: &str = r#"Bearer realm="pat-operator""#;
+const INVALID_TOKEN: &str = r#"Bearer realm="pat-operator", error="invalid_token""#;
+const INVALID_REQUEST: &str = r#"Bearer realm="pat-operator", error="invalid_request""#;
+
+async fn ask(stage: &Stage, query: &str, headers: &[(&str, &str)]) -> Answer {
+    let answer = stage.ask("GET", &format!("/auth/forward{query}"), headers, "").await;
+    assert!([200, 401, 403].contains(&answer.status), "nginx makes 500 of it: {answer:?}");
+    answer
+}
+
+#[tokio::test]
+async fn an_allow_has_every_identity_header_empty_where_there_is_no_value() {
+    let stage = Stage::new();
+    let jane = stage.put(1, json!({"owner": {"kind": "User", "name": "jane@example.com"}, "scopes": ["a:b", "c"]}));
+    let account = stage.put(2, json!({}));
+    for (token, query, user, scopes, number) in [
+        (&jane, "?scope=a%3Ab&scope=c", "jane@example.com", "a:b c", 1),
+        (&jane, "", "jane@example.com", "a:b c", 1),
+        (&account, "", "va:shop/app-2", "", 2),
+    ] {
+        let answer = ask(&stage, query, &[("Authorization", &bearer(token)), ("X-Auth-Request-Email", "root@x")]).await;
+        assert_eq!((answer.status, &*answer.body), (200, ""), "{answer:?}");
+        for (name, value) in [
+            ("X-Auth-Request-User", user),
+            ("X-Auth-Request-Email", ""),
+            ("X-Auth-Request-Groups", ""),
+            ("X-Auth-Request-Scopes", scopes),
+            ("X-Auth-Request-Token-Id", &id(number)),
+        ] {
+            assert_eq!(answer.all(name), [value], "{name}");
+        }
+        assert_eq!(answer.header("www-authenticate"), None);
+    }
+}
+
+#[tokio::test]
+async fn any_method_will_do_and_any_case_and_basic_with_any_user_name() {
+    let stage = Stage::new();
+    let token = stage.put(1, json!({}));
+    for method in ["GET", "HEAD", "POST", "PUT", "DELETE", "OPTIONS", "PROPFIND"] {
+        assert_eq!(stage.ask(method, "/auth/forward", &[("authorization", &bearer(&token))], "x").await.status, 200);
+    }
+    for value in [
+        bearer(&token),
+        format!("bearer {token}"),
+        format!("BEARER   {token}"),
+        basic("jane@example.com", &token),
+        basic("", &token),
+        basic("shop/ci", &token).replace("Basic", "bAsIc"),
+        basic("x", &token).trim_end_matches('=').to_owned(),
+    ] {
+        assert_eq!(ask(&stage, "", &[("AUTHORIZATION", &value)]).await.status, 200, "{value}");
+    }
+}
+
+#[tokio::test]
+async fn refusals_say_what_rfc_6750_says() {
+    let stage = Stage::new();
+    let plain = stage.put(1, json!({"scopes": ["read"]}));
+    let bound = stage.put(2, json!({"audiences": ["shop"]}));
+    let revoked = stage.put(3, json!({"revoked": true}));
+    let expired = stage.put(4, json!({"expiry": {"at": "2026-01-01T00:00:00Z"}}));
+    let scope = |scope: &str| format!(r#"{CHALLENGE}, error="insufficient_scope", scope="{scope}""#);
+    let two = format!("{}, {}", bearer(&plain), bearer(&plain));
+    for (query, value, status, challenge) in [
+        ("", None, 401, CHALLENGE),
+        ("", Some(""), 401, CHALLENGE),
+        ("", Some("Digest abc"), 401, CHALLENGE),
+        ("", Some("Bearer"), 401, INVALID_REQUEST),
+        ("", Some("Bearer "), 401, INVALID_REQUEST),
+        ("", Some("Bearer a b"), 401, INVALID_REQUEST),
+        ("", Some("Basic ???"), 401, INVALID_REQUEST),
+        ("", Some("Basic bm9jb2xvbg=="), 401, INVALID_REQUEST),
+        ("", Some(&*two), 401, INVALID_REQUEST),
+        ("", Some("Bearer junk"), 401, INVALID_TOKEN),
+        ("", Some(&*basic("jane", "secret")), 401, INVALID_TOKEN),
+        ("", Some(&*basic(&plain, "")), 401, INVALID_TOKEN),
+        ("", Some(&*bearer(&mistyped(&plain))), 401, INVALID_TOKEN),
+        ("", Some(&*bearer(&token(99))), 401, INVALID_TOKEN),
+        ("", Some(&*bearer(&revoked)), 401, INVALID_TOKEN),
+        ("", Some(&*bearer(&expired)), 401, INVALID_TOKEN),
+        ("", Some(&*bearer(&bound)), 401, INVALID_TOKEN),
+        ("?audience=other", Some(&*bearer(&bound)), 401, INVALID_TOKEN),
+        ("?audience=shop", Some(&*bearer(&plain)), 401, INVALID_TOKEN),
+        ("?scope=read&scope=write", Some(&*bearer(&plain)), 403, &*scope("read write")),
+        ("?scope=Read", Some(&*bearer(&plain)), 403, &*scope("Read")),
+        ("?scope=read;audience=shop", Some(&*bearer(&plain)), 403, &*scope("read;audience=shop")),
+        ("?audience=shop&scope=x", Some(&*bearer(&bound)), 403, &*scope("x")),
+    ] {
+        let headers: Vec<_> = value.iter().map(|value| ("Authorization", *value)).collect();
+        let answer = ask(&stage, query, &headers).await;
+        assert_eq!((answer.status, answer.all("www-authenticate")), (status, vec![challenge]), "{query} {value:?}");
+        assert!(!answer.body.is_empty() && answer.header("x-auth-request-user").is_none(), "{answer:?}");
+    }
+    let twice = [("Authorization", &*bearer(&plain)), ("authorization", &*bearer(&plain))];
+    assert_eq!(ask(&stage, "", &twice).await.all("www-authenticate"), [INVALID_REQUEST]);
+    assert_eq!(ask(&stage, "?audience=shop", &[("Authorization", &bearer(&bound))]).await.status, 200);
+}
+
+#[tokio::test]
+async fn a_requirement_that_is_not_understood_denies_good_tokens_too() {
+    let stage = Stage::new();
+    let token = stage.put(1, json!({"scopes": ["a", "b", "a,b", "+"]}));
+    let many = format!("?{}", vec!["scope=a"; 65].join("&"));
+    for (query, status) in [
+        ("?scope=a&scope=b", 200),
+        ("?scope=a%2Cb", 200),
+        ("?scope=a,b", 200),
+        ("?scope=%2B", 200),
+        ("?", 200),
+        ("?scopes=a", 403),
+        ("?Scope=a", 403),
+        ("?scope", 403),
+        ("?scope=", 403),
+        ("?scope=a&", 403),
+        ("?&scope=a", 403),
+        ("?scope=a+b", 403),
+        ("?scope=a%20b", 403),
+        ("?scope=%zz", 403),
+        ("?scope=%4", 403),
+        ("?scope=%ff", 403),
+        ("?scope=%22", 403),
+        ("?sc%6Fpe=a", 403),
+        ("?audience=", 403),
+        ("?audience=a&audience=a", 403),
+        ("?rd=https://example.com", 403),
+        (&*many, 403),
+    ] {
+        let answer = ask(&stage, query, &[("Authorization", &bearer(&token))]).await;
+        assert_eq!(answer.status, status, "{query} {answer:?}");
+        assert!(status == 200 || answer.body.starts_with("this check is set up wrongly: "), "{answer:?}");
+    }
+}
+
+#[tokio::test]
+async fn a_header_that_passes_for_an_identity_header_is_refused_and_the_header_itself_is_not() {
+    let stage = Stage::new();
+    let token = stage.put(1, json!({}));
+    for (name, status) in [
+        ("X-Auth-Request-User", 200),
+        ("x-auth-request-email", 200),
+        ("X-Auth-Request-User2", 200),
+        ("X_Auth", 200),
+        ("X_Auth_Request_User", 403),
+        ("X-Auth-Request_User", 403),
+        ("x.auth.request.user", 403),
+        ("x-auth_request.groups", 403),
+        ("X_AUTH_REQUEST_EMAIL", 403),
+        ("X-Auth-Request-Token_Id", 403),
+        ("X-Auth-Request.Scopes", 403),
+    ] {
+        let answer = ask(&stage, "", &[("Authorization", &bearer(&token)), (name, "root")]).await;
+        assert_eq!(answer.status, status, "{name}");
+        assert_eq!(answer.header("x-auth-request-user").is_some(), status == 200);
+    }
+    // Also when the credential alone would be refused, and wherever it stands.
+    assert_eq!(ask(&stage, "", &[("X_Auth_Request_User", "root")]).await.status, 403);
+}
+
+#[tokio::test]
+async fn when_nobody_can_tell_it_is_403_and_says_so() {
+    let stage = Stage::new();
+    let token = stage.put(1, json!({}));
+    for (freshness, token, status) in [
+        (Freshness::Starting, &token, 403),
+        (Freshness::Lost, &token, 403),
+        (Freshness::Stale, &token, 200),
+        (Freshness::Stale, &super::token(9), 403),
+        (Freshness::Lost, &mistyped(&token), 401),
+    ] {
+        stage.is(freshness);
+        let answer = ask(&stage, "", &[("Authorization", &bearer(token))]).await;
+        assert_eq!(answer.status, status, "{freshness:?}");
+        assert!(status != 403 || answer.body.contains("cannot be verified at the moment"), "{answer:?}");
+        assert_eq!(answer.header("www-authenticate").is_some(), status == 401);
+    }
+}
+
+#[tokio::test]
+async fn a_token_works_up_to_its_end_and_no_longer() {
+    let stage = Stage::new();
+    let token = stage.put(1, json!({}));
+    stage.hand.advance(SignedDuration::from_micros(3_600_000_000 - 1));
+    assert_eq!(ask(&stage, "", &[("Authorization", &bearer(&token))]).await.status, 200);
+    stage.hand.advance(SignedDuration::from_micros(1));
+    assert_eq!(ask(&stage, "", &[("Authorization", &bearer(&token))]).await.status, 401);
+}
+
+#[tokio::test]
+async fn an_owner_that_cannot_stand_in_a_header_lets_nobody_in() {
+    let stage = Stage::new();
+    // Admission lets none of these in; they may have been stored before it was there.
+    for name in ["jane doe", "jane\r\nX-Auth-Request-User: root", "jän", "\u{7f}", ""] {
+        let token = stage.put(1, json!({"owner": {"kind": "User", "name": name}}));
+        let answer = ask(&stage, "", &[("Authorization", &bearer(&token))]).await;
+        assert_eq!((answer.status, answer.header("x-auth-request-user")), (403, None), "{name:?}");
+    }
+}
+
+#[tokio::test]
+async fn a_token_in_the_wrong_place_is_not_repeated() {
+    let stage = Stage::new();
+    let token = stage.put(1, json!({}));
+    for query in [format!("?{token}"), format!("?scope={token}&{token}=1"), format!("?token={token}")] {
+        let answer = ask(&stage, &query, &[("Authorization", &bearer(&token))]).await;
+        assert_eq!(answer.status, 403);
+        // Not even its id as a whole; the log has the same words.
+        assert!(!answer.body.contains(&token[..17]), "{answer:?}");
+    }
+}

@@ -1,0 +1,70 @@
+//! What a proxy is told that asks on behalf of a client, before it is written as its protocol has it.
+//!
+//! For forward auth and both of Envoy's protocols, so that all of them refuse the same things. It must not know how an
+//! answer is sent.
+
+use super::{
+    Protocol, Verifier,
+    challenge::Challenge,
+    credential::Authorization,
+    decision::{Decision, Unavailable},
+    demand::Requirements,
+    identity::{self, Identity, Unprintable},
+};
+
+/// The answer.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Outcome {
+    /// Let it pass, with these headers set.
+    Allow(Identity),
+    /// Its token is not accepted.
+    Challenge(Challenge),
+    /// It may not pass, whatever its token: it carries a header that would pass for one of ours.
+    Alias,
+    /// It may not pass: its token's owner cannot be told.
+    Unprintable,
+    /// Nobody can tell at the moment.
+    Unavailable(Unavailable),
+}
+
+/// Decides on a client's request by all of its headers.
+pub fn judge<'a>(
+    verifier: &Verifier,
+    protocol: Protocol,
+    headers: impl IntoIterator<Item = (&'a str, &'a [u8])>,
+    needed: &Requirements<'_>,
+) -> Outcome {
+    let mut alias = false;
+    let mut headers = headers.into_iter().inspect(|(name, _)| alias |= identity::is_alias(name));
+    let authorization = Authorization::read(&mut headers);
+    // It may have stopped before the last of them.
+    headers.for_each(drop);
+    if alias {
+        return Outcome::Alias;
+    }
+    let token = match authorization.token() {
+        Ok(token) => token,
+        Err(reason) => return Outcome::Challenge(reason.into()),
+    };
+    match needed.ask(|demand| verifier.check(protocol, token, demand)) {
+        Decision::Allow(record) => match Identity::of(&record) {
+            Ok(identity) => Outcome::Allow(identity),
+            Err(Unprintable) => Outcome::Unprintable,
+        },
+        Decision::Deny(denial) => Outcome::Challenge(Challenge::to(&denial, || needed.scope_text())),
+        Decision::Unavailable(reason) => Outcome::Unavailable(reason),
+    }
+}
+
+impl Outcome {
+    /// What a person reads in the body of a refusal, one line.
+    pub fn words(&self) -> &'static str {
+        match self {
+            Self::Allow(_) => "",
+            Self::Challenge(challenge) => challenge.words(),
+            Self::Alias => "a header of this request could be mistaken for one that tells who you are\n",
+            Self::Unprintable => "the owner of this token cannot be named in a header\n",
+            Self::Unavailable(_) => "tokens cannot be verified at the moment: try again\n",
+        }
+    }
+}

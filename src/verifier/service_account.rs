@@ -1,0 +1,261 @@
+//! Whether a ServiceAccount may introspect, as the API server has it.
+//!
+//! TokenReview says whose a token is, SubjectAccessReview whether that account may; both answers together are kept for a
+//! short while, under a hash of the token. It must not know PATs: the caller keeps those away.
+
+use std::{
+    collections::HashMap,
+    sync::{Mutex, PoisonError},
+    time::Duration,
+};
+
+use k8s_openapi::api::{
+    authentication::v1::{TokenReview, TokenReviewSpec, UserInfo},
+    authorization::v1::{ResourceAttributes, SubjectAccessReview, SubjectAccessReviewSpec},
+};
+use kube::{Api, Client, api::PostParams};
+use sha2::{Digest, Sha256};
+use tokio::sync::Semaphore;
+use zeroize::Zeroize;
+
+use crate::{api::GROUP, runtime::clock::uptime};
+
+/// The audience that a ServiceAccount's token must be made for.
+pub const AUDIENCE: &str = "pat-operator";
+
+/// The verb that it needs on `personalaccesstokens.pat-operator.io`, in all namespaces.
+pub const VERB: &str = "introspect";
+
+/// How long a permission is remembered, and so lives on at most after it was taken away.
+const REMEMBER_YES: Duration = Duration::from_secs(60);
+
+/// How long a refusal is: shorter, for somebody may be waiting for a permission just given.
+const REMEMBER_NO: Duration = Duration::from_secs(10);
+
+/// How many of each are remembered. Apart, so that a flood of junk does not push out those who may.
+const REMEMBERED: usize = 1024;
+
+/// How many reviews are under way at a time.
+const AT_A_TIME: usize = 8;
+
+/// How long the API server may take for both reviews.
+const WITHIN: Duration = Duration::from_secs(5);
+
+/// The longest token that is looked at; real ones have about 1,200 characters.
+const MAX_TOKEN: usize = 8 * 1024;
+
+/// Why nobody can tell.
+#[derive(Debug, thiserror::Error)]
+pub enum ReviewError {
+    /// The API server did not do as asked.
+    #[error("the API server does not review: {0}")]
+    Api(#[from] Box<kube::Error>),
+    /// It did not answer in time.
+    #[error("the API server did not review within {} s", WITHIN.as_secs())]
+    Timeout,
+}
+
+impl ReviewError {
+    /// The one name of this error for metrics, events and logs.
+    pub fn category(&self) -> &'static str {
+        match self {
+            Self::Api(_) => "ReviewFailed",
+            Self::Timeout => "ReviewTimeout",
+        }
+    }
+}
+
+/// What the API server says of a token's holder.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Standing {
+    /// No ServiceAccount's good token, made for us.
+    Stranger,
+    /// A ServiceAccount without the permission.
+    Forbidden,
+    /// A ServiceAccount that may.
+    Permitted,
+}
+
+/// Asks the API server about ServiceAccounts.
+pub struct ServiceAccounts {
+    client: Client,
+    places: Semaphore,
+    remembered: Mutex<Memory>,
+}
+
+impl ServiceAccounts {
+    /// With this client, which must be allowed to create TokenReviews and SubjectAccessReviews.
+    pub fn new(client: Client) -> Self {
+        Self { client, places: Semaphore::new(AT_A_TIME), remembered: Mutex::default() }
+    }
+
+    /// Whether the holder of this token may introspect.
+    ///
+    /// # Errors
+    /// When the API server cannot say.
+    pub async fn standing(&self, token: &str) -> Result<Standing, ReviewError> {
+        if !is_jwt(token) {
+            return Ok(Standing::Stranger);
+        }
+        let key = Sha256::digest(token).into();
+        if let Some(known) = self.recall(&key) {
+            return Ok(known);
+        }
+        let asking = async {
+            // Never closed.
+            let _place = self.places.acquire().await;
+            // Whoever waited for a place may have waited for this very answer.
+            if let Some(known) = self.recall(&key) {
+                return Ok(known);
+            }
+            let standing = self.ask(token).await?;
+            self.lock().note(key, standing, uptime());
+            Ok(standing)
+        };
+        tokio::time::timeout(WITHIN, asking).await.unwrap_or(Err(ReviewError::Timeout))
+    }
+
+    async fn ask(&self, token: &str) -> Result<Standing, ReviewError> {
+        let Some(user) = self.review(token).await? else { return Ok(Standing::Stranger) };
+        Ok(if self.is_permitted(user).await? { Standing::Permitted } else { Standing::Forbidden })
+    }
+
+    async fn review(&self, token: &str) -> Result<Option<UserInfo>, ReviewError> {
+        let spec = TokenReviewSpec { audiences: Some(vec![AUDIENCE.to_owned()]), token: token.to_owned() };
+        let mut review = TokenReview { spec, ..TokenReview::default() };
+        let answer = Api::all(self.client.clone()).create(&PostParams::default(), &review).await;
+        review.spec.token.zeroize();
+        let mut answer = answer.map_err(Box::new)?;
+        answer.spec.token.zeroize();
+        let status = answer.status.unwrap_or_default();
+        // An authenticator that knows no audiences leaves them out, and would let any token in.
+        let for_us = status.audiences.iter().flatten().any(|audience| audience == AUDIENCE);
+        let is_account =
+            |user: &UserInfo| user.username.as_ref().is_some_and(|name| name.starts_with("system:serviceaccount:"));
+        Ok(status.user.filter(|user| status.authenticated == Some(true) && for_us && is_account(user)))
+    }
+
+    async fn is_permitted(&self, user: UserInfo) -> Result<bool, ReviewError> {
+        let review = SubjectAccessReview {
+            spec: SubjectAccessReviewSpec {
+                user: user.username,
+                groups: user.groups,
+                uid: user.uid,
+                extra: user.extra,
+                resource_attributes: Some(ResourceAttributes {
+                    group: Some(GROUP.to_owned()),
+                    resource: Some("personalaccesstokens".to_owned()),
+                    verb: Some(VERB.to_owned()),
+                    ..ResourceAttributes::default()
+                }),
+                ..SubjectAccessReviewSpec::default()
+            },
+            ..SubjectAccessReview::default()
+        };
+        let answer: SubjectAccessReview =
+            Api::all(self.client.clone()).create(&PostParams::default(), &review).await.map_err(Box::new)?;
+        Ok(answer.status.is_some_and(|status| status.allowed && status.denied != Some(true)))
+    }
+
+    fn recall(&self, key: &Key) -> Option<Standing> {
+        self.lock().recall(key, uptime())
+    }
+
+    fn lock(&self) -> std::sync::MutexGuard<'_, Memory> {
+        self.remembered.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// Whether a text has the form of a ServiceAccount's token, three parts in base64url. Nothing else is worth a request, and
+/// a mistyped PAT is nobody's business.
+fn is_jwt(token: &str) -> bool {
+    let is_part = |part: &str| {
+        !part.is_empty() && part.bytes().all(|byte| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_'))
+    };
+    token.len() <= MAX_TOKEN && token.split('.').count() == 3 && token.split('.').all(is_part)
+}
+
+/// SHA-256 of a token.
+type Key = [u8; 32];
+
+/// What was said, until when.
+#[derive(Default)]
+struct Memory {
+    yes: HashMap<Key, (Standing, Duration)>,
+    no: HashMap<Key, (Standing, Duration)>,
+}
+
+impl Memory {
+    fn recall(&self, key: &Key, now: Duration) -> Option<Standing> {
+        let (standing, until) = self.yes.get(key).or_else(|| self.no.get(key))?;
+        (now < *until).then_some(*standing)
+    }
+
+    fn note(&mut self, key: Key, standing: Standing, now: Duration) {
+        self.yes.remove(&key);
+        self.no.remove(&key);
+        let (memory, remember) = match standing {
+            Standing::Permitted => (&mut self.yes, REMEMBER_YES),
+            Standing::Forbidden | Standing::Stranger => (&mut self.no, REMEMBER_NO),
+        };
+        if memory.len() >= REMEMBERED {
+            memory.retain(|_, (_, until)| now < *until);
+        }
+        if memory.len() >= REMEMBERED
+            && let Some(oldest) = memory.iter().min_by_key(|(_, (_, until))| *until).map(|(key, _)| *key)
+        {
+            memory.remove(&oldest);
+        }
+        memory.insert(key, (standing, now + remember));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_what_looks_like_a_service_accounts_token_is_worth_a_request() {
+        for (text, yes) in [
+            ("aaa.bbb.ccc", true),
+            ("a-_.B9.c", true),
+            ("aaa.bbb", false),
+            ("aaa..ccc", false),
+            ("aaa.bbb.ccc.ddd", false),
+            ("a=.b.c", false),
+            ("kpat_abc", false),
+            ("", false),
+        ] {
+            assert_eq!(is_jwt(text), yes, "{text}");
+        }
+        assert!(!is_jwt(&format!("a.b.{}", "c".repeat(MAX_TOKEN))));
+    }
+
+    #[test]
+    fn a_permission_is_remembered_for_a_minute_and_a_refusal_for_less() {
+        let mut memory = Memory::default();
+        let at = Duration::from_secs;
+        memory.note([1; 32], Standing::Permitted, at(100));
+        memory.note([2; 32], Standing::Forbidden, at(100));
+        memory.note([3; 32], Standing::Stranger, at(100));
+        assert_eq!(memory.recall(&[1; 32], at(159)), Some(Standing::Permitted));
+        assert_eq!(memory.recall(&[1; 32], at(160)), None);
+        assert_eq!(memory.recall(&[2; 32], at(109)), Some(Standing::Forbidden));
+        assert_eq!(memory.recall(&[3; 32], at(110)), None);
+        memory.note([1; 32], Standing::Forbidden, at(101));
+        assert_eq!(memory.recall(&[1; 32], at(102)), Some(Standing::Forbidden));
+    }
+
+    #[test]
+    fn what_is_remembered_is_bounded_and_junk_does_not_push_out_who_may() {
+        let mut memory = Memory::default();
+        memory.note([255; 32], Standing::Permitted, Duration::ZERO);
+        for number in 0..3 * REMEMBERED {
+            let mut key = [0; 32];
+            key[..8].copy_from_slice(&number.to_be_bytes());
+            memory.note(key, Standing::Stranger, Duration::from_millis(number as u64));
+        }
+        assert_eq!(memory.no.len(), REMEMBERED);
+        assert_eq!(memory.recall(&[255; 32], Duration::from_secs(5)), Some(Standing::Permitted));
+    }
+}

@@ -1,0 +1,300 @@
+//! Writes when tokens were last used: `status.lastUsedAt` and `status.usage`, and nothing else of the resource.
+//!
+//! Uses are noted in the index as they happen; from time to time this writes what is new. It must not slow down a decision, nor
+//! matter to one: if nothing can be written, tokens work all the same.
+
+use std::{collections::HashMap, sync::Arc, time::Duration};
+
+use futures::{StreamExt, stream};
+use k8s_openapi::jiff::SignedDuration;
+use kube::{
+    Api, Client,
+    api::{Patch, PatchParams},
+};
+use serde_json::{Map, Value, json};
+use tokio::time::{MissedTickBehavior, interval, sleep, timeout};
+use tokio_util::sync::CancellationToken;
+use tracing::{debug, warn};
+
+use super::metrics::Metrics;
+use crate::{
+    api::{StoredPat, Time},
+    index::{Credential, Index, Pat, PatUid},
+    runtime::{Clock, clock::uptime, explain_api_error},
+};
+
+/// Who writes, as `managedFields` shows it.
+pub const FIELD_MANAGER: &str = "pat-operator-verifier";
+
+/// The shortest time between two writes of one verifier. A status write costs an API server two milliseconds of processor, so ten
+/// a second are a fiftieth of one core, and every one of 100,000 tokens in use has its turn within three hours.
+const PACE: Duration = Duration::from_millis(100);
+
+/// The longest time between two looks at the index.
+const LOOK_EVERY: Duration = Duration::from_secs(10);
+
+/// The most that is taken from one look: what can be written until the next.
+const BATCH: usize = 100;
+
+/// How long a write may take.
+const WRITE: Duration = Duration::from_secs(10);
+
+/// The longest pause after a failed write.
+const LONGEST_PAUSE: Duration = Duration::from_secs(60);
+
+/// How long the last flush may take, and how many writes it has in flight: no more than a controller's own load.
+const LAST_FLUSH: Duration = Duration::from_secs(3);
+const LAST_FLUSH_WIDTH: usize = 4;
+
+/// See the module.
+pub struct Usage {
+    index: Arc<Index>,
+    client: Client,
+    clock: Clock,
+    metrics: Arc<Metrics>,
+    every: SignedDuration,
+    /// Differs among replicas, so that not all of them find the same token due at the same moment.
+    salt: u64,
+    /// When this verifier wrote, by uptime: at most once in an interval, even if the watch is late to tell.
+    written: HashMap<PatUid, Duration>,
+}
+
+impl Usage {
+    /// Writes uses at most once in this time for each token.
+    pub fn new(index: Arc<Index>, client: Client, clock: Clock, metrics: Arc<Metrics>, every: SignedDuration) -> Self {
+        let salt = uptime().as_nanos() as u64 ^ u64::from(std::process::id()).rotate_left(32);
+        Self { index, client, clock, metrics, every, salt, written: HashMap::new() }
+    }
+
+    /// Writes until told to stop, and then once more, within some seconds.
+    pub async fn run(mut self, stopping: CancellationToken) {
+        tokio::select! {
+            () = stopping.cancelled() => {}
+            () = self.keep_writing() => {}
+        }
+        self.flush().await;
+    }
+
+    async fn keep_writing(&mut self) {
+        let look_every = (self.every() / 20).clamp(PACE, LOOK_EVERY);
+        let mut pace = interval(PACE);
+        pace.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        let mut failures = 0;
+        loop {
+            sleep(look_every).await;
+            for uid in self.due(true) {
+                pace.tick().await;
+                match self.write(uid).await {
+                    Ok(()) => failures = 0,
+                    Err(why) => {
+                        if failures == 0 {
+                            warn!(why, "when tokens were last used cannot be written; trying again");
+                        }
+                        let pause = PACE.saturating_mul(1 << failures.min(10)).min(LONGEST_PAUSE);
+                        failures += 1;
+                        sleep(pause).await;
+                        break;
+                    }
+                }
+            }
+            let (now, every) = (uptime(), self.every());
+            self.written.retain(|_, at| now.saturating_sub(*at) < every);
+        }
+    }
+
+    /// What would be lost with this process. A token that was written within the interval is left alone now as well: what its
+    /// status shows is true to the interval.
+    async fn flush(&mut self) {
+        let due = self.due(false);
+        let count = due.len();
+        let this = &*self;
+        let writing = stream::iter(due).for_each_concurrent(LAST_FLUSH_WIDTH, |uid| async move {
+            if let Err(why) = this.patch(uid).await {
+                debug!(why, "the time of a last use is lost");
+            }
+        });
+        if timeout(LAST_FLUSH, writing).await.is_err() {
+            warn!(count, "not all times of last use could be written before the end");
+        }
+    }
+
+    /// The tokens whose use is to be written now, those first that have waited longest.
+    fn due(&self, spread: bool) -> Vec<PatUid> {
+        let now = self.clock.now().into();
+        let mut due = Vec::new();
+        self.index.for_each(|pat| {
+            if self.written.contains_key(&pat.uid) {
+                return;
+            }
+            let wait = if spread { self.every + self.spread(pat.uid) } else { self.every };
+            if let Some(since) = due_since(pat, wait, now) {
+                due.push((since, pat.uid));
+            }
+        });
+        due.sort_unstable();
+        if spread {
+            due.truncate(BATCH);
+        }
+        due.into_iter().map(|(_, uid)| uid).collect()
+    }
+
+    /// Up to a tenth of the interval, different for each token and replica: the fleet does not come all at once, and what one
+    /// replica writes the others have seen before they would.
+    fn spread(&self, uid: PatUid) -> SignedDuration {
+        let part = (uid.mixed() ^ self.salt).wrapping_mul(0x9e37_79b9_7f4a_7c15) >> 48;
+        SignedDuration::try_from(self.every().mul_f64(part as f64 / f64::from(u16::MAX) / 10.0)).unwrap_or_default()
+    }
+
+    fn every(&self) -> Duration {
+        self.every.unsigned_abs()
+    }
+
+    async fn write(&mut self, uid: PatUid) -> Result<(), String> {
+        if self.patch(uid).await? {
+            self.written.insert(uid, uptime());
+        }
+        Ok(())
+    }
+
+    /// Writes what is new of this token; false if there is nothing any more.
+    async fn patch(&self, uid: PatUid) -> Result<bool, String> {
+        let Some(pat) = self.index.pat(uid) else { return Ok(false) };
+        let Some(patch) = patch(&pat) else { return Ok(false) };
+        let api: Api<StoredPat> = Api::namespaced(self.client.clone(), pat.namespace());
+        let params = PatchParams { field_manager: Some(FIELD_MANAGER.into()), ..PatchParams::default() };
+        let why = match timeout(WRITE, api.patch_status(pat.name(), &params, &Patch::Merge(&patch))).await {
+            Ok(Ok(_)) => {
+                self.metrics.uses_written.inc();
+                return Ok(true);
+            }
+            // It is gone, or another one has its name: the watch will tell.
+            Ok(Err(kube::Error::Api(status))) if matches!(status.code, 404 | 409) => return Ok(false),
+            Ok(Err(error)) => explain_api_error(&error),
+            Err(_) => format!("no answer within {} seconds", WRITE.as_secs()),
+        };
+        self.metrics.uses_failed.inc();
+        Err(why)
+    }
+}
+
+/// When it was used, if that is news.
+fn used(credential: &Credential) -> Option<Time> {
+    let used = credential.last_used()?;
+    credential.reported_use().is_none_or(|reported| reported < used).then_some(used)
+}
+
+/// Since when a use waits to be written; `None` if there is no new one, or the last one was written less than `wait` ago.
+fn due_since(pat: &Pat, wait: SignedDuration, now: Time) -> Option<Time> {
+    let newest = pat.credentials.iter().filter_map(used).max()?;
+    let reported = pat.credentials.iter().filter_map(|one| one.reported_use()).chain(pat.reported_use()).max();
+    let since = reported.map_or(newest, |reported| reported.plus(wait));
+    (since <= now).then_some(since)
+}
+
+/// The JSON merge patch of what is new, and of what is dead; `None` if nothing is new.
+///
+/// Nothing fences it: the API server ignores a uid in a patch of status, and a resourceVersion would make every other write a
+/// conflict. Should another object have taken the name a moment ago, it gets a use that is not its own, pruned by its next one.
+fn patch(pat: &Pat) -> Option<Value> {
+    let mut usage = Map::new();
+    let mut newest = None;
+    for credential in &pat.credentials {
+        if let Some(used) = used(credential) {
+            usage.insert(credential.id.to_string(), json!(used));
+            newest = newest.max(Some(used));
+        }
+    }
+    let newest = newest?;
+    usage.extend(pat.dead_usage().iter().map(|id| (id.to_owned(), Value::Null)));
+    let mut status = json!({ "usage": usage });
+    if pat.reported_use().is_none_or(|known| known < newest) {
+        status["lastUsedAt"] = json!(newest);
+    }
+    Some(json!({ "status": status }))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const LIVE: [&str; 2] = ["000000000001", "000000000002"];
+
+    fn at(seconds: i64) -> Time {
+        Time::from_micros(1_800_000_000_000_000 + seconds * 1_000_000 + 123_456)
+    }
+
+    fn shown(seconds: i64) -> String {
+        at(seconds).floor_second().to_string()
+    }
+
+    /// An index with one PAT of this status, whose credentials were used when `uses` says.
+    fn index(last_used_at: Option<i64>, usage: &[(&str, i64)], uses: &[(usize, i64)]) -> (Index, PatUid) {
+        let hash = |number: usize| format!("{:064x}", number + 1);
+        let credential = |number: usize| {
+            json!({
+                "id": LIVE[number], "revision": 1, "sha256": hash(number), "state": "Active",
+                "issuedAt": "2026-01-01T00:00:00Z",
+            })
+        };
+        let usage: Map<_, _> = usage.iter().map(|(id, when)| ((*id).to_owned(), json!(shown(*when)))).collect();
+        let stored: StoredPat = serde_json::from_value(json!({
+            "metadata": {"namespace": "team", "name": "app", "uid": format!("{:032x}", 7)},
+            "spec": {},
+            "status": {
+                "credentials": [credential(0), credential(1)], "usage": usage, "lastUsedAt": last_used_at.map(shown),
+            },
+        }))
+        .unwrap();
+        let index = Index::default();
+        index.put(Pat::read(&stored).unwrap());
+        for (number, when) in uses {
+            index.mark_used(&index.get(&hash(*number).parse().unwrap()).unwrap(), at(*when));
+        }
+        (index, 7.into())
+    }
+
+    fn patch_of(last_used_at: Option<i64>, usage: &[(&str, i64)], uses: &[(usize, i64)]) -> Option<Value> {
+        let (index, uid) = index(last_used_at, usage, uses);
+        let patch = patch(&index.pat(uid).unwrap())?;
+        assert_eq!(patch.as_object().unwrap().len(), 1, "nothing but status: {patch}");
+        Some(patch["status"].clone())
+    }
+
+    #[test]
+    fn what_is_new_is_written_and_what_is_dead_goes() {
+        assert_eq!(patch_of(None, &[], &[]), None);
+        assert_eq!(
+            patch_of(None, &[], &[(0, 10)]),
+            Some(json!({"lastUsedAt": shown(10), "usage": {LIVE[0]: shown(10)}}))
+        );
+        assert_eq!(
+            patch_of(Some(5), &[(LIVE[0], 5), (LIVE[1], 3), ("deaddeaddead", 1)], &[(0, 5), (1, 20)]),
+            Some(json!({"lastUsedAt": shown(20), "usage": {LIVE[1]: shown(20), "deaddeaddead": null}}))
+        );
+    }
+
+    #[test]
+    fn an_older_time_than_another_replica_s_is_never_written() {
+        assert_eq!(patch_of(Some(30), &[(LIVE[0], 30)], &[(0, 20)]), None);
+        assert_eq!(patch_of(Some(30), &[(LIVE[0], 30)], &[(0, 30)]), None);
+        // The other credential's use is news, the token's is not.
+        let status = json!({"usage": {LIVE[1]: shown(20)}});
+        assert_eq!(patch_of(Some(30), &[(LIVE[0], 30)], &[(1, 20)]), Some(status));
+    }
+
+    #[test]
+    fn a_token_is_due_at_its_first_use_and_then_once_in_an_interval() {
+        let wait = SignedDuration::from_secs(600);
+        let due = |last_used_at, usage: &[_], uses: &[_], now| {
+            let (index, uid) = index(last_used_at, usage, uses);
+            due_since(&index.pat(uid).unwrap(), wait, at(now)).map(|since| since.floor_second().to_string())
+        };
+        assert_eq!(due(None, &[], &[], 0), None);
+        assert_eq!(due(None, &[], &[(0, 10)], 10), Some(shown(10)));
+        let reported = [(LIVE[0], 0)];
+        assert_eq!(due(Some(0), &reported, &[(0, 599)], 599), None);
+        assert_eq!(due(Some(0), &reported, &[(0, 599)], 600), Some(shown(600)));
+        assert_eq!(due(Some(0), &reported, &[(1, 5)], 599), None, "another credential of the same token");
+        assert_eq!(due(Some(0), &reported, &[(0, 0)], 10_000), None, "nothing is new");
+    }
+}

