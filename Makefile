@@ -17,7 +17,7 @@ IMAGE ?= pat-operator:dev
 
 .PHONY: help
 help: ## List what there is to make
-	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 .PHONY: demo
 demo: ## See tokens live and die on a real API server, in a minute (CLUSTER=current: in your own cluster, after asking)
@@ -45,6 +45,10 @@ test: ## Check formatting, lints (warnings are errors) and documentation, and ru
 .PHONY: bench
 bench: ## Measure the release build on a real control plane (ARGS=--quick: only see that it works)
 	cargo bench --locked --bench operator -- $(ARGS)
+
+.PHONY: bench-verify
+bench-verify: ## Measure the verifier beside handlers that do nothing (ARGS=--quick: only see that it works)
+	cargo bench --locked --bench verify -- $(ARGS)
 
 .PHONY: fuzz
 fuzz: ## Throw a minute of random text at each parser (needs nightly Rust and cargo-fuzz)

@@ -208,7 +208,7 @@ pub struct VerifierArgs {
     #[arg(value_parser = max_staleness)]
     pub max_staleness: SignedDuration,
 
-    /// The URL under which OAuth clients reach this verifier, such as https://tokens.example.com
+    /// The URL under which OAuth clients reach this verifier, such as `https://tokens.example.com`
     ///
     /// It stands as `iss` in answers to introspection and makes /.well-known/oauth-authorization-server known. Without
     /// it there is neither.

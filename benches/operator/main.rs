@@ -4,18 +4,24 @@
 //! prints a table, writes JSON and asserts nothing; docs/performance.md tells what the figures mean.
 
 mod args;
+#[path = "../support/crowd.rs"]
 mod crowd;
 mod fixture;
 mod floor;
 mod meter;
 mod operator;
 mod plane;
+#[path = "../support/proc.rs"]
+mod proc;
+#[path = "../support/progress.rs"]
 mod progress;
 mod prometheus;
 mod report;
 mod requests;
 mod rounds;
 mod script;
+#[path = "../support/table.rs"]
+mod table;
 mod wire;
 
 use anyhow::Context;

@@ -1,17 +1,14 @@
-//! CPU time and memory of processes, as `/proc` tells them.
+//! How much CPU time each of those involved takes, and how much all others.
 //!
-//! Must not know whose processes they are.
+//! Must not know what they do.
 
 use std::{
-    fs,
     ops::Sub,
     time::{Duration, Instant},
 };
 
-use anyhow::Context;
-
-/// `USER_HZ`: 100 on every Linux, see time(7).
-const TICK: Duration = Duration::from_millis(10);
+use crate::proc::machine;
+pub use crate::proc::{cores, cpu};
 
 /// Whose CPU time to read.
 #[derive(Clone, Copy, Debug)]
@@ -93,41 +90,7 @@ impl Span {
     }
 }
 
-/// How many cores there are.
-pub fn cores() -> usize {
-    std::thread::available_parallelism().map_or(1, usize::from)
-}
-
-/// The CPU time that a process has taken, in user mode and in the kernel.
-pub fn cpu(pid: u32) -> anyhow::Result<Duration> {
-    let stat = read(pid, "stat")?;
-    // The second field is the program's name in brackets, and may hold anything.
-    let fields = stat.rsplit_once(')').map(|(_, rest)| rest.split_whitespace().collect::<Vec<_>>());
-    let ticks = |index: usize| fields.as_ref()?.get(index)?.parse::<u32>().ok();
-    let (user, system) = ticks(11).zip(ticks(12)).context("/proc/PID/stat has another form than expected")?;
-    Ok(TICK * (user + system))
-}
-
 /// The most memory that a process has ever had resident, in MiB.
 pub fn peak_mib(pid: u32) -> anyhow::Result<f64> {
-    let status = read(pid, "status")?;
-    let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:"));
-    let kib = line.and_then(|line| line.trim().strip_suffix(" kB")?.parse::<f64>().ok());
-    Ok(kib.context("/proc/PID/status has no VmHWM")? / 1024.0)
-}
-
-/// The busy time of the whole machine, over all cores.
-fn machine() -> anyhow::Result<Duration> {
-    let stat = fs::read_to_string("/proc/stat").context("this bench reads /proc: run it on Linux")?;
-    let line = stat.lines().next().unwrap_or_default();
-    let ticks: Vec<u32> = line.split_whitespace().skip(1).map_while(|field| field.parse().ok()).collect();
-    // user, nice, system, idle, iowait, irq, softirq, steal
-    let idle = ticks.iter().skip(3).take(2).sum::<u32>();
-    let all = ticks.iter().take(8).sum::<u32>();
-    Ok(TICK * all.saturating_sub(idle))
-}
-
-fn read(pid: u32, file: &str) -> anyhow::Result<String> {
-    fs::read_to_string(format!("/proc/{pid}/{file}"))
-        .with_context(|| format!("cannot read /proc/{pid}/{file}: has that process ended?"))
+    Ok(crate::proc::memory_kib(pid, "VmHWM")? / 1024.0)
 }

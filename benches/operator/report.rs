@@ -14,6 +14,7 @@ use crate::{
     requests::Requests,
     rounds::{Restart, Round, Size, Wave},
     script::{Script, words},
+    table::{Row, median},
 };
 
 /// What is to be reached.
@@ -43,18 +44,6 @@ pub struct Report {
     rotation_writes: String,
     rows: Vec<Row>,
     sizes: Vec<Size>,
-}
-
-/// One line of the table.
-#[derive(Serialize)]
-struct Row {
-    what: String,
-    /// A figure for each size.
-    figures: Vec<Option<f64>>,
-    digits: usize,
-    target: Option<String>,
-    /// Whether the target is met, at every size that it is for.
-    met: Option<bool>,
 }
 
 impl Report {
@@ -122,8 +111,8 @@ fn waves(
         Row::plain(what("floor, PATs/s"), 0, floors),
         Row::least(what("operator / floor, at work"), 2, ratio(|wave| wave.rate_at_work), target::RATIO),
         Row::plain(what("operator / floor, from process start"), 2, ratio(|wave| wave.rate_from_start)),
-        Row::exactly(what("writes of PATs and Secrets a PAT"), 3, a_token(Requests::writes), target::WRITES),
-        Row::exactly(what("events a PAT"), 3, a_token(Requests::events), events),
+        exactly(what("writes of PATs and Secrets a PAT"), 3, a_token(Requests::writes), target::WRITES),
+        exactly(what("events a PAT"), 3, a_token(Requests::events), events),
         Row::plain(what("reads of one object (GET) a PAT"), 3, a_token(Requests::single_reads)),
         Row::most(what("operator CPU, ms a PAT"), 2, middle(|wave| wave.cpu_ms), target::CPU_MS),
     ];
@@ -147,9 +136,9 @@ fn restarts(sizes: &[Size]) -> Vec<Row> {
     };
     let idle = middle(|restart| restart.seconds_to_idle.unwrap_or(f64::INFINITY));
     vec![
-        Row::exactly("restart: writes of PATs and Secrets", 0, worst(Requests::writes), 0.0),
-        Row::exactly("restart: events", 0, worst(Requests::events), 0.0),
-        Row::exactly("restart: reads of one object (GET)", 0, worst(Requests::single_reads), 0.0),
+        exactly("restart: writes of PATs and Secrets", 0, worst(Requests::writes), 0.0),
+        exactly("restart: events", 0, worst(Requests::events), 0.0),
+        exactly("restart: reads of one object (GET)", 0, worst(Requests::single_reads), 0.0),
         Row::plain("restart: seconds to ready", 2, middle(|restart| restart.seconds_to_ready)),
         Row::most("restart: seconds to idle", 2, idle, target::IDLE_SECONDS),
         Row::plain("restart: operator CPU, ms a PAT", 3, middle(|restart| restart.cpu_ms)),
@@ -175,38 +164,8 @@ fn each(sizes: &[Size], figure: impl Fn(&Size) -> f64) -> Vec<Option<f64>> {
     sizes.iter().map(|size| Some(figure(size))).collect()
 }
 
-fn median(values: impl Iterator<Item = f64>) -> f64 {
-    let mut values: Vec<_> = values.collect();
-    values.sort_by(f64::total_cmp);
-    let middle = values.len() / 2;
-    match values[..] {
-        [] => f64::NAN,
-        _ if values.len() % 2 == 1 => values[middle],
-        _ => (values[middle - 1] + values[middle]) / 2.0,
-    }
-}
-
-impl Row {
-    fn plain(what: impl Into<String>, digits: usize, figures: Vec<Option<f64>>) -> Self {
-        Self { what: what.into(), figures, digits, target: None, met: None }
-    }
-
-    fn judged(self, target: String, good: impl Fn(f64) -> bool) -> Self {
-        let met = self.figures.iter().flatten().all(|figure| good(*figure));
-        Self { target: Some(target), met: Some(met), ..self }
-    }
-
-    fn least(what: impl Into<String>, digits: usize, figures: Vec<Option<f64>>, least: f64) -> Self {
-        Self::plain(what, digits, figures).judged(format!("≥ {least}"), |figure| figure >= least)
-    }
-
-    fn most(what: impl Into<String>, digits: usize, figures: Vec<Option<f64>>, most: f64) -> Self {
-        Self::plain(what, digits, figures).judged(format!("≤ {most}"), |figure| figure <= most)
-    }
-
-    fn exactly(what: impl Into<String>, digits: usize, figures: Vec<Option<f64>>, wanted: f64) -> Self {
-        Self::plain(what, digits, figures).judged(format!("= {wanted}"), |figure| figure == wanted)
-    }
+fn exactly(what: impl Into<String>, digits: usize, figures: Vec<Option<f64>>, wanted: f64) -> Row {
+    Row::plain(what, digits, figures).judged(format!("= {wanted}"), |figure| figure == wanted)
 }
 
 impl fmt::Display for Report {
@@ -226,17 +185,7 @@ impl fmt::Display for Report {
         }
         writeln!(out, "  {:>8}  met", "target")?;
         for row in &self.rows {
-            write!(out, "{:48}", row.what)?;
-            for figure in &row.figures {
-                match figure {
-                    Some(figure) => write!(out, "{figure:>12.0$}", row.digits)?,
-                    None => write!(out, "{:>12}", "")?,
-                }
-            }
-            match (&row.target, row.met) {
-                (Some(target), Some(met)) => writeln!(out, "  {target:>8}  {}", if met { "yes" } else { "no" })?,
-                _ => writeln!(out)?,
-            }
+            writeln!(out, "{row}")?;
         }
         writeln!(out)?;
         for size in &self.sizes {

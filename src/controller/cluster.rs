@@ -73,12 +73,15 @@ impl Cluster {
         let what = format!("patch status of PersonalAccessToken {}/{}", pat.namespace(), pat.name());
         // The verifier's part is not ours to write.
         let ours = PersonalAccessTokenStatus { last_used_at: None, usage: Default::default(), ..status.clone() };
-        let body = json!({
+        let mut body = json!({
             "apiVersion": format!("{GROUP}/{VERSION}"),
             "kind": "PersonalAccessToken",
             "metadata": {"name": pat.name(), "uid": pat.uid(), "resourceVersion": pat.resource_version()},
             "status": ours,
         });
+        // An empty list is said, not left out: a field that somebody else has come to own too would stay as it was.
+        body["status"]["credentials"] = json!(ours.credentials);
+        body["status"]["unplannedMints"] = json!(ours.unplanned_mints);
         let params = PatchParams::apply(FIELD_MANAGER).force();
         let api = self.pats(pat.namespace());
         bounded(&what, api.patch_status(pat.name(), &params, &Patch::Apply(&body))).await

@@ -42,6 +42,8 @@ type Uptime = Box<dyn Fn() -> Duration + Send + Sync>;
 pub struct Pulse {
     /// In microseconds of uptime; 0: its first list is not in.
     watches: Box<[AtomicU64]>,
+    /// Since when each watch has been broken, in the same measure; 0: it runs.
+    broken: Box<[AtomicU64]>,
     api_server: AtomicU64,
     max_staleness: Duration,
     uptime: Uptime,
@@ -62,8 +64,9 @@ impl Pulse {
 
     fn by(watches: usize, max_staleness: Duration, uptime: Uptime) -> Arc<Self> {
         let now = micros(uptime());
-        let watches = (0..watches).map(|_| AtomicU64::new(0)).collect();
-        Arc::new(Self { watches, api_server: AtomicU64::new(now), max_staleness, uptime })
+        let zeros = || (0..watches).map(|_| AtomicU64::new(0)).collect();
+        let (watches, broken) = (zeros(), zeros());
+        Arc::new(Self { watches, broken, api_server: AtomicU64::new(now), max_staleness, uptime })
     }
 
     /// The part of the watch of this number.
@@ -106,7 +109,9 @@ impl Pulse {
     fn stale_since(&self, oldest: u64) -> Option<Duration> {
         let watches = oldest.saturating_add(micros(SILENCE));
         let api_server = self.api_server.load(Ordering::Relaxed).saturating_add(micros(UNANSWERED));
-        let stale = self.now().checked_sub(watches.min(api_server))?;
+        // A watch that is known to be down may be missing something at this very moment.
+        let down = self.broken.iter().map(|since| since.load(Ordering::Relaxed)).filter(|since| *since != 0).min();
+        let stale = self.now().checked_sub(watches.min(api_server).min(down.unwrap_or(u64::MAX)))?;
         (stale > 0).then(|| Duration::from_micros(stale))
     }
 
@@ -119,6 +124,18 @@ impl Beat {
     /// What this watch knows is what the API server has, or had a moment ago.
     pub fn heard(&self) {
         self.pulse.watches[self.watch].fetch_max(self.pulse.now(), Ordering::Relaxed);
+        self.runs();
+    }
+
+    /// This watch is down: from now on its index is stale.
+    pub fn broke(&self) {
+        let _already =
+            self.pulse.broken[self.watch].compare_exchange(0, self.pulse.now(), Ordering::Relaxed, Ordering::Relaxed);
+    }
+
+    /// This watch is up again, from where it broke off.
+    pub fn runs(&self) {
+        self.pulse.broken[self.watch].store(0, Ordering::Relaxed);
     }
 
     /// Whether it has been silent for so long that only a new list helps.
@@ -194,6 +211,26 @@ mod tests {
         story.pass(1, true);
         story.is(Freshness::Lost, 301);
         story.pulse.beat(0).heard();
+        story.is(Freshness::Fresh, 0);
+    }
+
+    #[test]
+    fn a_watch_that_broke_makes_it_stale_at_once_until_it_runs_again() {
+        let story = Story::of(2);
+        story.pulse.beat(0).broke();
+        story.is(Freshness::Starting, 0);
+        (0..2).for_each(|watch| story.pulse.beat(watch).heard());
+        story.is(Freshness::Fresh, 0);
+        story.pulse.beat(1).broke();
+        story.pass(1, true);
+        story.pulse.beat(1).broke();
+        story.pulse.beat(0).heard();
+        story.is(Freshness::Stale, 1);
+        story.pass(300, true);
+        story.is(Freshness::Lost, 301);
+        story.pulse.beat(1).runs();
+        story.pulse.beat(0).heard();
+        story.pulse.beat(1).heard();
         story.is(Freshness::Fresh, 0);
     }
 

@@ -131,16 +131,16 @@ impl Pat {
             })
         };
         let is_live = |id: &str| status.credentials.iter().any(|one| one.id == id);
-        let is_id = |id: &str| id.parse::<TokenId>().is_ok();
-        let dead: Vec<String> = status.usage.keys().filter(|id| is_id(id) && !is_live(id)).cloned().collect();
-        let (text, ends) = Ends::pack([
-            stored.namespace(),
-            stored.name(),
-            &subject,
-            &join(&spec.scopes)?,
-            &join(&spec.audiences)?,
-            &join(&dead)?,
-        ])?;
+        // Also what was never an id: somebody else's entries would fill the map.
+        let is_word = |id: &str| !id.is_empty() && id.bytes().all(|byte| byte.is_ascii_graphic());
+        let dead: Vec<String> = status.usage.keys().filter(|id| is_word(id) && !is_live(id)).cloned().collect();
+        // Where the owner is the object itself, its name is not written down twice.
+        let own_name = [stored.namespace(), stored.name()];
+        let is_own =
+            subject.strip_prefix(VIRTUAL_ACCOUNT).and_then(|name| name.split_once('/')) == Some(own_name.into());
+        let [namespace, name] = if is_own { [""; 2] } else { own_name };
+        let (text, ends) =
+            Ends::pack([namespace, name, &subject, &join(&spec.scopes)?, &join(&spec.audiences)?, &join(&dead)?])?;
         // Of the right size from the start: one that is cut to size leaves a hole behind.
         let mut credentials = Vec::with_capacity(status.credentials.len());
         credentials.extend(status.credentials.iter().filter_map(credential).take(usize::from(u8::MAX)));
@@ -158,14 +158,20 @@ impl Pat {
         self.ends.get(&self.text, place)
     }
 
+    /// Namespace and name, if they stand in the subject only.
+    fn own_name(&self) -> Option<(&str, &str)> {
+        let is_own = self.text(NAMESPACE).is_empty() && self.text(NAME).is_empty();
+        self.subject().strip_prefix(VIRTUAL_ACCOUNT).filter(|_| is_own)?.split_once('/')
+    }
+
     /// Its namespace.
     pub fn namespace(&self) -> &str {
-        self.text(NAMESPACE)
+        self.own_name().map_or_else(|| self.text(NAMESPACE), |(namespace, _)| namespace)
     }
 
     /// Its name.
     pub fn name(&self) -> &str {
-        self.text(NAME)
+        self.own_name().map_or_else(|| self.text(NAME), |(_, name)| name)
     }
 
     /// Whether its owner is a person or a program.

@@ -29,6 +29,9 @@ const TURN: u32 = 290;
 /// A watch that ends sooner has not worked.
 const TOO_SHORT: Duration = Duration::from_secs(1);
 
+/// See where it is used.
+const CAUGHT_UP: Duration = Duration::from_secs(1);
+
 /// Objects in a page, where a list cannot be streamed: 500 as kubectl asks for.
 const PAGE: u32 = 500;
 
@@ -98,6 +101,9 @@ pub enum Interruption {
     /// The API server is at an older version than it was.
     #[error("the API server has gone back to an older state")]
     Backwards,
+    /// A change could not be decoded, so that nobody knows what has changed.
+    #[error("a change cannot be read")]
+    Unreadable,
     /// The API server takes streamed lists for plain watches.
     #[error("the API server cannot stream a list; it is asked for in pages from now on")]
     NoStreaming,
@@ -108,6 +114,7 @@ pub async fn follow<S: Sink>(api: Api<S::Object>, sink: S, beat: Beat, tell: imp
     let mut follower = Follower { api, sink, beat, tell, streams: true, position: None, failures: 0 };
     loop {
         let Err(interruption) = follower.turn().await else { continue };
+        follower.beat.broke();
         if interruption.loses_the_place() {
             follower.position = None;
         }
@@ -158,19 +165,34 @@ impl<S: Sink, T: Fn(News)> Follower<S, T> {
             }
             Ok(events) => events.map_err(Interruption::Failed)?,
         };
-        let mut events = std::pin::pin!(events);
-        while let Some(event) = next(&mut events).await? {
+        let mut events = std::pin::pin!(events.peekable());
+        let mut settled = self.position.is_none();
+        loop {
+            // What has happened meanwhile comes at once: a watch that has nothing to tell for a moment has caught up.
+            if !settled {
+                settled = true;
+                if timeout(CAUGHT_UP, events.as_mut().peek()).await.is_err() {
+                    self.beat.runs();
+                }
+            }
+            let Some(event) = next(&mut events).await? else { break };
             match event {
                 Ok(event) => self.take(event)?,
-                Err(Error::SerdeError(error)) => (self.tell)(News::LeftOut(error.to_string())),
+                Err(Error::SerdeError(error)) => self.left_out(error.to_string())?,
                 // kube takes an object that it cannot decode for a status in which everything is missing.
                 Err(Error::Api(status)) if status.code == 0 => {
-                    (self.tell)(News::LeftOut("it is no object of this kind".into()));
+                    self.left_out("it is no object of this kind".into())?;
                 }
                 Err(error) => return Err(Interruption::Failed(error)),
             }
         }
         if self.position.is_none() || began.elapsed() < TOO_SHORT { Err(Interruption::TooShort) } else { Ok(()) }
+    }
+
+    /// An object of a list is merely missing from it. What a change was about is unknown, and only a new list tells.
+    fn left_out(&self, why: String) -> Result<(), Interruption> {
+        (self.tell)(News::LeftOut(why));
+        if self.position.is_none() { Ok(()) } else { Err(Interruption::Unreadable) }
     }
 
     fn take(&mut self, event: WatchEvent<S::Object>) -> Result<(), Interruption> {
@@ -254,7 +276,7 @@ impl Interruption {
             }
             // Silence is also how a watch looks that goes on from a version which the API server has not reached yet, because it
             // was restored from a backup.
-            Self::Silent(_) | Self::Backwards | Self::NoStreaming => true,
+            Self::Silent(_) | Self::Backwards | Self::NoStreaming | Self::Unreadable => true,
             Self::Failed(_) | Self::TooShort => false,
         }
     }

@@ -7,7 +7,7 @@ use std::{fmt, io, io::IsTerminal, str::FromStr};
 use tracing::{Metadata, Subscriber};
 use tracing_subscriber::{
     EnvFilter, Layer, Registry,
-    filter::filter_fn,
+    filter::{LevelFilter, filter_fn},
     fmt::{MakeWriter, layer},
     layer::SubscriberExt,
     util::{SubscriberInitExt, TryInitError},
@@ -106,7 +106,9 @@ where
         LogFormat::Json => layer().json().flatten_event(true).with_writer(writer).boxed(),
     };
     let filter = filter.env_filter()?;
-    let wanted = tracing_subscriber::filter::FilterExt::and(filter, filter_fn(is_harmless));
+    // Without a hint of its own it would hide the filter's, and every line that is not wanted would be looked at, not skipped.
+    let harmless = filter_fn(is_harmless).with_max_level_hint(LevelFilter::TRACE);
+    let wanted = tracing_subscriber::filter::FilterExt::and(filter, harmless);
     Ok(tracing_subscriber::registry().with(written.with_filter(wanted)))
 }
 

@@ -7,12 +7,14 @@ use std::{
     borrow::Cow,
     collections::HashSet,
     sync::{Mutex, PoisonError},
+    time::Duration,
 };
 
 use percent_encoding::percent_decode_str;
 use tracing::warn;
 
 use super::decision::{Audience, Demand};
+use crate::runtime::clock::uptime;
 
 /// The most scopes that can be asked for; no token has more.
 const MAX_SCOPES: usize = 64;
@@ -20,8 +22,11 @@ const MAX_SCOPES: usize = 64;
 /// The longest scope or audience that a token can have, with room to spare.
 const MAX_LENGTH: usize = 512;
 
-/// How many different mistakes are told in the log.
+/// How many different mistakes are told in the log, until they are forgotten.
 const MAX_WARNINGS: usize = 64;
+
+/// How long it is remembered what was told.
+const REMEMBERED: Duration = Duration::from_hours(1);
 
 /// How much of what is unknown is told: less than the shortest prefix, `_` and id of a token together.
 const TOLD: usize = 14;
@@ -160,24 +165,41 @@ impl<'a> Requirements<'a> {
     }
 }
 
-/// Tells each mistake in a set-up once: a proxy repeats it with every request.
+/// Tells each mistake in a set-up once an hour: a proxy repeats it with every request.
 #[derive(Debug, Default)]
-pub struct Mistakes(Mutex<HashSet<String>>);
+pub struct Mistakes(Mutex<Told>);
+
+#[derive(Debug, Default)]
+struct Told {
+    /// The uptime when the first of them was told.
+    since: Duration,
+    mistakes: HashSet<String>,
+}
 
 impl Mistakes {
     /// Logs it unless it has been.
     pub fn tell(&self, protocol: &'static str, error: &InvalidRequirements) {
-        let mut told = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        // The log must not grow with what strangers send.
-        if told.len() < MAX_WARNINGS && told.insert(format!("{protocol} {error}")) {
+        if self.is_news(protocol, error, uptime()) {
             warn!(protocol, %error, "a proxy asks for something that cannot be understood, so every request is denied");
         }
     }
+
+    /// Whether it is to be told at this uptime; then it counts as told.
+    fn is_news(&self, protocol: &'static str, error: &InvalidRequirements, now: Duration) -> bool {
+        let mut told = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        // Strangers could fill it with junk, after which no real mistake would ever be told.
+        if told.mistakes.is_empty() || now.saturating_sub(told.since) >= REMEMBERED {
+            *told = Told { since: now, mistakes: HashSet::new() };
+        }
+        // The log must not grow with what strangers send.
+        told.mistakes.len() < MAX_WARNINGS && told.mistakes.insert(format!("{protocol} {error}"))
+    }
 }
 
-fn unknown(part: &str) -> InvalidRequirements {
+/// Tells a name that is none of ours, or the beginning of it.
+pub fn unknown(name: &str) -> InvalidRequirements {
     // Enough to be recognised, and not enough of a token for any of its secret: this is logged, and may be the client's path.
-    InvalidRequirements::Unknown(part.split('=').next().unwrap_or_default().chars().take(TOLD).collect())
+    InvalidRequirements::Unknown(name.split('=').next().unwrap_or_default().chars().take(TOLD).collect())
 }
 
 /// Percent-decoded; `None` for a broken escape, and for a bare plus, which means a space to some.
@@ -192,4 +214,25 @@ fn decoded(text: &str) -> Option<Cow<'_, str>> {
 
 fn is_text(text: &str) -> bool {
     (1..=MAX_LENGTH).contains(&text.len()) && text.bytes().all(|byte| byte.is_ascii_graphic())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_mistake_is_told_once_an_hour_however_much_junk_there_is() {
+        let mistakes = Mistakes::default();
+        let (start, second) = (Duration::from_secs(5), Duration::from_secs(1));
+        let is_news = |name: &str, now| mistakes.is_news("a protocol", &unknown(name), now);
+        assert!(is_news("scopes", start));
+        assert!(!is_news("scopes", start + second), "it is told once");
+        assert!(mistakes.is_news("another", &unknown("scopes"), start + second), "each protocol has its own");
+        let junk = (0..1000).filter(|n| is_news(&format!("junk{n}"), start + second)).count();
+        assert_eq!(junk, MAX_WARNINGS - 2, "the log does not grow with junk");
+        assert!(!is_news("audiences", start + REMEMBERED - second));
+        assert!(is_news("audiences", start + REMEMBERED), "junk hides it for an hour and no longer");
+        assert!(is_news("scopes", start + REMEMBERED), "it is told again as long as it stands");
+        assert!(!is_news("scopes", start + REMEMBERED + second));
+    }
 }

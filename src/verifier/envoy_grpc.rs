@@ -19,6 +19,7 @@ use axum::{
     http::{HeaderValue, Request, Response, StatusCode, header},
     routing::post,
 };
+use prost::Message;
 use tokio_util::sync::CancellationToken;
 use tonic::{Code, server::UnaryService};
 use tonic_health::{
@@ -38,7 +39,7 @@ use super::{
     Protocol, Verifier,
     challenge::Challenge,
     decision::Freshness,
-    demand::{InvalidRequirements, Mistakes, Requirements},
+    demand::{self, InvalidRequirements, Mistakes, Requirements},
     identity::{self, Identity},
     outcome::{self, Outcome},
 };
@@ -94,6 +95,12 @@ fn router<H: Health>(verifier: Arc<Verifier>, health: HealthServer<H>) -> Router
         .route(CHECK, post(answer))
         .route_service("/grpc.health.v1.Health/{method}", health)
         .fallback(async || unimplemented())
+}
+
+/// Answers one message, without gRPC around it; for fuzzing, which has no connection.
+pub fn answer_message(verifier: Arc<Verifier>, message: &[u8]) -> Vec<u8> {
+    let check = Check { verifier, mistakes: Mistakes::default() };
+    check.answer(CheckRequest::decode(message).ok()).encode_to_vec()
 }
 
 /// What a gRPC client is told about a method that is not there.
@@ -175,7 +182,7 @@ impl<'a> Route<'a> {
     fn read(extensions: impl Iterator<Item = (&'a [u8], &'a [u8])>) -> Result<Self, InvalidRequirements> {
         let mut route = Self { needed: Requirements::default(), strip: false };
         for (key, value) in extensions {
-            let unknown = || InvalidRequirements::Unknown(String::from_utf8_lossy(key).chars().take(40).collect());
+            let unknown = || demand::unknown(&String::from_utf8_lossy(key));
             let value = str::from_utf8(value).map_err(|_| unknown())?;
             match key {
                 b"scope" => {

@@ -10,13 +10,20 @@ pub const USER: &str = "x-auth-request-user";
 pub const EMAIL: &str = "x-auth-request-email";
 /// The owner's groups, separated by commas. A PAT does not have any, so it is empty.
 pub const GROUPS: &str = "x-auth-request-groups";
+/// What the owner would like to be called. Nobody has said, so it is empty.
+pub const PREFERRED_USERNAME: &str = "x-auth-request-preferred-username";
+/// What the owner would get in with elsewhere. Always empty: the upstream is told who somebody is, never by which secret.
+pub const ACCESS_TOKEN: &str = "x-auth-request-access-token";
 /// The token's scopes, separated by spaces.
 pub const SCOPES: &str = "x-auth-request-scopes";
 /// The id of the credential, which may be told to anybody.
 pub const TOKEN_ID: &str = "x-auth-request-token-id";
 
-/// All identity headers; the names are oauth2-proxy's, which people already wire up.
-pub const NAMES: [&str; 5] = [USER, EMAIL, GROUPS, SCOPES, TOKEN_ID];
+/// All identity headers: the names are oauth2-proxy's, which people already wire up, and two of our own.
+///
+/// All of oauth2-proxy's, also those for which a PAT never has a value: an upstream that was set up for oauth2-proxy believes them,
+/// and what we do not set comes from the client.
+pub const NAMES: [&str; 7] = [USER, EMAIL, GROUPS, PREFERRED_USERNAME, ACCESS_TOKEN, SCOPES, TOKEN_ID];
 
 /// Every identity header with its value, empty where there is none.
 ///
@@ -43,7 +50,15 @@ impl Identity {
         }
         let id = record.credential().id.to_string();
         let (user, scopes) = (user.to_owned(), scopes.to_owned());
-        Ok(Self([(USER, user), (EMAIL, String::new()), (GROUPS, String::new()), (SCOPES, scopes), (TOKEN_ID, id)]))
+        Ok(Self([
+            (USER, user),
+            (EMAIL, String::new()),
+            (GROUPS, String::new()),
+            (PREFERRED_USERNAME, String::new()),
+            (ACCESS_TOKEN, String::new()),
+            (SCOPES, scopes),
+            (TOKEN_ID, id),
+        ]))
     }
 
     /// The headers: names in lower case, values of visible ASCII and spaces.

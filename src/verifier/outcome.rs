@@ -13,6 +13,7 @@ use super::{
 };
 
 /// The answer.
+#[expect(clippy::large_enum_variant, reason = "there is one at a time, and it is nearly always the large one")]
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Outcome {
     /// Let it pass, with these headers set.

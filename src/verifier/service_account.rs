@@ -9,11 +9,16 @@ use std::{
     time::Duration,
 };
 
-use k8s_openapi::api::{
-    authentication::v1::{TokenReview, TokenReviewSpec, UserInfo},
-    authorization::v1::{ResourceAttributes, SubjectAccessReview, SubjectAccessReviewSpec},
+use base64::{Engine, engine::general_purpose::URL_SAFE_NO_PAD};
+use k8s_openapi::{
+    api::{
+        authentication::v1::{TokenReview, TokenReviewSpec, UserInfo},
+        authorization::v1::{ResourceAttributes, SubjectAccessReview, SubjectAccessReviewSpec},
+    },
+    jiff::Timestamp,
 };
 use kube::{Api, Client, api::PostParams};
+use serde::Deserialize;
 use sha2::{Digest, Sha256};
 use tokio::sync::Semaphore;
 use zeroize::Zeroize;
@@ -94,9 +99,11 @@ impl ServiceAccounts {
     /// # Errors
     /// When the API server cannot say.
     pub async fn standing(&self, token: &str) -> Result<Standing, ReviewError> {
-        if !is_jwt(token) {
+        let now = Timestamp::now().as_second();
+        let Some(claims) = claims(token).filter(|claims| claims.are_worth_a_request(now)) else {
             return Ok(Standing::Stranger);
-        }
+        };
+        let left = Duration::from_secs(u64::try_from(claims.exp.saturating_sub(now)).unwrap_or(0));
         let key = Sha256::digest(token).into();
         if let Some(known) = self.recall(&key) {
             return Ok(known);
@@ -109,7 +116,7 @@ impl ServiceAccounts {
                 return Ok(known);
             }
             let standing = self.ask(token).await?;
-            self.lock().note(key, standing, uptime());
+            self.lock().note(key, standing, left, uptime());
             Ok(standing)
         };
         tokio::time::timeout(WITHIN, asking).await.unwrap_or(Err(ReviewError::Timeout))
@@ -166,13 +173,42 @@ impl ServiceAccounts {
     }
 }
 
-/// Whether a text has the form of a ServiceAccount's token, three parts in base64url. Nothing else is worth a request, and
-/// a mistyped PAT is nobody's business.
-fn is_jwt(token: &str) -> bool {
+/// What a ServiceAccount's token says of itself. Nothing of it is believed; it only spares the API server what cannot be good.
+#[derive(Deserialize)]
+struct Claims {
+    aud: Audience,
+    /// Seconds since the epoch.
+    exp: i64,
+}
+
+#[derive(Deserialize)]
+#[serde(untagged)]
+enum Audience {
+    One(String),
+    Several(Vec<String>),
+}
+
+impl Claims {
+    fn are_worth_a_request(&self, now: i64) -> bool {
+        let is_for_us = match &self.aud {
+            Audience::One(one) => one == AUDIENCE,
+            Audience::Several(several) => several.iter().any(|one| one == AUDIENCE),
+        };
+        is_for_us && now < self.exp
+    }
+}
+
+/// Reads the claims of a text that has the form of a JWT (RFC 7519, RFC 7515): three parts in base64url, the second of them JSON.
+/// Nothing else is worth a request, and a mistyped PAT is nobody's business.
+fn claims(token: &str) -> Option<Claims> {
     let is_part = |part: &str| {
         !part.is_empty() && part.bytes().all(|byte| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_'))
     };
-    token.len() <= MAX_TOKEN && token.split('.').count() == 3 && token.split('.').all(is_part)
+    if token.len() > MAX_TOKEN || token.split('.').count() != 3 || !token.split('.').all(is_part) {
+        return None;
+    }
+    let claims = URL_SAFE_NO_PAD.decode(token.split('.').nth(1)?).ok()?;
+    serde_json::from_slice(&claims).ok()
 }
 
 /// SHA-256 of a token.
@@ -191,7 +227,8 @@ impl Memory {
         (now < *until).then_some(*standing)
     }
 
-    fn note(&mut self, key: Key, standing: Standing, now: Duration) {
+    /// `left` is how long the token will still live.
+    fn note(&mut self, key: Key, standing: Standing, left: Duration, now: Duration) {
         self.yes.remove(&key);
         self.no.remove(&key);
         let (memory, remember) = match standing {
@@ -206,7 +243,7 @@ impl Memory {
         {
             memory.remove(&oldest);
         }
-        memory.insert(key, (standing, now + remember));
+        memory.insert(key, (standing, now + remember.min(left)));
     }
 }
 
@@ -214,46 +251,61 @@ impl Memory {
 mod tests {
     use super::*;
 
+    const LONG: Duration = Duration::from_secs(3600);
+
+    fn token(claims: &str) -> String {
+        format!("a-_.{}.c9", URL_SAFE_NO_PAD.encode(claims))
+    }
+
     #[test]
-    fn only_what_looks_like_a_service_accounts_token_is_worth_a_request() {
+    fn only_what_says_that_it_is_for_us_and_alive_is_worth_a_request() {
+        let is_worth = |token: &str| claims(token).is_some_and(|claims| claims.are_worth_a_request(1_000));
         for (text, yes) in [
-            ("aaa.bbb.ccc", true),
-            ("a-_.B9.c", true),
-            ("aaa.bbb", false),
-            ("aaa..ccc", false),
-            ("aaa.bbb.ccc.ddd", false),
-            ("a=.b.c", false),
-            ("kpat_abc", false),
-            ("", false),
+            (token(r#"{"aud":["x","pat-operator"],"exp":1001}"#), true),
+            (token(r#"{"aud":"pat-operator","exp":2000,"iss":"y"}"#), true),
+            (token(r#"{"aud":["x"],"exp":2000}"#), false),
+            (token(r#"{"aud":["pat-operator"],"exp":1000}"#), false),
+            (token(r#"{"aud":["pat-operator"]}"#), false),
+            (token(r#"{"exp":2000}"#), false),
+            (token("junk"), false),
+            (token(r#"{"aud":"pat-operator","exp":2000}"#) + ".d", false),
+            (token(r#"{"aud":"pat-operator","exp":2000}"#).replace("a-_.", "."), false),
+            (token(r#"{"aud":"pat-operator","exp":2000}"#).replace("c9", "c="), false),
+            (token(r#"{"aud":"pat-operator","exp":2000}"#) + &"c".repeat(MAX_TOKEN), false),
+            ("aaa.bbb.ccc".into(), false),
+            ("kpat_abc".into(), false),
+            (String::new(), false),
         ] {
-            assert_eq!(is_jwt(text), yes, "{text}");
+            assert_eq!(is_worth(&text), yes, "{text}");
         }
-        assert!(!is_jwt(&format!("a.b.{}", "c".repeat(MAX_TOKEN))));
     }
 
     #[test]
     fn a_permission_is_remembered_for_a_minute_and_a_refusal_for_less() {
         let mut memory = Memory::default();
         let at = Duration::from_secs;
-        memory.note([1; 32], Standing::Permitted, at(100));
-        memory.note([2; 32], Standing::Forbidden, at(100));
-        memory.note([3; 32], Standing::Stranger, at(100));
+        memory.note([1; 32], Standing::Permitted, LONG, at(100));
+        memory.note([2; 32], Standing::Forbidden, LONG, at(100));
+        memory.note([3; 32], Standing::Stranger, LONG, at(100));
         assert_eq!(memory.recall(&[1; 32], at(159)), Some(Standing::Permitted));
         assert_eq!(memory.recall(&[1; 32], at(160)), None);
         assert_eq!(memory.recall(&[2; 32], at(109)), Some(Standing::Forbidden));
         assert_eq!(memory.recall(&[3; 32], at(110)), None);
-        memory.note([1; 32], Standing::Forbidden, at(101));
+        memory.note([4; 32], Standing::Permitted, at(7), at(100));
+        assert_eq!(memory.recall(&[4; 32], at(106)), Some(Standing::Permitted));
+        assert_eq!(memory.recall(&[4; 32], at(107)), None, "it is not remembered beyond its own life");
+        memory.note([1; 32], Standing::Forbidden, LONG, at(101));
         assert_eq!(memory.recall(&[1; 32], at(102)), Some(Standing::Forbidden));
     }
 
     #[test]
     fn what_is_remembered_is_bounded_and_junk_does_not_push_out_who_may() {
         let mut memory = Memory::default();
-        memory.note([255; 32], Standing::Permitted, Duration::ZERO);
+        memory.note([255; 32], Standing::Permitted, LONG, Duration::ZERO);
         for number in 0..3 * REMEMBERED {
             let mut key = [0; 32];
             key[..8].copy_from_slice(&number.to_be_bytes());
-            memory.note(key, Standing::Stranger, Duration::from_millis(number as u64));
+            memory.note(key, Standing::Stranger, LONG, Duration::from_millis(number as u64));
         }
         assert_eq!(memory.no.len(), REMEMBERED);
         assert_eq!(memory.recall(&[255; 32], Duration::from_secs(5)), Some(Standing::Permitted));

@@ -3,7 +3,7 @@
 //! Uses are noted in the index as they happen; from time to time this writes what is new. It must not slow down a decision, nor
 //! matter to one: if nothing can be written, tokens work all the same.
 
-use std::{collections::HashMap, sync::Arc, time::Duration};
+use std::{collections::HashMap, fmt, sync::Arc, time::Duration};
 
 use futures::{StreamExt, stream};
 use k8s_openapi::jiff::SignedDuration;
@@ -110,7 +110,7 @@ impl Usage {
         let this = &*self;
         let writing = stream::iter(due).for_each_concurrent(LAST_FLUSH_WIDTH, |uid| async move {
             if let Err(why) = this.patch(uid).await {
-                debug!(why, "the time of a last use is lost");
+                debug!(%why, "the time of a last use is lost");
             }
         });
         if timeout(LAST_FLUSH, writing).await.is_err() {
@@ -150,14 +150,21 @@ impl Usage {
     }
 
     async fn write(&mut self, uid: PatUid) -> Result<(), String> {
-        if self.patch(uid).await? {
-            self.written.insert(uid, uptime());
+        match self.patch(uid).await {
+            Ok(false) => {}
+            Ok(true) => drop(self.written.insert(uid, uptime())),
+            // Somebody's rule against this one object must not keep the others waiting: it is left alone for an interval.
+            Err(Failure::Refused(why)) => {
+                debug!(why, "the last use of one token is refused");
+                self.written.insert(uid, uptime());
+            }
+            Err(Failure::Trouble(why)) => return Err(why),
         }
         Ok(())
     }
 
     /// Writes what is new of this token; false if there is nothing any more.
-    async fn patch(&self, uid: PatUid) -> Result<bool, String> {
+    async fn patch(&self, uid: PatUid) -> Result<bool, Failure> {
         let Some(pat) = self.index.pat(uid) else { return Ok(false) };
         let Some(patch) = patch(&pat) else { return Ok(false) };
         let api: Api<StoredPat> = Api::namespaced(self.client.clone(), pat.namespace());
@@ -169,11 +176,37 @@ impl Usage {
             }
             // It is gone, or another one has its name: the watch will tell.
             Ok(Err(kube::Error::Api(status))) if matches!(status.code, 404 | 409) => return Ok(false),
-            Ok(Err(error)) => explain_api_error(&error),
-            Err(_) => format!("no answer within {} seconds", WRITE.as_secs()),
+            Ok(Err(error)) => Failure::of(&error),
+            Err(_) => Failure::Trouble(format!("no answer within {} seconds", WRITE.as_secs())),
         };
         self.metrics.uses_failed.inc();
         Err(why)
+    }
+}
+
+/// Why a last use could not be written.
+#[derive(Debug)]
+enum Failure {
+    /// This one is refused, and would be again.
+    Refused(String),
+    /// None can be written at the moment.
+    Trouble(String),
+}
+
+impl Failure {
+    fn of(error: &kube::Error) -> Self {
+        let why = explain_api_error(error);
+        match error {
+            kube::Error::Api(status) if matches!(status.code, 400 | 403 | 413 | 422) => Self::Refused(why),
+            _ => Self::Trouble(why),
+        }
+    }
+}
+
+impl fmt::Display for Failure {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let (Self::Refused(why) | Self::Trouble(why)) = self;
+        f.write_str(why)
     }
 }
 

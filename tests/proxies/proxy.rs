@@ -9,7 +9,10 @@ use std::{
     process::{Child, Command, Stdio},
 };
 
-use super::programs::{CADDY, ENVOY, NGINX, Program, TRAEFIK};
+use super::{
+    programs::{CADDY, ENVOY, NGINX, Program, TRAEFIK},
+    story::IDENTITY,
+};
 
 /// How a proxy asks the verifier: one for each file of `examples/verifier`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -151,5 +154,38 @@ fn no_example_is_untested() {
     for file in fs::read_dir(folder).expect("it is there").flatten() {
         let name: PathBuf = file.file_name().into();
         assert!(kinds.iter().any(|kind| name == Path::new(kind.example())), "{}", name.display());
+    }
+}
+
+/// What is tested is the examples; people copy what the document shows.
+#[test]
+fn the_document_shows_what_the_examples_have() {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let read = |path: &Path| fs::read_to_string(root.join(path)).expect("it is there");
+    let document = read(Path::new("docs/verifier.md"));
+    for (kind, heading) in [(Kind::Nginx, "### nginx"), (Kind::Traefik, "### Traefik"), (Kind::Caddy, "### Caddy")] {
+        let (_, shown) = document.split_once(heading).expect("a heading");
+        let shown = shown.split("```").nth(1).expect("a block");
+        let example = read(&Path::new("examples/verifier").join(kind.example()));
+        for name in IDENTITY {
+            let has = |text: &str| text.to_ascii_lowercase().contains(name);
+            assert!(has(shown) && has(&example), "{name} for {kind:?}");
+        }
+        // In Caddy's order of working, which decides.
+        let asked = |text: &str| -> Vec<String> {
+            let lines = text.lines().map(str::trim).filter(|line| line.starts_with("request_header "));
+            lines.map(str::to_owned).collect()
+        };
+        assert_eq!(asked(shown), asked(&example));
+    }
+    // A client's path must not climb out of the one that names the requirements.
+    for kind in [Kind::EnvoyHttp, Kind::EnvoyGrpc] {
+        let example = read(&Path::new("examples/verifier").join(kind.example()));
+        for kept in
+            ["failure_mode_allow: false", "normalize_path: true", "path_with_escaped_slashes_action: REJECT_REQUEST"]
+        {
+            assert!(document.contains(&format!("`{kept}`")), "{kept} is explained");
+            assert!(example.lines().any(|line| line.trim() == kept), "{kept} for {kind:?}");
+        }
     }
 }

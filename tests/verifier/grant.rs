@@ -8,6 +8,7 @@ use kube::{
     api::{DeleteParams, DynamicObject, Patch, PatchParams},
     core::{ApiResource, GroupVersionKind},
 };
+use pat_operator::verifier::usage::FIELD_MANAGER;
 use serde_json::{Value, json};
 
 use crate::support::process::place::{Place, eventually};
@@ -58,7 +59,7 @@ impl Grant {
         eventually("role and policy are in force", async || {
             let good = json!({"status": {"lastUsedAt": "2026-01-01T00:00:00Z"}});
             let bad = json!({"status": {"revision": 77}});
-            let dry = PatchParams { dry_run: true, ..PatchParams::default() };
+            let dry = PatchParams { dry_run: true, ..writer() };
             let good = pats.patch_status(probe, &dry, &Patch::Merge(good)).await;
             let bad = pats.patch_status(probe, &dry, &Patch::Merge(bad)).await;
             good.is_ok() && bad.is_err()
@@ -95,6 +96,11 @@ impl Grant {
             None => Api::all_with(self.client.clone(), &kind),
         }
     }
+}
+
+/// How the verifier writes.
+pub fn writer() -> PatchParams {
+    PatchParams { field_manager: Some(FIELD_MANAGER.into()), ..PatchParams::default() }
 }
 
 /// PATs as plain data.

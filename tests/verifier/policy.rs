@@ -6,7 +6,7 @@ use kube::{
 };
 use serde_json::{Value, json};
 
-use super::grant::{Grant, pat_kind};
+use super::grant::{Grant, pat_kind, writer};
 use crate::support::process::place::Place;
 
 /// The part of the message that says what is allowed.
@@ -29,10 +29,10 @@ async fn the_verifier_s_identity_can_write_uses_and_nothing_else() {
     // What it is for, and that again.
     for when in [NOW, NOW, "2026-01-02T00:00:00Z"] {
         let uses = json!({"status": {"lastUsedAt": when, "usage": {&id: when}}});
-        pats.patch_status("app", &PatchParams::default(), &Patch::Merge(uses)).await.expect("its own keys");
+        pats.patch_status("app", &writer(), &Patch::Merge(uses)).await.expect("its own keys");
     }
     let gone = json!({"status": {"usage": {&id: null, "000000000009": NOW}}});
-    pats.patch_status("app", &PatchParams::default(), &Patch::Merge(gone)).await.expect("its own keys");
+    pats.patch_status("app", &writer(), &Patch::Merge(gone)).await.expect("its own keys");
     let before = place.pats().get("app").await.unwrap();
 
     let credentials = serde_json::to_value(&before.status.as_ref().unwrap().credentials).unwrap();
@@ -63,7 +63,7 @@ async fn the_verifier_s_identity_can_write_uses_and_nothing_else() {
     ];
     for (what, status) in cases {
         let merge = json!({ "status": status });
-        let merged = pats.patch_status("app", &PatchParams::default(), &Patch::Merge(&merge)).await;
+        let merged = pats.patch_status("app", &writer(), &Patch::Merge(&merge)).await;
         let refused = |how: &str, answer: kube::Result<DynamicObject>| {
             let error = answer.expect_err(&format!("{what} by {how}")).to_string();
             assert!(error.contains(ALLOWED), "{what} by {how}: {error}");
@@ -82,7 +82,7 @@ async fn the_verifier_s_identity_can_write_uses_and_nothing_else() {
                 .collect(),
         };
         let operations = serde_json::from_value(json!(operations)).unwrap();
-        let patched = pats.patch_status("app", &PatchParams::default(), &Patch::Json::<()>(operations)).await;
+        let patched = pats.patch_status("app", &writer(), &Patch::Json::<()>(operations)).await;
         refused("JSON patch", patched);
 
         // And as an apply that takes over what others own; it cannot remove what it never had.
@@ -95,13 +95,28 @@ async fn the_verifier_s_identity_can_write_uses_and_nothing_else() {
         }
     }
 
+    // Nor can it come to own what others set: what the controller drops would then stay.
+    let owner = serde_json::to_value(&before.status.as_ref().unwrap().owner).unwrap();
+    let apply =
+        json!({"apiVersion": "pat-operator.io/v1alpha1", "kind": "PersonalAccessToken", "status": {"owner": owner}});
+    for manager in ["pat-operator-verifier", "pat-operator", "somebody"] {
+        let params = PatchParams::apply(manager).force();
+        let applied = pats.patch_status("app", &params, &Patch::Apply(&apply)).await.expect_err(manager).to_string();
+        // As the controller it would remove what else the controller has set.
+        let parts = ["field manager pat-operator-verifier", "who set other fields", ALLOWED];
+        assert!(parts.iter().any(|part| applied.contains(part)), "{manager}: {applied}");
+    }
+    let odd = json!({"status": {"usage": {"not an id": NOW}}});
+    let odd = pats.patch_status("app", &writer(), &Patch::Merge(odd)).await.expect_err("no id").to_string();
+    assert!(odd.contains("keys of status.usage are ids of credentials"), "{odd}");
+
     // Metadata is no part of a request for status: nobody can change it there. Elsewhere the Role does not let it.
     let metadata = json!({
         "labels": {"a": "b"}, "annotations": {"pat-operator.io/x": "y"}, "finalizers": ["example.com/stuck"],
         "ownerReferences": [{"apiVersion": "v1", "kind": "Pod", "name": "x", "uid": "00000000-0000-4000-8000-000000000001"}],
     });
     let patch = json!({"metadata": metadata, "spec": {"revoked": true}, "status": {"lastUsedAt": NOW}});
-    let _ignored_or_denied = pats.patch_status("app", &PatchParams::default(), &Patch::Merge(&patch)).await;
+    let _ignored_or_denied = pats.patch_status("app", &writer(), &Patch::Merge(&patch)).await;
     let after = place.pats().get("app").await.unwrap();
     let seen = |pat: &pat_operator::api::PersonalAccessToken| {
         let metadata = &pat.metadata;

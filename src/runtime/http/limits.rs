@@ -52,6 +52,6 @@ impl Default for Limits {
 impl Limits {
     /// For a server that proxies ask about every request: they keep many connections, and send many requests at a time.
     pub fn busy() -> Self {
-        Self { connections: 4096, streams: 1024, ..Self::default() }
+        Self { connections: 4096, streams: 128, ..Self::default() }
     }
 }

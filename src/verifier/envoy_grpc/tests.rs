@@ -170,6 +170,8 @@ async fn an_allow_sets_every_identity_header_and_tells_envoy_who_it_is() {
             ("x-auth-request-user", "jane@example.com"),
             ("x-auth-request-email", ""),
             ("x-auth-request-groups", ""),
+            ("x-auth-request-preferred-username", ""),
+            ("x-auth-request-access-token", ""),
             ("x-auth-request-scopes", "read write"),
             ("x-auth-request-token-id", "accessor0001"),
         ] {
@@ -246,13 +248,20 @@ async fn whatever_is_set_up_wrongly_denies_everybody() {
         assert_eq!((code, challenge), (403, None), "{extensions:?}");
         assert!(body.starts_with("this check is set up wrongly: "), "{body}");
     }
+    // Somebody put a token where a key belongs; neither the answer nor the log may tell any of its secret.
+    let token = bearer.trim_start_matches("Bearer ");
+    let response = stage.ask(&[(token, "read")], &[]).await;
+    let told = response.status.unwrap().message;
+    assert!(told.contains(&token[..14]) && !told.contains(&token[..15]), "{told}");
+    let Some(HttpResponse::Denied(DeniedHttpResponse { body, .. })) = response.http_response else { panic!("{told}") };
+    assert_eq!(body.trim_end(), told);
 }
 
 #[tokio::test]
 async fn a_header_that_passes_for_an_identity_header_is_refused() {
     let stage = Stage::new().await;
     let bearer = format!("Bearer {}", stage.put(json!({})));
-    for name in ["x_auth_request_user", "X-Auth.Request-User", "x-auth-request_groups"] {
+    for name in ["x_auth_request_user", "X-Auth.Request-User", "x-auth-request_groups", "x-auth-request-access_token"] {
         let response = stage.ask(&[], &[(name, b"admin"), ("authorization", bearer.as_bytes())]).await;
         assert_eq!(denial(&response).0, 403, "{name}");
     }

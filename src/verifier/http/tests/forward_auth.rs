@@ -28,6 +28,8 @@ async fn an_allow_has_every_identity_header_empty_where_there_is_no_value() {
             ("X-Auth-Request-User", user),
             ("X-Auth-Request-Email", ""),
             ("X-Auth-Request-Groups", ""),
+            ("X-Auth-Request-Preferred-Username", ""),
+            ("X-Auth-Request-Access-Token", ""),
             ("X-Auth-Request-Scopes", scopes),
             ("X-Auth-Request-Token-Id", &id(number)),
         ] {
@@ -152,6 +154,8 @@ async fn a_header_that_passes_for_an_identity_header_is_refused_and_the_header_i
         ("X_AUTH_REQUEST_EMAIL", 403),
         ("X-Auth-Request-Token_Id", 403),
         ("X-Auth-Request.Scopes", 403),
+        ("X_Auth_Request_Preferred_Username", 403),
+        ("X-Auth-Request-Access_Token", 403),
     ] {
         let answer = ask(&stage, "", &[("Authorization", &bearer(&token)), (name, "root")]).await;
         assert_eq!(answer.status, status, "{name}");

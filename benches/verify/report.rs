@@ -1,0 +1,154 @@
+//! What came out, as a table for people and as JSON: each figure beside what it should be, with a plain yes or no.
+//!
+//! The targets are the project's own; a bench informs, tests assert. Must not measure anything.
+
+use std::{fmt, fs, io, path::Path, time::Duration};
+
+use serde::Serialize;
+
+use crate::{
+    cluster::Cluster,
+    decision::Decisions,
+    duel::{Duel, Turn},
+    load::CONNECTIONS,
+    memory::Memory,
+    proc::cores,
+    table::{Row, median},
+};
+
+/// What is to be reached.
+mod target {
+    /// Bytes of a token in the index, at most.
+    pub const BYTES: f64 = 400.0;
+    /// Nanoseconds of a decision that lets a token in, at most.
+    pub const DECISION_NS: f64 = 1_000.0;
+    /// Of the bare handler's rate, at least.
+    pub const RATE: f64 = 0.85;
+    /// Of the bare handler's 99th percentile, at most.
+    pub const P99: f64 = 1.3;
+    /// Milliseconds from a revocation to denial on every replica, at most.
+    pub const OBEYED_MS: f64 = 1_000.0;
+}
+
+/// Everything.
+#[derive(Serialize)]
+pub struct Report {
+    cores: usize,
+    connections: u32,
+    seconds: f64,
+    rows: Vec<Row>,
+    memory: Memory,
+    decisions: Decisions,
+    duels: Vec<Duel>,
+    cluster: Option<Cluster>,
+}
+
+impl Report {
+    /// Works out the figures.
+    pub fn new(
+        (memory, decisions): (Memory, Decisions),
+        duels: Vec<Duel>,
+        cluster: Option<Cluster>,
+        took: Duration,
+    ) -> Self {
+        let mut rows = alone(&memory, &decisions);
+        rows.extend(duels.iter().flat_map(protocol));
+        rows.extend(cluster.iter().flat_map(in_cluster));
+        rows.push(plain("share of the machine taken by others, at most", 2, others(&duels, cluster.as_ref())));
+        let (cores, seconds) = (cores(), took.as_secs_f64());
+        Self { cores, connections: CONNECTIONS, seconds, rows, memory, decisions, duels, cluster }
+    }
+
+    /// Writes the JSON.
+    pub fn write(&self, path: &Path) -> io::Result<()> {
+        if let Some(folder) = path.parent() {
+            fs::create_dir_all(folder)?;
+        }
+        fs::write(path, serde_json::to_string_pretty(self)? + "\n")
+    }
+}
+
+fn alone(memory: &Memory, decisions: &Decisions) -> Vec<Row> {
+    let mut rows = vec![
+        Row::most("memory a token, bytes beyond an empty index", 0, vec![Some(memory.bytes_each())], target::BYTES),
+        plain("seconds to decode and fill", 2, memory.fill_seconds),
+        Row::most("decision, ns: hit, two scopes", 0, vec![Some(decisions.hit.mean)], target::DECISION_NS),
+        Row::most("the same, 20,000 tokens by turns", 0, vec![Some(decisions.cold.mean)], target::DECISION_NS),
+        plain("decision, ns: hit, p50 of batches", 0, decisions.hit.p50),
+        plain("decision, ns: hit, p99 of batches", 0, decisions.hit.p99),
+        plain("decision, ns: unknown token", 0, decisions.unknown.mean),
+        plain("decision, ns: wrong checksum", 0, decisions.junk.mean),
+    ];
+    rows.push(plain("of a hit, ns: parsing and SHA-256 alone", 0, decisions.hash.mean));
+    rows
+}
+
+fn protocol(duel: &Duel) -> Vec<Row> {
+    let what = |text: &str| format!("{}: {text}", duel.protocol.name());
+    let middle = |turns: &[Turn], figure: fn(&Turn) -> f64| median(turns.iter().map(figure));
+    // Each turn of the verifier is compared with the floor before it and the floor after it.
+    let ratio = |figure: fn(&Turn) -> f64| {
+        let around = duel.floors.windows(2).map(|pair| (figure(&pair[0]) + figure(&pair[1])) / 2.0);
+        vec![Some(median(duel.subjects.iter().zip(around).map(|(turn, around)| figure(turn) / around)))]
+    };
+    let rate = |turn: &Turn| turn.heard.rate;
+    let p50 = |turn: &Turn| turn.heard.micros.p50;
+    let p99 = |turn: &Turn| turn.heard.micros.p99;
+    let cost = |turn: &Turn| turn.server_micros;
+    vec![
+        plain(what("answers/s"), 0, middle(&duel.subjects, rate)),
+        plain(what("bare handler, answers/s"), 0, middle(&duel.floors, rate)),
+        Row::least(what("rate / bare handler's"), 2, ratio(rate), target::RATE),
+        plain(what("p50, µs"), 0, middle(&duel.subjects, p50)),
+        plain(what("p99, µs"), 0, middle(&duel.subjects, p99)),
+        plain(what("bare handler, p50, µs"), 0, middle(&duel.floors, p50)),
+        plain(what("bare handler, p99, µs"), 0, middle(&duel.floors, p99)),
+        Row::most(what("p99 / bare handler's"), 2, ratio(p99), target::P99),
+        plain(what("server CPU, µs an answer"), 1, middle(&duel.subjects, cost)),
+        plain(what("bare handler's CPU, µs an answer"), 1, middle(&duel.floors, cost)),
+    ]
+}
+
+fn in_cluster(cluster: &Cluster) -> Vec<Row> {
+    let obeyed = &cluster.obeyed_ms;
+    vec![
+        plain(format!("start to ready, s, {} tokens on the API server", cluster.tokens), 2, cluster.ready_seconds.p50),
+        plain("the same, slowest start", 2, cluster.ready_seconds.max),
+        plain("its peak memory, MiB", 0, cluster.peak_mib),
+        plain(format!("{} revocations to denial by both, ms, p50", obeyed.count), 1, obeyed.p50),
+        plain("the same, p99", 1, obeyed.p99),
+        Row::most("the same, slowest", 1, vec![Some(obeyed.max)], target::OBEYED_MS),
+        plain("of that, the API server's answer, p50", 1, cluster.written_ms.p50),
+    ]
+}
+
+fn others(duels: &[Duel], cluster: Option<&Cluster>) -> f64 {
+    let turns = duels.iter().flat_map(|duel| duel.floors.iter().chain(&duel.subjects));
+    turns.map(|turn| turn.others).chain(cluster.map(|cluster| cluster.others)).fold(0.0, f64::max)
+}
+
+fn plain(what: impl Into<String>, digits: usize, figure: f64) -> Row {
+    Row::plain(what, digits, vec![Some(figure)])
+}
+
+impl fmt::Display for Report {
+    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        writeln!(out)?;
+        let kubernetes = self.cluster.as_ref().map(|cluster| format!("kube-apiserver {}, ", cluster.kubernetes));
+        writeln!(
+            out,
+            "{}{} cores, {} connections, {:.0} s in all",
+            kubernetes.unwrap_or_default(),
+            self.cores,
+            self.connections,
+            self.seconds
+        )?;
+        writeln!(out, "{} tokens in the index where nothing else is said", self.memory.tokens)?;
+        writeln!(out)?;
+        writeln!(out, "{:60}  {:>8}  met", "", "target")?;
+        for row in &self.rows {
+            writeln!(out, "{row}")?;
+        }
+        Ok(())
+    }
+}

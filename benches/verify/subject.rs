@@ -1,0 +1,56 @@
+//! The verifier's protocols as `pat-operator verifier` has them, over an index that is filled without an API server.
+//!
+//! Must not know who asks.
+
+use std::{net::SocketAddr, sync::Arc, time::Duration};
+
+use pat_operator::{
+    index::Pulse,
+    runtime::{
+        Clock, HttpServer,
+        http::Limits,
+        telemetry::{self, LogFilter, LogFormat},
+    },
+    verifier::{Verifier, envoy_grpc, http, metrics::Metrics},
+};
+use serde::{Deserialize, Serialize};
+use tokio_util::sync::CancellationToken;
+
+use crate::{memory, part};
+
+/// Where a server listens.
+#[derive(Clone, Copy, Debug, Serialize, Deserialize)]
+pub struct Addresses {
+    /// HTTP.
+    pub http: SocketAddr,
+    /// gRPC.
+    pub grpc: SocketAddr,
+}
+
+/// Serves until this process is killed.
+pub async fn serve(tokens: u32) -> anyhow::Result<()> {
+    // As everybody has it; what is logged is thrown away by whoever started this.
+    telemetry::init(LogFormat::Json, &LogFilter::default())?;
+    let (index, _) = memory::fill(tokens)?;
+    let pulse = Pulse::new(1, Duration::from_mins(5));
+    let (beat, told) = (pulse.beat(0), pulse.clone());
+    let verifier = Verifier::new(index, move || told.freshness(), Clock::system(), Arc::new(Metrics::new()));
+    let verifier = Arc::new(verifier);
+    let (http, grpc) = (bind().await?, bind().await?);
+    let addresses = Addresses { http: http.local_addr(), grpc: grpc.local_addr() };
+    let forever = CancellationToken::new();
+    let router = http::router(verifier.clone(), http::Settings::default(), None);
+    tokio::spawn(http.serve(router, forever.clone()));
+    tokio::spawn(envoy_grpc::serve(grpc, verifier, forever));
+    beat.heard();
+    part::tell(&addresses)?;
+    loop {
+        beat.heard();
+        pulse.answered();
+        tokio::time::sleep(Duration::from_secs(1)).await;
+    }
+}
+
+async fn bind() -> anyhow::Result<HttpServer> {
+    Ok(HttpServer::bind("127.0.0.1:0".parse()?, "the bench", "no flag").await?.with_limits(Limits::busy()))
+}
