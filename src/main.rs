@@ -26,7 +26,7 @@ fn main() -> ExitCode {
     let cli = Cli::parse();
     let result = match cli.command {
         Command::Crds => {
-            print!("{}", crd::yaml());
+            print!("{}", crd::all_yaml());
             return ExitCode::SUCCESS;
         }
         Command::Controller(args) => run(&args.log.clone(), controller(*args)),

@@ -2,19 +2,30 @@
 
 use std::{fs, path::Path};
 
-const COMMAND: &str = "make generate (or: cargo run --bin crdgen > crds/personalaccesstokens.yaml)";
+use pat_operator::api::crd;
+
+const COMMAND: &str = "make generate (or: cargo run --bin crdgen crds)";
 
 #[test]
-fn crds_is_what_crdgen_prints() {
+fn crds_is_what_crdgen_writes() {
     let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("crds");
     let files = fs::read_dir(&folder).expect("crds/ is there");
-    let files: Vec<_> = files.map(|file| file.expect("readable").file_name()).collect();
-    assert_eq!(files, ["personalaccesstokens.yaml"], "crdgen makes one file");
+    let mut files: Vec<_> = files.map(|file| file.expect("readable").file_name()).collect();
+    files.sort();
+    assert_eq!(files, crd::all().map(|(file, _)| file), "crdgen makes one file for each resource");
 
-    let (made, kept) = (pat_operator::api::crd::yaml(), fs::read_to_string(folder.join(&files[0])).expect("readable"));
-    if let Some(line) = first_difference(&made, &kept) {
-        panic!("crds/personalaccesstokens.yaml is not what the types say, from line {line} on; run: {COMMAND}");
+    for (file, crd) in crd::all() {
+        let (made, kept) = (crd::yaml(&crd), fs::read_to_string(folder.join(file)).expect("readable"));
+        if let Some(line) = first_difference(&made, &kept) {
+            panic!("crds/{file} is not what the types say, from line {line} on; run: {COMMAND}");
+        }
     }
+}
+
+#[test]
+fn the_stream_of_all_is_the_files_one_after_the_other() {
+    let parts: Vec<_> = crd::all_yaml().split("---\n").map(str::to_owned).collect();
+    assert_eq!(parts, crd::all().map(|(_, crd)| crd::yaml(&crd)));
 }
 
 fn first_difference(one: &str, other: &str) -> Option<usize> {

@@ -3,25 +3,29 @@
 //! Everything here is data and arithmetic on it. It must not know the token format, a Kubernetes client, a clock or
 //! any other module of this crate.
 
+pub mod claims;
 pub mod condition;
 pub mod crd;
 pub mod duration;
 pub mod invalid;
+pub mod owner;
 pub mod spec;
 pub mod status;
 pub mod stored;
 pub mod time;
 pub mod verdict;
 
+pub use claims::{NotificationTarget, NotificationType, Permission};
 pub use condition::{Condition, ConditionType, Reason};
 pub use duration::{InvalidDuration, LengthOfTime};
 pub use invalid::InvalidField;
+pub use owner::{Address, EmailPreference, Organization, OwnerMetadata, Reseller, TokenOwner, TokenOwnerSpec};
 pub use spec::{
-    Expiry, Owner, OwnerKind, PersonalAccessToken, PersonalAccessTokenSpec, Preset, Rotation, SecretSpec,
-    SecretTemplate,
+    Expiry, Owner, OwnerKind, PersonalAccessToken, PersonalAccessTokenSpec, Preset, Rotation, SecretDelivery,
+    SecretSpec, SecretTemplate,
 };
 pub use status::{Credential, CredentialState, PersonalAccessTokenStatus};
-pub use stored::StoredPat;
+pub use stored::{StoredOwner, StoredPat};
 pub use time::Time;
 
 /// The API group of everything this project defines, and the prefix of its annotations.
@@ -33,6 +37,9 @@ pub const VERSION: &str = "v1alpha1";
 /// The field manager of everything the controller writes
 /// (<https://kubernetes.io/docs/reference/using-api/server-side-apply/#managers>).
 pub const FIELD_MANAGER: &str = "pat-operator";
+
+/// The field manager of what the verifier writes: when tokens were last used, and nothing else.
+pub const VERIFIER_FIELD_MANAGER: &str = "pat-operator-verifier";
 
 /// The prefix of labels and annotations that only the controller may set.
 pub const RESERVED_PREFIX: &str = "pat-operator.io/";

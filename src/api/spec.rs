@@ -10,7 +10,9 @@ use kube::{CustomResource, KubeSchema};
 use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 use serde::{Deserialize, Serialize};
 
-use super::{LengthOfTime, MANAGED_BY_LABEL, PersonalAccessTokenStatus, RESERVED_PREFIX, Time};
+use super::{
+    LengthOfTime, MANAGED_BY_LABEL, NotificationTarget, Permission, PersonalAccessTokenStatus, RESERVED_PREFIX, Time,
+};
 
 /// A personal access token: a strong secret with an owner, scopes and an end, kept in a Secret, rotated on time, and
 /// verifiable by everything that has to trust it.
@@ -52,6 +54,12 @@ use super::{LengthOfTime, MANAGED_BY_LABEL, PersonalAccessTokenStatus, RESERVED_
 #[x_kube(validation = Rule::new("!has(self.gracePeriod) || !has(self.rotation) || self.gracePeriod < self.rotation.interval")
     .message("gracePeriod must be shorter than rotation.interval, so that at most one replaced token is in use at a time")
     .field_path(".gracePeriod"))]
+#[x_kube(validation = Rule::new("!has(self.rotation) || !has(self.secret) || !has(self.secret.delivery)")
+    .message("delivery: Once excludes rotation: a token that is handed over once cannot be replaced in its holder's hands; leave one of them out")
+    .field_path(".secret.delivery"))]
+#[x_kube(validation = Rule::new("(has(self.secret) && has(self.secret.delivery)) == (has(oldSelf.secret) && has(oldSelf.secret.delivery))")
+    .message("delivery is immutable: whoever holds the token relies on it; delete the object and create it anew")
+    .field_path(".secret.delivery"))]
 pub struct PersonalAccessTokenSpec {
     /// A name for people, as lists show it. Default: metadata.name.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -120,6 +128,27 @@ pub struct PersonalAccessTokenSpec {
     /// `true`: nothing is issued or rotated; what is live keeps its own deadlines and can still be revoked. Default: false.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub suspend: Option<bool>,
+
+    /// What the token may do with single resources, for products that know rights of that form: up to 64. Told by the REST
+    /// API as they stand here; nothing else looks at them. Default: none.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 64), extend("x-kubernetes-list-type" = "atomic"))]
+    pub permissions: Vec<Permission>,
+
+    /// `true`: a product manages the token on its owner's behalf. Told by the REST API, where the rights to managed tokens
+    /// are rights of their own. Default: false.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub managed: Option<bool>,
+
+    /// How long an access token that the REST API gives for this token works, such as `1h`: 15 seconds to 12 hours, and never
+    /// longer than this token. Default: 12 hours.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[x_kube(validation = Rule::new("self >= duration('15s') && self <= duration('12h')").message("accessTokenValidity must be from 15s to 12h"))]
+    pub access_token_validity: Option<LengthOfTime>,
+
+    /// Whom to tell of rotations. Kept for programs that send such notifications; the operator sends none. Default: nobody.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub notification_target: Option<Box<NotificationTarget>>,
 
     /// The Secret that holds the token. Default: an Opaque Secret with this object's name and the token under the key `token`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -213,6 +242,9 @@ pub struct Rotation {
 #[x_kube(validation = Rule::new("!has(self.type) || !(self.type in ['kubernetes.io/basic-auth', 'kubernetes.io/dockerconfigjson']) || self.type == 'kubernetes.io/basic-auth' && has(self.key) && self.key in ['username', 'password'] || has(self.template) && (has(self.template.preset) || has(self.template.data) && (self.type == 'kubernetes.io/basic-auth' ? 'username' in self.template.data || 'password' in self.template.data : '.dockerconfigjson' in self.template.data))")
     .message("this type needs its keys: set template.preset (BasicAuth or DockerConfigJson), or template.data with username and password, or with .dockerconfigjson")
     .field_path(".type"))]
+#[x_kube(validation = Rule::new("!has(self.delivery) || !has(self.previousKey)")
+    .message("with delivery: Once the Secret does not stay, so there is none in which a replaced token could stand: leave previousKey out")
+    .field_path(".previousKey"))]
 pub struct SecretSpec {
     /// The Secret's name, in this object's namespace. Default: metadata.name. After a change the token moves: the new Secret first, then
     /// the old one is removed.
@@ -251,6 +283,20 @@ pub struct SecretSpec {
     /// More keys, made of the token: a preset or a template of your own. Default: none.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub template: Option<SecretTemplate>,
+
+    /// `Once`: whoever takes the token deletes the Secret, and that is the receipt; see [`SecretDelivery`], whose text
+    /// `kubectl explain` shows here. Immutable; excludes `rotation` and `previousKey`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub delivery: Option<SecretDelivery>,
+}
+
+/// How the token reaches its holder. `Once`: whoever takes the token out of the Secret deletes the Secret, and that is the
+/// receipt. The token goes on working, and no new Secret and no new token is made until rotateIfIssuedBefore or
+/// revokeIfIssuedBefore asks for one. What is not taken within 10 minutes is dead. Default: the Secret stays.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize, JsonSchema)]
+pub enum SecretDelivery {
+    /// Taken once, by whoever deletes the Secret.
+    Once,
 }
 
 /// More keys of a Secret, made of the token: a preset or texts of one's own.
@@ -321,7 +367,7 @@ const DATA_KEY_WORDS: &str =
     "a key of a Secret has 1 to 253 letters, digits, '-', '_' and '.'; it is not '.' and does not begin with '..'";
 
 /// Text of 1 to `max_length` characters that matches `pattern`, which has no single quotation mark in it.
-fn text(max_length: usize, pattern: &str, words: &str) -> Schema {
+pub(super) fn text(max_length: usize, pattern: &str, words: &str) -> Schema {
     json_schema!({
         "type": "string",
         "minLength": 1,

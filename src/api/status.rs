@@ -41,6 +41,10 @@ pub struct PersonalAccessTokenStatus {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub first_issued_at: Option<Time>,
 
+    /// When the newest token that anybody could get was issued, also while none is live any more.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub last_issued_at: Option<Time>,
+
     /// The end that the installation's default lifetime gave; fixed when it was first needed.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub default_expires_at: Option<Time>,

@@ -1,4 +1,4 @@
-//! A `PersonalAccessToken` as caches hold it: small, and decodable whatever stands in it.
+//! `PersonalAccessToken` and `TokenOwner` as caches hold them: small, and decodable whatever stands in them.
 //!
 //! Admission is strict, so what is stored normally decodes. Where it does not (a hand-edited CRD, a newer version's object),
 //! only that object is affected: a list never fails as a whole.
@@ -6,56 +6,130 @@
 use std::borrow::Cow;
 
 use k8s_openapi::{
-    NamespaceResourceScope,
+    ClusterResourceScope, NamespaceResourceScope,
     apimachinery::pkg::apis::meta::v1::{ObjectMeta, Time as ApiTime},
 };
 use kube::Resource;
 use serde::{Deserialize, Deserializer, de::DeserializeOwned};
 
-use super::{PersonalAccessToken, PersonalAccessTokenSpec, PersonalAccessTokenStatus};
+use super::{
+    PersonalAccessToken, PersonalAccessTokenSpec, PersonalAccessTokenStatus, Time, TokenOwner, TokenOwnerSpec,
+    VERIFIER_FIELD_MANAGER,
+};
 
 /// A stored `PersonalAccessToken` whose parts decoded or did not, each by itself.
-#[derive(Clone, Debug, Deserialize)]
+#[derive(Clone, Debug)]
 pub struct StoredPat {
     /// The object's metadata, as far as decisions need it: neither labels nor annotations nor who set which field.
-    #[serde(default, deserialize_with = "slim")]
     pub metadata: ObjectMeta,
+    /// When the object last changed by other than use, to the second, as its field managers tell.
+    pub updated_at: Option<Time>,
     /// The spec, or why it cannot be read.
-    #[serde(default = "no_spec", deserialize_with = "leniently")]
     pub spec: Result<PersonalAccessTokenSpec, String>,
     /// The status (empty if there is none), or why it cannot be read.
-    #[serde(default = "no_status", deserialize_with = "leniently_optional")]
     pub status: Result<PersonalAccessTokenStatus, String>,
 }
 
-/// Reads what is needed and skips the rest, which is most of the bytes of an object.
-fn slim<'de, D: Deserializer<'de>>(deserializer: D) -> Result<ObjectMeta, D::Error> {
-    #[derive(Deserialize)]
-    #[serde(rename_all = "camelCase")]
-    struct Slim {
-        namespace: Option<String>,
-        name: Option<String>,
-        uid: Option<String>,
-        resource_version: Option<String>,
-        generation: Option<i64>,
-        creation_timestamp: Option<ApiTime>,
-        deletion_timestamp: Option<ApiTime>,
-    }
-    let Slim { namespace, name, uid, resource_version, generation, creation_timestamp, deletion_timestamp } =
-        Slim::deserialize(deserializer)?;
-    Ok(ObjectMeta {
-        namespace,
-        name,
-        uid,
-        resource_version,
-        generation,
-        creation_timestamp,
-        deletion_timestamp,
-        ..ObjectMeta::default()
-    })
+/// A stored `TokenOwner` whose spec decoded or did not.
+#[derive(Clone, Debug)]
+pub struct StoredOwner {
+    /// The object's metadata, as far as decisions need it.
+    pub metadata: ObjectMeta,
+    /// When the object last changed, to the second, as its field managers tell.
+    pub updated_at: Option<Time>,
+    /// The spec, or why it cannot be read.
+    pub spec: Result<TokenOwnerSpec, String>,
 }
 
-fn no_spec() -> Result<PersonalAccessTokenSpec, String> {
+impl<'de> Deserialize<'de> for StoredPat {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        #[derive(Deserialize)]
+        struct Parts {
+            #[serde(default)]
+            metadata: Slim,
+            #[serde(default = "no_spec", deserialize_with = "leniently")]
+            spec: Result<PersonalAccessTokenSpec, String>,
+            #[serde(default = "no_status", deserialize_with = "leniently_optional")]
+            status: Result<PersonalAccessTokenStatus, String>,
+        }
+        let Parts { metadata, spec, status } = Parts::deserialize(deserializer)?;
+        Ok(Self { updated_at: metadata.updated_at(), metadata: metadata.into(), spec, status })
+    }
+}
+
+impl<'de> Deserialize<'de> for StoredOwner {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        #[derive(Deserialize)]
+        struct Parts {
+            #[serde(default)]
+            metadata: Slim,
+            #[serde(default = "no_spec", deserialize_with = "leniently")]
+            spec: Result<TokenOwnerSpec, String>,
+        }
+        let Parts { metadata, spec } = Parts::deserialize(deserializer)?;
+        Ok(Self { updated_at: metadata.updated_at(), metadata: metadata.into(), spec })
+    }
+}
+
+/// What is needed of an object's metadata. The rest, which is most of the bytes of an object, is skipped.
+#[derive(Default, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+struct Slim {
+    namespace: Option<String>,
+    name: Option<String>,
+    uid: Option<String>,
+    resource_version: Option<String>,
+    generation: Option<i64>,
+    creation_timestamp: Option<ApiTime>,
+    deletion_timestamp: Option<ApiTime>,
+    managed_fields: Vec<Change>,
+}
+
+/// Who wrote to an object last, and when.
+#[derive(Default, Deserialize)]
+#[serde(default)]
+struct Change {
+    manager: Option<String>,
+    time: Option<ApiTime>,
+}
+
+impl Slim {
+    fn updated_at(&self) -> Option<Time> {
+        let changes = self.managed_fields.iter().map(|change| (change.manager.as_deref(), change.time.as_ref()));
+        newest(changes).or(self.creation_timestamp.as_ref().map(|time| time.0.into()))
+    }
+}
+
+/// The newest change, leaving out those that only tell of use.
+fn newest<'a>(changes: impl Iterator<Item = (Option<&'a str>, Option<&'a ApiTime>)>) -> Option<Time> {
+    let told = changes.filter(|(manager, _)| *manager != Some(VERIFIER_FIELD_MANAGER));
+    told.filter_map(|(_, time)| Some(time?.0.into())).max()
+}
+
+fn updated_at(metadata: &ObjectMeta) -> Option<Time> {
+    let changes = metadata.managed_fields.iter().flatten();
+    newest(changes.map(|entry| (entry.manager.as_deref(), entry.time.as_ref())))
+        .or(metadata.creation_timestamp.as_ref().map(|time| time.0.into()))
+}
+
+impl From<Slim> for ObjectMeta {
+    fn from(slim: Slim) -> Self {
+        let Slim { namespace, name, uid, resource_version, generation, creation_timestamp, deletion_timestamp, .. } =
+            slim;
+        Self {
+            namespace,
+            name,
+            uid,
+            resource_version,
+            generation,
+            creation_timestamp,
+            deletion_timestamp,
+            ..Self::default()
+        }
+    }
+}
+
+fn no_spec<T>() -> Result<T, String> {
     Err("spec is missing".into())
 }
 
@@ -102,7 +176,12 @@ impl StoredPat {
 
 impl From<PersonalAccessToken> for StoredPat {
     fn from(pat: PersonalAccessToken) -> Self {
-        Self { metadata: pat.metadata, spec: Ok(pat.spec), status: Ok(pat.status.unwrap_or_default()) }
+        Self {
+            updated_at: updated_at(&pat.metadata),
+            metadata: pat.metadata,
+            spec: Ok(pat.spec),
+            status: Ok(pat.status.unwrap_or_default()),
+        }
     }
 }
 
@@ -124,6 +203,53 @@ impl Resource for StoredPat {
 
     fn plural((): &()) -> Cow<'_, str> {
         PersonalAccessToken::plural(&())
+    }
+
+    fn meta(&self) -> &ObjectMeta {
+        &self.metadata
+    }
+
+    fn meta_mut(&mut self) -> &mut ObjectMeta {
+        &mut self.metadata
+    }
+}
+
+impl StoredOwner {
+    /// The object's uid; empty only for an object that never came from an API server.
+    pub fn uid(&self) -> &str {
+        self.metadata.uid.as_deref().unwrap_or_default()
+    }
+
+    /// The object's name.
+    pub fn name(&self) -> &str {
+        self.metadata.name.as_deref().unwrap_or_default()
+    }
+}
+
+impl From<TokenOwner> for StoredOwner {
+    fn from(owner: TokenOwner) -> Self {
+        Self { updated_at: updated_at(&owner.metadata), metadata: owner.metadata, spec: Ok(owner.spec) }
+    }
+}
+
+impl Resource for StoredOwner {
+    type DynamicType = ();
+    type Scope = ClusterResourceScope;
+
+    fn kind((): &()) -> Cow<'_, str> {
+        TokenOwner::kind(&())
+    }
+
+    fn group((): &()) -> Cow<'_, str> {
+        TokenOwner::group(&())
+    }
+
+    fn version((): &()) -> Cow<'_, str> {
+        TokenOwner::version(&())
+    }
+
+    fn plural((): &()) -> Cow<'_, str> {
+        TokenOwner::plural(&())
     }
 
     fn meta(&self) -> &ObjectMeta {

@@ -1,5 +1,14 @@
-//! Prints the CustomResourceDefinitions as YAML: `cargo run --bin crdgen > crds/…` is what `make generate` does.
+//! Writes the CustomResourceDefinitions as YAML into a folder, one file each: `cargo run --bin crdgen crds` is what `make
+//! generate` does. Without a folder it prints them.
 
-fn main() {
-    print!("{}", pat_operator::api::crd::yaml());
+use std::{env, fs, io, path::PathBuf};
+
+use pat_operator::api::crd;
+
+fn main() -> io::Result<()> {
+    let Some(folder) = env::args_os().nth(1).map(PathBuf::from) else {
+        print!("{}", crd::all_yaml());
+        return Ok(());
+    };
+    crd::all().iter().try_for_each(|(file, crd)| fs::write(folder.join(file), crd::yaml(crd)))
 }

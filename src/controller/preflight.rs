@@ -29,7 +29,7 @@ pub const LEASE_NEEDS: &[&str] = &["get", "create", "update"];
 /// The API server cannot be asked at all.
 pub async fn wait_for_crd(client: &Client, gate: &Gate) -> Result<(), PreflightError> {
     let version = format!("{GROUP}/{VERSION}");
-    preflight::wait_for_resource(client, &version, crd::PLURAL, &crd::how_to_install(), gate).await
+    preflight::wait_for_resource(client, &version, crd::PLURAL, &crd::how_to_install(crd::NAME), gate).await
 }
 
 /// Asks whether every request that the controller will make is allowed, in each namespace or everywhere; and those of

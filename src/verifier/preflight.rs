@@ -22,6 +22,6 @@ pub const NEEDS: &[Need] =
 /// What is not, or the API server cannot be asked at all.
 pub async fn check(client: &Client, namespaces: &[String], crd_there: &Gate) -> Result<(), PreflightError> {
     let version = format!("{GROUP}/{VERSION}");
-    preflight::wait_for_resource(client, &version, crd::PLURAL, &crd::how_to_install(), crd_there).await?;
+    preflight::wait_for_resource(client, &version, crd::PLURAL, &crd::how_to_install(crd::NAME), crd_there).await?;
     preflight::check_permissions(client, preflight::questions(NEEDS, namespaces)).await
 }

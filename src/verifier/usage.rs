@@ -24,7 +24,7 @@ use crate::{
 };
 
 /// Who writes, as `managedFields` shows it.
-pub const FIELD_MANAGER: &str = "pat-operator-verifier";
+pub const FIELD_MANAGER: &str = crate::api::VERIFIER_FIELD_MANAGER;
 
 /// The shortest time between two writes of one verifier. A status write costs an API server two milliseconds of processor, so ten
 /// a second are a fiftieth of one core, and every one of 100,000 tokens in use has its turn within three hours.

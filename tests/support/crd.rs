@@ -1,25 +1,29 @@
 //! Puts the resource on the API server that the tests share: once, whoever comes first.
 
-use std::time::Duration;
+use std::{fmt::Debug, time::Duration};
 
 use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::CustomResourceDefinition;
 use kube::{
-    Api, Client, Error,
+    Api, Client, Error, Resource,
     api::{ListParams, Patch, PatchParams},
     runtime::{conditions, wait::await_condition},
 };
-use pat_operator::api::{PersonalAccessToken, crd};
+use pat_operator::api::{PersonalAccessToken, TokenOwner, crd};
+use serde::de::DeserializeOwned;
 
 const LIMIT: Duration = Duration::from_secs(30);
 
 /// Installs `crds/` as this build has it and waits until it is served. Any number of tests may do so at a time.
 pub async fn install_crds(client: &Client) {
     tokio::time::timeout(LIMIT, async {
-        apply(client).await;
-        let crds: Api<CustomResourceDefinition> = Api::all(client.clone());
-        await_condition(crds, crd::NAME, conditions::is_crd_established()).await.expect("the CRD is established");
+        for (_, crd) in crd::all() {
+            let name = crd.metadata.name.as_deref().expect("a CRD has a name");
+            apply(client, name, &crd).await;
+            let crds: Api<CustomResourceDefinition> = Api::all(client.clone());
+            await_condition(crds, name, conditions::is_crd_established()).await.expect("the CRD is established");
+        }
         // "Established" is told a moment before the API server's handlers have heard of it.
-        while is(404, &list(client).await) {
+        while is(404, &list::<PersonalAccessToken>(client).await) || is(404, &list::<TokenOwner>(client).await) {
             tokio::time::sleep(Duration::from_millis(20)).await;
         }
     })
@@ -27,11 +31,11 @@ pub async fn install_crds(client: &Client) {
     .expect("the CRD is installed in time");
 }
 
-async fn apply(client: &Client) {
+async fn apply(client: &Client, name: &str, crd: &CustomResourceDefinition) {
     let crds: Api<CustomResourceDefinition> = Api::all(client.clone());
     let params = PatchParams::apply("tests").force();
     loop {
-        let applied = crds.patch(crd::NAME, &params, &Patch::Apply(&crd::crd())).await;
+        let applied = crds.patch(name, &params, &Patch::Apply(crd)).await;
         // Somebody else was quicker by a moment.
         if !is(409, &applied) {
             applied.expect("the API server takes the CRD");
@@ -40,9 +44,9 @@ async fn apply(client: &Client) {
     }
 }
 
-async fn list(client: &Client) -> kube::Result<()> {
-    let pats: Api<PersonalAccessToken> = Api::all(client.clone());
-    pats.list_metadata(&ListParams::default().limit(1)).await.map(drop)
+async fn list<K: Resource<DynamicType = ()> + Clone + DeserializeOwned + Debug>(client: &Client) -> kube::Result<()> {
+    let all: Api<K> = Api::all(client.clone());
+    all.list_metadata(&ListParams::default().limit(1)).await.map(drop)
 }
 
 fn is<T>(code: u16, result: &kube::Result<T>) -> bool {
