@@ -56,10 +56,13 @@ enum Scenario {
     RenameOntoForeign,
     GraceEnd,
     Expiry,
+    HandedOver,
+    NotTaken,
+    HandedOverAnew,
 }
 
 impl Scenario {
-    const ALL: [Self; 13] = [
+    const ALL: [Self; 16] = [
         Self::FirstMint,
         Self::Rotation,
         Self::RotationInGrace,
@@ -73,12 +76,16 @@ impl Scenario {
         Self::RenameOntoForeign,
         Self::GraceEnd,
         Self::Expiry,
+        Self::HandedOver,
+        Self::NotTaken,
+        Self::HandedOverAnew,
     ];
 
     fn spec(self) -> Value {
         match self {
             Self::FirstMint => json!({}),
             Self::Expiry => json!({"expiry": {"after": "1h"}}),
+            Self::HandedOver | Self::NotTaken | Self::HandedOverAnew => json!({"secret": {"delivery": "Once"}}),
             _ => json!({"rotation": {"interval": "30d"}, "secret": {"previousKey": "old"}}),
         }
     }
@@ -92,6 +99,10 @@ impl Scenario {
         scene.settle(name).await;
         if matches!(self, Self::GraceEnd | Self::RotationInGrace) {
             scene.advance(SignedDuration::from_hours(30 * 24)).await;
+            scene.settle(name).await;
+        }
+        if self == Self::HandedOverAnew {
+            scene.stage.secrets().delete(name, &Default::default()).await.expect("it is taken");
             scene.settle(name).await;
         }
     }
@@ -109,7 +120,12 @@ impl Scenario {
                 scene.advance(SignedDuration::from_secs(60)).await;
                 spec["rotateIfIssuedBefore"] = json!(stage.now());
             }
-            Self::RepairAfterDeletion => {
+            Self::NotTaken => return scene.advance(SignedDuration::from_mins(10)).await,
+            Self::HandedOverAnew => {
+                scene.advance(SignedDuration::from_secs(60)).await;
+                spec["rotateIfIssuedBefore"] = json!(stage.now());
+            }
+            Self::RepairAfterDeletion | Self::HandedOver => {
                 stage.secrets().delete(name, &Default::default()).await.expect("it is deleted");
                 return;
             }
@@ -148,6 +164,7 @@ impl Scenario {
             Self::Revoked => ("False", "Revoked"),
             Self::Expiry => ("False", "Expired"),
             Self::RenameOntoForeign => ("False", "SecretConflict"),
+            Self::NotTaken => ("False", "NotDelivered"),
             _ => ("True", "Issued"),
         };
         ensure((&*status, &*reason) == expected, || format!("Ready is {status} ({reason})"))?;
@@ -155,6 +172,14 @@ impl Scenario {
         let data = stage.data(&home).await;
         let tokens: Vec<_> = data.values().filter(|value| Presented::parse(value.as_str()).is_ok()).collect();
         let credentials = stage.status(name).await.credentials;
+        if self == Self::HandedOver {
+            ensure(stage.accepts(name, before).await, || "what was taken is not accepted".into())?;
+        }
+        if matches!(self, Self::HandedOver | Self::NotTaken) {
+            let live = usize::from(self == Self::HandedOver);
+            ensure(credentials.len() == live, || format!("{} credentials are live", credentials.len()))?;
+            return ensure(stage.secret(name).await.is_none(), || "a Secret is there".into());
+        }
         if matches!(self, Self::Revoked | Self::Expiry) {
             ensure(tokens.is_empty(), || "a dead token stands in the Secret".into())?;
             return ensure(credentials.is_empty(), || format!("{} credentials are left", credentials.len()));
@@ -162,6 +187,11 @@ impl Scenario {
         let token = data.get("token").ok_or("there is no token")?.clone();
         ensure(stage.accepts(name, &token).await, || "the token is not accepted".into())?;
         let keeps = matches!(self, Self::Rename | Self::RenameOntoForeign | Self::GraceEnd | Self::RepairOfLabel);
+        if self == Self::HandedOverAnew {
+            let states: Vec<_> = credentials.iter().map(|credential| credential.state).collect();
+            let right = states == [CredentialState::Active, CredentialState::Grace];
+            return ensure(right, || format!("{states:?} are live"));
+        }
         if self != Self::FirstMint {
             ensure((token == before) == keeps, || format!("the token is {}", if keeps { "new" } else { "old" }))?;
         }
@@ -560,7 +590,8 @@ async fn an_operator_whose_watches_stand_still_does_no_damage() {
             let mut blind = scene.stage.blinkered(faults.client());
             if scenario != Scenario::FirstMint {
                 blind.show(scene.stage.pat(name).await);
-                blind.show_secret(scene.stage.secret(name).await.expect("a Secret"));
+                // What was handed over has none.
+                scene.stage.secret(name).await.into_iter().for_each(|secret| blind.show_secret(secret));
             }
             scenario.begin(&scene, name).await;
             if scenario == Scenario::FirstMint {

@@ -7,6 +7,7 @@ mod support;
 
 mod lifecycle {
     mod expiry;
+    mod handover;
     mod issue;
     mod observe;
     mod presets;

@@ -112,8 +112,10 @@ names! {
         Issuing,
         /// The token has reached its end. A later `spec.expiry` issues a new one.
         Expired,
-        /// `spec.revoked` is true: nothing that was issued works any more.
+        /// `spec.revoked` is true, or the token that `delivery: Once` handed over has died: nothing that was issued last works any more.
         Revoked,
+        /// With `delivery: Once`: the token was not taken within 10 minutes, or could not be any more, and is dead. None is issued by itself.
+        NotDelivered,
         /// `spec.suspend` is true: nothing is issued or rotated.
         Suspended,
         /// The Secret's name is taken by something that is not this object's. It is never touched.

@@ -24,7 +24,7 @@ pub use spec::{
     Expiry, Owner, OwnerKind, PersonalAccessToken, PersonalAccessTokenSpec, Preset, Rotation, SecretDelivery,
     SecretSpec, SecretTemplate,
 };
-pub use status::{Credential, CredentialState, PersonalAccessTokenStatus};
+pub use status::{Credential, CredentialState, DeliveryState, PersonalAccessTokenStatus};
 pub use stored::{StoredOwner, StoredPat};
 pub use time::Time;
 

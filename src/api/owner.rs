@@ -9,6 +9,7 @@ use serde::{Deserialize, Serialize};
 use super::{Owner, Time, spec::text};
 
 /// An owner of tokens: who it is for people and for the REST API, and whether its tokens are accepted at all.
+#[expect(clippy::duplicated_attributes, reason = "columns of one type are no duplicates")]
 #[derive(CustomResource, Clone, Debug, PartialEq, Eq, Serialize, Deserialize, KubeSchema)]
 #[kube(
     group = "pat-operator.io",

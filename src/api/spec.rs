@@ -60,6 +60,9 @@ use super::{
 #[x_kube(validation = Rule::new("(has(self.secret) && has(self.secret.delivery)) == (has(oldSelf.secret) && has(oldSelf.secret.delivery))")
     .message("delivery is immutable: whoever holds the token relies on it; delete the object and create it anew")
     .field_path(".secret.delivery"))]
+#[x_kube(validation = Rule::new("!has(self.secret) || !has(self.secret.delivery) || !has(oldSelf.secret) || has(self.secret.name) == has(oldSelf.secret.name) && (!has(self.secret.name) || self.secret.name == oldSelf.secret.name)")
+    .message("with delivery: Once the Secret's name is immutable: whoever takes the token looks for it there; delete the object and create it anew")
+    .field_path(".secret.name"))]
 pub struct PersonalAccessTokenSpec {
     /// A name for people, as lists show it. Default: metadata.name.
     #[serde(default, skip_serializing_if = "Option::is_none")]

@@ -27,10 +27,14 @@ pub struct PersonalAccessTokenStatus {
     #[schemars(schema_with = "status_owner_schema")]
     pub owner: Option<Owner>,
 
-    /// The Secret that holds the token.
+    /// The Secret that holds the token. With delivery: Once it is told only until the token is taken.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(max = 253))]
     pub secret_name: Option<String>,
+
+    /// With delivery: Once: what became of the newest token. Absent while none has been issued yet, or none since spec.revoked.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub delivery: Option<DeliveryState>,
 
     /// How many tokens have been issued, the present one included.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -75,6 +79,17 @@ pub struct PersonalAccessTokenStatus {
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     #[schemars(schema_with = "usage_schema")]
     pub usage: BTreeMap<String, Time>,
+}
+
+/// What became of a token that is handed over once.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize, JsonSchema)]
+pub enum DeliveryState {
+    /// The Secret holds it until it is taken.
+    Waiting,
+    /// It was taken: the Secret was deleted.
+    Delivered,
+    /// It was not taken and is dead.
+    NotDelivered,
 }
 
 /// One issued token, known by its hash.

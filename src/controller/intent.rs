@@ -6,7 +6,7 @@ use k8s_openapi::jiff::SignedDuration;
 
 use super::secret::Layout;
 use crate::{
-    api::{InvalidField, Owner, OwnerKind, PersonalAccessTokenSpec, StoredPat, Time, verdict::Terms},
+    api::{InvalidField, Owner, OwnerKind, PersonalAccessTokenSpec, SecretDelivery, StoredPat, Time, verdict::Terms},
     token::TokenPrefix,
 };
 
@@ -44,6 +44,8 @@ pub struct Intent {
     pub grace: SignedDuration,
     /// Replace what was issued before.
     pub rotate_if_issued_before: Option<Time>,
+    /// The token is handed over once: whoever takes it deletes the Secret.
+    pub once: bool,
     /// Mint and rotate nothing.
     pub suspended: bool,
     /// `spec.revoked`.
@@ -76,6 +78,13 @@ impl Intent {
             ),
             None => None,
         };
+        let once = spec.secret.as_ref().is_some_and(|secret| secret.delivery == Some(SecretDelivery::Once));
+        if once && rotation.is_some() {
+            return Err(InvalidField::new(
+                "spec.secret.delivery",
+                "Once excludes spec.rotation: leave one of them out",
+            ));
+        }
         let grace = match &spec.grace_period {
             Some(grace) => grace.parse().map_err(|error| InvalidField::new("spec.gracePeriod", error.to_string()))?,
             None => default_grace(rotation),
@@ -95,6 +104,7 @@ impl Intent {
             rotation,
             grace,
             rotate_if_issued_before: spec.rotate_if_issued_before,
+            once,
             suspended: spec.suspend.unwrap_or_default(),
             revoked: spec.revoked.unwrap_or_default(),
             revoke_if_issued_before: spec.revoke_if_issued_before,

@@ -280,6 +280,9 @@ impl Reconciler {
                 Step::DeleteSecret(target) => {
                     let answer = self.cluster.delete_secret(namespace, &target).await;
                     if answer.is_ok() {
+                        memory.secrets.remove(&target.name);
+                        sight = sight
+                            .map(|seen| if seen.name == target.name { Sight { secret: None, ..seen } } else { seen });
                         memory.deleted.insert(target.name.clone(), target.uid.clone());
                     }
                     answer
@@ -480,7 +483,8 @@ impl HeldToken {
 pub fn counts_as(reason: EventReason) -> Option<&'static str> {
     match reason {
         EventReason::Rotated => Some("rotation"),
-        EventReason::CredentialRevoked | EventReason::Condition(crate::api::Reason::Revoked) => Some("revocation"),
+        EventReason::CredentialRevoked
+        | EventReason::Condition(crate::api::Reason::Revoked | crate::api::Reason::NotDelivered) => Some("revocation"),
         EventReason::Repaired => Some("repair"),
         _ => None,
     }

@@ -151,9 +151,15 @@ impl SecretView {
         }
     }
 
-    /// Whether the PAT with this uid controls it.
+    /// Whether the PAT with this uid controls it. A Secret of a type of ours, such as the key of the REST API's access tokens, is
+    /// never a PAT's, whatever its owner reference says.
     pub fn is_controlled_by(&self, uid: &str) -> bool {
-        matches!(&self.controller, Controller::Pat { uid: owner, .. } if owner == uid)
+        !self.is_reserved() && matches!(&self.controller, Controller::Pat { uid: owner, .. } if owner == uid)
+    }
+
+    /// Whether its type is one of the operator's own.
+    pub fn is_reserved(&self) -> bool {
+        self.type_.starts_with(RESERVED_PREFIX)
     }
 
     /// Whether anything says that it is of the PAT with this uid: its controller or our annotations.

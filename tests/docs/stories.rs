@@ -142,6 +142,21 @@ pub const STATES: &[Story] = &[
         },
     ),
     ("The namespace is being deleted, and there is no token", || refused(RefusalKind::NamespaceTerminating).into()),
+    ("`delivery: Once`: the token waits in the Secret to be taken", || World::settled(once()).into()),
+    ("`delivery: Once`: the token was taken", || taken().into()),
+    ("`delivery: Once`: taken, and another was asked for, which waits", || {
+        let mut world = taken();
+        ask(&mut world);
+        world.into()
+    }),
+    ("`delivery: Once`: not taken within 10 minutes", || missed().into()),
+    ("`delivery: Once`: taken, and `spec.revokedCredentials` names it", || {
+        let mut world = taken();
+        let id = world.credentials()[0].id.clone();
+        world.edit(json!({"secret": {"delivery": "Once"}, "revokedCredentials": [id]}));
+        world.run();
+        world.into()
+    }),
     ("Something keeps deleting the Secret: 3 tokens within an hour", || {
         let mut world = World::settled(json!({}));
         for _ in 0..4 {
@@ -234,8 +249,41 @@ pub const TURNS: &[Story] = &[
         world.run();
         world.into()
     }),
+    ("`delivery: Once`: the token is taken", || taken().into()),
+    ("`delivery: Once`: another is asked for after that", || {
+        let mut world = taken();
+        ask(&mut world);
+        world.into()
+    }),
+    ("`delivery: Once`: nobody takes the token within 10 minutes", || missed().into()),
     ("The API server refuses a Secret", || refused(RefusalKind::Other).into()),
 ];
+
+fn once() -> serde_json::Value {
+    json!({"secret": {"delivery": "Once"}})
+}
+
+fn taken() -> World {
+    let mut world = World::settled(once());
+    world.delete("app");
+    world.run();
+    world
+}
+
+fn missed() -> World {
+    let mut world = World::settled(once());
+    world.pass("10m");
+    world.run();
+    world
+}
+
+fn ask(world: &mut World) {
+    world.pass("1d");
+    let mut spec = once();
+    spec["rotateIfIssuedBefore"] = json!(world.now());
+    world.edit(spec);
+    world.run();
+}
 
 fn rotated() -> World {
     let mut world = World::settled(json!({"rotation": {"interval": "30d"}, "secret": {"previousKey": "previous"}}));

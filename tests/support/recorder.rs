@@ -18,8 +18,8 @@ use kube::{
 };
 use pat_operator::{
     api::{
-        Credential, CredentialState, PersonalAccessToken, PersonalAccessTokenSpec, StoredPat, Time, verdict::Terms,
-        verdict::Verdict,
+        Credential, CredentialState, DeliveryState, PersonalAccessToken, PersonalAccessTokenSpec, StoredPat, Time,
+        verdict::Terms, verdict::Verdict,
     },
     controller::{cache::version, intent::Intent},
     runtime::Clock,
@@ -361,7 +361,11 @@ impl Replay {
                     self.dead.insert(was.sha256.clone());
                     let in_place = self.tokens().iter().any(|(_, _, hash)| *hash == was.sha256);
                     let superseded = was.state == CredentialState::Pending && !in_place;
-                    if terms.judge(was, now).is_good() && !superseded {
+                    // What is handed over once dies if nobody takes it.
+                    let missed = was.state != CredentialState::Grace
+                        && old.delivery != Some(DeliveryState::Delivered)
+                        && new.delivery == Some(DeliveryState::NotDelivered);
+                    if terms.judge(was, now).is_good() && !superseded && !missed {
                         found.push(format!("invariant 2: {} vanished while it was good", brief(was)));
                     }
                 }

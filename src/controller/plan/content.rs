@@ -203,7 +203,7 @@ impl Planner<'_> {
     }
 }
 
-fn target(secret: &SecretView) -> Target {
+pub(super) fn target(secret: &SecretView) -> Target {
     Target { name: secret.name.clone(), uid: secret.uid.clone(), resource_version: secret.resource_version.clone() }
 }
 

@@ -11,10 +11,12 @@ use super::{
         view::Held,
     },
     BREAKER_WINDOW,
+    handover::closes_at,
     report::Notice,
 };
 use crate::api::{
-    Credential, CredentialState, PersonalAccessTokenSpec, PersonalAccessTokenStatus, Time, verdict::Verdict,
+    Credential, CredentialState, DeliveryState, PersonalAccessTokenSpec, PersonalAccessTokenStatus, Time,
+    verdict::Verdict,
 };
 
 /// Rotation comes at most this early: a twentieth of the interval, and never more than 12 hours.
@@ -62,6 +64,7 @@ pub fn fix_starting_points(
 ) {
     let delivered = |credential: &Credential| credential.state != CredentialState::Pending;
     if base.secret_name.is_none()
+        && base.last_issued_at.is_none()
         && !base.credentials.iter().any(delivered)
         && (held.is_some() || base.credentials.is_empty())
     {
@@ -219,6 +222,12 @@ pub fn next_wake(
     let warning = active.and_then(|active| {
         Some(warning_from(status.first_issued_at.unwrap_or(active.issued_at), final_end(intent, active)?))
     });
+    // What is handed over once is issued again only when somebody asks; and it waits only so long.
+    let last = status.last_issued_at.unwrap_or(Time::MIN);
+    let asked = [intent.rotate_if_issued_before, intent.revoke_if_issued_before];
+    let asked = asked.into_iter().flatten().filter(|line| intent.once && last < *line);
+    let closing = active.filter(|_| status.delivery == Some(DeliveryState::Waiting));
+    let closing = closing.map(|active| closes_at(active.issued_at));
     let ends = status.credentials.iter().filter_map(|credential| credential.expires_at);
     // The end of the whole token is told also where no credential is live.
     let end = intent.terms.end();
@@ -228,6 +237,8 @@ pub fn next_wake(
         .chain(statement)
         .chain(warning)
         .chain(blocked_until)
+        .chain(asked)
+        .chain(closing)
         .filter(|time| *time > now)
         .min()
 }

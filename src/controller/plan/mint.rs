@@ -26,7 +26,7 @@ impl Planner<'_> {
             let credential = life::credential(self.intent, held, 0);
             // One whose hash was published and is pending no more has arrived, or is dead: it is not published again.
             let used_up = held.published_at.is_some() && !self.is_pending(live, held);
-            !used_up && self.intent.terms.judge(&credential, self.now).is_good()
+            !used_up && self.is_fresh(held.issued_at) && self.intent.terms.judge(&credential, self.now).is_good()
         });
         let orphans = live
             .iter()
@@ -61,7 +61,7 @@ impl Planner<'_> {
         }
         // The Secret's annotations tell how things will be once it is written.
         let mut then = live.clone();
-        life::retire_active(&mut then, self.intent.grace, self.now);
+        self.retire(&mut then);
         if let Some(arriving) = then.iter_mut().find(|credential| credential.id == held.id.as_str()) {
             arriving.state = CredentialState::Active;
         }

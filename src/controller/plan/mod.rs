@@ -5,9 +5,10 @@
 //! there. The planner must not read a clock, draw a random number or speak to anybody.
 //!
 //! Files: this one decides; `step` is what it can decide for; `life` keeps deadlines, `place` says whose the Secret is, `mint` and
-//! `content` know the way of a token into it, `report` words conditions and events.
+//! `content` know the way of a token into it, `handover` what becomes of one that is taken once, `report` words conditions and events.
 
 mod content;
+mod handover;
 mod life;
 mod mint;
 mod place;
@@ -16,10 +17,12 @@ mod step;
 #[cfg(test)]
 mod tests;
 
+pub use handover::DELIVERY_WINDOW;
 pub use report::{EventReason, Notice};
 pub use step::{Content, Facts, SecretWrite, Source, Step, Target};
 
 use self::{
+    handover::Handover,
     life::Burial,
     mint::Minting,
     place::Place,
@@ -138,12 +141,24 @@ impl Planner<'_> {
             // Nobody holds these, and nothing can put them into a Secret that is not ours.
             live.retain(|credential| credential.state != CredentialState::Pending);
         }
-        let active = live.iter().find(|credential| credential.state == CredentialState::Active).cloned();
-        let holds =
+        let mut active = live.iter().find(|credential| credential.state == CredentialState::Active).cloned();
+        let mut holds =
             matches!((&place, &active), (Place::Ours(secret), Some(active)) if self.key_of(secret, active).is_some());
         let wanted = !self.intent.revoked && !self.intent.terms.expired(self.now);
 
-        let need = self.need(&place, active.as_ref(), holds, wanted);
+        let Some(mut handover) = self.handover(promoted.is_some(), active.as_ref(), holds) else {
+            return self.then(Step::Look, true);
+        };
+        if handover.missed {
+            active = None;
+            holds = false;
+            live.retain(|credential| credential.state != CredentialState::Active);
+        }
+        let need = if self.intent.once {
+            self.need_once(active.as_ref(), wanted, handover)
+        } else {
+            self.need(&place, active.as_ref(), holds, wanted)
+        };
         if self.must_look(&place, &need, active.is_none()) {
             return self.then(Step::Look, true);
         }
@@ -166,6 +181,10 @@ impl Planner<'_> {
         } else if let (Need::Mint(_), Some(_)) = (&need, &blocked) {
             keep_held = self.view.held.is_some_and(|held| self.is_pending(&live, &held));
         }
+        if self.intent.once && !holds && !matches!(need, Need::Mint(_)) {
+            // Nothing is under way that could bring these to anybody, and there is no Secret in which they could arrive unseen.
+            live.retain(|credential| credential.state != CredentialState::Pending);
+        }
         live.sort_by_key(|credential| std::cmp::Reverse(credential.revision));
 
         if secret_step.is_none() && blocked.as_ref().is_none_or(Blocked::lets_secret_be_written) {
@@ -181,24 +200,43 @@ impl Planner<'_> {
         let minting = keep_held && blocked.is_none();
         let wipe = if secret_step.is_none() && active.is_none() && !minting { self.blank(&place) } else { None };
         let mut buried = buried;
+        let mut discarding = false;
         if self.refused() {
             if wipe.is_some() {
                 // As long as the dead token stands in the Secret, its death is not recorded: that is what reminds us to wipe it.
                 live = self.base.credentials.clone();
+                handover.state = self.base.delivery;
                 buried.clear();
             }
         } else if secret_step.is_none() {
-            secret_step = wipe.or_else(|| self.remove_former(active.is_none() || holds, &live));
+            let unneeded = active.is_none() || holds || handover.is_delivered();
+            secret_step = wipe.or_else(|| self.remove_former(unneeded, &live));
+            if secret_step.is_none() && self.intent.once && !handover.is_waiting() && !matches!(need, Need::Mint(_)) {
+                match self.discard(&place) {
+                    Some(Step::Look) => return self.then(Step::Look, keep_held),
+                    step => (discarding, secret_step) = (step.is_some(), step),
+                }
+            }
         }
 
-        let status = self.status(&place, &live, active.as_ref(), cause.filter(|_| publishing));
-        let outcome = self.outcome(&status, active.as_ref(), holds, blocked);
+        let status = self.status(Standing {
+            place: &place,
+            live: &live,
+            active: active.as_ref(),
+            promoted: promoted.as_ref(),
+            publishing: cause.filter(|_| publishing),
+            handover,
+        });
+        let ended = self.intent.once && active.is_none() && handover.state.is_some() && !matches!(need, Need::Mint(_));
+        let outcome = self.outcome(&status, active.as_ref(), holds, ended, blocked);
         self.finish(Draft {
             status,
             outcome,
             buried,
             promoted,
             publishing,
+            status_first: handover.received || handover.missed || discarding,
+            missed: handover.missed,
             cause,
             secret_step,
             wait_until,
@@ -226,11 +264,11 @@ impl Planner<'_> {
         let ours: Vec<&SecretView> = here.into_iter().chain(self.view.former).collect();
         let arrived = live
             .iter()
-            .filter(|credential| credential.state == CredentialState::Pending)
+            .filter(|credential| credential.state == CredentialState::Pending && self.is_in_time(credential))
             .find(|credential| ours.iter().any(|secret| self.key_of(secret, credential).is_some()))
             .map(|credential| credential.id.clone());
         let promotion = arrived.and_then(|id| {
-            let replaced = life::retire_active(live, self.intent.grace, self.now);
+            let replaced = self.retire(live);
             let credential = live.iter_mut().find(|credential| credential.id == id)?;
             credential.state = CredentialState::Active;
             Some(Promotion { arrived: credential.clone(), replaced })
@@ -273,6 +311,22 @@ impl Planner<'_> {
         }
     }
 
+    /// The same for a token that is handed over once: what was issued is not issued again unless somebody asks.
+    fn need_once(&self, active: Option<&Credential>, wanted: bool, handover: Handover) -> Need {
+        if !wanted || self.intent.suspended {
+            return Need::Nothing;
+        }
+        let uid = self.view.pat.uid();
+        match active {
+            Some(active) if life::rotation_due(uid, self.intent, active).is_some_and(|due| due <= self.now) => {
+                Need::Mint(Cause::Rotation)
+            }
+            Some(_) => Need::Nothing,
+            None if handover.state.is_none() || self.is_asked_for() => Need::Mint(Cause::Issue),
+            None => Need::Nothing,
+        }
+    }
+
     fn former_with(&self, credential: &Credential) -> Option<(&SecretView, &str)> {
         self.view.former.iter().find_map(|secret| Some((secret, self.key_of(secret, credential)?)))
     }
@@ -298,7 +352,10 @@ impl Planner<'_> {
             Need::Mint(Cause::Repair) => true,
             // The last one has just died, or nothing is known yet: a Secret that lost its label must be wiped all the same.
             Need::Nothing if none_active => {
-                absent && (stumbled() || !self.stored.credentials.is_empty() || self.stored.conditions.is_empty())
+                // Of what is handed over once, those in grace never go back into a Secret.
+                let gone = |credential: &Credential| self.intent.once && credential.state == CredentialState::Grace;
+                let known = !self.stored.credentials.iter().all(gone);
+                absent && (stumbled() || known || self.stored.conditions.is_empty())
             }
             _ => absent && stumbled(),
         }
@@ -312,7 +369,9 @@ impl Planner<'_> {
     }
 
     fn blocked(&self, place: &Place<'_>, need: &Need, live: &[Credential]) -> Option<Blocked> {
-        if let Place::Conflict(message) = place {
+        // A name that is not needed may be anybody's.
+        let needed = !self.intent.once || matches!(need, Need::Mint(_));
+        if let (Place::Conflict(message), true) = (place, needed) {
             return Some(Blocked::new(
                 Reason::SecretConflict,
                 message.clone(),
@@ -362,13 +421,8 @@ impl Planner<'_> {
         live.iter().any(|credential| credential.state == CredentialState::Pending && credential.id == held.id.as_str())
     }
 
-    fn status(
-        &self,
-        place: &Place<'_>,
-        live: &[Credential],
-        active: Option<&Credential>,
-        publishing: Option<Cause>,
-    ) -> PersonalAccessTokenStatus {
+    fn status(&self, standing: Standing<'_>) -> PersonalAccessTokenStatus {
+        let Standing { place, live, active, promoted, publishing, handover } = standing;
         let mut status = self.base.clone();
         status.observed_generation = self.view.pat.metadata.generation;
         status.owner = Some(self.intent.owner.clone());
@@ -377,6 +431,12 @@ impl Planner<'_> {
         {
             status.secret_name = Some(secret.name.clone());
         }
+        if self.intent.once && !handover.is_waiting() {
+            status.secret_name = None;
+        }
+        status.delivery = handover.state;
+        let obtainable = active.into_iter().chain(promoted.map(|promotion| &promotion.arrived));
+        status.last_issued_at = obtainable.map(|credential| credential.issued_at).chain(self.base.last_issued_at).max();
         if publishing.is_some() {
             status.revision = Some(self.base.revision.unwrap_or_default() + 1);
         }
@@ -402,6 +462,7 @@ impl Planner<'_> {
         status: &PersonalAccessTokenStatus,
         active: Option<&Credential>,
         holds: bool,
+        ended: bool,
         blocked: Option<Blocked>,
     ) -> Outcome {
         report::outcome(&report::Situation {
@@ -412,6 +473,7 @@ impl Planner<'_> {
             active,
             holds,
             safe_elsewhere: !holds && active.is_some_and(|active| self.former_with(active).is_some()),
+            ended,
             blocked,
         })
     }
@@ -423,6 +485,8 @@ impl Planner<'_> {
             buried,
             promoted,
             publishing,
+            status_first,
+            missed,
             cause,
             secret_step,
             wait_until,
@@ -431,7 +495,7 @@ impl Planner<'_> {
         } = draft;
         status.conditions = outcome.conditions(&self.stored.conditions, self.view.pat.metadata.generation, self.now);
         let changed = status != *self.stored;
-        let status_first = publishing || promoted.is_some() || !buried.is_empty() || self.restored;
+        let status_first = status_first || publishing || promoted.is_some() || !buried.is_empty() || self.restored;
         // Wiping comes before everything: once the status says that it is over, nothing would remind us of it.
         let wiping =
             matches!(&secret_step, Some(Step::WriteSecret(write)) if matches!(write.content, Content::Blank { .. }));
@@ -449,7 +513,7 @@ impl Planner<'_> {
                     events.push(Notice::restored(self.name));
                 }
                 events.extend(buried.iter().filter_map(|burial| burial.notice(self.intent)));
-                if let Some(promotion) = &promoted
+                if let Some(promotion) = promoted.as_ref().filter(|_| !missed)
                     && !self.base.unplanned_mints.contains(&promotion.arrived.issued_at)
                 {
                     events.extend(Notice::rotated(&promotion.arrived, promotion.replaced.as_ref()));
@@ -473,12 +537,26 @@ struct Promotion {
     replaced: Option<Credential>,
 }
 
+/// All that a status is made from.
+struct Standing<'a> {
+    place: &'a Place<'a>,
+    live: &'a [Credential],
+    active: Option<&'a Credential>,
+    promoted: Option<&'a Promotion>,
+    publishing: Option<Cause>,
+    handover: Handover,
+}
+
 struct Draft<'a> {
     status: PersonalAccessTokenStatus,
     outcome: Outcome,
     buried: Vec<Burial>,
     promoted: Option<Promotion>,
     publishing: bool,
+    /// The Secret waits until the status is written.
+    status_first: bool,
+    /// The token was not taken.
+    missed: bool,
     cause: Option<Cause>,
     secret_step: Option<Step>,
     wait_until: Option<Time>,

@@ -59,6 +59,12 @@ fn ownership(
     name: &str,
     live: &[Credential],
 ) -> Result<(), String> {
+    if secret.is_reserved() {
+        return Err(format!(
+            "Secret {name:?} has type {:?}, which is the operator's own: it is never touched; choose another spec.secret.name",
+            secret.type_
+        ));
+    }
     if secret.is_controlled_by(view.pat.uid()) {
         return Ok(());
     }
@@ -109,7 +115,8 @@ pub fn restore(view: &View<'_>, settings: &Settings, base: &mut PersonalAccessTo
     };
     // What a rename left counts as well: it may be the only place where the token still is.
     let known = view.secret.filter(|secret| own(secret) || adopted(secret));
-    let Some(secret) = known.or_else(|| view.former.iter().find(own)).filter(|secret| !secret.deleting) else {
+    let usable = |secret: &&SecretView| !secret.deleting && !secret.is_reserved();
+    let Some(secret) = known.or_else(|| view.former.iter().find(own)).filter(usable) else {
         return false;
     };
     let Some(record) = &secret.record else { return false };
@@ -120,6 +127,7 @@ pub fn restore(view: &View<'_>, settings: &Settings, base: &mut PersonalAccessTo
         .first_issued_at
         .or_else(|| record.ledger.live.iter().map(|credential| credential.issued_at).min());
     base.default_expires_at = record.ledger.default_expires_at;
+    base.last_issued_at = record.ledger.live.iter().map(|credential| credential.issued_at).max();
     base.credentials = record.ledger.live.iter().take(crate::api::MAX_LIVE_CREDENTIALS).cloned().collect();
     true
 }

@@ -5,8 +5,10 @@
 
 use std::fmt;
 
-use super::{super::intent::Intent, life};
-use crate::api::{Condition, ConditionType, Credential, CredentialState, PersonalAccessTokenStatus, Reason, Time};
+use super::{super::intent::Intent, handover::closes_at, life};
+use crate::api::{
+    Condition, ConditionType, Credential, CredentialState, DeliveryState, PersonalAccessTokenStatus, Reason, Time,
+};
 
 /// Why the token cannot be brought to where the spec wants it, for now or until a person acts.
 #[derive(Clone, Debug)]
@@ -44,8 +46,33 @@ pub struct Situation<'a> {
     pub holds: bool,
     /// Not the Secret of the spec's name, but a former one, holds it.
     pub safe_elsewhere: bool,
+    /// With `delivery: Once`: none is live and none will be by itself.
+    pub ended: bool,
     /// What is in the way.
     pub blocked: Option<Blocked>,
+}
+
+impl Situation<'_> {
+    /// The token works in the hands of whoever took it.
+    fn delivered(&self) -> bool {
+        self.active.is_some() && self.status.delivery == Some(DeliveryState::Delivered)
+    }
+
+    /// Where the token is.
+    fn issued(&self) -> String {
+        if self.delivered() {
+            return "the token was taken and works".into();
+        }
+        let place = if self.holds { Some(self.secret_name) } else { self.status.secret_name.as_deref() };
+        let issued = format!("Secret {:?} holds a token that works", place.unwrap_or(self.secret_name));
+        match self.active.filter(|_| self.status.delivery == Some(DeliveryState::Waiting)) {
+            Some(active) => {
+                let end = closes_at(active.issued_at).floor_second();
+                format!("{issued} and waits to be taken until {end}: whoever takes it deletes the Secret")
+            }
+            None => issued,
+        }
+    }
 }
 
 /// The conditions to be, and when what blocks is looked at again.
@@ -107,35 +134,50 @@ fn readiness(situation: &Situation<'_>) -> Outcome {
             format!("the token ended at {end}: set a later spec.expiry for a new one"),
         );
     }
-    let there = *holds || situation.safe_elsewhere;
-    let place = if *holds { secret_name } else { status.secret_name.as_deref().unwrap_or(secret_name) };
+    let there = *holds || situation.safe_elsewhere || situation.delivered();
     if let Some(blocked) = &situation.blocked {
         let works = there && !matches!(blocked.reason, Reason::SecretConflict | Reason::InvalidSpec);
         let waits = matches!(blocked.reason, Reason::ApiError) || works;
         let kind = if waits { ConditionType::Reconciling } else { ConditionType::Stalled };
         let ready = if works {
-            ("True", Reason::Issued, issued(place))
+            ("True", Reason::Issued, situation.issued())
         } else {
             ("False", blocked.reason, blocked.message.clone())
         };
         return Outcome { ready, abnormal: vec![(kind, blocked.reason, blocked.message.clone())], blocked_until: None };
     }
+    if situation.ended {
+        let (reason, what) = match status.delivery {
+            Some(DeliveryState::NotDelivered) => {
+                (Reason::NotDelivered, "the token was not taken while it could be, and is dead")
+            }
+            _ => (Reason::Revoked, "the token that was handed over is dead"),
+        };
+        let advice =
+            "with delivery: Once none is issued by itself; set spec.rotateIfIssuedBefore to the present for another";
+        return Outcome::stuck(reason, format!("{what}; {advice}"));
+    }
     if intent.suspended {
+        let works = *holds || situation.delivered();
         let message = match active {
-            Some(active) if *holds => {
+            Some(active) if works => {
                 let end = active.expires_at.map_or_else(String::new, |end| format!(" and ends at {end}"));
                 format!("the token works{end}; spec.suspend is true: it is not rotated")
             }
             _ => "spec.suspend is true: no token is issued; set it to false for one".into(),
         };
-        return if *holds {
+        return if works {
             Outcome { ready: ("True", Reason::Suspended, message), abnormal: Vec::new(), blocked_until: None }
         } else {
             Outcome::stuck(Reason::Suspended, message)
         };
     }
     if there {
-        return Outcome { ready: ("True", Reason::Issued, issued(place)), abnormal: Vec::new(), blocked_until: None };
+        return Outcome {
+            ready: ("True", Reason::Issued, situation.issued()),
+            abnormal: Vec::new(),
+            blocked_until: None,
+        };
     }
     let message = format!("a token is being issued into Secret {secret_name:?}");
     Outcome {
@@ -143,10 +185,6 @@ fn readiness(situation: &Situation<'_>) -> Outcome {
         abnormal: vec![(ConditionType::Reconciling, Reason::Issuing, message)],
         blocked_until: None,
     }
-}
-
-fn issued(secret_name: &str) -> String {
-    format!("Secret {secret_name:?} holds a token that works")
 }
 
 impl Outcome {

@@ -16,7 +16,7 @@ use serde_json::json;
 use super::{super::view::*, *};
 use crate::{
     api::{
-        ConditionType, MAX_LIVE_CREDENTIALS, PersonalAccessTokenSpec, StoredPat,
+        ConditionType, DeliveryState, MAX_LIVE_CREDENTIALS, PersonalAccessTokenSpec, StoredPat,
         verdict::{Terms, Verdict},
     },
     token::{Token, TokenHash},
@@ -52,6 +52,10 @@ struct World {
     late: Vec<LateWrite>,
     /// Secrets that were created late: a create carries no version, so only the next look at it puts it right.
     unfenced: HashSet<String>,
+    /// What somebody took by deleting the Secret, with `delivery: Once`.
+    taken: HashSet<String>,
+    /// When the newest token that could be taken was issued; `None` again once `spec.revoked` has been recorded.
+    offered: Option<Time>,
 }
 
 /// A token in memory, when it was minted, when and over which version of the Secret its hash was published.
@@ -88,7 +92,32 @@ impl World {
             notices: Vec::new(),
             late: Vec::new(),
             unfenced: HashSet::new(),
+            taken: HashSet::new(),
+            offered: None,
         }
+    }
+
+    fn once(&self) -> bool {
+        let secret = self.pat.spec.as_ref().unwrap().secret.as_ref();
+        secret.is_some_and(|secret| secret.delivery.is_some())
+    }
+
+    fn active(&self) -> Option<&Credential> {
+        self.status().credentials.iter().find(|credential| credential.state == CredentialState::Active)
+    }
+
+    /// Somebody takes the token, as a REST server does: only what is active, and the Secret goes with it.
+    fn take(&mut self) -> bool {
+        let name = self.secret_name();
+        let waiting = self.status().delivery == Some(DeliveryState::Waiting);
+        let Some(active) = self.active().filter(|_| waiting).map(|active| active.sha256.clone()) else { return false };
+        if self.token(&name).is_none_or(|token| hash(token.as_bytes()).to_string() != active) {
+            return false;
+        }
+        self.bump();
+        self.secrets.remove(&name);
+        self.taken.insert(active);
+        true
     }
 
     fn spec(&mut self) -> &mut PersonalAccessTokenSpec {
@@ -284,10 +313,30 @@ impl World {
                 self.repairs.push(new.issued_at);
             }
         }
+        if self.once() {
+            self.check_issue(&before, &status);
+        }
         let version = self.bump();
         self.pat.metadata.resource_version = Some(version);
         self.pat.status = Ok(status);
         self.note_the_bad();
+    }
+
+    /// What is handed over once is issued when nothing could be taken yet, or when somebody asks; never else.
+    fn check_issue(&mut self, before: &[Credential], status: &PersonalAccessTokenStatus) {
+        let spec = self.pat.spec.as_ref().unwrap();
+        let new = status.credentials.iter().any(|new| !before.iter().any(|old| old.id == new.id));
+        if let (Some(last), true) = (self.offered, new) {
+            let lines = [spec.rotate_if_issued_before, spec.revoke_if_issued_before];
+            let asked = lines.into_iter().flatten().any(|line| last < line && line <= self.now);
+            assert!(asked, "a second token, and nobody asked: {status:#?}");
+        }
+        if spec.revoked == Some(true) {
+            self.offered = None;
+        }
+        if let Some(active) = status.credentials.iter().find(|new| new.state == CredentialState::Active) {
+            self.offered = Some(active.issued_at);
+        }
     }
 
     fn write_secret(&mut self, write: &SecretWrite) {
@@ -526,9 +575,19 @@ impl World {
                 .iter()
                 .any(|credential| credential.sha256 == sha256 && terms.judge(credential, self.now).is_good());
             // What was never good for anything but was given up, is no excuse: it must never have got there.
-            let ended =
-                self.ever_bad.contains(&sha256) || self.unfenced.contains(&view.name) || terms.expired(self.now);
+            // What nobody is told to take need not be good for anything: it is on its way out.
+            let offered = !self.once() || status.delivery == Some(DeliveryState::Waiting);
+            let ended = !offered
+                || self.ever_bad.contains(&sha256)
+                || self.unfenced.contains(&view.name)
+                || terms.expired(self.now);
             assert!(accepted || ended, "the token in Secret {} is not accepted: {status:#?}", view.name);
+        }
+        // And what somebody took works on, for as long as was promised.
+        for sha256 in self.taken.difference(&self.ever_bad) {
+            let credential = status.credentials.iter().find(|credential| credential.sha256 == *sha256);
+            let good = credential.is_some_and(|credential| terms.judge(credential, self.now).is_good());
+            assert!(good || terms.expired(self.now), "what was taken works no more: {status:#?}");
         }
         // 6: no plain token but in the Secret.
         let mut told = serde_json::to_string(status).unwrap();
@@ -571,6 +630,9 @@ impl World {
         let active = status.credentials.iter().find(|credential| credential.state == CredentialState::Active);
         let token = self.token(&self.secret_name());
         match ready.as_str() {
+            "True" if status.delivery == Some(DeliveryState::Delivered) => {
+                assert!(self.taken.contains(&active.expect("a token that works").sha256));
+            }
             "True" => {
                 let active = active.expect("a token that works");
                 assert_eq!(terms.judge(active, self.now), Verdict::Good);
@@ -578,13 +640,14 @@ impl World {
                 assert_eq!(hash(token.as_bytes()).to_string(), active.sha256);
             }
             "False" => assert!(
-                ["Revoked", "Expired", "Suspended", "MintLoop", "TooManyLive", "SecretConflict"]
+                ["Revoked", "Expired", "Suspended", "MintLoop", "TooManyLive", "SecretConflict", "NotDelivered"]
                     .contains(&reason.as_str()),
                 "{reason}"
             ),
             other => panic!("Ready is {other} ({reason}) at rest"),
         }
-        if ["Revoked", "Expired"].contains(&reason.as_str()) {
+        let over = ["Revoked", "Expired"].contains(&reason.as_str());
+        if over && (!self.once() || spec.revoked == Some(true)) {
             assert!(status.credentials.is_empty());
             for secret in self.secrets.values().filter(|secret| secret.metadata.owner_references.is_some()) {
                 let data = secret.data.clone().unwrap_or_default();
@@ -600,6 +663,32 @@ impl World {
             others.filter(|secret| secret.is_controlled_by("uid-1") && secret.name != self.secret_name()).count();
         if ready == "True" || ["Revoked", "Expired"].contains(&reason.as_str()) {
             assert_eq!(others, 0, "a former Secret was left behind");
+        }
+        if self.once() {
+            self.check_handover_at_rest();
+        }
+    }
+
+    /// With `delivery: Once`: every live token is in somebody's hands or waits in the Secret, for 10 minutes at most.
+    fn check_handover_at_rest(&mut self) {
+        let status = self.status().clone();
+        let waiting = status.delivery == Some(DeliveryState::Waiting);
+        let held = self.token(&self.secret_name()).map(|token| hash(token.as_bytes()).to_string());
+        for credential in &status.credentials {
+            let in_secret = waiting && held.as_ref() == Some(&credential.sha256);
+            assert!(in_secret || self.taken.contains(&credential.sha256), "nobody holds it: {status:#?}");
+        }
+        if waiting {
+            let active = self.active().expect("what waits is active");
+            assert!(self.now < active.issued_at.plus(DELIVERY_WINDOW), "it waits for ever: {status:#?}");
+        } else {
+            let ours = |secret: &SecretView| secret.is_controlled_by("uid-1") && secret.is_labelled();
+            let left = self.secrets.values().cloned().map(SecretView::of).find(ours);
+            assert!(left.is_none(), "a Secret stayed: {left:#?} {status:#?}");
+            // One that is there and not ours any more is looked at each time.
+            let there = self.secrets.contains_key(&self.secret_name());
+            let step = self.next(false, false).step;
+            assert!(there || matches!(step, Step::Rest), "it does not rest: {step:?}");
         }
     }
 }
@@ -663,6 +752,7 @@ enum Happening {
     EditOther,
     StripLabel,
     StripOwner,
+    Take,
     StatusLost,
     Restart,
     DieAfter(usize),
@@ -713,6 +803,17 @@ fn happening() -> impl Strategy<Value = Happening> {
         1 => Just(Refuse),
         10 => Just(Reconcile),
         2 => long.prop_map(Outage),
+    ]
+}
+
+/// What can happen to a token that is handed over once: neither rotation nor another name nor a key for the previous one.
+fn happening_once() -> impl Strategy<Value = Happening> {
+    let fits =
+        |event: &Happening| !matches!(event, Happening::Rotation(_) | Happening::Rename(_) | Happening::PreviousKey(_));
+    prop_oneof![
+        6 => Just(Happening::Take),
+        2 => (1i64..700).prop_map(Happening::Wait),
+        40 => happening().prop_filter("admitted", fits),
     ]
 }
 
@@ -787,8 +888,14 @@ fn happen(world: &mut World, happening: &Happening) {
         DeleteSecret => {
             let name = world.secret_name();
             if name != "foreign" {
-                world.secrets.remove(&name);
+                let removed = world.secrets.remove(&name).is_some();
+                let waiting = removed && world.status().delivery == Some(DeliveryState::Waiting);
+                // Whoever deletes what waits says that they have it.
+                world.taken.extend(world.active().filter(|_| waiting).map(|active| active.sha256.clone()));
             }
+        }
+        Take => {
+            world.take();
         }
         EditToken => world.tamper(|secret| {
             if let Some(data) = &mut secret.data
@@ -810,6 +917,7 @@ fn happen(world: &mut World, happening: &Happening) {
             world.ever_bad.extend(lost.credentials.into_iter().map(|credential| credential.sha256));
             world.buried.clear();
             world.repairs.clear();
+            world.offered = None;
             world.late.clear();
             world.restart();
         }
@@ -863,6 +971,22 @@ proptest! {
         world.converge(seconds(60));
         world.check_at_rest();
         prop_assert_eq!(&world.secrets["foreign"], &foreign("foreign"));
+    }
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 5_000, ..histories() })]
+
+    #[test]
+    fn no_history_of_a_token_handed_over_once_breaks_an_invariant(history in vec(happening_once(), 1..24)) {
+        let mut world = World::new(json!({"secret": {"delivery": "Once"}}));
+        for event in &history {
+            happen(&mut world, event);
+        }
+        world.let_go();
+        world.refusal = None;
+        world.converge(seconds(60));
+        world.check_at_rest();
     }
 }
 

@@ -1,0 +1,387 @@
+//! `delivery: Once`: taken by deleting the Secret, or dead; and another only when somebody asks.
+
+use k8s_openapi::{api::core::v1::Secret, apimachinery::pkg::apis::meta::v1::OwnerReference};
+use kube::{
+    Api, ResourceExt,
+    api::{DeleteParams, Patch, PatchParams, PostParams, Preconditions},
+};
+use pat_operator::api::{
+    CredentialState::{Active, Grace},
+    DeliveryState, GROUP, MANAGED_BY, MANAGED_BY_LABEL,
+};
+use serde_json::{Value, json};
+
+use super::observe::{after, assert_rests, conditions, credentials, id_of, is_anywhere, length, reasons, revision};
+use crate::support::stage::Stage;
+
+fn once(more: Value) -> Value {
+    let mut spec = json!({"secret": {"delivery": "Once"}});
+    spec.as_object_mut().expect("an object").extend(more.as_object().expect("an object").clone());
+    spec
+}
+
+/// A new object, as far as the operator brings it by itself.
+async fn offered(stage: &Stage, name: &str) -> Secret {
+    stage.apply(name, once(json!({}))).await;
+    stage.settle(name).await;
+    stage.secret(name).await.expect("a Secret")
+}
+
+/// Deletes just this version, as whoever takes a token does.
+async fn delete(stage: &Stage, secret: &Secret) -> kube::Result<()> {
+    let preconditions = Preconditions { uid: secret.uid(), resource_version: secret.resource_version() };
+    let params = DeleteParams { preconditions: Some(preconditions), ..DeleteParams::default() };
+    stage.secrets().delete(&secret.name_any(), &params).await.map(drop)
+}
+
+fn token(secret: &Secret) -> String {
+    let value = &secret.data.as_ref().expect("data")["token"];
+    String::from_utf8(value.0.clone()).expect("text")
+}
+
+async fn take(stage: &Stage, name: &str) -> String {
+    let secret = stage.secret(name).await.expect("a Secret");
+    delete(stage, &secret).await.expect("nobody was quicker");
+    token(&secret)
+}
+
+async fn delivery(stage: &Stage, name: &str) -> Option<DeliveryState> {
+    stage.status(name).await.delivery
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_deletion_of_the_secret_is_the_receipt_and_the_token_goes_on_working() {
+    let mut stage = Stage::new("once-take").await;
+    let secret = offered(&stage, "app").await;
+    assert_eq!(delivery(&stage, "app").await, Some(DeliveryState::Waiting));
+    assert_eq!(stage.status("app").await.secret_name.as_deref(), Some("app"));
+    assert_rests(&mut stage, "app").await;
+
+    stage.advance("9m");
+    delete(&stage, &secret).await.expect("it is there");
+    stage.settle("app").await;
+    let token = token(&secret);
+    assert_eq!(delivery(&stage, "app").await, Some(DeliveryState::Delivered));
+    assert_eq!(stage.status("app").await.secret_name, None);
+    assert_eq!(stage.ready("app").await, ("True".into(), "Issued".into()));
+    assert_eq!(credentials(&stage, "app").await, [(1, Active)]);
+    assert_rests(&mut stage, "app").await;
+
+    // A fresh process at rest asks nothing at all.
+    let (client, requests) = stage.recording();
+    stage.restart_with(client);
+    stage.reconcile("app").await.expect("the run succeeds");
+    assert_eq!(requests.take(), Vec::<String>::new());
+
+    stage.live_until("app", after(&stage, "30d")).await;
+    assert!(stage.accepts("app", &token).await);
+    assert_eq!((revision(&stage, "app").await, stage.secret("app").await), (1, None));
+    assert_eq!(reasons(&stage, "app").await, Vec::<String>::new(), "nothing that a person would want to hear of");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_is_not_taken_within_10_minutes_is_dead_and_none_is_issued_by_itself() {
+    let mut stage = Stage::new("once-miss").await;
+    let secret = offered(&stage, "app").await;
+    let issued = stage.status("app").await.last_issued_at.expect("it was issued");
+    let end = issued.plus(length("10m"));
+    stage.live_until("app", end.minus(length("1s"))).await;
+    assert!(stage.accepts("app", &token(&secret)).await, "not before its time");
+    stage.live_until("app", end).await;
+    stage.settle("app").await;
+
+    assert!(!stage.accepts("app", &token(&secret)).await);
+    assert_eq!(stage.secret("app").await, None);
+    assert_eq!(delivery(&stage, "app").await, Some(DeliveryState::NotDelivered));
+    assert_eq!(stage.ready("app").await, ("False".into(), "NotDelivered".into()));
+    assert_eq!(credentials(&stage, "app").await, []);
+    assert_eq!(stage.status("app").await.last_issued_at, Some(issued));
+    assert_eq!(reasons(&stage, "app").await, ["NotDelivered"]);
+    assert_rests(&mut stage, "app").await;
+    stage.live_until("app", after(&stage, "30d")).await;
+    assert_eq!((revision(&stage, "app").await, stage.secret("app").await), (1, None));
+
+    // Until somebody asks.
+    stage.apply("app", once(json!({"rotateIfIssuedBefore": stage.now()}))).await;
+    stage.settle("app").await;
+    let second = take(&stage, "app").await;
+    stage.settle("app").await;
+    assert_eq!(delivery(&stage, "app").await, Some(DeliveryState::Delivered));
+    assert!(stage.accepts("app", &second).await);
+    assert_rests(&mut stage, "app").await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn whoever_read_the_token_and_is_too_late_cannot_take_it() {
+    let mut stage = Stage::new("once-late").await;
+    let secret = offered(&stage, "app").await;
+    stage.advance("10m");
+    // What the operator does first is to empty the Secret: the version that was read is gone.
+    let (client, requests) = stage.recording();
+    stage.restart_with(client);
+    stage.settle("app").await;
+    let writes = requests.writes();
+    let order: Vec<_> = writes.iter().map(|write| write.split(' ').next().unwrap_or_default()).collect();
+    assert_eq!(order, ["PATCH", "PATCH", "DELETE"], "{writes:?}");
+    assert!(writes[0].contains("/secrets/app") && writes[1].contains("/status"), "{writes:?}");
+    let answer = delete(&stage, &secret).await.expect_err("it is gone");
+    assert!(matches!(answer, kube::Error::Api(status) if [404, 409].contains(&status.code)));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn another_token_is_handed_over_when_somebody_asks_and_the_former_keeps_its_grace() {
+    let mut stage = Stage::new("once-again").await;
+    offered(&stage, "app").await;
+    let first = take(&stage, "app").await;
+    stage.settle("app").await;
+    stage.advance("30d");
+    stage.apply("app", once(json!({"rotateIfIssuedBefore": stage.now(), "gracePeriod": "1h"}))).await;
+    stage.settle("app").await;
+    assert_eq!(credentials(&stage, "app").await, [(2, Active), (1, Grace)]);
+    let second = take(&stage, "app").await;
+    assert_ne!(first, second);
+    stage.settle("app").await;
+    assert!(stage.accepts("app", &first).await && stage.accepts("app", &second).await);
+    assert_eq!(reasons(&stage, "app").await, ["Rotated"]);
+    assert_rests(&mut stage, "app").await;
+    stage.live_until("app", after(&stage, "1h")).await;
+    stage.settle("app").await;
+    assert!(!stage.accepts("app", &first).await && stage.accepts("app", &second).await);
+    assert_eq!(credentials(&stage, "app").await, [(2, Active)]);
+    assert_rests(&mut stage, "app").await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn another_that_nobody_takes_leaves_the_former_to_its_grace() {
+    let mut stage = Stage::new("once-again-miss").await;
+    offered(&stage, "app").await;
+    let first = take(&stage, "app").await;
+    stage.settle("app").await;
+    stage.apply("app", once(json!({"rotateIfIssuedBefore": after(&stage, "1m"), "gracePeriod": "1h"}))).await;
+    stage.live_until("app", after(&stage, "20m")).await;
+    stage.settle("app").await;
+    assert_eq!(credentials(&stage, "app").await, [(1, Grace)]);
+    assert_eq!(stage.ready("app").await, ("False".into(), "NotDelivered".into()));
+    assert!(stage.accepts("app", &first).await);
+    assert_eq!(stage.secret("app").await, None);
+    assert_rests(&mut stage, "app").await;
+    let (client, requests) = stage.recording();
+    stage.restart_with(client);
+    stage.reconcile("app").await.expect("the run succeeds");
+    assert_eq!(requests.take(), Vec::<String>::new());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn asked_for_another_before_the_first_was_taken_only_the_second_can_be() {
+    let mut stage = Stage::new("once-hasty").await;
+    let secret = offered(&stage, "app").await;
+    stage.advance("1m");
+    stage.apply("app", once(json!({"rotateIfIssuedBefore": stage.now()}))).await;
+    stage.settle("app").await;
+    assert_eq!(credentials(&stage, "app").await, [(2, Active)], "nobody holds the first: no grace");
+    delete(&stage, &secret).await.expect_err("it is another version");
+    let second = take(&stage, "app").await;
+    stage.settle("app").await;
+    assert!(!stage.accepts("app", &token(&secret)).await && stage.accepts("app", &second).await);
+    assert_rests(&mut stage, "app").await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_revocation_kills_what_was_handed_over_and_issues_none_but_as_a_statement_asks() {
+    // What is written after the token was taken or while it waits; Ready then; the revision then.
+    let cases = [
+        ("statement", "revokeIfIssuedBefore", ("True", "Issued"), 2),
+        ("by-id", "revokedCredentials", ("False", "Revoked"), 1),
+        ("by-flag", "revoked", ("False", "Revoked"), 1),
+    ];
+    let mut stage = Stage::new("once-revoke").await;
+    for taken in [true, false] {
+        for (case, field, ready, issued) in cases {
+            let name = &format!("{case}-{taken}");
+            let secret = offered(&stage, name).await;
+            if taken {
+                delete(&stage, &secret).await.expect("it is there");
+                stage.settle(name).await;
+            }
+            stage.advance("1m");
+            let value = match field {
+                "revoked" => json!(true),
+                "revokedCredentials" => json!([id_of(&stage, name, 1).await]),
+                _ => json!(stage.now()),
+            };
+            stage.apply(name, once(json!({field: value}))).await;
+            assert!(!stage.accepts(name, &token(&secret)).await, "{name}: verifiers need no operator to know");
+            stage.settle(name).await;
+            assert!(!stage.accepts(name, &token(&secret)).await && !is_anywhere(&stage, &token(&secret)).await);
+            let reason = if field == "revokedCredentials" && !taken { "NotDelivered" } else { ready.1 };
+            assert_eq!(stage.ready(name).await, (ready.0.into(), reason.into()), "{name}");
+            assert_eq!(revision(&stage, name).await, issued, "{name}");
+            assert_eq!(stage.secret(name).await.is_some(), issued == 2, "{name}: a Secret only where one waits");
+            assert_rests(&mut stage, name).await;
+            if field == "revoked" {
+                stage.apply(name, once(json!({"revoked": false}))).await;
+                stage.settle(name).await;
+                assert_eq!(stage.ready(name).await, ("True".into(), "Issued".into()), "{name}: taken back");
+                assert_eq!(credentials(&stage, name).await, [(2, Active)], "{name}");
+            }
+        }
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_secret_that_somebody_changed_before_it_was_taken_is_dead_or_put_right() {
+    let mut stage = Stage::new("once-edit").await;
+    for (name, edit, survives) in [
+        ("token", json!({"data": {"token": "b29wcw=="}}), false),
+        ("emptied", json!({"data": null}), false),
+        ("more", json!({"data": {"more": "b29wcw=="}}), true),
+        ("label", json!({"metadata": {"labels": {MANAGED_BY_LABEL: null}}}), true),
+        ("owner", json!({"metadata": {"ownerReferences": null}}), true),
+    ] {
+        let secret = offered(&stage, name).await;
+        let patched = stage.secrets().patch(name, &PatchParams::default(), &Patch::Merge(edit)).await;
+        patched.expect("it is changed");
+        stage.settle(name).await;
+        assert_eq!(stage.accepts(name, &token(&secret)).await, survives, "{name}");
+        let state = if survives { DeliveryState::Waiting } else { DeliveryState::NotDelivered };
+        assert_eq!(delivery(&stage, name).await, Some(state), "{name}");
+        assert_eq!(stage.secret(name).await.is_some(), survives, "{name}");
+        assert_eq!(revision(&stage, name).await, 1, "{name}: none is issued by itself");
+        assert_rests(&mut stage, name).await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_secret_that_comes_late_does_not_stay() {
+    let mut stage = Stage::new("once-ghost").await;
+    let secret = offered(&stage, "app").await;
+    let first = take(&stage, "app").await;
+    // The request of a process that had been given up, with a token of its own, before the receipt was noticed and after.
+    for noticed in [false, true] {
+        if noticed {
+            stage.settle("app").await;
+        }
+        let mut late = secret.clone();
+        late.metadata.uid = None;
+        late.metadata.resource_version = None;
+        late.metadata.managed_fields = None;
+        if !noticed {
+            let annotations = late.metadata.annotations.as_mut().expect("annotations");
+            let ledger = annotations.get_mut("pat-operator.io/credentials").expect("the credentials");
+            *ledger = json!({"revision": 0, "live": []}).to_string();
+            late.data.as_mut().expect("data").get_mut("token").expect("a token").0 = b"late".to_vec();
+        }
+        stage.secrets().create(&PostParams::default(), &late).await.expect("the name is free");
+        stage.settle("app").await;
+        assert_eq!(stage.secret("app").await, None, "{noticed}");
+        assert_eq!(delivery(&stage, "app").await, Some(DeliveryState::Delivered), "{noticed}");
+        assert!(stage.accepts("app", &first).await, "{noticed}");
+        assert_eq!(revision(&stage, "app").await, 1, "{noticed}");
+        assert_rests(&mut stage, "app").await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_end_of_a_token_that_was_handed_over_is_the_end() {
+    let mut stage = Stage::new("once-end").await;
+    stage.apply("app", once(json!({"expiry": {"after": "90d"}}))).await;
+    stage.settle("app").await;
+    let first = take(&stage, "app").await;
+    stage.live_until("app", after(&stage, "89d")).await;
+    assert!(stage.accepts("app", &first).await);
+    stage.live_until("app", after(&stage, "1d1s")).await;
+    stage.settle("app").await;
+    assert_eq!(stage.ready("app").await, ("False".into(), "Expired".into()));
+    assert_rests(&mut stage, "app").await;
+    // A later end brings none back, and issues none that nobody waits for.
+    stage.apply("app", once(json!({"expiry": {"after": "180d"}}))).await;
+    stage.settle("app").await;
+    assert!(!stage.accepts("app", &first).await);
+    assert_eq!(stage.ready("app").await, ("False".into(), "Revoked".into()));
+    assert_eq!((revision(&stage, "app").await, stage.secret("app").await), (1, None));
+    assert_rests(&mut stage, "app").await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_deleted_object_takes_its_token_along_taken_or_not() {
+    let stage = Stage::new("once-gone").await;
+    for taken in [true, false] {
+        let name = if taken { "taken" } else { "waiting" };
+        let secret = offered(&stage, name).await;
+        if taken {
+            delete(&stage, &secret).await.expect("it is there");
+        }
+        stage.pats().delete(name, &DeleteParams::default()).await.expect("it is deleted");
+        assert_eq!(stage.reconcile(name).await.expect("the run succeeds"), None);
+        let owner = &secret.metadata.owner_references.as_ref().expect("an owner")[0];
+        assert_eq!(owner.controller, Some(true), "the garbage collector removes what was not taken");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_token_that_was_on_its_way_when_the_operator_went_away_for_long_is_issued_anew() {
+    let mut stage = Stage::new("once-away").await;
+    stage.apply("app", once(json!({}))).await;
+    stage.settle("app").await;
+    let secret = stage.secret("app").await.expect("a Secret");
+    // As it was before the third write.
+    let mut status = serde_json::to_value(stage.status("app").await).expect("plain data");
+    status["credentials"][0]["state"] = json!("Pending");
+    for field in ["delivery", "lastIssuedAt", "secretName"] {
+        status[field] = Value::Null;
+    }
+    let pats: Api<pat_operator::api::PersonalAccessToken> = stage.pats();
+    let patch = Patch::Merge(json!({"status": status}));
+    pats.patch_status("app", &PatchParams::default(), &patch).await.expect("it is written");
+    stage.restart();
+    stage.advance("1h");
+    stage.settle("app").await;
+    assert_eq!(credentials(&stage, "app").await, [(2, Active)]);
+    let second = take(&stage, "app").await;
+    stage.settle("app").await;
+    assert!(stage.accepts("app", &second).await && !stage.accepts("app", &token(&secret)).await);
+    assert_rests(&mut stage, "app").await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_secret_of_a_type_of_ours_is_never_touched_whatever_it_says_of_its_owner() {
+    let mut stage = Stage::new("key-secret").await;
+    let pat = stage.apply("app", json!({})).await;
+    let owner = OwnerReference {
+        api_version: format!("{GROUP}/v1alpha1"),
+        kind: "PersonalAccessToken".into(),
+        name: "app".into(),
+        uid: pat.metadata.uid.clone().expect("a uid"),
+        controller: Some(true),
+        block_owner_deletion: None,
+    };
+    let key = |name: &str| -> Secret {
+        serde_json::from_value(json!({
+            "metadata": {"name": name, "labels": {MANAGED_BY_LABEL: MANAGED_BY}, "ownerReferences": [owner]},
+            "type": "pat-operator.io/access-token-key",
+            "stringData": {"key": "theirs"},
+        }))
+        .expect("a Secret")
+    };
+    // One under the name that the PAT asks for, one that looks as if a rename had left it.
+    let mut before = Vec::new();
+    for name in ["app", "elsewhere"] {
+        before.push(stage.secrets().create(&PostParams::default(), &key(name)).await.expect("it is created"));
+    }
+    stage.settle("app").await;
+    assert_eq!(stage.ready("app").await, ("False".into(), "SecretConflict".into()));
+    let line = conditions(&stage, "app").await.join("\n");
+    assert_eq!(credentials(&stage, "app").await, [], "{line}");
+
+    // Nor when the token lives elsewhere, is revoked, or handed over.
+    stage.apply("app", json!({"secret": {"name": "other"}})).await;
+    stage.settle("app").await;
+    assert_eq!(stage.ready("app").await, ("True".into(), "Issued".into()));
+    stage.apply("app", json!({"secret": {"name": "other"}, "revoked": true})).await;
+    stage.settle("app").await;
+    for secret in before {
+        let now = stage.secret(&secret.name_any()).await;
+        assert_eq!(now.map(|now| now.metadata.resource_version), Some(secret.metadata.resource_version), "untouched");
+    }
+    assert_rests(&mut stage, "app").await;
+}
