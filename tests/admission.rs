@@ -1,5 +1,5 @@
 //! What the API server makes of manifests: the message a person gets for each mistake, and that what is good is stored
-//! just as it was sent. The manifests are in `data/admission.yaml`.
+//! just as it was sent. The manifests are in `data/admission.yaml` and `data/admission-owners.yaml`.
 
 #[path = "support/crd.rs"]
 mod crd;
@@ -8,13 +8,32 @@ use std::{collections::BTreeSet, fmt};
 
 use axum::http::Request;
 use control_plane::Namespace;
+use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::CustomResourceDefinition;
 use kube::{Client, core::Status};
-use pat_operator::{api::StoredPat, controller::intent::Intent};
+use pat_operator::{
+    api::{StoredOwner, StoredPat, crd as definition},
+    controller::intent::Intent,
+};
 use serde::Deserialize;
 use serde_json::{Value, json};
 
-/// Objects of all cases have this name: a case that needs it can say so.
-const NAME: &str = "x";
+/// A resource and its table.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Kind {
+    PersonalAccessToken,
+    TokenOwner,
+}
+
+impl Kind {
+    const ALL: [Self; 2] = [Self::PersonalAccessToken, Self::TokenOwner];
+
+    fn crd(self) -> CustomResourceDefinition {
+        match self {
+            Self::PersonalAccessToken => definition::crd(),
+            Self::TokenOwner => definition::owner_crd(),
+        }
+    }
+}
 
 // ---- the table
 
@@ -75,8 +94,12 @@ fn present<'de, D: serde::Deserializer<'de>>(deserializer: D) -> Result<Option<V
     Value::deserialize(deserializer).map(Some)
 }
 
-fn table() -> Table {
-    let mut table: Table = serde_yaml::from_str(include_str!("data/admission.yaml")).expect("the table is readable");
+fn table(kind: Kind) -> Table {
+    let text = match kind {
+        Kind::PersonalAccessToken => include_str!("data/admission.yaml"),
+        Kind::TokenOwner => include_str!("data/admission-owners.yaml"),
+    };
+    let mut table: Table = serde_yaml::from_str(text).expect("the table is readable");
     table.refused.iter_mut().filter_map(|case| case.spec.as_mut()).for_each(expand);
     table.accepted.iter_mut().for_each(|case| expand(&mut case.spec));
     table.changes.iter_mut().for_each(|case| [&mut case.from, &mut case.to].into_iter().for_each(expand));
@@ -117,21 +140,47 @@ fn expand(value: &mut Value) {
 struct Api {
     client: Client,
     namespace: Namespace,
+    kind: Kind,
 }
 
 impl Api {
-    async fn new(prefix: &str) -> Self {
+    async fn new(kind: Kind, prefix: &str) -> Self {
         let access = control_plane::shared().await.expect("a control plane");
         let client = access.client().expect("an administrator's client");
         crd::install_crds(&client).await;
-        Self { client, namespace: access.namespace(prefix).await.expect("a namespace") }
+        Self { client, namespace: access.namespace(prefix).await.expect("a namespace"), kind }
+    }
+
+    /// Objects of all cases have this name: a case that needs it can say so. What is in no namespace must not meet other tests.
+    fn name(&self) -> &str {
+        match self.kind {
+            Kind::PersonalAccessToken => "x",
+            Kind::TokenOwner => self.namespace.name(),
+        }
+    }
+
+    fn manifest(&self, spec: Option<&Value>) -> Value {
+        let mut manifest = json!({
+            "apiVersion": "pat-operator.io/v1alpha1",
+            "kind": format!("{:?}", self.kind),
+            "metadata": {"name": self.name()},
+        });
+        if let Some(spec) = spec {
+            manifest["spec"] = spec.clone();
+        }
+        manifest
     }
 
     async fn send(&self, method: &str, name: &str, query: &str, body: &Value) -> kube::Result<Value> {
-        let pats = format!("/apis/pat-operator.io/v1alpha1/namespaces/{}/personalaccesstokens", self.namespace);
+        let all = match self.kind {
+            Kind::PersonalAccessToken => format!("namespaces/{}/personalaccesstokens", self.namespace),
+            Kind::TokenOwner => "tokenowners".into(),
+        };
         let kind = if method == "PATCH" { "application/apply-patch+yaml" } else { "application/json" };
-        let request =
-            Request::builder().method(method).header("Content-Type", kind).uri(format!("{pats}{name}?{query}"));
+        let request = Request::builder()
+            .method(method)
+            .header("Content-Type", kind)
+            .uri(format!("/apis/pat-operator.io/v1alpha1/{all}{name}?{query}"));
         let body = if method == "DELETE" { Vec::new() } else { body.to_string().into_bytes() };
         self.client.request(request.body(body).expect("a request")).await
     }
@@ -148,33 +197,21 @@ impl Api {
 
     /// As `kubectl replace` sends a manifest, but nothing is stored.
     async fn try_replace(&self, manifest: &Value) -> kube::Result<Value> {
-        self.send("PUT", &format!("/{NAME}"), "fieldValidation=Strict&dryRun=All", manifest).await
+        self.send("PUT", &format!("/{}", self.name()), "fieldValidation=Strict&dryRun=All", manifest).await
     }
 
     /// As `kubectl apply --server-side` and GitOps tools send a manifest.
     async fn apply(&self, manifest: &Value) -> kube::Result<Value> {
-        self.send("PATCH", &format!("/{NAME}"), "fieldValidation=Strict&fieldManager=gitops", manifest).await
+        self.send("PATCH", &format!("/{}", self.name()), "fieldValidation=Strict&fieldManager=gitops", manifest).await
     }
 
     async fn get(&self) -> Value {
-        self.send("GET", &format!("/{NAME}"), "", &Value::Null).await.expect("the object is there")
+        self.send("GET", &format!("/{}", self.name()), "", &Value::Null).await.expect("the object is there")
     }
 
     async fn delete(&self) {
-        self.send("DELETE", &format!("/{NAME}"), "", &Value::Null).await.expect("the object is deleted");
+        self.send("DELETE", &format!("/{}", self.name()), "", &Value::Null).await.expect("the object is deleted");
     }
-}
-
-fn manifest(spec: Option<&Value>) -> Value {
-    let mut manifest = json!({
-        "apiVersion": "pat-operator.io/v1alpha1",
-        "kind": "PersonalAccessToken",
-        "metadata": {"name": NAME},
-    });
-    if let Some(spec) = spec {
-        manifest["spec"] = spec.clone();
-    }
-    manifest
 }
 
 /// One line of a refusal.
@@ -232,10 +269,10 @@ async fn refusals(api: &Api, table: &Table) -> (Vec<Complaint>, Vec<String>) {
         Err(message) => wrong.push(message),
     };
     for Refused { it, spec, field, says } in &table.refused {
-        hear(judge(it, api.try_create(&manifest(spec.as_ref())).await, field, says));
+        hear(judge(it, api.try_create(&api.manifest(spec.as_ref())).await, field, says));
     }
     for Change { it, from, to, field, says } in &table.changes {
-        let mut object = api.create(&manifest(Some(from))).await;
+        let mut object = api.create(&api.manifest(Some(from))).await;
         object["spec"] = to.clone();
         let answer = api.try_replace(&object).await;
         match (field, says) {
@@ -251,50 +288,61 @@ async fn refusals(api: &Api, table: &Table) -> (Vec<Complaint>, Vec<String>) {
 
 #[tokio::test]
 async fn a_person_is_told_which_field_is_wrong_and_what_would_be_right() {
-    let (api, table) = (Api::new("refused").await, table());
-    let (_, wrong) = refusals(&api, &table).await;
-    report(wrong, table.refused.len() + table.changes.len());
+    for kind in Kind::ALL {
+        let (api, table) = (Api::new(kind, "refused").await, table(kind));
+        let (_, wrong) = refusals(&api, &table).await;
+        report(wrong, table.refused.len() + table.changes.len());
+    }
 }
 
 #[tokio::test]
 async fn every_bound_and_every_rule_of_the_spec_has_a_manifest_that_breaks_it() {
-    let api = Api::new("bounds").await;
-    let (heard, _) = refusals(&api, &table()).await;
-    let unheard: Vec<_> = bounds().into_iter().filter(|bound| !heard.iter().any(|one| bound.breaks(one))).collect();
-    assert!(unheard.is_empty(), "nothing in the table breaks: {unheard:#?}");
+    for kind in Kind::ALL {
+        let api = Api::new(kind, "bounds").await;
+        let (heard, _) = refusals(&api, &table(kind)).await;
+        let unbroken = |bound: &Bound| !heard.iter().any(|one| bound.breaks(one));
+        let unheard: Vec<_> = bounds(kind).into_iter().filter(unbroken).collect();
+        assert!(unheard.is_empty(), "nothing in the table of {kind:?} breaks: {unheard:#?}");
+    }
 }
 
 #[tokio::test]
 async fn what_is_stored_is_what_was_sent_and_a_second_apply_changes_nothing() {
-    let (api, table) = (Api::new("accepted").await, table());
-    let mut wrong = Vec::new();
-    for Accepted { it, spec } in &table.accepted {
-        let manifest = manifest(Some(spec));
-        let stored = match api.apply(&manifest).await {
-            Ok(stored) => stored,
-            Err(error) => {
-                wrong.push(format!("a manifest that {it} is refused: {error}"));
-                continue;
+    for kind in Kind::ALL {
+        let (api, table) = (Api::new(kind, "accepted").await, table(kind));
+        let mut wrong = Vec::new();
+        for Accepted { it, spec } in &table.accepted {
+            let manifest = api.manifest(Some(spec));
+            let stored = match api.apply(&manifest).await {
+                Ok(stored) => stored,
+                Err(error) => {
+                    wrong.push(format!("a manifest that {it} is refused: {error}"));
+                    continue;
+                }
+            };
+            let (sent, kept) = (spec.to_string(), stored["spec"].to_string());
+            if kept != sent {
+                wrong.push(format!("a manifest that {it} is stored as {kept}"));
             }
-        };
-        let (sent, kept) = (spec.to_string(), stored["spec"].to_string());
-        if kept != sent {
-            wrong.push(format!("a manifest that {it} is stored as {kept}"));
+            api.apply(&manifest).await.expect("the same once more");
+            if api.get().await != stored {
+                wrong.push(format!("a manifest that {it} is changed by a second apply"));
+            }
+            if let Err(error) = follow(kind, &stored) {
+                wrong.push(format!("a manifest that {it} cannot be followed: {error}"));
+            }
+            api.delete().await;
         }
-        api.apply(&manifest).await.expect("the same once more");
-        if api.get().await != stored {
-            wrong.push(format!("a manifest that {it} is changed by a second apply"));
-        }
-        if let Err(error) = follow(&stored) {
-            wrong.push(format!("a manifest that {it} cannot be followed: {error}"));
-        }
-        api.delete().await;
+        report(wrong, table.accepted.len());
     }
-    report(wrong, table.accepted.len());
 }
 
-/// Reads an object as the controller does.
-fn follow(stored: &Value) -> Result<(), String> {
+/// Reads an object as those do who work with it.
+fn follow(kind: Kind, stored: &Value) -> Result<(), String> {
+    if kind == Kind::TokenOwner {
+        let owner: StoredOwner = serde_json::from_value(stored.clone()).map_err(|error| error.to_string())?;
+        return owner.spec.map(drop);
+    }
     let pat: StoredPat = serde_json::from_value(stored.clone()).map_err(|error| error.to_string())?;
     let (spec, status) = (pat.spec.clone()?, pat.status.clone()?);
     let intent = Intent::read(&pat, &spec, &status).map_err(|error| error.to_string())?;
@@ -303,17 +351,17 @@ fn follow(stored: &Value) -> Result<(), String> {
 
 #[tokio::test]
 async fn an_explicit_null_is_the_same_as_leaving_the_field_out() {
-    let api = Api::new("nulls").await;
-    let schema = spec_schema();
+    let api = Api::new(Kind::PersonalAccessToken, "nulls").await;
+    let schema = spec_schema(Kind::PersonalAccessToken);
     let nothing = |of: &Value| -> Value {
         let fields = of["properties"].as_object().expect("fields").keys();
         fields.map(|field| (field.clone(), Value::Null)).collect()
     };
     let mut spec = nothing(&schema);
-    assert_eq!(api.create(&manifest(Some(&spec))).await["spec"], json!({}));
+    assert_eq!(api.create(&api.manifest(Some(&spec))).await["spec"], json!({}));
     api.delete().await;
     spec["secret"] = nothing(&schema["properties"]["secret"]);
-    assert_eq!(api.create(&manifest(Some(&spec))).await["spec"], json!({"secret": {}}));
+    assert_eq!(api.create(&api.manifest(Some(&spec))).await["spec"], json!({"secret": {}}));
 }
 
 // ---- what the schema says
@@ -336,19 +384,19 @@ impl Bound {
     }
 }
 
-fn spec_schema() -> Value {
-    root_schema()["properties"]["spec"].clone()
+fn spec_schema(kind: Kind) -> Value {
+    root_schema(kind)["properties"]["spec"].clone()
 }
 
-fn root_schema() -> Value {
-    let crd = serde_json::to_value(pat_operator::api::crd::crd()).expect("plain data");
+fn root_schema(kind: Kind) -> Value {
+    let crd = serde_json::to_value(kind.crd()).expect("plain data");
     crd["spec"]["versions"][0]["schema"]["openAPIV3Schema"].clone()
 }
 
-fn bounds() -> BTreeSet<Bound> {
+fn bounds(kind: Kind) -> BTreeSet<Bound> {
     let mut bounds = BTreeSet::new();
-    rules("", &root_schema(), &mut bounds);
-    collect("spec", &spec_schema(), &mut bounds);
+    rules("", &root_schema(kind), &mut bounds);
+    collect("spec", &spec_schema(kind), &mut bounds);
     bounds
 }
 
@@ -365,10 +413,14 @@ fn collect(path: &str, schema: &Value, bounds: &mut BTreeSet<Bound>) {
     let mut add = |path: &str, says: String| bounds.insert(Bound { path: path.to_owned(), says });
     for (keyword, value) in schema.as_object().expect("a schema") {
         match keyword.as_str() {
+            // How wide a number is says nothing that its type does not.
+            "format" if value == "int64" => continue,
+            "x-kubernetes-list-type" if value == "atomic" => continue,
             "enum" => add(path, "Unsupported value".into()),
             "format" => add(path, format!("must be of type {}", value.as_str().expect("a format"))),
             "maxItems" | "maxProperties" => add(path, format!("must have at most {value} items")),
             "maxLength" => add(path, format!("may not be more than {value} bytes")),
+            "minimum" => add(path, format!("should be greater than or equal to {}", value.as_f64().expect("a number"))),
             "minLength" => add(path, format!("should be at least {value} chars long")),
             "minProperties" => add(path, format!("should have at least {value} properties")),
             "pattern" => add(path, format!("should match '{}'", value.as_str().expect("a pattern"))),

@@ -13,7 +13,7 @@ use std::{
 
 use control_plane::{Access, Binary, Namespace};
 use pat_operator::{
-    api::PersonalAccessToken,
+    api::{PersonalAccessToken, TokenOwner},
     controller::{intent, secret::Layout},
 };
 
@@ -21,7 +21,7 @@ fn folder() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("examples")
 }
 
-/// The text of each file by its name. What `examples/demo` has is the demo's.
+/// The text of each file by its name. What `examples/demo` has is the demo's; `examples/owners` is for the whole cluster.
 fn examples() -> BTreeMap<String, String> {
     let files = fs::read_dir(folder()).expect("examples/ is there").map(|file| file.expect("readable").path());
     let read = |path: PathBuf| {
@@ -57,6 +57,24 @@ async fn all_examples_are_applied_at_once_and_a_second_time_changes_nothing() {
         let other: Vec<_> = lines.iter().filter(|line| !line.ends_with(outcome)).collect();
         assert!(other.is_empty(), "{other:?}");
         assert_eq!(lines.len(), examples().len(), "one object each: {lines:?}");
+    }
+}
+
+#[tokio::test]
+async fn owners_are_taken_by_the_api_server_as_they_are_written() {
+    let access = control_plane::shared().await.expect("a control plane");
+    let client = access.client().expect("an administrator's client");
+    crd::install_crds(&client).await;
+    let owners = kube::Api::<TokenOwner>::all(client);
+    let files = fs::read_dir(folder().join("owners")).expect("examples/owners/ is there");
+    for file in files.map(|file| file.expect("readable").path()) {
+        let owner: TokenOwner =
+            serde_yaml::from_str(&fs::read_to_string(&file).expect("readable")).expect("one TokenOwner");
+        let name = owner.metadata.name.clone().expect("a name");
+        // Nothing is stored: it would be there for every test.
+        let params = kube::api::PatchParams { dry_run: true, ..kube::api::PatchParams::apply("person") };
+        let taken = owners.patch(&name, &params, &kube::api::Patch::Apply(&owner)).await.expect("it is taken");
+        assert_eq!(taken.spec, owner.spec, "{}", file.display());
     }
 }
 
