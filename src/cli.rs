@@ -208,6 +208,15 @@ pub struct VerifierArgs {
     #[arg(value_parser = max_staleness)]
     pub max_staleness: SignedDuration,
 
+    /// How long it goes on answering after it was told to stop and says that it is not ready: 0s to 1m
+    ///
+    /// Until load balancers and proxies have noticed, requests still come here. The Pod's terminationGracePeriodSeconds has to be
+    /// longer, by the 3s that requests under way may take and some for writing when tokens were last used. A second signal
+    /// ends it at once.
+    #[arg(long, env = "PAT_OPERATOR_SHUTDOWN_DELAY", value_name = "DURATION", default_value = "5s")]
+    #[arg(value_parser = shutdown_delay)]
+    pub shutdown_delay: SignedDuration,
+
     /// The URL under which OAuth clients reach this verifier, such as `https://tokens.example.com`
     ///
     /// It stands as `iss` in answers to introspection and makes /.well-known/oauth-authorization-server known. Without
@@ -346,6 +355,18 @@ fn last_used_interval(text: &str) -> Result<SignedDuration, String> {
     }
 }
 
+fn shutdown_delay(text: &str) -> Result<SignedDuration, String> {
+    const MOST: SignedDuration = SignedDuration::from_mins(1);
+    if text == "0s" {
+        return Ok(SignedDuration::ZERO);
+    }
+    match api::duration::parse(text) {
+        Ok(delay) if delay <= MOST => Ok(delay),
+        Ok(_) => Err("at most 1m: Kubernetes kills a Pod that takes longer than its grace period".to_owned()),
+        Err(error) => Err(error.to_string()),
+    }
+}
+
 fn max_staleness(text: &str) -> Result<SignedDuration, String> {
     if text == "0s" {
         return Ok(SignedDuration::ZERO);
@@ -458,6 +479,7 @@ mod tests {
         assert!(args.tls_cert.is_none() && args.tls_key.is_none() && args.issuer.is_none());
         assert_eq!(args.last_used_interval, SignedDuration::from_mins(10));
         assert_eq!(args.max_staleness, SignedDuration::from_mins(5));
+        assert_eq!(args.shutdown_delay, SignedDuration::from_secs(5));
         assert_eq!(args.tokenreview_username_prefix, "pat:".parse().unwrap());
     }
 
@@ -468,6 +490,8 @@ mod tests {
             ("--last-used-interval=0s", "more than zero"),
             ("--last-used-interval=2d", "at most 1d"),
             ("--max-staleness=2d", "at most 1d"),
+            ("--shutdown-delay=61s", "at most 1m"),
+            ("--shutdown-delay=5", "such as 30d, 2w, 12h or 1d12h"),
             ("--max-staleness=5", "such as 30d, 2w, 12h or 1d12h"),
             ("--issuer=http://tokens.example.com", "https://"),
             ("--enable-tokenreview=maybe", "[possible values: true, false]"),

@@ -1,13 +1,14 @@
 //! pat-operator: personal access tokens for Kubernetes.
 //!
-//! Data goes one way: [`api`] and [`token`] know nobody; [`index`] knows both; [`controller`] and [`verifier`] know these,
-//! but not each other; [`runtime`] knows none of them; `main` wires.
+//! Data goes one way: [`api`] and [`token`] know nobody; [`index`] knows both; [`decision`] knows these three; [`controller`] and
+//! [`verifier`] know these, but not each other; [`runtime`] knows none of them; `main` wires.
 #![forbid(unsafe_code)]
 #![warn(missing_docs)]
 
 pub mod api;
 pub mod cli;
 pub mod controller;
+pub mod decision;
 pub mod index;
 pub mod runtime;
 pub mod token;

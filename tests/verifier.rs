@@ -8,7 +8,11 @@ mod verifier {
     mod command;
     mod grant;
     mod knowing;
+    mod leak;
+    mod owners;
     mod policy;
+    mod protocols;
+    mod shutdown;
     mod staleness;
     mod usage;
 }

@@ -7,10 +7,10 @@ use std::hint::black_box;
 use anyhow::ensure;
 use pat_operator::{
     api::Time,
+    decision::{Audience, Decision, Demand, Denial, Freshness, decide},
     index::Index,
     runtime::Clock,
     token::Presented,
-    verifier::decision::{Audience, Decision, Demand, Denial, Freshness, decide},
 };
 use rustix::time::{ClockId, clock_gettime};
 use serde::{Deserialize, Serialize};

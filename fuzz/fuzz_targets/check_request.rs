@@ -9,9 +9,9 @@ use std::sync::{Arc, LazyLock};
 
 use libfuzzer_sys::fuzz_target;
 use pat_operator::{
-    index::Index,
+    index::{Freshness, Index},
     runtime::Clock,
-    verifier::{Verifier, decision::Freshness, envoy_grpc::answer_message, metrics::Metrics},
+    verifier::{Verifier, envoy_grpc::answer_message, metrics::Metrics},
 };
 
 static VERIFIER: LazyLock<Arc<Verifier>> = LazyLock::new(|| {

@@ -11,12 +11,9 @@ use std::sync::{Arc, LazyLock};
 use axum::http::{HeaderMap, HeaderName, HeaderValue, Uri};
 use libfuzzer_sys::fuzz_target;
 use pat_operator::{
-    index::Index,
-    runtime::Clock,
-    verifier::{
-        Verifier, credential::Authorization, decision::Freshness, demand::Mistakes, envoy_http, forward_auth,
-        metrics::Metrics,
-    },
+    index::{Freshness, Index},
+    runtime::{Clock, authorization::Authorization},
+    verifier::{Verifier, demand::Mistakes, envoy_http, forward_auth, metrics::Metrics},
 };
 
 static VERIFIER: LazyLock<Verifier> = LazyLock::new(|| {

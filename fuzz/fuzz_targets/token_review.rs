@@ -8,11 +8,10 @@ use std::sync::{Arc, LazyLock};
 
 use libfuzzer_sys::fuzz_target;
 use pat_operator::{
-    index::Index,
+    index::{Freshness, Index},
     runtime::Clock,
     verifier::{
         Verifier,
-        decision::Freshness,
         metrics::Metrics,
         tokenreview::{TokenReviewSettings, answer_body},
     },

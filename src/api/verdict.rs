@@ -10,6 +10,7 @@ use super::{Credential, InvalidDuration, PersonalAccessTokenSpec, PersonalAccess
 pub struct Terms {
     revoked: bool,
     deleted: bool,
+    created: u32,
     revoke_if_issued_before: Option<Time>,
     revoked_credentials: Box<[String]>,
     end: Option<Time>,
@@ -59,10 +60,23 @@ impl Terms {
         Ok(Self {
             revoked: spec.revoked.unwrap_or_default(),
             deleted,
+            created: 0,
             revoke_if_issued_before: spec.revoke_if_issued_before,
             revoked_credentials: spec.revoked_credentials.as_slice().into(),
             end: end(spec, status)?,
         })
+    }
+
+    /// The same, of an object that was created so many seconds after the Unix epoch.
+    #[must_use]
+    pub fn of_object_created_at(self, created: u32) -> Self {
+        Self { created, ..self }
+    }
+
+    /// When the object was created, in seconds since the Unix epoch: of two that claim one token, the elder's it is. 0 if nobody
+    /// has said. No verdict depends on it.
+    pub fn created(&self) -> u32 {
+        self.created
     }
 
     /// The end of the whole token; `None` if it has none, or if it counts from an issue that has not happened.

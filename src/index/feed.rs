@@ -1,4 +1,4 @@
-//! Feeds an index with the PATs that a watch brings.
+//! Feeds an index with the PATs, and the owners, that a watch brings.
 //!
 //! A relist never empties the index: what is listed replaces what was known, and only at the end of the list goes what was
 //! not in it. It must not know how a watch works.
@@ -7,8 +7,8 @@ use std::{collections::HashSet, sync::Arc};
 
 use tracing::warn;
 
-use super::{record::Pat, store::Index, uid::PatUid, watch::Sink};
-use crate::api::StoredPat;
+use super::{owners::Description, record::Pat, store::Index, uid::PatUid, watch::Sink};
+use crate::api::{StoredOwner, StoredPat};
 
 /// PATs of a list are put into the index in batches of so many: each copies every shard, and with a hundred thousand in the index
 /// that takes a millisecond.
@@ -87,6 +87,71 @@ impl Sink for PatFeed {
     }
 }
 
+/// Feeds the `TokenOwner`s.
+pub struct OwnerFeed {
+    index: Arc<Index>,
+    batch: Vec<Description>,
+    /// Names of the objects that the list has had so far.
+    seen: HashSet<String>,
+}
+
+impl OwnerFeed {
+    /// Feeds this index.
+    pub fn new(index: Arc<Index>) -> Self {
+        Self { index, batch: Vec::new(), seen: HashSet::new() }
+    }
+
+    fn read(stored: &StoredOwner) -> Option<Description> {
+        let description = Description::read(stored);
+        if description.is_none() {
+            let why = stored.spec.as_ref().err();
+            let why = why.map_or("its subject is not what admission would let in", String::as_str);
+            warn!(name = stored.name(), why, "a TokenOwner cannot be read: what it said before still holds");
+        }
+        description
+    }
+
+    fn put_batch(&mut self) {
+        self.index.owners().put_all(self.batch.drain(..));
+    }
+}
+
+impl Sink for OwnerFeed {
+    type Object = StoredOwner;
+
+    fn list_begins(&mut self) {
+        self.batch.clear();
+        self.seen.clear();
+    }
+
+    fn listed(&mut self, stored: StoredOwner) {
+        // Also what cannot be read is there: somebody whom it disabled is not enabled by that.
+        self.seen.insert(stored.name().to_owned());
+        self.batch.extend(Self::read(&stored));
+        if self.batch.len() >= BATCH {
+            self.put_batch();
+        }
+    }
+
+    fn list_ends(&mut self) {
+        self.put_batch();
+        self.batch = Vec::new();
+        let seen = std::mem::take(&mut self.seen);
+        self.index.owners().retain(|object| seen.contains(object));
+    }
+
+    fn changed(&mut self, stored: StoredOwner) {
+        if let Some(description) = Self::read(&stored) {
+            self.index.owners().put(description);
+        }
+    }
+
+    fn deleted(&mut self, stored: StoredOwner) {
+        self.batch.retain(|one| one.object() != stored.name());
+        self.index.owners().remove(stored.name());
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use serde_json::{Value, json};
@@ -155,5 +220,33 @@ mod tests {
         feed.changed(stored("a", 1, json!({})));
         feed.deleted(stored("a", 1, json!({})));
         assert_eq!(index.len(), 0);
+    }
+
+    fn owner(object: &str, spec: Value) -> StoredOwner {
+        serde_json::from_value(json!({"metadata": {"name": object}, "spec": spec})).unwrap()
+    }
+
+    #[test]
+    fn an_owner_that_is_listed_no_more_is_forgotten_and_one_that_cannot_be_read_stays_what_it_was() {
+        let index = Arc::new(Index::default());
+        let mut feed = OwnerFeed::new(index.clone());
+        let spec = |name: &str| json!({"subject": {"kind": "User", "name": name}, "disabled": true});
+        let disabled = |name: &str| index.owners().is_disabled(name);
+        feed.list_begins();
+        ["a", "b", "c"].iter().for_each(|name| feed.listed(owner(name, spec(name))));
+        feed.list_ends();
+        assert!(disabled("a") && disabled("b") && disabled("c"));
+        feed.list_begins();
+        feed.listed(owner("a", spec("a")));
+        feed.listed(owner("b", json!({"subject": 7})));
+        assert!(disabled("c"), "nothing is forgotten before the end of the list");
+        feed.list_ends();
+        assert!(disabled("a") && disabled("b") && !disabled("c"));
+        feed.changed(owner("a", json!({"subject": {"kind": "User", "name": "va:x/y"}})));
+        assert!(disabled("a"));
+        feed.changed(owner("a", json!({"subject": {"kind": "User", "name": "a"}})));
+        assert!(!disabled("a"));
+        feed.deleted(owner("b", json!(null)));
+        assert!(!disabled("b"));
     }
 }

@@ -1,10 +1,11 @@
-//! The watch-fed store of live credentials: SHA-256 of a token → whose it is and what it may do.
+//! The watch-fed store of live credentials: SHA-256 of a token → whose it is and what it may do; and of their owners.
 //!
 //! Readers never wait: a look-up loads an immutable shard. It knows the resource and must not know any protocol, nor
-//! judge anything: that is `api::verdict` and `verifier::decision`.
+//! judge anything: that is `api::verdict` and [`crate::decision`].
 
 pub mod feed;
 pub mod freshness;
+mod owners;
 pub mod probe;
 mod record;
 mod store;
@@ -15,6 +16,7 @@ mod uid;
 pub mod watch;
 
 pub use freshness::{Freshness, Pulse};
+pub use owners::{Description, Owners, Profile};
 pub use record::{Credential, Pat, Record};
 pub use store::Index;
 pub use text::Words;

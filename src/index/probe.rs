@@ -1,11 +1,15 @@
-//! Asks the API server every few seconds whether it is there: a watch that brings nothing does not show it.
+//! Asks the API server every few seconds for something that only etcd can tell: a watch that brings nothing does not show that
+//! there could be anything.
 //!
-//! It must not know what the index holds.
+//! An API server that has lost its etcd goes on serving what it remembers, and its watches go on with bookmarks until it
+//! notices. So the question is a list without a version, which is consistent: the API server answers it only with etcd's word on what
+//! is newest, whether it then reads from etcd or from its cache
+//! (<https://kubernetes.io/docs/reference/using-api/api-concepts/#semantics-for-get-and-list>). It must not know what the index holds.
 
-use std::time::Duration;
+use std::{fmt::Debug, time::Duration};
 
-use hyper::Request;
-use kube::{Client, Error};
+use kube::{Api, Resource, api::ListParams};
+use serde::de::DeserializeOwned;
 use tokio::time::{MissedTickBehavior, interval, timeout};
 use tracing::{info, warn};
 
@@ -15,43 +19,42 @@ use crate::runtime::explain_api_error;
 /// How long an answer may take: the next question follows a second later.
 const ANSWER: Duration = Duration::from_secs(4);
 
-/// Includes that the API server reaches its etcd. Everybody who is logged in may ask (`system:public-info-viewer`).
-const PATH: &str = "/readyz";
-
 /// Asks for ever.
-pub async fn probe(client: Client, pulse: &Pulse) {
+pub async fn probe<K>(api: Api<K>, pulse: &Pulse)
+where
+    K: Resource<DynamicType = ()> + Clone + Debug + DeserializeOwned,
+{
     let mut turns = interval(PROBE_EVERY);
     turns.set_missed_tick_behavior(MissedTickBehavior::Delay);
     let mut failing = false;
     loop {
         turns.tick().await;
-        match ask(&client).await {
+        match ask(&api).await {
             Ok(()) => {
                 pulse.answered();
                 if std::mem::take(&mut failing) {
-                    info!("the API server is ready again");
+                    info!("the API server answers again");
                 }
             }
             Err(why) => {
                 if !std::mem::replace(&mut failing, true) {
-                    warn!(why, "the API server is not ready");
+                    warn!(why, "the API server does not answer from its etcd");
                 }
             }
         }
     }
 }
 
-async fn ask(client: &Client) -> Result<(), String> {
-    let request = Request::get(PATH).body(Vec::new()).map_err(|error| error.to_string())?;
-    match timeout(ANSWER, client.request_text(request)).await {
+/// Any refusal is no proof: 429 is also what an API server says that waits for its etcd, and after 401 or 403 the next watch will not
+/// begin.
+async fn ask<K>(api: &Api<K>) -> Result<(), String>
+where
+    K: Resource<DynamicType = ()> + Clone + Debug + DeserializeOwned,
+{
+    let newest = ListParams::default().limit(1);
+    match timeout(ANSWER, api.list_metadata(&newest)).await {
         Err(_) => Err(format!("no answer within {} seconds", ANSWER.as_secs())),
-        Ok(Err(error)) if !shows_that_it_is_there(&error) => Err(explain_api_error(&error)),
-        Ok(_) => Ok(()),
+        Ok(Err(error)) => Err(explain_api_error(&error)),
+        Ok(Ok(_)) => Ok(()),
     }
-}
-
-/// Being refused (403) or told to come back later (429) is an answer too, where the question is only whether there is one. Not to
-/// be known (401) is not: the next watch will not begin.
-fn shows_that_it_is_there(error: &Error) -> bool {
-    matches!(error, Error::Api(status) if matches!(status.code, 403 | 404 | 429))
 }

@@ -141,12 +141,13 @@ impl Pat {
         let [namespace, name] = if is_own { [""; 2] } else { own_name };
         let (text, ends) =
             Ends::pack([namespace, name, &subject, &join(&spec.scopes)?, &join(&spec.audiences)?, &join(&dead)?])?;
+        let created = stored.metadata.creation_timestamp.as_ref().map_or(NEVER, |time| seconds(time.0.into()));
         // Of the right size from the start: one that is cut to size leaves a hole behind.
         let mut credentials = Vec::with_capacity(status.credentials.len());
         credentials.extend(status.credentials.iter().filter_map(credential).take(usize::from(u8::MAX)));
         Some(Self {
             uid: stored.uid().parse().ok()?,
-            terms: Terms::read(spec, status, deleted).ok()?,
+            terms: Terms::read(spec, status, deleted).ok()?.of_object_created_at(created),
             credentials: credentials.into(),
             text,
             ends,
@@ -172,6 +173,11 @@ impl Pat {
     /// Its name.
     pub fn name(&self) -> &str {
         self.own_name().map_or_else(|| self.text(NAME), |(_, name)| name)
+    }
+
+    /// Which of two that claim the same token is the elder: by when they were created, then by uid.
+    pub fn seniority(&self) -> impl Ord + use<> {
+        (self.terms.created(), self.uid)
     }
 
     /// Whether its owner is a person or a program.

@@ -15,6 +15,7 @@ use arc_swap::ArcSwap;
 use hashbrown::HashTable;
 
 use super::{
+    owners::Owners,
     record::{Pat, Record},
     uid::PatUid,
 };
@@ -35,6 +36,9 @@ pub struct Index {
     by_uid: Box<[ArcSwap<Pats>]>,
     credentials: AtomicUsize,
     pats: AtomicUsize,
+    /// How many times a hash is claimed by one more PAT than it should be.
+    contested: AtomicUsize,
+    owners: Owners,
     /// Writers take turns.
     writer: Mutex<()>,
 }
@@ -43,6 +47,8 @@ pub struct Index {
 #[derive(Clone, Default)]
 struct Credentials {
     live: HashTable<Record>,
+    /// How many of them have a hash that another one has already.
+    contested: usize,
     /// The first half of each hash that left, oldest first; 128 bits of SHA-256 are as unique as all of it.
     left: Arc<[u128]>,
 }
@@ -64,13 +70,27 @@ impl Index {
             by_uid: (0..shards).map(|_| ArcSwap::default()).collect(),
             credentials: AtomicUsize::new(0),
             pats: AtomicUsize::new(0),
+            contested: AtomicUsize::new(0),
+            owners: Owners::default(),
             writer: Mutex::new(()),
         }
     }
 
-    /// The live credential with this hash.
+    /// The live credential with this hash; of several, one of them.
     pub fn get(&self, hash: &TokenHash) -> Option<Record> {
         self.by_hash[self.shard_of_hash(hash)].load().find(hash).cloned()
+    }
+
+    /// Every live credential with this hash, the eldest PAT's first, where more than one PAT claims it: a restored one and its
+    /// former self. Else none, which costs one read of a number as long as no hash at all is claimed twice.
+    pub fn rivals(&self, hash: &TokenHash) -> Vec<Record> {
+        if self.contested.load(Ordering::Relaxed) == 0 {
+            return Vec::new();
+        }
+        let shard = self.by_hash[self.shard_of_hash(hash)].load();
+        let mut claims: Vec<Record> = shard.all(hash).cloned().collect();
+        claims.sort_by_cached_key(|claim| claim.pat.seniority());
+        if claims.len() > 1 { claims } else { Vec::new() }
     }
 
     /// The PAT with this uid.
@@ -105,6 +125,11 @@ impl Index {
         for shard in &self.by_uid {
             shard.load_full().0.iter().for_each(&mut show);
         }
+    }
+
+    /// What is known of the owners.
+    pub fn owners(&self) -> &Owners {
+        &self.owners
     }
 
     /// Notes that this credential was let in.
@@ -171,6 +196,11 @@ impl Credentials {
         self.live.find(key(hash), |record| record.credential().hash == *hash)
     }
 
+    /// All that claim it.
+    fn all(&self, hash: &TokenHash) -> impl Iterator<Item = &Record> {
+        self.live.iter_hash(key(hash)).filter(move |record| record.credential().hash == *hash)
+    }
+
     /// Two PATs may claim one hash, such as a restored one and its former self: each has its own entry.
     fn put(&mut self, record: Record) {
         let (hash, uid) = (record.credential().hash, record.pat.uid);
@@ -178,6 +208,7 @@ impl Credentials {
         match self.live.find_mut(key(&hash), same) {
             Some(place) => *place = record,
             None => {
+                self.contested += usize::from(self.find(&hash).is_some());
                 self.live.insert_unique(key(&hash), record, |one| key(&one.credential().hash));
             }
         }
@@ -187,6 +218,7 @@ impl Credentials {
         let same = |one: &Record| one.credential().hash == *hash && one.pat.uid == uid;
         let Ok(entry) = self.live.find_entry(key(hash), same) else { return };
         entry.remove();
+        self.contested -= usize::from(self.find(hash).is_some());
         let forgotten = (self.left.len() + 1).saturating_sub(REMEMBERED);
         let gone = half(hash);
         self.left = self.left[forgotten..].iter().copied().filter(|one| *one != gone).chain([gone]).collect();
@@ -282,8 +314,10 @@ impl Changes<'_> {
                     CredentialChange::Remove(hash, uid) => new.remove(hash, *uid),
                 }
             }
-            let after = new.live.len();
-            count(&index.credentials, shard.swap(Arc::new(new)).live.len(), after);
+            let after = (new.live.len(), new.contested);
+            let before = shard.swap(Arc::new(new));
+            count(&index.credentials, before.live.len(), after.0);
+            count(&index.contested, before.contested, after.1);
         }
         pats.sort_by_key(|(shard, _)| *shard);
         for changes in pats.chunk_by(|(one, _), (other, _)| one == other) {

@@ -5,13 +5,14 @@ use std::sync::Arc;
 use anyhow::{Context, anyhow, bail};
 use kube::{Api, Client};
 use pat_operator::{
-    api::StoredPat,
+    api::{StoredOwner, StoredPat},
     cli::VerifierArgs,
     index::{
-        Index, Pulse,
-        feed::PatFeed,
+        Freshness, Index, Pulse,
+        feed::{OwnerFeed, PatFeed},
+        freshness::Beat,
         probe,
-        watch::{self, News},
+        watch::{self, News, Sink},
     },
     runtime::{
         self, Clock, Gate, Health, HttpServer, ListenAddr, Readiness, Shutdown, Tls,
@@ -19,15 +20,16 @@ use pat_operator::{
         tls,
     },
     verifier::{
-        Verifier, envoy_grpc, http, metrics::Metrics, preflight, tokenreview::TokenReviewSettings, usage::Usage,
+        Verifier, envoy_grpc, http,
+        metrics::{self, Metrics},
+        preflight,
+        tokenreview::TokenReviewSettings,
+        usage::Usage,
     },
 };
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 use tracing::{debug, info, warn};
-
-/// What is watched, as metrics and logs name it.
-const KIND: &str = "PersonalAccessToken";
 
 const HTTP: (&str, &str) = ("the verifier's HTTP protocols", "--http-addr");
 const GRPC: (&str, &str) = ("the verifier's gRPC protocol", "--grpc-addr");
@@ -53,7 +55,12 @@ pub async fn verifier(args: VerifierArgs) -> anyhow::Result<()> {
     let crd_there = Gate::closed("crd", "not looked for yet");
     let index_full = Gate::closed("index", "the first list is not in yet");
     let index = Arc::new(Index::default());
-    let pulse = Pulse::new(namespaces.len().max(1), args.max_staleness.unsigned_abs());
+    // Owners belong to no namespace: one watch for them, or none.
+    let watches = if namespaces.is_empty() { 2 } else { namespaces.len() };
+    if !namespaces.is_empty() {
+        info!("with --namespaces no TokenOwner is looked at: nobody is disabled, and nobody has an address or groups");
+    }
+    let pulse = Pulse::new(watches, args.max_staleness.unsigned_abs());
     let metrics = Arc::new(Metrics::new());
     let freshness = {
         let pulse = pulse.clone();
@@ -62,8 +69,13 @@ pub async fn verifier(args: VerifierArgs) -> anyhow::Result<()> {
     let verifier = Arc::new(Verifier::new(index.clone(), freshness, clock.clone(), metrics.clone()));
 
     let told = pulse.clone();
-    let mut readiness = Readiness::new([crd_there.clone(), index_full.clone()])
-        .with_note("freshness", move || format!("{:?}", told.freshness()).to_lowercase());
+    let mut readiness = Readiness::new([crd_there.clone(), index_full.clone()]).with_check("freshness", move || {
+        match told.freshness() {
+            // Every answer would be that nobody can tell.
+            Freshness::Lost => Err("lost".to_owned()),
+            freshness => Ok(format!("{freshness:?}").to_lowercase()),
+        }
+    });
     if let Some(tls) = tls.clone() {
         readiness = readiness.with_note("tls", move || tls.describe());
     }
@@ -84,7 +96,7 @@ pub async fn verifier(args: VerifierArgs) -> anyhow::Result<()> {
     let asking = namespaces.is_empty().then(|| cluster.client.clone());
     let router = http::router(verifier.clone(), settings, asking);
     servers.spawn(http_server(http, router, servers_end.clone()));
-    servers.spawn(envoy_grpc::serve(grpc, verifier, servers_end.clone()));
+    servers.spawn(envoy_grpc::serve(grpc, verifier.clone(), servers_end.clone()));
 
     let mut background = JoinSet::new();
     if let Some(tls) = tls {
@@ -118,8 +130,15 @@ pub async fn verifier(args: VerifierArgs) -> anyhow::Result<()> {
         result = work => result,
     };
 
-    // Nobody new is sent here from now on; who is being answered still is, and what is known of uses is written last.
+    // Nobody new is sent here once it is known everywhere that this is not ready. Until then whoever comes is answered, by what
+    // the watches bring. Who is being answered still is, and what is known of uses is written last.
     index_full.fail("stopping");
+    verifier.drain();
+    let delay = args.shutdown_delay.unsigned_abs();
+    if result.is_ok() && !delay.is_zero() {
+        info!(seconds = delay.as_secs(), "not ready any more; still answering until everybody knows");
+        tokio::time::sleep(delay).await;
+    }
     servers_end.cancel();
     while servers.join_next().await.is_some() {}
     usage_ends.cancel();
@@ -156,39 +175,62 @@ struct Feeding {
 }
 
 impl Feeding {
-    /// Starts a watch for each namespace, or one for all, and the probe.
+    /// Starts a watch for each namespace, or one for all and one for owners, and the probe.
     fn start(self, namespaces: &[String], tasks: &mut JoinSet<()>) {
         let scopes: Vec<Option<String>> =
             if namespaces.is_empty() { vec![None] } else { namespaces.iter().cloned().map(Some).collect() };
-        let watches = scopes.len();
+        let watches = scopes.len() + usize::from(namespaces.is_empty());
+        // Whichever namespace it is: there is one etcd behind all of them.
+        let any = match namespaces.first() {
+            Some(namespace) => Api::<StoredPat>::namespaced(self.client.clone(), namespace),
+            None => Api::all(self.client.clone()),
+        };
         for (number, namespace) in scopes.into_iter().enumerate() {
-            let api: Api<StoredPat> = match &namespace {
+            let api = match &namespace {
                 Some(namespace) => Api::namespaced(self.client.clone(), namespace),
                 None => Api::all(self.client.clone()),
             };
             let place = namespace.clone().unwrap_or_else(|| "all namespaces".into());
             let feed = PatFeed::new(self.index.clone(), namespace);
-            let (pulse, metrics, full) = (self.pulse.clone(), self.metrics.clone(), self.index_full.clone());
-            let tell = move |news| match news {
-                News::Listed => {
-                    metrics.listed(KIND);
-                    if pulse.listed() == watches {
-                        full.pass("");
-                    }
-                    debug!(place, "all tokens are listed");
-                }
-                News::Interrupted { interruption, failures: 0 } => {
-                    metrics.interrupted(KIND);
-                    warn!(why = %interruption, place, "the watch of tokens broke; it begins anew");
-                }
-                News::Interrupted { interruption, failures } => {
-                    metrics.interrupted(KIND);
-                    debug!(why = %interruption, place, failures, "the watch of tokens still fails");
-                }
-                News::LeftOut(why) => warn!(why, place, "an event of the watch of tokens cannot be read"),
-            };
-            tasks.spawn(watch::follow(api, feed, self.pulse.beat(number), tell));
+            tasks.spawn(self.follow(metrics::PAT, place, api, feed, self.pulse.beat(number), watches));
         }
-        tasks.spawn(async move { probe::probe(self.client, &self.pulse).await });
+        if namespaces.is_empty() {
+            let api: Api<StoredOwner> = Api::all(self.client.clone());
+            let (feed, beat) = (OwnerFeed::new(self.index.clone()), self.pulse.beat(watches - 1));
+            tasks.spawn(self.follow(metrics::OWNER, "the cluster".into(), api, feed, beat, watches));
+        }
+        tasks.spawn(async move { probe::probe(any, &self.pulse).await });
+    }
+
+    /// One watch, and what is told of it.
+    fn follow<S: Sink + 'static>(
+        &self,
+        kind: &'static str,
+        place: String,
+        api: Api<S::Object>,
+        sink: S,
+        beat: Beat,
+        watches: usize,
+    ) -> impl Future<Output = ()> + Send + use<S> {
+        let (pulse, metrics, full) = (self.pulse.clone(), self.metrics.clone(), self.index_full.clone());
+        let tell = move |news| match news {
+            News::Listed => {
+                metrics.listed(kind);
+                if pulse.listed() == watches {
+                    full.pass("");
+                }
+                debug!(kind, place, "all of them are listed");
+            }
+            News::Interrupted { interruption, failures: 0 } => {
+                metrics.interrupted(kind);
+                warn!(why = %interruption, kind, place, "a watch broke; it begins anew");
+            }
+            News::Interrupted { interruption, failures } => {
+                metrics.interrupted(kind);
+                debug!(why = %interruption, kind, place, failures, "a watch still fails");
+            }
+            News::LeftOut(why) => warn!(why, kind, place, "an event of a watch cannot be read"),
+        };
+        watch::follow(api, sink, beat, tell)
     }
 }

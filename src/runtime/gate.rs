@@ -56,18 +56,31 @@ impl Gate {
 }
 
 type Tell = Arc<dyn Fn() -> String + Send + Sync>;
+type Check = Arc<dyn Fn() -> Result<String, String> + Send + Sync>;
 
-/// All gates of a program, and notes that are told along with them but keep nobody from being ready.
+/// All gates and checks of a program, and notes that are told along with them but keep nobody from being ready.
 #[derive(Clone, Default)]
 pub struct Readiness {
     gates: Vec<Gate>,
+    checks: Vec<(&'static str, Check)>,
     notes: Vec<(&'static str, Tell)>,
 }
 
 impl Readiness {
     /// Ready when every one of these gates is open.
     pub fn new(gates: impl IntoIterator<Item = Gate>) -> Self {
-        Self { gates: gates.into_iter().collect(), notes: Vec::new() }
+        Self { gates: gates.into_iter().collect(), ..Self::default() }
+    }
+
+    /// Adds something that must hold, looked at anew each time; either answer may say more.
+    #[must_use]
+    pub fn with_check(
+        mut self,
+        name: &'static str,
+        look: impl Fn() -> Result<String, String> + Send + Sync + 'static,
+    ) -> Self {
+        self.checks.push((name, Arc::new(look)));
+        self
     }
 
     /// Adds something to tell, asked for anew each time.
@@ -85,6 +98,11 @@ impl Readiness {
             let GateState { passed, detail } = gate.read();
             ready &= passed;
             line(&mut lines, passed, gate.name, &detail);
+        }
+        for (name, look) in &self.checks {
+            let found = look();
+            ready &= found.is_ok();
+            line(&mut lines, found.is_ok(), name, found.as_ref().unwrap_or_else(|why| why));
         }
         for (name, tell) in &self.notes {
             line(&mut lines, true, name, &tell());
@@ -117,6 +135,8 @@ fn line(lines: &mut String, passed: bool, name: &str, detail: &str) {
 
 #[cfg(test)]
 mod tests {
+    use std::sync::atomic::{AtomicUsize, Ordering};
+
     use super::*;
 
     #[test]
@@ -135,6 +155,15 @@ mod tests {
         caches.pass("");
         let then = "[+]crd ok: v1alpha1\n[+]caches ok\n[+]lease ok: standby: a leads\n";
         assert_eq!(report(&readiness), (true, then.to_owned()));
+        let asked = AtomicUsize::new(0);
+        let readiness = readiness.with_check("freshness", move || match asked.fetch_add(1, Ordering::SeqCst) {
+            0 => Err("lost".to_owned()),
+            _ => Ok("fresh".to_owned()),
+        });
+        let (ready, lines) = report(&readiness);
+        assert!(!ready && lines.contains("[-]freshness not ready: lost\n"), "{lines}");
+        let (ready, lines) = report(&readiness);
+        assert!(ready && lines.contains("[+]freshness ok: fresh\n"), "{lines}");
         crd.fail("deleted\nby somebody");
         assert_eq!(report(&readiness).1.lines().next(), Some("[-]crd not ready: deleted by somebody"));
     }

@@ -3,6 +3,7 @@
 //! HTTP/1.1 and HTTP/2, plain or by TLS. It must not know what the router answers.
 
 mod activity;
+mod budget;
 mod connection;
 mod limits;
 mod listen;
@@ -21,6 +22,7 @@ use tokio_util::sync::CancellationToken;
 use tracing::warn;
 
 pub use self::{
+    budget::{Budget, NoRoom, Share},
     limits::Limits,
     listen::{InvalidListenAddr, ListenAddr},
 };

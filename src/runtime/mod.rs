@@ -3,6 +3,7 @@
 //! Nothing in here knows what this operator does. It must not know `api`, `token`, `controller` or any other module of
 //! this crate; `main` wires them together.
 
+pub mod authorization;
 pub mod client;
 pub mod clock;
 pub mod gate;

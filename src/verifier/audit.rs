@@ -9,7 +9,6 @@ use tracing::{Level, debug, enabled, info};
 
 use super::{
     Protocol,
-    decision::{Decision, Denial},
     reason::{Answer, Reason},
 };
 use crate::{api::Time, index::Record};
@@ -42,8 +41,8 @@ struct Sample {
 }
 
 impl Audit {
-    /// Writes down a decision.
-    pub fn decided(&self, protocol: Protocol, decision: &Decision, reason: Reason, now: Time) {
+    /// Writes down a decision; `record` is the token that was presented, if it is known.
+    pub fn decided(&self, protocol: Protocol, record: Option<&Record>, reason: Reason, now: Time) {
         if !enabled!(Level::INFO) {
             return;
         }
@@ -52,7 +51,6 @@ impl Audit {
         if left_out.is_none() && !enabled!(Level::DEBUG) {
             return;
         }
-        let record = record(decision);
         let id = record.map(|record| record.credential().id);
         let (id, owner) = (id.as_ref().map(|id| id.as_str()), record.map(|record| record.pat.subject()));
         let (protocol, answer, reason) = (protocol.as_str(), answer.as_str(), reason.as_str());
@@ -90,14 +88,6 @@ fn kind(reason: Reason) -> Kind {
         (Answer::Deny, Reason::Malformed | Reason::Checksum | Reason::Unknown) => Kind::Junk,
         (Answer::Deny, _) => Kind::Deny,
         (Answer::Unavailable, _) => Kind::Unavailable,
-    }
-}
-
-fn record(decision: &Decision) -> Option<&Record> {
-    match decision {
-        Decision::Allow(record)
-        | Decision::Deny(Denial::Dead(record, _) | Denial::Audience(record) | Denial::Scope(record)) => Some(record),
-        Decision::Deny(Denial::Malformed(_) | Denial::Unknown { .. }) | Decision::Unavailable(_) => None,
     }
 }
 

@@ -21,15 +21,19 @@ use tracing::warn;
 use zeroize::Zeroizing;
 
 use super::{
-    Protocol, Verifier,
+    Checked, Protocol, Refusal, Verifier,
     challenge::Challenge,
-    credential::{Authorization, Basic},
-    decision::{Audience, Decision, Demand},
+    reason::Reason,
     reply,
     service_account::{ServiceAccounts, Standing},
 };
 use crate::{
+    decision::{Audience, Demand},
     index::{PatUid, Record},
+    runtime::{
+        authorization::{Authorization, Basic},
+        http::NoRoom,
+    },
     token::Presented,
 };
 
@@ -74,25 +78,31 @@ impl Callers {
             Authorization::Missing => Err(Rejected::Challenge(Challenge::Missing)),
             Authorization::Malformed => Err(Rejected::Challenge(Challenge::InvalidRequest)),
             Authorization::Basic(basic) => self.basic(&basic),
-            Authorization::Bearer(token) if Presented::parse(token).is_ok() => self.pat(token).map(told),
-            Authorization::Bearer(token) => self.account(token).await,
+            Authorization::Bearer(token) if Presented::parse(token).is_ok() => self.pat(token, |_| Ok(())),
+            Authorization::Bearer(token) => {
+                // The API server is asked, and meanwhile all of the header is kept.
+                let mut share = self.verifier.memory().share();
+                let head = reply::plain(headers).map(|(name, value)| name.len() + value.len()).sum();
+                share.take(head).map_err(|NoRoom| Rejected::Unavailable)?;
+                self.account(token).await
+            }
         }
     }
 
     fn basic(&self, basic: &Basic) -> Result<Caller, Rejected> {
         // OAuth has both form-encoded first (RFC 6749, 2.3.1): strict libraries write `%5F` for `_`, most leave it as it is.
         let user = decoded(basic.user());
-        let record = self.pat(&decoded(basic.password()))?;
         let uid: Option<PatUid> = str::from_utf8(&user).ok().and_then(|user| user.parse().ok());
-        if uid == Some(record.pat.uid) { Ok(told(record)) } else { Err(Rejected::Challenge(Challenge::InvalidToken)) }
+        self.pat(&decoded(basic.password()), |record| if uid == Some(record.pat.uid) { Ok(()) } else { Err(Another) })
     }
 
-    fn pat(&self, token: &[u8]) -> Result<Record, Rejected> {
+    fn pat(&self, token: &[u8], is_its: impl FnOnce(&Record) -> Result<(), Another>) -> Result<Caller, Rejected> {
         let demand = Demand { scopes: &[SCOPE], audience: Audience::Any };
-        match self.verifier.check(Protocol::Introspection, token, &demand) {
-            Decision::Allow(record) => Ok(record),
-            Decision::Deny(denial) => Err(Rejected::Challenge(Challenge::to(&denial, || SCOPE.to_owned()))),
-            Decision::Unavailable(_) => Err(Rejected::Unavailable),
+        match self.verifier.check_for(Protocol::Introspection, token, &demand, is_its) {
+            Checked::Allow(record, ()) => Ok(told(record)),
+            Checked::Refused(_, Another) => Err(Rejected::Challenge(Challenge::InvalidToken)),
+            Checked::Deny(denial) => Err(Rejected::Challenge(Challenge::to(&denial, || SCOPE.to_owned()))),
+            Checked::Unavailable(_) => Err(Rejected::Unavailable),
         }
     }
 
@@ -111,6 +121,15 @@ impl Callers {
                 Err(Rejected::Unavailable)
             }
         }
+    }
+}
+
+/// The token is another client's.
+struct Another;
+
+impl Refusal for Another {
+    fn reason(&self) -> Reason {
+        Reason::Client
     }
 }
 

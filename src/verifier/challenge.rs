@@ -2,7 +2,7 @@
 //!
 //! The text of the header only. It must not know which status a protocol can send it with.
 
-use super::{credential::NoToken, decision::Denial};
+use crate::{decision::Denial, runtime::authorization::NoToken};
 
 /// The realm of every challenge.
 pub const REALM: &str = "pat-operator";
@@ -26,13 +26,15 @@ pub enum Challenge {
 impl Challenge {
     /// The challenge to a denied token; `scope` are the scopes that were asked for, separated by spaces.
     ///
-    /// It is the same for unknown, revoked, expired and another's: what exactly is wrong is nobody's business who does not hold a
+    /// It is the same for unknown, revoked, expired, another's and a disabled owner's: what exactly is wrong is nobody's business who does not hold a
     /// good token.
     pub fn to(denial: &Denial, scope: impl FnOnce() -> String) -> Self {
         match denial {
-            Denial::Malformed(_) | Denial::Unknown { .. } | Denial::Dead(..) | Denial::Audience(_) => {
-                Self::InvalidToken
-            }
+            Denial::Malformed(_)
+            | Denial::Unknown { .. }
+            | Denial::Dead(..)
+            | Denial::OwnerDisabled(_)
+            | Denial::Audience(_) => Self::InvalidToken,
             Denial::Scope(_) => Self::InsufficientScope { scope: scope() },
         }
     }

@@ -13,8 +13,10 @@ use std::{
 use percent_encoding::percent_decode_str;
 use tracing::warn;
 
-use super::decision::{Audience, Demand};
-use crate::runtime::clock::uptime;
+use crate::{
+    decision::{Audience, Demand},
+    runtime::clock::uptime,
+};
 
 /// The most scopes that can be asked for; no token has more.
 const MAX_SCOPES: usize = 64;

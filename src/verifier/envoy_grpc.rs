@@ -6,6 +6,7 @@
 //! Every denial stands in the answer, with OK as gRPC's status: an error of gRPC is a fault to Envoy, which
 //! `failure_mode_allow` lets pass. It must not know how a token is judged.
 
+mod charged;
 mod codec;
 #[cfg(test)]
 mod tests;
@@ -29,6 +30,7 @@ use tonic_health::{
 };
 
 use self::{
+    charged::{Charged, Full},
     codec::{CheckCodec, Question},
     wire::{
         CheckRequest, CheckResponse, DeniedHttpResponse, HeaderValueOption, HttpResponse, HttpStatus, OkHttpResponse,
@@ -38,12 +40,11 @@ use self::{
 use super::{
     Protocol, Verifier,
     challenge::Challenge,
-    decision::Freshness,
     demand::{self, InvalidRequirements, Mistakes, Requirements},
     identity::{self, Identity},
     outcome::{self, Outcome},
 };
-use crate::runtime::HttpServer;
+use crate::runtime::{HttpServer, http::NoRoom};
 
 /// The service's name, as health checks ask for it.
 pub const SERVICE: &str = "envoy.service.auth.v3.Authorization";
@@ -61,11 +62,11 @@ const HEALTH_EVERY: Duration = Duration::from_secs(1);
 /// Answers until cancelled.
 pub async fn serve(server: HttpServer, verifier: Arc<Verifier>, cancellation: CancellationToken) {
     let (reporter, health) = tonic_health::server::health_reporter();
-    tell_health(&reporter, verifier.freshness()).await;
+    tell_health(&reporter, &verifier).await;
     let telling = async {
         loop {
             tokio::time::sleep(HEALTH_EVERY).await;
-            tell_health(&reporter, verifier.freshness()).await;
+            tell_health(&reporter, &verifier).await;
         }
     };
     tokio::select! {
@@ -74,12 +75,9 @@ pub async fn serve(server: HttpServer, verifier: Arc<Verifier>, cancellation: Ca
     }
 }
 
-/// `SERVING` unless every answer would be that nobody can tell.
-async fn tell_health(reporter: &HealthReporter, freshness: Freshness) {
-    let status = match freshness {
-        Freshness::Fresh | Freshness::Stale => ServingStatus::Serving,
-        Freshness::Starting | Freshness::Lost => ServingStatus::NotServing,
-    };
+/// `SERVING` unless it is to stop, or every answer would be that nobody can tell.
+async fn tell_health(reporter: &HealthReporter, verifier: &Verifier) {
+    let status = if verifier.is_serving() { ServingStatus::Serving } else { ServingStatus::NotServing };
     for service in ["", SERVICE] {
         reporter.set_service_status(service, status).await;
     }
@@ -88,8 +86,11 @@ async fn tell_health(reporter: &HealthReporter, freshness: Freshness) {
 fn router<H: Health>(verifier: Arc<Verifier>, health: HealthServer<H>) -> Router {
     let check = Arc::new(Check { verifier, mistakes: Mistakes::default() });
     let answer = async move |request: Request<Body>| {
+        let _timing = check.verifier.time(Protocol::EnvoyGrpc);
+        let (head, body) = request.into_parts();
+        let (body, full) = Charged::new(&head.headers, body, check.verifier.memory());
         let mut grpc = tonic::server::Grpc::new(CheckCodec).max_decoding_message_size(MAX_QUESTION);
-        grpc.unary(Asked(&check), request).await.map(Body::new)
+        grpc.unary(Asked { check: &check, full }, Request::from_parts(head, body)).await.map(Body::new)
     };
     Router::new()
         .route(CHECK, post(answer))
@@ -119,15 +120,28 @@ struct Check {
 }
 
 /// The method as tonic calls it.
-struct Asked<'a>(&'a Check);
+struct Asked<'a> {
+    check: &'a Check,
+    full: Full,
+}
 
 impl UnaryService<Question> for Asked<'_> {
     type Response = CheckResponse;
     type Future = future::Ready<Result<tonic::Response<CheckResponse>, tonic::Status>>;
 
     fn call(&mut self, question: tonic::Request<Question>) -> Self::Future {
-        future::ready(Ok(tonic::Response::new(self.0.answer(question.into_inner()))))
+        let answer = if self.full.is_so() { no_room() } else { self.check.answer(question.into_inner()) };
+        future::ready(Ok(tonic::Response::new(answer)))
     }
+}
+
+/// What is answered where there is no room for the question.
+fn no_room() -> CheckResponse {
+    let mut answer = denied(StatusCode::SERVICE_UNAVAILABLE, Code::Unavailable, format!("{NoRoom}\n"), None);
+    if let Some(HttpResponse::Denied(denied)) = &mut answer.http_response {
+        denied.headers.push(HeaderValueOption::set("retry-after", "1"));
+    }
+    answer
 }
 
 /// What a route's configuration asks for.

@@ -16,7 +16,7 @@ use axum::{
 };
 
 use super::{
-    Verifier,
+    Protocol, Verifier,
     caller::Callers,
     demand::Mistakes,
     envoy_http, forward_auth, introspection,
@@ -54,22 +54,33 @@ pub fn router(verifier: Arc<Verifier>, settings: Settings, client: Option<kube::
         let shared = Arc::clone(&shared);
         any(move |request: Request| std::future::ready(answer(&shared, &request)))
     };
+    let timed = |protocol: Protocol, answer: fn(&Shared, &Request) -> Response| {
+        let shared = Arc::clone(&shared);
+        any(move |request: Request| {
+            let timing = shared.verifier.time(protocol);
+            let answer = answer(&shared, &request);
+            drop(timing);
+            std::future::ready(answer)
+        })
+    };
     let introspection = {
         let shared = Arc::clone(&shared);
         any(async move |request: Request| {
-            introspection::answer(&shared.verifier, &shared.callers, shared.settings.issuer.as_ref(), request).await
+            let issuer = shared.settings.issuer.as_ref();
+            let _timing = shared.verifier.time(Protocol::Introspection);
+            introspection::answer(&shared.verifier, &shared.callers, issuer, request).await
         })
     };
     let mut router = Router::new()
         .route(
             FORWARD,
-            with(|shared, request| {
+            timed(Protocol::ForwardAuth, |shared, request| {
                 forward_auth::answer(&shared.verifier, &shared.mistakes, request.uri(), request.headers())
             }),
         )
         .route(
             &format!("{}{{*path}}", envoy_http::PREFIX),
-            with(|shared, request| {
+            timed(Protocol::EnvoyHttp, |shared, request| {
                 envoy_http::answer(&shared.verifier, &shared.mistakes, request.uri(), request.headers())
             }),
         )
@@ -89,7 +100,10 @@ pub fn router(verifier: Arc<Verifier>, settings: Settings, client: Option<kube::
         router = router.route(
             tokenreview::PATH,
             any(async move |request: Request| match &shared.settings.tokenreview {
-                Some(settings) => tokenreview::answer(&shared.verifier, settings, request).await,
+                Some(settings) => {
+                    let _timing = shared.verifier.time(Protocol::TokenReview);
+                    tokenreview::answer(&shared.verifier, settings, request).await
+                }
                 None => not_found(&shared.settings),
             }),
         );

@@ -2,13 +2,13 @@
 //!
 //! Works on names and text, so that HTTP and gRPC share it. It must not know how a proxy is answered.
 
-use crate::index::Record;
+use crate::index::{Profile, Record};
 
 /// The owner: `jane@example.com`, `va:<namespace>/<name>`.
 pub const USER: &str = "x-auth-request-user";
-/// The owner's address. A PAT does not have one, so it is empty: a name that looks like an address proves none.
+/// The owner's address, as a `TokenOwner` has it; else empty: a name that looks like an address proves none.
 pub const EMAIL: &str = "x-auth-request-email";
-/// The owner's groups, separated by commas. A PAT does not have any, so it is empty.
+/// The owner's groups, separated by commas, as a `TokenOwner` has them; else empty.
 pub const GROUPS: &str = "x-auth-request-groups";
 /// What the owner would like to be called. Nobody has said, so it is empty.
 pub const PREFERRED_USERNAME: &str = "x-auth-request-preferred-username";
@@ -37,11 +37,12 @@ pub struct Identity([(&'static str, String); NAMES.len()]);
 pub struct Unprintable;
 
 impl Identity {
-    /// The identity that a token stands for.
+    /// The identity that a token stands for, with what is known of its owner. An address or a group that cannot stand in a header
+    /// is left out, as is a group with a comma, which would be read as two.
     ///
     /// # Errors
-    /// If anything but visible ASCII is in it.
-    pub fn of(record: &Record) -> Result<Self, Unprintable> {
+    /// If anything but visible ASCII is in the owner's name or in the scopes.
+    pub fn of(record: &Record, owner: Option<&Profile>) -> Result<Self, Unprintable> {
         let user = record.pat.subject();
         let scopes = record.pat.scopes().joined();
         let fits = |text: &str| text.bytes().all(|byte| byte == b' ' || byte.is_ascii_graphic());
@@ -50,10 +51,16 @@ impl Identity {
         }
         let id = record.credential().id.to_string();
         let (user, scopes) = (user.to_owned(), scopes.to_owned());
+        // A space at an end would be cut off on the way, and so make another group of it.
+        let is_value = |text: &&str| !text.is_empty() && fits(text) && text.trim_ascii() == *text;
+        let email = owner.and_then(|owner| owner.email.as_deref()).filter(is_value).unwrap_or_default().to_owned();
+        let groups = owner.map_or(&[][..], |owner| &owner.groups).iter().map(|group| &**group);
+        let groups: Vec<&str> = groups.filter(is_value).filter(|group| !group.contains(',')).collect();
+        let groups = groups.join(",");
         Ok(Self([
             (USER, user),
-            (EMAIL, String::new()),
-            (GROUPS, String::new()),
+            (EMAIL, email),
+            (GROUPS, groups),
             (PREFERRED_USERNAME, String::new()),
             (ACCESS_TOKEN, String::new()),
             (SCOPES, scopes),

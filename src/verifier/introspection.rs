@@ -16,11 +16,14 @@ use super::{
     Protocol, Verifier,
     caller::{Caller, Callers, Rejected},
     challenge::{Challenge, REALM},
-    decision::{Audience, Decision, Demand},
     metadata::Issuer,
-    reply,
+    reply::{self, BodyError},
 };
-use crate::{api::Time, index::Record};
+use crate::{
+    api::Time,
+    decision::{Audience, Decision, Demand},
+    index::Record,
+};
 
 /// Where it is.
 pub const PATH: &str = "/oauth2/introspect";
@@ -75,8 +78,11 @@ pub async fn answer(verifier: &Verifier, callers: &Callers, issuer: Option<&Issu
     if !is_form(&head.headers) {
         return fail(StatusCode::UNSUPPORTED_MEDIA_TYPE, "invalid_request", "send application/x-www-form-urlencoded");
     }
-    let body = match reply::body(body).await {
+    // Its header is not needed any more, and may be large.
+    drop(head);
+    let body = match reply::body(body, verifier.memory()).await {
         Ok(body) => body,
+        Err(BodyError::NoRoom(_)) => return reply::try_again(unavailable()),
         Err(error) => return fail(error.status(), "invalid_request", "the body is too large, too slow or broken off"),
     };
     match token(&body) {

@@ -17,6 +17,13 @@ use prometheus_client::{
 use super::{Protocol, histogram::Histogram, reason::Reason};
 use crate::index::{Index, Pulse};
 
+/// What is watched, as metrics and logs name it.
+pub const PAT: &str = "PersonalAccessToken";
+/// The same of owners.
+pub const OWNER: &str = "TokenOwner";
+
+const KINDS: [&str; 2] = [PAT, OWNER];
+
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
 struct Decided {
     protocol: &'static str,
@@ -38,6 +45,7 @@ struct ByKind {
 struct Counted {
     decisions: [Counter; Reason::ALL.len()],
     took: Histogram,
+    answered: Histogram,
 }
 
 /// All figures of one verifier.
@@ -52,6 +60,8 @@ pub struct Metrics {
     pub(super) uses_failed: Counter,
     credentials: Gauge,
     pats: Gauge,
+    owners: Gauge,
+    disabled: Gauge,
     staleness: Gauge<f64, AtomicU64>,
 }
 
@@ -64,14 +74,19 @@ impl Default for Metrics {
 impl Metrics {
     /// Every figure at zero.
     pub fn new() -> Self {
-        let (decisions, took) = (Family::<Decided, Counter>::default(), Family::<By, Histogram>::default());
+        let decisions = Family::<Decided, Counter>::default();
+        let (took, answered) = (Family::<By, Histogram>::default(), Family::<By, Histogram>::default());
         let protocols = Protocol::ALL.map(|protocol| {
             let protocol = protocol.as_str();
             let counter = |reason: Reason| {
                 let (answer, reason) = (reason.answer().as_str(), reason.as_str());
                 decisions.get_or_create_owned(&Decided { protocol, answer, reason })
             };
-            Counted { decisions: Reason::ALL.map(counter), took: took.get_or_create_owned(&By { protocol }) }
+            Counted {
+                decisions: Reason::ALL.map(counter),
+                took: took.get_or_create_owned(&By { protocol }),
+                answered: answered.get_or_create_owned(&By { protocol }),
+            }
         });
         let mut metrics = Self {
             registry: Registry::with_prefix("pat_operator"),
@@ -82,16 +97,29 @@ impl Metrics {
             uses_failed: Counter::default(),
             credentials: Gauge::default(),
             pats: Gauge::default(),
+            owners: Gauge::default(),
+            disabled: Gauge::default(),
             staleness: Gauge::default(),
         };
-        metrics.register(decisions, took);
+        metrics.register(decisions, took, answered);
         metrics
     }
 
-    fn register(&mut self, decisions: Family<Decided, Counter>, took: Family<By, Histogram>) {
+    fn register(
+        &mut self,
+        decisions: Family<Decided, Counter>,
+        took: Family<By, Histogram>,
+        answered: Family<By, Histogram>,
+    ) {
         let registry = &mut self.registry;
         registry.register("decisions", "Tokens judged, by protocol and reason", decisions);
         registry.register_with_unit("decision_duration", "How long judging a token takes", Unit::Seconds, took);
+        registry.register_with_unit(
+            "request_duration",
+            "How long a request takes from its header to its answer, whatever becomes of it",
+            Unit::Seconds,
+            answered,
+        );
         registry.register("watch_restarts", "Interruptions of watches", self.watch_restarts.clone());
         registry.register("watch_lists", "Full lists taken in", self.lists.clone());
         registry.register("last_used_writes", "Times of last use written to status", self.uses_written.clone());
@@ -102,14 +130,18 @@ impl Metrics {
         );
         registry.register("index_credentials", "Live credentials in the index", self.credentials.clone());
         registry.register("index_tokens", "PersonalAccessTokens in the index", self.pats.clone());
+        registry.register("index_owners", "Owners that a TokenOwner describes", self.owners.clone());
+        registry.register("index_disabled_owners", "Those of them that are disabled", self.disabled.clone());
         registry.register_with_unit(
             "index_staleness",
             "How long the index has been stale; 0 while it is fresh",
             Unit::Seconds,
             self.staleness.clone(),
         );
-        let kind = ByKind { kind: "PersonalAccessToken" };
-        let _ = (self.watch_restarts.get_or_create(&kind), self.lists.get_or_create(&kind));
+        for kind in KINDS {
+            let kind = ByKind { kind };
+            let _ = (self.watch_restarts.get_or_create(&kind), self.lists.get_or_create(&kind));
+        }
     }
 
     /// Counts a decision and how long it took.
@@ -117,6 +149,11 @@ impl Metrics {
         let counted = &self.protocols[protocol as usize];
         counted.decisions[reason as usize].inc();
         counted.took.observe(took);
+    }
+
+    /// Counts a request, from its header to its answer.
+    pub fn answered(&self, protocol: Protocol, took: Duration) {
+        self.protocols[protocol as usize].answered.observe(took);
     }
 
     /// A watch broke.
@@ -133,6 +170,8 @@ impl Metrics {
     pub fn text(&self, index: &Index, pulse: &Pulse) -> String {
         self.credentials.set(index.len() as i64);
         self.pats.set(index.pats() as i64);
+        self.owners.set(index.owners().len() as i64);
+        self.disabled.set(index.owners().disabled() as i64);
         self.staleness.set(pulse.stale_for().as_secs_f64());
         let mut text = String::new();
         if encode(&mut text, &self.registry).is_err() {
@@ -175,7 +214,7 @@ mod tests {
             }
         }
         assert!(
-            after.contains("pat_operator_decision_duration_seconds_count{protocol=\"introspection\"} 26\n"),
+            after.contains("pat_operator_decision_duration_seconds_count{protocol=\"introspection\"} 34\n"),
             "{after}"
         );
         assert!(after.contains("pat_operator_index_staleness_seconds 0.0\n"), "{after}");

@@ -5,8 +5,6 @@
 pub mod audit;
 pub mod caller;
 pub mod challenge;
-pub mod credential;
-pub mod decision;
 pub mod demand;
 pub mod envoy_grpc;
 pub mod envoy_http;
@@ -25,15 +23,21 @@ pub mod service_account;
 pub mod tokenreview;
 pub mod usage;
 
-use std::{sync::Arc, time::Instant};
-
-use self::{
-    audit::Audit,
-    decision::{Decision, Demand, Freshness, decide},
-    metrics::Metrics,
-    reason::Reason,
+use std::{
+    convert::Infallible,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+    time::Instant,
 };
-use crate::{index::Index, runtime::Clock};
+
+use self::{audit::Audit, metrics::Metrics, reason::Reason};
+use crate::{
+    decision::{Decision, Demand, Denial, Unavailable, decide},
+    index::{Freshness, Index, Profile, Record},
+    runtime::{Clock, http::Budget},
+};
 
 /// The protocols, as metrics and the audit log name them.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -67,6 +71,55 @@ impl Protocol {
     }
 }
 
+/// A request that is being timed, until it is dropped.
+pub struct Timing<'a> {
+    metrics: &'a Metrics,
+    protocol: Protocol,
+    began: Instant,
+}
+
+impl Drop for Timing<'_> {
+    fn drop(&mut self) {
+        self.metrics.answered(self.protocol, self.began.elapsed());
+    }
+}
+
+/// Why a protocol does not let a good token in.
+pub trait Refusal {
+    /// As which it is counted.
+    fn reason(&self) -> Reason;
+}
+
+impl Refusal for Infallible {
+    fn reason(&self) -> Reason {
+        match *self {}
+    }
+}
+
+/// What came of a check in the end.
+#[derive(Clone, Debug)]
+pub enum Checked<T, R> {
+    /// It is let in.
+    Allow(Record, T),
+    /// It is good, but the protocol cannot let it in.
+    Refused(Record, R),
+    /// It is not good for what is asked.
+    Deny(Denial),
+    /// Nobody can tell at the moment.
+    Unavailable(Unavailable),
+}
+
+impl<T, R> Checked<T, R> {
+    /// Which token it was, if it is known.
+    fn record(&self) -> Option<&Record> {
+        match self {
+            Self::Allow(record, _) | Self::Refused(record, _) => Some(record),
+            Self::Deny(denial) => denial.record(),
+            Self::Unavailable(_) => None,
+        }
+    }
+}
+
 /// What every protocol asks. Cheap to share; nothing in it waits for anything.
 pub struct Verifier {
     index: Arc<Index>,
@@ -74,6 +127,8 @@ pub struct Verifier {
     clock: Clock,
     metrics: Arc<Metrics>,
     audit: Audit,
+    memory: Arc<Budget>,
+    draining: AtomicBool,
 }
 
 impl Verifier {
@@ -84,21 +139,86 @@ impl Verifier {
         clock: Clock,
         metrics: Arc<Metrics>,
     ) -> Self {
-        Self { index, freshness: Box::new(freshness), clock, metrics, audit: Audit::default() }
+        Self {
+            index,
+            freshness: Box::new(freshness),
+            clock,
+            metrics,
+            audit: Audit::default(),
+            memory: Arc::default(),
+            draining: AtomicBool::new(false),
+        }
+    }
+
+    /// The same within so much memory for what is asked.
+    #[must_use]
+    pub fn with_memory(self, memory: Budget) -> Self {
+        Self { memory: Arc::new(memory), ..self }
+    }
+
+    /// The memory that all requests share.
+    pub fn memory(&self) -> &Arc<Budget> {
+        &self.memory
+    }
+
+    /// From now on nobody should be sent here, though whoever comes is still answered.
+    pub fn drain(&self) {
+        self.draining.store(true, Ordering::Relaxed);
+    }
+
+    /// Whether others should be sent here: it has not been told to stop, and not every answer would be that nobody can tell.
+    pub fn is_serving(&self) -> bool {
+        !self.draining.load(Ordering::Relaxed) && matches!(self.freshness(), Freshness::Fresh | Freshness::Stale)
+    }
+
+    /// Begins to time a request to a protocol, whose header is in; it ends when what is returned is dropped.
+    pub fn time(&self, protocol: Protocol) -> Timing<'_> {
+        Timing { metrics: &self.metrics, protocol, began: Instant::now() }
     }
 
     /// Decides on what somebody presented, counts it, logs it and notes the use of what is let in.
     pub fn check(&self, protocol: Protocol, token: &[u8], demand: &Demand<'_>) -> Decision {
+        match self.check_for(protocol, token, demand, |_| Ok::<(), Infallible>(())) {
+            Checked::Allow(record, ()) => Decision::Allow(record),
+            Checked::Refused(_, never) => match never {},
+            Checked::Deny(denial) => Decision::Deny(denial),
+            Checked::Unavailable(reason) => Decision::Unavailable(reason),
+        }
+    }
+
+    /// The same for a protocol that has a say itself in whether it can let a good token in: `admit` makes what the answer
+    /// needs of it, or refuses. What is counted and logged is what came of it in the end.
+    pub fn check_for<T, R: Refusal>(
+        &self,
+        protocol: Protocol,
+        token: &[u8],
+        demand: &Demand<'_>,
+        admit: impl FnOnce(&Record) -> Result<T, R>,
+    ) -> Checked<T, R> {
         let began = Instant::now();
         let now = self.clock.now().into();
         let decision = decide(&self.index, (self.freshness)(), token, demand, now);
-        if let Decision::Allow(record) = &decision {
-            self.index.mark_used(record, now);
-        }
-        let reason = Reason::of(&decision);
-        self.metrics.decided(protocol, reason, began.elapsed());
-        self.audit.decided(protocol, &decision, reason, now);
-        decision
+        let took = began.elapsed();
+        let judged = Reason::of(&decision);
+        let (reason, checked) = match decision {
+            Decision::Allow(record) => match admit(&record) {
+                Ok(admitted) => {
+                    self.index.mark_used(&record, now);
+                    (judged, Checked::Allow(record, admitted))
+                }
+                Err(refusal) => (refusal.reason(), Checked::Refused(record, refusal)),
+            },
+            Decision::Deny(denial) => (judged, Checked::Deny(denial)),
+            Decision::Unavailable(why) => (judged, Checked::Unavailable(why)),
+        };
+        self.metrics.decided(protocol, reason, took);
+        self.audit.decided(protocol, checked.record(), reason, now);
+        checked
+    }
+
+    /// What is known of the owner of a token, beside the name.
+    pub fn owner_of(&self, record: &Record) -> Option<Arc<Profile>> {
+        self.index.owners().get(record.pat.subject())
     }
 
     /// The index that it decides by.

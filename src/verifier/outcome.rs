@@ -4,13 +4,13 @@
 //! answer is sent.
 
 use super::{
-    Protocol, Verifier,
+    Checked, Protocol, Refusal, Verifier,
     challenge::Challenge,
-    credential::Authorization,
-    decision::{Decision, Unavailable},
     demand::Requirements,
     identity::{self, Identity, Unprintable},
+    reason::Reason,
 };
+use crate::{decision::Unavailable, index::Record, runtime::authorization::Authorization};
 
 /// The answer.
 #[expect(clippy::large_enum_variant, reason = "there is one at a time, and it is nearly always the large one")]
@@ -47,13 +47,18 @@ pub fn judge<'a>(
         Ok(token) => token,
         Err(reason) => return Outcome::Challenge(reason.into()),
     };
-    match needed.ask(|demand| verifier.check(protocol, token, demand)) {
-        Decision::Allow(record) => match Identity::of(&record) {
-            Ok(identity) => Outcome::Allow(identity),
-            Err(Unprintable) => Outcome::Unprintable,
-        },
-        Decision::Deny(denial) => Outcome::Challenge(Challenge::to(&denial, || needed.scope_text())),
-        Decision::Unavailable(reason) => Outcome::Unavailable(reason),
+    let admit = |record: &Record| Identity::of(record, verifier.owner_of(record).as_deref());
+    match needed.ask(|demand| verifier.check_for(protocol, token, demand, admit)) {
+        Checked::Allow(_, identity) => Outcome::Allow(identity),
+        Checked::Refused(_, Unprintable) => Outcome::Unprintable,
+        Checked::Deny(denial) => Outcome::Challenge(Challenge::to(&denial, || needed.scope_text())),
+        Checked::Unavailable(reason) => Outcome::Unavailable(reason),
+    }
+}
+
+impl Refusal for Unprintable {
+    fn reason(&self) -> Reason {
+        Reason::Unprintable
     }
 }
 

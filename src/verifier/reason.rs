@@ -2,8 +2,11 @@
 //!
 //! It must not know who asked, nor how an answer is sent.
 
-use super::decision::{Decision, Denial, Unavailable};
-use crate::{api::verdict::Verdict, token::ParseError};
+use crate::{
+    api::verdict::Verdict,
+    decision::{Decision, Denial, Unavailable},
+    token::ParseError,
+};
 
 /// Why a token was let in, refused or could not be judged.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -24,10 +27,18 @@ pub enum Reason {
     Revoked,
     /// It is past its end.
     Expired,
+    /// Its owner is disabled.
+    OwnerDisabled,
     /// It is for somebody else.
     Audience,
     /// It lacks a scope.
     Scope,
+    /// Its owner or its scopes cannot stand in a header.
+    Unprintable,
+    /// The name or a group that it stands for is reserved to Kubernetes.
+    Reserved,
+    /// It is not the token of the client whose id came with it.
+    Client,
     /// The index is not full yet.
     Starting,
     /// It may be new, and the index is stale.
@@ -49,7 +60,7 @@ pub enum Answer {
 
 impl Reason {
     /// All of them, each at the place of its number.
-    pub const ALL: [Self; 13] = [
+    pub const ALL: [Self; 17] = [
         Self::Good,
         Self::Malformed,
         Self::Checksum,
@@ -58,14 +69,18 @@ impl Reason {
         Self::Deleted,
         Self::Revoked,
         Self::Expired,
+        Self::OwnerDisabled,
         Self::Audience,
         Self::Scope,
+        Self::Unprintable,
+        Self::Reserved,
+        Self::Client,
         Self::Starting,
         Self::Stale,
         Self::Lost,
     ];
 
-    /// The reason of a decision.
+    /// The reason of a decision, before whoever asked for it has had a say.
     pub fn of(decision: &Decision) -> Self {
         match decision {
             Decision::Allow(_) => Self::Good,
@@ -79,6 +94,7 @@ impl Reason {
                 // A dead credential is never good.
                 Verdict::TokenExpired | Verdict::CredentialExpired | Verdict::Good => Self::Expired,
             },
+            Decision::Deny(Denial::OwnerDisabled(_)) => Self::OwnerDisabled,
             Decision::Deny(Denial::Audience(_)) => Self::Audience,
             Decision::Deny(Denial::Scope(_)) => Self::Scope,
             Decision::Unavailable(Unavailable::Starting) => Self::Starting,
@@ -107,8 +123,12 @@ impl Reason {
             Self::Deleted => "Deleted",
             Self::Revoked => "Revoked",
             Self::Expired => "Expired",
+            Self::OwnerDisabled => "OwnerDisabled",
             Self::Audience => "Audience",
             Self::Scope => "Scope",
+            Self::Unprintable => "Unprintable",
+            Self::Reserved => "Reserved",
+            Self::Client => "Client",
             Self::Starting => "Starting",
             Self::Stale => "Stale",
             Self::Lost => "Lost",

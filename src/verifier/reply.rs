@@ -3,7 +3,7 @@
 //! All answers come from here, so that none is ever stored by a cache on the way or guessed at by a browser. It must not know
 //! what is answered.
 
-use std::time::Duration;
+use std::{ops::Deref, sync::Arc, time::Duration};
 
 use axum::{
     body::{Body, HttpBody},
@@ -15,6 +15,7 @@ use serde::Serialize;
 use zeroize::Zeroizing;
 
 use super::{challenge::Challenge, demand::InvalidRequirements, identity::NAMES, outcome::Outcome};
+use crate::runtime::http::{Budget, NoRoom, Share};
 
 /// The largest body that is read. A token has 77 bytes; a ServiceAccount's, some thousand.
 pub const MAX_BODY: usize = 64 * 1024;
@@ -58,6 +59,13 @@ pub fn wrong_method(allowed: &'static str) -> Response {
 /// Whether the method is one of `allowed`, written as `Allow` has it.
 pub fn is_allowed(method: &Method, allowed: &str) -> bool {
     allowed.split(", ").any(|one| one == method.as_str())
+}
+
+/// Says when to try again, to whoever was refused for want of room.
+#[must_use]
+pub fn try_again(mut response: Response) -> Response {
+    response.headers_mut().insert(header::RETRY_AFTER, HeaderValue::from_static("1"));
+    response
 }
 
 /// Adds a challenge to an answer.
@@ -115,6 +123,9 @@ pub enum BodyError {
     /// The connection broke.
     #[error("the body ended early")]
     Broken,
+    /// There is no room for it at the moment.
+    #[error(transparent)]
+    NoRoom(NoRoom),
 }
 
 impl BodyError {
@@ -124,37 +135,69 @@ impl BodyError {
             Self::TooLarge => StatusCode::PAYLOAD_TOO_LARGE,
             Self::TooSlow => StatusCode::REQUEST_TIMEOUT,
             Self::Broken => StatusCode::BAD_REQUEST,
+            Self::NoRoom(_) => StatusCode::SERVICE_UNAVAILABLE,
         }
     }
 }
 
-/// Reads a body, which holds a token: it is wiped on drop.
-///
-/// # Errors
-/// When it is too large, too slow, or breaks off.
-pub async fn body(body: Body) -> Result<Zeroizing<Vec<u8>>, BodyError> {
-    tokio::time::timeout(BODY_WITHIN, collect(body)).await.unwrap_or(Err(BodyError::TooSlow))
+/// A body, which holds a token: it is wiped on drop, and then its room is given back.
+#[derive(Debug)]
+pub struct Whole {
+    bytes: Zeroizing<Vec<u8>>,
+    share: Share,
 }
 
-async fn collect(body: Body) -> Result<Zeroizing<Vec<u8>>, BodyError> {
+impl Deref for Whole {
+    type Target = [u8];
+
+    fn deref(&self) -> &[u8] {
+        &self.bytes
+    }
+}
+
+impl Whole {
+    fn new(memory: &Arc<Budget>, capacity: usize) -> Result<Self, BodyError> {
+        let mut share = memory.share();
+        share.take(capacity).map_err(BodyError::NoRoom)?;
+        Ok(Self { bytes: Zeroizing::new(Vec::with_capacity(capacity)), share })
+    }
+
+    fn push(&mut self, part: &[u8]) -> Result<(), BodyError> {
+        let length = self.bytes.len() + part.len();
+        if length > MAX_BODY {
+            return Err(BodyError::TooLarge);
+        }
+        let capacity = self.bytes.capacity();
+        if capacity < length {
+            let larger = length.max(2 * capacity).min(MAX_BODY);
+            self.share.take(larger - capacity).map_err(BodyError::NoRoom)?;
+            // Not by growing, which would leave a copy behind.
+            let mut bytes = Zeroizing::new(Vec::with_capacity(larger));
+            bytes.extend_from_slice(&self.bytes);
+            self.bytes = bytes;
+        }
+        self.bytes.extend_from_slice(part);
+        Ok(())
+    }
+}
+
+/// Reads a body, within the memory that all of them share.
+///
+/// # Errors
+/// When it is too large, too slow, or breaks off, or there is no room.
+pub async fn body(body: Body, memory: &Arc<Budget>) -> Result<Whole, BodyError> {
+    tokio::time::timeout(BODY_WITHIN, collect(body, memory)).await.unwrap_or(Err(BodyError::TooSlow))
+}
+
+async fn collect(body: Body, memory: &Arc<Budget>) -> Result<Whole, BodyError> {
     let announced = usize::try_from(body.size_hint().lower()).unwrap_or(usize::MAX);
     if announced > MAX_BODY {
         return Err(BodyError::TooLarge);
     }
-    let mut whole = Zeroizing::new(Vec::with_capacity(announced));
+    let mut whole = Whole::new(memory, announced)?;
     let mut parts = body.into_data_stream();
     while let Some(part) = parts.next().await {
-        let part = part.map_err(|_| BodyError::Broken)?;
-        if whole.len() + part.len() > MAX_BODY {
-            return Err(BodyError::TooLarge);
-        }
-        if whole.capacity() < whole.len() + part.len() {
-            // Not by growing, which would leave a copy behind.
-            let mut larger = Zeroizing::new(Vec::with_capacity((whole.len() + part.len()).max(2 * whole.capacity())));
-            larger.extend_from_slice(&whole);
-            whole = larger;
-        }
-        whole.extend_from_slice(&part);
+        whole.push(&part.map_err(|_| BodyError::Broken)?)?;
     }
     Ok(whole)
 }
@@ -172,18 +215,33 @@ mod tests {
 
     #[tokio::test]
     async fn a_body_is_read_up_to_its_limit_whether_its_length_is_announced_or_not() {
-        assert!(body(Body::empty()).await.unwrap().is_empty());
-        assert_eq!(body(Body::from(vec![7; MAX_BODY])).await.unwrap().len(), MAX_BODY);
-        assert_eq!(body(Body::from(vec![7; MAX_BODY + 1])).await.unwrap_err(), BodyError::TooLarge);
-        assert_eq!(**body(parts(64, 1024)).await.unwrap(), vec![7; MAX_BODY]);
-        assert_eq!(body(parts(65, 1024)).await.unwrap_err(), BodyError::TooLarge);
+        let memory = Arc::new(Budget::default());
+        let all = memory.left();
+        assert!(body(Body::empty(), &memory).await.unwrap().is_empty());
+        assert_eq!(body(Body::from(vec![7; MAX_BODY]), &memory).await.unwrap().len(), MAX_BODY);
+        assert_eq!(body(Body::from(vec![7; MAX_BODY + 1]), &memory).await.unwrap_err(), BodyError::TooLarge);
+        assert_eq!(*body(parts(64, 1024), &memory).await.unwrap(), *vec![7; MAX_BODY]);
+        assert_eq!(body(parts(65, 1024), &memory).await.unwrap_err(), BodyError::TooLarge);
         let broken = stream::iter([Ok(Bytes::from("a")), Err(std::io::Error::other("cut off"))]);
-        assert_eq!(body(Body::from_stream(broken)).await.unwrap_err(), BodyError::Broken);
+        assert_eq!(body(Body::from_stream(broken), &memory).await.unwrap_err(), BodyError::Broken);
+        assert_eq!(memory.left(), all, "all room is given back");
+    }
+
+    #[tokio::test]
+    async fn a_body_for_which_there_is_no_room_is_refused_whether_its_length_is_announced_or_not() {
+        let memory = Arc::new(Budget::of(10_000));
+        let held = body(Body::from(vec![7; 6_000]), &memory).await.unwrap();
+        for too_much in [Body::from(vec![7; 4_001]), parts(5, 1024)] {
+            assert_eq!(body(too_much, &memory).await.unwrap_err(), BodyError::NoRoom(NoRoom));
+        }
+        assert_eq!(memory.left(), 4_000);
+        drop(held);
+        assert_eq!(body(parts(5, 1024), &memory).await.unwrap().len(), 5_120);
     }
 
     #[tokio::test(start_paused = true)]
     async fn a_body_that_never_ends_is_given_up() {
         let slow = Body::from_stream(stream::pending::<Result<Bytes, std::io::Error>>());
-        assert_eq!(body(slow).await.unwrap_err(), BodyError::TooSlow);
+        assert_eq!(body(slow, &Arc::default()).await.unwrap_err(), BodyError::TooSlow);
     }
 }

@@ -13,12 +13,11 @@ use axum::{extract::Request, http::StatusCode, response::Response};
 use serde::{Deserialize, Serialize};
 use zeroize::Zeroize;
 
-use super::{
-    Protocol, Verifier,
-    decision::{Audience, Decision, Demand, Denial},
-    reply,
+use super::{Checked, Protocol, Refusal, Verifier, reason::Reason, reply, reply::BodyError};
+use crate::{
+    decision::{Audience, Demand, Denial},
+    index::{PatUid, Profile, Record},
 };
-use crate::index::{PatUid, Record};
 
 /// Where it is.
 pub const PATH: &str = "/k8s/tokenreview";
@@ -135,8 +134,11 @@ pub async fn answer(verifier: &Verifier, settings: &TokenReviewSettings, request
     if !reply::is_allowed(&head.method, ALLOWED) {
         return reply::wrong_method(ALLOWED);
     }
-    match reply::body(body).await {
+    // Its header is not needed any more, and may be large.
+    drop(head);
+    match reply::body(body, verifier.memory()).await {
         Ok(body) => answer_body(verifier, settings, &body),
+        Err(error @ BodyError::NoRoom(_)) => reply::try_again(reply::text(error.status(), format!("{error}\n"))),
         Err(error) => reply::text(error.status(), format!("{error}\n")),
     }
 }
@@ -162,20 +164,36 @@ fn judge(verifier: &Verifier, settings: &TokenReviewSettings, spec: &Spec<'_>) -
     let wanted: Vec<&str> = wanted.iter().map(|audience| &**audience).collect();
     // Without any, no token matches: the API server would take our answer for its own audience, which we cannot know.
     let demand = Demand { scopes: &[], audience: Audience::OneOf(&wanted) };
-    match verifier.check(Protocol::TokenReview, spec.token.as_bytes(), &demand) {
-        Decision::Allow(record) => admit(&record, settings, &wanted),
-        Decision::Deny(Denial::Unknown { gone: false }) => {
+    let admit = |record: &Record| admit(record, verifier.owner_of(record).as_deref(), settings, &wanted);
+    match verifier.check_for(Protocol::TokenReview, spec.token.as_bytes(), &demand, admit) {
+        Checked::Allow(_, status) => status,
+        Checked::Refused(_, Reserved) => Status::default(),
+        Checked::Deny(Denial::Unknown { gone: false }) => {
             Status::error("the token is not known, or not known yet", &wanted)
         }
-        Decision::Deny(Denial::Audience(_)) if wanted.is_empty() => {
+        Checked::Deny(Denial::Audience(_)) if wanted.is_empty() => {
             Status::error("spec.audiences is empty: start the API server with --api-audiences", &wanted)
         }
-        Decision::Deny(_) => Status::default(),
-        Decision::Unavailable(_) => Status::error("tokens cannot be verified at the moment", &wanted),
+        Checked::Deny(_) => Status::default(),
+        Checked::Unavailable(_) => Status::error("tokens cannot be verified at the moment", &wanted),
     }
 }
 
-fn admit(record: &Record, settings: &TokenReviewSettings, wanted: &[&str]) -> Status {
+/// The name, or a group, is one that only Kubernetes itself may give.
+struct Reserved;
+
+impl Refusal for Reserved {
+    fn reason(&self) -> Reason {
+        Reason::Reserved
+    }
+}
+
+fn admit(
+    record: &Record,
+    owner: Option<&Profile>,
+    settings: &TokenReviewSettings,
+    wanted: &[&str],
+) -> Result<Status, Reserved> {
     let pat = &record.pat;
     let prefixed = |name: &str| format!("{}{name}", settings.username_prefix);
     let mut extra = BTreeMap::from([(EXTRA_TOKEN_ID, vec![record.credential().id.to_string()])]);
@@ -185,17 +203,16 @@ fn admit(record: &Record, settings: &TokenReviewSettings, wanted: &[&str]) -> St
     let user = User {
         username: prefixed(pat.subject()),
         uid: with_dashes(pat.uid),
-        // A PAT does not have any yet; they are prefixed as the name is.
-        groups: Vec::new(),
+        groups: owner.map_or(&[][..], |owner| &owner.groups).iter().map(|group| prefixed(group)).collect(),
         extra,
     };
     let audiences: Vec<String> = pat.audiences().iter().filter(|one| wanted.contains(one)).map(str::to_owned).collect();
     // Last of all, and on the very texts that would leave. An answer without audiences would be taken for any.
     let reserved = is_reserved(&user.username) || user.groups.iter().any(|group| is_reserved(group));
     if reserved || audiences.is_empty() {
-        return Status::default();
+        return Err(Reserved);
     }
-    Status { authenticated: true, user: Some(user), audiences, error: None }
+    Ok(Status { authenticated: true, user: Some(user), audiences, error: None })
 }
 
 impl Status {

@@ -37,6 +37,11 @@ async fn what_keeps_it_from_starting_is_told_in_one_line() {
         }
         let patch = format!("patch personalaccesstokens.pat-operator.io/status {words}");
         assert!(line.contains(&patch) && !line.contains("secrets"), "{line}");
+        // Owners belong to no namespace: they are only for a verifier of all.
+        for verb in ["get", "list", "watch"] {
+            let part = format!("{verb} tokenowners.pat-operator.io in all namespaces");
+            assert_eq!(line.contains(&part), words == "in all namespaces", "{part}: {line}");
+        }
     }
 }
 

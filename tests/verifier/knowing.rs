@@ -20,14 +20,14 @@ use crate::support::process::{
 };
 
 /// A revocation is to be obeyed within this time on every replica.
-const AT_ONCE: Duration = Duration::from_secs(1);
+pub const AT_ONCE: Duration = Duration::from_secs(1);
 
 fn only(place: &Place) -> String {
     format!("--namespaces={}", place.name())
 }
 
 /// Puts some tokens in place and ends the controller: from here on there is none.
-async fn issued(place: &Place, names: &[&str]) -> Vec<String> {
+pub async fn issued(place: &Place, names: &[&str]) -> Vec<String> {
     let operator = place.operator().arg("--publish-lead=0s").start();
     let mut tokens = Vec::new();
     for name in names {
@@ -162,5 +162,33 @@ async fn nothing_is_lost_when_etcd_and_the_api_server_are_killed_and_come_back()
         verifier.process.get("/readyz?verbose").await.body.contains("[+]freshness ok: fresh\n")
     })
     .await;
+    verifier.process.terminate().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_place_that_the_api_server_no_longer_knows_makes_a_new_list_and_nothing_is_lost() {
+    let mut plane = ControlPlane::start(Options::default()).await.expect("a control plane");
+    let place = Place::on(&plane.access(), "gone").await;
+    crate::support::crd::install_crds(&place.client).await;
+    let tokens = issued(&place, &["stays", "revoked", "deleted"]).await;
+    let mut verifier = VerifierProcess::start(&place.kubeconfig(), &[&only(&place), "--log-level=debug"]).await;
+    let lists = r#"pat_operator_watch_lists_total{kind="PersonalAccessToken"}"#;
+    assert_eq!(verifier.process.metrics().await.value(lists), 1.0);
+
+    // While it is stopped where it stands, the world goes on, and an API server comes that has only seen what is there by then.
+    verifier.process.pause().await;
+    plane.restart(Component::ApiServer).await.expect("the API server is back");
+    place.apply("revoked", json!({"scopes": ["a"], "revoked": true})).await;
+    place.pats().delete("deleted", &DeleteParams::default()).await.unwrap();
+    let new = issued(&place, &["new"]).await.remove(0);
+    plane.restart(Component::ApiServer).await.expect("the API server is back");
+    verifier.process.resume();
+
+    verifier.process.logs(&["too old resource version", "(410)"]).await;
+    verifier.forwards(&new, 200).await;
+    assert_eq!(verifier.forward(&tokens[0], "").await, 200);
+    assert_eq!(verifier.forward(&tokens[1], "").await, 401);
+    assert_eq!(verifier.forward(&tokens[2], "").await, 401);
+    eventually("there is a second list", async || verifier.process.metrics().await.value(lists) == 2.0).await;
     verifier.process.terminate().await;
 }

@@ -1,12 +1,18 @@
 //! What a verifier does while nothing is to be heard from the API server.
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use control_plane::{Component, ControlPlane, Options};
-use pat_operator::token::Token;
+use kube::Api;
+use pat_operator::{
+    api::StoredPat,
+    index::{Freshness, Pulse, probe::probe},
+    token::Token,
+};
 use serde_json::json;
 
-use crate::support::process::{place::Place, verifier::VerifierProcess};
+use super::knowing::issued;
+use crate::support::process::{SOON, place::Place, verifier::VerifierProcess};
 
 #[tokio::test(flavor = "multi_thread")]
 async fn known_tokens_go_on_for_a_while_and_then_nobody_can_tell() {
@@ -39,12 +45,65 @@ async fn known_tokens_go_on_for_a_while_and_then_nobody_can_tell() {
     assert!(took < Duration::from_secs(12), "it fails closed after --max-staleness: {took:?}");
     assert_eq!(verifier.forward(&gone, "").await, 403);
     assert!(verifier.process.metrics().await.value(series) > 6.0);
-    assert_eq!(verifier.process.get("/readyz").await.code, 200, "another replica would know no more");
+    let told = verifier.process.get("/readyz").await;
+    assert!(told.code == 503 && told.body.contains("[-]freshness not ready: lost\n"), "{}", told.body);
 
     plane.restart(Component::ApiServer).await.expect("the API server is back");
     verifier.forwards(&known, 200).await;
     verifier.forwards(&unknown, 401).await;
+    verifier.process.is_ready().await;
     assert_eq!(verifier.process.metrics().await.value(series), 0.0);
     verifier.process.terminate().await;
     operator.terminate().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_api_server_without_its_etcd_is_no_proof_of_anything_however_its_watches_look() {
+    let mut plane = ControlPlane::start(Options::default()).await.expect("a control plane");
+    let client = plane.access().client().expect("a client");
+    crate::support::crd::install_crds(&client).await;
+    // As a watch of another API server would look that goes on with bookmarks: it never breaks, and is heard all the time.
+    let pulse = Pulse::new(1, Duration::from_secs(2));
+    let beat = pulse.beat(0);
+    let (probed, api) = (pulse.clone(), Api::<StoredPat>::all(client.clone()));
+    let probing = tokio::spawn(async move { probe(api, &probed).await });
+    let becomes = async |freshness: Freshness| {
+        let began = Instant::now();
+        loop {
+            beat.heard();
+            if pulse.freshness() == freshness {
+                return;
+            }
+            assert!(began.elapsed() < 2 * SOON, "it is {:?} and not {freshness:?} in time", pulse.freshness());
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+    };
+    becomes(Freshness::Fresh).await;
+    plane.kill(Component::Etcd);
+    becomes(Freshness::Stale).await;
+    becomes(Freshness::Lost).await;
+    let alive = hyper::Request::get("/livez/ping").body(Vec::new()).expect("a request");
+    assert_eq!(client.request_text(alive).await.expect("the API server answers"), "ok");
+    plane.restart(Component::Etcd).await.expect("etcd is back");
+    becomes(Freshness::Fresh).await;
+    probing.abort();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn without_etcd_what_is_unknown_is_unavailable_and_with_it_again_all_is_well() {
+    let mut plane = ControlPlane::start(Options::default()).await.expect("a control plane");
+    let place = Place::on(&plane.access(), "no-etcd").await;
+    crate::support::crd::install_crds(&place.client).await;
+    let known = issued(&place, &["app"]).await.remove(0);
+    let mut verifier = VerifierProcess::start(&place.kubeconfig(), &["--max-staleness=1d"]).await;
+    let unknown = Token::mint(&Default::default()).expect("randomness").expose().to_owned();
+    verifier.forwards(&unknown, 401).await;
+    plane.kill(Component::Etcd);
+    verifier.forwards(&unknown, 403).await;
+    assert_eq!(verifier.forward(&known, "").await, 200, "known tokens go on");
+    assert_eq!(verifier.process.get("/readyz").await.code, 200);
+    plane.restart(Component::Etcd).await.expect("etcd is back");
+    verifier.forwards(&unknown, 401).await;
+    assert_eq!(verifier.forward(&known, "").await, 200);
+    verifier.process.terminate().await;
 }

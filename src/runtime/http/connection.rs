@@ -95,6 +95,8 @@ where
         .timer(TokioTimer::new())
         .max_concurrent_streams(limits.streams)
         .max_header_list_size(head)
+        .initial_connection_window_size(limits.window)
+        .initial_stream_window_size(limits.window)
         .keep_alive_interval(PING.0)
         .keep_alive_timeout(PING.1);
     let serving = builder.serve_connection(stream, service);

@@ -29,6 +29,8 @@ pub struct Limits {
     pub head: usize,
     /// Requests at a time on one HTTP/2 connection.
     pub streams: u32,
+    /// The bytes that an HTTP/2 connection may send ahead of whoever reads them.
+    pub window: u32,
 }
 
 impl Default for Limits {
@@ -45,6 +47,7 @@ impl Default for Limits {
             body: 256 * 1024,
             head: 64 * 1024,
             streams: 64,
+            window: 128 * 1024,
         }
     }
 }

@@ -3,6 +3,7 @@
 use std::sync::Mutex;
 
 use axum::body::to_bytes;
+use futures::{FutureExt, StreamExt, stream};
 use k8s_openapi::jiff::SignedDuration;
 use prost::Message;
 use serde_json::{Value as Json, json};
@@ -11,8 +12,8 @@ use tower::ServiceExt;
 use super::{wire::Kind, *};
 use crate::{
     api::Time,
-    index::{Index, Pat},
-    runtime::Clock,
+    index::{Description, Freshness, Index, Pat},
+    runtime::{Clock, http::Budget},
     token::Token,
     verifier::metrics::Metrics,
 };
@@ -26,6 +27,11 @@ struct Stage {
 
 impl Stage {
     async fn new() -> Self {
+        Self::within(Budget::default()).await
+    }
+
+    /// With so much memory for what is asked.
+    async fn within(memory: Budget) -> Self {
         let index = Arc::new(Index::default());
         let (now, _) = Clock::driven("2026-01-01T00:00:00Z".parse().unwrap());
         let freshness = Arc::new(Mutex::new(Freshness::Fresh));
@@ -33,7 +39,7 @@ impl Stage {
         let metrics = Arc::new(Metrics::default());
         let verifier = Verifier::new(Arc::clone(&index), move || *told.lock().unwrap(), now.clone(), metrics);
         let (_, health) = tonic_health::server::health_reporter();
-        Self { index, now, freshness, router: router(Arc::new(verifier), health) }
+        Self { index, now, freshness, router: router(Arc::new(verifier.with_memory(memory)), health) }
     }
 
     /// Puts a PAT with one token into the index.
@@ -314,6 +320,46 @@ async fn when_nobody_can_tell_it_is_503_in_a_denial() {
 }
 
 #[tokio::test]
+async fn a_disabled_owner_is_denied_and_an_enabled_ones_address_and_groups_are_told() {
+    let stage = Stage::new().await;
+    let jane = json!({"kind": "User", "name": "jane"});
+    let bearer = format!("Bearer {}", stage.put(json!({"owner": jane})));
+    let describe = |disabled: bool| {
+        let spec = json!({"subject": jane, "disabled": disabled, "email": "j@example.com", "groups": ["a", "b"]});
+        let stored = serde_json::from_value(json!({"metadata": {"name": "jane"}, "spec": spec})).unwrap();
+        stage.index.owners().put(Description::read(&stored).unwrap());
+    };
+    describe(true);
+    let response = stage.ask(&[], &[("authorization", bearer.as_bytes())]).await;
+    let (status, challenge, _) = denial(&response);
+    assert!(status == 401 && challenge.unwrap().contains("invalid_token"));
+    describe(false);
+    let response = stage.ask(&[], &[("authorization", bearer.as_bytes())]).await;
+    let headers = &is_allowed(&response).headers;
+    assert_eq!(header(headers, "x-auth-request-email").as_deref(), Some("j@example.com"));
+    assert_eq!(header(headers, "x-auth-request-groups").as_deref(), Some("a,b"));
+}
+
+#[tokio::test]
+async fn where_there_is_no_room_for_a_question_it_is_503_in_a_denial() {
+    let stage = Stage::within(Budget::of(MAX_QUESTION + 10_000)).await;
+    let bearer = format!("Bearer {}", stage.put(json!({})));
+    // One that says that it is large, of which nothing comes, takes the room for all of it.
+    let slow = stream::iter([Ok::<_, std::io::Error>(vec![0, 0, 3, 0, 0])]).chain(stream::pending());
+    let slow = Request::post(CHECK).header("content-type", "application/grpc").body(Body::from_stream(slow)).unwrap();
+    let mut held = Box::pin(stage.router.clone().oneshot(slow));
+    assert!((&mut held).now_or_never().is_none());
+    let large = "x".repeat(10_000);
+    let ask = async |with: &str| stage.ask(&[], &[("authorization", bearer.as_bytes()), ("x", with.as_bytes())]).await;
+    let response = ask(&large).await;
+    let Some(HttpResponse::Denied(denied)) = &response.http_response else { panic!("not denied: {response:?}") };
+    assert_eq!((denial(&response).0, header(&denied.headers, "retry-after").as_deref()), (503, Some("1")));
+    is_allowed(&ask("small").await);
+    drop(held);
+    is_allowed(&ask(&large).await);
+}
+
+#[tokio::test]
 async fn other_methods_are_unimplemented_as_grpc_says_it() {
     let stage = Stage::new().await;
     let request = Request::post("/envoy.service.auth.v2.Authorization/Check").body(Body::empty()).unwrap();
@@ -327,12 +373,22 @@ async fn health_says_whether_it_can_answer() {
     let (reporter, health) = tonic_health::server::health_reporter();
     let stage = Stage::new().await;
     let metrics = Arc::new(Metrics::default());
-    let verifier = Arc::new(Verifier::new(stage.index, || Freshness::Fresh, stage.now, metrics));
-    let router = router(verifier, health);
-    for (freshness, status) in
-        [(Freshness::Starting, 2), (Freshness::Fresh, 1), (Freshness::Stale, 1), (Freshness::Lost, 2)]
-    {
-        tell_health(&reporter, freshness).await;
+    let freshness = Arc::clone(&stage.freshness);
+    let verifier = Verifier::new(stage.index, move || *freshness.lock().unwrap(), stage.now, metrics);
+    let verifier = Arc::new(verifier);
+    let router = router(Arc::clone(&verifier), health);
+    for (freshness, drains, status) in [
+        (Freshness::Starting, false, 2),
+        (Freshness::Fresh, false, 1),
+        (Freshness::Stale, false, 1),
+        (Freshness::Lost, false, 2),
+        (Freshness::Fresh, true, 2),
+    ] {
+        *stage.freshness.lock().unwrap() = freshness;
+        if drains {
+            verifier.drain();
+        }
+        tell_health(&reporter, &verifier).await;
         for service in ["", SERVICE] {
             let asked = tonic_health::pb::HealthCheckRequest { service: service.to_owned() }.encode_to_vec();
             let framed = [&[0, 0, 0, 0, u8::try_from(asked.len()).unwrap()][..], &asked].concat();

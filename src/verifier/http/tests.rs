@@ -4,6 +4,8 @@ mod envoy;
 mod forward_auth;
 mod introspection;
 mod junk;
+mod outcome;
+mod owners;
 mod tokenreview;
 
 use std::sync::{Arc, Mutex};
@@ -20,10 +22,10 @@ use tower::ServiceExt;
 use super::*;
 use crate::{
     api::Time,
-    index::{Index, Pat, PatUid},
-    runtime::{Clock, ClockHand},
+    index::{Description, Freshness, Index, Pat, PatUid, Pulse},
+    runtime::{Clock, ClockHand, http::Budget},
     token::Token,
-    verifier::{decision::Freshness, metrics::Metrics},
+    verifier::metrics::Metrics,
 };
 
 const ISSUER: &str = "https://tokens.example.com";
@@ -34,6 +36,7 @@ struct Stage {
     now: Clock,
     hand: ClockHand,
     freshness: Arc<Mutex<Freshness>>,
+    metrics: Arc<Metrics>,
     router: Router,
 }
 
@@ -70,13 +73,42 @@ impl Stage {
     }
 
     fn with(settings: Settings) -> Self {
+        Self::within(settings, Budget::default())
+    }
+
+    /// With so much memory for what is asked.
+    fn within(settings: Settings, memory: Budget) -> Self {
         let index = Arc::new(Index::default());
         let (now, hand) = Clock::driven("2026-01-01T00:00:00.9Z".parse().unwrap());
         let freshness = Arc::new(Mutex::new(Freshness::Fresh));
         let told = Arc::clone(&freshness);
-        let verifier =
-            Verifier::new(Arc::clone(&index), move || *told.lock().unwrap(), now.clone(), Arc::new(Metrics::default()));
-        Self { index, now, hand, freshness, router: router(Arc::new(verifier), settings, None) }
+        let metrics = Arc::new(Metrics::default());
+        let freshness_told = move || *told.lock().unwrap();
+        let verifier = Verifier::new(Arc::clone(&index), freshness_told, now.clone(), Arc::clone(&metrics));
+        let router = router(Arc::new(verifier.with_memory(memory)), settings, None);
+        Self { index, now, hand, freshness, metrics, router }
+    }
+
+    /// Says of an owner what a `TokenOwner` would, under this name.
+    fn describe(&self, name: &str, spec: Value) {
+        let stored = json!({"metadata": {"name": name}, "spec": spec});
+        self.index.owners().put(Description::read(&serde_json::from_value(stored).unwrap()).expect("a TokenOwner"));
+    }
+
+    /// How often a protocol's decisions ended with this reason.
+    fn counted(&self, protocol: &str, reason: &str) -> u64 {
+        let parts = [format!("protocol=\"{protocol}\""), format!("reason=\"{reason}\"")];
+        let line = |line: &&str| {
+            line.starts_with("pat_operator_decisions_total{") && parts.iter().all(|part| line.contains(part))
+        };
+        let text = self.text();
+        let line = text.lines().find(line).unwrap_or_else(|| panic!("no {parts:?} in:\n{text}"));
+        line.rsplit(' ').next().unwrap().parse().unwrap()
+    }
+
+    /// All metrics.
+    fn text(&self) -> String {
+        self.metrics.text(&self.index, &Pulse::new(1, std::time::Duration::from_secs(300)))
     }
 
     /// Puts a PAT with one token into the index; the number makes uid and token.

@@ -37,6 +37,9 @@ impl VerifierProcess {
             .env("KUBECONFIG", kubeconfig)
             .arg("--http-addr=127.0.0.1:0")
             .arg("--grpc-addr=127.0.0.1:0");
+        // A test that ends one has nobody who still asks.
+        let waits = arguments.iter().any(|argument| argument.starts_with("--shutdown-delay"));
+        let launch = if waits { launch } else { launch.arg("--shutdown-delay=0s") };
         let mut process = arguments.iter().fold(launch, |launch, argument| launch.arg(argument)).start();
         let http = listens(&mut process, "serving introspection").await;
         let grpc = listens(&mut process, "serving Envoy's checks").await;

@@ -3,7 +3,10 @@
 use proptest::prelude::*;
 
 use super::*;
-use crate::verifier::{credential::Authorization, demand::Requirements, identity, introspection};
+use crate::{
+    runtime::authorization::Authorization,
+    verifier::{demand::Requirements, identity, introspection},
+};
 
 proptest! {
     #[test]
