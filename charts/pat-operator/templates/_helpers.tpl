@@ -1,0 +1,436 @@
+{{/* The first part of the names of objects. */}}
+{{- define "pat-operator.fullname" -}}
+{{- if .Values.fullnameOverride -}}
+{{- .Values.fullnameOverride | trunc 40 | trimSuffix "-" -}}
+{{- else -}}
+{{- $name := default .Chart.Name .Values.nameOverride -}}
+{{- if contains $name .Release.Name -}}
+{{- .Release.Name | trunc 40 | trimSuffix "-" -}}
+{{- else -}}
+{{- printf "%s-%s" .Release.Name $name | trunc 40 | trimSuffix "-" -}}
+{{- end -}}
+{{- end -}}
+{{- end -}}
+
+{{/* The name of a component's objects; takes the component's context, see pat-operator.component. */}}
+{{- define "pat-operator.name" -}}
+{{- printf "%s-%s" (include "pat-operator.fullname" .root) .component -}}
+{{- end -}}
+
+{{/* The name of a component's ServiceAccount. */}}
+{{- define "pat-operator.serviceAccountName" -}}
+{{- .values.serviceAccount.name | default (include "pat-operator.name" .) -}}
+{{- end -}}
+
+{{/* What a component's Pods are selected by. It never changes over upgrades. */}}
+{{- define "pat-operator.selectorLabels" -}}
+app.kubernetes.io/name: {{ default .root.Chart.Name .root.Values.nameOverride | trunc 63 | trimSuffix "-" }}
+app.kubernetes.io/instance: {{ .root.Release.Name }}
+app.kubernetes.io/component: {{ .component }}
+{{- end -}}
+
+{{/* Labels of an object that belongs to no component; takes the root context. */}}
+{{- define "pat-operator.commonLabels" -}}
+helm.sh/chart: {{ printf "%s-%s" .Chart.Name .Chart.Version | replace "+" "_" | trunc 63 | trimSuffix "-" }}
+app.kubernetes.io/name: {{ default .Chart.Name .Values.nameOverride | trunc 63 | trimSuffix "-" }}
+app.kubernetes.io/instance: {{ .Release.Name }}
+app.kubernetes.io/version: {{ .Chart.AppVersion | quote }}
+app.kubernetes.io/managed-by: {{ .Release.Service }}
+{{- with .Values.commonLabels }}
+{{ toYaml . }}
+{{- end }}
+{{- end -}}
+
+{{/* Labels of a component's object. */}}
+{{- define "pat-operator.labels" -}}
+{{ include "pat-operator.commonLabels" .root }}
+app.kubernetes.io/component: {{ .component }}
+{{- end -}}
+
+{{/* The image. */}}
+{{- define "pat-operator.image" -}}
+{{- with .Values.image -}}
+{{- if .digest -}}
+{{- printf "%s@%s" .repository .digest -}}
+{{- else -}}
+{{- printf "%s:%s" .repository (.tag | default $.Chart.AppVersion) -}}
+{{- end -}}
+{{- end -}}
+{{- end -}}
+
+{{/* The name of the Secret that a component serves with; empty for plain text. Fails where neither is chosen. */}}
+{{- define "pat-operator.tlsSecretName" -}}
+{{- $tls := .values.tls -}}
+{{- if and $tls.secretName $tls.certManager.enabled -}}
+{{- fail (printf "%s.tls: secretName is a Secret of your own, and certManager makes one: set one of the two" .component) -}}
+{{- else if and $tls.insecure (or $tls.secretName $tls.certManager.enabled) -}}
+{{- fail (printf "%s.tls: insecure serves in plain text: leave it, or secretName and certManager" .component) -}}
+{{- else if $tls.secretName -}}
+{{- $tls.secretName -}}
+{{- else if $tls.certManager.enabled -}}
+{{- if not $tls.certManager.issuerRef.name -}}
+{{- fail (printf "%s.tls.certManager.issuerRef: give the name of the Issuer that signs the certificate" .component) -}}
+{{- end -}}
+{{- printf "%s-tls" (include "pat-operator.name" .) -}}
+{{- else if not $tls.insecure -}}
+{{- fail (printf "%s.tls: set secretName to a Secret with a certificate, or certManager.enabled; or insecure, if something else encrypts, such as a service mesh" .component) -}}
+{{- end -}}
+{{- end -}}
+
+{{/* Why a cluster-wide part is off, or empty; takes the root context. */}}
+{{- define "pat-operator.isNamespaced" -}}
+{{- if .Values.namespaces -}}true{{- end -}}
+{{- end -}}
+
+{{/* The rules that a component needs in each namespace that it works in. */}}
+{{- define "pat-operator.controllerRules" -}}
+- apiGroups: [pat-operator.io]
+  resources: [personalaccesstokens]
+  verbs: [get, list, watch]
+- apiGroups: [pat-operator.io]
+  resources: [personalaccesstokens/status]
+  verbs: [patch]
+- apiGroups: [""]
+  resources: [secrets]
+  verbs: [get, list, watch, create, patch, delete]
+- apiGroups: [events.k8s.io]
+  resources: [events]
+  verbs: [create, patch]
+{{- end -}}
+
+{{- define "pat-operator.verifierRules" -}}
+- apiGroups: [pat-operator.io]
+  resources: [personalaccesstokens]
+  verbs: [get, list, watch]
+- apiGroups: [pat-operator.io]
+  resources: [personalaccesstokens/status]
+  verbs: [patch]
+{{- end -}}
+
+{{/* A Role or ClusterRole and its binding. Takes root, component, values, kind, name, namespace (for a Role) and rules. */}}
+{{- define "pat-operator.grant" -}}
+apiVersion: rbac.authorization.k8s.io/v1
+kind: {{ .kind }}
+metadata:
+  name: {{ .name }}
+  {{- with .namespace }}
+  namespace: {{ . }}
+  {{- end }}
+  labels:
+    {{- include "pat-operator.labels" . | nindent 4 }}
+rules:
+  {{- .rules | nindent 2 }}
+---
+apiVersion: rbac.authorization.k8s.io/v1
+kind: {{ .kind }}Binding
+metadata:
+  name: {{ .name }}
+  {{- with .namespace }}
+  namespace: {{ . }}
+  {{- end }}
+  labels:
+    {{- include "pat-operator.labels" . | nindent 4 }}
+roleRef:
+  apiGroup: rbac.authorization.k8s.io
+  kind: {{ .kind }}
+  name: {{ .name }}
+subjects:
+  - kind: ServiceAccount
+    name: {{ include "pat-operator.serviceAccountName" . }}
+    namespace: {{ .root.Release.Namespace }}
+{{- end -}}
+
+{{/* A component's ServiceAccount. */}}
+{{- define "pat-operator.serviceAccount" -}}
+{{- if .values.serviceAccount.create }}
+apiVersion: v1
+kind: ServiceAccount
+metadata:
+  name: {{ include "pat-operator.serviceAccountName" . }}
+  namespace: {{ .root.Release.Namespace }}
+  labels:
+    {{- include "pat-operator.labels" . | nindent 4 }}
+  {{- with .values.serviceAccount.annotations }}
+  annotations:
+    {{- toYaml . | nindent 4 }}
+  {{- end }}
+{{- end }}
+{{- end -}}
+
+{{/* A component's Deployment. Beside root, component and values it takes args, ports, and tlsSecretName if it serves with one. */}}
+{{- define "pat-operator.deployment" -}}
+apiVersion: apps/v1
+kind: Deployment
+metadata:
+  name: {{ include "pat-operator.name" . }}
+  namespace: {{ .root.Release.Namespace }}
+  labels:
+    {{- include "pat-operator.labels" . | nindent 4 }}
+spec:
+  replicas: {{ .values.replicas }}
+  selector:
+    matchLabels:
+      {{- include "pat-operator.selectorLabels" . | nindent 6 }}
+  strategy:
+    # Never less than there should be: also one alone is replaced by a second that is ready.
+    rollingUpdate:
+      maxUnavailable: 0
+      maxSurge: 1
+  template:
+    metadata:
+      labels:
+        {{- include "pat-operator.labels" . | nindent 8 }}
+        {{- with .values.podLabels }}
+        {{- toYaml . | nindent 8 }}
+        {{- end }}
+      annotations:
+        kubectl.kubernetes.io/default-container: {{ .component }}
+        {{- with .values.podAnnotations }}
+        {{- toYaml . | nindent 8 }}
+        {{- end }}
+    spec:
+      serviceAccountName: {{ include "pat-operator.serviceAccountName" . }}
+      {{- with .root.Values.imagePullSecrets }}
+      imagePullSecrets:
+        {{- toYaml . | nindent 8 }}
+      {{- end }}
+      {{- with .values.priorityClassName }}
+      priorityClassName: {{ . }}
+      {{- end }}
+      terminationGracePeriodSeconds: {{ .values.terminationGracePeriodSeconds }}
+      enableServiceLinks: false
+      securityContext:
+        runAsNonRoot: true
+        seccompProfile:
+          type: RuntimeDefault
+      containers:
+        - name: {{ .component }}
+          image: {{ include "pat-operator.image" .root }}
+          imagePullPolicy: {{ .root.Values.image.pullPolicy }}
+          args:
+            - {{ .component }}
+            {{- range .args }}
+            - {{ . | quote }}
+            {{- end }}
+            - --log-format={{ .root.Values.log.format }}
+            - {{ printf "--log-level=%s" .root.Values.log.level | quote }}
+            {{- range .values.extraArgs }}
+            - {{ . | quote }}
+            {{- end }}
+          env:
+            - name: POD_NAME
+              valueFrom:
+                fieldRef:
+                  fieldPath: metadata.name
+            {{- with .values.extraEnv }}
+            {{- toYaml . | nindent 12 }}
+            {{- end }}
+          ports:
+            - name: health
+              containerPort: 8080
+            {{- range $name, $port := .ports }}
+            - name: {{ $name }}
+              containerPort: {{ $port }}
+            {{- end }}
+          livenessProbe:
+            httpGet:
+              path: /livez
+              port: health
+            periodSeconds: 10
+            timeoutSeconds: 5
+          readinessProbe:
+            httpGet:
+              path: /readyz
+              port: health
+            periodSeconds: 5
+            timeoutSeconds: 5
+          # The first list of many tokens takes a while.
+          startupProbe:
+            httpGet:
+              path: /livez
+              port: health
+            periodSeconds: 2
+            failureThreshold: 30
+          {{- if .ports }}
+          # Until nobody sends requests here any more.
+          lifecycle:
+            preStop:
+              sleep:
+                seconds: 5
+          {{- end }}
+          resources:
+            {{- toYaml .values.resources | nindent 12 }}
+          securityContext:
+            allowPrivilegeEscalation: false
+            readOnlyRootFilesystem: true
+            capabilities:
+              drop: [ALL]
+          {{- if .tlsSecretName }}
+          volumeMounts:
+            - name: tls
+              mountPath: /etc/pat-operator/tls
+              readOnly: true
+          {{- end }}
+      {{- if .tlsSecretName }}
+      volumes:
+        - name: tls
+          secret:
+            secretName: {{ .tlsSecretName }}
+            # 0444: the user of the image is not root, and owns no files here.
+            defaultMode: 292
+      {{- end }}
+      {{- with .values.nodeSelector }}
+      nodeSelector:
+        {{- toYaml . | nindent 8 }}
+      {{- end }}
+      {{- with .values.affinity }}
+      affinity:
+        {{- toYaml . | nindent 8 }}
+      {{- end }}
+      {{- with .values.tolerations }}
+      tolerations:
+        {{- toYaml . | nindent 8 }}
+      {{- end }}
+      topologySpreadConstraints:
+        {{- if .values.topologySpreadConstraints }}
+        {{- toYaml .values.topologySpreadConstraints | nindent 8 }}
+        {{- else }}
+        {{- range $key := list "topology.kubernetes.io/zone" "kubernetes.io/hostname" }}
+        - topologyKey: {{ $key }}
+          maxSkew: 1
+          whenUnsatisfiable: ScheduleAnyway
+          labelSelector:
+            matchLabels:
+              {{- include "pat-operator.selectorLabels" $ | nindent 14 }}
+        {{- end }}
+        {{- end }}
+{{- end -}}
+
+{{/* A component's PodDisruptionBudget. */}}
+{{- define "pat-operator.podDisruptionBudget" -}}
+{{- if .values.podDisruptionBudget.enabled }}
+apiVersion: policy/v1
+kind: PodDisruptionBudget
+metadata:
+  name: {{ include "pat-operator.name" . }}
+  namespace: {{ .root.Release.Namespace }}
+  labels:
+    {{- include "pat-operator.labels" . | nindent 4 }}
+spec:
+  maxUnavailable: {{ .values.podDisruptionBudget.maxUnavailable }}
+  # One that is not ready protects nobody, and must not hold up a node.
+  unhealthyPodEvictionPolicy: AlwaysAllow
+  selector:
+    matchLabels:
+      {{- include "pat-operator.selectorLabels" . | nindent 6 }}
+{{- end }}
+{{- end -}}
+
+{{/* A component's NetworkPolicy. Beside root, component and values it takes ports and from. */}}
+{{- define "pat-operator.networkPolicy" -}}
+{{- $settings := .root.Values.networkPolicy }}
+{{- if $settings.enabled }}
+apiVersion: networking.k8s.io/v1
+kind: NetworkPolicy
+metadata:
+  name: {{ include "pat-operator.name" . }}
+  namespace: {{ .root.Release.Namespace }}
+  labels:
+    {{- include "pat-operator.labels" . | nindent 4 }}
+spec:
+  podSelector:
+    matchLabels:
+      {{- include "pat-operator.selectorLabels" . | nindent 6 }}
+  policyTypes:
+    - Ingress
+    {{- if $settings.egress.enabled }}
+    - Egress
+    {{- end }}
+  ingress:
+    - ports:
+        - port: health
+      {{- with $settings.metricsFrom }}
+      from:
+        {{- toYaml . | nindent 8 }}
+      {{- end }}
+    {{- if .ports }}
+    - ports:
+        {{- range $name, $port := .ports }}
+        - port: {{ $name }}
+        {{- end }}
+      {{- with .from }}
+      from:
+        {{- toYaml . | nindent 8 }}
+      {{- end }}
+    {{- end }}
+  {{- if $settings.egress.enabled }}
+  egress:
+    - ports:
+        {{- range $settings.egress.apiServerPorts }}
+        - port: {{ . }}
+        {{- end }}
+    - ports:
+        - port: 53
+          protocol: UDP
+        - port: 53
+  {{- end }}
+{{- end }}
+{{- end -}}
+
+{{/* A component's Service. Beside root, component and values it takes ports (as Pods have them) and servicePorts. */}}
+{{- define "pat-operator.service" -}}
+apiVersion: v1
+kind: Service
+metadata:
+  name: {{ include "pat-operator.name" . }}
+  namespace: {{ .root.Release.Namespace }}
+  labels:
+    {{- include "pat-operator.labels" . | nindent 4 }}
+  {{- with .values.service.annotations }}
+  annotations:
+    {{- toYaml . | nindent 4 }}
+  {{- end }}
+spec:
+  type: {{ .values.service.type }}
+  selector:
+    {{- include "pat-operator.selectorLabels" . | nindent 4 }}
+  ports:
+    {{- range $name, $port := .servicePorts }}
+    - name: {{ $name }}
+      port: {{ $port }}
+      targetPort: {{ $name }}
+    {{- end }}
+{{- end -}}
+
+{{/* A component's Certificate, if cert-manager is to make its Secret. */}}
+{{- define "pat-operator.certificate" -}}
+{{- $settings := .values.tls.certManager }}
+{{- if $settings.enabled }}
+{{- $name := include "pat-operator.name" . }}
+apiVersion: cert-manager.io/v1
+kind: Certificate
+metadata:
+  name: {{ $name }}
+  namespace: {{ .root.Release.Namespace }}
+  labels:
+    {{- include "pat-operator.labels" . | nindent 4 }}
+spec:
+  secretName: {{ .tlsSecretName }}
+  duration: {{ $settings.duration }}
+  renewBefore: {{ $settings.renewBefore }}
+  usages: [server auth]
+  privateKey:
+    algorithm: ECDSA
+    size: 256
+    rotationPolicy: Always
+  dnsNames:
+    - {{ $name }}.{{ .root.Release.Namespace }}.svc
+    - {{ $name }}.{{ .root.Release.Namespace }}
+    - {{ $name }}
+    {{- range $settings.dnsNames }}
+    - {{ . | quote }}
+    {{- end }}
+  issuerRef:
+    {{- toYaml $settings.issuerRef | nindent 4 }}
+{{- end }}
+{{- end -}}

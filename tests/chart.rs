@@ -1,0 +1,18 @@
+//! The Helm chart: what it says of itself, what it renders, and that it works: installed, upgraded, rolled back and taken away on a real
+//! API server, with the operator as its ServiceAccounts and nothing more.
+
+mod support;
+
+#[path = "proxies/programs.rs"]
+mod programs;
+
+mod chart {
+    mod deployed;
+    mod files;
+    mod helm;
+    mod life;
+    mod matrix;
+    mod monitoring;
+    mod readme;
+    mod refusals;
+}

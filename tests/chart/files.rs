@@ -1,0 +1,135 @@
+//! What is generated, and what is said twice.
+
+use std::{env, fs};
+
+use serde_json::{Value, json};
+
+use super::helm::{Program, chart, manifests, of_kind, root};
+
+/// Whether what is generated is to be written anew.
+pub fn update() -> bool {
+    env::var_os("UPDATE_DOCS").is_some_and(|value| !value.is_empty())
+}
+
+#[test]
+fn the_chart_has_the_crds_of_the_repository_and_adds_only_labels_and_that_they_stay() {
+    let here = root().join("crds");
+    let mut names: Vec<_> =
+        fs::read_dir(&here).expect("crds/").map(|file| file.expect("readable").file_name()).collect();
+    names.sort();
+    let copies = chart().join("files/crds");
+    if update() {
+        for name in &names {
+            fs::copy(here.join(name), copies.join(name)).expect("a copy");
+        }
+        let list = names.iter().map(|name| format!("  - {}\n", name.display())).collect::<String>();
+        let text = fs::read_to_string(copies.join("kustomization.yml")).expect("it is there");
+        let (head, _) = text.split_once("resources:\n").expect("a list");
+        fs::write(copies.join("kustomization.yml"), format!("{head}resources:\n{list}")).expect("written");
+    }
+    let mut kept: Vec<_> =
+        fs::read_dir(&copies).expect("copies").map(|file| file.expect("readable").file_name()).collect();
+    kept.sort();
+    kept.retain(|name| name != "kustomization.yml");
+    assert_eq!(kept, names, "make generate");
+    let kustomization: Value =
+        serde_yaml::from_str(&fs::read_to_string(copies.join("kustomization.yml")).expect("it is there")).unwrap();
+    assert_eq!(kustomization["resources"], json!(names.iter().map(|name| name.to_str()).collect::<Vec<_>>()));
+
+    let rendered = Program::helm().renders(&[]);
+    let rendered = of_kind(&rendered, "CustomResourceDefinition");
+    assert_eq!(rendered.len(), names.len());
+    for (name, rendered) in names.iter().zip(rendered) {
+        let own = fs::read_to_string(here.join(name)).expect("readable");
+        assert_eq!(fs::read_to_string(copies.join(name)).expect("readable"), own, "make generate");
+        let own: Value = serde_yaml::from_str(&own).expect("YAML");
+        let mut rendered = rendered.clone();
+        let metadata = rendered["metadata"].as_object_mut().expect("a map");
+        assert_eq!(metadata.remove("annotations"), Some(json!({"helm.sh/resource-policy": "keep"})));
+        assert!(metadata.remove("labels").is_some_and(|labels| labels["app.kubernetes.io/managed-by"] == "Helm"));
+        assert!(same(&rendered, &own), "{name:?} is rendered as another");
+    }
+    let kept = |set: &str| {
+        let rendered = Program::helm().renders(&["--set", set]);
+        of_kind(&rendered, "CustomResourceDefinition")
+            .iter()
+            .map(|crd| crd["metadata"]["annotations"].is_object())
+            .collect::<Vec<_>>()
+    };
+    assert_eq!(kept("crds.keep=false"), vec![false; names.len()]);
+    assert_eq!(kept("crds.enabled=false"), Vec::<bool>::new());
+}
+
+/// Whether they are the same where 0 and 0.0 are.
+fn same(one: &Value, other: &Value) -> bool {
+    match (one, other) {
+        (Value::Number(one), Value::Number(other)) => one.as_f64() == other.as_f64(),
+        (Value::Array(one), Value::Array(other)) => {
+            one.len() == other.len() && one.iter().zip(other).all(|(one, other)| same(one, other))
+        }
+        (Value::Object(one), Value::Object(other)) => {
+            one.len() == other.len()
+                && one.iter().all(|(key, one)| other.get(key).is_some_and(|other| same(one, other)))
+        }
+        (one, other) => one == other,
+    }
+}
+
+#[test]
+fn the_versions_of_chart_and_operator_are_one() {
+    let text = fs::read_to_string(chart().join("Chart.yaml")).expect("Chart.yaml");
+    let about: Value = serde_yaml::from_str(&text).expect("YAML");
+    assert_eq!(about["version"], env!("CARGO_PKG_VERSION"));
+    assert_eq!(about["appVersion"], env!("CARGO_PKG_VERSION"));
+}
+
+#[test]
+fn a_package_of_the_chart_holds_all_that_it_needs_and_renders_the_same() {
+    let (helm, folder) = (Program::helm(), tempfile::tempdir().expect("a folder"));
+    let into = folder.path().to_str().expect("text");
+    helm.prints(&["package", chart().to_str().expect("text"), "--destination", into]);
+    let package = folder.path().join(format!("pat-operator-{}.tgz", env!("CARGO_PKG_VERSION")));
+    let values = chart().join("ci/everything.yaml");
+    let arguments = ["--namespace", "pat-operator", "--values", values.to_str().expect("text")];
+    let of_package = [&["template", "pat-operator", package.to_str().expect("text")][..], &arguments].concat();
+    assert_eq!(manifests(&helm.prints(&of_package)), helm.renders(&arguments));
+}
+
+#[test]
+fn helm_finds_nothing_to_complain_of_with_any_values() {
+    let (helm, chart) = (Program::helm(), chart());
+    for (name, path) in super::helm::values_files() {
+        let path = path.to_str().expect("text");
+        let said = helm.prints(&["lint", "--strict", chart.to_str().expect("text"), "--values", path]);
+        assert!(said.contains("0 chart(s) failed") && !said.contains("[WARNING]"), "{name}: {said}");
+    }
+}
+
+/// `charts/kustomize/install.yaml`: what the chart renders unless told otherwise, for those who do without Helm.
+#[test]
+fn the_kustomize_base_is_what_the_chart_renders_and_kubectl_takes_it() {
+    let chart = chart();
+    let all = ["template", "pat-operator", chart.to_str().expect("text"), "--namespace", "pat-operator"];
+    let text = Program::helm().prints(&[&all[..], &["--set", "crds.enabled=false"]].concat());
+    // Helm's own marks say nothing without Helm.
+    let marks = ["helm.sh/chart:", "app.kubernetes.io/managed-by: Helm", "# Source:"];
+    let lines = text.lines().filter(|line| !marks.iter().any(|mark| line.trim_start().starts_with(mark)));
+    let head = "# Generated from charts/pat-operator by `make generate`: do not edit.\n";
+    let made = format!("{head}{}\n", lines.collect::<Vec<_>>().join("\n"));
+    let path = root().join("charts/kustomize/install.yaml");
+    if update() {
+        fs::write(&path, &made).expect("charts/kustomize/ can be written");
+    }
+    assert!(
+        fs::read_to_string(&path).expect("it is there") == made,
+        "charts/kustomize/install.yaml is old: make generate"
+    );
+
+    let kubectl = Program::new(control_plane::Binary::Kubectl, None);
+    let built = manifests(&kubectl.prints(&["kustomize", "charts/kustomize"]));
+    let crds = of_kind(&built, "CustomResourceDefinition").len();
+    assert_eq!(built.len(), manifests(&made).len() + crds + 1, "and a namespace");
+    let policies = fs::read_dir(chart.join("policies")).expect("policies").count();
+    assert_eq!(of_kind(&built, "ValidatingAdmissionPolicy").len(), policies);
+    assert!(crds > 0 && of_kind(&built, "Namespace").len() == 1);
+}

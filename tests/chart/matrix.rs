@@ -1,0 +1,244 @@
+//! Every values file in ci/: the API server takes all that is rendered, the operator takes every flag, Pods are restricted, and rights are
+//! what the code asks for.
+
+use std::collections::BTreeSet;
+
+use clap::{CommandFactory, Parser};
+use control_plane::{Binary, ControlPlane, Options};
+use k8s_openapi::api::core::v1::{Namespace, Pod};
+use kube::{
+    Api,
+    api::{Patch, PatchParams, PostParams},
+};
+use pat_operator::{cli::Cli, controller::preflight, runtime::preflight::Need, verifier};
+use serde_json::{Value, json};
+
+use super::{
+    deployed::Deployed,
+    helm::{NAMESPACE, Program, of_kind, place, root, values_files},
+};
+
+/// Kinds of others, which the chart makes only where they are: enough of them to be stored. What is below spec is not checked.
+const OTHERS: [(&str, &str, &str); 4] = [
+    ("monitoring.coreos.com", "PodMonitor", "podmonitors"),
+    ("monitoring.coreos.com", "ServiceMonitor", "servicemonitors"),
+    ("monitoring.coreos.com", "PrometheusRule", "prometheusrules"),
+    ("cert-manager.io", "Certificate", "certificates"),
+];
+
+fn crd_of_another((group, kind, plural): (&str, &str, &str)) -> Value {
+    let schema = json!({"type": "object", "x-kubernetes-preserve-unknown-fields": true});
+    json!({
+        "apiVersion": "apiextensions.k8s.io/v1", "kind": "CustomResourceDefinition",
+        "metadata": {"name": format!("{plural}.{group}")},
+        "spec": {
+            "group": group, "scope": "Namespaced", "names": {"kind": kind, "plural": plural},
+            "versions": [{"name": "v1", "served": true, "storage": true, "schema": {"openAPIV3Schema": schema}}],
+        },
+    })
+}
+
+#[test]
+fn there_are_values_for_every_case() {
+    assert!(values_files().len() >= 20);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_api_server_takes_all_that_is_rendered_and_restricted_pods_are_let_in() {
+    let folder = tempfile::tempdir().expect("a folder");
+    for other in OTHERS {
+        let text = serde_yaml::to_string(&crd_of_another(other)).expect("YAML");
+        std::fs::write(folder.path().join(format!("{}.yaml", other.2)), text).expect("a file");
+    }
+    let options = Options::default().apply(root().join("crds")).apply(folder.path());
+    // Others of the group v1 are theirs: monitoring.coreos.com/v1 and cert-manager.io/v1 are served from here on.
+    let plane = ControlPlane::start(options.without_controller_manager()).await.expect("a control plane");
+    let client = plane.client().expect("a client");
+    let namespaces: Api<Namespace> = Api::all(client.clone());
+    for name in [NAMESPACE, "team-a", "team-b"] {
+        let labels = json!({"pod-security.kubernetes.io/enforce": "restricted"});
+        let namespace = json!({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": name, "labels": labels}});
+        namespaces.patch(name, &PatchParams::apply("tests"), &Patch::Apply(namespace)).await.expect("a namespace");
+    }
+    let (helm, kubectl) = (Program::helm(), Program::new(Binary::Kubectl, Some(plane.admin_kubeconfig())));
+    let pods: Api<Pod> = Api::namespaced(client, NAMESPACE);
+    for (name, path) in values_files() {
+        let manifests = helm.renders(&["--values", path.to_str().expect("text")]);
+        let text: Vec<_> = manifests.iter().map(|one| serde_yaml::to_string(one).expect("YAML")).collect();
+        let file = folder.path().join("rendered");
+        std::fs::write(&file, text.join("\n---\n")).expect("a file");
+        let apply =
+            ["apply", "--server-side", "--force-conflicts", "--dry-run=server", "--validate=strict", "--filename"];
+        let output = kubectl.run(&[&apply[..], &[file.to_str().expect("text")]].concat());
+        let (stdout, stderr) = (String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
+        assert!(output.status.success() && !stderr.contains("Warning"), "{name}: {stderr}");
+        assert_eq!(stdout.lines().count(), manifests.len(), "{name}: {stdout}");
+
+        for deployment in of_kind(&manifests, "Deployment") {
+            let mut pod = deployment["spec"]["template"].clone();
+            pod["metadata"]["name"] = json!("pod");
+            // No admission plugin here has heard of the priority classes and ServiceAccounts of the values.
+            for key in ["priorityClassName", "serviceAccountName"] {
+                pod["spec"].as_object_mut().expect("a map").remove(key);
+            }
+            let pod: Pod = serde_json::from_value(pod).expect("a Pod");
+            let dry = PostParams { dry_run: true, ..PostParams::default() };
+            pods.create(&dry, &pod).await.unwrap_or_else(|error| panic!("{name}, {}: {error}", place(deployment)));
+        }
+    }
+    // And what those have who do without Helm.
+    let said =
+        kubectl.prints(&["apply", "--server-side", "--force-conflicts", "--dry-run=server", "-k", "charts/kustomize"]);
+    assert!(said.contains("deployment.apps/pat-operator-controller"), "{said}");
+}
+
+#[test]
+fn the_operator_takes_every_flag_that_is_rendered_and_its_stops_fit_their_time() {
+    let helm = Program::helm();
+    for (name, path) in values_files() {
+        let manifests = helm.renders(&["--values", path.to_str().expect("text")]);
+        for deployment in of_kind(&manifests, "Deployment") {
+            let deployed = Deployed::read(deployment);
+            let command = &deployed.arguments()[0];
+            if Cli::command().find_subcommand(command).is_none() {
+                assert_eq!(command, "api", "{name}: this build has everything but the REST API");
+                continue;
+            }
+            let line = ["pat-operator".to_owned()].into_iter().chain(deployed.arguments().iter().cloned());
+            if let Err(error) = Cli::try_parse_from(line) {
+                panic!("{name}, {}: {error}", place(deployment));
+            }
+            let pod = &deployment["spec"]["template"]["spec"];
+            let grace = pod["terminationGracePeriodSeconds"].as_u64().expect("a number");
+            let pause = pod["containers"][0]["lifecycle"]["preStop"]["sleep"]["seconds"].as_u64().unwrap_or(0);
+            assert!(grace >= pause + 15, "{name}: 10 seconds to finish, and some to spare");
+        }
+    }
+}
+
+#[test]
+fn labels_select_what_they_should_and_everything_has_a_place() {
+    let helm = Program::helm();
+    for (name, path) in values_files() {
+        let manifests = helm.renders(&["--values", path.to_str().expect("text")]);
+        let places: BTreeSet<_> = manifests.iter().map(place).collect();
+        assert_eq!(places.len(), manifests.len(), "{name}: nothing is rendered twice");
+        let mut owners = BTreeSet::new();
+        for deployment in of_kind(&manifests, "Deployment") {
+            let selector = &deployment["spec"]["selector"]["matchLabels"];
+            let labels = &deployment["spec"]["template"]["metadata"]["labels"];
+            for (key, value) in selector.as_object().expect("a map") {
+                assert_eq!(labels[key], *value, "{name}, {}", place(deployment));
+            }
+            assert!(owners.insert(selector.to_string()), "{name}: no two Deployments want one Pod");
+        }
+        for manifest in &manifests {
+            let selector = match manifest["kind"].as_str().expect("a kind") {
+                "Service" => &manifest["spec"]["selector"],
+                "PodDisruptionBudget" | "PodMonitor" => &manifest["spec"]["selector"]["matchLabels"],
+                "NetworkPolicy" => &manifest["spec"]["podSelector"]["matchLabels"],
+                _ => continue,
+            };
+            assert!(owners.contains(&selector.to_string()), "{name}, {} selects a Deployment's Pods", place(manifest));
+        }
+    }
+}
+
+/// What a rule or a need allows: `verb resource group`.
+fn allowed(needs: &[Need]) -> BTreeSet<String> {
+    let mut all = BTreeSet::new();
+    for (group, resource, subresource, verbs) in needs {
+        let resource = if subresource.is_empty() { (*resource).into() } else { format!("{resource}/{subresource}") };
+        all.extend(verbs.iter().map(|verb| format!("{verb} {resource} {group}")));
+    }
+    all
+}
+
+/// Everything that Roles or ClusterRoles of this name grant, by their namespace.
+fn granted(manifests: &[Value], kind: &str, name: &str) -> Vec<(String, BTreeSet<String>)> {
+    let texts = |value: &Value| -> Vec<String> {
+        value.as_array().into_iter().flatten().map(|text| text.as_str().expect("text").to_owned()).collect()
+    };
+    let roles = of_kind(manifests, kind).into_iter().filter(|role| role["metadata"]["name"] == name);
+    roles
+        .map(|role| {
+            let mut all = BTreeSet::new();
+            for rule in role["rules"].as_array().expect("rules") {
+                let names = texts(&rule["resourceNames"]).iter().map(|name| format!(" {name}")).collect::<String>();
+                for group in texts(&rule["apiGroups"]) {
+                    for resource in texts(&rule["resources"]) {
+                        let verbs = texts(&rule["verbs"]);
+                        all.extend(verbs.iter().map(|verb| format!("{verb} {resource} {group}{names}")));
+                    }
+                }
+            }
+            (role["metadata"]["namespace"].as_str().unwrap_or_default().to_owned(), all)
+        })
+        .collect()
+}
+
+#[test]
+fn rights_are_what_the_code_asks_for_and_the_verifier_has_no_secrets() {
+    let helm = Program::helm();
+    let of = |file: &str| {
+        let path = root().join(format!("charts/pat-operator/ci/{file}.yaml"));
+        helm.renders(&["--values", path.to_str().expect("text")])
+    };
+    let everything = of("everything");
+    let everywhere = |name: &str| granted(&everything, "ClusterRole", name);
+    assert_eq!(everywhere("pat-operator-controller"), [(String::new(), allowed(preflight::NEEDS))]);
+    let asks = allowed(&[
+        ("pat-operator.io", "tokenowners", "", &["get", "list", "watch"]),
+        ("authentication.k8s.io", "tokenreviews", "", &["create"]),
+        ("authorization.k8s.io", "subjectaccessreviews", "", &["create"]),
+    ]);
+    let verifiers: BTreeSet<_> = allowed(verifier::preflight::NEEDS).union(&asks).cloned().collect();
+    assert_eq!(everywhere("pat-operator-verifier"), [(String::new(), verifiers)]);
+    let lease = [
+        "create leases coordination.k8s.io",
+        "get leases coordination.k8s.io pat-operator-controller",
+        "update leases coordination.k8s.io pat-operator-controller",
+    ];
+    let lease = lease.map(str::to_owned).into_iter().collect();
+    assert_eq!(granted(&everything, "Role", "pat-operator-controller-lease"), [(NAMESPACE.to_owned(), lease)]);
+    for manifest in of_kind(&everything, "Role").into_iter().chain(of_kind(&everything, "ClusterRole")) {
+        if manifest["metadata"]["labels"]["app.kubernetes.io/component"] == "verifier" {
+            assert!(!manifest.to_string().contains("secrets"), "{manifest}");
+        }
+    }
+    let of_api = |manifests: &[Value], namespace: &str| {
+        let [(place, rights)] = &granted(manifests, "Role", "pat-operator-api")[..] else { panic!("one Role") };
+        assert_eq!(place, namespace);
+        rights.clone()
+    };
+    let reads = allowed(&[
+        ("pat-operator.io", "personalaccesstokens", "", &["get", "list", "watch"]),
+        ("pat-operator.io", "personalaccesstokens", "status", &["patch"]),
+    ]);
+    let writes = allowed(&[
+        ("pat-operator.io", "personalaccesstokens", "", &["create", "patch", "delete"]),
+        ("", "secrets", "", &["get", "delete"]),
+    ]);
+    assert_eq!(of_api(&everything, "team-a"), reads.union(&writes).cloned().collect());
+    let read_only = of("api-read-only");
+    assert_eq!(of_api(&read_only, "team-b"), reads);
+    let owners = allowed(&[("pat-operator.io", "tokenowners", "", &["get", "list", "watch"])]);
+    assert_eq!(granted(&read_only, "ClusterRole", "pat-operator-api"), [(String::new(), owners.clone())]);
+    let mut issues = owners.clone();
+    issues.insert("issue-for users pat-operator.io".to_owned());
+    assert_eq!(everywhere("pat-operator-api"), [(String::new(), issues)]);
+    let mut named = owners;
+    named.insert("issue-for users pat-operator.io jane@example.com bob@example.com".to_owned());
+    assert_eq!(granted(&of("api-cert-manager"), "ClusterRole", "pat-operator-api"), [(String::new(), named)]);
+    let key = ["create secrets ", "get secrets  signing-key"].map(str::to_owned).into_iter().collect();
+    assert_eq!(granted(&of("api-cert-manager"), "Role", "pat-operator-api-key"), [(NAMESPACE.to_owned(), key)]);
+
+    // In some namespaces: the same there, and nothing anywhere else.
+    let namespaced = of("namespaced");
+    let in_both = |rights: BTreeSet<String>| ["team-a", "team-b"].map(|name| (name.to_owned(), rights.clone()));
+    assert_eq!(granted(&namespaced, "Role", "pat-operator-controller"), in_both(allowed(preflight::NEEDS)));
+    assert_eq!(granted(&namespaced, "Role", "pat-operator-verifier"), in_both(allowed(verifier::preflight::NEEDS)));
+    for manifest in &namespaced {
+        assert!(manifest["metadata"]["namespace"].is_string(), "{} is not cluster-wide", place(manifest));
+    }
+}

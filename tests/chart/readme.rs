@@ -1,0 +1,105 @@
+//! The chart's README: its table of values is made of the comments in values.yaml.
+
+use std::{fmt::Write, fs};
+
+use serde_json::Value;
+
+use super::{
+    files::update,
+    helm::{chart, root},
+};
+
+/// One value: its path, what it is unless set, and what it is for.
+struct Described {
+    path: String,
+    default: String,
+    about: String,
+}
+
+/// Reads the comments. Every value has one, or stands in a map whose values have.
+fn read(text: &str) -> Vec<Described> {
+    let whole: Value = serde_yaml::from_str(text).expect("values.yaml");
+    let (mut found, mut path, mut about): (Vec<Described>, Vec<(usize, String)>, Option<String>) = Default::default();
+    for line in text.lines() {
+        let trimmed = line.trim_start();
+        let indent = line.len() - trimmed.len();
+        if let Some(first) = trimmed.strip_prefix("# -- ") {
+            about = Some(first.to_owned());
+        } else if let (Some(more), Some(about)) = (trimmed.strip_prefix("# "), &mut about) {
+            let _ = write!(about, " {more}");
+        } else if let Some((key, _)) = trimmed.split_once(':').filter(|(key, _)| !key.starts_with('#')) {
+            path.retain(|(at, _)| *at < indent);
+            let inside_described = path.iter().any(|(_, key)| key.is_empty());
+            path.push((indent, key.to_owned()));
+            let keys: Vec<_> = path.iter().map(|(_, key)| key.as_str()).filter(|key| !key.is_empty()).collect();
+            let value = keys.iter().fold(&whole, |value, key| &value[*key]);
+            match about.take() {
+                Some(about) => {
+                    let default = serde_json::to_string(value).expect("JSON");
+                    found.push(Described { path: keys.join("."), default, about });
+                    // What stands below has been described with it.
+                    path.push((indent, String::new()));
+                }
+                None => assert!(value.is_object() || inside_described, "{} is not described", keys.join(".")),
+            }
+        } else {
+            assert!(about.is_none() || trimmed.is_empty(), "a comment that belongs to no value, before: {line}");
+        }
+    }
+    found
+}
+
+fn table(values: &[Described]) -> String {
+    let mut table = String::from("| value | unless set | |\n| --- | --- | --- |\n");
+    for Described { path, default, about } in values {
+        let cell = |text: &str| text.replace('|', "\\|");
+        let _ = writeln!(table, "| `{path}` | `{}` | {} |", cell(default), cell(about));
+    }
+    table
+}
+
+#[test]
+fn the_readme_describes_every_value_as_values_yaml_does() {
+    let values = read(&fs::read_to_string(chart().join("values.yaml")).expect("values.yaml"));
+    assert!(values.len() > 100, "{}", values.len());
+    let page = fs::read_to_string(root().join("tests/chart/README.md.in")).expect("the page");
+    let made = page.replace("{{values}}\n", &table(&values));
+    let path = chart().join("README.md");
+    if update() {
+        fs::write(&path, &made).expect("it can be written");
+    }
+    assert!(
+        fs::read_to_string(&path).expect("make generate") == made,
+        "charts/pat-operator/README.md is old: make generate"
+    );
+}
+
+#[test]
+fn every_value_stands_in_the_schema_and_the_schema_has_no_other() {
+    let read = |name: &str| fs::read_to_string(chart().join(name)).expect("it is there");
+    let values: Value = serde_yaml::from_str(&read("values.yaml")).expect("YAML");
+    let schema: Value = serde_json::from_str(&read("values.schema.json")).expect("JSON");
+    compare(&values, &schema, &schema, "");
+}
+
+/// Compares keys, down to where the schema lets any be.
+fn compare(values: &Value, schema: &Value, whole: &Value, path: &str) {
+    let schema = match schema["$ref"].as_str() {
+        Some(name) => &whole["$defs"][name.trim_start_matches("#/$defs/")],
+        None => schema,
+    };
+    let Some(known) = schema["properties"].as_object().filter(|_| schema["type"] == "object") else { return };
+    let Some(values) = values.as_object().filter(|values| !values.is_empty()) else { return };
+    assert_eq!(schema["additionalProperties"], false, "{path} takes no others");
+    for (key, schema) in known {
+        // Helm's own; and what Kubernetes has for some, and we for none.
+        if (path.is_empty() && key == "global") || (path.ends_with("resources") && key == "claims") {
+            continue;
+        }
+        let value = values.get(key).unwrap_or_else(|| panic!("{path}.{key} is in the schema only"));
+        compare(value, schema, whole, &format!("{path}.{key}"));
+    }
+    for key in values.keys() {
+        assert!(known.contains_key(key), "{path}.{key} is not in the schema");
+    }
+}

@@ -1,0 +1,60 @@
+//! Values that cannot be right are refused in words that say what would be.
+
+use super::helm::{Program, chart};
+
+#[test]
+fn what_cannot_be_right_is_refused_with_the_name_of_the_value() {
+    let cases = [
+        ("controller.replica=2", "additional properties 'replica' not allowed"),
+        (
+            "verifier.enabled=true",
+            "verifier.tls: set secretName to a Secret with a certificate, or certManager.enabled; or insecure",
+        ),
+        (
+            "verifier.enabled=true,verifier.tls.secretName=a,verifier.tls.certManager.enabled=true",
+            "verifier.tls: secretName is a Secret of your own, and certManager makes one: set one of the two",
+        ),
+        (
+            "verifier.enabled=true,verifier.tls.secretName=a,verifier.tls.insecure=true",
+            "verifier.tls: insecure serves in plain text: leave it, or secretName and certManager",
+        ),
+        (
+            "verifier.enabled=true,verifier.tls.certManager.enabled=true",
+            "verifier.tls.certManager.issuerRef: give the name of the Issuer that signs the certificate",
+        ),
+        ("api.enabled=true,api.namespace=a", "api.tls: set secretName"),
+        (
+            "api.enabled=true,api.tls.insecure=true",
+            "api.namespace: name the namespace whose tokens the REST API serves",
+        ),
+        ("api.enabled=true,api.namespace=a,api.tls.insecure=true,namespaces={a}", "api: it reads TokenOwners"),
+        (
+            "verifier.enabled=true,verifier.tls.insecure=true,verifier.tokenReview.enabled=true,namespaces={a}",
+            "verifier.tokenReview: it needs all namespaces",
+        ),
+        ("controller.concurrency=0", "/controller/concurrency"),
+        ("controller.defaultLifetime=90 days", "/controller/defaultLifetime"),
+        ("namespaces={Team}", "/namespaces/0"),
+        ("scopeGrants.team-a=deploy", "/scopeGrants/team-a"),
+        ("scopeGrants.Team={deploy}", "Team"),
+        ("scopeGrants.team={de ploy}", "/scopeGrants/team/0"),
+        ("image.digest=sha256:12", "/image/digest"),
+        ("tokens[0].spec.scopes={a}", "missing property 'name'"),
+        ("policies.validationActions={Maybe}", "/policies/validationActions/0"),
+        ("policies.otherAccounts.controllers={a'b}", "/policies/otherAccounts/controllers/0"),
+        ("verifier.issuer=http://tokens.example.com", "/verifier/issuer"),
+        ("monitoring.monitor.kind=Probe", "/monitoring/monitor/kind"),
+    ];
+    let (helm, chart) = (Program::helm(), chart());
+    for (set, expected) in cases {
+        let said = helm.refuses(&["template", "pat-operator", chart.to_str().expect("text"), "--set", set]);
+        assert!(said.contains(expected), "{set}: {said}");
+    }
+}
+
+#[test]
+fn an_api_server_that_is_too_old_is_refused() {
+    let (helm, chart) = (Program::helm(), chart());
+    let said = helm.refuses(&["template", chart.to_str().expect("text"), "--kube-version", "1.30.9"]);
+    assert!(said.contains("requires kubeVersion: >=1.31.0-0"), "{said}");
+}

@@ -1,0 +1,72 @@
+//! A policy of the chart, bound to the namespaces of one test: policies are cluster-scoped, and many tests share a cluster.
+
+use std::{fs, path::Path};
+
+use kube::{
+    Api, Client, ResourceExt,
+    api::{DeleteParams, DynamicObject, Patch, PatchParams},
+    core::{ApiResource, GroupVersionKind},
+};
+use serde_json::{Value, json};
+
+use crate::support::process::place::Place;
+
+/// Every policy, by the name of its file.
+pub const ALL: [&str; 6] = ["owners", "scopes", "status", "secret-annotations", "token-owners", "verifier-status"];
+
+/// The label that every namespace has.
+const NAMESPACE_NAME: &str = "kubernetes.io/metadata.name";
+
+/// A policy in force.
+pub struct Guard {
+    client: Client,
+    manifests: Vec<DynamicObject>,
+}
+
+impl Guard {
+    /// Applies the policy of this name as the chart's file has it, with the operator at home in `home`, for the namespaces of `places`.
+    /// It is in force some moments later.
+    pub async fn apply(policy: &str, home: &Place, places: &[&Place]) -> Self {
+        let file = Path::new(env!("CARGO_MANIFEST_DIR")).join(format!("charts/pat-operator/policies/{policy}.yaml"));
+        let text = fs::read_to_string(file).expect("a policy");
+        let text = text.replace(":pat-operator:pat-operator-", &format!(":{}:pat-operator-", home.name()));
+        let names: Vec<_> = places.iter().map(|place| place.name()).collect();
+        let own_name = format!("{}-{policy}", home.name());
+        let mut manifests = Vec::new();
+        for document in text.split("\n---\n") {
+            let mut manifest: Value = serde_yaml::from_str(document).expect("a manifest");
+            manifest["metadata"]["name"] = json!(own_name);
+            if manifest["kind"] == "ValidatingAdmissionPolicyBinding" {
+                let spec = &mut manifest["spec"];
+                spec["policyName"] = json!(own_name);
+                let only = json!({"key": NAMESPACE_NAME, "operator": "In", "values": names});
+                spec["matchResources"] = json!({"namespaceSelector": {"matchExpressions": [only]}});
+                if spec["paramRef"].is_object() {
+                    spec["paramRef"]["namespace"] = json!(home.name());
+                }
+            }
+            manifests.push(serde_json::from_value(manifest).expect("an object"));
+        }
+        let this = Self { client: home.client.clone(), manifests };
+        for manifest in &this.manifests {
+            let params = PatchParams::apply("tests").force();
+            this.api(manifest).patch(&own_name, &params, &Patch::Apply(manifest)).await.expect("it is taken");
+        }
+        this
+    }
+
+    /// Takes it back.
+    pub async fn end(self) {
+        for manifest in &self.manifests {
+            let _ = self.api(manifest).delete(&manifest.name_any(), &DeleteParams::default()).await;
+        }
+    }
+
+    fn api(&self, manifest: &DynamicObject) -> Api<DynamicObject> {
+        let kind = &manifest.types.as_ref().expect("a kind").kind;
+        let kind = GroupVersionKind::gvk("admissionregistration.k8s.io", "v1", kind);
+        let mut kind = ApiResource::from_gvk(&kind);
+        kind.plural = kind.plural.replace("policys", "policies");
+        Api::all_with(self.client.clone(), &kind)
+    }
+}

@@ -1,0 +1,193 @@
+//! Which scopes tokens of a namespace may have.
+
+use std::time::Duration;
+
+use k8s_openapi::api::core::v1::ConfigMap;
+use kube::{
+    Api,
+    api::{DeleteParams, DynamicObject, Patch, PatchParams},
+};
+use serde_json::{Value, json};
+
+use super::{
+    guard::Guard,
+    people,
+    write::{Change, Create, Outcome, pat, pats},
+};
+use crate::support::process::place::{Place, eventually, eventually_within};
+
+const GRANTS: &str = "pat-operator-scope-grants";
+
+fn scopes(scopes: &[&str]) -> Value {
+    json!({ "scopes": scopes })
+}
+
+/// The sentence of a refusal.
+fn ask(home: &Place, namespace: &str, which: &str) -> Outcome {
+    Err(format!(
+        "spec.scopes: namespace {namespace} is not granted {which}: ask whoever runs pat-operator to add them, one a line, under the key \
+         {namespace} of the ConfigMap {}/{GRANTS} (with Helm: the value scopeGrants.{namespace})",
+        home.name()
+    ))
+}
+
+/// Puts these grants in place and waits until the policy goes by them: it grants the one scope, and not the other.
+async fn grant(home: &Place, grants: Value, api: &Api<DynamicObject>, (given, refused): (Option<&str>, &str)) {
+    let api_of_grants: Api<ConfigMap> = Api::namespaced(home.client.clone(), home.name());
+    let _ = api_of_grants.delete(GRANTS, &DeleteParams::default()).await;
+    let manifest = json!({"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": GRANTS}, "data": grants});
+    let params = PatchParams::apply("tests").force();
+    api_of_grants.patch(GRANTS, &params, &Patch::Apply(manifest)).await.expect("a ConfigMap");
+    let try_out = async |scope: &str| Create::Post.try_out(api, &pat("probe", scopes(&[scope]))).await;
+    // The API server looks for parameters anew when any policy comes or goes, and here many tests have one each.
+    eventually_within(Duration::from_secs(180), "the grants are in force", async || {
+        let is_given = match given {
+            Some(scope) => try_out(scope).await.is_ok(),
+            None => true,
+        };
+        is_given && try_out(refused).await.is_err_and(|sentence| sentence.starts_with("spec.scopes: "))
+    })
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_namespace_has_the_scopes_that_it_is_granted_or_those_of_everybody_and_never_the_product_s_own_by_default() {
+    let home = Place::new("scopes-home").await;
+    let (named, other) = (Place::new("scopes-named").await, Place::new("scopes-other").await);
+    let guard = Guard::apply("scopes", &home, &[&named, &other]).await;
+    let (named_s, other_s) =
+        (people::administrator_of(&named, "ann").await.1, people::administrator_of(&other, "ann").await.1);
+    let (in_named, in_other) = (pats(&named_s, named.name()), pats(&other_s, other.name()));
+    let grants = json!({
+        "_default": "read:*\nexact\n*-last\nintrospect\nsp:*\nidn:my-personal-access-tokens:read\n",
+        named.name(): "\n# for deployments\n  deploy:*  \n\nbuild\r\nintrospect\nsp:my-*\n",
+    });
+    grant(&home, grants, &in_named, (Some("deploy:x"), "read:x")).await;
+
+    let no = |place: &Place, which: &str| ask(&home, place.name(), which);
+    let in_named_cases = [
+        (vec!["deploy:prod", "deploy:", "build"], Ok(())),
+        (vec!["introspect", "sp:my-personal-access-tokens:manage"], Ok(())),
+        // A key of one's own is instead of everybody's.
+        (vec!["read:all"], no(&named, "read:all")),
+        (vec!["deploy", "Deploy:x", "build2", "buil", "deploy:x"], no(&named, "deploy Deploy:x build2 buil")),
+        (vec!["sp:all-personal-access-tokens:read"], no(&named, "sp:all-personal-access-tokens:read")),
+        (vec!["idn:my-personal-access-tokens:read"], no(&named, "idn:my-personal-access-tokens:read")),
+        // Comments and patterns are no scopes.
+        (vec!["#", "for"], no(&named, "# for")),
+        (vec!["deploy:*"], Ok(())),
+    ];
+    let in_other_cases = [
+        (vec!["read:all", "read:", "exact"], Ok(())),
+        (vec!["deploy:prod"], no(&other, "deploy:prod")),
+        (vec!["is-last"], no(&other, "is-last")),
+        (vec!["introspect"], no(&other, "introspect")),
+        (vec!["sp:my-personal-access-tokens:read"], no(&other, "sp:my-personal-access-tokens:read")),
+        (vec!["idn:my-personal-access-tokens:read"], no(&other, "idn:my-personal-access-tokens:read")),
+        (vec!["sp:"], no(&other, "sp:")),
+    ];
+    let cases =
+        in_named_cases.map(|case| (&in_named, case)).into_iter().chain(in_other_cases.map(|case| (&in_other, case)));
+    for (api, (wanted, expected)) in cases {
+        for create in Create::ALL {
+            let found = create.try_out(api, &pat("app", scopes(&wanted))).await;
+            assert_eq!(found, expected, "{create:?}: {wanted:?}");
+        }
+    }
+    // Neither does everything, nor a beginning that is short of them, reach the product's own: not even by name.
+    grant(&home, json!({"_default": "*", named.name(): "*\ns*\nint*"}), &in_named, (Some("anything"), "introspect"))
+        .await;
+    let own = ["introspect", "sp:all-personal-access-tokens:manage", "idn:x"];
+    for (api, place) in [(&in_named, &named), (&in_other, &other)] {
+        assert_eq!(Create::Post.try_out(api, &pat("app", scopes(&["at", "all", "introspective"]))).await, Ok(()));
+        assert_eq!(Create::Post.try_out(api, &pat("app", scopes(&own))).await, no(place, &own.join(" ")));
+    }
+    // No scopes need no grant; nobody is granted anything where nothing is written; the administrator needs a grant as well.
+    for nothing in [json!({}), json!({named.name(): ""})] {
+        grant(&home, nothing, &in_named, (None, "anything")).await;
+        for spec in [json!({}), scopes(&[])] {
+            assert_eq!(Create::Post.try_out(&in_named, &pat("app", spec)).await, Ok(()));
+        }
+        assert_eq!(Create::Post.try_out(&in_named, &pat("app", scopes(&["x"]))).await, no(&named, "x"));
+        let admin = pats(&home.client, named.name());
+        assert_eq!(Create::Post.try_out(&admin, &pat("app", scopes(&["x"]))).await, no(&named, "x"));
+    }
+    guard.end().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_is_no_longer_granted_is_kept_out_of_every_change_but_revocation_and_deletion() {
+    let home = Place::new("scopes-change").await;
+    let guard = Guard::apply("scopes", &home, &[&home]).await;
+    let client = people::administrator_of(&home, "ann").await.1;
+    let api = pats(&client, home.name());
+    grant(&home, json!({"_default": "read\nwrite"}), &api, (Some("write"), "admin")).await;
+    // An API server that has just come to know of a policy may refuse the first.
+    eventually("it is taken", async || home.try_apply("app", json!({}), scopes(&["read", "write"])).await.is_ok())
+        .await;
+    grant(&home, json!({"_default": "read"}), &api, (Some("read"), "write")).await;
+
+    let refused = || ask(&home, home.name(), "write");
+    let cases = [
+        (json!({"spec": {"expiry": {"never": true}}}), refused()),
+        (json!({"spec": {"scopes": ["write"], "description": "x"}}), refused()),
+        (json!({"spec": {"rotateIfIssuedBefore": "2026-01-01T00:00:00Z"}}), refused()),
+        (json!({"spec": {"scopes": ["read", "admin"]}}), ask(&home, home.name(), "admin")),
+        (json!({"spec": {"scopes": ["read"]}}), Ok(())),
+        (json!({"spec": {"revoked": true}}), Ok(())),
+        (json!({"metadata": {"labels": {"team": "a"}}}), Ok(())),
+        (json!({"metadata": {"finalizers": ["example.com/wait"]}}), Ok(())),
+    ];
+    for (patch, expected) in cases {
+        for change in Change::ALL {
+            // Scopes are a set, to which an apply adds: then it is all of them that count.
+            let named = expected.clone().map_err(|sentence| match change {
+                Change::Apply => sentence.replace("granted admin:", "granted write admin:"),
+                _ => sentence,
+            });
+            assert_eq!(change.try_out(&api, "app", &patch).await, named, "{change:?}: {patch}");
+        }
+    }
+    // Revoked and then not: the scopes count again.
+    assert_eq!(Change::MergePatch.really(&api, "app", &json!({"spec": {"revoked": true}})).await, Ok(()));
+    assert_eq!(Change::MergePatch.try_out(&api, "app", &json!({"spec": {"revoked": false}})).await, refused());
+    api.delete("app", &DeleteParams::default()).await.expect("deletion is free");
+    guard.end().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn as_many_scopes_as_a_token_can_have_are_judged_by_many_long_patterns() {
+    let home = Place::new("scopes-many").await;
+    let guard = Guard::apply("scopes", &home, &[&home]).await;
+    let client = people::administrator_of(&home, "ann").await.1;
+    let api = pats(&client, home.name());
+    let scope = |n: usize| format!("{n:03}:{}", "s".repeat(124));
+    let patterns: Vec<String> = (0..200).map(|n| format!("{}*", &scope(n)[..120])).collect();
+    let whole: Vec<String> = (200..400).map(scope).collect();
+    let grants = json!({"_default": format!("{}\n{}", patterns.join("\n"), whole.join("\n"))});
+    grant(&home, grants, &api, (Some(&scope(199)), "other")).await;
+    // The last patterns are those that fit, and it is the longest spec there is.
+    let fitting: Vec<String> = (168..232).map(scope).collect();
+    for create in Create::ALL {
+        assert_eq!(create.try_out(&api, &pat("app", json!({"scopes": fitting}))).await, Ok(()), "{create:?}");
+    }
+    let strange: Vec<String> = (400..464).map(scope).collect();
+    let some = format!("{} and 56 more", strange[..8].join(" "));
+    let found = Create::Post.try_out(&api, &pat("app", json!({"scopes": strange}))).await;
+    assert_eq!(found, ask(&home, home.name(), &some));
+    guard.end().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn without_the_config_map_nothing_is_granted() {
+    let home = Place::new("scopes-none").await;
+    let guard = Guard::apply("scopes", &home, &[&home]).await;
+    let client = people::administrator_of(&home, "ann").await.1;
+    let api = pats(&client, home.name());
+    eventually("the policy is in force", async || {
+        let found = Create::Post.try_out(&api, &pat("app", scopes(&["x"]))).await;
+        found.is_err_and(|message| message.contains("no params found"))
+    })
+    .await;
+    guard.end().await;
+}

@@ -1,0 +1,101 @@
+//! Who may write the status of a PersonalAccessToken.
+
+use control_plane::Identity;
+use kube::{
+    Client,
+    api::{DynamicObject, Patch, PatchParams, PostParams},
+};
+use serde_json::{Value, json};
+
+use super::{
+    guard::Guard,
+    people,
+    write::{Change, Create, outcome, pat, pats},
+};
+use crate::support::process::place::{Place, eventually};
+
+const NOW: &str = "2026-01-01T00:00:00Z";
+
+/// Writes this status in every way that a client has, and tells what came of each.
+async fn writes(client: &Client, namespace: &str, status: &Value) -> Vec<(&'static str, Result<(), String>)> {
+    let api = pats(client, namespace);
+    let mut found = Vec::new();
+    let whole = json!({ "status": status });
+    let dry = PatchParams { dry_run: true, ..PatchParams::default() };
+    found.push(("merge patch", outcome(api.patch_status("app", &dry, &Patch::Merge(&whole)).await)));
+    let operations = serde_json::from_value(json!([{"op": "add", "path": "/status", "value": status}])).unwrap();
+    found.push(("JSON patch", outcome(api.patch_status("app", &dry, &Patch::Json::<()>(operations)).await)));
+    let mut manifest = pat("app", json!({}));
+    manifest["status"] = status.clone();
+    let apply = PatchParams { dry_run: true, ..PatchParams::apply("somebody").force() };
+    found.push(("apply", outcome(api.patch_status("app", &apply, &Patch::Apply(&manifest)).await)));
+    let mut object: DynamicObject = api.get("app").await.expect("it is there");
+    object.data["status"] = status.clone();
+    let put = PostParams { dry_run: true, ..PostParams::default() };
+    found.push(("PUT", outcome(api.replace_status("app", &put, &object).await)));
+    found
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn status_is_written_by_the_controller_and_by_those_who_note_uses_and_by_nobody_else() {
+    let place = Place::new("status").await;
+    let home = place.name();
+    let guard = Guard::apply("status", &place, &[&place]).await;
+    place.apply("app", json!({"scopes": ["a"]})).await;
+    let (jane, jane_s) = people::administrator_of(&place, "jane").await;
+    let mut others = vec![(jane.name().to_owned(), jane_s)];
+    // Nearly of that name; of that name, but not in that namespace; and the administrator of everything.
+    for other in [
+        Identity::service_account("pat-operator", "pat-operator-controller"),
+        Identity::service_account(home, "pat-operator-controller-2"),
+    ] {
+        others.push((other.name().to_owned(), people::administers(&place, &other).await));
+    }
+    others.push(("admin".to_owned(), place.client.clone()));
+
+    let refused = |who: &str| {
+        Err(format!(
+            "status: {who} may not write it: it says which tokens are good, and only the controller of pat-operator does that; what you \
+             want of a token stands in spec: revoked, revokeIfIssuedBefore, rotateIfIssuedBefore, suspend"
+        ))
+    };
+    let (_, first) = &others[0];
+    eventually("the policy is in force", async || writes(first, home, &json!({"revision": 1})).await[0].1.is_err())
+        .await;
+    let statuses = [
+        json!({"credentials": [{"id": "000000000001", "revision": 1, "sha256": "a".repeat(64), "state": "Active", "issuedAt": NOW}]}),
+        json!({"revision": 1}),
+        json!({"lastUsedAt": NOW}),
+        json!({"usage": {"000000000001": NOW}}),
+        json!({}),
+    ];
+    for (who, client) in &others {
+        for status in &statuses {
+            for (how, found) in writes(client, home, status).await {
+                assert_eq!(found, refused(who), "{who} by {how}: {status}");
+            }
+        }
+    }
+    // What the verifier and the REST API may write of it is another policy's.
+    for name in ["pat-operator-controller", "pat-operator-verifier", "pat-operator-api"] {
+        let client = people::administers(&place, &Identity::service_account(home, name)).await;
+        for status in &statuses {
+            for (how, found) in writes(&client, home, status).await {
+                assert_eq!(found, Ok(()), "{name} by {how}: {status}");
+            }
+        }
+    }
+    // Everything but status is free; what a write of the whole object says of status counts for nothing.
+    let (_, jane_s) = &others[0];
+    let api = pats(jane_s, home);
+    for change in Change::ALL {
+        let patch =
+            json!({"metadata": {"labels": {"a": "b"}}, "spec": {"description": "x"}, "status": {"revision": 7}});
+        assert_eq!(change.really(&api, "app", &patch).await, Ok(()), "{change:?}");
+    }
+    let mut made = pat("made", json!({}));
+    made["status"] = json!({"revision": 7});
+    assert_eq!(Create::Post.try_out(&api, &made).await, Ok(()));
+    assert_eq!(place.status("app").await, Default::default());
+    guard.end().await;
+}

@@ -1,0 +1,35 @@
+//! The API server's own opinion of the expressions.
+
+use control_plane::{Component, ControlPlane, Options};
+use kube::{
+    Api,
+    api::DynamicObject,
+    core::{ApiResource, GroupVersionKind},
+};
+
+use super::guard::ALL;
+use crate::support::process::place::eventually;
+
+/// It takes the controller that checks types, which the shared control plane does without.
+#[tokio::test(flavor = "multi_thread")]
+async fn the_api_server_has_nothing_to_say_about_the_types_in_the_policies() {
+    let root = std::path::Path::new(env!("CARGO_MANIFEST_DIR"));
+    let options = Options::default()
+        .argument(Component::ControllerManager, "--controllers=validatingadmissionpolicy-status-controller")
+        .apply(root.join("crds"))
+        .apply(root.join("charts/pat-operator/policies"));
+    let plane = ControlPlane::start(options).await.expect("a control plane");
+    let kind = GroupVersionKind::gvk("admissionregistration.k8s.io", "v1", "ValidatingAdmissionPolicy");
+    let kind = ApiResource::from_gvk_with_plural(&kind, "validatingadmissionpolicies");
+    let api: Api<DynamicObject> = Api::all_with(plane.client().expect("a client"), &kind);
+    for policy in ALL {
+        let name = format!("pat-operator-{policy}");
+        eventually("its types are checked", async || {
+            let now = api.get(&name).await.expect("it is there");
+            let status = &now.data["status"];
+            assert!(status["typeChecking"]["expressionWarnings"].is_null(), "{name}: {status:#}");
+            status["observedGeneration"].is_number()
+        })
+        .await;
+    }
+}
