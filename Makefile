@@ -60,9 +60,18 @@ fuzz: ## Throw a minute of random text at each parser (needs nightly Rust and ca
 	done
 
 .PHONY: generate
-generate: ## Make anew what is made from code: crds/ and docs/conditions.md
+generate: ## Make anew what is made from code: crds/, docs/conditions.md, docs/openapi.json, the chart's copies and README
 	cargo run --locked --quiet --bin crdgen crds
 	UPDATE_DOCS=1 cargo test --locked --quiet --test docs
+	UPDATE_DOCS=1 cargo test --locked --quiet --test chart -- --test-threads=1 adds_only_labels kustomize_base readme_describes
+
+.PHONY: manifests
+manifests: ## Write dist/install.yaml: all that a cluster needs, for `kubectl apply --server-side -f` (IMAGE=registry.example.com/…)
+	@cargo build --locked --quiet --package control-plane
+	@image='$(IMAGE)'; mkdir -p dist/.overlay; trap 'rm -rf dist/.overlay' EXIT; \
+	printf '%s\n' 'resources: [../../charts/kustomize]' 'images:' '  - name: registry.example.com/pat-operator' \
+		"    newName: $${image%:*}" "    newTag: \"$${image##*:}\"" > dist/.overlay/kustomization.yaml; \
+	"$$($(CONTROL_PLANE) path kubectl)" kustomize dist/.overlay > dist/install.yaml; echo dist/install.yaml
 
 .PHONY: build
 build: ## Build target/release/pat-operator

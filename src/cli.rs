@@ -35,7 +35,10 @@ Examples:
       pat-operator controller --namespaces team-a,team-b --log-format json
 
   Verify tokens on this machine, for a proxy that runs here:
-      pat-operator verifier --http-addr 127.0.0.1:8081 --grpc-addr 127.0.0.1:8082 --health-addr 127.0.0.1:8083";
+      pat-operator verifier --http-addr 127.0.0.1:8081 --grpc-addr 127.0.0.1:8082 --health-addr 127.0.0.1:8083
+
+  Manage the tokens of one namespace over REST:
+      pat-operator api --namespace team-a --http-addr 127.0.0.1:8084 --health-addr 127.0.0.1:8085";
 
 const AFTER_LONG_HELP: &str = "\
 The cluster is the one of KUBECONFIG; without it, the one that this runs in; else the one of ~/.kube/config.
@@ -65,6 +68,9 @@ pub enum Command {
     /// Run the verifier: answers whether a token is good, whose it is and what it may do
     #[command(after_long_help = AFTER_LONG_HELP)]
     Verifier(Box<VerifierArgs>),
+    /// Run the REST API: lists, creates, changes and revokes the tokens of one namespace, as clients of other products ask for it
+    #[command(after_long_help = AFTER_LONG_HELP)]
+    Api(Box<ApiArgs>),
     /// Print the CustomResourceDefinitions as YAML, for `kubectl apply -f -`
     Crds,
 }
@@ -243,6 +249,105 @@ pub struct VerifierArgs {
     pub log: LogArgs,
 }
 
+/// Flags of `pat-operator api`.
+#[derive(Clone, Debug, Args)]
+pub struct ApiArgs {
+    /// Where to serve the REST API: ADDRESS:PORT, or :PORT for every address
+    ///
+    /// With TLS; see --tls-cert. Without it only on a loopback address, such as 127.0.0.1:8443. Port 0 takes a free port and
+    /// logs which.
+    #[arg(long, env = "PAT_OPERATOR_HTTP_ADDR", value_name = "ADDR", default_value = ":8443")]
+    pub http_addr: ListenAddr,
+
+    /// Where to serve /livez, /readyz and /metrics: ADDRESS:PORT, or :PORT for every address
+    ///
+    /// Port 0 takes a free port and logs which. It is plain HTTP and tells no secrets.
+    #[arg(long, env = "PAT_OPERATOR_HEALTH_ADDR", value_name = "ADDR", default_value = ":8080")]
+    pub health_addr: ListenAddr,
+
+    /// The namespace whose tokens are served [default: the pod's own, or the one of the kubeconfig's context]
+    ///
+    /// One server is one tenant: callers and what they see come from this namespace alone, and a token of another one is refused.
+    #[arg(long, env = "PAT_OPERATOR_NAMESPACE", value_name = "NAME", value_parser = label)]
+    pub namespace: Option<String>,
+
+    /// The name of the tenant, for clients that ask [default: the namespace]
+    #[arg(long, env = "PAT_OPERATOR_TENANT_NAME", value_name = "NAME", value_parser = tenant)]
+    pub tenant_name: Option<String>,
+
+    /// An audience whose tokens may call, beside those without any
+    ///
+    /// A token that lists audiences is meant for these alone: it may call only if this is one of them.
+    #[arg(long, env = "PAT_OPERATOR_AUDIENCE", value_name = "AUDIENCE", value_parser = audience)]
+    pub audience: Option<String>,
+
+    /// A file with the certificate chain to serve with, in PEM; needs --tls-key
+    ///
+    /// Both files are read again when they change, as cert-manager changes them in a mounted Secret.
+    #[arg(long, env = "PAT_OPERATOR_TLS_CERT", value_name = "FILE")]
+    pub tls_cert: Option<PathBuf>,
+
+    /// A file with the key of that certificate, in PEM
+    #[arg(long, env = "PAT_OPERATOR_TLS_KEY", value_name = "FILE")]
+    pub tls_key: Option<PathBuf>,
+
+    /// Whether to serve without TLS on addresses that others can reach
+    ///
+    /// Tokens then go over the network in plain text. For when something else encrypts, such as a service mesh.
+    #[arg(long, env = "PAT_OPERATOR_INSECURE_LISTEN", value_name = "BOOL", default_value_t = false)]
+    #[arg(action = ArgAction::Set, num_args = 0..=1, require_equals = true, default_missing_value = "true")]
+    pub insecure_listen: bool,
+
+    /// Whether tokens can be listed only, and not created, changed or deleted
+    #[arg(long, env = "PAT_OPERATOR_READ_ONLY", value_name = "BOOL", default_value_t = false)]
+    #[arg(action = ArgAction::Set, num_args = 0..=1, require_equals = true, default_missing_value = "true")]
+    pub read_only: bool,
+
+    /// How many requests a second each owner may make, over time: 1 to 100000
+    ///
+    /// All tokens of one owner share it. Who asks more is told when to come back (429 and Retry-After).
+    #[arg(long, env = "PAT_OPERATOR_RATE_LIMIT", value_name = "N", default_value_t = 20)]
+    #[arg(value_parser = clap::value_parser!(u32).range(1..=100_000))]
+    pub rate_limit: u32,
+
+    /// How many requests each owner may make at a time, after a pause: 1 to 100000
+    #[arg(long, env = "PAT_OPERATOR_RATE_BURST", value_name = "N", default_value_t = 100)]
+    #[arg(value_parser = clap::value_parser!(u32).range(1..=100_000))]
+    pub rate_burst: u32,
+
+    /// The Secret with the key that access tokens are signed with; made if there is none
+    ///
+    /// All replicas need the same one. Delete it and restart them, and every access token is void.
+    #[arg(long, env = "PAT_OPERATOR_KEY_SECRET", value_name = "NAME", default_value = "pat-operator-api-key")]
+    #[arg(value_parser = subdomain)]
+    pub key_secret: String,
+
+    /// The namespace of that Secret [default: the pod's own, or the one of the kubeconfig's context]
+    ///
+    /// Best one in which nobody makes PersonalAccessTokens.
+    #[arg(long, env = "PAT_OPERATOR_KEY_NAMESPACE", value_name = "NAME", value_parser = label)]
+    pub key_namespace: Option<String>,
+
+    /// How often a token's last use is written to its status at most: 1s to 1d
+    ///
+    /// As for the verifier, whose uses are others.
+    #[arg(long, env = "PAT_OPERATOR_LAST_USED_INTERVAL", value_name = "DURATION", default_value = "10m")]
+    #[arg(value_parser = last_used_interval)]
+    pub last_used_interval: SignedDuration,
+
+    /// How long tokens are still judged when nothing is heard from the API server: 0s to 1d
+    ///
+    /// Known tokens go on working, revoked and expired ones do not, and unknown ones are told to come back. After this
+    /// time a revocation may have been missed, and every answer is that nobody can tell.
+    #[arg(long, env = "PAT_OPERATOR_MAX_STALENESS", value_name = "DURATION", default_value = "5m")]
+    #[arg(value_parser = max_staleness)]
+    pub max_staleness: SignedDuration,
+
+    /// Logs.
+    #[command(flatten)]
+    pub log: LogArgs,
+}
+
 /// Flags of everything that logs.
 #[derive(Clone, Debug, Args)]
 pub struct LogArgs {
@@ -332,6 +437,24 @@ impl FromStr for LabelSelector {
         } else {
             Err("write it as for `kubectl get -l`, such as shard=a or team in (x, y)")
         }
+    }
+}
+
+fn tenant(text: &str) -> Result<String, &'static str> {
+    let is_name = (1..=128).contains(&text.len()) && text.bytes().all(|byte| byte.is_ascii_graphic());
+    if is_name {
+        Ok(text.to_owned())
+    } else {
+        Err("a tenant's name is 1 to 128 visible ASCII characters, without spaces")
+    }
+}
+
+fn audience(text: &str) -> Result<String, &'static str> {
+    let is_audience = (1..=256).contains(&text.len()) && text.bytes().all(|byte| byte.is_ascii_graphic());
+    if is_audience {
+        Ok(text.to_owned())
+    } else {
+        Err("an audience is 1 to 256 visible ASCII characters, without spaces")
     }
 }
 

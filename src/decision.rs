@@ -105,9 +105,22 @@ pub fn decide(index: &Index, freshness: Freshness, token: &[u8], demand: &Demand
             Decision::Deny(Denial::Unknown { gone })
         };
     };
+    decide_known(index, record, demand, now)
+}
+
+/// Decides on a credential that is known otherwise than by its token, such as by an access token that names it.
+pub fn decide_on(index: &Index, freshness: Freshness, record: Record, demand: &Demand<'_>, now: Time) -> Decision {
+    match freshness {
+        Freshness::Starting => Decision::Unavailable(Unavailable::Starting),
+        Freshness::Lost => Decision::Unavailable(Unavailable::Lost),
+        Freshness::Fresh | Freshness::Stale => decide_known(index, record, demand, now),
+    }
+}
+
+fn decide_known(index: &Index, record: Record, demand: &Demand<'_>, now: Time) -> Decision {
     // A restored PAT may claim the token of its former self, or of one that was restored elsewhere. Taking it back in either place
     // takes it back, so that every one of them has to let it in; then it is the eldest's.
-    let rivals = index.rivals(&hash);
+    let rivals = index.rivals(&record.credential().hash);
     let Some((eldest, younger)) = rivals.split_first() else { return judge(record, index.owners(), demand, now) };
     let decision = judge(eldest.clone(), index.owners(), demand, now);
     let refusal = |rival: &Record| match judge(rival.clone(), index.owners(), demand, now) {

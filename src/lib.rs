@@ -10,6 +10,7 @@ pub mod cli;
 pub mod controller;
 pub mod decision;
 pub mod index;
+pub mod rest;
 pub mod runtime;
 pub mod token;
 pub mod verifier;

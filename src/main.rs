@@ -12,10 +12,12 @@ use pat_operator::{
     controller::{Controller, Options, intent::Settings, preflight},
     runtime::{self, Clock, Elector, Gate, Health, LeaseHandle, LeaseSettings, Readiness, Shutdown},
 };
-use tokio::task::JoinHandle;
+use tokio::{runtime::Builder, task::JoinHandle};
 use tokio_util::sync::CancellationToken;
 
 mod run {
+    pub mod api;
+    mod listen;
     pub mod verifier;
 }
 
@@ -29,8 +31,10 @@ fn main() -> ExitCode {
             print!("{}", crd::all_yaml());
             return ExitCode::SUCCESS;
         }
-        Command::Controller(args) => run(&args.log.clone(), controller(*args)),
-        Command::Verifier(args) => run(&args.log.clone(), run::verifier::verifier(*args)),
+        // One thread has time to spare beside what an API server can take, and two would wake each other with each request.
+        Command::Controller(args) => run(&args.log.clone(), Builder::new_current_thread(), controller(*args)),
+        Command::Verifier(args) => run(&args.log.clone(), Builder::new_multi_thread(), run::verifier::verifier(*args)),
+        Command::Api(args) => run(&args.log.clone(), Builder::new_multi_thread(), run::api::api(*args)),
     };
     match result {
         Ok(()) => ExitCode::SUCCESS,
@@ -41,11 +45,10 @@ fn main() -> ExitCode {
     }
 }
 
-fn run(log: &LogArgs, program: impl Future<Output = anyhow::Result<()>>) -> anyhow::Result<()> {
+fn run(log: &LogArgs, mut threads: Builder, program: impl Future<Output = anyhow::Result<()>>) -> anyhow::Result<()> {
     runtime::telemetry::init(log.log_format.into(), &log.log_level)?;
     runtime::client::install_crypto();
-    let runtime =
-        tokio::runtime::Builder::new_multi_thread().enable_all().build().context("no threads could be started")?;
+    let runtime = threads.enable_all().build().context("no threads could be started")?;
     runtime.block_on(program)
 }
 

@@ -3,16 +3,9 @@
 
 mod support;
 
-use std::{
-    env,
-    io::Write,
-    path::Path,
-    process::Stdio,
-    sync::{Arc, Mutex},
-};
+use std::sync::{Arc, Mutex};
 
 use axum::{
-    Router,
     body::{Body, to_bytes},
     http::{Request, header},
 };
@@ -35,14 +28,16 @@ use pat_operator::{
     verifier::{Verifier, http, metrics::Metrics},
 };
 use serde_json::{Value, json};
-use support::process::place::{Place, eventually};
-use tokio::io::AsyncWriteExt;
+use support::{
+    clients,
+    process::place::{Place, eventually},
+};
 use tokio_util::sync::CancellationToken;
 use tower::{ServiceExt, util::MapRequestLayer};
 
 /// A verifier with one PAT that may introspect and one that may not, and what it asks the API server.
 struct Desk {
-    router: Router,
+    protocols: http::Protocols,
     requests: Arc<Mutex<Vec<String>>>,
     caller: Token,
     token: Token,
@@ -59,8 +54,8 @@ impl Desk {
         let spec = json!({"scopes": ["a", "b"], "owner": {"kind": "User", "name": "jane@example.com"}});
         index.put(pat("00000000-0000-4000-8000-000000000002", &token, spec));
         let verifier = Verifier::new(index, || Freshness::Fresh, Clock::system(), Arc::new(Metrics::default()));
-        let router = http::router(Arc::new(verifier), http::Settings::default(), client);
-        Self { router, requests, caller, token }
+        let protocols = http::Protocols::new(Arc::new(verifier), http::Settings::default(), client);
+        Self { protocols, requests, caller, token }
     }
 
     /// One that asks the API server as the ServiceAccount `verifier` of this place, with no more rights than it needs.
@@ -90,7 +85,7 @@ impl Desk {
             .header(header::CONTENT_TYPE, "application/x-www-form-urlencoded")
             .body(Body::from(format!("token={}", self.token.expose())))
             .expect("a request");
-        let response = self.router.clone().oneshot(request).await.expect("an answer");
+        let response = self.protocols.clone().oneshot(request).await.expect("an answer");
         let status = response.status().as_u16();
         let body = to_bytes(response.into_body(), 1 << 20).await.expect("a body");
         (status, serde_json::from_slice(&body).expect("JSON"))
@@ -269,7 +264,7 @@ async fn client_libraries_that_nobody_here_wrote_are_understood() {
     let desk = Desk::new(None, Arc::default());
     let server = HttpServer::bind("127.0.0.1:0".parse().expect("an address"), "tests", "--test").await.expect("a port");
     let (addr, stop) = (server.local_addr(), CancellationToken::new());
-    let serving = tokio::spawn(server.serve(desk.router.clone(), stop.clone()));
+    let serving = tokio::spawn(server.serve(desk.protocols.clone(), stop.clone()));
     let asked = |client_id: &str| {
         json!({
             "url": format!("http://{addr}/oauth2/introspect"),
@@ -281,8 +276,8 @@ async fn client_libraries_that_nobody_here_wrote_are_understood() {
     };
     // Authlib and openid-client. They send Basic in different ways: as it is, and with `_` and others percent-encoded.
     for script in ["introspect.py", "introspect.mjs"] {
-        let by_uid = run(script, &asked(&CALLER.replace('-', ""))).await;
-        let by_another = run(script, &asked("jane")).await;
+        let by_uid = clients::run(script, &asked(&CALLER.replace('-', ""))).await;
+        let by_another = clients::run(script, &asked("jane")).await;
         let (Some(by_uid), Some(by_another)) = (by_uid, by_another) else { continue };
         assert_eq!((&by_uid[0]["status"], &by_uid[0]["body"]["active"]), (&json!(200), &json!(true)), "{by_uid}");
         assert_eq!(by_uid[0]["body"]["scope"], "a b", "{script}");
@@ -292,30 +287,4 @@ async fn client_libraries_that_nobody_here_wrote_are_understood() {
     }
     stop.cancel();
     serving.await.expect("the server ends");
-}
-
-/// Runs a script of tests/clients; `None` where that cannot be had, unless this is CI.
-async fn run(script: &str, input: &Value) -> Option<Value> {
-    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/clients");
-    let mut child = tokio::process::Command::new(folder.join("run.sh"))
-        .arg(script)
-        .stdin(Stdio::piped())
-        .stdout(Stdio::piped())
-        .stderr(Stdio::piped())
-        .kill_on_drop(true)
-        .spawn()
-        .expect("the script starts");
-    let mut stdin = child.stdin.take().expect("an input");
-    stdin.write_all(input.to_string().as_bytes()).await.expect("it reads its input");
-    drop(stdin);
-    let output = child.wait_with_output().await.expect("it ends");
-    let said = String::from_utf8_lossy(&output.stderr);
-    if output.status.code() == Some(77) {
-        assert!(env::var("CI").as_deref() != Ok("true"), "{script} cannot be run: {said}");
-        // Not by print: a test that passes keeps that to itself.
-        let _ = writeln!(std::io::stderr(), "LEFT OUT: {script}, an OAuth client that nobody here wrote: {said}");
-        return None;
-    }
-    assert!(output.status.success(), "{script}: {said}");
-    Some(serde_json::from_slice(&output.stdout).expect("JSON"))
 }

@@ -325,6 +325,7 @@ async fn the_endpoints_tell_the_truth_and_metrics_name_no_object() {
         ("credentials", "gauge"),
         ("nearest_expiry_seconds", "gauge"),
         ("nearest_rotation_seconds", "gauge"),
+        ("nearest_grace_end_in_use_seconds", "gauge"),
         ("leader", "gauge"),
     ] {
         let name = format!("pat_operator_{family}");
@@ -353,6 +354,7 @@ async fn the_endpoints_tell_the_truth_and_metrics_name_no_object() {
     place.secrets().delete("dies", &DeleteParams::default()).await.unwrap();
     place.until("dies", "repaired", |status| status.revision == Some(2) && is_ready(status)).await;
     let after = operator.metrics().await;
+    assert_eq!(after.value("pat_operator_nearest_grace_end_in_use_seconds"), f64::INFINITY);
     assert_eq!(after.value("pat_operator_rotations_total"), 1.0);
     assert_eq!(after.value("pat_operator_revocations_total"), 1.0);
     assert_eq!(after.value("pat_operator_repairs_total"), 1.0);
@@ -362,6 +364,19 @@ async fn the_endpoints_tell_the_truth_and_metrics_name_no_object() {
     assert_eq!(after.value(r#"pat_operator_tokens{ready="True",reason="Issued"}"#), 2.0);
 
     let ids = tokens.map(|token| token.split('_').nth(1).unwrap()[..12].to_owned());
+    // Somebody goes on using the token that was replaced, as a verifier would note it.
+    let use_ = json!({"status": {"usage": {&ids[0]: in_seconds(600)}}});
+    place.pats().patch_status(peculiar, &PatchParams::default(), &Patch::Merge(use_)).await.unwrap();
+    let within = Instant::now() + SOON;
+    loop {
+        let ends = hours(operator.metrics().await.value("pat_operator_nearest_grace_end_in_use_seconds"));
+        if ends.is_finite() {
+            assert!((23.9..24.001).contains(&ends), "{ends}");
+            break;
+        }
+        assert!(Instant::now() < within, "the use is not noticed in time");
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
     for word in ["zyzzyva", "peculiar", "quixotic", place.name(), &*ids[0], &*ids[1]] {
         assert!(!after.text.contains(word), "{word} is in:\n{}", after.text);
     }

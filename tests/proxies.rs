@@ -7,6 +7,7 @@ mod support;
 
 mod proxies {
     mod ask;
+    mod fetching;
     mod programs;
     mod proxy;
     mod story;

@@ -11,6 +11,7 @@ use k8s_openapi::{
 };
 use kube::Resource;
 use serde::{Deserialize, Deserializer, de::DeserializeOwned};
+use serde_json::value::RawValue;
 
 use super::{
     PersonalAccessToken, PersonalAccessTokenSpec, PersonalAccessTokenStatus, Time, TokenOwner, TokenOwnerSpec,
@@ -137,13 +138,15 @@ fn no_status() -> Result<PersonalAccessTokenStatus, String> {
     Ok(PersonalAccessTokenStatus::default())
 }
 
+/// Reads a part of which only the text is taken from the object: whatever is wrong in it stays in it. The text is there as long as
+/// nothing has taken it apart before, as serde would in an event that did not begin with its type; API servers' do.
 fn leniently<'de, D: Deserializer<'de>, T: DeserializeOwned>(deserializer: D) -> Result<Result<T, String>, D::Error> {
-    let value = serde_json::Value::deserialize(deserializer)?;
-    if value.is_array() {
+    let text = Box::<RawValue>::deserialize(deserializer)?;
+    if text.get().starts_with('[') {
         // serde would take an array for a struct whose fields are all optional.
         return Ok(Err("it is a list, not an object".into()));
     }
-    Ok(T::deserialize(value).map_err(|error| error.to_string()))
+    Ok(serde_json::from_str(text.get()).map_err(|error| error.to_string()))
 }
 
 fn leniently_optional<'de, D: Deserializer<'de>, T: DeserializeOwned + Default>(

@@ -35,7 +35,7 @@ pub async fn write_secret(
     let form = Form::of(cluster, pat, held, write).await?;
     let namespace = pat.namespace();
     let secret = match &write.base {
-        None => cluster.create_secret(namespace, &form.create(pat, write), dry_run).await?,
+        None => cluster.create_secret(namespace, form.create(pat, write), dry_run).await?,
         Some(base) => {
             let body = form.patch(pat, write, &base.uid, &base.resource_version);
             cluster.patch_secret(namespace, &write.name, &body, dry_run).await?

@@ -9,11 +9,12 @@ use std::{
     sync::{Arc, RwLock},
 };
 
-use k8s_openapi::{api::core::v1::Secret, jiff::Timestamp};
+use k8s_openapi::jiff::Timestamp;
 use kube::runtime::watcher::Event;
 
 use super::{
     intent::secret_name,
+    stored_secret::StoredSecret,
     view::{Controller, SecretView},
 };
 use crate::api::StoredPat;
@@ -304,22 +305,22 @@ impl PatFeed {
 }
 
 impl Feed for SecretFeed {
-    type Object = Secret;
+    type Object = StoredSecret;
 
-    fn take(&mut self, event: Event<Secret>) -> Taken {
+    fn take(&mut self, event: Event<StoredSecret>) -> Taken {
         match event {
             Event::Init => {
                 self.seen.clear();
                 self.cache.begin_anew(Kind::Secret, self.scope.as_ref());
                 Taken::default()
             }
-            Event::InitApply(secret) => {
+            Event::InitApply(StoredSecret(secret)) => {
                 let secret = SecretView::of(secret);
                 self.seen.insert(self.cache.intern(&secret.namespace, &secret.name));
                 self.put(secret)
             }
-            Event::Apply(secret) => self.put(SecretView::of(secret)),
-            Event::Delete(secret) => {
+            Event::Apply(StoredSecret(secret)) => self.put(SecretView::of(secret)),
+            Event::Delete(StoredSecret(secret)) => {
                 let secret = SecretView::of(secret);
                 let version = version(Some(&secret.resource_version));
                 let concerned = self.remove(&Key::new(&secret.namespace, &secret.name));

@@ -3,8 +3,9 @@
 //! It must not decide anything: it says what the API server said.
 
 use std::{
-    collections::HashMap,
+    collections::{BTreeMap, HashMap},
     future::Future,
+    mem::take,
     sync::{Arc, Mutex, PoisonError},
     time::Duration,
 };
@@ -18,16 +19,19 @@ use k8s_openapi::{
     jiff::{SignedDuration, Timestamp},
 };
 use kube::{
-    Api, Client,
+    Api, Client, Resource,
     api::{DeleteParams, Patch, PatchParams, PostParams, Preconditions},
+    core::Request,
 };
+use serde::{Serialize, de::IgnoredAny};
 use serde_json::{Value, json};
 
 use super::{
     error::Error,
     plan::{EventReason, Notice, Target},
+    stored_secret::StoredSecret,
 };
-use crate::api::{FIELD_MANAGER, GROUP, PersonalAccessTokenStatus, StoredPat, VERSION};
+use crate::api::{Credential, FIELD_MANAGER, GROUP, PersonalAccessTokenStatus, StoredPat, Time, VERSION};
 
 /// How long one request may take. Then its outcome is unknown and looked up.
 const LIMIT: Duration = Duration::from_secs(15);
@@ -69,30 +73,21 @@ impl Cluster {
     }
 
     /// Writes everything of a status that is ours, if the object is still at the version that `pat` has.
-    pub async fn write_status(&self, pat: &StoredPat, status: &PersonalAccessTokenStatus) -> Result<StoredPat, Error> {
+    pub async fn write_status(&self, pat: &StoredPat, status: PersonalAccessTokenStatus) -> Result<StoredPat, Error> {
         let what = format!("patch status of PersonalAccessToken {}/{}", pat.namespace(), pat.name());
-        // The verifier's part is not ours to write.
-        let ours = PersonalAccessTokenStatus { last_used_at: None, usage: Default::default(), ..status.clone() };
-        let mut body = json!({
-            "apiVersion": format!("{GROUP}/{VERSION}"),
-            "kind": "PersonalAccessToken",
-            "metadata": {"name": pat.name(), "uid": pat.uid(), "resourceVersion": pat.resource_version()},
-            "status": ours,
-        });
-        // An empty list is said, not left out: a field that somebody else has come to own too would stay as it was.
-        body["status"]["credentials"] = json!(ours.credentials);
-        body["status"]["unplannedMints"] = json!(ours.unplanned_mints);
         let params = PatchParams::apply(FIELD_MANAGER).force();
         let api = self.pats(pat.namespace());
+        let body = StatusBody::of(pat, status);
         bounded(&what, api.patch_status(pat.name(), &params, &Patch::Apply(&body))).await
     }
 
     /// Creates a Secret; one that is there is never touched.
-    pub async fn create_secret(&self, namespace: &str, secret: &Secret, dry_run: bool) -> Result<Secret, Error> {
+    pub async fn create_secret(&self, namespace: &str, secret: Secret, dry_run: bool) -> Result<Secret, Error> {
         let name = secret.metadata.name.as_deref().unwrap_or_default();
         let what = format!("create Secret {namespace}/{name}");
         let params = PostParams { dry_run, field_manager: Some(FIELD_MANAGER.into()) };
-        bounded(&what, self.secrets(namespace).create(&params, secret)).await
+        let api: Api<StoredSecret> = Api::namespaced(self.client.clone(), namespace);
+        Ok(bounded(&what, api.create(&params, &StoredSecret(secret))).await?.0)
     }
 
     /// Changes a Secret by a JSON merge patch that must carry uid and resourceVersion.
@@ -105,7 +100,8 @@ impl Cluster {
     ) -> Result<Secret, Error> {
         let what = format!("patch Secret {namespace}/{name}");
         let params = PatchParams { dry_run, field_manager: Some(FIELD_MANAGER.into()), ..Default::default() };
-        bounded(&what, self.secrets(namespace).patch(name, &params, &Patch::Merge(body))).await
+        let api: Api<StoredSecret> = Api::namespaced(self.client.clone(), namespace);
+        Ok(bounded(&what, api.patch(name, &params, &Patch::Merge(body))).await?.0)
     }
 
     /// Deletes exactly this version of a Secret; that it is gone already is a success.
@@ -135,13 +131,21 @@ impl Cluster {
             Some((event, count)) => {
                 let series = EventSeries { count, last_observed_time: now };
                 let patch = Patch::Merge(json!({"series": series}));
-                bounded("patch Event", api.patch(&event, &PatchParams::default(), &patch)).await
+                bounded("patch Event", api.patch(&event, &PatchParams::default(), &patch)).await.map(drop)
             }
-            None => bounded("create Event", api.create(&PostParams::default(), &event)).await,
+            None => bounded("create Event", self.publish(pat.namespace(), &event)).await,
         };
         if let Err(error) = published {
             tracing::debug!(reason = %notice.reason, %error, "an event could not be published");
         }
+    }
+
+    /// Creates an event. The answer repeats it, and nobody reads that.
+    async fn publish(&self, namespace: &str, event: &Event) -> kube::Result<()> {
+        let body = serde_json::to_vec(event).map_err(kube::Error::SerdeError)?;
+        let request = Request::new(Event::url_path(&(), Some(namespace))).create(&PostParams::default(), body);
+        let request = request.map_err(kube::Error::BuildRequest)?;
+        self.client.request::<IgnoredAny>(request).await.map(drop)
     }
 
     fn event(&self, pat: &StoredPat, notice: &Notice) -> Event {
@@ -190,6 +194,49 @@ impl Cluster {
 
     fn secrets(&self, namespace: &str) -> Api<Secret> {
         Api::namespaced(self.client.clone(), namespace)
+    }
+}
+
+/// The body of a write of status.
+#[derive(Debug, Serialize)]
+#[serde(rename_all = "camelCase")]
+struct StatusBody<'a> {
+    api_version: String,
+    kind: &'static str,
+    metadata: StatusFence<'a>,
+    status: OurStatus,
+}
+
+/// What a write of status is decided on.
+#[derive(Debug, Serialize)]
+#[serde(rename_all = "camelCase")]
+struct StatusFence<'a> {
+    name: &'a str,
+    uid: &'a str,
+    resource_version: &'a str,
+}
+
+/// A status without the verifier's part, which is not ours to write.
+#[derive(Debug, Serialize)]
+#[serde(rename_all = "camelCase")]
+struct OurStatus {
+    // An empty list is said, not left out: a field that somebody else has come to own too would stay as it was.
+    credentials: Vec<Credential>,
+    unplanned_mints: Vec<Time>,
+    #[serde(flatten)]
+    rest: PersonalAccessTokenStatus,
+}
+
+impl<'a> StatusBody<'a> {
+    fn of(pat: &'a StoredPat, mut status: PersonalAccessTokenStatus) -> Self {
+        let (credentials, unplanned_mints) = (take(&mut status.credentials), take(&mut status.unplanned_mints));
+        let rest = PersonalAccessTokenStatus { last_used_at: None, usage: BTreeMap::new(), ..status };
+        Self {
+            api_version: format!("{GROUP}/{VERSION}"),
+            kind: "PersonalAccessToken",
+            metadata: StatusFence { name: pat.name(), uid: pat.uid(), resource_version: pat.resource_version() },
+            status: OurStatus { credentials, unplanned_mints, rest },
+        }
     }
 }
 

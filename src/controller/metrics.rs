@@ -4,6 +4,7 @@
 
 use std::{collections::BTreeMap, sync::atomic::AtomicU64, time::Duration};
 
+use k8s_openapi::jiff::SignedDuration;
 use prometheus_client::{
     encoding::{EncodeLabelSet, text::encode},
     metrics::{counter::Counter, family::Family, gauge::Gauge, histogram::Histogram},
@@ -11,7 +12,7 @@ use prometheus_client::{
 };
 
 use super::{cache::Cache, error::Error, plan::EventReason, queue::Queue, reconcile::counts_as};
-use crate::api::{ConditionType, CredentialState, Reason, Time};
+use crate::api::{ConditionType, CredentialState, PersonalAccessTokenStatus, Reason, Time};
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
 struct Category {
@@ -36,6 +37,9 @@ struct ByKind {
 
 type Seconds = Gauge<f64, AtomicU64>;
 
+/// How long whoever reads a Secret may take to hear of a new token: a kubelet looks every minute or so.
+const TO_BE_PICKED_UP: SignedDuration = SignedDuration::from_mins(5);
+
 /// All figures of one controller.
 pub struct Metrics {
     registry: Registry,
@@ -56,6 +60,7 @@ pub struct Metrics {
     queue_oldest: Seconds,
     nearest_expiry: Seconds,
     nearest_rotation: Seconds,
+    nearest_grace_end: Seconds,
     leader: Gauge,
 }
 
@@ -82,6 +87,7 @@ impl Metrics {
             queue_oldest: Seconds::default(),
             nearest_expiry: Seconds::default(),
             nearest_rotation: Seconds::default(),
+            nearest_grace_end: Seconds::default(),
             leader: Gauge::default(),
         };
         metrics.register();
@@ -126,6 +132,12 @@ impl Metrics {
             "Time to the nearest rotation, negative if it is overdue; +Inf if there is none",
             Unit::Seconds,
             self.nearest_rotation.clone(),
+        );
+        registry.register_with_unit(
+            "nearest_grace_end_in_use",
+            "Time to the nearest end of a replaced token that somebody still uses; +Inf if there is none",
+            Unit::Seconds,
+            self.nearest_grace_end.clone(),
         );
         registry.register("leader", "1 if this instance leads", self.leader.clone());
         for category in Error::CATEGORIES {
@@ -193,7 +205,7 @@ impl Metrics {
     fn survey(&self, cache: &Cache, now: Time) {
         let mut tokens: BTreeMap<(String, String), i64> = BTreeMap::new();
         let mut credentials = [0i64; 3];
-        let (mut expiry, mut rotation) = (f64::INFINITY, f64::INFINITY);
+        let (mut expiry, mut rotation, mut grace) = (f64::INFINITY, f64::INFINITY, f64::INFINITY);
         cache.for_each_pat(|pat| {
             let Ok(status) = &pat.status else { return };
             let ready = status.conditions.iter().find(|condition| condition.type_ == ConditionType::Ready.as_str());
@@ -214,6 +226,9 @@ impl Metrics {
             if let Some(next) = status.next_rotation_at {
                 rotation = rotation.min(next.since(now).as_secs_f64());
             }
+            for end in in_use_until(status) {
+                grace = grace.min(end.since(now).as_secs_f64());
+            }
         });
         self.tokens.clear();
         for ((ready, reason), count) in tokens {
@@ -225,11 +240,53 @@ impl Metrics {
         self.secrets.set(cache.secret_count() as i64);
         self.nearest_expiry.set(expiry);
         self.nearest_rotation.set(rotation);
+        self.nearest_grace_end.set(grace);
     }
+}
+
+/// When replaced tokens end that were used although their successor has been there for a while.
+fn in_use_until(status: &PersonalAccessTokenStatus) -> impl Iterator<Item = Time> {
+    let replaced = status.credentials.iter().find(|one| one.state == CredentialState::Active).map(|one| one.issued_at);
+    let in_grace = status.credentials.iter().filter(|one| one.state == CredentialState::Grace);
+    in_grace.filter_map(move |one| {
+        let used = status.usage.get(&one.id)?;
+        one.expires_at.filter(|_| replaced.is_some_and(|replaced| *used > replaced.plus(TO_BE_PICKED_UP)))
+    })
 }
 
 impl Default for Metrics {
     fn default() -> Self {
         Self::new()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    #[test]
+    fn a_replaced_token_counts_as_in_use_if_it_was_used_when_its_successor_had_been_there_for_a_while() {
+        let ends = |active: serde_json::Value, used: Option<&str>| -> Vec<String> {
+            let grace = json!({
+                "id": "000000000001", "revision": 1, "sha256": "a".repeat(64), "state": "Grace",
+                "issuedAt": "2026-01-01T00:00:00Z", "expiresAt": "2026-02-02T00:00:00Z",
+            });
+            let usage = used.map(|used| json!({"000000000001": used, "000000000002": "2026-02-01T23:00:00Z"}));
+            let credentials: Vec<_> = [active, grace].into_iter().filter(|one| !one.is_null()).collect();
+            let status = json!({"credentials": credentials, "usage": usage.unwrap_or_else(|| json!({}))});
+            let status = serde_json::from_value(status).unwrap();
+            in_use_until(&status).map(|end| end.to_string()).collect()
+        };
+        let active = json!({
+            "id": "000000000002", "revision": 2, "sha256": "b".repeat(64), "state": "Active", "issuedAt": "2026-02-01T00:00:00Z",
+        });
+        let none: [&str; 0] = [];
+        assert_eq!(ends(active.clone(), None), none);
+        assert_eq!(ends(active.clone(), Some("2026-01-31T12:00:00Z")), none, "before it was replaced");
+        assert_eq!(ends(active.clone(), Some("2026-02-01T00:05:00Z")), none, "a kubelet takes its time");
+        assert_eq!(ends(active, Some("2026-02-01T00:05:01Z")), ["2026-02-02T00:00:00Z"]);
+        assert_eq!(ends(json!(null), Some("2026-02-01T12:00:00Z")), none, "it was revoked, and not replaced");
     }
 }

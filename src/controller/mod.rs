@@ -17,6 +17,7 @@ pub mod preflight;
 pub mod queue;
 pub mod reconcile;
 pub mod secret;
+pub mod stored_secret;
 pub mod table;
 pub mod view;
 pub mod watch;

@@ -243,7 +243,7 @@ impl Reconciler {
                     }
                     answer.map(drop)
                 }
-                Step::WriteStatus(status) => match self.cluster.write_status(&pat, &status).await {
+                Step::WriteStatus(status) => match self.cluster.write_status(&pat, *status).await {
                     Ok(written) => {
                         self.expect_echo(Kind::Pat, key.clone(), written.resource_version(), key);
                         let progress = self.cache.progress(Kind::Pat, namespace);

@@ -8,11 +8,13 @@ pub mod freshness;
 mod owners;
 pub mod probe;
 mod record;
+mod slots;
 mod store;
 #[cfg(test)]
 mod tests;
 mod text;
 mod uid;
+pub mod usage;
 pub mod watch;
 
 pub use freshness::{Freshness, Pulse};

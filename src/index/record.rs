@@ -1,4 +1,4 @@
-//! What is kept of one PAT: as little as a verifier needs, in three allocations.
+//! What is kept of one PAT: as little as a verifier needs, in two allocations.
 
 use std::{
     fmt,
@@ -40,12 +40,19 @@ pub struct Pat {
     pub uid: PatUid,
     /// How long it may live.
     pub terms: Terms,
-    /// Its live credentials.
-    pub credentials: Box<[Credential]>,
+    /// Its live credentials, the newest first.
+    pub credentials: Credentials,
     text: Box<str>,
     ends: Ends<6>,
     /// `status.lastUsedAt`, in seconds.
     reported: u32,
+}
+
+/// The live credentials of a PAT. Most have one, which stands in the PAT itself: a look-up has one step less to go.
+#[derive(Debug, Default)]
+pub struct Credentials {
+    first: Option<Credential>,
+    others: Box<[Credential]>,
 }
 
 /// One live credential.
@@ -65,6 +72,34 @@ pub struct Credential {
     used: AtomicU32,
     /// `status.usage` of it, in seconds.
     reported: u32,
+}
+
+impl Credentials {
+    fn new(mut all: impl ExactSizeIterator<Item = Option<Credential>>) -> Self {
+        // Of the right size from the start: a list that is cut to size leaves a hole behind.
+        let first = all.by_ref().flatten().next();
+        let mut others = Vec::with_capacity(all.len());
+        others.extend(all.flatten().take(usize::from(u8::MAX)));
+        Self { first, others: others.into() }
+    }
+
+    /// The one at this position.
+    pub fn get(&self, position: u8) -> Option<&Credential> {
+        match position.checked_sub(1) {
+            None => self.first.as_ref(),
+            Some(place) => self.others.get(usize::from(place)),
+        }
+    }
+
+    /// All of them.
+    pub fn iter(&self) -> impl Iterator<Item = &Credential> {
+        self.first.iter().chain(&self.others)
+    }
+
+    /// The one with this hash.
+    pub(super) fn with(&self, hash: &TokenHash) -> Option<&Credential> {
+        self.iter().find(|one| one.hash == *hash)
+    }
 }
 
 impl Credential {
@@ -142,13 +177,10 @@ impl Pat {
         let (text, ends) =
             Ends::pack([namespace, name, &subject, &join(&spec.scopes)?, &join(&spec.audiences)?, &join(&dead)?])?;
         let created = stored.metadata.creation_timestamp.as_ref().map_or(NEVER, |time| seconds(time.0.into()));
-        // Of the right size from the start: one that is cut to size leaves a hole behind.
-        let mut credentials = Vec::with_capacity(status.credentials.len());
-        credentials.extend(status.credentials.iter().filter_map(credential).take(usize::from(u8::MAX)));
         Some(Self {
             uid: stored.uid().parse().ok()?,
             terms: Terms::read(spec, status, deleted).ok()?.of_object_created_at(created),
-            credentials: credentials.into(),
+            credentials: Credentials::new(status.credentials.iter().map(credential)),
             text,
             ends,
             reported: status.last_used_at.map_or(NEVER, seconds),
@@ -244,13 +276,13 @@ fn time(seconds: u32) -> Option<Time> {
 }
 
 impl Record {
-    /// The credential at this position of a PAT.
+    /// The credential at this position of a PAT, which must have it.
     pub(super) fn new(pat: Arc<Pat>, position: u8) -> Self {
         Self { pat, position }
     }
 
     /// The credential whose token was presented.
     pub fn credential(&self) -> &Credential {
-        &self.pat.credentials[usize::from(self.position)]
+        self.pat.credentials.get(self.position).expect("whoever made this record has seen the credential")
     }
 }

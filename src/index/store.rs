@@ -17,6 +17,7 @@ use hashbrown::HashTable;
 use super::{
     owners::Owners,
     record::{Pat, Record},
+    slots::{Slot, Slots},
     uid::PatUid,
 };
 use crate::{api::Time, token::TokenHash};
@@ -32,7 +33,7 @@ const MOVES: usize = 8;
 
 /// See the module above.
 pub struct Index {
-    by_hash: Box<[ArcSwap<Credentials>]>,
+    by_hash: Box<[ArcSwap<Tokens>]>,
     by_uid: Box<[ArcSwap<Pats>]>,
     credentials: AtomicUsize,
     pats: AtomicUsize,
@@ -43,10 +44,10 @@ pub struct Index {
     writer: Mutex<()>,
 }
 
-/// A shard of credentials. Keys are the hashes that the PATs have: they are not stored again.
-#[derive(Clone, Default)]
-struct Credentials {
-    live: HashTable<Record>,
+/// A shard of tokens. Keys are the hashes that the PATs have: they are not stored again.
+#[derive(Default)]
+struct Tokens {
+    live: Slots,
     /// How many of them have a hash that another one has already.
     contested: usize,
     /// The first half of each hash that left, oldest first; 128 bits of SHA-256 are as unique as all of it.
@@ -78,7 +79,7 @@ impl Index {
 
     /// The live credential with this hash; of several, one of them.
     pub fn get(&self, hash: &TokenHash) -> Option<Record> {
-        self.by_hash[self.shard_of_hash(hash)].load().find(hash).cloned()
+        self.by_hash[self.shard_of_hash(hash)].load().live.find(hash)
     }
 
     /// Every live credential with this hash, the eldest PAT's first, where more than one PAT claims it: a restored one and its
@@ -88,7 +89,7 @@ impl Index {
             return Vec::new();
         }
         let shard = self.by_hash[self.shard_of_hash(hash)].load();
-        let mut claims: Vec<Record> = shard.all(hash).cloned().collect();
+        let mut claims: Vec<Record> = shard.live.all(hash).collect();
         claims.sort_by_cached_key(|claim| claim.pat.seniority());
         if claims.len() > 1 { claims } else { Vec::new() }
     }
@@ -102,7 +103,7 @@ impl Index {
     /// that have gone, only the last are remembered.
     pub fn has_left(&self, hash: &TokenHash) -> bool {
         let shard = self.by_hash[self.shard_of_hash(hash)].load();
-        shard.left.contains(&half(hash)) && shard.find(hash).is_none()
+        shard.left.contains(&half(hash)) && shard.live.find(hash).is_none()
     }
 
     /// How many live credentials there are.
@@ -175,8 +176,8 @@ impl Index {
 
     fn write(&self, change: impl FnOnce(&mut Changes<'_>)) {
         let _turn = self.writer.lock().unwrap_or_else(PoisonError::into_inner);
-        let (credentials, pats, latest, replaced) = Default::default();
-        let mut changes = Changes { index: self, credentials, pats, latest, replaced };
+        let (tokens, pats, latest, replaced) = Default::default();
+        let mut changes = Changes { index: self, tokens, pats, latest, replaced };
         change(&mut changes);
         changes.publish();
     }
@@ -191,37 +192,31 @@ impl Index {
     }
 }
 
-impl Credentials {
-    fn find(&self, hash: &TokenHash) -> Option<&Record> {
-        self.live.find(key(hash), |record| record.credential().hash == *hash)
-    }
-
-    /// All that claim it.
-    fn all(&self, hash: &TokenHash) -> impl Iterator<Item = &Record> {
-        self.live.iter_hash(key(hash)).filter(move |record| record.credential().hash == *hash)
-    }
-
-    /// Two PATs may claim one hash, such as a restored one and its former self: each has its own entry.
-    fn put(&mut self, record: Record) {
-        let (hash, uid) = (record.credential().hash, record.pat.uid);
-        let same = |one: &Record| one.credential().hash == hash && one.pat.uid == uid;
-        match self.live.find_mut(key(&hash), same) {
-            Some(place) => *place = record,
-            None => {
-                self.contested += usize::from(self.find(&hash).is_some());
-                self.live.insert_unique(key(&hash), record, |one| key(&one.credential().hash));
+impl Tokens {
+    /// The same with these changes.
+    fn with<'c>(&self, changes: impl Iterator<Item = &'c TokenChange>) -> Self {
+        let (mut live, mut contested, mut left) = (self.live.to_vec(), self.contested, self.left.clone());
+        for change in changes {
+            match change {
+                TokenChange::Put(slot) => match live.iter_mut().find(|one| one.is_same(slot)) {
+                    Some(place) => *place = slot.clone(),
+                    // Two PATs may claim one hash, such as a restored one and its former self: each has its own entry.
+                    None => {
+                        contested += usize::from(live.iter().any(|one| one.is_rival_of(slot)));
+                        live.push(slot.clone());
+                    }
+                },
+                TokenChange::Remove(hash, uid) => {
+                    let Some(place) = live.iter().position(|one| one.is(hash, *uid)) else { continue };
+                    live.swap_remove(place);
+                    contested -= usize::from(live.iter().any(|one| one.has(hash)));
+                    let forgotten = (left.len() + 1).saturating_sub(REMEMBERED);
+                    let gone = half(hash);
+                    left = left[forgotten..].iter().copied().filter(|one| *one != gone).chain([gone]).collect();
+                }
             }
         }
-    }
-
-    fn remove(&mut self, hash: &TokenHash, uid: PatUid) {
-        let same = |one: &Record| one.credential().hash == *hash && one.pat.uid == uid;
-        let Ok(entry) = self.live.find_entry(key(hash), same) else { return };
-        entry.remove();
-        self.contested -= usize::from(self.find(hash).is_some());
-        let forgotten = (self.left.len() + 1).saturating_sub(REMEMBERED);
-        let gone = half(hash);
-        self.left = self.left[forgotten..].iter().copied().filter(|one| *one != gone).chain([gone]).collect();
+        Self { live: live.into(), contested, left }
     }
 }
 
@@ -250,15 +245,15 @@ impl Pats {
 /// them is there twice at a time.
 struct Changes<'i> {
     index: &'i Index,
-    credentials: Vec<(usize, CredentialChange)>,
+    tokens: Vec<(usize, TokenChange)>,
     pats: Vec<(usize, PatChange)>,
     /// PATs as these changes leave them.
     latest: HashMap<PatUid, Option<Arc<Pat>>>,
     replaced: Vec<(Arc<Pat>, Arc<Pat>)>,
 }
 
-enum CredentialChange {
-    Put(Record),
+enum TokenChange {
+    Put(Slot),
     Remove(TokenHash, PatUid),
 }
 
@@ -270,12 +265,12 @@ enum PatChange {
 impl Changes<'_> {
     fn put(&mut self, pat: Pat) {
         let (uid, pat) = (pat.uid, Arc::new(pat));
-        for (position, credential) in (0..=u8::MAX).zip(&pat.credentials) {
+        for (position, credential) in (0..=u8::MAX).zip(pat.credentials.iter()) {
             let shard = self.index.shard_of_hash(&credential.hash);
-            self.credentials.push((shard, CredentialChange::Put(Record::new(pat.clone(), position))));
+            self.tokens.extend(Slot::new(pat.clone(), position).map(|slot| (shard, TokenChange::Put(slot))));
         }
         if let Some(old) = self.latest(uid) {
-            for gone in old.credentials.iter().filter(|one| pat.credentials.iter().all(|new| new.hash != one.hash)) {
+            for gone in old.credentials.iter().filter(|one| pat.credentials.with(&one.hash).is_none()) {
                 self.remove_credential(gone.hash, uid);
             }
             self.replaced.push((old, pat.clone()));
@@ -286,7 +281,7 @@ impl Changes<'_> {
 
     fn remove(&mut self, uid: PatUid) {
         let Some(old) = self.latest(uid) else { return };
-        for gone in &old.credentials {
+        for gone in old.credentials.iter() {
             self.remove_credential(gone.hash, uid);
         }
         self.latest.insert(uid, None);
@@ -294,7 +289,7 @@ impl Changes<'_> {
     }
 
     fn remove_credential(&mut self, hash: TokenHash, uid: PatUid) {
-        self.credentials.push((self.index.shard_of_hash(&hash), CredentialChange::Remove(hash, uid)));
+        self.tokens.push((self.index.shard_of_hash(&hash), TokenChange::Remove(hash, uid)));
     }
 
     fn latest(&self, uid: PatUid) -> Option<Arc<Pat>> {
@@ -302,18 +297,12 @@ impl Changes<'_> {
     }
 
     fn publish(self) {
-        let Self { index, mut credentials, mut pats, replaced, .. } = self;
+        let Self { index, mut tokens, mut pats, replaced, .. } = self;
         // Stable: of two changes to the same, the later one is the last.
-        credentials.sort_by_key(|(shard, _)| *shard);
-        for changes in credentials.chunk_by(|(one, _), (other, _)| one == other) {
+        tokens.sort_by_key(|(shard, _)| *shard);
+        for changes in tokens.chunk_by(|(one, _), (other, _)| one == other) {
             let shard = &index.by_hash[changes[0].0];
-            let mut new = Credentials::clone(&shard.load());
-            for (_, change) in changes {
-                match change {
-                    CredentialChange::Put(record) => new.put(record.clone()),
-                    CredentialChange::Remove(hash, uid) => new.remove(hash, *uid),
-                }
-            }
+            let new = shard.load().with(changes.iter().map(|(_, change)| change));
             let after = (new.live.len(), new.contested);
             let before = shard.swap(Arc::new(new));
             count(&index.credentials, before.live.len(), after.0);
@@ -334,8 +323,8 @@ impl Changes<'_> {
         }
         // Only now: whoever still has an old copy finds the new one when it is told that it moved.
         for (old, new) in replaced {
-            for credential in &new.credentials {
-                if let Some(before) = old.credentials.iter().find(|one| one.hash == credential.hash) {
+            for credential in new.credentials.iter() {
+                if let Some(before) = old.credentials.with(&credential.hash) {
                     credential.take_over(before);
                 }
             }
@@ -346,12 +335,6 @@ impl Changes<'_> {
 fn count(total: &AtomicUsize, before: usize, after: usize) {
     // Wrapping, so that a difference may be negative.
     total.fetch_add(after.wrapping_sub(before), Ordering::Relaxed);
-}
-
-/// Where a hash stands in its shard: it is as random as a hash can be.
-fn key(hash: &TokenHash) -> u64 {
-    let (halves, _) = hash.as_bytes().as_chunks();
-    u64::from_be_bytes(halves[1])
 }
 
 fn half(hash: &TokenHash) -> u128 {

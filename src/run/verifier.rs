@@ -12,24 +12,22 @@ use pat_operator::{
         feed::{OwnerFeed, PatFeed},
         freshness::Beat,
         probe,
+        usage::Usage,
         watch::{self, News, Sink},
     },
-    runtime::{
-        self, Clock, Gate, Health, HttpServer, ListenAddr, Readiness, Shutdown, Tls,
-        http::{Limits, refuse_plain_text},
-        tls,
-    },
+    runtime::{self, Clock, Gate, Health, HttpServer, Readiness, Shutdown, Tls, http::Limits, tls},
     verifier::{
         Verifier, envoy_grpc, http,
         metrics::{self, Metrics},
         preflight,
         tokenreview::TokenReviewSettings,
-        usage::Usage,
     },
 };
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 use tracing::{debug, info, warn};
+
+use super::listen::listen;
 
 const HTTP: (&str, &str) = ("the verifier's HTTP protocols", "--http-addr");
 const GRPC: (&str, &str) = ("the verifier's gRPC protocol", "--grpc-addr");
@@ -43,8 +41,8 @@ pub async fn verifier(args: VerifierArgs) -> anyhow::Result<()> {
     let clock = Clock::system();
     let tls = tls::Files::of(args.tls_cert.clone(), args.tls_key.clone())?;
     let tls = tls.map(|files| Tls::load(files, clock.clone())).transpose()?;
-    let http = listen(args.http_addr, HTTP, &args, tls.as_ref()).await?;
-    let grpc = listen(args.grpc_addr, GRPC, &args, tls.as_ref()).await?;
+    let http = listen(args.http_addr, HTTP, args.insecure_listen, tls.as_ref(), Limits::busy()).await?;
+    let grpc = listen(args.grpc_addr, GRPC, args.insecure_listen, tls.as_ref(), Limits::busy()).await?;
     let health = Health::bind(args.health_addr).await?;
     info!(addr = %http.local_addr(), tls = tls.is_some(), "serving introspection, forward auth and other HTTP protocols");
     info!(addr = %grpc.local_addr(), tls = tls.is_some(), "serving Envoy's checks over gRPC");
@@ -94,8 +92,8 @@ pub async fn verifier(args: VerifierArgs) -> anyhow::Result<()> {
     };
     // No Role can allow the questions that a ServiceAccount as a caller takes: only a ClusterRole.
     let asking = namespaces.is_empty().then(|| cluster.client.clone());
-    let router = http::router(verifier.clone(), settings, asking);
-    servers.spawn(http_server(http, router, servers_end.clone()));
+    let protocols = http::Protocols::new(verifier.clone(), settings, asking);
+    servers.spawn(http_server(http, protocols, servers_end.clone()));
     servers.spawn(envoy_grpc::serve(grpc, verifier.clone(), servers_end.clone()));
 
     let mut background = JoinSet::new();
@@ -109,7 +107,7 @@ pub async fn verifier(args: VerifierArgs) -> anyhow::Result<()> {
         metrics: metrics.clone(),
         index_full: index_full.clone(),
     };
-    let usage = Usage::new(index, cluster.client.clone(), clock, metrics, args.last_used_interval);
+    let usage = Usage::new(index, cluster.client.clone(), clock, metrics.uses(), args.last_used_interval);
     let usage_ends = CancellationToken::new();
     let mut writing = None;
     let work = async {
@@ -151,18 +149,8 @@ pub async fn verifier(args: VerifierArgs) -> anyhow::Result<()> {
     result
 }
 
-async fn listen(
-    addr: ListenAddr,
-    (purpose, flag): (&'static str, &'static str),
-    args: &VerifierArgs,
-    tls: Option<&Tls>,
-) -> anyhow::Result<HttpServer> {
-    refuse_plain_text(addr, tls.is_some(), args.insecure_listen, purpose, flag)?;
-    Ok(HttpServer::bind(addr, purpose, flag).await?.with_limits(Limits::busy()).with_tls(tls.cloned()))
-}
-
-async fn http_server(server: HttpServer, router: axum::Router, end: CancellationToken) {
-    server.serve(router, end).await;
+async fn http_server(server: HttpServer, protocols: http::Protocols, end: CancellationToken) {
+    server.serve(protocols, end).await;
 }
 
 /// What keeps the index fed.

@@ -1,8 +1,9 @@
-//! Serves an axum router within bounds: how many connections, how long a header may take, how long a connection lives.
+//! Serves HTTP within bounds: how many connections, how long a header may take, how long a connection lives.
 //!
-//! HTTP/1.1 and HTTP/2, plain or by TLS. It must not know what the router answers.
+//! HTTP/1.1 and HTTP/2, plain or by TLS. It must not know what is answered.
 
 mod activity;
+pub mod body;
 mod budget;
 mod connection;
 mod limits;
@@ -10,15 +11,16 @@ mod listen;
 #[cfg(test)]
 mod tests;
 
-use std::{io, net::SocketAddr, sync::Arc, time::Duration};
+use std::{convert::Infallible, io, net::SocketAddr, sync::Arc, time::Duration};
 
-use axum::Router;
+use axum::{extract::Request, http::HeaderMap, response::Response};
 use tokio::{
     net::{TcpListener, TcpStream},
     sync::Semaphore,
     task::JoinSet,
 };
 use tokio_util::sync::CancellationToken;
+use tower::Service;
 use tracing::warn;
 
 pub use self::{
@@ -66,6 +68,17 @@ impl HttpError {
             Self::PlainText { .. } => "PlainText",
         }
     }
+}
+
+/// What answers requests, such as an axum router; cloned for each.
+pub trait Answers:
+    Service<Request, Response = Response, Error = Infallible, Future: Send> + Clone + Send + 'static
+{
+}
+
+impl<S> Answers for S where
+    S: Service<Request, Response = Response, Error = Infallible, Future: Send> + Clone + Send + 'static
+{
 }
 
 /// A server that has its port but does not answer yet.
@@ -138,7 +151,7 @@ impl HttpServer {
     }
 
     /// Answers requests until cancelled; then finishes those under way.
-    pub async fn serve(self, router: Router, cancellation: CancellationToken) {
+    pub async fn serve(self, answers: impl Answers, cancellation: CancellationToken) {
         let slots = Arc::new(Semaphore::new(self.limits.connections));
         let mut connections = JoinSet::new();
         loop {
@@ -151,7 +164,7 @@ impl HttpServer {
                 Ok((stream, slot)) => {
                     // A token of its own: asking a shared one takes its lock, with each request.
                     let stop = cancellation.child_token();
-                    let serving = connection::serve(stream, self.tls.clone(), router.clone(), self.limits, stop);
+                    let serving = connection::serve(stream, self.tls.clone(), answers.clone(), self.limits, stop);
                     connections.spawn(async move {
                         serving.await;
                         drop(slot);
@@ -166,6 +179,11 @@ impl HttpServer {
         }
         while connections.join_next().await.is_some() {}
     }
+}
+
+/// Names and values of headers as they came.
+pub fn plain(headers: &HeaderMap) -> impl Iterator<Item = (&str, &[u8])> {
+    headers.iter().map(|(name, value)| (name.as_str(), value.as_bytes()))
 }
 
 async fn accept(

@@ -5,7 +5,12 @@
 #[cfg(test)]
 mod tests;
 
-use std::sync::Arc;
+use std::{
+    convert::Infallible,
+    future::{Ready, ready},
+    sync::Arc,
+    task::{Context, Poll},
+};
 
 use axum::{
     Router,
@@ -14,6 +19,11 @@ use axum::{
     response::Response,
     routing::any,
 };
+use futures::{
+    FutureExt,
+    future::{BoxFuture, Either},
+};
+use tower::Service;
 
 use super::{
     Protocol, Verifier,
@@ -44,47 +54,70 @@ struct Shared {
     settings: Settings,
 }
 
-/// All HTTP protocols. The client is for callers of introspection who are ServiceAccounts; without it there are none.
+/// All HTTP protocols.
 ///
-/// Every path takes every method and refuses those that are not for it: proxies ask with their clients' methods.
-pub fn router(verifier: Arc<Verifier>, settings: Settings, client: Option<kube::Client>) -> Router {
-    let callers = Callers::new(Arc::clone(&verifier), client);
-    let shared = Arc::new(Shared { verifier, callers, mistakes: Mistakes::default(), settings });
+/// Every path takes every method and refuses those that are not for it: proxies ask with their clients' methods. What is asked
+/// with each of somebody's requests does not take the way through a router, which costs more than the decision.
+#[derive(Clone)]
+pub struct Protocols {
+    shared: Arc<Shared>,
+    others: Router,
+}
+
+impl Protocols {
+    /// The client is for callers of introspection who are ServiceAccounts; without it there are none.
+    pub fn new(verifier: Arc<Verifier>, settings: Settings, client: Option<kube::Client>) -> Self {
+        let callers = Callers::new(Arc::clone(&verifier), client);
+        let shared = Arc::new(Shared { verifier, callers, mistakes: Mistakes::default(), settings });
+        Self { others: others(&shared), shared }
+    }
+}
+
+impl Service<Request> for Protocols {
+    type Response = Response;
+    type Error = Infallible;
+    type Future = Either<Ready<Result<Response, Infallible>>, BoxFuture<'static, Result<Response, Infallible>>>;
+
+    fn poll_ready(&mut self, _: &mut Context<'_>) -> Poll<Result<(), Infallible>> {
+        Poll::Ready(Ok(()))
+    }
+
+    fn call(&mut self, request: Request) -> Self::Future {
+        match request.uri().path() {
+            FORWARD => {
+                let Shared { verifier, mistakes, .. } = &*self.shared;
+                let _timing = verifier.time(Protocol::ForwardAuth);
+                let answer = forward_auth::answer(verifier, mistakes, request.uri(), request.headers());
+                Either::Left(ready(Ok(answer)))
+            }
+            introspection::PATH => {
+                let shared = Arc::clone(&self.shared);
+                let answer = async move {
+                    let Shared { verifier, callers, settings, .. } = &*shared;
+                    let _timing = verifier.time(Protocol::Introspection);
+                    Ok(introspection::answer(verifier, callers, settings.issuer.as_ref(), request).await)
+                };
+                Either::Right(answer.boxed())
+            }
+            _ => Either::Right(self.others.call(request).boxed()),
+        }
+    }
+}
+
+/// Those that are asked now and then, and what is said where there is nothing.
+fn others(shared: &Arc<Shared>) -> Router {
+    let shared = Arc::clone(shared);
     let with = |answer: fn(&Shared, &Request) -> Response| {
         let shared = Arc::clone(&shared);
         any(move |request: Request| std::future::ready(answer(&shared, &request)))
     };
-    let timed = |protocol: Protocol, answer: fn(&Shared, &Request) -> Response| {
-        let shared = Arc::clone(&shared);
-        any(move |request: Request| {
-            let timing = shared.verifier.time(protocol);
-            let answer = answer(&shared, &request);
-            drop(timing);
-            std::future::ready(answer)
-        })
-    };
-    let introspection = {
-        let shared = Arc::clone(&shared);
-        any(async move |request: Request| {
-            let issuer = shared.settings.issuer.as_ref();
-            let _timing = shared.verifier.time(Protocol::Introspection);
-            introspection::answer(&shared.verifier, &shared.callers, issuer, request).await
-        })
-    };
-    let mut router = Router::new()
-        .route(
-            FORWARD,
-            timed(Protocol::ForwardAuth, |shared, request| {
-                forward_auth::answer(&shared.verifier, &shared.mistakes, request.uri(), request.headers())
-            }),
-        )
-        .route(
-            &format!("{}{{*path}}", envoy_http::PREFIX),
-            timed(Protocol::EnvoyHttp, |shared, request| {
-                envoy_http::answer(&shared.verifier, &shared.mistakes, request.uri(), request.headers())
-            }),
-        )
-        .route(introspection::PATH, introspection);
+    let mut router = Router::new().route(
+        &format!("{}{{*path}}", envoy_http::PREFIX),
+        with(|shared, request| {
+            let _timing = shared.verifier.time(Protocol::EnvoyHttp);
+            envoy_http::answer(&shared.verifier, &shared.mistakes, request.uri(), request.headers())
+        }),
+    );
     if shared.settings.issuer.is_some() {
         let metadata = with(|shared, request| {
             let issuer = shared.settings.issuer.as_ref();

@@ -17,12 +17,13 @@ use super::{
     caller::{Caller, Callers, Rejected},
     challenge::{Challenge, REALM},
     metadata::Issuer,
-    reply::{self, BodyError},
+    reply,
 };
 use crate::{
     api::Time,
     decision::{Audience, Decision, Demand},
     index::Record,
+    runtime::http::body::BodyError,
 };
 
 /// Where it is.

@@ -15,7 +15,7 @@ use prometheus_client::{
 };
 
 use super::{Protocol, histogram::Histogram, reason::Reason};
-use crate::index::{Index, Pulse};
+use crate::index::{Index, Pulse, usage::UsageCounters};
 
 /// What is watched, as metrics and logs name it.
 pub const PAT: &str = "PersonalAccessToken";
@@ -54,10 +54,7 @@ pub struct Metrics {
     protocols: [Counted; Protocol::ALL.len()],
     watch_restarts: Family<ByKind, Counter>,
     lists: Family<ByKind, Counter>,
-    /// Times of last use written to status.
-    pub(super) uses_written: Counter,
-    /// Times of last use that could not be written.
-    pub(super) uses_failed: Counter,
+    uses: UsageCounters,
     credentials: Gauge,
     pats: Gauge,
     owners: Gauge,
@@ -93,8 +90,7 @@ impl Metrics {
             protocols,
             watch_restarts: Family::default(),
             lists: Family::default(),
-            uses_written: Counter::default(),
-            uses_failed: Counter::default(),
+            uses: UsageCounters::default(),
             credentials: Gauge::default(),
             pats: Gauge::default(),
             owners: Gauge::default(),
@@ -122,12 +118,7 @@ impl Metrics {
         );
         registry.register("watch_restarts", "Interruptions of watches", self.watch_restarts.clone());
         registry.register("watch_lists", "Full lists taken in", self.lists.clone());
-        registry.register("last_used_writes", "Times of last use written to status", self.uses_written.clone());
-        registry.register(
-            "last_used_errors",
-            "Times of last use that could not be written; they are tried again",
-            self.uses_failed.clone(),
-        );
+        self.uses.register(registry);
         registry.register("index_credentials", "Live credentials in the index", self.credentials.clone());
         registry.register("index_tokens", "PersonalAccessTokens in the index", self.pats.clone());
         registry.register("index_owners", "Owners that a TokenOwner describes", self.owners.clone());
@@ -164,6 +155,11 @@ impl Metrics {
     /// A full list is in.
     pub fn listed(&self, kind: &'static str) {
         self.lists.get_or_create(&ByKind { kind }).inc();
+    }
+
+    /// What is counted of last uses.
+    pub fn uses(&self) -> UsageCounters {
+        self.uses.clone()
     }
 
     /// The text that `/metrics` serves.

@@ -21,7 +21,6 @@ pub mod reason;
 pub mod reply;
 pub mod service_account;
 pub mod tokenreview;
-pub mod usage;
 
 use std::{
     convert::Infallible,

@@ -13,10 +13,11 @@ use axum::{extract::Request, http::StatusCode, response::Response};
 use serde::{Deserialize, Serialize};
 use zeroize::Zeroize;
 
-use super::{Checked, Protocol, Refusal, Verifier, reason::Reason, reply, reply::BodyError};
+use super::{Checked, Protocol, Refusal, Verifier, reason::Reason, reply};
 use crate::{
     decision::{Audience, Demand, Denial},
     index::{PatUid, Profile, Record},
+    runtime::http::body::BodyError,
 };
 
 /// Where it is.

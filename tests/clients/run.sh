@@ -1,6 +1,7 @@
 #!/usr/bin/env bash
-# run.sh <script>: runs one of the scripts here, in Python (.py) with requirements.txt or in Node.js (.mjs) with package-lock.json. What they
-# need is installed at the first run and kept in the user's cache. Standard input goes to the script: secrets are no arguments.
+# run.sh <script>: runs one of the scripts here, in Python (.py) with requirements.txt or in Node.js (.mjs) with package-lock.json,
+# those beside the script. What it needs is installed at the first run and kept in the user's cache. Standard input goes to the script:
+# secrets are no arguments.
 #
 # Exit code 77: this machine cannot have that; standard error says why.
 set -euo pipefail
@@ -13,17 +14,19 @@ unavailable() {
 
 install_python() {
     python3 -m venv "$1" && "$1/bin/python" -m pip install --quiet --disable-pip-version-check --only-binary :all: \
-        --requirement "$here/requirements.txt"
+        --requirement "$wanted"
 }
 
 install_node() {
-    mkdir "$1" && cp "$here/package.json" "$here/package-lock.json" "$1" &&
+    mkdir "$1" && cp "$beside/package.json" "$wanted" "$1" &&
         npm ci --prefix "$1" --ignore-scripts --no-audit --no-fund --loglevel=error
 }
 
+script=$here/$1
+beside=$(dirname "$script")
 case $1 in
-*.py) language=python program=python3 wanted=$here/requirements.txt ;;
-*.mjs) language=node program=node wanted=$here/package-lock.json ;;
+*.py) language=python program=python3 wanted=$beside/requirements.txt ;;
+*.mjs) language=node program=node wanted=$beside/package-lock.json ;;
 *) echo "run.sh: $1 is neither .py nor .mjs" >&2 && exit 2 ;;
 esac
 command -v "$program" >/dev/null || unavailable "there is no $program"
@@ -45,6 +48,6 @@ if [ ! -d "$environment" ]; then
     trap - EXIT
 fi
 if [ "$language" = python ]; then
-    exec "$environment/bin/python" "$here/$1"
+    exec "$environment/bin/python" "$script"
 fi
-CLIENTS=$environment exec node "$here/$1"
+CLIENTS=$environment exec node "$script"

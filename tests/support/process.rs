@@ -3,6 +3,7 @@
 //! It dies with the value, and with the test process however that ends. It must not know what a token is; [`place`] and
 //! [`history`] do.
 
+pub mod api;
 pub mod history;
 pub mod metrics;
 pub mod place;

@@ -31,6 +31,7 @@ use pat_operator::{
         intent::Settings,
         metrics::Metrics,
         reconcile::Reconciler,
+        stored_secret::StoredSecret,
         watch::watch,
     },
     runtime::{Clock, ClockHand},
@@ -132,7 +133,7 @@ impl Blinkered {
 
     /// The watch brings this.
     pub fn show_secret(&mut self, secret: Secret) {
-        self.secrets.take(watcher::Event::Apply(secret));
+        self.secrets.take(watcher::Event::Apply(StoredSecret(secret)));
     }
 
     /// Runs once for one token.

@@ -8,7 +8,7 @@ use kube::{
     api::{DeleteParams, DynamicObject, Patch, PatchParams},
     core::{ApiResource, GroupVersionKind},
 };
-use pat_operator::verifier::usage::FIELD_MANAGER;
+use pat_operator::index::usage::FIELD_MANAGER;
 use serde_json::{Value, json};
 
 use crate::support::process::place::{Place, eventually};

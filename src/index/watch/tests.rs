@@ -112,7 +112,9 @@ fn answer(act: Option<Act>) -> hyper::Response<Body> {
         }
         None => (Vec::new(), true),
     };
-    let chunks = lines.into_iter().map(|line| Ok::<_, Infallible>(hyper::body::Bytes::from(format!("{line}\n"))));
+    // The type first, as an API server writes it.
+    let text = |line: Value| format!("{{\"type\":{},\"object\":{}}}\n", line["type"], line["object"]);
+    let chunks = lines.into_iter().map(move |line| Ok::<_, Infallible>(hyper::body::Bytes::from(text(line))));
     let rest = if hangs { stream::pending().left_stream() } else { stream::empty().right_stream() };
     hyper::Response::new(Body::from_stream(stream::iter(chunks).chain(rest)))
 }

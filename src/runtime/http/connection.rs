@@ -1,10 +1,10 @@
 //! One connection from its first byte to its last: the handshake, its requests, its end.
 //!
-//! HTTP/1.1 and HTTP/2. It must not know where connections come from, nor what the router answers.
+//! HTTP/1.1 and HTTP/2. It must not know where connections come from, nor what is answered.
 
 use std::{convert::Infallible, pin::Pin, sync::Arc, time::Instant};
 
-use axum::{Router, body::Body, response::Response};
+use axum::{body::Body, response::Response};
 use http_body_util::Limited;
 use hyper::{
     Request, StatusCode, Version,
@@ -22,31 +22,27 @@ use tokio::{
     time::{MissedTickBehavior, interval, timeout},
 };
 use tokio_util::sync::CancellationToken;
-use tower::Service;
 use tracing::debug;
 
 use super::{
+    Answers,
     activity::{Activity, Finding, Watch, Watched},
     limits::Limits,
 };
 use crate::runtime::tls::Tls;
 
-/// How often an HTTP/2 client is asked whether it is still there, and how long it may take to answer.
-const PING: (std::time::Duration, std::time::Duration) =
-    (std::time::Duration::from_secs(60), std::time::Duration::from_secs(20));
-
 /// Serves it to its end.
 pub(super) async fn serve(
     stream: TcpStream,
     tls: Option<Tls>,
-    router: Router,
+    answers: impl Answers,
     limits: Limits,
     cancellation: CancellationToken,
 ) {
     // An answer is one write; waiting for more of it would only delay it.
     let _works_without = stream.set_nodelay(true);
     let Some(tls) = tls else {
-        return http(stream, router, limits, cancellation).await;
+        return http(stream, answers, limits, cancellation).await;
     };
     let handshake = timeout(limits.handshake, tls.acceptor().accept(stream));
     let accepted = tokio::select! {
@@ -54,14 +50,14 @@ pub(super) async fn serve(
         () = cancellation.cancelled() => return,
     };
     match accepted {
-        Ok(Ok(stream)) => http(stream, router, limits, cancellation).await,
+        Ok(Ok(stream)) => http(stream, answers, limits, cancellation).await,
         Ok(Err(error)) => debug!(%error, "a TLS handshake failed"),
         Err(_) => debug!("a TLS handshake took too long"),
     }
 }
 
 /// Which of the two it is shows in its first bytes, also where TLS has agreed on one.
-async fn http<S>(stream: S, router: Router, limits: Limits, cancellation: CancellationToken)
+async fn http<S>(stream: S, answers: impl Answers, limits: Limits, cancellation: CancellationToken)
 where
     S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
 {
@@ -71,9 +67,9 @@ where
     let service = service_fn(move |request: Request<Incoming>| {
         let http1 = request.version() != Version::HTTP_2;
         let under_way = requests.begin(request.version());
-        let mut router = router.clone();
+        let mut answers = answers.clone();
         async move {
-            let answering = router.call(request.map(|body| Limited::new(body, limits.body)));
+            let answering = answers.call(request.map(|body| Body::new(Limited::new(body, limits.body))));
             let mut answer = match timeout(limits.request, answering).await {
                 Ok(Ok(answer)) => answer,
                 Ok(Err(never)) => match never {},
@@ -90,15 +86,15 @@ where
     // long one may take, which the watch sees to.
     builder.http1().timer(TokioTimer::new()).header_read_timeout(None).max_buf_size(limits.head);
     let head = u32::try_from(limits.head).unwrap_or(u32::MAX);
+    // No pings: a client that is gone sends no requests, and is cut off as idle; and they cost a lock and a look at the clock with
+    // each frame.
     builder
         .http2()
         .timer(TokioTimer::new())
         .max_concurrent_streams(limits.streams)
         .max_header_list_size(head)
         .initial_connection_window_size(limits.window)
-        .initial_stream_window_size(limits.window)
-        .keep_alive_interval(PING.0)
-        .keep_alive_timeout(PING.1);
+        .initial_stream_window_size(limits.window);
     let serving = builder.serve_connection(stream, service);
     tokio::pin!(serving);
     drive(serving, |serving| serving.graceful_shutdown(), &activity, limits, cancellation).await;

@@ -53,8 +53,9 @@ impl Default for Limits {
 }
 
 impl Limits {
-    /// For a server that proxies ask about every request: they keep many connections, and send many requests at a time.
+    /// For a server that proxies ask about every request: they keep many connections, send many requests at a time, and do not
+    /// wait long.
     pub fn busy() -> Self {
-        Self { connections: 4096, streams: 128, ..Self::default() }
+        Self { connections: 4096, streams: 128, request: Duration::from_secs(10), ..Self::default() }
     }
 }

@@ -1,4 +1,4 @@
-use axum::{body::Bytes, routing::get};
+use axum::{Router, body::Bytes, routing::get};
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
     task::JoinHandle,

@@ -37,7 +37,7 @@ struct Stage {
     hand: ClockHand,
     freshness: Arc<Mutex<Freshness>>,
     metrics: Arc<Metrics>,
-    router: Router,
+    protocols: Protocols,
 }
 
 /// What came back.
@@ -85,8 +85,8 @@ impl Stage {
         let metrics = Arc::new(Metrics::default());
         let freshness_told = move || *told.lock().unwrap();
         let verifier = Verifier::new(Arc::clone(&index), freshness_told, now.clone(), Arc::clone(&metrics));
-        let router = router(Arc::new(verifier.with_memory(memory)), settings, None);
-        Self { index, now, hand, freshness, metrics, router }
+        let protocols = Protocols::new(Arc::new(verifier.with_memory(memory)), settings, None);
+        Self { index, now, hand, freshness, metrics, protocols }
     }
 
     /// Says of an owner what a `TokenOwner` would, under this name.
@@ -143,7 +143,7 @@ impl Stage {
         for (name, value) in headers {
             request = request.header(*name, *value);
         }
-        let response = self.router.clone().oneshot(request.body(body.into()).unwrap()).await.unwrap();
+        let response = self.protocols.clone().oneshot(request.body(body.into()).unwrap()).await.unwrap();
         let (head, body) = response.into_parts();
         let body = String::from_utf8(to_bytes(body, 1 << 20).await.unwrap().to_vec()).unwrap();
         let answer = Answer { status: head.status.as_u16(), headers: head.headers, body };

@@ -33,14 +33,23 @@ impl VerifierProcess {
 
     /// The same without waiting until it is ready.
     pub async fn begin(kubeconfig: &Path, arguments: &[&str]) -> Self {
-        let launch = Launch::new(&["verifier", "--log-format=json", "--health-addr=127.0.0.1:0"])
-            .env("KUBECONFIG", kubeconfig)
-            .arg("--http-addr=127.0.0.1:0")
-            .arg("--grpc-addr=127.0.0.1:0");
+        let launch =
+            Launch::new(&["verifier", "--log-format=json", "--health-addr=127.0.0.1:0"]).env("KUBECONFIG", kubeconfig);
         // A test that ends one has nobody who still asks.
         let waits = arguments.iter().any(|argument| argument.starts_with("--shutdown-delay"));
         let launch = if waits { launch } else { launch.arg("--shutdown-delay=0s") };
-        let mut process = arguments.iter().fold(launch, |launch, argument| launch.arg(argument)).start();
+        Self::listening(arguments.iter().fold(launch, |launch, argument| launch.arg(argument))).await
+    }
+
+    /// The same of a process to be that lacks only where to serve, and waits until it is ready.
+    pub async fn of(launch: Launch) -> Self {
+        let mut this = Self::listening(launch).await;
+        this.process.is_ready().await;
+        this
+    }
+
+    async fn listening(launch: Launch) -> Self {
+        let mut process = launch.arg("--http-addr=127.0.0.1:0").arg("--grpc-addr=127.0.0.1:0").start();
         let http = listens(&mut process, "serving introspection").await;
         let grpc = listens(&mut process, "serving Envoy's checks").await;
         Self { process, http, grpc }
@@ -78,7 +87,7 @@ fn ask(addr: SocketAddr, path: &str, token: &str) -> io::Result<u16> {
 }
 
 /// The address in the line of the log that begins like this.
-async fn listens(process: &mut OperatorProcess, message: &str) -> SocketAddr {
+pub async fn listens(process: &mut OperatorProcess, message: &str) -> SocketAddr {
     process.logs(&[message]).await;
     let line = process.log().into_iter().find(|line| line.contains(message)).expect("it was there");
     let json: Value = serde_json::from_str(&line).unwrap_or_else(|_| panic!("JSON: {line}"));

@@ -44,7 +44,7 @@ async fn what_is_counted_is_what_came_of_it_in_the_end() {
     // Nobody got in by them, so they were not used.
     for (number, used) in [(1, false), (2, false), (3, true)] {
         let pat = stage.index.pat(uid(number).parse().unwrap()).unwrap();
-        assert_eq!(pat.credentials[0].last_used().is_some(), used, "{number}");
+        assert_eq!(pat.credentials.get(0).unwrap().last_used().is_some(), used, "{number}");
     }
     let text = stage.text();
     for (protocol, requests) in [("forward-auth", 1), ("envoy-http", 1), ("tokenreview", 1), ("introspection", 2)] {

@@ -11,15 +11,15 @@ use kube::{
     Api, Client,
     api::{Patch, PatchParams},
 };
+use prometheus_client::{metrics::counter::Counter, registry::Registry};
 use serde_json::{Map, Value, json};
 use tokio::time::{MissedTickBehavior, interval, sleep, timeout};
 use tokio_util::sync::CancellationToken;
 use tracing::{debug, warn};
 
-use super::metrics::Metrics;
+use super::{Credential, Index, Pat, PatUid};
 use crate::{
     api::{StoredPat, Time},
-    index::{Credential, Index, Pat, PatUid},
     runtime::{Clock, clock::uptime, explain_api_error},
 };
 
@@ -46,12 +46,31 @@ const LONGEST_PAUSE: Duration = Duration::from_secs(60);
 const LAST_FLUSH: Duration = Duration::from_secs(3);
 const LAST_FLUSH_WIDTH: usize = 4;
 
+/// How many uses were written, and how many could not be. Clones count together.
+#[derive(Clone, Debug, Default)]
+pub struct UsageCounters {
+    written: Counter,
+    failed: Counter,
+}
+
+impl UsageCounters {
+    /// Makes them known to whoever serves them.
+    pub fn register(&self, registry: &mut Registry) {
+        registry.register("last_used_writes", "Times of last use written to status", self.written.clone());
+        registry.register(
+            "last_used_errors",
+            "Times of last use that could not be written; they are tried again",
+            self.failed.clone(),
+        );
+    }
+}
+
 /// See the module.
 pub struct Usage {
     index: Arc<Index>,
     client: Client,
     clock: Clock,
-    metrics: Arc<Metrics>,
+    counters: UsageCounters,
     every: SignedDuration,
     /// Differs among replicas, so that not all of them find the same token due at the same moment.
     salt: u64,
@@ -61,9 +80,15 @@ pub struct Usage {
 
 impl Usage {
     /// Writes uses at most once in this time for each token.
-    pub fn new(index: Arc<Index>, client: Client, clock: Clock, metrics: Arc<Metrics>, every: SignedDuration) -> Self {
+    pub fn new(
+        index: Arc<Index>,
+        client: Client,
+        clock: Clock,
+        counters: UsageCounters,
+        every: SignedDuration,
+    ) -> Self {
         let salt = uptime().as_nanos() as u64 ^ u64::from(std::process::id()).rotate_left(32);
-        Self { index, client, clock, metrics, every, salt, written: HashMap::new() }
+        Self { index, client, clock, counters, every, salt, written: HashMap::new() }
     }
 
     /// Writes until told to stop, and then once more, within some seconds.
@@ -171,7 +196,7 @@ impl Usage {
         let params = PatchParams { field_manager: Some(FIELD_MANAGER.into()), ..PatchParams::default() };
         let why = match timeout(WRITE, api.patch_status(pat.name(), &params, &Patch::Merge(&patch))).await {
             Ok(Ok(_)) => {
-                self.metrics.uses_written.inc();
+                self.counters.written.inc();
                 return Ok(true);
             }
             // It is gone, or another one has its name: the watch will tell.
@@ -179,7 +204,7 @@ impl Usage {
             Ok(Err(error)) => Failure::of(&error),
             Err(_) => Failure::Trouble(format!("no answer within {} seconds", WRITE.as_secs())),
         };
-        self.metrics.uses_failed.inc();
+        self.counters.failed.inc();
         Err(why)
     }
 }
@@ -231,7 +256,7 @@ fn due_since(pat: &Pat, wait: SignedDuration, now: Time) -> Option<Time> {
 fn patch(pat: &Pat) -> Option<Value> {
     let mut usage = Map::new();
     let mut newest = None;
-    for credential in &pat.credentials {
+    for credential in pat.credentials.iter() {
         if let Some(used) = used(credential) {
             usage.insert(credential.id.to_string(), json!(used));
             newest = newest.max(Some(used));

@@ -1,0 +1,135 @@
+//! A Secret without what nobody decides by: who set which field is half of its text.
+//!
+//! For watches and for answers to writes; only a live reading is asked who changed a Secret. It must not keep a value for
+//! longer than it takes to hash it.
+
+use std::{borrow::Cow, collections::BTreeMap, fmt};
+
+use k8s_openapi::{
+    ByteString, NamespaceResourceScope,
+    api::core::v1::Secret,
+    apimachinery::pkg::apis::meta::v1::{ObjectMeta, OwnerReference, Time},
+};
+use kube::Resource;
+use serde::{Deserialize, Deserializer, Serialize};
+
+/// See the module. `Debug` shows no value.
+#[derive(Clone, Serialize)]
+#[serde(transparent)]
+pub struct StoredSecret(pub Secret);
+
+impl<'de> Deserialize<'de> for StoredSecret {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        #[derive(Deserialize)]
+        struct Read {
+            metadata: Metadata,
+            #[serde(rename = "type")]
+            type_: Option<String>,
+            data: Option<BTreeMap<String, ByteString>>,
+        }
+        #[derive(Deserialize)]
+        #[serde(rename_all = "camelCase")]
+        struct Metadata {
+            namespace: Option<String>,
+            name: Option<String>,
+            uid: Option<String>,
+            resource_version: Option<String>,
+            deletion_timestamp: Option<Time>,
+            owner_references: Option<Vec<OwnerReference>>,
+            labels: Option<BTreeMap<String, String>>,
+            annotations: Option<BTreeMap<String, String>>,
+        }
+        let Read { metadata, type_, data } = Read::deserialize(deserializer)?;
+        let Metadata {
+            namespace,
+            name,
+            uid,
+            resource_version,
+            deletion_timestamp,
+            owner_references,
+            labels,
+            annotations,
+        } = metadata;
+        let metadata = ObjectMeta {
+            namespace,
+            name,
+            uid,
+            resource_version,
+            deletion_timestamp,
+            owner_references,
+            labels,
+            annotations,
+            ..ObjectMeta::default()
+        };
+        Ok(Self(Secret { metadata, type_, data, ..Secret::default() }))
+    }
+}
+
+impl fmt::Debug for StoredSecret {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_tuple("StoredSecret").field(&self.0.metadata).finish_non_exhaustive()
+    }
+}
+
+impl Resource for StoredSecret {
+    type DynamicType = ();
+    type Scope = NamespaceResourceScope;
+
+    fn kind((): &()) -> Cow<'_, str> {
+        Secret::kind(&())
+    }
+
+    fn group((): &()) -> Cow<'_, str> {
+        Secret::group(&())
+    }
+
+    fn version((): &()) -> Cow<'_, str> {
+        Secret::version(&())
+    }
+
+    fn plural((): &()) -> Cow<'_, str> {
+        Secret::plural(&())
+    }
+
+    fn meta(&self) -> &ObjectMeta {
+        &self.0.metadata
+    }
+
+    fn meta_mut(&mut self) -> &mut ObjectMeta {
+        &mut self.0.metadata
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::controller::view::SecretView;
+
+    const TEXT: &str = r#"{
+        "apiVersion": "v1", "kind": "Secret", "type": "Opaque", "immutable": false, "data": {"token": "c2VjcmV0"},
+        "metadata": {
+            "namespace": "team", "name": "app", "uid": "1-2", "resourceVersion": "7", "generateName": "x",
+            "creationTimestamp": "2026-01-01T00:00:00Z", "deletionTimestamp": "2026-01-02T00:00:00Z",
+            "labels": {"a": "b"}, "annotations": {"c": "d"},
+            "ownerReferences": [{
+                "apiVersion": "pat-operator.io/v1alpha1", "kind": "PersonalAccessToken", "name": "app", "uid": "u", "controller": true
+            }],
+            "managedFields": [{"manager": "somebody", "operation": "Update", "time": "2026-01-01T00:00:00Z"}]
+        }
+    }"#;
+
+    #[test]
+    fn all_is_kept_that_is_seen_of_a_secret_but_who_changed_it() {
+        let whole = SecretView::of(serde_json::from_str(TEXT).unwrap());
+        let StoredSecret(stored) = serde_json::from_str(TEXT).unwrap();
+        assert_eq!(whole.last_editor.as_deref(), Some("somebody"));
+        assert_eq!(SecretView::of(stored), SecretView { last_editor: None, ..whole });
+    }
+
+    #[test]
+    fn no_value_is_ever_shown() {
+        let stored: StoredSecret = serde_json::from_str(TEXT).unwrap();
+        let shown = format!("{stored:?} {stored:#?}");
+        assert!(shown.contains("app") && !shown.contains("c2VjcmV0") && !shown.contains("secret"), "{shown}");
+    }
+}

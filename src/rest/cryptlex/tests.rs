@@ -1,0 +1,444 @@
+//! The dialect's routes over a world in memory: rights, parameters, errors, and that pages are a whole. Writes are tested on a
+//! real API server.
+
+use axum::{
+    Router,
+    body::Body,
+    http::{Method, Request, Response, header},
+};
+use proptest::prelude::*;
+use serde_json::{Value, json};
+
+use super::{TOKENS, routes};
+use crate::{
+    api::Time,
+    decision::Freshness,
+    rest::world::{Known, World, send},
+};
+
+const MY_READ: &str = "sp:my-personal-access-tokens:read";
+const MY_MANAGE: &str = "idn:my-personal-access-tokens:manage";
+const ALL_READ: &str = "sp:all-personal-access-tokens:read";
+const ALL_MANAGE: &str = "sp:all-personal-access-tokens:manage";
+const MANAGED: &str = "sp:managed-personal-access-tokens:manage";
+
+/// Asks as the owner of a token, and reads the JSON of the answer; `null` if it is empty.
+async fn ask(
+    router: &Router,
+    known: Option<&Known>,
+    method: Method,
+    path: &str,
+    body: impl Into<Option<Value>>,
+) -> (Response<()>, Value) {
+    let mut request = Request::builder().method(method).uri(path);
+    if let Some(known) = known {
+        request = request.header(header::AUTHORIZATION, known.bearer());
+    }
+    let request = match body.into() {
+        None => request.body(Body::empty()),
+        Some(body) => request.header(header::CONTENT_TYPE, "application/json").body(body.to_string().into()),
+    };
+    let (response, text) = send(router, request.unwrap()).await;
+    assert_eq!(response.headers()[header::CACHE_CONTROL], "no-store");
+    if text.is_empty() {
+        return (response, Value::Null);
+    }
+    assert_eq!(response.headers()[header::CONTENT_TYPE], "application/json");
+    (response, serde_json::from_str(&text).unwrap())
+}
+
+async fn get(router: &Router, known: &Known, path: &str) -> (u16, Value) {
+    let (response, body) = ask(router, Some(known), Method::GET, path, None).await;
+    (response.status().as_u16(), body)
+}
+
+/// What is listed under these parameters: the names.
+async fn names(router: &Router, known: &Known, parameters: &str) -> Vec<String> {
+    let (status, body) = get(router, known, &format!("{TOKENS}?{parameters}")).await;
+    assert_eq!(status, 200, "{parameters}: {body}");
+    body.as_array().unwrap().iter().map(|token| token["name"].as_str().unwrap().to_owned()).collect()
+}
+
+fn path(known: &Known) -> String {
+    format!("{TOKENS}/{}", known.id)
+}
+
+/// Ada with tokens of four kinds, and somebody else's token.
+fn world() -> (Router, Known, Known) {
+    let mut world = World::new();
+    let ada = world.user("ada", "laptop", &[MY_READ]);
+    let owner = json!({"kind": "User", "name": "ada"});
+    world.pat(
+        json!({"owner": owner, "displayName": "Build", "description": "for the laptop", "revoked": true}),
+        json!({}),
+    );
+    let past = json!({"owner": owner, "displayName": "old", "expiry": {"at": "2026-03-01T00:00:00Z"}});
+    world.pat(past, json!({"metadata": {"managedFields": [{
+        "manager": "kubectl", "operation": "Apply", "time": "2026-02-01T00:00:00Z", "apiVersion": "pat-operator.io/v1alpha1",
+        "fieldsType": "FieldsV1", "fieldsV1": {"f:spec": {}},
+    }]}}));
+    world.pat(json!({"owner": owner, "displayName": "api"}), json!({"status": {"lastUsedAt": "2026-05-01T00:00:00Z"}}));
+    let other = world.user("grace", "laptop", &[MY_READ]);
+    (routes(world.service()), ada, other)
+}
+
+#[tokio::test]
+async fn a_list_has_the_callers_own_tokens_by_creation_revoked_and_expired_ones_too() {
+    let (router, ada, grace) = world();
+    assert_eq!(names(&router, &ada, "").await, ["laptop", "Build", "old", "api"]);
+    assert_eq!(names(&router, &grace, "").await, ["laptop"]);
+    let (_, listed) = get(&router, &ada, TOKENS).await;
+    assert_eq!((&listed[0]["revoked"], &listed[1]["revoked"]), (&json!(false), &json!(true)));
+    let (status, shown) = get(&router, &ada, &path(&ada)).await;
+    assert_eq!((status, &shown), (200, &listed[0]), "an item is the same alone and in the list");
+}
+
+#[tokio::test]
+async fn every_parameter_of_a_list_does_what_it_says() {
+    let (router, ada, _) = world();
+    for (parameters, expected) in [
+        ("limit=1", &["laptop"][..]),
+        ("limit=3&page=2", &["api"]),
+        ("page=5", &[]),
+        ("page=2147483647&limit=100", &[]),
+        ("sort=createdAt", &["laptop", "Build", "old", "api"]),
+        ("sort=-createdAt", &["api", "old", "Build", "laptop"]),
+        ("sort=-createdAt&limit=2&page=2", &["Build", "laptop"]),
+        ("sort=name", &["Build", "api", "laptop", "old"]),
+        ("sort=-id&limit=1", &["api"]),
+        // Of what has no value the order is that of the ids, in either direction.
+        ("sort=expiresAt", &["old", "laptop", "Build", "api"]),
+        ("sort=-expiresAt", &["old", "laptop", "Build", "api"]),
+        ("sort=-lastUsedAt&limit=1", &["api"]),
+        ("sort=-updatedAt&limit=1", &["old"]),
+        ("search=", &["laptop", "Build", "old", "api"]),
+        ("search=LAPTOP", &["laptop", "Build"]),
+        ("query=ld", &["Build", "old"]),
+        ("createdAt=2026-01-01T00:00:02Z", &["Build"]),
+        ("createdAt[gt]=2026-01-01T00:00:02%2B00:00", &["old", "api"]),
+        ("createdAt%5Bgte%5D=2026-01-01T01:00:02+01:00&createdAt%5Blt%5D=2026-01-01T00:00:04", &["Build", "old"]),
+        ("createdAt[lte]=2026-01-01", &[]),
+        ("createdAt[ne]=2026-01-01T00:00:02Z", &["laptop", "old", "api"]),
+        ("updatedAt[gte]=2026-02-01", &["old"]),
+        ("updatedAt=2026-02-01&createdAt[lt]=2026-01-02", &["old"]),
+        ("id=00000000000000000000000000000002", &["Build"]),
+        ("id=00000000-0000-0000-0000-000000000002", &["Build"]),
+        ("id[ne]=00000000000000000000000000000002&limit=2", &["laptop", "old"]),
+        ("id[gt]=00000000000000000000000000000002&id[lte]=00000000000000000000000000000003", &["old"]),
+        ("id[in]=00000000000000000000000000000001,00000000-0000-0000-0000-000000000003,x", &["laptop", "old"]),
+        ("id[nin]=00000000000000000000000000000001", &["Build", "old", "api"]),
+        ("id[sw]=0&id[ew]=2", &["Build"]),
+        ("id[cn]=002", &["Build"]),
+        ("id[nc]=002", &["laptop", "old", "api"]),
+        ("id[gte]=00000000000000000000000000000004", &["api"]),
+        ("id[lt]=00000000000000000000000000000002", &["laptop"]),
+        ("sort=-name&search=a&id[ne]=00000000000000000000000000000004&limit=1&page=2", &["Build"]),
+        // Somebody else's.
+        ("id=00000000000000000000000000000005", &[]),
+    ] {
+        assert_eq!(names(&router, &ada, parameters).await, expected, "{parameters}");
+    }
+}
+
+#[tokio::test]
+async fn every_parameter_that_is_described_is_understood() {
+    let (router, ada, _) = world();
+    let document = serde_json::to_value(super::openapi()).unwrap();
+    let described = document["paths"][TOKENS]["get"]["parameters"].as_array().unwrap();
+    assert_eq!(described.len(), 8);
+    for parameter in described {
+        let name = parameter["name"].as_str().unwrap();
+        let schema = parameter["schema"]["$ref"].as_str().and_then(|reference| document.pointer(&reference[1..]));
+        let operators =
+            schema.and_then(|schema| schema["properties"].as_object()).into_iter().flat_map(|all| all.keys());
+        let with_operators = operators.map(|operator| format!("{name}[{operator}]"));
+        for name in with_operators.chain([name.to_owned()]) {
+            let value = if name.ends_with("limit") || name.ends_with("page") { "2" } else { "2026-01-01" };
+            let value = if name == "sort" { "-name" } else { value };
+            let (status, body) = get(&router, &ada, &format!("{TOKENS}?{name}={value}")).await;
+            assert_eq!(status, 200, "{name}: {body}");
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_parameter_that_is_wrong_is_named() {
+    let (router, ada, _) = world();
+    for (parameters, begin) in [
+        ("limit=1e9", "limit: "),
+        ("limit=0", "limit: "),
+        ("page=0", "page: "),
+        ("page=1&page=2", "page: "),
+        ("sort=secret", "sort: "),
+        ("createdAt%5Bgte%5D=x", "createdAt[gte]: "),
+        ("name=x", "name: "),
+    ] {
+        let (status, body) = get(&router, &ada, &format!("{TOKENS}?{parameters}")).await;
+        assert_eq!(status, 400, "{parameters}");
+        assert_eq!(body["code"], "Invalid");
+        assert!(body["message"].as_str().unwrap().starts_with(begin), "{parameters}: {body}");
+    }
+}
+
+#[tokio::test]
+async fn what_is_allowed_follows_from_the_scopes_of_the_callers_token() {
+    // 503: it is allowed, but there is nowhere to write to in this world.
+    for (scope, list, own, other, create, change) in [
+        ("", 403, 403, 403, 403, (403, 403, 403)),
+        ("a", 403, 403, 403, 403, (403, 403, 403)),
+        (MANAGED, 403, 403, 403, 403, (403, 403, 403)),
+        (MY_READ, 200, 200, 404, 403, (403, 403, 403)),
+        (MY_MANAGE, 200, 200, 404, 503, (503, 404, 404)),
+        (ALL_READ, 200, 200, 404, 403, (403, 403, 403)),
+        (ALL_MANAGE, 200, 200, 200, 503, (503, 503, 404)),
+    ] {
+        let mut world = World::new();
+        let scopes: Vec<&str> = Some(scope).into_iter().filter(|scope| !scope.is_empty()).collect();
+        let (ada, grace) = (world.user("ada", "laptop", &scopes), world.user("grace", "laptop", &[]));
+        let router = routes(world.service());
+        let unknown = format!("{TOKENS}/{}", "f".repeat(32));
+        let revoke = || json!({"revoked": true});
+        let mut got = Vec::new();
+        for (method, path, body) in [
+            (Method::GET, TOKENS.to_owned(), None),
+            (Method::GET, path(&ada), None),
+            (Method::GET, path(&grace), None),
+            (Method::POST, TOKENS.to_owned(), Some(json!({"name": "ci"}))),
+            (Method::PATCH, path(&ada), Some(revoke())),
+            (Method::PATCH, path(&grace), Some(revoke())),
+            (Method::PATCH, unknown.clone(), Some(revoke())),
+            (Method::DELETE, path(&ada), None),
+            (Method::DELETE, path(&grace), None),
+            (Method::DELETE, unknown, None),
+        ] {
+            got.push(ask(&router, Some(&ada), method, &path, body).await.0.status().as_u16());
+        }
+        let (mine, others, none) = change;
+        assert_eq!(got, [list, own, other, create, mine, others, none, mine, others, none], "{scope}");
+    }
+}
+
+#[tokio::test]
+async fn a_token_of_somebody_else_looks_like_none_at_all() {
+    let mut world = World::new();
+    let (ada, grace) = (world.user("ada", "laptop", &[MY_MANAGE]), world.user("grace", "laptop", &[]));
+    let router = routes(world.service());
+    for method in [Method::GET, Method::PATCH, Method::DELETE] {
+        let mut answers = Vec::new();
+        for id in
+            [grace.id.to_string(), "f".repeat(32), "x".into(), "..".into(), "%FF".into(), grace.id.to_string() + "0"]
+        {
+            let body = (method == Method::PATCH).then(|| json!({"revoked": true}));
+            let (response, body) = ask(&router, Some(&ada), method.clone(), &format!("{TOKENS}/{id}"), body).await;
+            answers.push((response.status().as_u16(), format!("{:?}", response.headers()), body));
+        }
+        assert_eq!(answers[0].0, 404);
+        assert!(answers.iter().all(|answer| *answer == answers[0]), "{answers:?}");
+    }
+}
+
+#[tokio::test]
+async fn who_manages_everybodys_tokens_sees_whose_they_are() {
+    let mut world = World::new();
+    let (ada, grace) = (world.user("ada", "laptop", &[ALL_MANAGE]), world.user("grace", "desk", &[]));
+    world.owner(0x9ace, json!({"subject": {"kind": "User", "name": "grace"}, "email": "grace@example.com"}));
+    let (status, token) = get(&routes(world.service()), &ada, &path(&grace)).await;
+    assert_eq!((status, &token["name"]), (200, &json!("desk")));
+    assert_eq!(
+        (&token["userId"], &token["user"]["email"]),
+        (&json!("00000000000000000000000000009ace"), &json!("grace@example.com"))
+    );
+}
+
+#[tokio::test]
+async fn without_a_good_token_nothing_is_told() {
+    let (router, ada, _) = world();
+    let mut world = World::new();
+    let stranger = world.user("ada", "laptop", &[MY_MANAGE]);
+    for known in [None, Some(&stranger)] {
+        for (method, path) in [
+            (Method::GET, TOKENS.to_owned()),
+            (Method::POST, TOKENS.to_owned()),
+            (Method::GET, path(&ada)),
+            (Method::PATCH, path(&ada)),
+            (Method::DELETE, path(&ada)),
+            // Not even that a parameter is wrong.
+            (Method::GET, format!("{TOKENS}?page=0")),
+        ] {
+            let (response, body) = ask(&router, known, method, &path, None).await;
+            assert_eq!((response.status().as_u16(), &body["code"]), (401, &json!("Unauthenticated")));
+            assert_eq!(response.headers()[header::WWW_AUTHENTICATE], "Bearer");
+            assert!(body["message"].is_string());
+        }
+    }
+}
+
+#[tokio::test]
+async fn what_is_not_there_is_said_as_json() {
+    let (router, ada, _) = world();
+    for (method, path, status) in [
+        (Method::GET, "/", 404),
+        (Method::GET, "/v3", 404),
+        (Method::GET, "/v3/personal-access-tokens/", 404),
+        (Method::GET, "/v3/personal-access-tokens/a/b", 404),
+        (Method::PUT, TOKENS, 405),
+        (Method::DELETE, TOKENS, 405),
+        (Method::POST, "/v3/personal-access-tokens/a", 405),
+    ] {
+        let (response, body) = ask(&router, Some(&ada), method.clone(), path, None).await;
+        assert_eq!(response.status().as_u16(), status, "{method} {path}");
+        assert!(body["message"].is_string());
+        let allow = response.headers().get(header::ALLOW).map(|allow| allow.to_str().unwrap());
+        assert_eq!(allow.is_some_and(|allow| allow.contains("GET")), status == 405, "{method} {path}: {allow:?}");
+    }
+}
+
+#[tokio::test]
+async fn a_body_has_to_be_json_of_at_most_64_kib() {
+    let mut world = World::new();
+    let ada = world.user("ada", "laptop", &[MY_MANAGE]);
+    let router = routes(world.service());
+    for (method, path) in [(Method::POST, TOKENS.to_owned()), (Method::PATCH, path(&ada))] {
+        for (content_type, body, status) in [
+            (Some("text/plain"), "{}".to_owned(), 415),
+            (Some("application/x-www-form-urlencoded"), "name=x".into(), 415),
+            (None, "{}".into(), 415),
+            (Some("application/json"), " ".repeat(65 * 1024), 413),
+            (Some("application/json"), "{".into(), 400),
+            (Some("application/json; charset=utf-8"), "[]".into(), 400),
+        ] {
+            let mut request = Request::builder().method(&method).uri(&path).header(header::AUTHORIZATION, ada.bearer());
+            if let Some(content_type) = content_type {
+                request = request.header(header::CONTENT_TYPE, content_type);
+            }
+            let (response, text) = send(&router, request.body(body.into()).unwrap()).await;
+            assert_eq!(response.status().as_u16(), status, "{method} {content_type:?}: {text}");
+            assert!(serde_json::from_str::<Value>(&text).unwrap()["message"].is_string());
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_server_that_cannot_tell_or_may_only_read_says_so() {
+    let mut world = World::new();
+    let ada = world.user("ada", "laptop", &[MY_MANAGE]);
+    let blind = routes(world.service_while(|| Freshness::Starting));
+    let (response, body) = ask(&blind, Some(&ada), Method::GET, TOKENS, None).await;
+    assert_eq!((response.status().as_u16(), &body["code"]), (503, &json!("Unavailable")));
+    assert!(response.headers()[header::RETRY_AFTER].to_str().unwrap().parse::<u64>().unwrap() >= 1);
+
+    world.settings.read_only = true;
+    let router = routes(world.service());
+    assert_eq!(get(&router, &ada, TOKENS).await.0, 200);
+    let revoke = json!({"revoked": true});
+    for (method, path, body) in [
+        (Method::POST, TOKENS.to_owned(), Some(json!({"name": "ci"}))),
+        (Method::PATCH, path(&ada), Some(revoke)),
+        (Method::DELETE, path(&ada), None),
+    ] {
+        let (response, body) = ask(&router, Some(&ada), method, &path, body).await;
+        assert_eq!((response.status().as_u16(), &body["code"]), (403, &json!("ReadOnly")));
+    }
+}
+
+/// A token of the property test: when it was created and last used, its name, whether it ends.
+type Made = (u8, Option<u8>, String, bool);
+
+fn made() -> impl Strategy<Value = Vec<Made>> {
+    prop::collection::vec((0..6_u8, prop::option::of(0..4_u8), "[abAB]{1,3}", any::<bool>()), 0..30)
+}
+
+fn day(number: u8) -> String {
+    format!("2026-02-{:02}T00:00:00Z", number + 1)
+}
+
+fn time(token: &Value, field: &str) -> Option<Time> {
+    token[field].as_str().map(|text| text.parse().unwrap())
+}
+
+/// How a test compares, written apart from what is tested.
+fn is_true(operator: &str, order: std::cmp::Ordering) -> bool {
+    match operator {
+        "eq" => order.is_eq(),
+        "ne" => order.is_ne(),
+        "gt" => order.is_gt(),
+        "gte" => order.is_ge(),
+        "lt" => order.is_lt(),
+        _ => order.is_le(),
+    }
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 64, ..ProptestConfig::default() })]
+
+    #[test]
+    fn the_pages_of_any_query_are_together_what_is_wanted_in_order(
+        tokens in made(),
+        limit in 1..8_usize,
+        field in prop::sample::select(vec!["id", "name", "createdAt", "updatedAt", "expiresAt", "lastUsedAt"]),
+        descending in any::<bool>(),
+        search in prop::option::of("[ab]{1,2}"),
+        filter in prop::option::of((prop::sample::select(vec!["eq", "ne", "gt", "gte", "lt", "lte"]), 0..6_u8)),
+    ) {
+        let mut world = World::new();
+        let ada = world.user("ada", "me", &[MY_READ]);
+        for (created, used, name, ends) in &tokens {
+            let mut spec = json!({"owner": {"kind": "User", "name": "ada"}, "displayName": name});
+            if *ends {
+                spec["expiry"] = json!({"at": "2030-01-01T00:00:00Z"});
+            }
+            let used = used.map(day);
+            world.pat(spec, json!({"metadata": {"creationTimestamp": day(*created)}, "status": {"lastUsedAt": used}}));
+        }
+        world.user("grace", "a", &[]);
+        let router = routes(world.service());
+        let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
+        let list = |parameters: String| {
+            let (status, body) = runtime.block_on(get(&router, &ada, &format!("{TOKENS}?{parameters}")));
+            assert_eq!(status, 200, "{parameters}: {body}");
+            body.as_array().unwrap().clone()
+        };
+
+        let mut expected = list("limit=100".into());
+        assert_eq!(expected.len(), tokens.len() + 1);
+        expected.retain(|token| {
+            let name = token["name"].as_str().unwrap().to_lowercase();
+            let found = search.as_ref().is_none_or(|text| name.contains(text));
+            found && filter.is_none_or(|(operator, number)| {
+                is_true(operator, time(token, "createdAt").unwrap().cmp(&day(number).parse().unwrap()))
+            })
+        });
+        expected.sort_by(|one, other| {
+            let key = |token: &Value| match field {
+                "id" | "name" => (None, token[field].as_str().unwrap().to_owned()),
+                _ => (time(token, field), String::new()),
+            };
+            let (one_key, other_key) = (key(one), key(other));
+            let missing = one[field].is_null().cmp(&other[field].is_null());
+            let order = one_key.cmp(&other_key);
+            let order = if descending { order.reverse() } else { order };
+            let order = if one[field].is_null() || other[field].is_null() { missing } else { order };
+            order.then_with(|| one["id"].as_str().cmp(&other["id"].as_str()))
+        });
+
+        let mut parameters = format!("limit={limit}&sort={}{field}", if descending { "-" } else { "" });
+        if let Some(text) = &search {
+            parameters.push_str(&format!("&search={text}"));
+        }
+        if let Some((operator, number)) = filter {
+            parameters.push_str(&format!("&createdAt[{operator}]={}", day(number)));
+        }
+        let (mut pages, mut page) = (Vec::new(), 1);
+        loop {
+            let part = list(format!("{parameters}&page={page}"));
+            prop_assert!(part.len() <= limit);
+            let is_last = part.len() < limit;
+            pages.extend(part);
+            if is_last {
+                break;
+            }
+            page += 1;
+        }
+        prop_assert_eq!(pages, expected);
+    }
+}

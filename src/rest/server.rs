@@ -1,0 +1,135 @@
+//! Puts the dialects together, and does for each request what all of them need: an id, a log line, figures, headers.
+//!
+//! It must not know where it listens, nor what any dialect says.
+
+use std::{panic::AssertUnwindSafe, sync::Arc, time::Instant};
+
+use axum::{
+    Router,
+    body::Body,
+    extract::{MatchedPath, Request},
+    http::{HeaderValue, StatusCode, header},
+    middleware::{self, Next},
+    response::Response,
+};
+use futures::FutureExt;
+use tracing::{Instrument, error, info, info_span};
+
+use super::{
+    context::Context, cryptlex, metrics::Metrics, oauth, openapi, request_id::RequestId, sailpoint, service::Service,
+    truefoundry,
+};
+
+/// Where SailPoint's clients are sent.
+pub const SAILPOINT: &str = "/sailpoint";
+
+/// Where Cryptlex's clients are sent.
+pub const CRYPTLEX: &str = "/cryptlex";
+
+/// Where TrueFoundry's clients look, whatever they are told.
+pub const TRUEFOUNDRY: &str = "/api/svc";
+
+/// What part of the API a path belongs to, as metrics and the log name it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Dialect {
+    /// SailPoint's personal access tokens.
+    Sailpoint,
+    /// TrueFoundry's, older and newer.
+    Truefoundry,
+    /// Cryptlex's.
+    Cryptlex,
+    /// The exchange of tokens.
+    Oauth,
+    /// All else.
+    Other,
+}
+
+impl Dialect {
+    /// All of them.
+    pub const ALL: [Self; 5] = [Self::Sailpoint, Self::Truefoundry, Self::Cryptlex, Self::Oauth, Self::Other];
+
+    /// Its name.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Sailpoint => "sailpoint",
+            Self::Truefoundry => "truefoundry",
+            Self::Cryptlex => "cryptlex",
+            Self::Oauth => "oauth",
+            Self::Other => "other",
+        }
+    }
+
+    /// Whose path this is.
+    fn of(path: &str) -> Self {
+        let under = |mount: &str| path.strip_prefix(mount).is_some_and(|rest| rest.is_empty() || rest.starts_with('/'));
+        if path.ends_with(oauth::PATH) {
+            Self::Oauth
+        } else if under(SAILPOINT) {
+            Self::Sailpoint
+        } else if under(TRUEFOUNDRY) {
+            Self::Truefoundry
+        } else if under(CRYPTLEX) {
+            Self::Cryptlex
+        } else {
+            Self::Other
+        }
+    }
+}
+
+/// The whole API.
+pub fn router(service: Arc<Service>, metrics: Arc<Metrics>) -> Router {
+    let routes = Router::new()
+        .merge(oauth::routes(service.clone()))
+        .merge(openapi::routes())
+        // Its clients drop a path that they are given.
+        .merge(truefoundry::routes(service.clone()))
+        .nest(CRYPTLEX, cryptlex::routes(service.clone()))
+        // SailPoint's clients look for it below their base URL.
+        .nest(SAILPOINT, sailpoint::routes(service.clone()).merge(oauth::routes(service)))
+        .fallback(async || problem(StatusCode::NOT_FOUND, "there is nothing here"));
+    around(routes, metrics)
+}
+
+/// What is done around each request.
+pub(super) fn around(routes: Router, metrics: Arc<Metrics>) -> Router {
+    routes.layer(middleware::from_fn(move |request: Request, next: Next| answer(metrics.clone(), request, next)))
+}
+
+async fn answer(metrics: Arc<Metrics>, mut request: Request, next: Next) -> Response {
+    let (began, id, context) = (Instant::now(), RequestId::new(), Arc::new(Context::default()));
+    let dialect = Dialect::of(request.uri().path());
+    let route = request.extensions().get::<MatchedPath>().map_or("none".to_owned(), |path| path.as_str().to_owned());
+    let method = request.method().clone();
+    request.extensions_mut().insert(id.clone());
+    let span = info_span!("request", %id);
+    let answering = AssertUnwindSafe(context.scope(next.run(request))).catch_unwind().instrument(span.clone());
+    let mut response = answering.await.unwrap_or_else(|_| {
+        // What it was about stands in the panic's own message, which has been written already.
+        span.in_scope(|| error!(route, "the answer to a request panicked"));
+        problem(
+            StatusCode::INTERNAL_SERVER_ERROR,
+            "something went wrong here; the log has more under the id of this request",
+        )
+    });
+    let headers = response.headers_mut();
+    headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
+    headers.insert(header::X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
+    if let Ok(id) = HeaderValue::from_str(&id.0) {
+        headers.insert("x-request-id", id);
+    }
+    let (status, took) = (response.status().as_u16(), began.elapsed());
+    metrics.answered(dialect, &route, status, took);
+    let caller = context.caller();
+    let (owner, token) = (caller.map(|(owner, _)| owner), caller.map(|(_, token)| token.as_str()));
+    let (dialect, took_ms) = (dialect.as_str(), took.as_secs_f64() * 1e3);
+    info!(target: "pat_operator::access", %id, dialect, %method, route, status, took_ms, owner, token, "answered");
+    response
+}
+
+/// An error of no dialect.
+fn problem(status: StatusCode, words: &str) -> Response {
+    let mut response = Response::new(Body::from(serde_json::json!({ "message": words }).to_string()));
+    *response.status_mut() = status;
+    response.headers_mut().insert(header::CONTENT_TYPE, HeaderValue::from_static("application/json"));
+    response
+}

@@ -1,0 +1,6 @@
+//! The service and `/oauth/token` over a world in memory.
+
+mod authentication;
+mod exchange;
+mod lists;
+mod requests;

@@ -1,0 +1,270 @@
+//! Lists: parts are stable and complete, and fast with a hundred thousand tokens.
+
+use std::{
+    cmp::Ordering,
+    sync::Arc,
+    time::{Duration, Instant},
+};
+
+use proptest::prelude::*;
+use serde_json::json;
+
+use super::super::{
+    filter::{Field, Filter, Test, Value},
+    item::Item,
+    query::{Given, Query, Sort, Whose},
+    store::Store,
+    world::{World, at},
+};
+use crate::{
+    api::{Owner, OwnerKind, StoredPat, Time},
+    index::PatUid,
+};
+
+/// Few different values, so that there are ties.
+fn item(uid: u32, created: u8, name: u8, used: Option<u8>) -> Item {
+    let time = |second: u8| format!("2026-01-01T00:00:{:02}Z", second % 60);
+    let stored: StoredPat = serde_json::from_value(json!({
+        "metadata": {
+            "namespace": "team", "name": format!("pat-{uid}"), "uid": PatUid::from(u128::from(uid)).hyphenated(),
+            "creationTimestamp": time(created),
+        },
+        "spec": {
+            "displayName": format!("Name {name}"), "owner": {"kind": "User", "name": if name.is_multiple_of(2) { "ada" } else { "bob" }},
+            "managed": name.is_multiple_of(3),
+        },
+        "status": {"lastUsedAt": used.map(time)},
+    }))
+    .unwrap();
+    Item::read(&stored).unwrap()
+}
+
+fn ada() -> Owner {
+    Owner { kind: OwnerKind::User, name: "ada".into() }
+}
+
+fn items() -> impl Strategy<Value = Vec<Item>> {
+    let parts = (0_u8..4, 0_u8..6, prop::option::of(0_u8..4));
+    prop::collection::vec(parts, 0..60).prop_map(|parts| {
+        (1..).zip(parts).map(|(uid, (created, name, used))| item(uid * 7919 % 1009, created, name, used)).collect()
+    })
+}
+
+fn sorts() -> impl Strategy<Value = Vec<Sort>> {
+    let by = prop::sample::select(vec![Field::Id, Field::Name, Field::CreatedAt, Field::LastUsedAt, Field::ExpiresAt]);
+    prop::collection::vec((by, any::<bool>()).prop_map(|(by, descending)| Sort { by, descending }), 0..3)
+}
+
+fn filters() -> impl Strategy<Value = Filter> {
+    let used = |second: u8| Value::Time(at(&format!("2026-01-01T00:00:0{second}Z")));
+    let test = prop_oneof![
+        Just(Filter::Test(Field::LastUsedAt, Test::IsNull)),
+        (0_u8..4).prop_map(move |second| Filter::Test(Field::LastUsedAt, Test::Le(used(second)))),
+        (0_u8..6).prop_map(|name| Filter::Test(Field::Name, Test::EndsWith(format!(" {name}")))),
+    ];
+    test.prop_recursive(3, 12, 3, |inner| {
+        prop_oneof![
+            prop::collection::vec(inner.clone(), 0..3).prop_map(Filter::Every),
+            prop::collection::vec(inner.clone(), 0..3).prop_map(Filter::Any),
+            inner.prop_map(|filter| Filter::Not(Box::new(filter))),
+        ]
+    })
+}
+
+fn queries() -> impl Strategy<Value = Query> {
+    let whose = prop::sample::select(vec![Whose::All, Whose::Owner(ada()), Whose::Managed(ada())]);
+    let search = prop::sample::select(vec![None, Some(String::new()), Some("NAME 1".to_owned()), Some("x".to_owned())]);
+    (whose, prop::option::of(filters()), search, sorts()).prop_map(|(whose, filter, search, sort)| Query {
+        whose,
+        filter,
+        search,
+        sort,
+        ..Query::default()
+    })
+}
+
+proptest! {
+    #[test]
+    fn parts_one_after_the_other_are_exactly_what_is_wanted_in_order(
+        items in items(), query in queries(), size in 1_usize..20,
+    ) {
+        let store = Store::default();
+        store.put(items.clone());
+        let mut expected: Vec<&Item> = items.iter().filter(|item| query.wants(item)).collect();
+        // The plainest way there is, for what nulls last and ties by id mean.
+        expected.sort_by(|one, other| query.order(one, other));
+        let expected: Vec<PatUid> = expected.into_iter().map(|item| item.id).collect();
+        let mut seen = Vec::new();
+        loop {
+            let page = store.list(&Query { offset: seen.len(), limit: Some(size), ..query.clone() });
+            prop_assert_eq!(page.total, expected.len());
+            prop_assert!(page.items.len() <= size);
+            if page.items.is_empty() {
+                break;
+            }
+            seen.extend(page.items.iter().map(|item| item.id));
+        }
+        prop_assert_eq!(&seen, &expected);
+        let all = store.list(&query);
+        prop_assert_eq!(all.items.iter().map(|item| item.id).collect::<Vec<_>>(), expected.clone());
+        let beyond = store.list(&Query { offset: usize::MAX, limit: Some(usize::MAX), ..query.clone() });
+        prop_assert_eq!((beyond.items.len(), beyond.total), (0, expected.len()));
+        // In whatever order they come.
+        let shared: Vec<Arc<Item>> = items.into_iter().rev().map(Arc::new).collect();
+        let unordered = query.run(&shared, Given::Unordered);
+        prop_assert_eq!(unordered.items.iter().map(|item| item.id).collect::<Vec<_>>(), expected);
+    }
+
+    #[test]
+    fn the_order_is_total_and_has_what_is_missing_last(items in items(), sort in sorts()) {
+        let query = Query { sort, ..Query::default() };
+        for one in &items {
+            for other in &items {
+                let order = query.order(one, other);
+                prop_assert_eq!(order == Ordering::Equal, one.id == other.id);
+                prop_assert_eq!(order.reverse(), query.order(other, one));
+                if let [Sort { by: Field::LastUsedAt, .. }, ..] = query.sort[..]
+                    && one.last_used_at.is_some() && other.last_used_at.is_none()
+                {
+                    prop_assert_eq!(order, Ordering::Less);
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn a_store_that_was_changed_many_times_lists_what_is_there(changes in prop::collection::vec((0_u32..12, 0_u8..4, 0_u8..6, any::<bool>()), 0..80)) {
+        let store = Store::default();
+        let mut there = std::collections::BTreeMap::new();
+        for (uid, created, name, put) in changes {
+            if put {
+                store.put([item(uid, created, name, None)]);
+                there.insert(PatUid::from(u128::from(uid)), format!("Name {name}"));
+            } else {
+                store.remove(u128::from(uid).into());
+                there.remove(&u128::from(uid).into());
+            }
+        }
+        let mut listed: Vec<_> = store.list(&Query::default()).items.iter().map(|item| (item.id, item.display_name.clone())).collect();
+        for owner in ["ada", "bob"] {
+            let whose = Whose::Owner(Owner { kind: OwnerKind::User, name: owner.into() });
+            for item in store.list(&Query { whose, ..Query::default() }).items {
+                prop_assert!(listed.contains(&(item.id, item.display_name.clone())) && item.owner.name == owner);
+            }
+        }
+        listed.sort();
+        prop_assert_eq!(listed, there.into_iter().collect::<Vec<_>>());
+        prop_assert_eq!(store.len(), store.list(&Query::default()).total);
+    }
+}
+
+#[test]
+fn an_owner_is_found_by_the_id_of_its_object_or_by_its_name_where_there_is_none() {
+    let mut world = World::new();
+    world.user("ada", "One", &[]);
+    world.account("team/ci", "Two", &[]);
+    let account = Owner { kind: OwnerKind::VirtualAccount, name: "team/ci".into() };
+    let by_id = |id: &str| world.store.owner_by_id(id).map(|entry| entry.owner);
+    assert_eq!((by_id("ada"), by_id("va:team/ci")), (Some(ada()), Some(account)));
+    assert_eq!((by_id("nobody"), by_id("team/ci"), by_id("")), (None, None, None));
+
+    let subject = json!({"kind": "User", "name": "ada"});
+    world.owner(9, json!({"subject": subject, "email": "Ada@Example.com", "displayName": "Ada"}));
+    let id = PatUid::from(9).to_string();
+    assert_eq!((by_id(&id), by_id("ada")), (Some(ada()), None), "one owner has one id");
+    assert_eq!(by_id(&PatUid::from(9).hyphenated()), None);
+    let entry = world.store.owner(&ada());
+    assert_eq!((&*entry.id, entry.spec.display_name.as_deref(), entry.times.is_some()), (&*id, Some("Ada"), true));
+    let by_email = |email: &str| world.store.owner_by_email(email).map(|entry| entry.owner);
+    assert_eq!((by_email("ada@example.COM"), by_email("ada"), by_email("")), (Some(ada()), None, None));
+
+    // A second object about the same owner changes nothing; one about another makes the email nobody's.
+    world.owner(10, json!({"subject": subject, "email": "ada@example.com", "displayName": "Other"}));
+    assert_eq!((world.store.owner(&ada()).id, by_email("ada@example.com")), (id, Some(ada())));
+    world.owner(11, json!({"subject": {"kind": "User", "name": "eve"}, "email": "ada@example.com"}));
+    assert_eq!(by_email("ada@example.com"), None);
+}
+
+/// 100,000 tokens of a thousand owners.
+fn fleet() -> Store {
+    let store = Store::default();
+    let object = |n: u32| {
+        let second = n.wrapping_mul(2_654_435_761) % 30_000_000;
+        let created = at("2025-01-01T00:00:00Z").plus(k8s_openapi::jiff::SignedDuration::from_secs(second.into()));
+        let used = (!n.is_multiple_of(3))
+            .then(|| created.plus(k8s_openapi::jiff::SignedDuration::from_secs((n % 9_000_000).into())));
+        let stored: StoredPat = serde_json::from_value(json!({
+            "metadata": {
+                "namespace": "team", "name": format!("pat-{n}"), "uid": PatUid::from(u128::from(n) << 64 | u128::from(second)).hyphenated(),
+                "creationTimestamp": created.floor_second(),
+            },
+            "spec": {
+                "displayName": format!("Deployment of service {} in region {}", n % 777, n % 13),
+                "description": "What it is for, in as many words as people write about such things.",
+                "owner": {"kind": "User", "name": format!("user-{}@example.com", n % 1_000)},
+                "scopes": ["repo:read", "repo:write"],
+            },
+            "status": {"lastUsedAt": used},
+        }))
+        .unwrap();
+        Item::read(&stored).unwrap()
+    };
+    store.put((0..100_000).map(object));
+    store
+}
+
+#[test]
+#[ignore = "a measurement: cargo test --release --lib -- --ignored --nocapture a_page_of_a_hundred_thousand"]
+fn a_page_of_a_hundred_thousand_tokens_takes_so_long() {
+    let store = fleet();
+    let used_before = |time: &str| Filter::Test(Field::LastUsedAt, Test::Le(Value::Time(at(time))));
+    let filters = [
+        None,
+        Some(Filter::Any(vec![used_before("2025-09-01T00:00:00Z"), Filter::Test(Field::LastUsedAt, Test::IsNull)])),
+        Some(Filter::Not(Box::new(Filter::Test(Field::Id, Test::Contains("abc".into()))))),
+    ];
+    let mut worst = (Duration::ZERO, String::new());
+    for filter in &filters {
+        for search in [None, Some("SERVICE 7".to_owned()), Some("such things".to_owned())] {
+            for by in [Field::Id, Field::Name, Field::CreatedAt, Field::UpdatedAt, Field::LastUsedAt, Field::ExpiresAt]
+            {
+                for descending in [false, true] {
+                    for offset in [0, 30_000, 99_900] {
+                        let (sort, limit) = (vec![Sort { by, descending }], Some(100));
+                        let (filter, search) = (filter.clone(), search.clone());
+                        let query = Query { whose: Whose::All, filter, search, sort, offset, limit };
+                        let mut times: Vec<_> = (0..3).map(|_| timed(&store, &query)).collect();
+                        times.sort();
+                        if times[1] > worst.0 {
+                            worst = (times[1], format!("{query:?}"));
+                        }
+                    }
+                }
+            }
+        }
+    }
+    println!("the slowest of all: {:?} for {}", worst.0, worst.1);
+}
+
+fn timed(store: &Store, query: &Query) -> Duration {
+    let began = Instant::now();
+    std::hint::black_box(store.list(query));
+    began.elapsed()
+}
+
+#[test]
+fn updated_at_is_not_moved_by_a_use() {
+    let time = |second: u8| format!("2026-01-01T00:00:{second:02}Z");
+    let entry = |manager: &str, second: u8| json!({"manager": manager, "operation": "Update", "time": time(second)});
+    let stored: StoredPat = serde_json::from_value(json!({
+        "metadata": {
+            "namespace": "team", "name": "app", "uid": PatUid::from(1).hyphenated(), "creationTimestamp": time(1),
+            "managedFields": [entry("pat-operator-api", 2), entry("pat-operator", 3), entry("pat-operator-verifier", 9)],
+        },
+        "spec": {},
+    }))
+    .unwrap();
+    let item = Item::read(&stored).unwrap();
+    let second = |time: Time| time.to_string();
+    assert_eq!((second(item.created_at), second(item.updated_at)), (time(1), time(3)));
+}

@@ -1,0 +1,81 @@
+//! What is done around each request.
+
+use std::sync::Arc;
+
+use axum::{Router, body::Body, http::Request, routing::get};
+
+use super::super::{
+    metrics::Metrics,
+    request_id::RequestId,
+    server,
+    store::Store,
+    world::{World, send},
+};
+use crate::index::Pulse;
+
+fn text(metrics: &Metrics) -> String {
+    metrics.text(&Store::default(), &Pulse::new(1, std::time::Duration::from_secs(1)))
+}
+
+fn request(path: &str) -> Request<Body> {
+    Request::get(path).body(Body::empty()).unwrap()
+}
+
+#[tokio::test]
+async fn each_answer_has_an_id_of_its_own_is_never_stored_and_counted_by_the_pattern_of_its_path() {
+    let metrics = Arc::new(Metrics::new(&[]));
+    let told = get(async |axum::Extension(id): axum::Extension<RequestId>| id.0);
+    let routes = Router::new().nest("/sailpoint", Router::new().route("/v3/{id}", told));
+    let router = server::around(routes, metrics.clone());
+    let mut ids = Vec::new();
+    for path in ["/sailpoint/v3/one", "/sailpoint/v3/two"] {
+        let mut request = request(path);
+        request.headers_mut().insert("x-request-id", "chosen-by-the-client".parse().unwrap());
+        let (response, body) = send(&router, request).await;
+        assert_eq!(response.headers()["x-request-id"], *body, "the handler knows it");
+        assert_eq!(response.headers()["cache-control"], "no-store");
+        ids.push(body);
+    }
+    assert!(ids[0] != ids[1] && ids.iter().all(|id| id.len() == 32), "{ids:?}");
+    let text = text(&metrics);
+    let series = r#"pat_operator_api_requests_total{dialect="sailpoint",route="/sailpoint/v3/{id}",status="200"} 2"#;
+    assert!(text.contains(series), "{text}");
+}
+
+#[tokio::test]
+async fn an_unknown_path_is_counted_without_a_word_of_it() {
+    let metrics = Arc::new(Metrics::new(&[]));
+    let router = server::router(World::new().service(), metrics.clone());
+    for path in ["/", "/a-secret-in-a-path", "/sailpointed"] {
+        let (response, body) = send(&router, request(path)).await;
+        assert_eq!((response.status().as_u16(), &*body), (404, r#"{"message":"there is nothing here"}"#));
+        assert_eq!(response.headers()["cache-control"], "no-store");
+    }
+    let text = text(&metrics);
+    assert!(text.contains(r#"pat_operator_api_requests_total{dialect="other",route="none",status="404"} 3"#), "{text}");
+    assert!(!text.contains("secret"), "{text}");
+}
+
+#[tokio::test]
+async fn a_panic_is_one_answer_that_tells_nothing() {
+    let metrics = Arc::new(Metrics::new(&[]));
+    async fn panics() -> &'static str {
+        panic!("something with details")
+    }
+    let router = server::around(Router::new().route("/", get(panics)), metrics.clone());
+    for _ in 0..2 {
+        let (response, body) = send(&router, request("/")).await;
+        assert_eq!(response.status().as_u16(), 500);
+        assert!(response.headers().contains_key("x-request-id") && !body.contains("details"), "{body}");
+    }
+    assert!(text(&metrics).contains(r#"route="/",status="500"} 2"#));
+}
+
+#[tokio::test]
+async fn the_exchange_is_found_where_clients_look_for_it() {
+    let router = server::router(World::new().service(), Arc::new(Metrics::new(&[])));
+    for path in ["/oauth/token", "/sailpoint/oauth/token"] {
+        let (response, _) = send(&router, request(path)).await;
+        assert_eq!(response.status().as_u16(), 405, "{path}");
+    }
+}

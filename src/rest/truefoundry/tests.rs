@@ -1,0 +1,656 @@
+//! The dialect on a service that holds its tokens in memory. Nothing can be written there: what is allowed ends in 503.
+
+use std::num::NonZeroU32;
+
+use axum::{
+    body::Body,
+    http::{Request, Response},
+};
+use proptest::prelude::*;
+use serde_json::{Value, json};
+
+use super::*;
+use crate::{
+    api::Time,
+    index::Freshness,
+    rest::{
+        rate::Rate,
+        world::{Known, NAMESPACE, NOW, World, at, send},
+    },
+};
+
+const READ: &str = "sp:my-personal-access-tokens:read";
+const MANAGE: &str = "idn:my-personal-access-tokens:manage";
+const MANAGE_ALL: &str = "sp:all-personal-access-tokens:manage";
+
+/// The dialect over a world.
+struct Desk(Router);
+
+impl Desk {
+    fn over(world: &World) -> Self {
+        Self(routes(world.service()))
+    }
+
+    async fn send(&self, request: Request<Body>) -> (Response<()>, Value) {
+        let (response, body) = send(&self.0, request).await;
+        assert_eq!(response.headers()[header::CONTENT_TYPE], "application/json");
+        assert_eq!(response.headers()[header::CACHE_CONTROL], "no-store");
+        (response, serde_json::from_str(&body).unwrap_or_else(|_| panic!("{body} is no JSON")))
+    }
+
+    async fn ask(&self, method: &str, path: &str, caller: &Known, body: Option<Value>) -> (u16, Value) {
+        let request = Request::builder()
+            .method(method)
+            .uri(format!("/api/svc/v1/{path}"))
+            .header(header::AUTHORIZATION, caller.bearer());
+        let request = match body {
+            None => request.body(Body::empty()),
+            Some(body) => request.header(header::CONTENT_TYPE, "application/json").body(Body::from(body.to_string())),
+        };
+        let (response, body) = self.send(request.unwrap()).await;
+        let status = response.status().as_u16();
+        if status >= 400 {
+            assert_eq!(body["statusCode"], status, "{body}");
+            assert!(body["message"].is_string(), "{body}");
+        }
+        (status, body)
+    }
+
+    async fn get(&self, path: &str, caller: &Known) -> (u16, Value) {
+        self.ask("GET", path, caller, None).await
+    }
+
+    async fn status(&self, method: &str, path: &str, caller: &Known, body: Option<Value>) -> u16 {
+        self.ask(method, path, caller, body).await.0
+    }
+
+    async fn names(&self, query: &str, caller: &Known) -> Vec<String> {
+        let (status, body) = self.get(&format!("personal-access-tokens{query}"), caller).await;
+        assert_eq!(status, 200, "{body}");
+        body["data"].as_array().unwrap().iter().map(|item| item["name"].as_str().unwrap().to_owned()).collect()
+    }
+}
+
+fn jane(world: &World) {
+    world.owner(
+        900,
+        json!({
+            "subject": {"kind": "User", "name": "jane"}, "email": "Jane@Example.com", "displayName": "Jane Doe",
+            "groups": ["core"],
+        }),
+    );
+}
+
+#[tokio::test]
+async fn an_item_has_every_field_that_any_published_client_needs() {
+    let mut world = World::new();
+    jane(&world);
+    let target = json!({"type": "Email", "channel": "mail", "recipients": ["ops@example.com"]});
+    let spec = json!({
+        "owner": {"kind": "User", "name": "jane"}, "displayName": "ci", "scopes": [READ],
+        "expiry": {"at": "2027-01-01T00:00:00Z"}, "rotation": {"interval": "30d"}, "gracePeriod": "36h",
+        "permissions": [{"resourceFQN": "a:b", "resourceType": "cluster", "roleID": "admin"}], "notificationTarget": target,
+    });
+    let used = json!({"status": {
+        "lastUsedAt": "2026-06-01T11:30:00Z", "secretName": "ci-token", "nextRotationAt": "2026-07-01T00:00:00Z",
+    }});
+    let known = world.pat(spec, used);
+
+    let (status, body) = Desk::over(&world).get("personal-access-tokens", &known).await;
+
+    let (subject, target) = (
+        PatUid::from(900).to_string(),
+        json!({"type": "email", "notification_channel": "mail", "to_emails": ["ops@example.com"]}),
+    );
+    let id = known.token.id().to_string();
+    let item = json!({
+        "id": known.id.to_string(),
+        "name": "ci",
+        "type": "personal-access-token",
+        "tenantName": NAMESPACE,
+        "accountId": NAMESPACE,
+        "manifest": {
+            "name": "ci",
+            "type": "virtual-account",
+            "expiration_date": "2027-01-01T00:00:00Z",
+            "permissions": [{"resource_fqn": "a:b", "resource_type": "cluster", "role_id": "admin"}],
+            "auto_rotate": {"auto_rotate_interval": 30, "grace_period": 2, "notification_target": target},
+            "notification_target": target,
+            "secret_fqn": "team:ci-token",
+            "token_type": "opaque",
+        },
+        "secret_fqn": "team:ci-token",
+        "createdBySubject": {
+            "subjectId": subject, "subjectType": "user", "subjectSlug": "Jane@Example.com", "subjectDisplayName": "Jane Doe",
+        },
+        "createdBy": subject,
+        "createdAt": "2026-01-01T00:00:01Z",
+        "updatedAt": "2026-01-01T00:00:01Z",
+        "lastAccessedAt": "2026-06-01T11:30:00Z",
+        "nextScheduledRotation": "2026-07-01T00:00:00Z",
+        "isExpired": false,
+        "jwtId": id,
+        "jwts": [{
+            "id": id, "subjectType": "user", "subjectId": subject, "metadata": {}, "expiry": "2027-01-01T00:00:00Z",
+            "createdAt": "2026-06-01T11:00:00Z", "updatedAt": "2026-06-01T11:00:00Z", "tokenType": "opaque",
+        }],
+    });
+    let page = json!({"data": [item], "pagination": {"total": 1, "offset": 0, "limit": 100}});
+    assert_eq!((status, body), (200, page));
+}
+
+#[tokio::test]
+async fn an_item_that_says_little_has_nulls_and_a_far_end() {
+    let mut world = World::new();
+    let known = world.account("team/ci", "", &[READ]);
+    let spec = json!({
+        "owner": {"kind": "VirtualAccount", "name": "team/ci"}, "expiry": {"never": true}, "rotation": {"interval": "1h"},
+        "notificationTarget": {"type": "Email"}, "secret": {"delivery": "Once"},
+    });
+    world.pat(spec, json!({"status": {"secretName": "s"}}));
+
+    let (_, body) = Desk::over(&world).get("personal-access-tokens?offset=1", &known).await;
+
+    let item = &body["data"][0];
+    assert_eq!(item["name"], "pat-2");
+    let subject = json!({
+        "subjectId": "va:team/ci", "subjectType": "serviceaccount", "subjectSlug": "team/ci", "subjectDisplayName": "team/ci",
+    });
+    assert_eq!(item["createdBySubject"], subject);
+    let manifest = json!({
+        "name": "pat-2", "type": "virtual-account", "expiration_date": null, "permissions": [],
+        "auto_rotate": {
+            "auto_rotate_interval": 1, "grace_period": 1,
+            "notification_target": {"type": "email", "notification_channel": "", "to_emails": []},
+        },
+        "notification_target": {"type": "email", "notification_channel": "", "to_emails": []},
+        "secret_fqn": null, "token_type": "opaque",
+    });
+    assert_eq!(item["manifest"], manifest);
+    for field in ["secret_fqn", "lastAccessedAt", "nextScheduledRotation"] {
+        assert!(item[field].is_null() && item.as_object().unwrap().contains_key(field), "{field}");
+    }
+    assert_eq!(item["jwts"][0]["expiry"], "9999-12-31T23:59:59.999Z");
+    assert_eq!(body["data"][0]["manifest"]["auto_rotate"]["auto_rotate_interval"], 1);
+}
+
+#[tokio::test]
+async fn only_credentials_that_are_live_are_told_and_what_has_ended_says_so() {
+    let mut world = World::new();
+    let caller = world.user("jane", "aaa", &[READ]);
+    let owner = json!({"kind": "User", "name": "jane"});
+    let ended = json!({"owner": owner, "displayName": "ended", "expiry": {"at": NOW}});
+    world.pat(ended, json!({}));
+    world.pat(json!({"owner": owner, "displayName": "revoked", "revoked": true}), json!({}));
+    let credential = |id: &str, issued: &str, ends: Option<&str>| json!({"id": id, "revision": 1, "sha256": "ab".repeat(32), "state": "Grace", "issuedAt": issued, "expiresAt": ends});
+    let spec = json!({
+        "owner": owner, "displayName": "rotated", "revokedCredentials": ["000000000003"],
+        "revokeIfIssuedBefore": "2026-05-01T00:00:00Z",
+    });
+    let credentials = [
+        credential("000000000001", "2026-05-20T00:00:00Z", Some("2026-06-02T00:00:00Z")),
+        credential("000000000002", "2026-05-10T00:00:00Z", Some(NOW)),
+        credential("000000000003", "2026-05-09T00:00:00Z", None),
+        credential("000000000004", "2026-04-01T00:00:00Z", None),
+    ];
+    world.pat(spec, json!({"status": {"credentials": credentials}}));
+
+    let (_, body) = Desk::over(&world).get("personal-access-tokens", &caller).await;
+
+    let shown = |item: &Value| {
+        let ids: Vec<_> = item["jwts"].as_array().unwrap().iter().map(|jwt| jwt["id"].as_str().unwrap()).collect();
+        (item["name"].as_str().unwrap().to_owned(), item["isExpired"] == true, ids.join(","), item["jwtId"].clone())
+    };
+    let items: Vec<_> = body["data"].as_array().unwrap()[1..].iter().map(shown).collect();
+    let expected = [
+        ("ended".to_owned(), true, String::new(), Value::Null),
+        ("revoked".to_owned(), true, String::new(), Value::Null),
+        ("rotated".to_owned(), false, "000000000001".to_owned(), json!("000000000001")),
+    ];
+    assert_eq!(items, expected);
+}
+
+#[tokio::test]
+async fn a_list_has_only_the_callers_own_and_the_part_that_is_asked_for() {
+    let mut world = World::new();
+    let caller = world.user("jane", "build-one", &[READ]);
+    world.user("jane", "build-two", &[]);
+    world.user("jane", "Deploy", &[]);
+    world.user("john", "build-three", &[]);
+    world.account("jane", "build-four", &[]);
+    let desk = Desk::over(&world);
+
+    assert_eq!(desk.names("", &caller).await, ["build-one", "build-two", "Deploy"]);
+    assert_eq!(desk.names("?limit=1", &caller).await, ["build-one"]);
+    assert_eq!(desk.names("?limit=2&offset=1", &caller).await, ["build-two", "Deploy"]);
+    assert_eq!(desk.names("?nameSearchQuery=BUILD", &caller).await, ["build-one", "build-two"]);
+    assert_eq!(desk.names("?nameSearchQuery=deploy&limit=1000", &caller).await, ["Deploy"]);
+    assert_eq!(desk.names("?nameSearchQuery=", &caller).await.len(), 3);
+    for offset in ["3", "4", "9007199254740991"] {
+        let (status, body) = desk.get(&format!("personal-access-tokens?offset={offset}"), &caller).await;
+        let pagination = json!({"total": 3, "offset": offset.parse::<u64>().unwrap(), "limit": 100});
+        assert_eq!((status, body), (200, json!({"data": [], "pagination": pagination})));
+    }
+    let (_, body) = desk.get("personal-access-tokens?nameSearchQuery=two&limit=7", &caller).await;
+    assert_eq!(body["pagination"], json!({"total": 1, "offset": 0, "limit": 7}));
+}
+
+#[tokio::test]
+async fn a_parameter_that_is_wrong_is_named() {
+    let mut world = World::new();
+    let caller = world.user("jane", "ci", &[READ]);
+    let desk = Desk::over(&world);
+    for (query, field) in [
+        ("limit=0", "limit"),
+        ("limit=1001", "limit"),
+        ("limit=1e9", "limit"),
+        ("limit=1&limit=2", "limit"),
+        ("offset=-1", "offset"),
+        ("sort=name", "sort"),
+    ] {
+        let (status, body) = desk.get(&format!("personal-access-tokens?{query}"), &caller).await;
+        assert_eq!((status, &body["details"][0]["field"]), (400, &json!(field)), "{query}: {body}");
+        assert_eq!(body["code"], "Invalid");
+        assert!(body["message"].as_str().unwrap().starts_with(&format!("{field}: ")), "{body}");
+    }
+}
+
+#[tokio::test]
+async fn each_operation_needs_its_right() {
+    let mut world = World::new();
+    jane(&world);
+    world.owner(901, json!({"subject": {"kind": "VirtualAccount", "name": "team/ci"}, "email": "ci@example.com"}));
+    let other = world.user("jane", "other", &[]);
+    let foreign = other.id.to_string();
+    let foreign_jwt = other.token.id().to_string();
+    let scopes: [(&str, &[&str]); 6] = [
+        ("none", &["repo:read"]),
+        ("read", &[READ]),
+        ("manage", &[MANAGE]),
+        ("read-all", &["idn:all-personal-access-tokens:read"]),
+        ("managed", &["sp:managed-personal-access-tokens:manage"]),
+        ("manage-all", &[MANAGE_ALL]),
+    ];
+    // 503: it is allowed, but there is nowhere to write to.
+    let expected: [(&str, [u16; 6]); 11] = [
+        ("list", [403, 200, 200, 200, 403, 200]),
+        ("create", [403, 403, 503, 403, 403, 503]),
+        ("for-user own", [403, 403, 503, 403, 403, 503]),
+        ("for-user", [404, 404, 404, 404, 404, 503]),
+        ("revoke own", [403, 403, 503, 403, 403, 503]),
+        ("revoke", [404, 404, 404, 404, 404, 503]),
+        ("delete own", [403, 403, 503, 403, 403, 503]),
+        ("delete", [404, 404, 404, 404, 404, 503]),
+        ("regenerate", [404, 404, 404, 404, 404, 503]),
+        ("jwt own", [403, 403, 503, 403, 403, 503]),
+        ("jwt", [404, 404, 404, 404, 404, 503]),
+    ];
+    for (column, (name, scopes)) in scopes.into_iter().enumerate() {
+        let caller = world.account("team/ci", name, scopes);
+        let desk = Desk::over(&world);
+        let (own, own_jwt) = (caller.id.to_string(), caller.token.id().to_string());
+        for (operation, statuses) in expected {
+            let create = |email: &str| Some(json!({"name": "new-one", "userEmail": email}));
+            let email = |email: &str| Some(json!({"email": email}));
+            let (method, path, body) = match operation {
+                "list" => ("GET", "personal-access-tokens".to_owned(), None),
+                "create" => ("POST", "personal-access-tokens".to_owned(), Some(json!({"name": "new-one"}))),
+                "for-user own" => ("POST", "personal-access-tokens/for-user".to_owned(), create("ci@example.com")),
+                "for-user" => ("POST", "personal-access-tokens/for-user".to_owned(), create("jane@example.com")),
+                "revoke own" => ("DELETE", "personal-access-tokens/revoke/all".to_owned(), email("CI@example.com")),
+                "revoke" => ("DELETE", "personal-access-tokens/revoke/all".to_owned(), email("jane@example.com")),
+                "delete own" => ("DELETE", format!("personal-access-tokens/{own}"), None),
+                "delete" => ("DELETE", format!("personal-access-tokens/{foreign}"), None),
+                "regenerate" => (
+                    "POST",
+                    format!("virtual-accounts/{foreign}/regenerate-token"),
+                    Some(json!({"gracePeriodInMinutes": 5})),
+                ),
+                "jwt own" => ("DELETE", format!("virtual-accounts/{own}/jwt/{own_jwt}"), None),
+                "jwt" => ("DELETE", format!("virtual-accounts/{foreign}/jwt/{foreign_jwt}"), None),
+                other => panic!("{other} is no operation"),
+            };
+            let status = desk.status(method, &path, &caller, body).await;
+            assert_eq!(status, statuses[column], "{operation} by {name}");
+        }
+    }
+}
+
+#[tokio::test]
+async fn what_is_anothers_looks_like_what_is_not_there() {
+    let mut world = World::new();
+    jane(&world);
+    let caller = world.account("team/ci", "ci", &[MANAGE]);
+    let other = world.user("jane", "other", &[]);
+    let desk = Desk::over(&world);
+    let body = || Some(json!({"gracePeriodInMinutes": 5}));
+    let jwt = other.token.id();
+    let there = [
+        desk.ask("DELETE", &format!("personal-access-tokens/{}", other.id), &caller, None).await,
+        desk.ask("POST", &format!("virtual-accounts/{}/regenerate-token", other.id), &caller, body()).await,
+        desk.ask("DELETE", &format!("virtual-accounts/{}/jwt/{jwt}", other.id), &caller, None).await,
+        desk.ask("DELETE", "personal-access-tokens/revoke/all", &caller, Some(json!({"email": "jane@example.com"})))
+            .await,
+    ];
+    let not = PatUid::from(0xabc);
+    let not_there = [
+        desk.ask("DELETE", &format!("personal-access-tokens/{not}"), &caller, None).await,
+        desk.ask("POST", &format!("virtual-accounts/{not}/regenerate-token"), &caller, body()).await,
+        desk.ask("DELETE", &format!("virtual-accounts/{not}/jwt/{jwt}"), &caller, None).await,
+        desk.ask("DELETE", "personal-access-tokens/revoke/all", &caller, Some(json!({"email": "nobody@example.com"})))
+            .await,
+    ];
+    assert_eq!(there, not_there);
+    assert_eq!(there[0], (404, json!({"statusCode": 404, "message": "there is no such token", "code": "NotFound"})));
+    for path in ["personal-access-tokens/x", "personal-access-tokens/%ff", "personal-access-tokens/..%2f"] {
+        assert_eq!(desk.ask("DELETE", path, &caller, None).await, there[0], "{path}");
+    }
+}
+
+#[tokio::test]
+async fn a_credential_that_is_not_live_or_of_another_token_cannot_be_revoked_by_itself() {
+    let mut world = World::new();
+    let caller = world.account("team/ci", "ci", &[MANAGE]);
+    let second = world.account("team/ci", "second", &[]);
+    let spec = json!({"owner": {"kind": "VirtualAccount", "name": "team/ci"}, "revoked": true});
+    let dead = world.pat(spec, json!({}));
+    let desk = Desk::over(&world);
+    for (pat, jwt, status) in [
+        (&second, second.token.id().to_string(), 503),
+        (&second, caller.token.id().to_string(), 404),
+        (&second, "short".to_owned(), 404),
+        (&dead, dead.token.id().to_string(), 404),
+    ] {
+        let path = format!("virtual-accounts/{}/jwt/{jwt}", pat.id);
+        assert_eq!(desk.status("DELETE", &path, &caller, None).await, status, "{path}");
+    }
+}
+
+#[tokio::test]
+async fn an_email_of_nobody_or_of_several_is_nobodys_and_its_case_does_not_matter() {
+    let mut world = World::new();
+    jane(&world);
+    for (uid, name) in [(910, "one"), (911, "two")] {
+        let subject = json!({"kind": "User", "name": name});
+        world.owner(uid, json!({"subject": subject, "email": "shared@example.com"}));
+    }
+    let caller = world.account("team/ci", "ci", &[MANAGE_ALL]);
+    let desk = Desk::over(&world);
+    for (email, status) in
+        [("JANE@example.COM", 503), ("shared@example.com", 404), ("nobody@example.com", 404), ("jane", 404), ("", 404)]
+    {
+        let body = json!({"name": "new-one", "userEmail": email});
+        assert_eq!(
+            desk.status("POST", "personal-access-tokens/for-user", &caller, Some(body)).await,
+            status,
+            "{email}"
+        );
+    }
+    // There is nothing to revoke, so nothing has to be written.
+    let body = Some(json!({"email": "jane@example.com"}));
+    assert_eq!(desk.ask("DELETE", "personal-access-tokens/revoke/all", &caller, body).await, (200, json!({})));
+}
+
+#[tokio::test]
+async fn a_users_token_makes_no_others_whatever_it_may() {
+    let mut world = World::new();
+    jane(&world);
+    let user = world.user("jane", "mine", &[MANAGE, MANAGE_ALL]);
+    let desk = Desk::over(&world);
+    let body = json!({"name": "new-one", "userEmail": "jane@example.com"});
+    for path in ["personal-access-tokens", "personal-access-tokens/for-user"] {
+        let (status, error) = desk.ask("POST", path, &user, Some(body.clone())).await;
+        assert_eq!((status, &error["code"]), (403, &json!("Forbidden")));
+        assert!(error["message"].as_str().unwrap().contains("virtual account"), "{error}");
+    }
+    // All else it may.
+    let own = format!("virtual-accounts/{}/regenerate-token", user.id);
+    assert_eq!(desk.status("POST", &own, &user, Some(json!({"gracePeriodInMinutes": 1}))).await, 503);
+}
+
+#[tokio::test]
+async fn a_new_token_gets_what_the_caller_may_elsewhere_and_a_prefix_that_their_command_line_knows() {
+    let mut world = World::new();
+    jane(&world);
+    let scopes = ["repo:read", MANAGE, MANAGE_ALL, "introspect", "sp:other", READ, "deploy"];
+    let known = world.account("team/ci", "ci", &scopes);
+    let service = world.service();
+    let caller = service.caller(&known.headers()).await.unwrap();
+    let wanted = |account: Option<&str>, team: Option<&str>| Wanted {
+        name: "new-one".into(),
+        user_email: None,
+        expiry: Default::default(),
+        account: account.map(str::to_owned),
+        team: team.map(str::to_owned),
+    };
+    let jane = Owner { kind: OwnerKind::User, name: "jane".into() };
+    let order = |account, team| order_of(&caller, service.owner(&jane), wanted(account, team), service.tenant());
+
+    let made = order(None, None).unwrap();
+
+    assert_eq!(made.scopes, ["repo:read", "sp:other", "deploy"]);
+    assert_eq!(made.token_prefix.unwrap().as_str(), "tfy");
+    assert_eq!((made.owner, made.display_name.as_str()), (jane.clone(), "new-one"));
+    assert!(order(Some(NAMESPACE), Some("core")).is_ok());
+    let field = |failure| match failure {
+        Failure::Invalid { field, .. } => field,
+        other => panic!("{other}"),
+    };
+    assert_eq!(field(order(Some("elsewhere"), None).unwrap_err()), "accountName");
+    assert_eq!(field(order(None, Some("sales")).unwrap_err()), "teamName");
+}
+
+#[tokio::test]
+async fn a_body_that_is_wrong_is_told_by_its_status_and_its_field() {
+    let mut world = World::new();
+    let caller = world.account("team/ci", "ci", &[MANAGE_ALL]);
+    let desk = Desk::over(&world);
+    let post = |media_type: &str, body: String| {
+        Request::post(TOKENS)
+            .header(header::AUTHORIZATION, caller.bearer())
+            .header(header::CONTENT_TYPE, media_type)
+            .body(Body::from(body))
+            .unwrap()
+    };
+    let good = json!({"name": "new-one"}).to_string();
+    for (media_type, body, status, code) in [
+        ("application/json", good.clone(), 503, "Unavailable"),
+        ("application/json; charset=utf-8", good.clone(), 503, "Unavailable"),
+        ("text/plain", good, 415, "InvalidBody"),
+        ("application/json", format!("{{\"name\": \"{}\"}}", "a".repeat(65_536)), 413, "InvalidBody"),
+        ("application/json", "{".to_owned(), 400, "Invalid"),
+        ("application/json", "{\"name\": \"abc\", \"name\": \"abd\"}".to_owned(), 400, "Invalid"),
+        ("application/json", "{\"name\": \"ab\"}".to_owned(), 400, "Invalid"),
+        ("application/json", "{\"name\": \"abc\", \"expirationDate\": \"2020-01-01\"}".to_owned(), 400, "Invalid"),
+    ] {
+        let (response, error) = desk.send(post(media_type, body)).await;
+        assert_eq!((response.status().as_u16(), &error["code"]), (status, &json!(code)), "{error}");
+        assert_eq!(error["statusCode"], status);
+        assert_eq!(response.headers().contains_key(header::RETRY_AFTER), status == 503);
+    }
+}
+
+#[tokio::test]
+async fn whoever_is_not_known_learns_nothing_but_that() {
+    let mut world = World::new();
+    let revoked = world.pat(json!({"scopes": [READ], "revoked": true}), json!({}));
+    let for_others = world.pat(json!({"scopes": [READ], "audiences": ["git"]}), json!({}));
+    let desk = Desk::over(&world);
+    let unknown = format!("Bearer {}", Token::mint(&Default::default()).unwrap().expose());
+    let basic = "Basic YTpi".to_owned();
+    let error = json!({
+        "statusCode": 401, "code": "Unauthenticated",
+        "message": "authenticate with a personal access token that is live: Authorization: Bearer <token>",
+    });
+    for authorization in [String::new(), basic, unknown, revoked.bearer(), for_others.bearer()] {
+        for path in ["personal-access-tokens?limit=0", "session"] {
+            let request = Request::get(format!("/api/svc/v1/{path}")).header(header::AUTHORIZATION, &authorization);
+            let (response, body) = desk.send(request.body(Body::empty()).unwrap()).await;
+            assert_eq!((response.status().as_u16(), &body), (401, &error));
+            assert_eq!(response.headers()[header::WWW_AUTHENTICATE], "Bearer");
+        }
+    }
+}
+
+#[tokio::test]
+async fn who_asks_too_much_or_too_early_is_told_when_to_come_back() {
+    let mut world = World::new();
+    let once = NonZeroU32::MIN;
+    world.settings.rate = Rate { per_second: once, burst: once };
+    let (caller, second) = (world.user("jane", "ci", &[READ]), world.user("jane", "cd", &[READ]));
+    let early = Desk(routes(world.service_while(|| Freshness::Starting)));
+    let desk = Desk::over(&world);
+    let list =
+        |known: &Known| Request::get(TOKENS).header(header::AUTHORIZATION, known.bearer()).body(Body::empty()).unwrap();
+
+    let (response, error) = early.send(list(&caller)).await;
+    assert_eq!((response.status().as_u16(), &error["code"]), (503, &json!("Unavailable")));
+    assert_eq!(response.headers()[header::RETRY_AFTER], "2");
+
+    assert_eq!(desk.send(list(&caller)).await.0.status(), 200);
+    let (response, error) = desk.send(list(&second)).await;
+    assert_eq!((response.status().as_u16(), &error["statusCode"]), (429, &json!(429)));
+    assert_eq!(response.headers()[header::RETRY_AFTER], "1");
+}
+
+#[tokio::test]
+async fn a_server_for_reading_reads() {
+    let mut world = World::new();
+    world.settings.read_only = true;
+    let caller = world.account("team/ci", "ci", &[MANAGE_ALL]);
+    let desk = Desk::over(&world);
+    assert_eq!(desk.status("GET", "personal-access-tokens", &caller, None).await, 200);
+    let own = format!("personal-access-tokens/{}", caller.id);
+    assert_eq!(desk.ask("DELETE", &own, &caller, None).await.0, 403);
+    let (status, error) = desk.ask("POST", "personal-access-tokens", &caller, Some(json!({"name": "abc"}))).await;
+    assert_eq!((status, &error["code"]), (403, &json!("ReadOnly")));
+}
+
+#[tokio::test]
+async fn a_session_tells_any_live_token_who_it_is() {
+    let mut world = World::new();
+    jane(&world);
+    let user = world.user("jane", "laptop", &[]);
+    let account = world.account("team/ci", "robot", &["repo:read"]);
+    let desk = Desk::over(&world);
+    let subject = json!({
+        "subjectId": PatUid::from(900).to_string(), "subjectType": "user", "subjectSlug": "Jane@Example.com",
+        "subjectDisplayName": "Jane Doe", "subjectPatName": "laptop",
+    });
+    let session = json!({"user": {"email": "Jane@Example.com", "tenantName": NAMESPACE, "subject": subject}});
+    assert_eq!(desk.get("session", &user).await, (200, session));
+    let (status, session) = desk.get("session", &account).await;
+    assert_eq!((status, &session["user"]["email"]), (200, &Value::Null));
+    assert_eq!(session["user"]["subject"]["subjectPatName"], "robot");
+}
+
+#[tokio::test]
+async fn paths_and_methods_that_are_not_there_are_told_in_json() {
+    let mut world = World::new();
+    let caller = world.account("team/ci", "ci", &[MANAGE_ALL]);
+    let desk = Desk::over(&world);
+    for path in [
+        "",
+        "/",
+        "/v1",
+        "/v2/personal-access-tokens",
+        "/v1/personal-access-tokens/",
+        "/v1/personal-access-tokens/a/b",
+        "/v1/virtual-accounts",
+        "/v1/virtual-accounts/x/jwt",
+        "/v1/%ff",
+    ] {
+        let request = Request::get(format!("/api/svc{path}")).body(Body::empty()).unwrap();
+        let (response, error) = desk.send(request).await;
+        assert_eq!((response.status().as_u16(), &error["statusCode"]), (404, &json!(404)), "{path}: {error}");
+    }
+    for (method, path, allowed) in [
+        ("PATCH", "personal-access-tokens", "GET,HEAD,POST"),
+        ("GET", "personal-access-tokens/for-user", "POST"),
+        ("POST", "personal-access-tokens/revoke/all", "DELETE"),
+        ("GET", "personal-access-tokens/x", "DELETE"),
+        ("GET", "virtual-accounts/x/regenerate-token", "POST"),
+        ("GET", "virtual-accounts/x/jwt/y", "DELETE"),
+        ("POST", "session", "GET,HEAD"),
+    ] {
+        let request = Request::builder().method(method).uri(format!("/api/svc/v1/{path}"));
+        let request = request.header(header::AUTHORIZATION, caller.bearer()).body(Body::empty()).unwrap();
+        let (response, error) = desk.send(request).await;
+        assert_eq!((response.status().as_u16(), &error["statusCode"]), (405, &json!(405)), "{method} {path}");
+        assert_eq!(response.headers()[header::ALLOW], allowed, "{method} {path}");
+    }
+}
+
+#[test]
+fn every_path_is_described_with_the_errors_of_this_dialect() {
+    let description = serde_json::to_value(openapi()).unwrap();
+    let paths = description["paths"].as_object().unwrap();
+    let operations: Vec<_> = paths
+        .iter()
+        .flat_map(|(path, methods)| {
+            methods.as_object().unwrap().iter().map(move |(method, about)| (path, method, about))
+        })
+        .collect();
+    assert_eq!(operations.len(), 8);
+    for (path, method, about) in operations {
+        assert!(path.starts_with("/api/svc/v1/"), "{path}");
+        assert!(about["operationId"].as_str().unwrap().starts_with("truefoundry"), "{method} {path}");
+        for status in ["401", "403", "429", "500", "503"] {
+            let schema = &about["responses"][status]["content"]["application/json"]["schema"]["$ref"];
+            assert_eq!(schema, "#/components/schemas/TruefoundryError", "{status} of {method} {path}");
+        }
+    }
+}
+
+/// Names that have something in common.
+fn names() -> impl Strategy<Value = Vec<String>> {
+    proptest::collection::vec("[abAB]{1,4}", 0..40)
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(48))]
+
+    #[test]
+    fn the_pages_together_are_exactly_what_was_searched_for_in_order(
+        names in names(),
+        limit in 1_usize..12,
+        search in proptest::option::of("[abAB]{0,2}"),
+    ) {
+        let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
+        let mut world = World::new();
+        let caller = world.user("jane", "first", &[READ]);
+        let mut expected = vec![("first".to_owned(), at("2026-01-01T00:00:01Z"))];
+        for name in &names {
+            // The owner's neighbours are on no page.
+            world.user("john", name, &[]);
+            let mine = world.user("jane", name, &[]);
+            let created: Time = world.service().item(mine.id).unwrap().created_at;
+            expected.push((name.clone(), created));
+        }
+        let wanted = |name: &str| {
+            search.as_ref().is_none_or(|part| name.to_lowercase().contains(&part.to_lowercase()))
+        };
+        expected.retain(|(name, _)| wanted(name));
+        let desk = Desk::over(&world);
+        let pages = runtime.block_on(async {
+            let mut all = Vec::new();
+            loop {
+                let part = search.as_ref().map(|part| format!("&nameSearchQuery={part}")).unwrap_or_default();
+                let path = format!("personal-access-tokens?limit={limit}&offset={}{part}", all.len());
+                let (status, body) = desk.get(&path, &caller).await;
+                assert_eq!(status, 200, "{body}");
+                assert_eq!(body["pagination"]["total"], expected.len());
+                // As the client does: until a page is empty.
+                let page = body["data"].as_array().unwrap();
+                if page.is_empty() {
+                    return all;
+                }
+                assert!(page.len() <= limit);
+                all.extend(page.iter().map(|item| {
+                    (item["name"].as_str().unwrap().to_owned(), at(item["createdAt"].as_str().unwrap()))
+                }));
+            }
+        });
+        prop_assert_eq!(pages, expected);
+    }
+}

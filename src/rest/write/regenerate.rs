@@ -1,0 +1,160 @@
+//! Issues a new credential of a token and hands it out; the present one goes on for its grace, or not at all.
+//!
+//! If nothing comes of it, the order is taken back. What was issued and reached nobody is revoked.
+
+use std::sync::Arc;
+
+use k8s_openapi::jiff::SignedDuration;
+use serde_json::{Map, Value, json};
+use tokio::{
+    runtime::Handle,
+    sync::oneshot,
+    time::{Duration, Instant},
+};
+use tracing::{Instrument, Span, info, warn};
+
+use super::{
+    Writer,
+    fields::Fields,
+    handover::{Handover, Parcel},
+    trouble::COME_BACK,
+};
+use crate::{
+    api::{CredentialState, Time, duration},
+    index::PatUid,
+    rest::{
+        failure::{Conflict, Failure},
+        item::Item,
+        order::{Change, Created},
+    },
+    token::{TokenHash, TokenId},
+};
+
+/// How long the controller may take: it waits a little before a rotated token goes out, until verifiers know it.
+const MINTED: Duration = Duration::from_secs(20);
+
+/// The smallest time that differs from another.
+const A_MOMENT: SignedDuration = SignedDuration::from_micros(1);
+
+const NOT_IN_TIME: Failure =
+    Failure::Unavailable { problem: "no new token was issued in time: try again", retry_after: COME_BACK };
+
+impl Writer {
+    /// Issues it, and goes on to a good end if the caller goes away meanwhile.
+    pub(in crate::rest) async fn regenerate(
+        &self,
+        item: &Item,
+        grace: Option<SignedDuration>,
+        now: Time,
+    ) -> Result<Created, Failure> {
+        let (tell, hear) = oneshot::channel();
+        let (this, item, span) = (self.clone(), item.clone(), Span::current());
+        let issuing = async move {
+            let issued = this.issue(&item, grace, now).await;
+            let _revoked_if_nobody_hears = tell.send(issued.map(|created| this.unless_taken(created, span)));
+        };
+        self.tasks.spawn(issuing.in_current_span());
+        let parcel = hear.await.unwrap_or(Err(Failure::Internal))?;
+        parcel.open().ok_or(Failure::Internal)
+    }
+
+    fn unless_taken(self, created: Created, span: Span) -> Parcel<Created, impl FnOnce(Created) + Send> {
+        let runtime = Handle::current();
+        Parcel::new(created, move |unwanted: Created| {
+            // Where the Secret stays, so does the token.
+            if !unwanted.item.once {
+                return;
+            }
+            let tasks = self.tasks.clone();
+            let revoking = async move {
+                info!(name = unwanted.item.name, "whoever asked for a new token has gone: it is revoked");
+                self.revoke_one(&unwanted.item, unwanted.token.id()).await;
+            };
+            tasks.spawn_on(revoking.instrument(span), &runtime);
+        })
+    }
+
+    async fn issue(&self, item: &Item, grace: Option<SignedDuration>, now: Time) -> Result<Created, Failure> {
+        let state = |words: &str| Err(Failure::Conflict(Conflict::State(words.into())));
+        if item.revoked {
+            return state("the token is revoked: no new one is issued for it");
+        }
+        if item.suspended {
+            return state("the token is suspended: no new one is issued for it");
+        }
+        if item.is_expired(now) {
+            return state("the token has expired: no new one is issued for it");
+        }
+        let before = self.present(item).await?;
+        let key = before.data["spec"]["secret"]["key"].as_str().unwrap_or("token").to_owned();
+        let known = self.credentials(item.id);
+        let line = line(now, item);
+        let fields = order(line, grace);
+        self.patch(item, &fields).await?;
+        let deadline = Instant::now() + MINTED;
+        let issued = self.until(deadline, || self.newly_active(item.id, &known)).await;
+        let Some((hash, secret)) = issued else {
+            warn!(name = item.name, "the controller has not issued a new token in time");
+            self.take_back(item, &fields, &before.data["spec"]).await;
+            return Err(NOT_IN_TIME);
+        };
+        let from = Handover { pat: item.id, secret: &secret, key: &key, hash, once: item.once };
+        let token = self.take(&from, deadline + super::CALL).await.map_err(|_| NOT_IN_TIME)?;
+        let item = self.store.item(item.id).ok_or(NOT_IN_TIME)?;
+        Ok(Created { item, token })
+    }
+
+    fn credentials(&self, uid: PatUid) -> Vec<TokenHash> {
+        self.index.pat(uid).map(|pat| pat.credentials.iter().map(|one| one.hash).collect()).unwrap_or_default()
+    }
+
+    /// An active credential that was not there before, and the Secret that its token is in.
+    fn newly_active(&self, uid: PatUid, known: &[TokenHash]) -> Option<(TokenHash, String)> {
+        let secret = self.store.item(uid)?.secret.clone()?;
+        let pat = self.index.pat(uid)?;
+        let is_new = |hash: &TokenHash| !known.contains(hash);
+        let active = pat.credentials.iter().find(|one| one.state == CredentialState::Active && is_new(&one.hash))?;
+        Some((active.hash, secret))
+    }
+
+    /// Puts back what the order has set, so that nothing is issued later that nobody waits for.
+    async fn take_back(&self, item: &Item, fields: &Fields, before: &Value) {
+        let restored: Map<String, Value> =
+            fields.0.keys().map(|field| (field.clone(), before[field.as_str()].clone())).collect();
+        let Some(present) = self.store.item(item.id) else { return };
+        if let Err(failure) = self.patch(&present, &Fields(restored)).await {
+            warn!(name = item.name, why = %failure, "the order of a new token cannot be taken back");
+        }
+    }
+
+    async fn revoke_one(&self, item: &Arc<Item>, id: TokenId) {
+        let change = Change { revoke_credential: Some(id), ..Change::default() };
+        if let Err(failure) = self.change(item, &change).await {
+            warn!(name = item.name, %id, why = %failure, "a token that reached nobody cannot be revoked");
+        }
+    }
+}
+
+/// Everything issued before this is to be replaced: now, or a moment after the newest, should clocks differ.
+fn line(now: Time, item: &Item) -> Time {
+    let newest = item.credentials.iter().map(|one| one.issued_at).max();
+    newest.map_or(now, |newest| now.max(newest.plus(A_MOMENT)))
+}
+
+/// No grace at all is a revocation: the resource knows none of zero.
+fn order(line: Time, grace: Option<SignedDuration>) -> Fields {
+    let mut fields = Map::new();
+    match grace {
+        Some(grace) if grace.is_zero() => {
+            fields.insert("revokeIfIssuedBefore".into(), json!(line));
+        }
+        Some(grace) => {
+            fields.insert("rotateIfIssuedBefore".into(), json!(line));
+            fields.insert("gracePeriod".into(), json!(duration::format(grace)));
+        }
+        None => {
+            fields.insert("rotateIfIssuedBefore".into(), json!(line));
+        }
+    }
+    Fields(fields)
+}

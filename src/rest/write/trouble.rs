@@ -1,0 +1,85 @@
+//! What can go wrong with a request to the API server, and what the caller is told of it.
+//!
+//! It must not tell the caller what is the operator's own affair: that goes to the log.
+
+use std::time::Duration;
+
+use kube::core::Status;
+use tracing::{error, warn};
+
+use crate::{rest::failure::Failure, runtime::explain_api_error};
+
+/// When a client should come back.
+pub(super) const COME_BACK: Duration = Duration::from_secs(2);
+
+/// What an admission policy puts before its own words.
+const DENIED: &str = "denied request: ";
+
+/// Why a request did not work.
+#[derive(Debug, thiserror::Error)]
+pub(super) enum Trouble {
+    /// It was refused, or the connection broke.
+    #[error("{}", explain_api_error(.0))]
+    Failed(kube::Error),
+    /// There was no answer.
+    #[error("the API server did not answer within {} s", .0.as_secs())]
+    Silent(Duration),
+}
+
+impl Trouble {
+    /// The status of the answer, if there was one.
+    pub(super) fn code(&self) -> Option<u16> {
+        self.status().map(|status| status.code)
+    }
+
+    /// Whether the request may have had its effect all the same.
+    pub(super) fn is_ambiguous(&self) -> bool {
+        self.code().is_none_or(|code| code >= 500)
+    }
+
+    fn status(&self) -> Option<&Status> {
+        match self {
+            Self::Failed(kube::Error::Api(status)) => Some(status),
+            Self::Failed(_) | Self::Silent(_) => None,
+        }
+    }
+
+    /// What the caller is told. `doing` is for the log.
+    pub(super) fn into_failure(self, doing: &str) -> Failure {
+        let Some(status) = self.status() else {
+            warn!(why = %self, doing, "the API server cannot be reached");
+            return unreachable();
+        };
+        if let Some((_, words)) = status.message.split_once(DENIED) {
+            return Failure::Forbidden(words.trim().to_owned());
+        }
+        match status.code {
+            404 => Failure::NotFound,
+            400 | 422 => invalid(status),
+            429 | 500.. => {
+                warn!(why = %self, doing, "the API server is in trouble");
+                unreachable()
+            }
+            _ => {
+                error!(why = %self, doing, "the API server refuses what this server has to do");
+                Failure::Internal
+            }
+        }
+    }
+}
+
+fn unreachable() -> Failure {
+    Failure::Unavailable { problem: "tokens cannot be changed at the moment: try again", retry_after: COME_BACK }
+}
+
+fn invalid(status: &Status) -> Failure {
+    let cause = status.details.iter().flat_map(|details| &details.causes).find(|cause| !cause.field.is_empty());
+    match cause {
+        Some(cause) => {
+            // `Invalid value: "object": words`
+            let words = cause.message.rsplit_once("\": ").map_or(cause.message.as_str(), |(_, words)| words);
+            Failure::invalid(&*cause.field, words)
+        }
+        None => Failure::invalid("spec", status.message.clone()),
+    }
+}

@@ -1,0 +1,187 @@
+//! Wires `pat-operator api`: index, store, watches, key, server, and their end in order.
+
+use std::{num::NonZeroU32, sync::Arc, time::Duration};
+
+use anyhow::{Context, anyhow};
+use kube::Api;
+use pat_operator::{
+    api::StoredPat,
+    cli::ApiArgs,
+    index::{
+        Index, Pulse,
+        feed::{OwnerFeed as IndexOwnerFeed, PatFeed},
+        probe,
+        usage::Usage,
+        watch::{self, News},
+    },
+    rest::{
+        access_token::Signer,
+        feed::{OwnerFeed, TokenFeed},
+        key,
+        metrics::Metrics,
+        preflight,
+        rate::Rate,
+        server,
+        service::{Service, Settings},
+        store::Store,
+        write::Writer,
+    },
+    runtime::{
+        self, Clock, Gate, Health, Readiness, Shutdown, Tls,
+        http::{Limits, body::MAX_BODY},
+        tls,
+    },
+};
+use tokio::task::JoinSet;
+use tokio_util::sync::CancellationToken;
+use tracing::{debug, info, warn};
+
+use super::listen::listen;
+
+/// What is watched, as metrics and logs name it.
+const TOKENS: &str = "PersonalAccessToken";
+const OWNERS: &str = "TokenOwner";
+
+/// How long changes that have begun may take to their end: as long as the controller has for a token.
+const LAST_CHANGES: Duration = Duration::from_secs(8);
+
+/// Runs until it is told to stop, or cannot go on.
+pub async fn api(args: ApiArgs) -> anyhow::Result<()> {
+    let shutdown = Shutdown::listen().context("signals cannot be listened to")?;
+    let clock = Clock::system();
+    let tls = tls::Files::of(args.tls_cert.clone(), args.tls_key.clone())?;
+    let tls = tls.map(|files| Tls::load(files, clock.clone())).transpose()?;
+    let limits = Limits { body: MAX_BODY, ..Limits::busy() };
+    let http =
+        listen(args.http_addr, ("the REST API", "--http-addr"), args.insecure_listen, tls.as_ref(), limits).await?;
+    let health = Health::bind(args.health_addr).await?;
+    info!(addr = %http.local_addr(), tls = tls.is_some(), "serving the REST API");
+    let cluster = runtime::client::connect().await?;
+    let namespace = args.namespace.clone().unwrap_or_else(|| cluster.namespace.clone());
+    let key_namespace = args.key_namespace.clone().unwrap_or_else(|| cluster.namespace.clone());
+    info!(api_server = cluster.url, namespace, version = env!("CARGO_PKG_VERSION"), "starting");
+
+    let crds_there = Gate::closed("crds", "not looked for yet");
+    let tokens_full = Gate::closed("tokens", "the first list is not in yet");
+    let owners_full = Gate::closed("owners", "the first list is not in yet");
+    let key_there = Gate::closed("key", "not read yet");
+    let (index, store) = (Arc::new(Index::default()), Arc::new(Store::default()));
+    let pulse = Pulse::new(2, args.max_staleness.unsigned_abs());
+    let metrics = Arc::new(Metrics::new(&[TOKENS, OWNERS]));
+
+    let told = pulse.clone();
+    let gates = [crds_there.clone(), tokens_full.clone(), owners_full.clone(), key_there.clone()];
+    let mut readiness =
+        Readiness::new(gates).with_note("freshness", move || format!("{:?}", told.freshness()).to_lowercase());
+    if let Some(tls) = tls.clone() {
+        readiness = readiness.with_note("tls", move || tls.describe());
+    }
+    let end = CancellationToken::new();
+    let render = Arc::new(metrics.render(store.clone(), pulse.clone()));
+    let serving_health = tokio::spawn(health.serve(readiness, render, end.clone()));
+
+    let mut background = JoinSet::new();
+    if let Some(tls) = tls {
+        background.spawn(tls.keep_fresh(tls::LOOK_EVERY, end.clone()));
+    }
+    let servers_end = CancellationToken::new();
+    let mut servers = JoinSet::new();
+    let usage_ends = CancellationToken::new();
+    let (mut writing, mut serving) = (None, None);
+    let work = async {
+        let place = preflight::Place {
+            namespace: std::slice::from_ref(&namespace),
+            read_only: args.read_only,
+            key: (&key_namespace, &args.key_secret),
+        };
+        preflight::check(&cluster.client, &place, &crds_there).await?;
+        let key = key::load_or_make(&cluster.client, &key_namespace, &args.key_secret).await?;
+        let signer = Signer::new(&key, format!("pat-operator-api:{namespace}"));
+        drop(key);
+        key_there.pass("");
+
+        let settings = Settings {
+            tenant: args.tenant_name.clone().unwrap_or_else(|| namespace.clone()),
+            audience: args.audience.clone(),
+            read_only: args.read_only,
+            rate: rate(&args),
+        };
+        let fresh = pulse.clone();
+        let writer = Writer::new(cluster.client.clone(), namespace.clone(), index.clone(), store.clone());
+        let service = Service::new(index.clone(), store.clone(), move || fresh.freshness(), clock.clone(), settings);
+        let service = Arc::new(service.with_signer(signer).with_writer(writer));
+        serving = Some(service.clone());
+        let router = server::router(service, metrics.clone());
+        let stop = servers_end.clone();
+        servers.spawn(async move { http.serve(router, stop).await });
+
+        let tokens = TokenFeed::new(PatFeed::new(index.clone(), Some(namespace.clone())), store.clone());
+        let owners = OwnerFeed::new(IndexOwnerFeed::new(index.clone()), store.clone());
+        let client = cluster.client.clone();
+        let api = Api::namespaced(client.clone(), &namespace);
+        let any: Api<StoredPat> = Api::namespaced(client.clone(), &namespace);
+        background.spawn(watch::follow(api, tokens, pulse.beat(0), tell(TOKENS, metrics.clone(), tokens_full.clone())));
+        let api = Api::all(client);
+        background.spawn(watch::follow(api, owners, pulse.beat(1), tell(OWNERS, metrics.clone(), owners_full)));
+        let probed = pulse.clone();
+        background.spawn(async move { probe::probe(any, &probed).await });
+        let usage = Usage::new(index, cluster.client.clone(), clock, metrics.uses(), args.last_used_interval);
+        writing = Some(tokio::spawn(usage.run(usage_ends.clone())));
+        let ended = tokio::select! {
+            Some(ended) = background.join_next() => ended,
+            Some(ended) = servers.join_next() => ended,
+        };
+        Err(match ended {
+            Ok(()) => anyhow!("a part of the REST server ended by itself"),
+            Err(panic) => anyhow::Error::from(panic).context("a part of the REST server ended unexpectedly"),
+        })
+    };
+    let result = tokio::select! {
+        () = async { shutdown.token().cancelled().await } => Ok(()),
+        result = work => result,
+    };
+
+    // Nobody new is sent here from now on; who is being answered still is. What has begun to change is brought to a good end, for
+    // which the watches must run.
+    tokens_full.fail("stopping");
+    servers_end.cancel();
+    while servers.join_next().await.is_some() {}
+    if let Some(service) = serving
+        && tokio::time::timeout(LAST_CHANGES, service.finish()).await.is_err()
+    {
+        warn!("not every change could be brought to its end");
+    }
+    usage_ends.cancel();
+    if let Some(writing) = writing {
+        let _ = writing.await;
+    }
+    background.shutdown().await;
+    end.cancel();
+    let _ = serving_health.await;
+    result
+}
+
+fn rate(args: &ApiArgs) -> Rate {
+    let at_least_one = |number| NonZeroU32::new(number).unwrap_or(NonZeroU32::MIN);
+    Rate { per_second: at_least_one(args.rate_limit), burst: at_least_one(args.rate_burst) }
+}
+
+/// What becomes of news about a watch.
+fn tell(kind: &'static str, metrics: Arc<Metrics>, full: Gate) -> impl Fn(News) {
+    move |news| match news {
+        News::Listed => {
+            metrics.listed(kind);
+            full.pass("");
+            debug!(kind, "everything is listed");
+        }
+        News::Interrupted { interruption, failures: 0 } => {
+            metrics.interrupted(kind);
+            warn!(why = %interruption, kind, "a watch broke; it begins anew");
+        }
+        News::Interrupted { interruption, failures } => {
+            metrics.interrupted(kind);
+            debug!(why = %interruption, kind, failures, "a watch still fails");
+        }
+        News::LeftOut(why) => warn!(why, kind, "an event of a watch cannot be read"),
+    }
+}

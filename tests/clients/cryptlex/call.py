@@ -1,0 +1,55 @@
+"""Calls Cryptlex's own client, one call after the other, and tells what it made of the answers.
+
+Standard input: {"url", "token", "calls": [{"call", "arguments"}]}; standard output: [{"status", "parsed"}], where `parsed` is what
+the client read out of the answer, or null if it could not read it.
+"""
+
+import json
+import sys
+
+from cryptlex_web_api_client import AuthenticatedClient
+from cryptlex_web_api_client.api.personal_access_tokens import (
+    deletev3personal_access_tokensid as delete,
+    getv3personal_access_tokens as listed,
+    getv3personal_access_tokensid as shown,
+    patchv3personal_access_tokensid as patch,
+    postv3personal_access_tokens as create,
+)
+from cryptlex_web_api_client.models import (
+    PersonalAccessTokenRevokeRequestModel,
+    Postv3PersonalAccessTokensJsonBody,
+)
+
+
+def plain(parsed):
+    """What the client read, as it writes it back."""
+    if isinstance(parsed, list):
+        return [plain(one) for one in parsed]
+    return parsed.to_dict() if hasattr(parsed, "to_dict") else parsed
+
+
+def call(client, name, arguments):
+    if name == "list":
+        return listed.sync_detailed(client=client, **arguments)
+    if name == "create":
+        body = Postv3PersonalAccessTokensJsonBody.from_dict(arguments)
+        return create.sync_detailed(client=client, json_body=body)
+    if name == "get":
+        return shown.sync_detailed(arguments["id"], client=client)
+    if name == "revoke":
+        body = PersonalAccessTokenRevokeRequestModel(revoked=arguments["revoked"])
+        return patch.sync_detailed(arguments["id"], client=client, json_body=body)
+    if name == "delete":
+        return delete.sync_detailed(arguments["id"], client=client)
+    raise ValueError(name)
+
+
+def main():
+    wanted = json.load(sys.stdin)
+    client = AuthenticatedClient(base_url=wanted["url"], token=wanted["token"], timeout=30.0)
+    answers = [call(client, one["call"], one["arguments"]) for one in wanted["calls"]]
+    told = [{"status": int(answer.status_code), "parsed": plain(answer.parsed)} for answer in answers]
+    json.dump(told, sys.stdout)
+
+
+main()

@@ -1,0 +1,128 @@
+//! What is written about the REST API: its description is the code's, and its tables name tests that there are.
+
+use std::{collections::BTreeSet, env, fs, path::Path};
+
+use pat_operator::rest::openapi;
+
+use super::file;
+
+/// What each product's public description names: parameters, fields, statuses. Each has to stand in its tables.
+const NAMED: [(&str, &str); 3] = [
+    (
+        "SailPoint",
+        "owner-id filters lastUsed le isnull me 200 400 401 403 429 500 sp:my-personal-access-tokens:read \
+        sp:my-personal-access-tokens:manage sp:all-personal-access-tokens:read sp:all-personal-access-tokens:manage \
+        idn:my-personal-access-tokens:read idn:all-personal-access-tokens:read \
+        idn:managed-personal-access-tokens:read id name scope owner created managed accessTokenValiditySeconds \
+        expirationDate userAwareTokenNeverExpires secret",
+    ),
+    (
+        "TrueFoundry",
+        "limit offset data pagination total id name type tenantName manifest.name manifest.type \
+        expiration_date permissions resource_fqn resource_type role_id auto_rotate auto_rotate_interval grace_period \
+        notification_target notification_channel to_emails secret_fqn createdBySubject subjectId subjectType \
+        subjectSlug subjectDisplayName createdAt updatedAt isExpired jwts metadata expiry createdBy",
+    ),
+    (
+        "Cryptlex",
+        "page limit sort search id createdAt updatedAt name expiresAt revoked scopes userId user firstName lastName \
+        email role twoFactorEnabled googleSsoEnabled lastLoginAt company allowCustomerPortalAccess roles lastSeenAt \
+        organizationId organization description allowedUsers address addressLine1 addressLine2 city state country \
+        postalCode resellerId reseller allowedOrganizations metadata key value viewPermissions visible tags \
+        emailPreference metrics lastUsedAt lastRotatedAt",
+    ),
+];
+
+#[test]
+fn the_description_of_the_rest_api_is_what_the_code_says() {
+    let (path, made) = (file("docs/openapi.json"), openapi::text());
+    if env::var_os("UPDATE_DOCS").is_some_and(|value| !value.is_empty()) {
+        fs::write(&path, &made).expect("docs/ can be written");
+    }
+    let present = fs::read_to_string(&path).expect("docs/openapi.json is there: make generate");
+    let same = present.lines().zip(made.lines()).take_while(|(present, made)| present == made).count();
+    assert!(present == made, "docs/openapi.json is not what the code says, from line {} on: make generate", same + 1);
+}
+
+#[test]
+fn every_row_on_the_dialects_names_tests_that_there_are() {
+    let tests = tests();
+    let mut rows = 0;
+    for row in page().lines().filter_map(cells) {
+        let named = words(row.last().expect("a row has cells"));
+        assert!(!named.is_empty(), "no test for {}", row[0]);
+        for name in named {
+            assert!(tests.contains(&name), "{} is shown by {name}, which is no test", row[0]);
+        }
+        rows += 1;
+    }
+    assert!(rows > 100, "the tables are found");
+}
+
+#[test]
+fn all_that_the_products_documents_name_is_in_the_tables() {
+    let page = page();
+    let sections: Vec<(&str, &str)> = page.split("\n## ").filter_map(|part| part.split_once('\n')).collect();
+    for (product, names) in NAMED {
+        let section = sections.iter().find(|(title, _)| *title == product);
+        let (_, section) = section.unwrap_or_else(|| panic!("there is a section on {product}"));
+        let rows: Vec<Vec<String>> = section.lines().filter_map(cells).collect();
+        // A name with a path in front, such as `user.email`, names its last part; one with an operator, its field.
+        let known: BTreeSet<String> = rows
+            .iter()
+            .flat_map(|row| row[..row.len() - 1].iter().flat_map(|cell| words(cell)))
+            .flat_map(|word| [word.rsplit(['.', ' ']).next().unwrap_or_default().to_owned(), word])
+            .collect();
+        let plain: BTreeSet<&str> = rows.iter().flat_map(|row| row[0].split([',', ' '])).collect();
+        let missing: Vec<_> = names.split(' ').filter(|name| !known.contains(*name) && !plain.contains(name)).collect();
+        assert!(missing.is_empty(), "{product}: {missing:?}");
+    }
+}
+
+fn page() -> String {
+    fs::read_to_string(file("docs/dialects.md")).expect("the page is there")
+}
+
+/// The cells of a row; `None` for a table's head, the line below it, and all else.
+fn cells(line: &str) -> Option<Vec<String>> {
+    let inner = line.strip_prefix("| ")?.strip_suffix(" |")?;
+    let cells: Vec<String> = inner.split(" | ").map(|cell| cell.trim().to_owned()).collect();
+    let is_head = cells.last().is_some_and(|cell| cell == "shown by" || cell.starts_with("---"));
+    (!is_head).then_some(cells)
+}
+
+/// What stands between back-ticks.
+fn words(cell: &str) -> Vec<String> {
+    cell.split('`').skip(1).step_by(2).map(str::to_owned).collect()
+}
+
+/// The names of all functions that stand right after an attribute of a test, or in a `proptest!`.
+fn tests() -> BTreeSet<String> {
+    let mut found = BTreeSet::new();
+    for folder in ["src", "tests"] {
+        collect(&file(folder), &mut found);
+    }
+    found
+}
+
+fn collect(folder: &Path, found: &mut BTreeSet<String>) {
+    for entry in fs::read_dir(folder).expect("readable") {
+        let path = entry.expect("readable").path();
+        if path.is_dir() {
+            collect(&path, found);
+        } else if path.extension().is_some_and(|extension| extension == "rs") {
+            let text = fs::read_to_string(&path).expect("readable");
+            let mut is_test = false;
+            for line in text.lines().map(str::trim) {
+                let name =
+                    line.trim_start_matches("async ").strip_prefix("fn ").and_then(|rest| rest.split('(').next());
+                match name {
+                    Some(name) if is_test => _ = found.insert(name.to_owned()),
+                    _ => {}
+                }
+                is_test = line.starts_with("#[")
+                    && (is_test || line.starts_with("#[test]") || line.starts_with("#[tokio::test"));
+            }
+        }
+    }
+}

@@ -1,0 +1,21 @@
+//! The REST API on a real API server with a real controller: what it hands out, what it leaves behind when it breaks off, what
+//! keeps it from starting, and the vendors' own libraries as its clients.
+//!
+//! What each parameter does is told beside the code; here it is about what only the whole shows.
+
+mod support;
+
+mod rest {
+    mod change;
+    mod command;
+    mod create;
+    mod cryptlex;
+    mod exchange;
+    mod inside;
+    mod killed;
+    mod openapi;
+    mod regenerate;
+    mod sailpoint;
+    mod stage;
+    mod truefoundry;
+}

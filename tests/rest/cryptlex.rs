@@ -1,0 +1,268 @@
+//! Cryptlex's own Python client against the real operator, and plain HTTP for what it does not read.
+
+use pat_operator::api::SecretDelivery;
+use serde_json::{Value, json};
+
+use super::stage::{ALL_MANAGE, MY_MANAGE, Stage};
+use crate::support::{
+    clients,
+    process::place::{eventually, in_seconds},
+};
+
+const MOUNT: &str = "/cryptlex";
+const TOKENS: &str = "/cryptlex/v3/personal-access-tokens";
+
+/// Tests ask faster than people.
+const QUICK: &[&str] = &["--rate-limit=1000", "--rate-burst=10000"];
+
+/// Has the client make these calls; `None` if it cannot be had.
+async fn calls(stage: &Stage, token: &str, calls: Value) -> Option<Vec<Value>> {
+    let asked = json!({"url": format!("http://{}{MOUNT}", stage.api.http), "token": token, "calls": calls});
+    let answers = clients::run("cryptlex/call.py", &asked).await?;
+    Some(answers.as_array().expect("a list").clone())
+}
+
+/// What is answered to a GET over plain HTTP, which has to be 200.
+async fn get(stage: &Stage, token: &str, path: &str) -> Value {
+    let reply = stage.api.call("GET", path, token, None).await;
+    assert_eq!(reply.status, 200, "{path}: {reply:?}");
+    reply.json()
+}
+
+fn names(answer: &Value) -> Vec<&str> {
+    assert_eq!(answer["status"], 200, "{answer}");
+    answer["parsed"].as_array().expect("a list").iter().map(|token| token["name"].as_str().expect("a name")).collect()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn cryptlexs_own_client_creates_uses_revokes_and_deletes_tokens() {
+    let stage = Stage::new("cryptlex-story", QUICK).await;
+    let token = stage.caller("laptop", "ada", &[MY_MANAGE, "deploy"]).await;
+    let end = in_seconds(3600);
+    let create = |name: &str, more: Value| {
+        let mut arguments = json!({"name": name});
+        arguments.as_object_mut().unwrap().extend(more.as_object().unwrap().clone());
+        json!({"call": "create", "arguments": arguments})
+    };
+    let made = calls(
+        &stage,
+        &token,
+        json!([
+            create("ci", json!({"scopes": ["deploy", MY_MANAGE], "expiresAt": end})),
+            create("bare", json!({})),
+            create("ci", json!({})),
+            create("wide", json!({"scopes": ["deploy", ALL_MANAGE]})),
+            create("late", json!({"expiresAt": "2020-01-01T00:00:00Z"})),
+            {"call": "create", "arguments": {"scopes": []}},
+            create(&"x".repeat(129), json!({})),
+            {"call": "list", "arguments": {"sort": "name"}},
+        ]),
+    )
+    .await;
+    let Some(made) = made else { return };
+    let statuses: Vec<_> = made.iter().map(|answer| &answer["status"]).collect();
+    assert_eq!(statuses, [201, 201, 409, 403, 400, 400, 400, 200], "{made:#?}");
+    for (refused, begin) in
+        [(2, "a token with the name"), (3, "your own token lacks"), (4, "expiresAt: "), (5, "name: "), (6, "name: ")]
+    {
+        let message = made[refused]["parsed"]["message"].as_str().expect("a message");
+        assert!(message.starts_with(begin), "{message}");
+    }
+    assert_eq!(names(&made[7]), ["bare", "ci", "laptop"]);
+    let listed = &made[7]["parsed"][1];
+    assert_eq!((&listed["revoked"], &listed["scopes"]), (&json!(false), &json!(["deploy", MY_MANAGE])));
+    assert_eq!(listed["expiresAt"].as_str().map(|text| &text[..19]), Some(&end[..19]), "{listed}");
+    assert_eq!(made[7]["parsed"][0]["expiresAt"], Value::Null);
+
+    // As Kubernetes has them: a resource like any other, delivered once, with no Secret left.
+    let pat = stage.pat("ci").await.expect("it is there");
+    assert_eq!(pat.spec.owner.as_ref().map(|owner| owner.text()).as_deref(), Some("ada"));
+    assert_eq!(pat.spec.scopes, ["deploy", MY_MANAGE]);
+    assert_eq!(pat.spec.secret.as_ref().and_then(|secret| secret.delivery), Some(SecretDelivery::Once));
+    let secrets = stage.place.secrets().list(&Default::default()).await.expect("Secrets are listed").items;
+    let owned = secrets.iter().filter(|secret| {
+        secret.metadata.owner_references.iter().flatten().any(|one| Some(&one.uid) == pat.metadata.uid.as_ref())
+    });
+    assert_eq!(owned.count(), 0, "nobody else can read it");
+    let id = pat.metadata.uid.expect("a uid").replace('-', "");
+    assert_eq!(listed["id"], id);
+
+    // The new token is accepted by the verifier, and by the REST server for another round.
+    let new = made[0]["parsed"]["accessToken"].as_str().expect("a token").to_owned();
+    stage.verifier.forwards(&new, 200).await;
+    assert_eq!(stage.verifier.forward(&new, "scope=deploy").await, 200);
+    let revoked = calls(
+        &stage,
+        &new,
+        json!([
+            {"call": "get", "arguments": {"id": id}},
+            {"call": "revoke", "arguments": {"id": id, "revoked": false}},
+            {"call": "list", "arguments": {"sort": "-name"}},
+        ]),
+    )
+    .await
+    .expect("it was there before");
+    // The controller has noted meanwhile that the token was taken, which is a change.
+    let but_its_change = |token: &Value| {
+        Value::Object(
+            token.as_object().expect("a token").clone().into_iter().filter(|(field, _)| field != "updatedAt").collect(),
+        )
+    };
+    assert_eq!(but_its_change(&revoked[0]["parsed"]), but_its_change(listed), "alone as in the list");
+    assert_eq!(but_its_change(&revoked[1]["parsed"]), but_its_change(listed));
+    assert_eq!(names(&revoked[2]), ["laptop", "ci", "bare"]);
+
+    let ended = calls(
+        &stage,
+        &token,
+        json!([
+            {"call": "revoke", "arguments": {"id": id, "revoked": true}},
+            {"call": "revoke", "arguments": {"id": id, "revoked": true}},
+            {"call": "revoke", "arguments": {"id": id, "revoked": false}},
+            {"call": "list", "arguments": {"query": "ci"}},
+            {"call": "delete", "arguments": {"id": made[7]["parsed"][0]["id"]}},
+            {"call": "get", "arguments": {"id": made[7]["parsed"][0]["id"]}},
+            {"call": "delete", "arguments": {"id": made[7]["parsed"][0]["id"]}},
+            {"call": "list", "arguments": {"sort": "-name"}},
+        ]),
+    )
+    .await
+    .expect("it was there before");
+    let statuses: Vec<_> = ended.iter().map(|answer| &answer["status"]).collect();
+    assert_eq!(statuses, [200, 200, 400, 200, 204, 404, 404, 200], "{ended:#?}");
+    assert_eq!(ended[0]["parsed"]["revoked"], true);
+    assert_eq!(ended[3]["parsed"][0]["revoked"], true, "revoked tokens stay in the list");
+    assert!(ended[5]["parsed"]["message"].is_string());
+    assert_eq!(names(&ended[7]), ["laptop", "ci"]);
+    stage.verifier.forwards(&new, 401).await;
+    assert_eq!(stage.pat("ci").await.expect("it stays").spec.revoked, Some(true));
+    assert!(stage.pat("bare").await.is_none(), "kubectl does not find it either");
+    let refused = calls(&stage, &new, json!([{"call": "list", "arguments": {}}])).await.expect("it was there before");
+    assert_eq!(refused[0]["status"], 401);
+    assert!(refused[0]["parsed"]["message"].is_string());
+    let log = stage.api.process.log().join("\n");
+    assert!(![&token, &new].iter().any(|token| log.contains(token.as_str())), "no token is in the log");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn cryptlexs_own_client_lists_with_every_combination_of_its_parameters() {
+    let stage = Stage::new("cryptlex-lists", QUICK).await;
+    let token = stage.caller("laptop", "ada", &[MY_MANAGE]).await;
+    for name in ["alpha", "beta", "gamma"] {
+        let spec =
+            json!({"owner": {"kind": "User", "name": "ada"}, "displayName": name, "description": "a test of lists"});
+        stage.place.apply(name, spec).await;
+        stage.place.ready(name).await;
+    }
+    stage.place.apply("other", json!({"owner": {"kind": "User", "name": "grace"}, "displayName": "alpha"})).await;
+    stage.place.ready("other").await;
+    let count = async || get(&stage, &token, TOKENS).await.as_array().map(Vec::len);
+    eventually("all are in the list", async || count().await == Some(4)).await;
+
+    // Every parameter absent, explicitly null, or given: 4 × 4 × 4 × 4.
+    let choices = |given: [Value; 2]| [None, Some(Value::Null)].into_iter().chain(given.map(Some)).collect::<Vec<_>>();
+    let (pages, limits) = (choices([json!(1), json!(2)]), choices([json!(1), json!(2)]));
+    let (sorts, queries) = (choices([json!("name"), json!("-name")]), choices([json!("A"), json!("of lists")]));
+    let mut asked = Vec::new();
+    let mut expected = Vec::new();
+    for (page, limit) in pages.iter().flat_map(|page| limits.iter().map(move |limit| (page, limit))) {
+        for (sort, query) in sorts.iter().flat_map(|sort| queries.iter().map(move |query| (sort, query))) {
+            let arguments = [("page", page), ("limit", limit), ("sort", sort), ("query", query)];
+            let given = arguments.iter().filter_map(|(name, value)| Some(((*name).to_owned(), (*value).clone()?)));
+            asked.push(json!({"call": "list", "arguments": Value::Object(given.collect())}));
+
+            let value = |value: &Option<Value>| value.clone().filter(|value| !value.is_null());
+            let mut all = vec!["alpha", "beta", "gamma", "laptop"];
+            let search = value(query).and_then(|query| query.as_str().map(str::to_owned));
+            if search.as_deref() == Some("of lists") {
+                all.retain(|name| *name != "laptop");
+            }
+            match value(sort).and_then(|sort| sort.as_str().map(str::to_owned)).as_deref() {
+                Some("name") => {}
+                Some(_) => all.reverse(),
+                // By creation; of those of one second by their ids, which are anybody's guess: only how many there are.
+                None => all.fill("?"),
+            }
+            let (page, limit) =
+                (value(page).and_then(|page| page.as_u64()), value(limit).and_then(|limit| limit.as_u64()));
+            let (page, limit) = (page.unwrap_or(1) as usize, limit.unwrap_or(100) as usize);
+            let part: Vec<_> = all.into_iter().skip((page - 1) * limit).take(limit).collect();
+            expected.push(part);
+        }
+    }
+    let Some(answers) = calls(&stage, &token, Value::Array(asked.clone())).await else { return };
+    assert_eq!(answers.len(), 256);
+    for ((answer, expected), asked) in answers.iter().zip(&expected).zip(&asked) {
+        let got = names(answer);
+        assert_eq!(got.len(), expected.len(), "{asked}");
+        assert!(expected.first() == Some(&"?") || got == *expected, "{asked}: {got:?}");
+    }
+
+    let wrong = [json!({"page": 0}), json!({"limit": 101}), json!({"sort": "owner"}), json!({"limit": 1_000_000_000})];
+    let wrong: Vec<_> = wrong.into_iter().map(|arguments| json!({"call": "list", "arguments": arguments})).collect();
+    let refused = calls(&stage, &token, Value::Array(wrong)).await.expect("it was there before");
+    // Of a list the client knows no 400 and reads nothing: but it does not break either.
+    assert!(refused.iter().all(|answer| *answer == json!({"status": 400, "parsed": null})), "{refused:?}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_the_client_drops_is_told_over_plain_http() {
+    let stage = Stage::new("cryptlex-plain", QUICK).await;
+    let user = format!("ada@{}.example.com", stage.place.name());
+    let token = stage.caller("laptop", &user, &[MY_MANAGE, "deploy"]).await;
+    let owner = stage
+        .owner(&user, json!({
+            "displayName": "Ada Lovelace", "firstName": "Ada", "lastName": "Lovelace", "email": user, "role": "admin",
+            "roles": ["admin"], "company": "Analytical Engines", "twoFactorEnabled": true, "tags": ["math"],
+            "lastLoginAt": "2026-04-01T00:00:00Z", "organization": {"id": "o-1", "address": {"city": "London"}},
+            "metadata": [{"key": "desk", "value": "4", "viewPermissions": ["activation"]}], "emailPreference": {"metrics": true},
+        }))
+        .await;
+    let id = owner.uid.replace('-', "");
+    eventually("the owner is known", async || get(&stage, &token, TOKENS).await[0]["userId"] == id).await;
+
+    let reply = stage.api.call("GET", TOKENS, &token, None).await;
+    assert_eq!((reply.status, reply.headers["cache-control"].to_str().expect("text")), (200, "no-store"));
+    let list = reply.json();
+    let user_told = &list[0]["user"];
+    assert_eq!((&user_told["id"], &user_told["email"]), (&json!(id), &json!(user)));
+    assert_eq!(
+        (&user_told["name"], &user_told["organization"]["address"]["city"]),
+        (&json!("Ada Lovelace"), &json!("London"))
+    );
+    assert_eq!(
+        (&user_told["metadata"][0]["key"], &user_told["emailPreference"]["metrics"]),
+        (&json!("desk"), &json!(true))
+    );
+    assert_eq!((&user_told["lastLoginAt"], &user_told["reseller"]), (&json!("2026-04-01T00:00:00Z"), &Value::Null));
+    assert!(user_told["createdAt"].is_string() && user_told["updatedAt"].is_string());
+    assert_eq!(list[0]["lastRotatedAt"], Value::Null, "there was a first issue only");
+
+    let created = stage.api.call("POST", TOKENS, &token, Some(&json!({"name": "ci"}))).await;
+    assert_eq!(created.status, 201);
+    assert_eq!(created.json().as_object().expect("an object").keys().collect::<Vec<_>>(), ["accessToken"]);
+    let place = created.headers["location"].to_str().expect("text");
+    let made = get(&stage, &token, &format!("/cryptlex/v3/{place}")).await;
+    assert_eq!((&made["name"], &made["userId"]), (&json!("ci"), &json!(id)));
+
+    // Rotated by its manifest: the same id, and the time is told.
+    let spec = json!({"owner": {"kind": "User", "name": user}, "scopes": [MY_MANAGE], "expiry": {"after": "1d"}});
+    let new = stage.place.rotated("laptop", spec).await;
+    eventually("the rotation is told", async || {
+        let reply = stage.api.call("GET", &format!("{TOKENS}?sort=-name"), &new, None).await;
+        reply.status == 200 && reply.json()[0]["lastRotatedAt"].is_string()
+    })
+    .await;
+    let both = get(&stage, &new, &format!("{TOKENS}?sort=-name")).await;
+    assert_eq!((&both[0]["name"], &both[1]["name"]), (&json!("laptop"), &json!("ci")));
+    assert_eq!(both[1]["lastRotatedAt"], Value::Null);
+
+    // What is no request of any client is answered as JSON, too.
+    for (method, path, status) in
+        [("PUT", TOKENS, 405), ("GET", "/cryptlex/v3/licenses", 404), ("GET", "/cryptlex", 404)]
+    {
+        let reply = stage.api.send(method, path, &[], "").await;
+        assert_eq!((reply.status, reply.json()["message"].is_string()), (status, true), "{method} {path}: {reply:?}");
+    }
+    owner.remove().await;
+}

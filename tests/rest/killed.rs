@@ -1,0 +1,75 @@
+//! A create that meets an accident at each of its requests: no live token is left that nobody holds.
+
+use futures::{StreamExt, stream};
+use pat_operator::{
+    api::CredentialState,
+    rest::{failure::Failure, order::Created},
+};
+
+use super::inside::{Inside, caller, left, order};
+use crate::support::{
+    faults::{Fault, Faults},
+    process::place::{Place, eventually, hash, is_ready},
+};
+
+/// POST of the object, GET of the Secret, DELETE of the Secret.
+const REQUESTS: usize = 3;
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_accident_at_any_request_leaves_no_live_token_that_nobody_holds() {
+    let place = Place::new("rest-killed").await;
+    let _operator = place.operator().start();
+    let faults = [
+        Fault::DieBefore,
+        Fault::DieAfter,
+        Fault::LostBefore,
+        Fault::LostAfter,
+        Fault::Conflict,
+        Fault::TooMany,
+        Fault::Internal,
+    ];
+    let cases = (0..REQUESTS).flat_map(|at| faults.map(|fault| (at, fault)));
+    stream::iter(cases).for_each_concurrent(4, |(at, fault)| accident(&place, at, fault)).await;
+}
+
+async fn accident(place: &Place, at: usize, fault: Fault) {
+    let faults = Faults::at(&place.client, at, fault);
+    let inside = Inside::new(place, faults.client()).await;
+    let name = format!("accident {at} {fault:?}");
+    let made = inside.service.create(&caller(), order(&name)).await;
+    assert!(faults.hit().is_some(), "{name}: there are fewer requests");
+    match made {
+        Ok(Created { item, token }) => {
+            assert!(inside.lets_in(&token).await, "{name}");
+            let status = place.until(&item.name, "ready", is_ready).await;
+            let hashes: Vec<_> = status.credentials.iter().map(|one| one.sha256.clone()).collect();
+            assert_eq!(hashes, [token.hash().to_string()], "{name}: the one that is held, and no other");
+        }
+        Err(failure) => {
+            assert!(
+                matches!(failure, Failure::Unavailable { .. } | Failure::NotFound | Failure::Conflict(_)),
+                "{name}: {failure}"
+            );
+            // The server lives on and takes back what it made; one that is dead leaves the Secret, whose time runs out.
+            eventually(&format!("nothing is left of {name}"), async || {
+                let prefix = format!("accident-{at}-{}", format!("{fault:?}").to_lowercase());
+                let (pats, secrets) = left(place).await;
+                let Some(pat) = pats.iter().find(|pat| pat.starts_with(&format!("{prefix}-"))) else { return true };
+                if !faults.is_dead() {
+                    return false;
+                }
+                let status = place.status(pat).await;
+                let active = status.credentials.iter().find(|one| one.state == CredentialState::Active);
+                let is_there = secrets.contains(pat);
+                match active {
+                    None => false,
+                    // Killed after the deletion and before the answer: the one instant in which nobody can tell, see
+                    // docs/api.md.
+                    Some(_) if at == 2 && fault == Fault::DieAfter => !is_there,
+                    Some(active) => is_there && active.sha256 == hash(&place.token(pat).await),
+                }
+            })
+            .await;
+        }
+    }
+}
