@@ -16,6 +16,8 @@ pub struct Caller {
     pub credential: TokenId,
     /// What the caller may do anywhere: the PAT's present scopes, cut to those of an access token where one was sent.
     pub scopes: Vec<String>,
+    /// Who may accept the PAT's tokens. Whoever calls with a token for these alone gets none for others.
+    pub audiences: Vec<String>,
     /// What these scopes allow here.
     pub rights: Rights,
 }

@@ -132,6 +132,7 @@ impl Service {
             id: record.pat.uid,
             token_name: token_name.unwrap_or_else(|| record.pat.name().to_owned()),
             credential: record.credential().id,
+            audiences: record.pat.audiences().iter().map(str::to_owned).collect(),
             rights: Rights::of(scopes.iter().map(String::as_str)),
             scopes,
         })
@@ -222,10 +223,12 @@ impl Service {
     /// # Errors
     /// `Invalid` with the resource's field name, `Forbidden` for scopes that the caller lacks, `Conflict`, `Unavailable`,
     /// `ReadOnly`.
-    pub async fn create(&self, caller: &Caller, order: Create) -> Result<Created, Failure> {
+    pub async fn create(&self, caller: &Caller, mut order: Create) -> Result<Created, Failure> {
         let writer = self.writer()?;
         has_all(caller, &order.scopes)?;
         self.lies_ahead(&order.expiry)?;
+        // A token for these alone must not be a way to one for everybody.
+        order.audiences.clone_from(&caller.audiences);
         writer.create(order).await
     }
 
@@ -247,7 +250,7 @@ impl Service {
     /// Issues a new credential and hands it out; the present one goes on for `grace`, or, if that is zero, is dead at once.
     ///
     /// # Errors
-    /// As `change`; `Forbidden` if the token has scopes that the caller lacks, who would get them by this.
+    /// As `change`; `Forbidden` if the token has scopes or audiences that the caller's lacks, who would get them by this.
     pub async fn regenerate(
         &self,
         caller: &Caller,
@@ -256,6 +259,7 @@ impl Service {
     ) -> Result<Created, Failure> {
         let writer = self.writer()?;
         has_all(caller, &item.scopes)?;
+        is_for_no_others(caller, item)?;
         writer.regenerate(item, grace, self.now()).await
     }
 
@@ -355,10 +359,42 @@ fn too_many(wait: Duration) -> Failure {
     Failure::TooMany { retry_after: Duration::from_secs(seconds.max(1)) }
 }
 
+/// Refuses a token that is accepted where the caller's own is not.
+fn is_for_no_others(caller: &Caller, item: &Item) -> Result<(), Failure> {
+    if item.id == caller.id || is_within(&item.audiences, &caller.audiences) {
+        return Ok(());
+    }
+    Err(Failure::Forbidden("your token lacks an audience of this one".into()))
+}
+
+/// Whether whoever has a token for these audiences gains nothing by one for those. None at all is an audience of its own.
+fn is_within(those: &[String], these: &[String]) -> bool {
+    those.is_empty() == these.is_empty() && those.iter().all(|one| these.contains(one))
+}
+
 /// Nobody gives what he does not have.
 fn has_all(caller: &Caller, scopes: &[String]) -> Result<(), Failure> {
     match scopes.iter().find(|scope| !caller.scopes.contains(scope)) {
         None => Ok(()),
         Some(lacking) => Err(Failure::Forbidden(format!("your own token lacks the scope {lacking}"))),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::is_within;
+
+    #[test]
+    fn nobody_gains_an_audience_and_none_at_all_is_one_of_its_own() {
+        for (those, these, within) in [
+            (&[][..], &[][..], true),
+            (&["a"], &["a", "b"], true),
+            (&["a", "b"], &["a"], false),
+            (&["a"], &[], false),
+            (&[], &["a"], false),
+        ] {
+            let owned = |all: &[&str]| all.iter().map(|one| (*one).to_owned()).collect::<Vec<_>>();
+            assert_eq!(is_within(&owned(those), &owned(these)), within, "{those:?} {these:?}");
+        }
     }
 }

@@ -96,6 +96,7 @@ pub fn caller() -> Caller {
         token_name: "test".into(),
         credential: "000000000001".parse().unwrap(),
         scopes: SCOPES.map(str::to_owned).to_vec(),
+        audiences: Vec::new(),
         rights: Rights::of(SCOPES),
     }
 }
@@ -107,6 +108,7 @@ pub fn order(name: &str) -> Create {
         display_name: name.into(),
         description: None,
         scopes: vec!["repo:read".into()],
+        audiences: Vec::new(),
         expiry: Expiry { after: Some("90d".into()), ..Expiry::default() },
         access_token_validity: None,
         permissions: Vec::new(),

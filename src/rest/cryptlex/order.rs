@@ -93,6 +93,7 @@ pub fn create(body: &[u8], caller: &Caller, now: Time) -> Result<Create, Failure
         display_name: name,
         description: None,
         scopes,
+        audiences: Vec::new(),
         expiry: expiry(fields.expires_at, now)?,
         access_token_validity: None,
         permissions: Vec::new(),

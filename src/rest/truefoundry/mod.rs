@@ -436,6 +436,7 @@ fn order_of(caller: &Caller, owner: OwnerEntry, wanted: Wanted, tenant: &str) ->
         display_name: wanted.name,
         description: None,
         scopes: caller.scopes.iter().filter(|scope| !rights::is_own(scope)).cloned().collect(),
+        audiences: Vec::new(),
         expiry: wanted.expiry,
         access_token_validity: None,
         permissions: Vec::new(),

@@ -179,6 +179,7 @@ fn object(order: &Create, name: &str, mark: &str) -> DynamicObject {
     };
     set("description", order.description.as_ref().map(|text| json!(text)));
     set("scopes", (!order.scopes.is_empty()).then(|| json!(order.scopes)));
+    set("audiences", (!order.audiences.is_empty()).then(|| json!(order.audiences)));
     set("permissions", (!order.permissions.is_empty()).then(|| json!(order.permissions)));
     set("accessTokenValidity", order.access_token_validity.map(|length| json!(duration::format(length))));
     set("tokenPrefix", order.token_prefix.as_ref().map(|prefix| json!(prefix.as_str())));

@@ -99,7 +99,13 @@ impl Writer {
             return Err(NOT_IN_TIME);
         };
         let from = Handover { pat: item.id, secret: &secret, key: &key, hash, once: item.once };
-        let token = self.take(&from, deadline + super::CALL).await.map_err(|_| NOT_IN_TIME)?;
+        let Ok(token) = self.take(&from, deadline + super::CALL).await else {
+            // Its Secret may be gone all the same, and with it the only copy.
+            if item.once {
+                self.revoke_untaken(item.id, &hash).await;
+            }
+            return Err(NOT_IN_TIME);
+        };
         let item = self.store.item(item.id).ok_or(NOT_IN_TIME)?;
         Ok(Created { item, token })
     }
@@ -120,10 +126,18 @@ impl Writer {
     /// Puts back what the order has set, so that nothing is issued later that nobody waits for.
     async fn take_back(&self, item: &Item, fields: &Fields, before: &Value) {
         let restored: Map<String, Value> =
-            fields.0.keys().map(|field| (field.clone(), before[field.as_str()].clone())).collect();
+            // A revocation stands, whatever becomes of what was to follow it.
+            fields.0.keys().filter(|field| *field != "revokeIfIssuedBefore").map(|field| (field.clone(), before[field.as_str()].clone())).collect();
         let Some(present) = self.store.item(item.id) else { return };
         if let Err(failure) = self.patch(&present, &Fields(restored)).await {
             warn!(name = item.name, why = %failure, "the order of a new token cannot be taken back");
+        }
+    }
+
+    async fn revoke_untaken(&self, uid: PatUid, hash: &TokenHash) {
+        let id = self.index.pat(uid).and_then(|pat| Some(pat.credentials.iter().find(|one| one.hash == *hash)?.id));
+        if let (Some(id), Some(item)) = (id, self.store.item(uid)) {
+            self.revoke_one(&item, id).await;
         }
     }
 

@@ -16,6 +16,9 @@ use super::{Budget, NoRoom, budget::Share};
 /// The largest body that is read. A token has 77 bytes; a ServiceAccount's, some thousand.
 pub const MAX_BODY: usize = 64 * 1024;
 
+/// What is set aside before anything has come: what is merely announced takes no room from others.
+const AT_FIRST: usize = 1024;
+
 /// How long a body may take.
 const BODY_WITHIN: Duration = Duration::from_secs(10);
 
@@ -102,7 +105,7 @@ async fn collect(body: Body, memory: &Arc<Budget>) -> Result<Whole, BodyError> {
     if announced > MAX_BODY {
         return Err(BodyError::TooLarge);
     }
-    let mut whole = Whole::new(memory, announced)?;
+    let mut whole = Whole::new(memory, announced.min(AT_FIRST))?;
     let mut parts = body.into_data_stream();
     while let Some(part) = parts.next().await {
         whole.push(&part.map_err(|_| BodyError::Broken)?)?;
