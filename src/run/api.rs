@@ -45,6 +45,9 @@ const OWNERS: &str = "TokenOwner";
 /// How long a request may take: a new token is waited for, and the time for that is the service's to keep.
 const LONGEST: Duration = Duration::from_secs(45);
 
+/// How long a refusal waits for the body that it has not read.
+const LEFTOVER: Duration = Duration::from_secs(1);
+
 /// How long changes that have begun may take to their end: as long as the controller has for a token.
 const LAST_CHANGES: Duration = Duration::from_secs(8);
 
@@ -54,7 +57,7 @@ pub async fn api(args: ApiArgs) -> anyhow::Result<()> {
     let clock = Clock::system();
     let tls = tls::Files::of(args.tls_cert.clone(), args.tls_key.clone())?;
     let tls = tls.map(|files| Tls::load(files, clock.clone())).transpose()?;
-    let limits = Limits { body: MAX_BODY, request: LONGEST, ..Limits::busy() };
+    let limits = Limits { body: MAX_BODY, request: LONGEST, leftover: LEFTOVER, ..Limits::busy() };
     let http =
         listen(args.http_addr, ("the REST API", "--http-addr"), args.insecure_listen, tls.as_ref(), limits).await?;
     let health = Health::bind(args.health_addr).await?;

@@ -6,6 +6,7 @@ mod activity;
 pub mod body;
 mod budget;
 mod connection;
+mod leftover;
 mod limits;
 mod listen;
 #[cfg(test)]

@@ -122,10 +122,9 @@ async fn list(
 )]
 async fn create(State(service): State<Arc<Service>>, request: Request) -> Result<Response, Refusal> {
     let (parts, body) = request.into_parts();
-    let body = order::body(&parts.headers, body).await;
     let caller = service.caller(&parts.headers).await?;
     caller.needs_one_of(&own(Deed::Manage))?;
-    let order = order::create(&body?, &caller, service.now())?;
+    let order = order::create(&order::body(&parts.headers, body).await?, &caller, service.now())?;
     let created = service.create(&caller, order).await.map_err(order::in_these_words)?;
     let mut response = secret(StatusCode::CREATED, &CryptlexAccessToken { access_token: created.token.expose() });
     // Relative, as whatever stands before us may have put a path of its own in front.
@@ -182,10 +181,9 @@ async fn change(
     request: Request,
 ) -> Result<Response, Refusal> {
     let (parts, body) = request.into_parts();
-    let body = order::body(&parts.headers, body).await;
     let caller = service.caller(&parts.headers).await?;
     let item = find(&service, &caller, id, Deed::Manage)?;
-    let item = match order::change(&body?, &item)? {
+    let item = match order::change(&order::body(&parts.headers, body).await?, &item)? {
         None => item,
         Some(change) => {
             let changed = service.change(&caller, &item, change).await;

@@ -56,9 +56,6 @@ fn tokens(path: &str, desk: Desk) -> Router {
 }
 
 /// Where a request of one family is answered.
-///
-/// A body is read before anything is refused: one that is left unread ends the connection, and with it the next request of a client
-/// that goes on with it.
 #[derive(Clone)]
 pub(super) struct Desk {
     service: Arc<Service>,
@@ -232,10 +229,9 @@ impl Desk {
     }
 
     async fn create(&self, headers: &HeaderMap, body: Body) -> Result<Response, Refusal> {
-        let body = body::read(headers, body, JSON).await;
         let caller = self.service.caller(headers).await?;
         may_create(&caller)?;
-        let body = body?;
+        let body = body::read(headers, body, JSON).await?;
         let order = create::order(&body, &caller, self.family, self.service.now())?;
         let created = self.service.create(&caller, order).await?;
         let owner = self.service.owner(&created.item.owner);
@@ -250,10 +246,9 @@ impl Desk {
         token: Result<Path<String>, PathRejection>,
         body: Body,
     ) -> Result<Response, Refusal> {
-        let body = body::read(headers, body, PATCHES).await;
         let caller = self.service.caller(headers).await?;
         let item = self.manageable(&caller, token)?;
-        let body = body?;
+        let body = body::read(headers, body, PATCHES).await?;
         let change = TokenPatch::read(&body)?.change(&item, &caller, self.family, self.service.now())?;
         let changed = self.service.change(&caller, &item, change).await?;
         Ok(refusal::json(StatusCode::OK, &self.view(&changed)))
@@ -272,10 +267,9 @@ impl Desk {
 
     /// Looks for all of them before the first is changed: what can be wrong with the request stops it before it has an effect.
     async fn bulk_update(&self, headers: &HeaderMap, body: Body) -> Result<Response, Refusal> {
-        let body = body::read(headers, body, JSON).await;
         let caller = self.service.caller(headers).await?;
         may_manage_all(&caller)?;
-        let body = body?;
+        let body = body::read(headers, body, JSON).await?;
         let (ids, patch) = bulk::read(&body)?;
         let mut planned = Vec::with_capacity(ids.len());
         for (at, id) in ids.iter().enumerate() {

@@ -187,11 +187,10 @@ async fn list_tokens(
 )]
 async fn create_token(State(service): State<Arc<Service>>, request: Request) -> Result<Response, Refusal> {
     let (parts, body) = request.into_parts();
-    let body = order::body(&parts.headers, body).await;
     let caller = service.caller(&parts.headers).await?;
     may_create(&caller)?;
     caller.needs_one_of(&own(Deed::Manage))?;
-    let wanted = order::create(&body?, service.now())?;
+    let wanted = order::create(&order::body(&parts.headers, body).await?, service.now())?;
     let owner = service.owner(&caller.owner);
     create(&service, &caller, owner, wanted).await
 }
@@ -213,10 +212,9 @@ async fn create_token(State(service): State<Arc<Service>>, request: Request) -> 
 )]
 async fn create_token_for_user(State(service): State<Arc<Service>>, request: Request) -> Result<Response, Refusal> {
     let (parts, body) = request.into_parts();
-    let body = order::body(&parts.headers, body).await;
     let caller = service.caller(&parts.headers).await?;
     may_create(&caller)?;
-    let wanted = order::create_for_user(&body?, service.now())?;
+    let wanted = order::create_for_user(&order::body(&parts.headers, body).await?, service.now())?;
     let owner = owner_of(&service, &caller, wanted.user_email.as_deref().unwrap_or_default())?;
     create(&service, &caller, owner, wanted).await
 }
@@ -238,9 +236,8 @@ async fn create_token_for_user(State(service): State<Arc<Service>>, request: Req
 )]
 async fn revoke_tokens(State(service): State<Arc<Service>>, request: Request) -> Result<Response, Refusal> {
     let (parts, body) = request.into_parts();
-    let body = order::body(&parts.headers, body).await;
     let caller = service.caller(&parts.headers).await?;
-    let email = order::revoke_all(&body?)?;
+    let email = order::revoke_all(&order::body(&parts.headers, body).await?)?;
     let owner = owner_of(&service, &caller, &email)?;
     revoke::all(&service, &caller, owner.owner).await?;
     Ok(json(StatusCode::OK, &Nothing {}))
@@ -295,10 +292,9 @@ async fn regenerate_token(
     request: Request,
 ) -> Result<Response, Refusal> {
     let (parts, body) = request.into_parts();
-    let body = order::body(&parts.headers, body).await;
     let caller = service.caller(&parts.headers).await?;
     let item = find(&service, &caller, &id.map_err(|_| Failure::NotFound)?)?;
-    let grace = order::grace(&body?)?;
+    let grace = order::grace(&order::body(&parts.headers, body).await?)?;
     let created = service.regenerate(&caller, &item, Some(grace)).await?;
     Ok(secret(StatusCode::OK, &created.token))
 }

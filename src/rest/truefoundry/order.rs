@@ -129,9 +129,6 @@ struct Fields {
 ///
 /// # Errors
 /// When it is not JSON, too large, too slow, or breaks off.
-///
-/// Call it before anything is refused: a body that is left unread ends the connection, and with it the next request of a client that goes
-/// on with it.
 pub async fn body(headers: &HeaderMap, body: Body) -> Result<Whole, Refusal> {
     body::read(headers, body, &["application/json"]).await.map_err(Refusal::from)
 }

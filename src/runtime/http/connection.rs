@@ -8,7 +8,7 @@ use axum::{body::Body, response::Response};
 use http_body_util::Limited;
 use hyper::{
     Request, StatusCode, Version,
-    body::Incoming,
+    body::{Body as _, Incoming},
     header::{CONNECTION, HeaderValue},
     service::service_fn,
 };
@@ -27,6 +27,7 @@ use tracing::debug;
 use super::{
     Answers,
     activity::{Activity, Finding, Watch, Watched},
+    leftover::lend,
     limits::Limits,
 };
 use crate::runtime::tls::Tls;
@@ -69,13 +70,25 @@ where
         let under_way = requests.begin(request.version());
         let mut answers = answers.clone();
         async move {
-            let answering = answers.call(request.map(|body| Body::new(Limited::new(body, limits.body))));
+            let (head, body) = request.into_parts();
+            let body = Limited::new(body, limits.body);
+            let (body, leftover) = if http1 && !limits.leftover.is_zero() && !body.is_end_stream() {
+                let (body, leftover) = lend(body);
+                (body, Some(leftover))
+            } else {
+                (Body::new(body), None)
+            };
+            let answering = answers.call(Request::from_parts(head, body));
             let mut answer = match timeout(limits.request, answering).await {
                 Ok(Ok(answer)) => answer,
                 Ok(Err(never)) => match never {},
                 Err(_) => too_slow(),
             };
-            if http1 && (under_way.is_last() || answer.status() == StatusCode::REQUEST_TIMEOUT) {
+            let mut ends = under_way.is_last() || answer.status() == StatusCode::REQUEST_TIMEOUT;
+            if let Some(leftover) = leftover.filter(|_| !ends) {
+                ends = !leftover.read(limits.leftover).await;
+            }
+            if http1 && ends {
                 answer.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
             }
             Ok::<_, Infallible>(answer)

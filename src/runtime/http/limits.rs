@@ -25,6 +25,9 @@ pub struct Limits {
     pub grace: Duration,
     /// The bytes of a request's body.
     pub body: usize,
+    /// How long the answer to a request waits for what nobody has read of its body, so that an HTTP/1 connection can go on. Zero: it does
+    /// not wait, and the connection ends.
+    pub leftover: Duration,
     /// The bytes of a request's header.
     pub head: usize,
     /// Requests at a time on one HTTP/2 connection.
@@ -45,6 +48,7 @@ impl Default for Limits {
             lifetime: Duration::from_secs(300),
             grace: Duration::from_secs(3),
             body: 256 * 1024,
+            leftover: Duration::ZERO,
             head: 64 * 1024,
             streams: 64,
             window: 128 * 1024,

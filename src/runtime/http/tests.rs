@@ -1,6 +1,12 @@
-use axum::{Router, body::Bytes, routing::get};
+use axum::{
+    Router,
+    body::Bytes,
+    http::StatusCode,
+    routing::{get, post},
+};
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
+    sync::Notify,
     task::JoinHandle,
 };
 
@@ -10,19 +16,28 @@ const SOON: Duration = Duration::from_secs(20);
 
 struct Running {
     addr: SocketAddr,
+    /// Told at each request that is refused without a look at its body.
+    refused: Arc<Notify>,
     stop: CancellationToken,
     serving: JoinHandle<()>,
 }
 
 impl Running {
     async fn within(limits: Limits) -> Self {
+        let refused = Arc::new(Notify::new());
+        let tell = refused.clone();
+        let refuse = async move || {
+            tell.notify_one();
+            StatusCode::FORBIDDEN
+        };
         let router = Router::new()
+            .route("/refused", post(refuse))
             .route("/", get(async || "hello").post(async |body: Bytes| format!("{} bytes", body.len())))
             .route("/never", get(async || std::future::pending::<&str>().await));
         let server = HttpServer::bind("127.0.0.1:0".parse().unwrap(), "tests", "--test-addr").await.unwrap();
         let (addr, stop) = (server.local_addr(), CancellationToken::new());
         let serving = tokio::spawn(server.with_limits(limits).serve(router, stop.clone()));
-        Self { addr, stop, serving }
+        Self { addr, refused, stop, serving }
     }
 
     async fn send(&self, bytes: &[u8]) -> TcpStream {
@@ -142,6 +157,34 @@ async fn a_body_that_is_too_large_is_refused() {
     let fits = b"POST / HTTP/1.1\r\nHost: x\r\nConnection: close\r\nContent-Length: 10\r\n\r\n1234567890";
     assert!(answer(server.send(fits).await).await.ends_with("10 bytes"));
     server.stops().await;
+}
+
+const REFUSED: &[u8] = b"POST /refused HTTP/1.1\r\nHost: x\r\nContent-Length: 10\r\n\r\n";
+
+#[tokio::test]
+async fn a_connection_goes_on_after_a_refusal_that_did_not_wait_for_the_body() {
+    let server = Running::within(Limits { leftover: SOON, ..limits() }).await;
+    let mut stream = server.send(REFUSED).await;
+    server.refused.notified().await;
+    // It is refused by now: all of the body comes after that, and in two parts.
+    for part in [&b"12345"[..], b"67890", GET_AND_CLOSE] {
+        stream.write_all(part).await.unwrap();
+    }
+    let text = answer(stream).await;
+    assert!(text.starts_with("HTTP/1.1 403 ") && text.contains("HTTP/1.1 200 OK") && text.ends_with("hello"), "{text}");
+    server.stops().await;
+}
+
+#[tokio::test]
+async fn a_refusal_whose_body_does_not_come_or_is_too_large_says_that_the_connection_ends() {
+    for (leftover, body, sent) in [(Duration::from_millis(50), 10, &b"12345"[..]), (SOON, 5, b"1234567890")] {
+        let server = Running::within(Limits { leftover, body, ..limits() }).await;
+        let mut stream = server.send(REFUSED).await;
+        stream.write_all(sent).await.unwrap();
+        let text = answer(stream).await;
+        assert!(text.starts_with("HTTP/1.1 403 ") && text.contains("connection: close"), "{text}");
+        server.stops().await;
+    }
 }
 
 #[tokio::test]
