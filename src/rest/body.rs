@@ -11,7 +11,9 @@ use axum::{
     body::Body,
     http::{HeaderMap, StatusCode, header},
 };
+use serde::de::DeserializeOwned;
 
+use super::failure::Failure;
 use crate::runtime::http::{
     Budget,
     body::{self, BodyError, MAX_BODY, Whole},
@@ -63,6 +65,36 @@ pub async fn read(headers: &HeaderMap, body: Body, types: &'static [&'static str
         return Err(BadBody::MediaType(types.first().copied().unwrap_or_default()));
     }
     body::read(body, &MEMORY).await.map_err(BadBody::Unreadable)
+}
+
+/// Reads a body of JSON.
+///
+/// # Errors
+/// See [`BadBody`].
+pub async fn json(headers: &HeaderMap, body: Body) -> Result<Whole, BadBody> {
+    read(headers, body, &["application/json"]).await
+}
+
+/// The fields of a JSON object. Only where a known one is given twice do the words tell which: others of serde could quote what was sent.
+///
+/// # Errors
+/// `Invalid`.
+pub fn object<T: DeserializeOwned>(body: &[u8]) -> Result<T, Failure> {
+    let not_object = || Failure::invalid("body", "must be a JSON object");
+    // serde takes a list for the fields in their order, too.
+    if body.trim_ascii_start().first() == Some(&b'[') {
+        return Err(not_object());
+    }
+    serde_json::from_slice(body).map_err(|error| {
+        let words = error.to_string();
+        if error.is_syntax() || error.is_eof() {
+            return Failure::invalid("body", format!("is not JSON: line {}, column {}", error.line(), error.column()));
+        }
+        match words.strip_prefix("duplicate field `").and_then(|rest| rest.split_once('`')) {
+            Some((field, _)) => Failure::invalid(field, "is given more than once"),
+            None => not_object(),
+        }
+    })
 }
 
 /// The media type of a request's body, without parameters; `None` if there is none, or more than one.

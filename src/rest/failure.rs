@@ -4,6 +4,8 @@
 
 use std::time::Duration;
 
+use axum::http::StatusCode;
+
 /// Why a request is not done. The texts are for the caller.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum Failure {
@@ -89,6 +91,40 @@ impl Failure {
             Self::Unavailable { .. } => "Unavailable",
             Self::ReadOnly => "ReadOnly",
             Self::Internal => "Internal",
+        }
+    }
+
+    /// The status that says so, for whoever knows all of them.
+    pub fn status(&self) -> StatusCode {
+        match self {
+            Self::Unauthenticated => StatusCode::UNAUTHORIZED,
+            Self::Forbidden(_) | Self::ReadOnly => StatusCode::FORBIDDEN,
+            Self::NotFound => StatusCode::NOT_FOUND,
+            Self::Invalid { .. } => StatusCode::BAD_REQUEST,
+            Self::Conflict(_) => StatusCode::CONFLICT,
+            Self::TooMany { .. } => StatusCode::TOO_MANY_REQUESTS,
+            Self::Unavailable { .. } => StatusCode::SERVICE_UNAVAILABLE,
+            Self::Internal => StatusCode::INTERNAL_SERVER_ERROR,
+        }
+    }
+
+    /// When to come back, if that would help.
+    pub fn retry_after(&self) -> Option<Duration> {
+        match self {
+            Self::TooMany { retry_after } | Self::Unavailable { retry_after, .. } => Some(*retry_after),
+            _ => None,
+        }
+    }
+
+    /// The same with the resource's fields called as a dialect calls them.
+    #[must_use]
+    pub fn with_fields_named(self, named: impl Fn(&str) -> String) -> Self {
+        match self {
+            Self::Invalid { field, problem } => Self::Invalid { field: named(&field), problem },
+            Self::Conflict(Conflict::Managed { field, manager }) => {
+                Self::Conflict(Conflict::Managed { field: named(&field), manager })
+            }
+            other => other,
         }
     }
 }

@@ -4,7 +4,7 @@
 //! Credentials come by Basic or in the body, which is a form or multipart; never in the URL, which others log. It must not know how
 //! an access token is made.
 
-use std::sync::Arc;
+use std::{sync::Arc, time::Duration};
 
 use axum::{
     Router,
@@ -17,11 +17,13 @@ use axum::{
 use multer::{Constraints, Multipart, SizeLimit};
 use percent_encoding::percent_decode;
 use serde::Serialize;
+use utoipa::ToSchema;
 use zeroize::Zeroizing;
 
 use super::{
     body::{self, BadBody},
     failure::Failure,
+    reply,
     service::{Exchanged, Service},
 };
 use crate::runtime::{
@@ -50,30 +52,41 @@ struct Refusal {
     status: StatusCode,
     error: &'static str,
     description: String,
-    retry_after: Option<u64>,
+    retry_after: Option<Duration>,
 }
 
-#[derive(Serialize)]
-struct Answer<'a> {
+/// An access token for this API.
+#[derive(Serialize, ToSchema)]
+pub(super) struct OauthToken<'a> {
+    /// The access token.
     access_token: &'a str,
+    /// How to send it: `Bearer`.
+    #[schema(value_type = String, pattern = "^Bearer$")]
     token_type: &'static str,
+    /// How many seconds it lives. It dies earlier if its personal access token does.
+    #[schema(minimum = 1, maximum = 43_200)]
     expires_in: i64,
+    /// What it may do, separated by spaces.
     scope: String,
 }
 
-#[derive(Serialize)]
-struct Problem<'a> {
+/// An error, in OAuth's words (RFC 6749, section 5.2).
+#[derive(Serialize, ToSchema)]
+pub(super) struct OauthProblem {
+    /// What kind of error it is.
+    #[schema(value_type = String)]
     error: &'static str,
-    error_description: &'a str,
+    /// What is wrong, for people.
+    error_description: String,
 }
 
 /// The endpoint, to be merged or nested wherever clients look for it.
 pub fn routes(service: Arc<Service>) -> Router {
     Router::new().route(
         PATH,
-        any(async move |request: Request| match answer(&service, request).await {
-            Ok(exchanged) => given(&exchanged),
-            Err(refusal) => refused(&refusal),
+        any(async move |request: Request| {
+            let answered = answer(&service, request).await.and_then(|exchanged| given(&exchanged));
+            answered.unwrap_or_else(refused)
         }),
     )
 }
@@ -197,7 +210,7 @@ impl From<BadBody> for Refusal {
                 error @ (BodyError::TooLarge | BodyError::TooSlow | BodyError::Broken | BodyError::NoRoom(_)),
             ) => error.to_string(),
         };
-        Self { status: bad.status(), ..invalid(description) }
+        Self { status: bad.status(), retry_after: bad.retry_after(), ..invalid(description) }
     }
 }
 
@@ -216,48 +229,32 @@ impl From<Failure> for Refusal {
             }
             other => other.to_string(),
         };
-        let retry_after = match failure {
-            Failure::TooMany { retry_after } | Failure::Unavailable { retry_after, .. } => {
-                Some(retry_after.as_secs().max(1))
-            }
-            _ => None,
-        };
-        Self { status, error, description, retry_after }
+        Self { status, error, description, retry_after: failure.retry_after() }
     }
 }
 
-fn given(exchanged: &Exchanged) -> Response {
-    let answer = Answer {
+fn given(exchanged: &Exchanged) -> Result<Response, Refusal> {
+    let answer = OauthToken {
         access_token: &exchanged.token,
         token_type: "Bearer",
         expires_in: exchanged.expires_in,
         scope: exchanged.scopes.join(" "),
     };
-    json(StatusCode::OK, &answer)
+    Ok(uncached(reply::secret(StatusCode::OK, &answer)?))
 }
 
-fn refused(refusal: &Refusal) -> Response {
-    let mut response = json(refusal.status, &Problem { error: refusal.error, error_description: &refusal.description });
-    let headers = response.headers_mut();
-    if refusal.status == StatusCode::UNAUTHORIZED {
-        headers.insert(header::WWW_AUTHENTICATE, HeaderValue::from_static("Basic realm=\"pat-operator\""));
-    }
+fn refused(refusal: Refusal) -> Response {
+    let problem = OauthProblem { error: refusal.error, error_description: refusal.description };
+    let mut response = uncached(reply::json(refusal.status, &problem));
+    reply::advise(&mut response, "Basic realm=\"pat-operator\"", refusal.retry_after);
     if refusal.status == StatusCode::METHOD_NOT_ALLOWED {
-        headers.insert(header::ALLOW, HeaderValue::from_static("POST"));
-    }
-    if let Some(seconds) = refusal.retry_after {
-        headers.insert(header::RETRY_AFTER, seconds.into());
+        response.headers_mut().insert(header::ALLOW, HeaderValue::from_static("POST"));
     }
     response
 }
 
-fn json(status: StatusCode, content: &impl Serialize) -> Response {
-    let text = serde_json::to_vec(content).expect("texts and numbers are JSON");
-    let mut response = Response::new(Body::from(text));
-    *response.status_mut() = status;
-    let headers = response.headers_mut();
-    headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("application/json"));
-    headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
-    headers.insert(header::PRAGMA, HeaderValue::from_static("no-cache"));
+/// As RFC 6749 has it (section 5.1), for caches of HTTP/1.0 as well.
+fn uncached(mut response: Response) -> Response {
+    response.headers_mut().insert(header::PRAGMA, HeaderValue::from_static("no-cache"));
     response
 }

@@ -2,13 +2,7 @@
 //!
 //! Every dialect describes itself beside its code; here they come together. It must not know how anything is answered.
 
-use axum::{
-    Router,
-    body::{Body, Bytes},
-    http::{HeaderValue, header},
-    response::Response,
-    routing::get,
-};
+use axum::{Router, body::Bytes, http::StatusCode, routing::get};
 use utoipa::{
     OpenApi, ToSchema,
     openapi::{
@@ -18,7 +12,9 @@ use utoipa::{
 };
 
 use super::{
-    cryptlex, oauth, sailpoint,
+    cryptlex,
+    oauth::{self, OauthProblem, OauthToken},
+    reply, sailpoint,
     server::{CRYPTLEX, SAILPOINT},
     truefoundry,
 };
@@ -71,16 +67,7 @@ pub fn text() -> String {
 /// The endpoint. It needs no token: what is said here is known anyway.
 pub fn routes() -> Router {
     let bytes = Bytes::from(text());
-    Router::new().route(
-        PATH,
-        get(async move || {
-            let mut response = Response::new(Body::from(bytes));
-            let headers = response.headers_mut();
-            headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("application/json"));
-            headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
-            response
-        }),
-    )
+    Router::new().route(PATH, get(async move || reply::of_json(StatusCode::OK, bytes.into())))
 }
 
 /// The dialects, and where each is mounted.
@@ -98,32 +85,6 @@ fn parts() -> Vec<(&'static str, Document)> {
 )]
 #[expect(dead_code, reason = "it is only described")]
 fn description() {}
-
-/// An access token for this API.
-#[derive(ToSchema)]
-#[expect(dead_code, reason = "it is only described")]
-struct OauthToken {
-    /// The access token.
-    access_token: String,
-    /// How to send it: `Bearer`.
-    #[schema(pattern = "^Bearer$")]
-    token_type: String,
-    /// How many seconds it lives. It dies earlier if its personal access token does.
-    #[schema(minimum = 1, maximum = 43_200)]
-    expires_in: i64,
-    /// What it may do, separated by spaces.
-    scope: String,
-}
-
-/// An error, in OAuth's words (RFC 6749, section 5.2).
-#[derive(ToSchema)]
-#[expect(dead_code, reason = "it is only described")]
-struct OauthProblem {
-    /// What kind of error it is.
-    error: String,
-    /// What is wrong, for people.
-    error_description: String,
-}
 
 /// What is asked for. `client_id` and `client_secret` may come by Basic instead.
 #[derive(ToSchema)]

@@ -21,8 +21,6 @@ pub struct Create {
     pub description: Option<String>,
     /// What it may do.
     pub scopes: Vec<String>,
-    /// Who may accept it. The service has the caller's own here, whatever stands in it.
-    pub audiences: Vec<String>,
     /// When it ends. Dialects always say.
     pub expiry: Expiry,
     /// How long access tokens of it live.

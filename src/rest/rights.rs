@@ -104,6 +104,11 @@ pub fn scope(reach: Reach, deed: Deed) -> String {
     format!("{}{reach}{RESOURCE}{deed}", SPELLINGS[0])
 }
 
+/// What is needed for one's own tokens, where no owner can be named. Who may reach everybody's may reach his own.
+pub fn own(deed: Deed) -> [(Reach, Deed); 2] {
+    [(Reach::My, deed), (Reach::All, deed)]
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

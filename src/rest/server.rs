@@ -6,7 +6,6 @@ use std::{panic::AssertUnwindSafe, sync::Arc, time::Instant};
 
 use axum::{
     Router,
-    body::Body,
     extract::{MatchedPath, Request},
     http::{HeaderValue, StatusCode, header},
     middleware::{self, Next},
@@ -16,8 +15,8 @@ use futures::FutureExt;
 use tracing::{Instrument, error, info, info_span};
 
 use super::{
-    context::Context, cryptlex, metrics::Metrics, oauth, openapi, request_id::RequestId, sailpoint, service::Service,
-    truefoundry,
+    context::Context, cryptlex, metrics::Metrics, oauth, openapi, reply, request_id::RequestId, sailpoint,
+    service::Service, truefoundry,
 };
 
 /// Where SailPoint's clients are sent.
@@ -128,8 +127,5 @@ async fn answer(metrics: Arc<Metrics>, mut request: Request, next: Next) -> Resp
 
 /// An error of no dialect.
 fn problem(status: StatusCode, words: &str) -> Response {
-    let mut response = Response::new(Body::from(serde_json::json!({ "message": words }).to_string()));
-    *response.status_mut() = status;
-    response.headers_mut().insert(header::CONTENT_TYPE, HeaderValue::from_static("application/json"));
-    response
+    reply::json(status, &serde_json::json!({ "message": words }))
 }

@@ -223,13 +223,12 @@ impl Service {
     /// # Errors
     /// `Invalid` with the resource's field name, `Forbidden` for scopes that the caller lacks, `Conflict`, `Unavailable`,
     /// `ReadOnly`.
-    pub async fn create(&self, caller: &Caller, mut order: Create) -> Result<Created, Failure> {
+    pub async fn create(&self, caller: &Caller, order: Create) -> Result<Created, Failure> {
         let writer = self.writer()?;
         has_all(caller, &order.scopes)?;
         self.lies_ahead(&order.expiry)?;
         // A token for these alone must not be a way to one for everybody.
-        order.audiences.clone_from(&caller.audiences);
-        writer.create(order).await
+        writer.create(order, caller.audiences.clone()).await
     }
 
     /// Changes a token, based on the version that `item` is, and waits until the store shows it.

@@ -108,7 +108,6 @@ pub fn order(name: &str) -> Create {
         display_name: name.into(),
         description: None,
         scopes: vec!["repo:read".into()],
-        audiences: Vec::new(),
         expiry: Expiry { after: Some("90d".into()), ..Expiry::default() },
         access_token_validity: None,
         permissions: Vec::new(),

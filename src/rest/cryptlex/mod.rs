@@ -14,25 +14,25 @@ use std::sync::Arc;
 
 use axum::{
     Router,
-    body::{Body, Bytes},
     extract::{Path, RawQuery, Request, State, rejection::PathRejection},
     http::{HeaderMap, HeaderValue, StatusCode, header},
-    response::{IntoResponse, Response},
+    response::Response,
     routing::get,
 };
 use serde::Serialize;
 use utoipa::OpenApi;
-use zeroize::Zeroizing;
 
 use self::{
     refusal::{CryptlexError, CryptlexFailures, CryptlexWriteFailures, Refusal},
     token::{CryptlexToken, CryptlexUser},
 };
 use super::{
+    body,
     caller::Caller,
     failure::Failure,
     item::Item,
-    rights::{Deed, Reach},
+    reply,
+    rights::{self, Deed, Reach},
     service::Service,
 };
 
@@ -94,13 +94,13 @@ async fn list(
     headers: HeaderMap,
 ) -> Result<Response, Refusal> {
     let caller = service.caller(&headers).await?;
-    caller.needs_one_of(&own(Deed::Read))?;
+    caller.needs_one_of(&rights::own(Deed::Read))?;
     let query = list::read(query.as_deref().unwrap_or_default(), caller.owner.clone())?;
     let owner = service.owner(&caller.owner);
     let user = CryptlexUser::of(&owner);
     let page = service.list(&query);
     let tokens: Vec<_> = page.items.iter().map(|item| CryptlexToken::of(item, &user)).collect();
-    Ok(json(StatusCode::OK, &tokens))
+    Ok(reply::json(StatusCode::OK, &tokens))
 }
 
 /// Create a token
@@ -123,10 +123,11 @@ async fn list(
 async fn create(State(service): State<Arc<Service>>, request: Request) -> Result<Response, Refusal> {
     let (parts, body) = request.into_parts();
     let caller = service.caller(&parts.headers).await?;
-    caller.needs_one_of(&own(Deed::Manage))?;
-    let order = order::create(&order::body(&parts.headers, body).await?, &caller, service.now())?;
+    caller.needs_one_of(&rights::own(Deed::Manage))?;
+    let order = order::create(&body::json(&parts.headers, body).await?, &caller, service.now())?;
     let created = service.create(&caller, order).await.map_err(order::in_these_words)?;
-    let mut response = secret(StatusCode::CREATED, &CryptlexAccessToken { access_token: created.token.expose() });
+    let mut response =
+        reply::secret(StatusCode::CREATED, &CryptlexAccessToken { access_token: created.token.expose() })?;
     // Relative, as whatever stands before us may have put a path of its own in front.
     if let Ok(place) = HeaderValue::try_from(format!("personal-access-tokens/{}", created.item.id)) {
         response.headers_mut().insert(header::LOCATION, place);
@@ -183,7 +184,7 @@ async fn change(
     let (parts, body) = request.into_parts();
     let caller = service.caller(&parts.headers).await?;
     let item = find(&service, &caller, id, Deed::Manage)?;
-    let item = match order::change(&order::body(&parts.headers, body).await?, &item)? {
+    let item = match order::change(&body::json(&parts.headers, body).await?, &item)? {
         None => item,
         Some(change) => {
             let changed = service.change(&caller, &item, change).await;
@@ -218,10 +219,7 @@ async fn delete(
     let caller = service.caller(&headers).await?;
     let item = find(&service, &caller, id, Deed::Manage)?;
     service.delete(&caller, &item).await.map_err(order::in_these_words)?;
-    let mut response = Response::new(Body::empty());
-    *response.status_mut() = StatusCode::NO_CONTENT;
-    unstored(response.headers_mut());
-    Ok(response)
+    Ok(reply::no_content())
 }
 
 /// The id of a token.
@@ -234,11 +232,6 @@ struct CryptlexId {
     id: String,
 }
 
-/// What is needed for one's own tokens. Who may reach everybody's may reach his own.
-fn own(deed: Deed) -> [(Reach, Deed); 2] {
-    [(Reach::My, deed), (Reach::All, deed)]
-}
-
 /// The token of an id: the caller's own, or, with the right to manage all, anybody's. For everyone else that one is not there.
 fn find(
     service: &Service,
@@ -246,7 +239,7 @@ fn find(
     id: Result<Path<String>, PathRejection>,
     deed: Deed,
 ) -> Result<Arc<Item>, Refusal> {
-    caller.needs_one_of(&own(deed))?;
+    caller.needs_one_of(&rights::own(deed))?;
     let id = id.map_err(|_| Failure::NotFound)?.parse().map_err(|_| Failure::NotFound)?;
     let item = service.item(id).ok_or(Failure::NotFound)?;
     if item.owner == caller.owner || caller.rights.may(Reach::All, Deed::Manage) {
@@ -256,38 +249,5 @@ fn find(
 }
 
 fn shown(service: &Service, item: &Item) -> Response {
-    json(StatusCode::OK, &CryptlexToken::of(item, &CryptlexUser::of(&service.owner(&item.owner))))
-}
-
-fn json(status: StatusCode, content: &impl Serialize) -> Response {
-    match serde_json::to_vec(content) {
-        Ok(bytes) => with_body(status, bytes.into()),
-        // Only a map with keys that are no text fails, and there is none.
-        Err(_) => {
-            with_body(StatusCode::INTERNAL_SERVER_ERROR, Body::from(r#"{"message":"the answer cannot be written"}"#))
-        }
-    }
-}
-
-/// An answer that is wiped once it is sent.
-fn secret(status: StatusCode, content: &CryptlexAccessToken<'_>) -> Response {
-    /// More than any token and the JSON around it: a buffer that grows would leave a copy behind.
-    const ROOM: usize = 1024;
-    let mut bytes = Zeroizing::new(Vec::with_capacity(ROOM));
-    match serde_json::to_writer(&mut *bytes, content) {
-        Ok(()) => with_body(status, Bytes::from_owner(bytes).into()),
-        Err(_) => Refusal::from(Failure::Internal).into_response(),
-    }
-}
-
-fn with_body(status: StatusCode, body: Body) -> Response {
-    let mut response = Response::new(body);
-    *response.status_mut() = status;
-    response.headers_mut().insert(header::CONTENT_TYPE, HeaderValue::from_static("application/json"));
-    unstored(response.headers_mut());
-    response
-}
-
-fn unstored(headers: &mut HeaderMap) {
-    headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
+    reply::json(StatusCode::OK, &CryptlexToken::of(item, &CryptlexUser::of(&service.owner(&item.owner))))
 }

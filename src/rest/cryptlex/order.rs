@@ -2,23 +2,20 @@
 //!
 //! Fields that are not known are passed over, as the clients may send more; those that are known have to be right.
 
-use axum::{body::Body, http::HeaderMap};
 use serde::Deserialize;
 use serde_json::Value;
 use utoipa::ToSchema;
 
-use super::refusal::Refusal;
 use crate::{
     api::{Expiry, Time},
     rest::{
         body,
         caller::Caller,
-        failure::{Conflict, Failure},
+        failure::Failure,
         item::Item,
         order::{Change, Create},
         when,
     },
-    runtime::http::body::Whole,
 };
 
 /// A token to be made.
@@ -58,20 +55,12 @@ struct Fields {
     scopes: Option<Value>,
 }
 
-/// The body of a request.
-///
-/// # Errors
-/// When it is not JSON, too large, too slow, or breaks off.
-pub async fn body(headers: &HeaderMap, body: Body) -> Result<Whole, Refusal> {
-    body::read(headers, body, &["application/json"]).await.map_err(Refusal::from)
-}
-
 /// The token that a body asks for.
 ///
 /// # Errors
 /// `Invalid`, with the field's name.
 pub fn create(body: &[u8], caller: &Caller, now: Time) -> Result<Create, Failure> {
-    let fields = fields(body)?;
+    let fields = body::object::<Fields>(body)?;
     let name = match fields.name {
         Some(Value::String(name)) => name,
         None => return Err(Failure::invalid("name", "is missing: give the token a name")),
@@ -90,7 +79,6 @@ pub fn create(body: &[u8], caller: &Caller, now: Time) -> Result<Create, Failure
         display_name: name,
         description: None,
         scopes,
-        audiences: Vec::new(),
         expiry: expiry(fields.expires_at, now)?,
         access_token_validity: None,
         permissions: Vec::new(),
@@ -103,7 +91,7 @@ pub fn create(body: &[u8], caller: &Caller, now: Time) -> Result<Create, Failure
 /// # Errors
 /// `Invalid`, with the field's name.
 pub fn change(body: &[u8], item: &Item) -> Result<Option<Change>, Failure> {
-    let Some(wanted) = revoked(fields(body)?.revoked)? else {
+    let Some(wanted) = revoked(body::object::<Fields>(body)?.revoked)? else {
         return Err(Failure::invalid("revoked", "is missing: true revokes the token"));
     };
     match (item.revoked, wanted) {
@@ -116,13 +104,7 @@ pub fn change(body: &[u8], item: &Item) -> Result<Option<Change>, Failure> {
 
 /// A failure of the service, with the fields' names as this dialect has them.
 pub fn in_these_words(failure: Failure) -> Failure {
-    match failure {
-        Failure::Invalid { field, problem } => Failure::Invalid { field: named(&field), problem },
-        Failure::Conflict(Conflict::Managed { field, manager }) => {
-            Failure::Conflict(Conflict::Managed { field: named(&field), manager })
-        }
-        other => other,
-    }
+    failure.with_fields_named(named)
 }
 
 fn named(field: &str) -> String {
@@ -138,25 +120,6 @@ fn named(field: &str) -> String {
         Some(format!("{ours}{}", if rest.starts_with('[') { rest } else { "" }))
     };
     NAMES.iter().find_map(|(theirs, ours)| rest(theirs, ours)).unwrap_or_else(|| field.to_owned())
-}
-
-fn fields(body: &[u8]) -> Result<Fields, Failure> {
-    let not_object = || Failure::invalid("body", "must be a JSON object");
-    // serde takes a list for the fields in their order, too.
-    if body.trim_ascii_start().first() == Some(&b'[') {
-        return Err(not_object());
-    }
-    serde_json::from_slice(body).map_err(|error| {
-        let words = error.to_string();
-        if error.is_syntax() || error.is_eof() {
-            return Failure::invalid("body", format!("is not JSON: line {}, column {}", error.line(), error.column()));
-        }
-        // The only words of serde that are passed on: others could quote what was sent.
-        match words.strip_prefix("duplicate field `").and_then(|rest| rest.split_once('`')) {
-            Some((field, _)) => Failure::invalid(field, "is given more than once"),
-            None => not_object(),
-        }
-    })
 }
 
 fn revoked(value: Option<Value>) -> Result<Option<bool>, Failure> {
@@ -196,7 +159,10 @@ mod tests {
     use serde_json::json;
 
     use super::*;
-    use crate::rest::world::{NOW, World, at};
+    use crate::rest::{
+        failure::Conflict,
+        world::{NOW, World, at},
+    };
 
     async fn asked(body: &str) -> Result<Create, Failure> {
         let mut world = World::new();

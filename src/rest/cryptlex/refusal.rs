@@ -3,14 +3,13 @@
 use std::time::Duration;
 
 use axum::{
-    http::{HeaderValue, StatusCode, header},
+    http::StatusCode,
     response::{IntoResponse, Response},
 };
 use serde::Serialize;
 use utoipa::{IntoResponses, ToSchema};
 
-use super::json;
-use crate::rest::{body::BadBody, failure::Failure};
+use crate::rest::{body::BadBody, failure::Failure, reply};
 
 /// An error.
 #[derive(Debug, Serialize, ToSchema)]
@@ -58,21 +57,10 @@ impl Refusal {
 
 impl From<Failure> for Refusal {
     fn from(failure: Failure) -> Self {
-        let status = match &failure {
-            Failure::Unauthenticated => StatusCode::UNAUTHORIZED,
-            Failure::Forbidden(_) | Failure::ReadOnly => StatusCode::FORBIDDEN,
-            Failure::NotFound => StatusCode::NOT_FOUND,
-            Failure::Invalid { .. } => StatusCode::BAD_REQUEST,
-            Failure::Conflict(_) => StatusCode::CONFLICT,
-            Failure::TooMany { .. } => StatusCode::TOO_MANY_REQUESTS,
-            Failure::Unavailable { .. } => StatusCode::SERVICE_UNAVAILABLE,
-            Failure::Internal => StatusCode::INTERNAL_SERVER_ERROR,
-        };
-        let retry_after = match &failure {
-            Failure::TooMany { retry_after } | Failure::Unavailable { retry_after, .. } => Some(*retry_after),
-            _ => None,
-        };
-        Self { retry_after, ..Self::new(status, failure.category(), failure.to_string()) }
+        Self {
+            retry_after: failure.retry_after(),
+            ..Self::new(failure.status(), failure.category(), failure.to_string())
+        }
     }
 }
 
@@ -84,16 +72,8 @@ impl From<BadBody> for Refusal {
 
 impl IntoResponse for Refusal {
     fn into_response(self) -> Response {
-        let mut response = json(self.status, &self.error);
-        let headers = response.headers_mut();
-        if self.status == StatusCode::UNAUTHORIZED {
-            headers.insert(header::WWW_AUTHENTICATE, HeaderValue::from_static("Bearer"));
-        }
-        if let Some(wait) = self.retry_after {
-            // Whole seconds, never too early.
-            let seconds = wait.as_secs() + u64::from(wait.subsec_nanos() > 0);
-            headers.insert(header::RETRY_AFTER, HeaderValue::from(seconds.max(1)));
-        }
+        let mut response = reply::json(self.status, &self.error);
+        reply::advise(&mut response, "Bearer", self.retry_after);
         response
     }
 }
@@ -157,6 +137,7 @@ pub enum CryptlexWriteFailures {
 
 #[cfg(test)]
 mod tests {
+    use axum::http::header;
     use serde_json::{Value, json};
 
     use super::*;

@@ -62,7 +62,6 @@ pub fn order(body: &[u8], caller: &Caller, family: Family, now: Time) -> Result<
         display_name: name.to_owned(),
         description: None,
         scopes,
-        audiences: Vec::new(),
         expiry: family.end(Asked { date, aware }, now, now)?,
         access_token_validity: validity.or(Some(LONGEST)),
         permissions: Vec::new(),

@@ -4,7 +4,7 @@ use std::{convert::Infallible, sync::Arc};
 
 use axum::{
     Router,
-    body::{Body, Bytes},
+    body::Body,
     extract::{FromRequestParts, Path, RawQuery, State, rejection::PathRejection},
     http::{HeaderMap, StatusCode, request::Parts},
     response::{IntoResponse, Response},
@@ -19,16 +19,18 @@ use super::{
     listing::Listing,
     openapi::{BodyRefusals, NoSuchToken, Refusals},
     patch::{Operation, TokenPatch},
-    refusal::{self, JSON_PATCH, Refusal, Tracked},
+    refusal::{JSON_PATCH, Refusal, Tracked},
     stream,
     token::{CreatedView, TokenView},
 };
 use crate::{
     index::PatUid,
-    rest::{body, caller::Caller, failure::Failure, item::Item, query::Query, request_id::RequestId, service::Service},
+    rest::{
+        body, caller::Caller, failure::Failure, item::Item, query::Query, reply, request_id::RequestId,
+        service::Service,
+    },
 };
 
-const JSON: &[&str] = &["application/json"];
 const PATCHES: &[&str] = &[JSON_PATCH];
 
 /// The routes of both families, without what they are mounted under.
@@ -225,19 +227,17 @@ impl Desk {
         };
         let desk = self.clone();
         let array = stream::array(items, move |item, to| stream::append(&desk.view(item), to));
-        Ok(refusal::of_json(StatusCode::OK, array))
+        Ok(reply::of_json(StatusCode::OK, array))
     }
 
     async fn create(&self, headers: &HeaderMap, body: Body) -> Result<Response, Refusal> {
         let caller = self.service.caller(headers).await?;
         may_create(&caller)?;
-        let body = body::read(headers, body, JSON).await?;
+        let body = body::json(headers, body).await?;
         let order = create::order(&body, &caller, self.family, self.service.now())?;
         let created = self.service.create(&caller, order).await?;
         let owner = self.service.owner(&created.item.owner);
-        let json =
-            CreatedView::of(&created.item, owner, created.token.expose()).into_json().map_err(|_| Failure::Internal)?;
-        Ok(refusal::of_json(StatusCode::OK, Bytes::from_owner(json).into()))
+        Ok(reply::secret(StatusCode::OK, &CreatedView::of(&created.item, owner, created.token.expose()))?)
     }
 
     async fn change(
@@ -251,7 +251,7 @@ impl Desk {
         let body = body::read(headers, body, PATCHES).await?;
         let change = TokenPatch::read(&body)?.change(&item, &caller, self.family, self.service.now())?;
         let changed = self.service.change(&caller, &item, change).await?;
-        Ok(refusal::json(StatusCode::OK, &self.view(&changed)))
+        Ok(reply::json(StatusCode::OK, &self.view(&changed)))
     }
 
     async fn delete(
@@ -269,7 +269,7 @@ impl Desk {
     async fn bulk_update(&self, headers: &HeaderMap, body: Body) -> Result<Response, Refusal> {
         let caller = self.service.caller(headers).await?;
         may_manage_all(&caller)?;
-        let body = body::read(headers, body, JSON).await?;
+        let body = body::json(headers, body).await?;
         let (ids, patch) = bulk::read(&body)?;
         let mut planned = Vec::with_capacity(ids.len());
         for (at, id) in ids.iter().enumerate() {
@@ -289,7 +289,7 @@ impl Desk {
             }
         }
         let views: Vec<TokenView<'_>> = changed.iter().map(|item| self.view(item)).collect();
-        Ok(refusal::json(StatusCode::OK, &views))
+        Ok(reply::json(StatusCode::OK, &views))
     }
 
     /// The token that a path names, if the caller may change it.

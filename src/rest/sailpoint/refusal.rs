@@ -3,8 +3,7 @@
 use std::time::Duration;
 
 use axum::{
-    body::Body,
-    http::{HeaderValue, StatusCode, header},
+    http::{HeaderValue, StatusCode},
     response::{IntoResponse, Response},
 };
 use serde::Serialize;
@@ -14,6 +13,7 @@ use super::names;
 use crate::rest::{
     body::BadBody,
     failure::{Conflict, Failure},
+    reply,
 };
 
 /// The media type of a JSON patch.
@@ -106,16 +106,11 @@ impl Refusal {
 
     fn status(&self) -> StatusCode {
         match self {
-            Self::Failed(failure) | Self::HalfDone { failure, .. } => match failure {
-                Failure::Unauthenticated => StatusCode::UNAUTHORIZED,
-                Failure::Forbidden(_) | Failure::ReadOnly => StatusCode::FORBIDDEN,
-                Failure::NotFound => StatusCode::NOT_FOUND,
-                // These clients do not know 409.
-                Failure::Invalid { .. } | Failure::Conflict(_) => StatusCode::BAD_REQUEST,
-                Failure::TooMany { .. } => StatusCode::TOO_MANY_REQUESTS,
-                Failure::Unavailable { .. } => StatusCode::SERVICE_UNAVAILABLE,
-                Failure::Internal => StatusCode::INTERNAL_SERVER_ERROR,
-            },
+            // These clients do not know 409.
+            Self::Failed(Failure::Conflict(_)) | Self::HalfDone { failure: Failure::Conflict(_), .. } => {
+                StatusCode::BAD_REQUEST
+            }
+            Self::Failed(failure) | Self::HalfDone { failure, .. } => failure.status(),
             Self::Body(bad) => bad.status(),
             Self::Path => StatusCode::NOT_FOUND,
             Self::Method => StatusCode::METHOD_NOT_ALLOWED,
@@ -125,10 +120,7 @@ impl Refusal {
     /// When to come back.
     fn retry_after(&self) -> Option<Duration> {
         match self {
-            Self::Failed(failure) | Self::HalfDone { failure, .. } => match failure {
-                Failure::TooMany { retry_after } | Failure::Unavailable { retry_after, .. } => Some(*retry_after),
-                _ => None,
-            },
+            Self::Failed(failure) | Self::HalfDone { failure, .. } => failure.retry_after(),
             Self::Body(bad) => bad.retry_after(),
             Self::Path | Self::Method => None,
         }
@@ -201,46 +193,23 @@ impl IntoResponse for Tracked {
     fn into_response(self) -> Response {
         let status = self.refusal.status();
         let mut response = match status {
-            StatusCode::UNAUTHORIZED => json(status, &UnauthorizedView { error: self.refusal.words() }),
-            StatusCode::TOO_MANY_REQUESTS => json(status, &TooManyRequestsView { message: self.refusal.words() }),
+            StatusCode::UNAUTHORIZED => reply::json(status, &UnauthorizedView { error: self.refusal.words() }),
+            StatusCode::TOO_MANY_REQUESTS => {
+                reply::json(status, &TooManyRequestsView { message: self.refusal.words() })
+            }
             _ => {
                 let (detail_code, text) = kind(status);
                 let causes = self.refusal.causes().into_iter().map(message).collect();
-                json(status, &ErrorView { detail_code, tracking_id: self.id, messages: vec![message(text)], causes })
+                reply::json(
+                    status,
+                    &ErrorView { detail_code, tracking_id: self.id, messages: vec![message(text)], causes },
+                )
             }
         };
-        let headers = response.headers_mut();
-        if let Some(wait) = self.refusal.retry_after() {
-            let seconds = wait.as_secs() + u64::from(wait.subsec_nanos() > 0);
-            headers.insert(header::RETRY_AFTER, seconds.max(1).into());
-        }
-        match self.refusal {
-            Refusal::Failed(Failure::Unauthenticated) => {
-                headers.insert(header::WWW_AUTHENTICATE, HeaderValue::from_static("Bearer"));
-            }
-            Refusal::Body(BadBody::MediaType(JSON_PATCH)) => {
-                headers.insert("accept-patch", HeaderValue::from_static(JSON_PATCH));
-            }
-            _ => {}
+        reply::advise(&mut response, "Bearer", self.refusal.retry_after());
+        if let Refusal::Body(BadBody::MediaType(JSON_PATCH)) = self.refusal {
+            response.headers_mut().insert("accept-patch", HeaderValue::from_static(JSON_PATCH));
         }
         response
     }
-}
-
-/// An answer in JSON.
-pub fn json(status: StatusCode, view: &impl Serialize) -> Response {
-    match serde_json::to_vec(view) {
-        Ok(bytes) => of_json(status, bytes.into()),
-        Err(_) => StatusCode::INTERNAL_SERVER_ERROR.into_response(),
-    }
-}
-
-/// An answer that is JSON already.
-pub fn of_json(status: StatusCode, body: Body) -> Response {
-    let mut response = Response::new(body);
-    *response.status_mut() = status;
-    response.headers_mut().insert(header::CONTENT_TYPE, HeaderValue::from_static("application/json"));
-    // Also where nobody stands around this dialect who says so.
-    response.headers_mut().insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
-    response
 }

@@ -2,7 +2,6 @@
 
 use serde::Serialize;
 use utoipa::ToSchema;
-use zeroize::Zeroizing;
 
 use super::family::Family;
 use crate::rest::{item::Item, owners::OwnerEntry, when};
@@ -117,18 +116,6 @@ impl<'a> CreatedView<'a> {
             access_token_validity_seconds: validity(item),
             expiration_date: item.expires_at().map_or(when::NEVER.to_owned(), when::millis),
         }
-    }
-
-    /// As JSON that is wiped on drop, written into a place that is large enough from the start: growing would leave a copy behind.
-    pub fn into_json(self) -> serde_json::Result<Zeroizing<Vec<u8>>> {
-        let secret = self.secret;
-        let without = Self { secret: "", ..self };
-        let size = serde_json::to_vec(&without)?.len() + secret.len();
-        // A token has no character that JSON would write as more than one.
-        let mut json = Zeroizing::new(Vec::with_capacity(size));
-        serde_json::to_writer(&mut *json, &Self { secret, ..without })?;
-        debug_assert_eq!(json.len(), size, "it did not grow");
-        Ok(json)
     }
 }
 

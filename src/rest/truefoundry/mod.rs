@@ -16,15 +16,13 @@ use std::sync::Arc;
 
 use axum::{
     Router,
-    body::{Body, Bytes},
     extract::{Path, RawQuery, Request, State, rejection::PathRejection},
-    http::{HeaderMap, HeaderValue, StatusCode, header},
-    response::{IntoResponse, Response},
+    http::{HeaderMap, StatusCode},
+    response::Response,
     routing::{any, delete, get, post},
 };
 use serde::Serialize;
 use utoipa::{OpenApi, ToSchema};
-use zeroize::Zeroizing;
 
 use self::{
     account::{Nothing, TruefoundrySubject, TruefoundryToken},
@@ -33,11 +31,13 @@ use self::{
     refusal::{Refusal, TruefoundryBodyFailures, TruefoundryError, TruefoundryFailures, TruefoundryWriteFailures},
 };
 use super::{
+    body,
     caller::Caller,
     failure::Failure,
     item::Item,
     order::{Change, Create},
     owners::OwnerEntry,
+    reply,
     rights::{self, Deed, Reach},
     service::Service,
 };
@@ -160,13 +160,13 @@ async fn list_tokens(
     headers: HeaderMap,
 ) -> Result<Response, Refusal> {
     let caller = service.caller(&headers).await?;
-    caller.needs_one_of(&own(Deed::Read))?;
+    caller.needs_one_of(&rights::own(Deed::Read))?;
     let part = Part::read(query.as_deref().unwrap_or_default())?;
     let page = service.list(&part.of(caller.owner.clone()));
     let (subject, now) = (TruefoundrySubject::of(&service.owner(&caller.owner)), service.now());
     let data = page.items.iter().map(|item| TruefoundryToken::of(item, &subject, service.tenant(), now)).collect();
     let pagination = TruefoundryPagination { total: page.total, offset: part.offset, limit: part.limit };
-    Ok(json(StatusCode::OK, &TruefoundryPage { data, pagination }))
+    Ok(reply::json(StatusCode::OK, &TruefoundryPage { data, pagination }))
 }
 
 /// Create a token
@@ -189,8 +189,8 @@ async fn create_token(State(service): State<Arc<Service>>, request: Request) -> 
     let (parts, body) = request.into_parts();
     let caller = service.caller(&parts.headers).await?;
     may_create(&caller)?;
-    caller.needs_one_of(&own(Deed::Manage))?;
-    let wanted = order::create(&order::body(&parts.headers, body).await?, service.now())?;
+    caller.needs_one_of(&rights::own(Deed::Manage))?;
+    let wanted = order::create(&body::json(&parts.headers, body).await?, service.now())?;
     let owner = service.owner(&caller.owner);
     create(&service, &caller, owner, wanted).await
 }
@@ -214,7 +214,7 @@ async fn create_token_for_user(State(service): State<Arc<Service>>, request: Req
     let (parts, body) = request.into_parts();
     let caller = service.caller(&parts.headers).await?;
     may_create(&caller)?;
-    let wanted = order::create_for_user(&order::body(&parts.headers, body).await?, service.now())?;
+    let wanted = order::create_for_user(&body::json(&parts.headers, body).await?, service.now())?;
     let owner = owner_of(&service, &caller, wanted.user_email.as_deref().unwrap_or_default())?;
     create(&service, &caller, owner, wanted).await
 }
@@ -237,10 +237,10 @@ async fn create_token_for_user(State(service): State<Arc<Service>>, request: Req
 async fn revoke_tokens(State(service): State<Arc<Service>>, request: Request) -> Result<Response, Refusal> {
     let (parts, body) = request.into_parts();
     let caller = service.caller(&parts.headers).await?;
-    let email = order::revoke_all(&order::body(&parts.headers, body).await?)?;
+    let email = order::revoke_all(&body::json(&parts.headers, body).await?)?;
     let owner = owner_of(&service, &caller, &email)?;
     revoke::all(&service, &caller, owner.owner).await?;
-    Ok(json(StatusCode::OK, &Nothing {}))
+    Ok(reply::json(StatusCode::OK, &Nothing {}))
 }
 
 /// Delete a token
@@ -266,7 +266,7 @@ async fn delete_token(
     let caller = service.caller(&headers).await?;
     let item = find(&service, &caller, &id.map_err(|_| Failure::NotFound)?)?;
     service.delete(&caller, &item).await?;
-    Ok(json(StatusCode::OK, &Nothing {}))
+    Ok(reply::json(StatusCode::OK, &Nothing {}))
 }
 
 /// Replace the text of a token
@@ -294,9 +294,9 @@ async fn regenerate_token(
     let (parts, body) = request.into_parts();
     let caller = service.caller(&parts.headers).await?;
     let item = find(&service, &caller, &id.map_err(|_| Failure::NotFound)?)?;
-    let grace = order::grace(&order::body(&parts.headers, body).await?)?;
+    let grace = order::grace(&body::json(&parts.headers, body).await?)?;
     let created = service.regenerate(&caller, &item, Some(grace)).await?;
-    Ok(secret(StatusCode::OK, &created.token))
+    Ok(shown_once(StatusCode::OK, &created.token)?)
 }
 
 /// Revoke one credential of a token
@@ -328,7 +328,7 @@ async fn delete_jwt(
     }
     let change = Change { revoke_credential: Some(jwt), ..Change::default() };
     service.change(&caller, &item, change).await?;
-    Ok(json(StatusCode::OK, &Nothing {}))
+    Ok(reply::json(StatusCode::OK, &Nothing {}))
 }
 
 /// Tell who the caller is
@@ -348,7 +348,7 @@ async fn session(State(service): State<Arc<Service>>, headers: HeaderMap) -> Res
     let subject =
         TruefoundrySessionSubject { owner: TruefoundrySubject::of(&owner), subject_pat_name: &caller.token_name };
     let user = TruefoundrySessionUser { email: owner.spec.email.as_deref(), tenant_name: service.tenant(), subject };
-    Ok(json(StatusCode::OK, &TruefoundrySession { user }))
+    Ok(reply::json(StatusCode::OK, &TruefoundrySession { user }))
 }
 
 /// The id of a token.
@@ -371,11 +371,6 @@ struct TruefoundryJwtId {
     jwt_id: String,
 }
 
-/// What is needed for one's own tokens. Who may reach everybody's may reach his own.
-fn own(deed: Deed) -> [(Reach, Deed); 2] {
-    [(Reach::My, deed), (Reach::All, deed)]
-}
-
 /// A user's token makes no others: whoever has got hold of it could keep what it may do for ever.
 fn may_create(caller: &Caller) -> Result<(), Failure> {
     match caller.owner.kind {
@@ -394,7 +389,7 @@ fn may_manage(caller: &Caller, owner: &Owner) -> Result<(), Failure> {
     if caller.owner != *owner {
         return Err(Failure::NotFound);
     }
-    caller.needs_one_of(&own(Deed::Manage))
+    caller.needs_one_of(&rights::own(Deed::Manage))
 }
 
 /// The token of an id, to be changed.
@@ -416,7 +411,7 @@ fn owner_of(service: &Service, caller: &Caller, email: &str) -> Result<OwnerEntr
 async fn create(service: &Service, caller: &Caller, owner: OwnerEntry, wanted: Wanted) -> Result<Response, Refusal> {
     let order = order_of(caller, owner, wanted, service.tenant())?;
     let created = service.create(caller, order).await?;
-    Ok(secret(StatusCode::CREATED, &created.token))
+    Ok(shown_once(StatusCode::CREATED, &created.token)?)
 }
 
 /// A token for an owner, with what the caller may do elsewhere.
@@ -432,7 +427,6 @@ fn order_of(caller: &Caller, owner: OwnerEntry, wanted: Wanted, tenant: &str) ->
         display_name: wanted.name,
         description: None,
         scopes: caller.scopes.iter().filter(|scope| !rights::is_own(scope)).cloned().collect(),
-        audiences: Vec::new(),
         expiry: wanted.expiry,
         access_token_validity: None,
         permissions: Vec::new(),
@@ -440,33 +434,6 @@ fn order_of(caller: &Caller, owner: OwnerEntry, wanted: Wanted, tenant: &str) ->
     })
 }
 
-fn json(status: StatusCode, content: &impl Serialize) -> Response {
-    match serde_json::to_vec(content) {
-        Ok(bytes) => with_body(status, bytes.into()),
-        // Only a map with keys that are no text fails, and there is none.
-        Err(_) => with_body(
-            StatusCode::INTERNAL_SERVER_ERROR,
-            Body::from(r#"{"statusCode":500,"message":"the answer cannot be written","code":"Internal"}"#),
-        ),
-    }
-}
-
-/// An answer that is wiped once it is sent.
-fn secret(status: StatusCode, token: &Token) -> Response {
-    /// More than any token and the JSON around it: a buffer that grows would leave a copy behind.
-    const ROOM: usize = 1024;
-    let mut bytes = Zeroizing::new(Vec::with_capacity(ROOM));
-    match serde_json::to_writer(&mut *bytes, &TruefoundrySecret { token: token.expose() }) {
-        Ok(()) => with_body(status, Bytes::from_owner(bytes).into()),
-        Err(_) => Refusal::from(Failure::Internal).into_response(),
-    }
-}
-
-fn with_body(status: StatusCode, body: Body) -> Response {
-    let mut response = Response::new(body);
-    *response.status_mut() = status;
-    let headers = response.headers_mut();
-    headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("application/json"));
-    headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
-    response
+fn shown_once(status: StatusCode, token: &Token) -> Result<Response, Failure> {
+    reply::secret(status, &TruefoundrySecret { token: token.expose() })
 }

@@ -3,17 +3,14 @@
 //! Fields that are not known are passed over, as newer clients send more; those that are known have to be right, and may be `null`
 //! where they may be left out. Pure but for reading them.
 
-use axum::{body::Body, http::HeaderMap};
 use k8s_openapi::jiff::SignedDuration;
 use serde::Deserialize;
 use serde_json::Value;
 use utoipa::ToSchema;
 
-use super::refusal::Refusal;
 use crate::{
     api::{Expiry, Time},
     rest::{body, failure::Failure, when},
-    runtime::http::body::Whole,
 };
 
 /// How many characters a name may have.
@@ -125,20 +122,12 @@ struct Fields {
     grace_period_in_minutes: Option<Value>,
 }
 
-/// The body of a request.
-///
-/// # Errors
-/// When it is not JSON, too large, too slow, or breaks off.
-pub async fn body(headers: &HeaderMap, body: Body) -> Result<Whole, Refusal> {
-    body::read(headers, body, &["application/json"]).await.map_err(Refusal::from)
-}
-
 /// The token that a body asks for, for the caller.
 ///
 /// # Errors
 /// `Invalid`, with the field's name.
 pub fn create(body: &[u8], now: Time) -> Result<Wanted, Failure> {
-    let fields = fields(body)?;
+    let fields = body::object::<Fields>(body)?;
     let account = text("accountName", fields.account_name)?;
     match text("tokenType", fields.token_type)?.as_deref() {
         None | Some("jwt" | "opaque") => {}
@@ -158,7 +147,7 @@ pub fn create(body: &[u8], now: Time) -> Result<Wanted, Failure> {
 /// # Errors
 /// `Invalid`, with the field's name.
 pub fn create_for_user(body: &[u8], now: Time) -> Result<Wanted, Failure> {
-    let fields = fields(body)?;
+    let fields = body::object::<Fields>(body)?;
     Ok(Wanted {
         name: name(fields.name)?,
         user_email: Some(needed("userEmail", fields.user_email)?),
@@ -173,7 +162,7 @@ pub fn create_for_user(body: &[u8], now: Time) -> Result<Wanted, Failure> {
 /// # Errors
 /// `Invalid`, with the field's name.
 pub fn revoke_all(body: &[u8]) -> Result<String, Failure> {
-    needed("email", fields(body)?.email)
+    needed("email", body::object::<Fields>(body)?.email)
 }
 
 /// How long a replaced token goes on.
@@ -183,31 +172,12 @@ pub fn revoke_all(body: &[u8]) -> Result<String, Failure> {
 pub fn grace(body: &[u8]) -> Result<SignedDuration, Failure> {
     const FIELD: &str = "gracePeriodInMinutes";
     let wrong = || Failure::invalid(FIELD, format!("must be a number from 0 to {MAX_GRACE_MINUTES}"));
-    let Some(value) = fields(body)?.grace_period_in_minutes else {
+    let Some(value) = body::object::<Fields>(body)?.grace_period_in_minutes else {
         return Err(Failure::invalid(FIELD, "is missing: say how long the replaced token goes on"));
     };
     let minutes = value.as_f64().filter(|minutes| (0.0..=MAX_GRACE_MINUTES).contains(minutes)).ok_or_else(wrong)?;
     // Whole seconds, never fewer than were asked for.
     Ok(SignedDuration::from_secs((minutes * 60.0).ceil() as i64))
-}
-
-fn fields(body: &[u8]) -> Result<Fields, Failure> {
-    let not_object = || Failure::invalid("body", "must be a JSON object");
-    // serde takes a list for the fields in their order, too.
-    if body.trim_ascii_start().first() == Some(&b'[') {
-        return Err(not_object());
-    }
-    serde_json::from_slice(body).map_err(|error| {
-        let words = error.to_string();
-        if error.is_syntax() || error.is_eof() {
-            return Failure::invalid("body", format!("is not JSON: line {}, column {}", error.line(), error.column()));
-        }
-        // The only words of serde that are passed on: others could quote what was sent.
-        match words.strip_prefix("duplicate field `").and_then(|rest| rest.split_once('`')) {
-            Some((field, _)) => Failure::invalid(field, "is given more than once"),
-            None => not_object(),
-        }
-    })
 }
 
 fn text(field: &str, value: Option<Value>) -> Result<Option<String>, Failure> {

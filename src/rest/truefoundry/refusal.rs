@@ -4,17 +4,13 @@
 use std::time::Duration;
 
 use axum::{
-    http::{HeaderValue, StatusCode, header},
+    http::StatusCode,
     response::{IntoResponse, Response},
 };
 use serde::Serialize;
 use utoipa::{IntoResponses, ToSchema};
 
-use super::json;
-use crate::rest::{
-    body::BadBody,
-    failure::{Conflict, Failure},
-};
+use crate::rest::{body::BadBody, failure::Failure, reply};
 
 /// An error.
 #[derive(Debug, Serialize, ToSchema)]
@@ -68,26 +64,11 @@ impl Refusal {
 
 impl From<Failure> for Refusal {
     fn from(failure: Failure) -> Self {
-        let failure = in_these_words(failure);
-        let status = match &failure {
-            Failure::Unauthenticated => StatusCode::UNAUTHORIZED,
-            Failure::Forbidden(_) | Failure::ReadOnly => StatusCode::FORBIDDEN,
-            Failure::NotFound => StatusCode::NOT_FOUND,
-            Failure::Invalid { .. } => StatusCode::BAD_REQUEST,
-            Failure::Conflict(_) => StatusCode::CONFLICT,
-            Failure::TooMany { .. } => StatusCode::TOO_MANY_REQUESTS,
-            Failure::Unavailable { .. } => StatusCode::SERVICE_UNAVAILABLE,
-            Failure::Internal => StatusCode::INTERNAL_SERVER_ERROR,
-        };
-        let mut refusal = Self::new(status, failure.category(), failure.to_string());
-        match failure {
-            Failure::TooMany { retry_after } | Failure::Unavailable { retry_after, .. } => {
-                refusal.retry_after = Some(retry_after);
-            }
-            Failure::Invalid { field, problem } => {
-                refusal.error.details = Some([TruefoundryErrorDetail { field, problem }]);
-            }
-            _ => {}
+        let failure = failure.with_fields_named(named);
+        let mut refusal = Self::new(failure.status(), failure.category(), failure.to_string());
+        refusal.retry_after = failure.retry_after();
+        if let Failure::Invalid { field, problem } = failure {
+            refusal.error.details = Some([TruefoundryErrorDetail { field, problem }]);
         }
         refusal
     }
@@ -101,38 +82,19 @@ impl From<BadBody> for Refusal {
 
 impl IntoResponse for Refusal {
     fn into_response(self) -> Response {
-        let mut response = json(self.status, &self.error);
-        let headers = response.headers_mut();
-        if self.status == StatusCode::UNAUTHORIZED {
-            headers.insert(header::WWW_AUTHENTICATE, HeaderValue::from_static("Bearer"));
-        }
-        if let Some(wait) = self.retry_after {
-            // Whole seconds, never too early.
-            let seconds = wait.as_secs() + u64::from(wait.subsec_nanos() > 0);
-            headers.insert(header::RETRY_AFTER, HeaderValue::from(seconds.max(1)));
-        }
+        let mut response = reply::json(self.status, &self.error);
+        reply::advise(&mut response, "Bearer", self.retry_after);
         response
     }
 }
 
-/// A failure of the service, with the fields' names as this dialect has them.
-fn in_these_words(failure: Failure) -> Failure {
-    match failure {
-        Failure::Invalid { field, problem } => Failure::Invalid { field: named(field), problem },
-        Failure::Conflict(Conflict::Managed { field, manager }) => {
-            Failure::Conflict(Conflict::Managed { field: named(field), manager })
-        }
-        other => other,
-    }
-}
-
 /// What this dialect calls a field of the resource. What it has no name for keeps the resource's.
-fn named(field: String) -> String {
+fn named(field: &str) -> String {
     const NAMES: [(&str, &str); 3] =
         [("spec.displayName", "name"), ("spec.expiry", "expirationDate"), ("spec.gracePeriod", "gracePeriodInMinutes")];
     let is_of = |theirs: &str| field.strip_prefix(theirs).is_some_and(|rest| rest.is_empty() || rest.starts_with('.'));
     let ours = NAMES.iter().find(|(theirs, _)| is_of(theirs)).map(|(_, ours)| (*ours).to_owned());
-    ours.unwrap_or(field)
+    ours.unwrap_or_else(|| field.to_owned())
 }
 
 /// What any request may meet.
@@ -201,7 +163,7 @@ mod tests {
             ("spec.scopes[3]", "spec.scopes[3]"),
             ("limit", "limit"),
         ] {
-            assert_eq!(named(theirs.to_owned()), ours, "{theirs}");
+            assert_eq!(named(theirs), ours, "{theirs}");
         }
     }
 }

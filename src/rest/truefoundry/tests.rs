@@ -4,7 +4,7 @@ use std::num::NonZeroU32;
 
 use axum::{
     body::Body,
-    http::{Request, Response},
+    http::{Request, Response, header},
 };
 use proptest::prelude::*;
 use serde_json::{Value, json};

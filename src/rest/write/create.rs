@@ -45,11 +45,11 @@ const NOT_IN_TIME: Failure = Failure::Unavailable {
 
 impl Writer {
     /// Makes it, and goes on to a good end if the caller goes away meanwhile.
-    pub(in crate::rest) async fn create(&self, order: Create) -> Result<Created, Failure> {
+    pub(in crate::rest) async fn create(&self, order: Create, audiences: Vec<String>) -> Result<Created, Failure> {
         let (tell, hear) = oneshot::channel();
         let (this, span) = (self.clone(), Span::current());
         let making = async move {
-            let made = this.make(order).await;
+            let made = this.make(&order, &audiences).await;
             let _taken_back_if_nobody_hears = tell.send(made.map(|created| this.parcel(created, span)));
         };
         self.tasks.spawn(making.in_current_span());
@@ -69,9 +69,9 @@ impl Writer {
         })
     }
 
-    async fn make(&self, order: Create) -> Result<Created, Failure> {
+    async fn make(&self, order: &Create, audiences: &[String]) -> Result<Created, Failure> {
         let deadline = Instant::now() + MINTED;
-        let (name, uid) = self.post(&order).await?;
+        let (name, uid) = self.post(order, audiences).await?;
         debug!(name, %uid, "made the object of a new token");
         match self.mint_and_take(&name, uid, deadline).await {
             Ok(created) => Ok(created),
@@ -103,7 +103,7 @@ impl Writer {
     }
 
     /// Makes the object, under the first name that is free. Two that want to be called the same come to the same name.
-    async fn post(&self, order: &Create) -> Result<(String, PatUid), Failure> {
+    async fn post(&self, order: &Create, audiences: &[String]) -> Result<(String, PatUid), Failure> {
         let taken = || Failure::Conflict(Conflict::NameTaken(order.display_name.clone()));
         if self.store.named(&order.owner, &order.display_name).is_some() {
             return Err(taken());
@@ -111,7 +111,7 @@ impl Writer {
         let mark = RequestId::new().0;
         for slot in 0..SLOTS {
             let name = object_name(&order.owner, &order.display_name, slot);
-            let object = object(order, &name, &mark);
+            let object = object(order, audiences, &name, &mark);
             let params = PostParams { field_manager: Some(FIELD_MANAGER.into()), ..PostParams::default() };
             let made = match call(self.pats().create(&params, &object)).await {
                 Ok(made) => Some(made),
@@ -165,7 +165,7 @@ fn is_called(object: &DynamicObject, order: &Create) -> bool {
     spec["displayName"] == json!(order.display_name) && spec["owner"] == json!(order.owner)
 }
 
-fn object(order: &Create, name: &str, mark: &str) -> DynamicObject {
+fn object(order: &Create, audiences: &[String], name: &str, mark: &str) -> DynamicObject {
     let mut spec = json!({
         "displayName": order.display_name,
         "owner": order.owner,
@@ -179,7 +179,7 @@ fn object(order: &Create, name: &str, mark: &str) -> DynamicObject {
     };
     set("description", order.description.as_ref().map(|text| json!(text)));
     set("scopes", (!order.scopes.is_empty()).then(|| json!(order.scopes)));
-    set("audiences", (!order.audiences.is_empty()).then(|| json!(order.audiences)));
+    set("audiences", (!audiences.is_empty()).then(|| json!(audiences)));
     set("permissions", (!order.permissions.is_empty()).then(|| json!(order.permissions)));
     set("accessTokenValidity", order.access_token_validity.map(|length| json!(duration::format(length))));
     set("tokenPrefix", order.token_prefix.as_ref().map(|prefix| json!(prefix.as_str())));
