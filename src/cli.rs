@@ -181,22 +181,9 @@ pub struct VerifierArgs {
     #[arg(long, env = "PAT_OPERATOR_NAMESPACES", value_name = "NAMES", default_value = "", hide_default_value = true)]
     pub namespaces: Namespaces,
 
-    /// A file with the certificate chain to serve with, in PEM; needs --tls-key
-    ///
-    /// Both files are read again when they change, as cert-manager changes them in a mounted Secret.
-    #[arg(long, env = "PAT_OPERATOR_TLS_CERT", value_name = "FILE")]
-    pub tls_cert: Option<PathBuf>,
-
-    /// A file with the key of that certificate, in PEM
-    #[arg(long, env = "PAT_OPERATOR_TLS_KEY", value_name = "FILE")]
-    pub tls_key: Option<PathBuf>,
-
-    /// Whether to serve without TLS on addresses that others can reach
-    ///
-    /// Tokens then go over the network in plain text. For when something else encrypts, such as a service mesh.
-    #[arg(long, env = "PAT_OPERATOR_INSECURE_LISTEN", value_name = "BOOL", default_value_t = false)]
-    #[arg(action = ArgAction::Set, num_args = 0..=1, require_equals = true, default_missing_value = "true")]
-    pub insecure_listen: bool,
+    /// TLS.
+    #[command(flatten)]
+    pub tls: TlsArgs,
 
     /// How often a token's last use is written to its status at most: 1s to 1d
     ///
@@ -281,22 +268,9 @@ pub struct ApiArgs {
     #[arg(long, env = "PAT_OPERATOR_AUDIENCE", value_name = "AUDIENCE", value_parser = audience)]
     pub audience: Option<String>,
 
-    /// A file with the certificate chain to serve with, in PEM; needs --tls-key
-    ///
-    /// Both files are read again when they change, as cert-manager changes them in a mounted Secret.
-    #[arg(long, env = "PAT_OPERATOR_TLS_CERT", value_name = "FILE")]
-    pub tls_cert: Option<PathBuf>,
-
-    /// A file with the key of that certificate, in PEM
-    #[arg(long, env = "PAT_OPERATOR_TLS_KEY", value_name = "FILE")]
-    pub tls_key: Option<PathBuf>,
-
-    /// Whether to serve without TLS on addresses that others can reach
-    ///
-    /// Tokens then go over the network in plain text. For when something else encrypts, such as a service mesh.
-    #[arg(long, env = "PAT_OPERATOR_INSECURE_LISTEN", value_name = "BOOL", default_value_t = false)]
-    #[arg(action = ArgAction::Set, num_args = 0..=1, require_equals = true, default_missing_value = "true")]
-    pub insecure_listen: bool,
+    /// TLS.
+    #[command(flatten)]
+    pub tls: TlsArgs,
 
     /// Whether tokens can be listed only, and not created, changed or deleted
     #[arg(long, env = "PAT_OPERATOR_READ_ONLY", value_name = "BOOL", default_value_t = false)]
@@ -346,6 +320,27 @@ pub struct ApiArgs {
     /// Logs.
     #[command(flatten)]
     pub log: LogArgs,
+}
+
+/// Flags of everything whose requests hold tokens.
+#[derive(Clone, Debug, Args)]
+pub struct TlsArgs {
+    /// A file with the certificate chain to serve with, in PEM; needs --tls-key
+    ///
+    /// Both files are read again when they change, as cert-manager changes them in a mounted Secret.
+    #[arg(long, env = "PAT_OPERATOR_TLS_CERT", value_name = "FILE")]
+    pub tls_cert: Option<PathBuf>,
+
+    /// A file with the key of that certificate, in PEM
+    #[arg(long, env = "PAT_OPERATOR_TLS_KEY", value_name = "FILE")]
+    pub tls_key: Option<PathBuf>,
+
+    /// Whether to serve without TLS on addresses that others can reach
+    ///
+    /// Tokens then go over the network in plain text. For when something else encrypts, such as a service mesh.
+    #[arg(long, env = "PAT_OPERATOR_INSECURE_LISTEN", value_name = "BOOL", default_value_t = false)]
+    #[arg(action = ArgAction::Set, num_args = 0..=1, require_equals = true, default_missing_value = "true")]
+    pub insecure_listen: bool,
 }
 
 /// Flags of everything that logs.
@@ -598,8 +593,8 @@ mod tests {
         assert_eq!(args.http_addr, ListenAddr::Any { port: 8443 });
         assert_eq!(args.grpc_addr, ListenAddr::Any { port: 9443 });
         assert_eq!(args.health_addr, ListenAddr::Any { port: 8080 });
-        assert!(args.namespaces.is_all() && !args.insecure_listen && !args.enable_tokenreview);
-        assert!(args.tls_cert.is_none() && args.tls_key.is_none() && args.issuer.is_none());
+        assert!(args.namespaces.is_all() && !args.tls.insecure_listen && !args.enable_tokenreview);
+        assert!(args.tls.tls_cert.is_none() && args.tls.tls_key.is_none() && args.issuer.is_none());
         assert_eq!(args.last_used_interval, SignedDuration::from_mins(10));
         assert_eq!(args.max_staleness, SignedDuration::from_mins(5));
         assert_eq!(args.shutdown_delay, SignedDuration::from_secs(5));

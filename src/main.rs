@@ -18,6 +18,7 @@ use tokio_util::sync::CancellationToken;
 mod run {
     pub mod api;
     mod listen;
+    mod news;
     pub mod verifier;
 }
 

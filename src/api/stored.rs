@@ -3,13 +3,10 @@
 //! Admission is strict, so what is stored normally decodes. Where it does not (a hand-edited CRD, a newer version's object),
 //! only that object is affected: a list never fails as a whole.
 
-use std::borrow::Cow;
-
 use k8s_openapi::{
     ClusterResourceScope, NamespaceResourceScope,
     apimachinery::pkg::apis::meta::v1::{ObjectMeta, Time as ApiTime},
 };
-use kube::Resource;
 use serde::{Deserialize, Deserializer, de::DeserializeOwned};
 use serde_json::value::RawValue;
 
@@ -17,6 +14,41 @@ use super::{
     PersonalAccessToken, PersonalAccessTokenSpec, PersonalAccessTokenStatus, Time, TokenOwner, TokenOwnerSpec,
     VERIFIER_FIELD_MANAGER,
 };
+
+/// Makes a type that holds less of a resource be that resource to a client. The fields after the scope lead to the metadata.
+macro_rules! stands_for {
+    ($stored:ty, $resource:ty, $scope:ty, $($metadata:tt).+) => {
+        impl ::kube::Resource for $stored {
+            type DynamicType = ();
+            type Scope = $scope;
+
+            fn kind((): &()) -> ::std::borrow::Cow<'_, str> {
+                <$resource as ::kube::Resource>::kind(&())
+            }
+
+            fn group((): &()) -> ::std::borrow::Cow<'_, str> {
+                <$resource as ::kube::Resource>::group(&())
+            }
+
+            fn version((): &()) -> ::std::borrow::Cow<'_, str> {
+                <$resource as ::kube::Resource>::version(&())
+            }
+
+            fn plural((): &()) -> ::std::borrow::Cow<'_, str> {
+                <$resource as ::kube::Resource>::plural(&())
+            }
+
+            fn meta(&self) -> &ObjectMeta {
+                &self.$($metadata).+
+            }
+
+            fn meta_mut(&mut self) -> &mut ObjectMeta {
+                &mut self.$($metadata).+
+            }
+        }
+    };
+}
+pub(crate) use stands_for;
 
 /// A stored `PersonalAccessToken` whose parts decoded or did not, each by itself.
 #[derive(Clone, Debug)]
@@ -188,34 +220,7 @@ impl From<PersonalAccessToken> for StoredPat {
     }
 }
 
-impl Resource for StoredPat {
-    type DynamicType = ();
-    type Scope = NamespaceResourceScope;
-
-    fn kind((): &()) -> Cow<'_, str> {
-        PersonalAccessToken::kind(&())
-    }
-
-    fn group((): &()) -> Cow<'_, str> {
-        PersonalAccessToken::group(&())
-    }
-
-    fn version((): &()) -> Cow<'_, str> {
-        PersonalAccessToken::version(&())
-    }
-
-    fn plural((): &()) -> Cow<'_, str> {
-        PersonalAccessToken::plural(&())
-    }
-
-    fn meta(&self) -> &ObjectMeta {
-        &self.metadata
-    }
-
-    fn meta_mut(&mut self) -> &mut ObjectMeta {
-        &mut self.metadata
-    }
-}
+stands_for!(StoredPat, PersonalAccessToken, NamespaceResourceScope, metadata);
 
 impl StoredOwner {
     /// The object's uid; empty only for an object that never came from an API server.
@@ -235,31 +240,4 @@ impl From<TokenOwner> for StoredOwner {
     }
 }
 
-impl Resource for StoredOwner {
-    type DynamicType = ();
-    type Scope = ClusterResourceScope;
-
-    fn kind((): &()) -> Cow<'_, str> {
-        TokenOwner::kind(&())
-    }
-
-    fn group((): &()) -> Cow<'_, str> {
-        TokenOwner::group(&())
-    }
-
-    fn version((): &()) -> Cow<'_, str> {
-        TokenOwner::version(&())
-    }
-
-    fn plural((): &()) -> Cow<'_, str> {
-        TokenOwner::plural(&())
-    }
-
-    fn meta(&self) -> &ObjectMeta {
-        &self.metadata
-    }
-
-    fn meta_mut(&mut self) -> &mut ObjectMeta {
-        &mut self.metadata
-    }
-}
+stands_for!(StoredOwner, TokenOwner, ClusterResourceScope, metadata);

@@ -3,15 +3,16 @@
 //! For watches and for answers to writes; only a live reading is asked who changed a Secret. It must not keep a value for
 //! longer than it takes to hash it.
 
-use std::{borrow::Cow, collections::BTreeMap, fmt};
+use std::{collections::BTreeMap, fmt};
 
 use k8s_openapi::{
     ByteString, NamespaceResourceScope,
     api::core::v1::Secret,
     apimachinery::pkg::apis::meta::v1::{ObjectMeta, OwnerReference, Time},
 };
-use kube::Resource;
 use serde::{Deserialize, Deserializer, Serialize};
+
+use crate::api::stored::stands_for;
 
 /// See the module. `Debug` shows no value.
 #[derive(Clone, Serialize)]
@@ -71,34 +72,7 @@ impl fmt::Debug for StoredSecret {
     }
 }
 
-impl Resource for StoredSecret {
-    type DynamicType = ();
-    type Scope = NamespaceResourceScope;
-
-    fn kind((): &()) -> Cow<'_, str> {
-        Secret::kind(&())
-    }
-
-    fn group((): &()) -> Cow<'_, str> {
-        Secret::group(&())
-    }
-
-    fn version((): &()) -> Cow<'_, str> {
-        Secret::version(&())
-    }
-
-    fn plural((): &()) -> Cow<'_, str> {
-        Secret::plural(&())
-    }
-
-    fn meta(&self) -> &ObjectMeta {
-        &self.0.metadata
-    }
-
-    fn meta_mut(&mut self) -> &mut ObjectMeta {
-        &mut self.0.metadata
-    }
-}
+stands_for!(StoredSecret, Secret, NamespaceResourceScope, 0.metadata);
 
 #[cfg(test)]
 mod tests {

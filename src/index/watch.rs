@@ -3,6 +3,8 @@
 //! By raw watch events, because kube's own watcher keeps bookmarks to itself, and they are how an idle watch shows that it is
 //! alive. It must not know what the objects are, nor what becomes of them.
 
+pub mod counters;
+
 use std::{fmt::Debug, time::Duration};
 
 use futures::{Stream, StreamExt};

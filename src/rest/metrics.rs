@@ -14,7 +14,7 @@ use prometheus_client::{
 };
 
 use super::{server::Dialect, store::Store};
-use crate::index::{Pulse, usage::UsageCounters};
+use crate::index::{Pulse, usage::UsageCounters, watch::counters::WatchCounters};
 
 /// From an answer out of memory to a token that the controller has to mint.
 const BUCKETS: [f64; 12] = [0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.5, 2.5, 10.0, 30.0];
@@ -31,32 +31,31 @@ struct By {
     dialect: &'static str,
 }
 
-#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
-struct ByKind {
-    kind: &'static str,
-}
-
 /// All figures of one server.
 pub struct Metrics {
     registry: Registry,
     requests: Family<Answered, Counter>,
     took: Family<By, Histogram>,
-    watch_restarts: Family<ByKind, Counter>,
-    lists: Family<ByKind, Counter>,
+    watches: WatchCounters,
     uses: UsageCounters,
     tokens: Gauge,
     staleness: Gauge<f64, AtomicU64>,
 }
 
+impl Default for Metrics {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
 impl Metrics {
-    /// Every figure at zero; `kinds` are those of the watches.
-    pub fn new(kinds: &[&'static str]) -> Self {
+    /// Every figure at zero.
+    pub fn new() -> Self {
         let mut metrics = Self {
             registry: Registry::with_prefix("pat_operator"),
             requests: Family::default(),
             took: Family::new_with_constructor(|| Histogram::new(BUCKETS)),
-            watch_restarts: Family::default(),
-            lists: Family::default(),
+            watches: WatchCounters::default(),
             uses: UsageCounters::default(),
             tokens: Gauge::default(),
             staleness: Gauge::default(),
@@ -64,10 +63,6 @@ impl Metrics {
         metrics.register();
         for dialect in Dialect::ALL {
             drop(metrics.took.get_or_create(&By { dialect: dialect.as_str() }));
-        }
-        for kind in kinds {
-            let kind = ByKind { kind };
-            let _ = (metrics.watch_restarts.get_or_create(&kind), metrics.lists.get_or_create(&kind));
         }
         metrics
     }
@@ -77,8 +72,7 @@ impl Metrics {
         registry.register("api_requests", "Requests answered, by dialect, route and status", self.requests.clone());
         let about = "How long an answer takes, by dialect";
         registry.register_with_unit("api_request_duration", about, Unit::Seconds, self.took.clone());
-        registry.register("watch_restarts", "Interruptions of watches", self.watch_restarts.clone());
-        registry.register("watch_lists", "Full lists taken in", self.lists.clone());
+        self.watches.register(registry);
         self.uses.register(registry);
         registry.register("api_tokens", "Tokens in the store", self.tokens.clone());
         let about = "How long the store has been stale; 0 while it is fresh";
@@ -92,14 +86,9 @@ impl Metrics {
         self.took.get_or_create(&By { dialect }).observe(took.as_secs_f64());
     }
 
-    /// A watch broke.
-    pub fn interrupted(&self, kind: &'static str) {
-        self.watch_restarts.get_or_create(&ByKind { kind }).inc();
-    }
-
-    /// A full list is in.
-    pub fn listed(&self, kind: &'static str) {
-        self.lists.get_or_create(&ByKind { kind }).inc();
+    /// What is counted of watches.
+    pub fn watches(&self) -> WatchCounters {
+        self.watches.clone()
     }
 
     /// What is counted of last uses.

@@ -12,7 +12,10 @@ use pat_operator::{
         feed::{OwnerFeed as IndexOwnerFeed, PatFeed},
         probe,
         usage::Usage,
-        watch::{self, News},
+        watch::{
+            self,
+            counters::{OWNER, PAT},
+        },
     },
     rest::{
         access_token::Signer,
@@ -27,20 +30,19 @@ use pat_operator::{
         write::Writer,
     },
     runtime::{
-        self, Clock, Gate, Health, Readiness, Shutdown, Tls,
+        self, Clock, Gate, Health, Readiness, Shutdown,
         http::{Limits, body::MAX_BODY},
         tls,
     },
 };
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
-use tracing::{debug, info, warn};
+use tracing::{info, warn};
 
-use super::listen::listen;
-
-/// What is watched, as metrics and logs name it.
-const TOKENS: &str = "PersonalAccessToken";
-const OWNERS: &str = "TokenOwner";
+use super::{
+    listen::{listen, tls_of},
+    news::{CLUSTER, tell},
+};
 
 /// How long a request may take: a new token is waited for, and the time for that is the service's to keep.
 const LONGEST: Duration = Duration::from_secs(45);
@@ -55,11 +57,10 @@ const LAST_CHANGES: Duration = Duration::from_secs(8);
 pub async fn api(args: ApiArgs) -> anyhow::Result<()> {
     let shutdown = Shutdown::listen().context("signals cannot be listened to")?;
     let clock = Clock::system();
-    let tls = tls::Files::of(args.tls_cert.clone(), args.tls_key.clone())?;
-    let tls = tls.map(|files| Tls::load(files, clock.clone())).transpose()?;
+    let tls = tls_of(&args.tls, &clock)?;
     let limits = Limits { body: MAX_BODY, request: LONGEST, leftover: LEFTOVER, ..Limits::busy() };
     let http =
-        listen(args.http_addr, ("the REST API", "--http-addr"), args.insecure_listen, tls.as_ref(), limits).await?;
+        listen(args.http_addr, ("the REST API", "--http-addr"), args.tls.insecure_listen, tls.as_ref(), limits).await?;
     let health = Health::bind(args.health_addr).await?;
     info!(addr = %http.local_addr(), tls = tls.is_some(), "serving the REST API");
     let cluster = runtime::client::connect().await?;
@@ -73,7 +74,7 @@ pub async fn api(args: ApiArgs) -> anyhow::Result<()> {
     let key_there = Gate::closed("key", "not read yet");
     let (index, store) = (Arc::new(Index::default()), Arc::new(Store::default()));
     let pulse = Pulse::new(2, args.max_staleness.unsigned_abs());
-    let metrics = Arc::new(Metrics::new(&[TOKENS, OWNERS]));
+    let metrics = Arc::new(Metrics::new());
 
     let told = pulse.clone();
     let gates = [crds_there.clone(), tokens_full.clone(), owners_full.clone(), key_there.clone()];
@@ -126,9 +127,12 @@ pub async fn api(args: ApiArgs) -> anyhow::Result<()> {
         let client = cluster.client.clone();
         let api = Api::namespaced(client.clone(), &namespace);
         let any: Api<StoredPat> = Api::namespaced(client.clone(), &namespace);
-        background.spawn(watch::follow(api, tokens, pulse.beat(0), tell(TOKENS, metrics.clone(), tokens_full.clone())));
+        let (counters, place, full) = (metrics.watches(), namespace.clone(), tokens_full.clone());
+        background.spawn(watch::follow(api, tokens, pulse.beat(0), tell(counters, PAT, place, move || full.pass(""))));
         let api = Api::all(client);
-        background.spawn(watch::follow(api, owners, pulse.beat(1), tell(OWNERS, metrics.clone(), owners_full)));
+        let (counters, place) = (metrics.watches(), CLUSTER.to_owned());
+        let full = move || owners_full.pass("");
+        background.spawn(watch::follow(api, owners, pulse.beat(1), tell(counters, OWNER, place, full)));
         let probed = pulse.clone();
         background.spawn(async move { probe::probe(any, &probed).await });
         let usage = Usage::new(index, cluster.client.clone(), clock, metrics.uses(), args.last_used_interval);
@@ -170,24 +174,4 @@ pub async fn api(args: ApiArgs) -> anyhow::Result<()> {
 fn rate(args: &ApiArgs) -> Rate {
     let at_least_one = |number| NonZeroU32::new(number).unwrap_or(NonZeroU32::MIN);
     Rate { per_second: at_least_one(args.rate_limit), burst: at_least_one(args.rate_burst) }
-}
-
-/// What becomes of news about a watch.
-fn tell(kind: &'static str, metrics: Arc<Metrics>, full: Gate) -> impl Fn(News) {
-    move |news| match news {
-        News::Listed => {
-            metrics.listed(kind);
-            full.pass("");
-            debug!(kind, "everything is listed");
-        }
-        News::Interrupted { interruption, failures: 0 } => {
-            metrics.interrupted(kind);
-            warn!(why = %interruption, kind, "a watch broke; it begins anew");
-        }
-        News::Interrupted { interruption, failures } => {
-            metrics.interrupted(kind);
-            debug!(why = %interruption, kind, failures, "a watch still fails");
-        }
-        News::LeftOut(why) => warn!(why, kind, "an event of a watch cannot be read"),
-    }
 }

@@ -1,9 +1,19 @@
 //! Takes the ports of servers whose requests hold tokens: by TLS, or on loopback.
 
-use pat_operator::runtime::{
-    HttpServer, ListenAddr, Tls,
-    http::{HttpError, Limits, refuse_plain_text},
+use pat_operator::{
+    cli::TlsArgs,
+    runtime::{
+        Clock, HttpServer, ListenAddr, Tls, TlsError,
+        http::{HttpError, Limits, refuse_plain_text},
+        tls,
+    },
 };
+
+/// The certificate that the command line names, if it does.
+pub fn tls_of(args: &TlsArgs, clock: &Clock) -> Result<Option<Tls>, TlsError> {
+    let files = tls::Files::of(args.tls_cert.clone(), args.tls_key.clone())?;
+    files.map(|files| Tls::load(files, clock.clone())).transpose()
+}
 
 /// A server that has its port. `purpose` and `flag` are for the message if that fails.
 pub async fn listen(

@@ -13,21 +13,22 @@ use pat_operator::{
         freshness::Beat,
         probe,
         usage::Usage,
-        watch::{self, News, Sink},
+        watch::{
+            self, Sink,
+            counters::{OWNER, PAT},
+        },
     },
-    runtime::{self, Clock, Gate, Health, HttpServer, Readiness, Shutdown, Tls, http::Limits, tls},
-    verifier::{
-        Verifier, envoy_grpc, http,
-        metrics::{self, Metrics},
-        preflight,
-        tokenreview::TokenReviewSettings,
-    },
+    runtime::{self, Clock, Gate, Health, HttpServer, Readiness, Shutdown, http::Limits, tls},
+    verifier::{Verifier, envoy_grpc, http, metrics::Metrics, preflight, tokenreview::TokenReviewSettings},
 };
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
-use tracing::{debug, info, warn};
+use tracing::info;
 
-use super::listen::listen;
+use super::{
+    listen::{listen, tls_of},
+    news::{CLUSTER, tell},
+};
 
 const HTTP: (&str, &str) = ("the verifier's HTTP protocols", "--http-addr");
 const GRPC: (&str, &str) = ("the verifier's gRPC protocol", "--grpc-addr");
@@ -39,10 +40,9 @@ pub async fn verifier(args: VerifierArgs) -> anyhow::Result<()> {
     }
     let shutdown = Shutdown::listen().context("signals cannot be listened to")?;
     let clock = Clock::system();
-    let tls = tls::Files::of(args.tls_cert.clone(), args.tls_key.clone())?;
-    let tls = tls.map(|files| Tls::load(files, clock.clone())).transpose()?;
-    let http = listen(args.http_addr, HTTP, args.insecure_listen, tls.as_ref(), Limits::busy()).await?;
-    let grpc = listen(args.grpc_addr, GRPC, args.insecure_listen, tls.as_ref(), Limits::busy()).await?;
+    let tls = tls_of(&args.tls, &clock)?;
+    let http = listen(args.http_addr, HTTP, args.tls.insecure_listen, tls.as_ref(), Limits::busy()).await?;
+    let grpc = listen(args.grpc_addr, GRPC, args.tls.insecure_listen, tls.as_ref(), Limits::busy()).await?;
     let health = Health::bind(args.health_addr).await?;
     info!(addr = %http.local_addr(), tls = tls.is_some(), "serving introspection, forward auth and other HTTP protocols");
     info!(addr = %grpc.local_addr(), tls = tls.is_some(), "serving Envoy's checks over gRPC");
@@ -180,12 +180,12 @@ impl Feeding {
             };
             let place = namespace.clone().unwrap_or_else(|| "all namespaces".into());
             let feed = PatFeed::new(self.index.clone(), namespace);
-            tasks.spawn(self.follow(metrics::PAT, place, api, feed, self.pulse.beat(number), watches));
+            tasks.spawn(self.follow(PAT, place, api, feed, self.pulse.beat(number), watches));
         }
         if namespaces.is_empty() {
             let api: Api<StoredOwner> = Api::all(self.client.clone());
             let (feed, beat) = (OwnerFeed::new(self.index.clone()), self.pulse.beat(watches - 1));
-            tasks.spawn(self.follow(metrics::OWNER, "the cluster".into(), api, feed, beat, watches));
+            tasks.spawn(self.follow(OWNER, CLUSTER.into(), api, feed, beat, watches));
         }
         tasks.spawn(async move { probe::probe(any, &self.pulse).await });
     }
@@ -201,24 +201,11 @@ impl Feeding {
         watches: usize,
     ) -> impl Future<Output = ()> + Send + use<S> {
         let (pulse, metrics, full) = (self.pulse.clone(), self.metrics.clone(), self.index_full.clone());
-        let tell = move |news| match news {
-            News::Listed => {
-                metrics.listed(kind);
-                if pulse.listed() == watches {
-                    full.pass("");
-                }
-                debug!(kind, place, "all of them are listed");
+        let listed = move || {
+            if pulse.listed() == watches {
+                full.pass("");
             }
-            News::Interrupted { interruption, failures: 0 } => {
-                metrics.interrupted(kind);
-                warn!(why = %interruption, kind, place, "a watch broke; it begins anew");
-            }
-            News::Interrupted { interruption, failures } => {
-                metrics.interrupted(kind);
-                debug!(why = %interruption, kind, place, failures, "a watch still fails");
-            }
-            News::LeftOut(why) => warn!(why, kind, place, "an event of a watch cannot be read"),
         };
-        watch::follow(api, sink, beat, tell)
+        watch::follow(api, sink, beat, tell(metrics.watches(), kind, place, listed))
     }
 }

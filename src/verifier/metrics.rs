@@ -15,14 +15,7 @@ use prometheus_client::{
 };
 
 use super::{Protocol, histogram::Histogram, reason::Reason};
-use crate::index::{Index, Pulse, usage::UsageCounters};
-
-/// What is watched, as metrics and logs name it.
-pub const PAT: &str = "PersonalAccessToken";
-/// The same of owners.
-pub const OWNER: &str = "TokenOwner";
-
-const KINDS: [&str; 2] = [PAT, OWNER];
+use crate::index::{Index, Pulse, usage::UsageCounters, watch::counters::WatchCounters};
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
 struct Decided {
@@ -36,11 +29,6 @@ struct By {
     protocol: &'static str,
 }
 
-#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
-struct ByKind {
-    kind: &'static str,
-}
-
 /// What is counted of one protocol.
 struct Counted {
     decisions: [Counter; Reason::ALL.len()],
@@ -52,8 +40,7 @@ struct Counted {
 pub struct Metrics {
     registry: Registry,
     protocols: [Counted; Protocol::ALL.len()],
-    watch_restarts: Family<ByKind, Counter>,
-    lists: Family<ByKind, Counter>,
+    watches: WatchCounters,
     uses: UsageCounters,
     credentials: Gauge,
     pats: Gauge,
@@ -88,8 +75,7 @@ impl Metrics {
         let mut metrics = Self {
             registry: Registry::with_prefix("pat_operator"),
             protocols,
-            watch_restarts: Family::default(),
-            lists: Family::default(),
+            watches: WatchCounters::default(),
             uses: UsageCounters::default(),
             credentials: Gauge::default(),
             pats: Gauge::default(),
@@ -116,8 +102,7 @@ impl Metrics {
             Unit::Seconds,
             answered,
         );
-        registry.register("watch_restarts", "Interruptions of watches", self.watch_restarts.clone());
-        registry.register("watch_lists", "Full lists taken in", self.lists.clone());
+        self.watches.register(registry);
         self.uses.register(registry);
         registry.register("index_credentials", "Live credentials in the index", self.credentials.clone());
         registry.register("index_tokens", "PersonalAccessTokens in the index", self.pats.clone());
@@ -129,10 +114,6 @@ impl Metrics {
             Unit::Seconds,
             self.staleness.clone(),
         );
-        for kind in KINDS {
-            let kind = ByKind { kind };
-            let _ = (self.watch_restarts.get_or_create(&kind), self.lists.get_or_create(&kind));
-        }
     }
 
     /// Counts a decision and how long it took.
@@ -147,14 +128,9 @@ impl Metrics {
         self.protocols[protocol as usize].answered.observe(took);
     }
 
-    /// A watch broke.
-    pub fn interrupted(&self, kind: &'static str) {
-        self.watch_restarts.get_or_create(&ByKind { kind }).inc();
-    }
-
-    /// A full list is in.
-    pub fn listed(&self, kind: &'static str) {
-        self.lists.get_or_create(&ByKind { kind }).inc();
+    /// What is counted of watches.
+    pub fn watches(&self) -> WatchCounters {
+        self.watches.clone()
     }
 
     /// What is counted of last uses.

@@ -23,7 +23,7 @@ fn request(path: &str) -> Request<Body> {
 
 #[tokio::test]
 async fn each_answer_has_an_id_of_its_own_is_never_stored_and_counted_by_the_pattern_of_its_path() {
-    let metrics = Arc::new(Metrics::new(&[]));
+    let metrics = Arc::new(Metrics::new());
     let told = get(async |axum::Extension(id): axum::Extension<RequestId>| id.0);
     let routes = Router::new().nest("/sailpoint", Router::new().route("/v3/{id}", told));
     let router = server::around(routes, metrics.clone());
@@ -44,7 +44,7 @@ async fn each_answer_has_an_id_of_its_own_is_never_stored_and_counted_by_the_pat
 
 #[tokio::test]
 async fn an_unknown_path_is_counted_without_a_word_of_it() {
-    let metrics = Arc::new(Metrics::new(&[]));
+    let metrics = Arc::new(Metrics::new());
     let router = server::router(World::new().service(), metrics.clone());
     for path in ["/", "/a-secret-in-a-path", "/sailpointed"] {
         let (response, body) = send(&router, request(path)).await;
@@ -58,7 +58,7 @@ async fn an_unknown_path_is_counted_without_a_word_of_it() {
 
 #[tokio::test]
 async fn a_panic_is_one_answer_that_tells_nothing() {
-    let metrics = Arc::new(Metrics::new(&[]));
+    let metrics = Arc::new(Metrics::new());
     async fn panics() -> &'static str {
         panic!("something with details")
     }
@@ -73,7 +73,7 @@ async fn a_panic_is_one_answer_that_tells_nothing() {
 
 #[tokio::test]
 async fn the_exchange_is_found_where_clients_look_for_it() {
-    let router = server::router(World::new().service(), Arc::new(Metrics::new(&[])));
+    let router = server::router(World::new().service(), Arc::new(Metrics::new()));
     for path in ["/oauth/token", "/sailpoint/oauth/token"] {
         let (response, _) = send(&router, request(path)).await;
         assert_eq!(response.status().as_u16(), 405, "{path}");

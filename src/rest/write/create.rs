@@ -5,16 +5,12 @@
 
 use kube::api::{DynamicObject, ObjectMeta, PostParams, TypeMeta};
 use serde_json::{Value, json};
-use tokio::{
-    runtime::Handle,
-    sync::oneshot,
-    time::{Duration, Instant},
-};
-use tracing::{Instrument, Span, debug, info, warn};
+use tokio::time::{Duration, Instant};
+use tracing::{debug, info, warn};
 
 use super::{
     FIELD_MANAGER, Writer, call,
-    handover::{Handover, Parcel},
+    handover::Handover,
     name::{SLOTS, object_name},
     trouble::COME_BACK,
 };
@@ -46,27 +42,13 @@ const NOT_IN_TIME: Failure = Failure::Unavailable {
 impl Writer {
     /// Makes it, and goes on to a good end if the caller goes away meanwhile.
     pub(in crate::rest) async fn create(&self, order: Create, audiences: Vec<String>) -> Result<Created, Failure> {
-        let (tell, hear) = oneshot::channel();
-        let (this, span) = (self.clone(), Span::current());
-        let making = async move {
-            let made = this.make(&order, &audiences).await;
-            let _taken_back_if_nobody_hears = tell.send(made.map(|created| this.parcel(created, span)));
-        };
-        self.tasks.spawn(making.in_current_span());
-        let parcel = hear.await.unwrap_or(Err(Failure::Internal))?;
-        parcel.open().ok_or(Failure::Internal)
-    }
-
-    fn parcel(self, created: Created, span: Span) -> Parcel<Created, impl FnOnce(Created) + Send> {
-        let runtime = Handle::current();
-        Parcel::new(created, move |unwanted: Created| {
-            let tasks = self.tasks.clone();
-            let taking_back = async move {
-                info!(name = unwanted.item.name, "whoever asked for a token has gone: it is taken back");
-                self.abandon(unwanted.item.name.clone(), unwanted.item.id).await;
-            };
-            tasks.spawn_on(taking_back.instrument(span), &runtime);
+        let this = self.clone();
+        let making = async move { this.make(&order, &audiences).await };
+        self.hand_out(making, |this, unwanted| async move {
+            info!(name = unwanted.item.name, "whoever asked for a token has gone: it is taken back");
+            this.abandon(unwanted.item.name.clone(), unwanted.item.id).await;
         })
+        .await
     }
 
     async fn make(&self, order: &Create, audiences: &[String]) -> Result<Created, Failure> {

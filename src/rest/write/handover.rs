@@ -1,16 +1,21 @@
-//! Takes a token out of its Secret: whoever deletes the Secret holds the token, and nobody else does.
+//! Takes a token out of its Secret: whoever deletes the Secret holds the token, and nobody else does; and hands it to whoever waits.
 //!
 //! It must not hand out anything that is not the token of the very credential that was waited for.
 
 use k8s_openapi::{ByteString, api::core::v1::Secret};
 use kube::api::{DeleteParams, Preconditions};
-use tokio::time::{Duration, Instant, sleep};
-use tracing::warn;
+use tokio::{
+    runtime::Handle,
+    sync::oneshot,
+    time::{Duration, Instant, sleep},
+};
+use tracing::{Instrument, Span, warn};
 use zeroize::Zeroize;
 
 use super::{Writer, call, trouble::Trouble};
 use crate::{
     index::PatUid,
+    rest::{failure::Failure, order::Created},
     token::{Token, TokenHash},
 };
 
@@ -32,16 +37,16 @@ pub(super) struct Handover<'a> {
 }
 
 /// Something that somebody waits for. If it is dropped unopened, because whoever waited has gone, `unwanted` has it.
-pub(super) struct Parcel<T, F: FnOnce(T)>(Option<(T, F)>);
+struct Parcel<T, F: FnOnce(T)>(Option<(T, F)>);
 
 impl<T, F: FnOnce(T)> Parcel<T, F> {
     /// Wraps it.
-    pub(super) fn new(content: T, unwanted: F) -> Self {
+    fn new(content: T, unwanted: F) -> Self {
         Self(Some((content, unwanted)))
     }
 
     /// What is in it; from here on it is the receiver's.
-    pub(super) fn open(mut self) -> Option<T> {
+    fn open(mut self) -> Option<T> {
         self.0.take().map(|(content, _)| content)
     }
 }
@@ -69,6 +74,31 @@ pub(super) enum NotTaken {
 }
 
 impl Writer {
+    /// Makes something to hand out, to a good end even if the caller goes away meanwhile; `take_back` has then what nobody received.
+    pub(super) async fn hand_out<F>(
+        &self,
+        making: impl Future<Output = Result<Created, Failure>> + Send + 'static,
+        take_back: impl FnOnce(Self, Created) -> F + Send + 'static,
+    ) -> Result<Created, Failure>
+    where
+        F: Future<Output = ()> + Send + 'static,
+    {
+        let (tell, hear) = oneshot::channel();
+        let (this, span, runtime) = (self.clone(), Span::current(), Handle::current());
+        let making = async move {
+            let parcel = |created| {
+                Parcel::new(created, move |unwanted| {
+                    let tasks = this.tasks.clone();
+                    tasks.spawn_on(take_back(this, unwanted).instrument(span), &runtime);
+                })
+            };
+            let _taken_back_if_nobody_hears = tell.send(making.await.map(parcel));
+        };
+        self.tasks.spawn(making.in_current_span());
+        let parcel = hear.await.unwrap_or(Err(Failure::Internal))?;
+        parcel.open().ok_or(Failure::Internal)
+    }
+
     /// Takes it.
     pub(super) async fn take(&self, from: &Handover<'_>, deadline: Instant) -> Result<Token, NotTaken> {
         // What a deletion of ours without an answer may have taken.

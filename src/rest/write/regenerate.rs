@@ -6,19 +6,10 @@ use std::sync::Arc;
 
 use k8s_openapi::jiff::SignedDuration;
 use serde_json::{Map, Value, json};
-use tokio::{
-    runtime::Handle,
-    sync::oneshot,
-    time::{Duration, Instant},
-};
-use tracing::{Instrument, Span, info, warn};
+use tokio::time::{Duration, Instant};
+use tracing::{info, warn};
 
-use super::{
-    Writer,
-    fields::Fields,
-    handover::{Handover, Parcel},
-    trouble::COME_BACK,
-};
+use super::{Writer, fields::Fields, handover::Handover, trouble::COME_BACK};
 use crate::{
     api::{CredentialState, Time, duration},
     index::PatUid,
@@ -47,31 +38,16 @@ impl Writer {
         grace: Option<SignedDuration>,
         now: Time,
     ) -> Result<Created, Failure> {
-        let (tell, hear) = oneshot::channel();
-        let (this, item, span) = (self.clone(), item.clone(), Span::current());
-        let issuing = async move {
-            let issued = this.issue(&item, grace, now).await;
-            let _revoked_if_nobody_hears = tell.send(issued.map(|created| this.unless_taken(created, span)));
-        };
-        self.tasks.spawn(issuing.in_current_span());
-        let parcel = hear.await.unwrap_or(Err(Failure::Internal))?;
-        parcel.open().ok_or(Failure::Internal)
-    }
-
-    fn unless_taken(self, created: Created, span: Span) -> Parcel<Created, impl FnOnce(Created) + Send> {
-        let runtime = Handle::current();
-        Parcel::new(created, move |unwanted: Created| {
+        let (this, item) = (self.clone(), item.clone());
+        let issuing = async move { this.issue(&item, grace, now).await };
+        self.hand_out(issuing, |this, unwanted| async move {
             // Where the Secret stays, so does the token.
-            if !unwanted.item.once {
-                return;
-            }
-            let tasks = self.tasks.clone();
-            let revoking = async move {
+            if unwanted.item.once {
                 info!(name = unwanted.item.name, "whoever asked for a new token has gone: it is revoked");
-                self.revoke_one(&unwanted.item, unwanted.token.id()).await;
-            };
-            tasks.spawn_on(revoking.instrument(span), &runtime);
+                this.revoke_one(&unwanted.item, unwanted.token.id()).await;
+            }
         })
+        .await
     }
 
     async fn issue(&self, item: &Item, grace: Option<SignedDuration>, now: Time) -> Result<Created, Failure> {
