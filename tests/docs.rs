@@ -3,6 +3,8 @@
 //! `docs/conditions.md` is made from the code, and `make generate` writes it anew. Its states are real ones: each is told as
 //! a story, which the planner itself plays in a small world.
 
+#[path = "support/checked_in.rs"]
+mod checked_in;
 #[path = "docs/dialects.rs"]
 mod dialects;
 #[path = "docs/stories.rs"]
@@ -32,20 +34,7 @@ const PAGE: &str = include_str!("docs/conditions.md.in");
 
 #[test]
 fn the_page_on_conditions_is_what_the_code_does() {
-    let path = file("docs/conditions.md");
-    let made = page();
-    if env::var_os("UPDATE_DOCS").is_some_and(|value| !value.is_empty()) {
-        fs::write(&path, &made).expect("docs/ can be written");
-    }
-    let present = fs::read_to_string(&path).expect("docs/conditions.md is there: make generate");
-    if present != made {
-        let lines = present.lines().zip(made.lines()).find(|(present, made)| present != made);
-        let (present, made) = lines.unwrap_or(("the end", "more, or less"));
-        panic!(
-            "docs/conditions.md is not what the code does: `make generate`, and read the difference. It begins with\n  \
-             the page: {present}\n  the code: {made}"
-        );
-    }
+    checked_in::compare("docs/conditions.md", &page());
 }
 
 #[test]

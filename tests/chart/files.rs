@@ -1,15 +1,11 @@
 //! What is generated, and what is said twice.
 
-use std::{env, fs};
+use std::fs;
 
 use serde_json::{Value, json};
 
 use super::helm::{Program, chart, manifests, of_kind, root};
-
-/// Whether what is generated is to be written anew.
-pub fn update() -> bool {
-    env::var_os("UPDATE_DOCS").is_some_and(|value| !value.is_empty())
-}
+use crate::support::checked_in;
 
 #[test]
 fn the_chart_has_the_crds_of_the_repository_and_adds_only_labels_and_that_they_stay() {
@@ -18,7 +14,7 @@ fn the_chart_has_the_crds_of_the_repository_and_adds_only_labels_and_that_they_s
         fs::read_dir(&here).expect("crds/").map(|file| file.expect("readable").file_name()).collect();
     names.sort();
     let copies = chart().join("files/crds");
-    if update() {
+    if checked_in::is_update() {
         for name in &names {
             fs::copy(here.join(name), copies.join(name)).expect("a copy");
         }
@@ -116,14 +112,7 @@ fn the_kustomize_base_is_what_the_chart_renders_and_kubectl_takes_it() {
     let lines = text.lines().filter(|line| !marks.iter().any(|mark| line.trim_start().starts_with(mark)));
     let head = "# Generated from charts/pat-operator by `make generate`: do not edit.\n";
     let made = format!("{head}{}\n", lines.collect::<Vec<_>>().join("\n"));
-    let path = root().join("charts/kustomize/install.yaml");
-    if update() {
-        fs::write(&path, &made).expect("charts/kustomize/ can be written");
-    }
-    assert!(
-        fs::read_to_string(&path).expect("it is there") == made,
-        "charts/kustomize/install.yaml is old: make generate"
-    );
+    checked_in::compare("charts/kustomize/install.yaml", &made);
 
     let kubectl = Program::new(control_plane::Binary::Kubectl, None);
     let built = manifests(&kubectl.prints(&["kustomize", "charts/kustomize"]));

@@ -4,10 +4,8 @@ use std::{fmt::Write, fs};
 
 use serde_json::Value;
 
-use super::{
-    files::update,
-    helm::{chart, root},
-};
+use super::helm::{chart, root};
+use crate::support::checked_in;
 
 /// One value: its path, what it is unless set, and what it is for.
 struct Described {
@@ -64,14 +62,7 @@ fn the_readme_describes_every_value_as_values_yaml_does() {
     assert!(values.len() > 100, "{}", values.len());
     let page = fs::read_to_string(root().join("tests/chart/README.md.in")).expect("the page");
     let made = page.replace("{{values}}\n", &table(&values));
-    let path = chart().join("README.md");
-    if update() {
-        fs::write(&path, &made).expect("it can be written");
-    }
-    assert!(
-        fs::read_to_string(&path).expect("make generate") == made,
-        "charts/pat-operator/README.md is old: make generate"
-    );
+    checked_in::compare("charts/pat-operator/README.md", &made);
 }
 
 #[test]

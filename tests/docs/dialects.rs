@@ -1,10 +1,10 @@
 //! What is written about the REST API: its description is the code's, and its tables name tests that there are.
 
-use std::{collections::BTreeSet, env, fs, path::Path};
+use std::{collections::BTreeSet, fs, path::Path};
 
 use pat_operator::rest::openapi;
 
-use super::file;
+use super::{checked_in, file};
 
 /// What each product's public description names: parameters, fields, statuses. Each has to stand in its tables.
 const NAMED: [(&str, &str); 3] = [
@@ -35,13 +35,7 @@ const NAMED: [(&str, &str); 3] = [
 
 #[test]
 fn the_description_of_the_rest_api_is_what_the_code_says() {
-    let (path, made) = (file("docs/openapi.json"), openapi::text());
-    if env::var_os("UPDATE_DOCS").is_some_and(|value| !value.is_empty()) {
-        fs::write(&path, &made).expect("docs/ can be written");
-    }
-    let present = fs::read_to_string(&path).expect("docs/openapi.json is there: make generate");
-    let same = present.lines().zip(made.lines()).take_while(|(present, made)| present == made).count();
-    assert!(present == made, "docs/openapi.json is not what the code says, from line {} on: make generate", same + 1);
+    checked_in::compare("docs/openapi.json", &openapi::text());
 }
 
 #[test]
