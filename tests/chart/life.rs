@@ -27,7 +27,7 @@ use super::{
 };
 use crate::support::process::{
     OperatorProcess, SOON,
-    place::{eventually, is_ready},
+    place::{eventually, eventually_within, is_ready},
     verifier::VerifierProcess,
 };
 
@@ -285,7 +285,16 @@ async fn a_release_is_installed_and_works_is_upgraded_rolled_back_taken_away_and
     let planted = secrets.patch("first", &PatchParams::default(), &Patch::Merge(planted)).await;
     assert!(planted.expect_err("not hers").to_string().contains("may not set annotations under pat-operator.io/"));
 
-    // Many tokens, and then an upgrade: other flags, a certificate, a token of the release's own.
+    // Many tokens, and then an upgrade: other flags, a certificate, a token of the release's own. The garbage collector has to know
+    // the resource before: it looks for new ones every 30 s, and with many Secrets of owners that it does not know it gets into a backlog.
+    pats.delete("first", &DeleteParams::default()).await.expect("hers");
+    eventually_within(Duration::from_secs(120), "the garbage collector knows the resource", async || {
+        release.secrets("shop").await.is_empty()
+    })
+    .await;
+    kubectl.run(&first);
+    let token = release.ready("shop", "first").await;
+    verifier.forwards(&token, 200).await;
     let many: Api<DynamicObject> = {
         let kind = GroupVersionKind::gvk("pat-operator.io", "v1alpha1", "PersonalAccessToken");
         Api::namespaced_with(shop.clone(), "shop", &ApiResource::from_gvk(&kind))

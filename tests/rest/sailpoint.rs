@@ -261,6 +261,12 @@ async fn sailpoints_own_client_of_today_changes_the_end_of_many_tokens_at_once()
 async fn sailpoints_own_client_for_the_older_versions_works_with_each_of_them() {
     let stage = Stage::new("sailpoint-older", &[]).await;
     let laptop = LogIn::of(&stage, "laptop", "ann", &[MY_MANAGE, "repo:read"]).await;
+    // A use is known in the lists a while later.
+    eventually("the caller's own token is known as used", async || {
+        let list = stage.api.call("GET", &format!("{V1}?owner-id=me"), &laptop.secret, None).await;
+        list.json().as_array().is_some_and(|list| list.iter().any(|token| token["lastUsed"].is_string()))
+    })
+    .await;
     for version in OLDER {
         let (name, other) = (format!("ci {version}"), format!("cd {version}"));
         let made = laptop
