@@ -2,7 +2,7 @@
 //!
 //! No plain token gets in here: each data value becomes its SHA-256 before anything keeps it. It must not read anything by itself.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 
 use k8s_openapi::{
     ByteString,
@@ -14,7 +14,7 @@ use sha2::{Digest as _, Sha256};
 
 use super::{secret::Digest, table::Table};
 use crate::{
-    api::{Credential, GROUP, MANAGED_BY, MANAGED_BY_LABEL, RESERVED_PREFIX, StoredPat, Time},
+    api::{Credential, GROUP, MANAGED_BY, MANAGED_BY_LABEL, RESERVED_PREFIX, StoredPat, Time, snug},
     token::{TokenHash, TokenId},
 };
 
@@ -57,19 +57,20 @@ pub struct Ledger {
     #[serde(default, rename = "defaultExpiresAt", skip_serializing_if = "Option::is_none")]
     pub default_expires_at: Option<Time>,
     /// The live credentials, the newest first.
-    #[serde(default)]
+    #[serde(default, deserialize_with = "snug")]
     pub live: Vec<Credential>,
 }
 
-/// The names of labels and annotations that the controller put on a Secret.
+/// The names of labels and annotations that the controller put on a Secret, each in order. Lists: a set has room for eleven names and
+/// more, and there is one or none.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Owned {
     /// Label keys.
-    #[serde(default)]
-    pub labels: BTreeSet<String>,
+    #[serde(default, deserialize_with = "snug")]
+    pub labels: Vec<String>,
     /// Annotation keys.
-    #[serde(default)]
-    pub annotations: BTreeSet<String>,
+    #[serde(default, deserialize_with = "snug")]
+    pub annotations: Vec<String>,
 }
 
 /// Who controls a Secret.

@@ -11,6 +11,7 @@ mod limits;
 mod listen;
 #[cfg(test)]
 mod tests;
+mod within;
 
 use std::{convert::Infallible, io, net::SocketAddr, sync::Arc, time::Duration};
 

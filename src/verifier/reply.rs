@@ -15,7 +15,7 @@ pub use crate::runtime::http::{body::read as body, plain};
 
 /// An answer that a person reads.
 pub fn text(status: StatusCode, words: impl Into<Body>) -> Response {
-    with_type(status, "text/plain; charset=utf-8", words.into())
+    with_type(status, "text/plain; charset=utf-8", words.into(), NAMES.len())
 }
 
 /// An answer that a program reads.
@@ -23,18 +23,18 @@ pub fn json(status: StatusCode, content: &impl Serialize) -> Response {
     // Room for most of them: a list that grows is copied again and again.
     let mut bytes = Vec::with_capacity(512);
     match serde_json::to_writer(&mut bytes, content) {
-        Ok(()) => with_type(status, "application/json", bytes.into()),
+        Ok(()) => with_type(status, "application/json", bytes.into(), 0),
         // Only a map with keys that are no text fails, and there is none.
         Err(_) => text(StatusCode::INTERNAL_SERVER_ERROR, "the answer cannot be written\n"),
     }
 }
 
-fn with_type(status: StatusCode, content_type: &'static str, body: Body) -> Response {
+/// With room for so many headers more: a map that grows is filled anew.
+fn with_type(status: StatusCode, content_type: &'static str, body: Body, more: usize) -> Response {
     let mut response = Response::new(body);
     *response.status_mut() = status;
     let headers = response.headers_mut();
-    // Room for those of an allow as well: a map that grows is filled anew.
-    headers.reserve(3 + NAMES.len());
+    headers.reserve(3 + more);
     headers.insert(header::CONTENT_TYPE, HeaderValue::from_static(content_type));
     headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
     headers.insert(header::X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));

@@ -11,7 +11,7 @@ use axum::{
 use futures::StreamExt;
 use zeroize::Zeroizing;
 
-use super::{Budget, NoRoom, budget::Share};
+use super::{Budget, NoRoom, budget::Share, within::within};
 
 /// The largest body that is read. A token has 77 bytes; a ServiceAccount's, some thousand.
 pub const MAX_BODY: usize = 64 * 1024;
@@ -97,7 +97,7 @@ impl Whole {
 /// # Errors
 /// When it is too large, too slow, or breaks off, or there is no room.
 pub async fn read(body: Body, memory: &Arc<Budget>) -> Result<Whole, BodyError> {
-    tokio::time::timeout(BODY_WITHIN, collect(body, memory)).await.unwrap_or(Err(BodyError::TooSlow))
+    within(BODY_WITHIN, collect(body, memory)).await.unwrap_or(Err(BodyError::TooSlow))
 }
 
 async fn collect(body: Body, memory: &Arc<Budget>) -> Result<Whole, BodyError> {

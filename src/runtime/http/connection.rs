@@ -29,6 +29,7 @@ use super::{
     activity::{Activity, Finding, Watch, Watched},
     leftover::lend,
     limits::Limits,
+    within::within,
 };
 use crate::runtime::tls::Tls;
 
@@ -79,7 +80,7 @@ where
                 (Body::new(body), None)
             };
             let answering = answers.call(Request::from_parts(head, body));
-            let mut answer = match timeout(limits.request, answering).await {
+            let mut answer = match within(limits.request, answering).await {
                 Ok(Ok(answer)) => answer,
                 Ok(Err(never)) => match never {},
                 Err(_) => too_slow(),
@@ -96,8 +97,9 @@ where
     });
     let mut builder = auto::Builder::new(TokioExecutor::new());
     // hyper's own limits of HTTP/1 cost an allocation with each request: how many headers (100 is its default), and how
-    // long one may take, which the watch sees to.
-    builder.http1().timer(TokioTimer::new()).header_read_timeout(None).max_buf_size(limits.head);
+    // long one may take, which the watch sees to. Answers are small: to copy one behind its head costs less than to have the system
+    // gather the two.
+    builder.http1().timer(TokioTimer::new()).header_read_timeout(None).max_buf_size(limits.head).writev(false);
     let head = u32::try_from(limits.head).unwrap_or(u32::MAX);
     // No pings: a client that is gone sends no requests, and is cut off as idle; and they cost a lock and a look at the clock with
     // each frame.
