@@ -15,8 +15,6 @@ pub mod stored;
 pub mod time;
 pub mod verdict;
 
-use serde::{Deserialize, Deserializer};
-
 pub use claims::{NotificationTarget, NotificationType, Permission};
 pub use condition::{Condition, ConditionType, Reason};
 pub use duration::{InvalidDuration, LengthOfTime};
@@ -29,14 +27,6 @@ pub use spec::{
 pub use status::{Credential, CredentialState, DeliveryState, PersonalAccessTokenStatus};
 pub use stored::{StoredOwner, StoredPat};
 pub use time::Time;
-
-/// Reads a list that is kept for long, into just the room that it needs: one that grows has room for four at least, and there are
-/// thousands of objects with one condition and one credential.
-pub(crate) fn snug<'de, D: Deserializer<'de>, T: Deserialize<'de>>(deserializer: D) -> Result<Vec<T>, D::Error> {
-    let mut list = Vec::deserialize(deserializer)?;
-    list.shrink_to_fit();
-    Ok(list)
-}
 
 /// The API group of everything this project defines, and the prefix of its annotations.
 pub const GROUP: &str = "pat-operator.io";

@@ -12,7 +12,6 @@ use serde::{Deserialize, Serialize};
 
 use super::{
     LengthOfTime, MANAGED_BY_LABEL, NotificationTarget, Permission, PersonalAccessTokenStatus, RESERVED_PREFIX, Time,
-    snug,
 };
 
 /// A personal access token: a strong secret with an owner, scopes and an end, kept in a Secret, rotated on time, and
@@ -80,7 +79,7 @@ pub struct PersonalAccessTokenSpec {
     pub owner: Option<Owner>,
 
     /// What the token may do: up to 64 RFC 6749 scope tokens. Default: none, which means no rights at all.
-    #[serde(default, deserialize_with = "snug", skip_serializing_if = "Vec::is_empty")]
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(schema_with = "scopes_schema")]
     pub scopes: Vec<String>,
 

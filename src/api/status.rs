@@ -7,7 +7,7 @@ use std::collections::BTreeMap;
 use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 use serde::{Deserialize, Serialize};
 
-use super::{Condition, Owner, Time, snug};
+use super::{Condition, Owner, Time};
 
 /// What is known of a token. Conditions and all else come from the controller; `lastUsedAt` and `usage` from the verifier.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
@@ -18,7 +18,7 @@ pub struct PersonalAccessTokenStatus {
     pub observed_generation: Option<i64>,
 
     /// Ready, and while they are true: Reconciling, Stalled, InGracePeriod, ExpiringSoon.
-    #[serde(default, deserialize_with = "snug", skip_serializing_if = "Vec::is_empty")]
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(length(max = 16), extend("x-kubernetes-list-type" = "map", "x-kubernetes-list-map-keys" = ["type"]))]
     pub conditions: Vec<Condition>,
 
@@ -67,7 +67,7 @@ pub struct PersonalAccessTokenStatus {
     pub unplanned_mints: Vec<Time>,
 
     /// Every live credential, the newest first.
-    #[serde(default, deserialize_with = "snug", skip_serializing_if = "Vec::is_empty")]
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(length(max = 8), extend("x-kubernetes-list-type" = "atomic"))]
     pub credentials: Vec<Credential>,
 

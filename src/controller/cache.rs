@@ -269,7 +269,8 @@ impl PatFeed {
         let version = version(pat.metadata.resource_version.as_deref());
         let key = self.cache.intern(pat.namespace(), pat.name());
         let new = claim(&pat);
-        let old = write(&self.cache.pats).insert(key.clone(), Arc::new(pat)).and_then(|old| claim(&old));
+        let old =
+            write(&self.cache.pats).insert(key.clone(), Arc::new(pat.shrunk_to_fit())).and_then(|old| claim(&old));
         let mut concerned = self.claim(&key, old, new);
         self.cache.advance(Kind::Pat, self.scope.as_ref(), version);
         concerned.push(key.clone());

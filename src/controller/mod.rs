@@ -329,8 +329,12 @@ impl Worker {
                 return;
             }
             let delay = self.serve(&job.key, job.lag).await;
-            if let Some(delay) = delay {
-                self.queue.add_after(job.key.clone(), delay);
+            match delay {
+                Some(delay) if self.reconciler.is_under_way(&job.key) => {
+                    self.queue.resume_after(job.key.clone(), delay)
+                }
+                Some(delay) => self.queue.add_after(job.key.clone(), delay),
+                None => {}
             }
             self.queue.done(&job.key);
         }

@@ -128,6 +128,11 @@ impl Reconciler {
         result
     }
 
+    /// Whether a new token of this one waits in memory for its place in the Secret.
+    pub fn is_under_way(&self, key: &Key) -> bool {
+        self.memories().get(key).is_some_and(|memory| memory.held.is_some())
+    }
+
     /// Forgets everything that is held for tokens: another process leads now.
     pub fn forget(&self) {
         self.memories().clear();

@@ -9,12 +9,12 @@ use k8s_openapi::{
     api::core::v1::Secret,
     apimachinery::pkg::apis::meta::v1::{ManagedFieldsEntry, OwnerReference},
 };
-use serde::{Deserialize, Serialize};
+use serde::{Deserialize, Deserializer, Serialize};
 use sha2::{Digest as _, Sha256};
 
 use super::{secret::Digest, table::Table};
 use crate::{
-    api::{Credential, GROUP, MANAGED_BY, MANAGED_BY_LABEL, RESERVED_PREFIX, StoredPat, Time, snug},
+    api::{Credential, GROUP, MANAGED_BY, MANAGED_BY_LABEL, RESERVED_PREFIX, StoredPat, Time},
     token::{TokenHash, TokenId},
 };
 
@@ -219,6 +219,14 @@ impl Record {
         .map(|(key, value)| (key.to_owned(), value))
         .into()
     }
+}
+
+/// Reads a list that is kept for long, into just the room that it needs: one that grows has room for four at least, and there are
+/// thousands of objects with one condition and one credential.
+fn snug<'de, D: Deserializer<'de>, T: Deserialize<'de>>(deserializer: D) -> Result<Vec<T>, D::Error> {
+    let mut list = Vec::deserialize(deserializer)?;
+    list.shrink_to_fit();
+    Ok(list)
 }
 
 /// The SHA-256 of one value.

@@ -10,6 +10,7 @@ use tracing::{Level, debug, enabled, info};
 use super::{
     Protocol,
     reason::{Answer, Reason},
+    striped::Striped,
 };
 use crate::{api::Time, index::Record};
 
@@ -37,7 +38,7 @@ enum Kind {
 struct Sample {
     second: AtomicI64,
     lines: AtomicU64,
-    left_out: AtomicU64,
+    left_out: Striped<AtomicU64>,
 }
 
 impl Audit {
@@ -74,9 +75,9 @@ impl Sample {
             self.lines.store(0, Ordering::Relaxed);
         }
         if self.lines.load(Ordering::Relaxed) < LINES && self.lines.fetch_add(1, Ordering::Relaxed) < LINES {
-            Some(self.left_out.swap(0, Ordering::Relaxed))
+            Some(self.left_out.iter().map(|part| part.swap(0, Ordering::Relaxed)).sum())
         } else {
-            self.left_out.fetch_add(1, Ordering::Relaxed);
+            self.left_out.mine().fetch_add(1, Ordering::Relaxed);
             None
         }
     }

@@ -16,13 +16,15 @@ use prometheus_client::{
     metrics::{MetricType, TypedMetric},
 };
 
+use super::striped::Striped;
+
 /// The upper ends of the buckets but the last, in nanoseconds: from a look-up in the processor's cache to a machine out of breath.
 const ENDS: [u64; 12] =
     [250, 500, 1_000, 2_500, 5_000, 10_000, 25_000, 100_000, 1_000_000, 10_000_000, 100_000_000, 1_000_000_000];
 
 /// See the module. Clones count together.
 #[derive(Clone, Debug, Default)]
-pub struct Histogram(Arc<Counts>);
+pub struct Histogram(Arc<Striped<Counts>>);
 
 #[derive(Debug, Default)]
 struct Counts {
@@ -35,8 +37,9 @@ impl Histogram {
     pub fn observe(&self, took: Duration) {
         let nanos = u64::try_from(took.as_nanos()).unwrap_or(u64::MAX);
         let bucket = ENDS.iter().position(|end| nanos <= *end).unwrap_or(ENDS.len());
-        self.0.buckets[bucket].fetch_add(1, Ordering::Relaxed);
-        self.0.nanos.fetch_add(nanos, Ordering::Relaxed);
+        let counts = self.0.mine();
+        counts.buckets[bucket].fetch_add(1, Ordering::Relaxed);
+        counts.nanos.fetch_add(nanos, Ordering::Relaxed);
     }
 }
 
@@ -48,9 +51,14 @@ impl EncodeMetric for Histogram {
     fn encode(&self, mut encoder: MetricEncoder<'_>) -> fmt::Result {
         let seconds = |nanos: u64| Duration::from_nanos(nanos).as_secs_f64();
         let ends = ENDS.iter().map(|end| seconds(*end)).chain([f64::INFINITY]);
-        let buckets: Vec<_> = ends.zip(self.0.buckets.iter().map(|bucket| bucket.load(Ordering::Relaxed))).collect();
+        let total = |of: &dyn Fn(&Counts) -> &AtomicU64| -> u64 {
+            self.0.iter().map(|counts| of(counts).load(Ordering::Relaxed)).sum()
+        };
+        let counts = (0..=ENDS.len()).map(|place| total(&|counts| &counts.buckets[place]));
+        let buckets: Vec<_> = ends.zip(counts).collect();
         let count = buckets.iter().map(|(_, count)| count).sum();
-        encoder.encode_histogram::<NoLabelSet>(seconds(self.0.nanos.load(Ordering::Relaxed)), count, &buckets, None)
+        let nanos = total(&|counts| &counts.nanos);
+        encoder.encode_histogram::<NoLabelSet>(seconds(nanos), count, &buckets, None)
     }
 
     fn metric_type(&self) -> MetricType {

@@ -2,7 +2,7 @@
 //!
 //! Unknown, expired, revoked and not for this caller all look alike: `{"active":false}`. Who may call is in `caller`.
 
-use std::borrow::Cow;
+use std::{borrow::Cow, ops::Deref};
 
 use axum::{
     extract::Request,
@@ -87,7 +87,7 @@ pub async fn answer(verifier: &Verifier, callers: &Callers, issuer: Option<&Issu
         Err(error) => return fail(error.status(), "invalid_request", "the body is too large, too slow or broken off"),
     };
     match token(&body) {
-        Ok(token) => decide(verifier, &caller, issuer, token.as_bytes()),
+        Ok(token) => decide(verifier, &caller, issuer, &token),
         Err(InvalidForm::Missing) => fail(StatusCode::BAD_REQUEST, "invalid_request", "the form has no token"),
         Err(InvalidForm::Twice) => fail(StatusCode::BAD_REQUEST, "invalid_request", "the form has more than one token"),
     }
@@ -191,7 +191,40 @@ pub enum InvalidForm {
 ///
 /// # Errors
 /// If there is not exactly one.
-pub fn token(form: &[u8]) -> Result<Zeroizing<String>, InvalidForm> {
+pub fn token(form: &[u8]) -> Result<FormToken<'_>, InvalidForm> {
+    // No token has anything in it that a form would have to escape, so that most forms are read as they stand.
+    if form.iter().any(|byte| matches!(byte, b'%' | b'+')) {
+        return escaped_token(form);
+    }
+    let named = form.split(|byte| *byte == b'&').filter_map(|pair| pair.strip_prefix(b"token"));
+    let mut values = named.filter_map(|rest| if rest.is_empty() { Some(rest) } else { rest.strip_prefix(b"=") });
+    match (values.next(), values.next()) {
+        (Some(_), Some(_)) => Err(InvalidForm::Twice),
+        (Some(token), None) if !token.is_empty() => Ok(FormToken::Plain(token)),
+        _ => Err(InvalidForm::Missing),
+    }
+}
+
+/// The token of a form.
+pub enum FormToken<'a> {
+    /// As it stands there.
+    Plain(&'a [u8]),
+    /// Freed of what the form has escaped.
+    Unescaped(Zeroizing<String>),
+}
+
+impl Deref for FormToken<'_> {
+    type Target = [u8];
+
+    fn deref(&self) -> &[u8] {
+        match self {
+            Self::Plain(token) => token,
+            Self::Unescaped(token) => token.as_bytes(),
+        }
+    }
+}
+
+fn escaped_token(form: &[u8]) -> Result<FormToken<'static>, InvalidForm> {
     let mut found: Option<Zeroizing<String>> = None;
     let mut twice = false;
     for (name, value) in form_urlencoded::parse(form) {
@@ -205,7 +238,44 @@ pub fn token(form: &[u8]) -> Result<Zeroizing<String>, InvalidForm> {
     }
     match found {
         Some(_) if twice => Err(InvalidForm::Twice),
-        Some(token) if !token.is_empty() => Ok(token),
+        Some(token) if !token.is_empty() => Ok(FormToken::Unescaped(token)),
         _ => Err(InvalidForm::Missing),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn read(form: Result<FormToken<'_>, InvalidForm>) -> Result<Vec<u8>, InvalidForm> {
+        form.map(|token| token.to_vec())
+    }
+
+    proptest! {
+        /// What is read as it stands is what the library reads.
+        #[test]
+        fn a_form_without_escapes_is_read_as_any_other(form in "(token|tokens|toke|a|=|&|token=|token=b|&token=c){0,6}") {
+            prop_assert_eq!(read(token(form.as_bytes())), read(escaped_token(form.as_bytes())));
+        }
+    }
+
+    #[test]
+    fn a_token_is_found_however_a_form_writes_it() {
+        for (form, found) in [
+            ("token=abc", Ok("abc")),
+            ("token_type_hint=access_token&token=abc", Ok("abc")),
+            ("a=b%20c&token=ab%63", Ok("abc")),
+            ("to%6Ben=a+b", Ok("a b")),
+            ("token=abc&token=abc", Err(InvalidForm::Twice)),
+            ("token=abc&%74oken=abc", Err(InvalidForm::Twice)),
+            ("token=&token", Err(InvalidForm::Twice)),
+            ("token=", Err(InvalidForm::Missing)),
+            ("tokens=abc", Err(InvalidForm::Missing)),
+            ("", Err(InvalidForm::Missing)),
+        ] {
+            assert_eq!(read(token(form.as_bytes())), found.map(|token| token.as_bytes().to_vec()), "{form}");
+        }
     }
 }

@@ -10,11 +10,11 @@ use std::{
 
 use prometheus_client::{
     encoding::{EncodeLabelSet, text::encode},
-    metrics::{counter::Counter, family::Family, gauge::Gauge},
+    metrics::{family::Family, gauge::Gauge},
     registry::{Registry, Unit},
 };
 
-use super::{Protocol, histogram::Histogram, reason::Reason};
+use super::{Protocol, histogram::Histogram, reason::Reason, striped::Counter};
 use crate::index::{Index, Pulse, usage::UsageCounters, watch::counters::WatchCounters};
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]

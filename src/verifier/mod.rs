@@ -20,6 +20,7 @@ pub mod preflight;
 pub mod reason;
 pub mod reply;
 pub mod service_account;
+mod striped;
 pub mod tokenreview;
 
 use std::{
