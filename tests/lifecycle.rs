@@ -14,6 +14,7 @@ mod lifecycle {
     mod revocation;
     mod rotation;
     mod secret;
+    mod states;
     mod status;
     mod suspend;
     mod terms;

@@ -6,179 +6,21 @@ use std::sync::{
 };
 
 use control_plane::Identity;
-use k8s_openapi::api::core::v1::Secret;
-use kube::{
-    api::{ObjectMeta, PostParams},
-    client::{Body, ClientBuilder},
-};
+use kube::client::{Body, ClientBuilder};
 use pat_operator::api::{Condition, Owner, OwnerKind};
-use serde_json::{Value, json};
+use serde_json::json;
 use tower::util::MapRequestLayer;
 
-use super::observe::{assert_rests, conditions, lines, plain, reasons};
+use super::{
+    observe::{assert_rests, conditions, lines, plain, reasons},
+    states::{CASES, foreign_secret},
+};
 use crate::support::stage::Stage;
-
-/// A state, how to get there (specs, each followed by a time that passes), and what a person then reads.
-struct Case {
-    state: &'static str,
-    story: &'static [(&'static str, &'static str)],
-    conditions: &'static [&'static str],
-    events: &'static [&'static str],
-    /// Whether these are told: secretName, expiresAt, nextRotationAt.
-    told: [bool; 3],
-}
-
-const CASES: [Case; 19] = [
-    Case {
-        state: "issued",
-        story: &[("{}", "1h")],
-        conditions: &["Ready=True Issued"],
-        events: &[],
-        told: [true, true, false],
-    },
-    Case {
-        state: "rotating",
-        story: &[(r#"{"rotation":{"interval":"30d"}}"#, "1h")],
-        conditions: &["Ready=True Issued"],
-        events: &[],
-        told: [true, false, true],
-    },
-    Case {
-        state: "endless",
-        story: &[(r#"{"expiry":{"never":true}}"#, "1h")],
-        conditions: &["Ready=True Issued"],
-        events: &[],
-        told: [true, false, false],
-    },
-    Case {
-        state: "in-grace",
-        story: &[(r#"{"rotation":{"interval":"30d"}}"#, "30d")],
-        conditions: &["Ready=True Issued", "InGracePeriod=True PreviousCredentialLive"],
-        events: &["Rotated"],
-        told: [true, false, true],
-    },
-    Case {
-        state: "expiring",
-        story: &[(r#"{"expiry":{"after":"100d"}}"#, "94d")],
-        conditions: &["Ready=True Issued", "ExpiringSoon=True ExpiryNear"],
-        events: &["ExpiryNear"],
-        told: [true, true, false],
-    },
-    Case {
-        state: "rotating-into-the-end",
-        story: &[(r#"{"rotation":{"interval":"30d"},"expiry":{"after":"36d"}}"#, "30d")],
-        conditions: &["Ready=True Issued", "InGracePeriod=True PreviousCredentialLive", "ExpiringSoon=True ExpiryNear"],
-        events: &["ExpiryNear", "Rotated"],
-        told: [true, true, false],
-    },
-    Case {
-        state: "expired",
-        story: &[(r#"{"expiry":{"after":"1h"}}"#, "1h")],
-        conditions: &["Ready=False Expired", "Stalled=True Expired"],
-        events: &["ExpiryNear", "Expired"],
-        told: [true, true, false],
-    },
-    Case {
-        state: "revoked",
-        story: &[("{}", "1h"), (r#"{"revoked":true}"#, "1h")],
-        conditions: &["Ready=False Revoked", "Stalled=True Revoked"],
-        events: &["Revoked"],
-        told: [true, true, false],
-    },
-    Case {
-        state: "revoked-and-expired",
-        story: &[(r#"{"expiry":{"after":"1h"}}"#, "1m"), (r#"{"revoked":true,"expiry":{"after":"1h"}}"#, "2h")],
-        conditions: &["Ready=False Revoked", "Stalled=True Revoked"],
-        events: &["Revoked"],
-        told: [true, true, false],
-    },
-    Case {
-        state: "suspended-never-issued",
-        story: &[(r#"{"suspend":true}"#, "1h")],
-        conditions: &["Ready=False Suspended", "Stalled=True Suspended"],
-        events: &[],
-        told: [false, false, false],
-    },
-    Case {
-        state: "suspended",
-        story: &[
-            (r#"{"rotation":{"interval":"10d"}}"#, "1h"),
-            (r#"{"rotation":{"interval":"10d"},"suspend":true}"#, "11d"),
-        ],
-        conditions: &["Ready=True Suspended"],
-        events: &[],
-        told: [true, false, false],
-    },
-    Case {
-        state: "suspended-near-its-end",
-        story: &[
-            (r#"{"rotation":{"interval":"10d"}}"#, "1h"),
-            (r#"{"rotation":{"interval":"10d"},"suspend":true}"#, "17d"),
-        ],
-        conditions: &["Ready=True Suspended", "ExpiringSoon=True ExpiryNear"],
-        events: &["ExpiryNear"],
-        told: [true, false, false],
-    },
-    Case {
-        state: "suspended-past-its-end",
-        story: &[
-            (r#"{"rotation":{"interval":"10d"}}"#, "1h"),
-            (r#"{"rotation":{"interval":"10d"},"suspend":true}"#, "21d"),
-        ],
-        conditions: &["Ready=False Suspended", "Stalled=True Suspended"],
-        events: &["ExpiryNear", "Lapsed"],
-        told: [true, false, false],
-    },
-    Case {
-        state: "suspended-and-revoked",
-        story: &[("{}", "1h"), (r#"{"suspend":true,"revoked":true}"#, "1h")],
-        conditions: &["Ready=False Revoked", "Stalled=True Revoked"],
-        events: &["Revoked"],
-        told: [true, true, false],
-    },
-    Case {
-        state: "suspended-and-expired",
-        story: &[(r#"{"expiry":{"after":"1h"}}"#, "1m"), (r#"{"suspend":true,"expiry":{"after":"1h"}}"#, "2h")],
-        conditions: &["Ready=False Expired", "Stalled=True Expired"],
-        events: &["ExpiryNear", "Expired"],
-        told: [true, true, false],
-    },
-    Case {
-        state: "invalid",
-        story: &[(r#"{"secret":{"template":{"data":{"a":"{{ b }}"}}}}"#, "1h")],
-        conditions: &["Ready=False InvalidSpec", "Stalled=True InvalidSpec"],
-        events: &["InvalidSpec"],
-        told: [false, false, false],
-    },
-    Case {
-        state: "invalid-with-a-token",
-        story: &[("{}", "1h"), (r#"{"secret":{"template":{"data":{"a":"{{ b }}"}}}}"#, "1h")],
-        conditions: &["Ready=False InvalidSpec", "Stalled=True InvalidSpec"],
-        events: &["InvalidSpec"],
-        told: [true, true, false],
-    },
-    Case {
-        state: "conflict",
-        story: &[(r#"{"secret":{"name":"foreign"}}"#, "30s")],
-        conditions: &["Ready=False SecretConflict", "Stalled=True SecretConflict"],
-        events: &["SecretConflict"],
-        told: [false, false, false],
-    },
-    Case {
-        state: "conflict-with-a-token",
-        story: &[("{}", "1h"), (r#"{"secret":{"name":"foreign"}}"#, "30s")],
-        conditions: &["Ready=False SecretConflict", "Stalled=True SecretConflict"],
-        events: &["SecretConflict"],
-        told: [true, true, false],
-    },
-];
 
 #[tokio::test(flavor = "multi_thread")]
 async fn every_state_has_its_conditions_fields_and_events_and_at_rest_costs_no_request() {
     let mut stage = Stage::new("states").await;
-    let metadata = ObjectMeta { name: Some("foreign".into()), ..Default::default() };
-    let foreign = Secret { metadata, ..Default::default() };
-    stage.secrets().create(&PostParams::default(), &foreign).await.unwrap();
+    foreign_secret(&stage).await;
     let requests = Arc::new(AtomicUsize::new(0));
     let counting = {
         let requests = requests.clone();
@@ -191,13 +33,7 @@ async fn every_state_has_its_conditions_fields_and_events_and_at_rest_costs_no_r
     };
     for case in &CASES {
         let name = case.state;
-        for (spec, passes) in case.story {
-            let spec: Value = serde_json::from_str(spec).unwrap();
-            stage.apply(name, spec).await;
-            stage.settle(name).await;
-            stage.live_until(name, super::observe::after(&stage, passes)).await;
-            stage.settle(name).await;
-        }
+        case.play(&stage).await;
         let pat = stage.pat(name).await;
         let status = pat.status.unwrap();
         assert_eq!(lines(&status), case.conditions, "{name}");

@@ -25,12 +25,14 @@ pub enum Binary {
     Kubectl,
     /// The package manager.
     Helm,
+    /// What Argo CD and Flux say of objects, by the code that they judge by.
+    GitopsHealth,
 }
 
 impl Binary {
     /// Every program, in the order in which they are built: the quickest first.
-    pub const ALL: [Self; 5] =
-        [Self::Etcd, Self::KubeApiserver, Self::KubeControllerManager, Self::Kubectl, Self::Helm];
+    pub const ALL: [Self; 6] =
+        [Self::Etcd, Self::KubeApiserver, Self::KubeControllerManager, Self::Kubectl, Self::Helm, Self::GitopsHealth];
 
     /// Its file name.
     pub fn name(self) -> &'static str {
@@ -40,6 +42,7 @@ impl Binary {
             Self::KubeControllerManager => "kube-controller-manager",
             Self::Kubectl => "kubectl",
             Self::Helm => "helm",
+            Self::GitopsHealth => "gitops-health",
         }
     }
 
@@ -58,6 +61,7 @@ impl Binary {
             Self::Etcd => &go_build::ETCD,
             Self::KubeApiserver | Self::KubeControllerManager | Self::Kubectl => &go_build::KUBERNETES,
             Self::Helm => &go_build::HELM,
+            Self::GitopsHealth => &go_build::GITOPS_HEALTH,
         }
     }
 
@@ -68,6 +72,7 @@ impl Binary {
             Self::KubeControllerManager => "k8s.io/kubernetes/cmd/kube-controller-manager",
             Self::Kubectl => "k8s.io/kubernetes/cmd/kubectl",
             Self::Helm => "helm.sh/helm/v4/cmd/helm",
+            Self::GitopsHealth => ".",
         }
     }
 
@@ -78,6 +83,7 @@ impl Binary {
             Self::KubeApiserver => "about 6 minutes",
             Self::Kubectl => "half a minute",
             Self::Helm => "about 3 minutes",
+            Self::GitopsHealth => "about 2 minutes",
         }
     }
 

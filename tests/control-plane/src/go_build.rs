@@ -22,6 +22,8 @@ pub(crate) struct Module {
     path: &'static str,
     go_mod: &'static str,
     go_sum: &'static str,
+    /// The program itself, if it is our own and not the module's.
+    main_go: Option<&'static str>,
 }
 
 pub(crate) static ETCD: Module = Module {
@@ -29,18 +31,28 @@ pub(crate) static ETCD: Module = Module {
     path: "go.etcd.io/etcd/server/v3",
     go_mod: include_str!("../go/etcd/go.mod"),
     go_sum: include_str!("../go/etcd/go.sum"),
+    main_go: None,
 };
 pub(crate) static KUBERNETES: Module = Module {
     name: "kubernetes",
     path: "k8s.io/kubernetes",
     go_mod: include_str!("../go/kubernetes/go.mod"),
     go_sum: include_str!("../go/kubernetes/go.sum"),
+    main_go: None,
 };
 pub(crate) static HELM: Module = Module {
     name: "helm",
     path: "helm.sh/helm/v4",
     go_mod: include_str!("../go/helm/go.mod"),
     go_sum: include_str!("../go/helm/go.sum"),
+    main_go: None,
+};
+pub(crate) static GITOPS_HEALTH: Module = Module {
+    name: "gitops-health",
+    path: "github.com/fluxcd/pkg/runtime",
+    go_mod: include_str!("../go/gitops-health/go.mod"),
+    go_sum: include_str!("../go/gitops-health/go.sum"),
+    main_go: Some(include_str!("../go/gitops-health/main.go")),
 };
 
 impl Module {
@@ -68,7 +80,9 @@ impl Module {
 
     /// The folder's name: the version for people, and a hash of everything that decides what is built.
     fn key(&self) -> String {
-        let parts = [self.go_mod, self.go_sum, &self.linker_flags(), env::consts::OS, env::consts::ARCH];
+        let flags = self.linker_flags();
+        let mut parts = vec![self.go_mod, self.go_sum, &flags, env::consts::OS, env::consts::ARCH];
+        parts.extend(self.main_go);
         format!("{}-{}-{:08x}", self.name, self.version(), fnv1a(&parts))
     }
 }
@@ -100,6 +114,9 @@ pub(crate) fn ensure(binary: Binary, cache: &Path) -> Result<PathBuf, AssetsErro
     fs::create_dir_all(&source).map_err(failed("make a folder"))?;
     fs::write(source.join("go.mod"), binary.module().go_mod).map_err(failed("write go.mod"))?;
     fs::write(source.join("go.sum"), binary.module().go_sum).map_err(failed("write go.sum"))?;
+    if let Some(main_go) = binary.module().main_go {
+        fs::write(source.join("main.go"), main_go).map_err(failed("write main.go"))?;
+    }
 
     let partial = program.with_file_name(format!("{PARTIAL}{}-{}", binary.name(), process::id()));
     build(binary, &source, &partial)?;
@@ -175,11 +192,11 @@ fn fnv1a(parts: &[&str]) -> u32 {
 
 #[cfg(test)]
 mod tests {
-    use super::{ETCD, HELM, KUBERNETES};
+    use super::{ETCD, GITOPS_HEALTH, HELM, KUBERNETES};
 
     #[test]
     fn each_module_pins_a_version_and_its_folder_is_named_after_it() {
-        for module in [&ETCD, &KUBERNETES, &HELM] {
+        for module in [&ETCD, &KUBERNETES, &HELM, &GITOPS_HEALTH] {
             assert!(module.version().split('.').count() == 3, "{} {}", module.name, module.version());
             assert!(module.key().starts_with(&format!("{}-{}-", module.name, module.version())));
         }

@@ -1,0 +1,176 @@
+//! What `docs/gitops.md` shows is what `examples/gitops` has; and the tools' own definitions of their resources take it.
+
+use std::{
+    collections::BTreeSet,
+    fs,
+    path::{Path, PathBuf},
+    process::Command,
+};
+
+use control_plane::{Binary, ControlPlane, Options};
+use serde_json::Value;
+
+use super::judges::{manifests, reads_releases};
+
+/// Modules of Go that have CustomResourceDefinitions of others in them, and the files.
+const DEFINITIONS: [(&str, &str); 4] = [
+    ("github.com/argoproj/argo-cd/v3@v3.4.13", "manifests/crds/application-crd.yaml"),
+    (
+        "github.com/fluxcd/kustomize-controller@v1.9.6",
+        "config/crd/bases/kustomize.toolkit.fluxcd.io_kustomizations.yaml",
+    ),
+    ("github.com/fluxcd/source-controller@v1.9.6", "config/crd/bases/source.toolkit.fluxcd.io_gitrepositories.yaml"),
+    ("github.com/bitnami-labs/sealed-secrets@v0.40.0", "helm/sealed-secrets/crds/bitnami.com_sealedsecrets.yaml"),
+];
+
+fn root() -> &'static Path {
+    Path::new(env!("CARGO_MANIFEST_DIR"))
+}
+
+fn files() -> Vec<String> {
+    let folder = fs::read_dir(root().join("examples/gitops")).expect("it is there");
+    let mut files: Vec<_> =
+        folder.map(|file| file.expect("readable").file_name().into_string().expect("a plain name")).collect();
+    files.sort();
+    files
+}
+
+/// Every block of YAML on the page.
+fn shown() -> Vec<String> {
+    let page = fs::read_to_string(root().join("docs/gitops.md")).expect("the page is there");
+    let blocks = page.split("\n```yaml\n").skip(1);
+    blocks.map(|rest| format!("{}\n", rest.split("\n```").next().expect("a block"))).collect()
+}
+
+#[test]
+fn the_page_shows_every_example_whole_and_nothing_else() {
+    let examples: Vec<_> = files()
+        .iter()
+        .map(|file| fs::read_to_string(root().join("examples/gitops").join(file)).expect("readable"))
+        .collect();
+    let shown = shown();
+    for (file, example) in files().iter().zip(&examples) {
+        assert!(shown.contains(example), "docs/gitops.md shows {file} as it is");
+    }
+    for block in shown {
+        assert!(examples.contains(&block), "a block that is no example, and so is not tested:\n{block}");
+    }
+}
+
+/// Where a module of Go is; it is fetched once, and the checksum database vouches for it.
+fn module(name: &str) -> PathBuf {
+    let folder = tempfile::tempdir().expect("a folder");
+    let mut go = Command::new("go");
+    go.args(["mod", "download", "-json", name]).current_dir(folder.path()).env("GOWORK", "off");
+    let output = go.output().expect("Go is installed: the control plane is built with it");
+    let said: Value = serde_json::from_slice(&output.stdout).expect("JSON");
+    PathBuf::from(said["Dir"].as_str().unwrap_or_else(|| panic!("{name} cannot be had: {said}")))
+}
+
+/// What the API server has to take as it stands.
+fn all() -> Vec<(String, Value)> {
+    let of = |file: String| manifests(&file).into_iter().map(move |manifest| (file.clone(), manifest));
+    files().into_iter().flat_map(of).collect()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_api_server_with_the_tools_own_definitions_takes_all_of_it() {
+    let mut options = Options::default().apply(root().join("crds"));
+    for (name, file) in DEFINITIONS {
+        options = options.apply(module(name).join(file));
+    }
+    let plane = ControlPlane::start(options.without_controller_manager()).await.expect("a control plane");
+    let access = plane.access();
+    let kubectl = |arguments: &[&str]| {
+        let mut kubectl = access.command(Binary::Kubectl).expect("kubectl");
+        let output = kubectl.args(arguments).output().expect("it runs");
+        let said = format!("{}{}", String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
+        (output.status.success(), said)
+    };
+    let mut kinds = BTreeSet::new();
+    let folder = tempfile::tempdir().expect("a folder");
+    for (file, manifest) in all() {
+        let kind = manifest["kind"].as_str().expect("a kind").to_owned();
+        if let Some(namespace) = manifest["metadata"]["namespace"].as_str() {
+            kubectl(&["create", "namespace", namespace]);
+        }
+        // Flux has no module with the definition of this one; its own type has to read it instead.
+        if kind == "HelmRelease" {
+            reads_releases(&[manifest]).await;
+        } else {
+            let path = folder.path().join("manifest.yaml");
+            fs::write(&path, serde_yaml::to_string(&manifest).expect("YAML")).expect("a file");
+            let path = path.to_str().expect("text");
+            let (taken, said) =
+                kubectl(&["apply", "--server-side", "--dry-run=server", "--validate=strict", "--filename", path]);
+            assert!(taken && !said.contains("Warning"), "{file}, {kind}: {said}");
+        }
+        kinds.insert(kind);
+    }
+    let expected = [
+        "Application",
+        "ClusterRole",
+        "ClusterRoleBinding",
+        "ConfigMap",
+        "GitRepository",
+        "HelmRelease",
+        "Kustomization",
+        "PersonalAccessToken",
+        "SealedSecret",
+    ];
+    assert_eq!(kinds.into_iter().collect::<Vec<_>>(), expected);
+
+    // The patch of argocd-cm leaves what is there.
+    let own = r#"{"apiVersion":"v1","kind":"ConfigMap","metadata":{"name":"argocd-cm","namespace":"argocd"},"data":{"url":"https://argocd.example.com"}}"#;
+    let path = folder.path().join("argocd-cm.json");
+    fs::write(&path, own).expect("a file");
+    assert!(kubectl(&["apply", "--filename", path.to_str().expect("text")]).0);
+    let patch = root().join("examples/gitops/argocd-cm.yaml");
+    let patch =
+        ["--namespace", "argocd", "patch", "configmap", "argocd-cm", "--patch-file", patch.to_str().expect("text")];
+    let (patched, said) = kubectl(&patch);
+    assert!(patched, "{said}");
+    let (_, config) = kubectl(&["--namespace", "argocd", "get", "configmap", "argocd-cm", "--output", "json"]);
+    let config: Value = serde_json::from_str(&config).expect("JSON");
+    assert_eq!(config["data"].as_object().expect("data").len(), 3, "{config:#}");
+    assert_eq!(config["data"]["url"], "https://argocd.example.com");
+}
+
+/// The values that both tools are shown with.
+fn values() -> [Value; 2] {
+    let application =
+        all().into_iter().find(|(_, one)| one["spec"]["source"]["helm"].is_object()).expect("an Application");
+    let release = all().into_iter().find(|(_, one)| one["kind"] == "HelmRelease").expect("a HelmRelease");
+    [application.1["spec"]["source"]["helm"]["valuesObject"].clone(), release.1["spec"]["values"].clone()]
+}
+
+#[test]
+fn the_chart_takes_the_values_that_are_shown_and_they_are_the_same_for_both_tools() {
+    let [of_argo, of_flux] = values();
+    assert_eq!(of_argo, of_flux);
+    let file = tempfile::NamedTempFile::new().expect("a file");
+    fs::write(file.path(), serde_yaml::to_string(&of_argo).expect("YAML")).expect("written");
+    let assets = control_plane::Assets::ensure(&[Binary::Helm]).expect("helm");
+    let chart = root().join("charts/pat-operator");
+    let mut helm = Command::new(assets.path(Binary::Helm));
+    helm.args(["template", "pat-operator", "--namespace", "pat-operator", "--values"]).arg(file.path()).arg(chart);
+    let home = tempfile::tempdir().expect("a folder");
+    let output = helm.env_clear().env("HOME", home.path()).output().expect("it runs");
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+
+    // What the values want to be there beforehand is what the page seals.
+    let sealed: Vec<_> = manifests("sealed-secret.yaml").iter().map(|one| one["metadata"]["name"].clone()).collect();
+    assert_eq!(sealed, [of_argo["verifier"]["tls"]["secretName"].clone()]);
+}
+
+#[test]
+fn no_difference_is_ignored_and_no_field_is_left_to_anybody() {
+    for (file, manifest) in all() {
+        let text = manifest.to_string();
+        for word in
+            ["ignoreDifferences", "IgnoreExtraneous", "RespectIgnoreDifferences", "kustomize.toolkit.fluxcd.io/ssa"]
+        {
+            assert!(!text.contains(word), "{file}: {word}");
+        }
+    }
+}

@@ -1,0 +1,122 @@
+//! How Flux and Argo CD apply a manifest: by server-side apply, and by what `kubectl apply` does.
+//!
+//! It must not know what the manifests are about.
+
+use std::{
+    fs,
+    path::{Path, PathBuf},
+};
+
+use control_plane::{Access, Binary};
+use kube::{
+    Api, Client, ResourceExt,
+    api::{DynamicObject, Patch, PatchParams},
+    core::{ApiResource, GroupVersionKind},
+};
+use serde_json::{Value, json};
+
+/// Flux's field manager.
+pub const FLUX: &str = "kustomize-controller";
+
+/// Argo CD's field manager.
+pub const ARGO: &str = "argocd-controller";
+
+/// A manifest of a token as it stands in Git.
+pub fn in_git(name: &str, spec: &Value) -> Value {
+    json!({
+        "apiVersion": "pat-operator.io/v1alpha1", "kind": "PersonalAccessToken", "metadata": {"name": name}, "spec": spec,
+    })
+}
+
+/// What Flux makes of it before it applies it.
+pub fn marked_by_flux(mut manifest: Value) -> Value {
+    manifest["metadata"]["labels"] = json!({
+        "kustomize.toolkit.fluxcd.io/name": "tokens", "kustomize.toolkit.fluxcd.io/namespace": "flux-system",
+    });
+    manifest
+}
+
+/// What Argo CD makes of it, tracking by label and by annotation.
+pub fn marked_by_argo(mut manifest: Value) -> Value {
+    let id = format!("tokens:pat-operator.io/PersonalAccessToken:shop/{}", manifest["metadata"]["name"]);
+    manifest["metadata"]["labels"] = json!({"app.kubernetes.io/instance": "tokens"});
+    manifest["metadata"]["annotations"] = json!({"argocd.argoproj.io/tracking-id": id.replace('"', "")});
+    manifest
+}
+
+/// The API that a token is applied by.
+pub fn tokens(client: &Client, namespace: &str) -> Api<DynamicObject> {
+    let kind = GroupVersionKind::gvk("pat-operator.io", "v1alpha1", "PersonalAccessToken");
+    Api::namespaced_with(client.clone(), namespace, &ApiResource::from_gvk(&kind))
+}
+
+/// Applies as Flux does, and tells what is there then.
+pub async fn server_side(api: &Api<DynamicObject>, manifest: &Value) -> DynamicObject {
+    let object: DynamicObject = serde_json::from_value(manifest.clone()).expect("an object");
+    let params = PatchParams::apply(FLUX).force();
+    api.patch(&object.name_any(), &params, &Patch::Apply(manifest)).await.expect("the manifest is taken")
+}
+
+/// Manifests in files, and kubectl.
+pub struct Folder {
+    access: Access,
+    namespace: String,
+    folder: tempfile::TempDir,
+}
+
+impl Folder {
+    /// These manifests, a file each.
+    pub fn of(access: &Access, namespace: &str, manifests: &[Value]) -> Self {
+        let folder = tempfile::tempdir().expect("a folder");
+        for (number, manifest) in manifests.iter().enumerate() {
+            let text = serde_yaml::to_string(manifest).expect("YAML");
+            fs::write(folder.path().join(format!("{number}.yaml")), text).expect("a file");
+        }
+        Self { access: access.clone(), namespace: namespace.to_owned(), folder }
+    }
+
+    /// Applies all as Argo CD does, and tells what kubectl says of each.
+    pub async fn client_side(&self) -> Vec<String> {
+        let (code, lines) = self.kubectl(&["apply", "--field-manager", ARGO]).await;
+        assert_eq!(code, Some(0), "{lines:?}");
+        lines
+    }
+
+    /// What Argo CD would find to be different, and what it would with server-side diff, as Flux does.
+    pub async fn differences(&self, field_manager: &str) -> Vec<String> {
+        let mut all = Vec::new();
+        for how in [&["diff"][..], &["diff", "--server-side", "--force-conflicts", "--field-manager", field_manager]] {
+            let (code, lines) = self.kubectl(how).await;
+            assert!(matches!(code, Some(0 | 1)), "{lines:?}");
+            assert_eq!(code == Some(1), !lines.is_empty());
+            all.extend(lines);
+        }
+        all
+    }
+
+    async fn kubectl(&self, arguments: &[&str]) -> (Option<i32>, Vec<String>) {
+        let (access, namespace, folder) = (self.access.clone(), self.namespace.clone(), self.path().to_owned());
+        let arguments: Vec<_> = arguments.iter().map(|one| (*one).to_owned()).collect();
+        let run = move || {
+            let mut kubectl = access.command(Binary::Kubectl).expect("kubectl");
+            kubectl.args(arguments).args(["--namespace", &namespace, "--filename"]).arg(folder);
+            kubectl.output().expect("it runs")
+        };
+        let output = tokio::task::spawn_blocking(run).await.expect("no panic");
+        let said = format!("{}{}", String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
+        (output.status.code(), said.lines().map(str::to_owned).collect())
+    }
+
+    fn path(&self) -> &Path {
+        self.folder.path()
+    }
+}
+
+/// Every manifest of `examples/`.
+pub fn examples() -> Vec<Value> {
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("examples");
+    let files = fs::read_dir(folder).expect("examples/ is there").map(|file| file.expect("readable").path());
+    let mut files: Vec<PathBuf> = files.filter(|path| path.is_file()).collect();
+    files.sort();
+    files.iter().map(|file| serde_yaml::from_str(&fs::read_to_string(file).expect("readable")).expect("YAML")).collect()
+}
