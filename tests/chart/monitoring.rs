@@ -12,6 +12,7 @@ use super::helm::{Program, chart, of_kind};
 use crate::{
     programs::PROMTOOL,
     support::process::{
+        api::ApiProcess,
         metrics::Metrics,
         place::{Place, in_seconds, is_ready},
         verifier::VerifierProcess,
@@ -143,7 +144,10 @@ async fn every_figure_and_label_in_alerts_and_dashboard_is_served() {
     let namespaces = format!("--namespaces={}", place.name());
     let mut verifier = VerifierProcess::start(&place.kubeconfig(), &[&namespaces]).await;
     verifier.forwards(&place.token("app").await, 200).await;
-    let served = served(&[operator.metrics().await, verifier.process.metrics().await]);
+    let mut api = ApiProcess::start(&place, &[]).await;
+    let listed = api.call("GET", "/cryptlex/v3/personal-access-tokens", &place.token("app").await, None).await;
+    assert_ne!(listed.status, 404, "{listed:?}");
+    let served = served(&[operator.metrics().await, verifier.process.metrics().await, api.process.metrics().await]);
 
     // Prometheus itself adds these.
     let of_target = ["namespace", "pod"];
