@@ -15,4 +15,6 @@ mod chart {
     mod monitoring;
     mod readme;
     mod refusals;
+    mod release;
+    mod rest;
 }

@@ -33,6 +33,18 @@ fn ask(place: &Place, who: &str, kind: &str, owner: &str) -> Outcome {
     ))
 }
 
+/// What callers of the REST API are told.
+fn ask_for_rest(kind: &str, owner: &str) -> Outcome {
+    let (resource, helm) = match kind {
+        "User" => ("users", " (with Helm: the value api.issueForUsers)"),
+        _ => ("virtualaccounts", ""),
+    };
+    Err(format!(
+        "the REST API may not issue tokens for the {kind} {owner}: ask whoever runs pat-operator to grant its ServiceAccount the verb \
+         issue-for on {resource}.pat-operator.io with the resource name {owner}{helm}"
+    ))
+}
+
 fn never(place: &Place, owner: &str) -> Outcome {
     Err(format!(
         "spec.owner: {owner} cannot own a token: names that begin with system: are for Kubernetes itself; leave spec.owner out, or \
@@ -64,6 +76,8 @@ async fn a_token_is_issued_for_oneself_and_for_the_namespace_s_own_accounts_and_
     people::granted_here(&place, &local, "issue-for", &issue_for("users", &[JANE, BOB])).await;
     let bot = Identity::service_account(home, "bot");
     let bot_s = people::administers(&place, &bot).await;
+    let rest = Identity::service_account(home, "pat-operator-api");
+    let rest_s = people::administers(&place, &rest).await;
     let root_s = place.access.client_for(&Identity::admin()).expect("a client");
 
     let probe = pats(&local_s, home);
@@ -106,6 +120,10 @@ async fn a_token_is_issued_for_oneself_and_for_the_namespace_s_own_accounts_and_
         (&jane_s, JANE, user(BOB), ask(&place, JANE, "User", BOB)),
         (&jane_s, JANE, user("JANE@example.com"), ask(&place, JANE, "User", "JANE@example.com")),
         (&bot_s, bot.name(), user(JANE), ask(&place, bot.name(), "User", JANE)),
+        // For its callers, who are told whom to ask.
+        (&rest_s, "the REST API", account(&own), Ok(())),
+        (&rest_s, "the REST API", user(BOB), ask_for_rest("User", BOB)),
+        (&rest_s, "the REST API", account("elsewhere/ci"), ask_for_rest("VirtualAccount", "elsewhere/ci")),
         (&root_s, "admin", user(BOB), Ok(())),
         (&root_s, "admin", account("elsewhere/ci"), Ok(())),
         // Never, whoever asks.

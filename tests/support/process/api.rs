@@ -40,7 +40,18 @@ impl ApiProcess {
 
     /// The same as whoever has this kubeconfig, and without waiting until it is ready.
     pub async fn begin(place: &Place, kubeconfig: &Path, arguments: &[&str]) -> Self {
-        let mut process = Self::launch(place, kubeconfig, arguments).start();
+        Self::listening(Self::launch(place, kubeconfig, arguments)).await
+    }
+
+    /// The same of a process to be that lacks only where to serve, and waits until it is ready.
+    pub async fn of(launch: Launch) -> Self {
+        let mut this = Self::listening(launch.arg("--http-addr=127.0.0.1:0")).await;
+        this.process.is_ready().await;
+        this
+    }
+
+    async fn listening(launch: Launch) -> Self {
+        let mut process = launch.start();
         let http = super::verifier::listens(&mut process, "serving the REST API").await;
         Self { process, http }
     }

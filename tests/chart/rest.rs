@@ -1,0 +1,200 @@
+//! The REST API behind the guard rails, as the chart's ServiceAccount with the chart's rights: whose tokens it issues, and what the others are told.
+
+use control_plane::Identity;
+use kube::{
+    Api,
+    api::{DynamicObject, Patch, PatchParams},
+    core::{ApiResource, GroupVersionKind},
+};
+use serde_json::{Value, json};
+
+use super::release::{Release, person};
+use crate::support::process::{
+    api::{ApiProcess, Reply},
+    place::eventually,
+};
+
+const SHOP: &str = "shop";
+const CRYPTLEX: &str = "/cryptlex/v3/personal-access-tokens";
+const SAILPOINT: &str = "/sailpoint/personal-access-tokens/v1";
+const TRUEFOUNDRY: &str = "/api/svc/v1/personal-access-tokens";
+
+/// The right to one's own tokens.
+const MY_MANAGE: &str = "sp:my-personal-access-tokens:manage";
+
+/// The chart's values with a REST API that may issue for these users, and a namespace with these scopes.
+fn values(users: &[&str], scopes: &[&str]) -> Value {
+    json!({
+        "scopeGrants": {SHOP: scopes},
+        "verifier": {"enabled": true, "replicas": 1, "tls": {"insecure": true}},
+        "api": {
+            "enabled": true, "namespace": SHOP, "issueForUsers": users, "lastUsedInterval": "1s", "rateLimit": 1000, "rateBurst": 10000,
+            "tls": {"insecure": true},
+        },
+    })
+}
+
+/// Somebody's first token, from a manifest that an administrator applies, once the REST API takes it.
+async fn caller(release: &Release, api: &ApiProcess, name: &str, owner: Value) -> String {
+    let kind = GroupVersionKind::gvk("pat-operator.io", "v1alpha1", "PersonalAccessToken");
+    let pats: Api<DynamicObject> = Api::namespaced_with(release.client.clone(), SHOP, &ApiResource::from_gvk(&kind));
+    let manifest = json!({
+        "apiVersion": "pat-operator.io/v1alpha1", "kind": "PersonalAccessToken", "metadata": {"name": name},
+        "spec": {"owner": owner, "scopes": [MY_MANAGE, "deploy"], "expiry": {"after": "1d"}},
+    });
+    // A policy that is new is in force some moments later, and so is what it reads.
+    eventually("the scopes are granted", async || {
+        pats.patch(name, &PatchParams::apply("tests").force(), &Patch::Apply(&manifest)).await.is_ok()
+    })
+    .await;
+    let token = release.ready(SHOP, name).await;
+    eventually("the REST API takes it", async || api.call("GET", CRYPTLEX, &token, None).await.status == 200).await;
+    token
+}
+
+async fn create(api: &ApiProcess, token: &str, name: &str) -> Reply {
+    api.call("POST", CRYPTLEX, token, Some(&json!({"name": name, "scopes": ["deploy"]}))).await
+}
+
+/// One request for a token in each dialect in which this caller can ask for one: users cannot by TrueFoundry's.
+async fn in_each_dialect(api: &ApiProcess, token: &str, is_user: bool) -> Vec<(&'static str, Reply)> {
+    let sailpoint = json!({"name": "by sailpoint", "scope": [MY_MANAGE], "userAwareTokenNeverExpires": true});
+    let mut replies = vec![
+        ("Cryptlex", create(api, token, "by cryptlex").await),
+        ("SailPoint", api.call("POST", SAILPOINT, token, Some(&sailpoint)).await),
+    ];
+    if !is_user {
+        let order = json!({"name": "by-truefoundry"});
+        replies.push(("TrueFoundry", api.call("POST", TRUEFOUNDRY, token, Some(&order)).await));
+    }
+    replies
+}
+
+/// The token in an answer, whatever the dialect calls it.
+fn token_in(reply: &Reply) -> String {
+    let body = reply.json();
+    let found = ["accessToken", "secret", "token"].iter().find_map(|key| body[key].as_str());
+    found.unwrap_or_else(|| panic!("a token in {reply:?}")).to_owned()
+}
+
+fn sentence(kind: &str, owner: &str) -> String {
+    let (resource, helm) = match kind {
+        "User" => ("users", " (with Helm: the value api.issueForUsers)"),
+        _ => ("virtualaccounts", ""),
+    };
+    format!(
+        "the REST API may not issue tokens for the {kind} {owner}: ask whoever runs pat-operator to grant its ServiceAccount the verb \
+         issue-for on {resource}.pat-operator.io with the resource name {owner}{helm}"
+    )
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn behind_the_guard_rails_the_rest_api_issues_for_whom_it_may_and_tells_the_others_whom_to_ask() {
+    let release = Release::new().await;
+    person(&release, SHOP).await;
+    release.put(&["install", "--create-namespace"], &values(&["jane@example.com"], &["sp:*", "deploy"]));
+    let controllers = release.controllers().await;
+    let verifier = release.verifier().await;
+    let mut api = release.api().await;
+    let user = |name: &str| json!({"kind": "User", "name": name});
+    let account = |name: &str| json!({"kind": "VirtualAccount", "name": name});
+
+    // For whom it may: tokens that work, and it notes their use.
+    let jane = caller(&release, &api, "jane", user("jane@example.com")).await;
+    let robot = caller(&release, &api, "robot", account("shop/robot")).await;
+    for (token, is_user) in [(&jane, true), (&robot, false)] {
+        for (dialect, reply) in in_each_dialect(&api, token, is_user).await {
+            assert!(matches!(reply.status, 200 | 201), "{dialect}: {reply:?}");
+            verifier.forwards(&token_in(&reply), 200).await;
+        }
+    }
+    eventually("uses are noted", async || {
+        let pat = release.pats(SHOP).get("jane").await.expect("it is there");
+        pat.status.is_some_and(|status| status.last_used_at.is_some())
+    })
+    .await;
+
+    // For whom it may not: a sentence in each dialect, and nothing is left.
+    let bob = caller(&release, &api, "bob", user("bob@example.com")).await;
+    let foreign = caller(&release, &api, "foreign", account("elsewhere/robot")).await;
+    let before = release.pats(SHOP).list(&Default::default()).await.expect("a list").items.len();
+    for (token, kind, owner) in [(&bob, "User", "bob@example.com"), (&foreign, "VirtualAccount", "elsewhere/robot")] {
+        let sentence = sentence(kind, owner);
+        for (dialect, reply) in in_each_dialect(&api, token, kind == "User").await {
+            assert_eq!(reply.status, 403, "{dialect}: {reply:?}");
+            assert!(reply.text.contains(&sentence), "{dialect}: {reply:?}");
+        }
+    }
+    assert_eq!(release.pats(SHOP).list(&Default::default()).await.expect("a list").items.len(), before);
+
+    // What they have they cannot change, but they can kill it.
+    let of_bob =
+        release.pats(SHOP).get("bob").await.expect("it is there").metadata.uid.expect("a uid").replace('-', "");
+    let rename = json!([{"op": "replace", "path": "/name", "value": "another"}]).to_string();
+    let bearer = format!("Bearer {bob}");
+    let headers = [("authorization", bearer.as_str()), ("content-type", "application/json-patch+json")];
+    let renamed = api.send("PATCH", &format!("{SAILPOINT}/{of_bob}"), &headers, &rename).await;
+    assert_eq!(renamed.status, 403, "{renamed:?}");
+    assert!(renamed.text.contains(&sentence("User", "bob@example.com")), "{renamed:?}");
+
+    let own = api.call("GET", CRYPTLEX, &foreign, None).await.json()[0].clone();
+    let path = format!("{CRYPTLEX}/{}", own["id"].as_str().expect("an id"));
+    let killed = api.call("PATCH", &path, &foreign, Some(&json!({"revoked": true}))).await;
+    assert_eq!(killed.status, 200, "{killed:?}");
+    verifier.forwards(&foreign, 401).await;
+
+    // The administrator follows the sentence.
+    release.put(&["upgrade"], &values(&["jane@example.com", "bob@example.com"], &["sp:*", "deploy"]));
+    eventually("the right is in force", async || create(&api, &bob, "at last").await.status == 201).await;
+
+    // A scope that the namespace is not granted any more is in nobody's new token.
+    release.put(&["upgrade"], &values(&["jane@example.com"], &["sp:*"]));
+    let mut refused = create(&api, &jane, "too late").await;
+    eventually("the grant is gone", async || {
+        refused = create(&api, &jane, "even later").await;
+        refused.status == 403
+    })
+    .await;
+    let words = refused.json()["message"].as_str().expect("a message").to_owned();
+    let ask = "spec.scopes: namespace shop is not granted deploy: ask whoever runs pat-operator to add them, one a line, under the key shop of \
+               the ConfigMap pat-operator/pat-operator-scope-grants (with Helm: the value scopeGrants.shop)";
+    assert_eq!(words, ask);
+    let without = api.call("POST", CRYPTLEX, &jane, Some(&json!({"name": "without", "scopes": []}))).await;
+    assert_eq!(without.status, 201, "{without:?}");
+
+    // Nothing that it has to do was refused by RBAC.
+    for word in ["forbidden: User", "not permitted", "refuses what this server has to do"] {
+        assert!(!api.process.has_logged(&[word]), "{word}\n{}", api.process);
+    }
+    let metrics = api.process.metrics().await;
+    assert_eq!(metrics.value("pat_operator_last_used_errors_total"), 0.0);
+    api.process.terminate().await;
+    verifier.process.terminate().await;
+    for controller in controllers {
+        controller.terminate().await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_rest_api_that_only_reads_has_no_right_to_issue_for_anybody() {
+    let release = Release::new().await;
+    person(&release, SHOP).await;
+    let mut read_only = values(&["*"], &["sp:*", "deploy"]);
+    read_only["api"]["readOnly"] = json!(true);
+    release.put(&["install", "--create-namespace"], &read_only);
+    let controllers = release.controllers().await;
+    let api = release.api().await;
+    let jane = caller(&release, &api, "jane", json!({"kind": "User", "name": "jane@example.com"})).await;
+    let reply = create(&api, &jane, "new").await;
+    assert_eq!(reply.status, 403, "{reply:?}");
+    // And not because it does not try: whoever gets hold of its ServiceAccount cannot either.
+    let account = Identity::service_account(super::helm::NAMESPACE, "pat-operator-api");
+    let client = release.access().client_for(&account).expect("a client");
+    let pats: Api<pat_operator::api::PersonalAccessToken> = Api::namespaced(client, SHOP);
+    let refused = pats.delete("jane", &Default::default()).await.expect_err("no right to").to_string();
+    assert!(refused.contains("cannot delete resource"), "{refused}");
+    api.process.terminate().await;
+    for controller in controllers {
+        controller.terminate().await;
+    }
+}
