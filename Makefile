@@ -40,6 +40,7 @@ test: ## Check formatting, lints (warnings are errors) and documentation, and ru
 	cargo clippy --locked --workspace --all-targets -- --deny warnings
 	RUSTDOCFLAGS='--deny warnings' cargo doc --locked --workspace --no-deps
 	cargo test --locked --workspace --no-run
+	$(CONTROL_PLANE) build > /dev/null
 	$(CONTROL_PLANE) run --apply crds/ -- cargo test --locked --workspace --no-fail-fast
 
 .PHONY: bench

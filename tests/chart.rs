@@ -13,6 +13,7 @@ mod chart {
     mod life;
     mod matrix;
     mod monitoring;
+    mod next;
     mod readme;
     mod refusals;
     mod release;

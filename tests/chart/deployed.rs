@@ -7,7 +7,7 @@ use k8s_openapi::api::core::v1::Secret;
 use kube::Api;
 use serde_json::Value;
 
-use super::helm::NAMESPACE;
+use super::{helm::NAMESPACE, next};
 use crate::support::process::Launch;
 
 /// One Deployment's Pod, parsed.
@@ -16,6 +16,7 @@ pub struct Deployed {
     pub account: String,
     /// How many there should be.
     pub replicas: u64,
+    image: String,
     arguments: Vec<String>,
     environment: BTreeMap<String, String>,
     mounts: Vec<(String, String)>,
@@ -51,6 +52,7 @@ impl Deployed {
         Self {
             account: text(&pod["serviceAccountName"]),
             replicas: deployment["spec"]["replicas"].as_u64().expect("a number"),
+            image: text(&container["image"]),
             arguments: all(&container["args"]).iter().map(text).collect(),
             environment: all(&container["env"]).iter().map(variable).collect(),
             mounts: all(&container["volumeMounts"])
@@ -65,7 +67,12 @@ impl Deployed {
         &self.arguments
     }
 
-    /// The process of the Pod of this name, as its ServiceAccount. Two things are not as in a Pod, because many share this machine: it serves on
+    /// The version of its image, by the tag.
+    pub fn version(&self) -> &str {
+        self.image.rsplit_once(':').expect("a tag").1
+    }
+
+    /// The process of the Pod of this name, as its ServiceAccount, of the version that the image is. Two things are not as in a Pod, because many share this machine: it serves on
     /// free ports of loopback, and what would be mounted lies in `folder`.
     pub async fn launch(&self, access: &Access, pod: &str, folder: &Path) -> Launch {
         let identity = Identity::service_account(NAMESPACE, &self.account);
@@ -79,7 +86,9 @@ impl Deployed {
         }
         let arguments: Vec<_> = arguments.iter().map(String::as_str).collect();
         let kubeconfig = access.kubeconfig_for(&identity).expect("a kubeconfig");
-        let launch = Launch::new(&arguments).env("KUBECONFIG", kubeconfig).arg("--health-addr=127.0.0.1:0");
+        let launch = Launch::program(&next::program(self.version()), &arguments)
+            .env("KUBECONFIG", kubeconfig)
+            .arg("--health-addr=127.0.0.1:0");
         let environment = self.environment.iter();
         environment.fold(launch, |launch, (name, value)| launch.env(name, if value.is_empty() { pod } else { value }))
     }

@@ -19,6 +19,7 @@ use serde_json::{Value, json};
 use super::{
     deployed::Deployed,
     helm::{NAMESPACE, Program, chart},
+    next,
     release::{Release, manifest, person},
 };
 use crate::support::process::{
@@ -39,6 +40,8 @@ fn certificate() -> Value {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_release_is_installed_and_works_is_upgraded_rolled_back_taken_away_and_comes_back_and_no_token_is_lost() {
+    let next_program = tokio::task::spawn_blocking(|| next::program(&next::VERSION)).await.expect("it is built");
+    println!("the next version: {}", next_program.display());
     let release = Release::new().await;
     let folder = release.folder.path();
     let values = json!({
@@ -109,7 +112,7 @@ async fn a_release_is_installed_and_works_is_upgraded_rolled_back_taken_away_and
     let planted = secrets.patch("first", &PatchParams::default(), &Patch::Merge(planted)).await;
     assert!(planted.expect_err("not hers").to_string().contains("may not set annotations under pat-operator.io/"));
 
-    // Many tokens, and then an upgrade: other flags, a certificate, a token of the release's own. The garbage collector has to know
+    // Many tokens, and then an upgrade to the next version, with other flags, a certificate, a token of the release's own, and a new field. The garbage collector has to know
     // the resource before: it looks for new ones every 30 s, and with many Secrets of owners that it does not know it gets into a backlog.
     pats.delete("first", &DeleteParams::default()).await.expect("hers");
     eventually_within(Duration::from_secs(120), "the garbage collector knows the resource", async || {
@@ -149,14 +152,18 @@ async fn a_release_is_installed_and_works_is_upgraded_rolled_back_taken_away_and
     for controller in controllers {
         controller.terminate().await;
     }
-    release.put(&["upgrade"], &newer);
+    let next_chart = folder.join("next");
+    next::write_chart(&next_chart);
+    release.put_chart(&next_chart, &["upgrade"], &newer);
     let mut controllers = release.controllers().await;
     let [controller] = &mut controllers[..] else { panic!("there should be one now") };
     controller.leads_within(SOON).await;
+    assert!(controller.has_logged(&["starting", &next::VERSION]), "{controller}");
     let of_release = release.ready(NAMESPACE, "release").await;
     let metrics = controller.metrics().await;
     assert_eq!(metrics.value("pat_operator_mints_total"), 1.0, "the release's own token and no other");
     assert_eq!(release.secrets("shop").await, before, "not a byte of any Secret is another");
+    assert!(release.knows(next::NEW_FIELD).await, "the resource was upgraded with the chart");
     verifier.process.terminate().await;
     let mut verifier = release.verifier().await;
     assert!(verifier.process.has_logged(&["serving introspection", r#""tls":true"#]), "{}", verifier.process);
@@ -170,7 +177,9 @@ async fn a_release_is_installed_and_works_is_upgraded_rolled_back_taken_away_and
             && release.secrets(NAMESPACE).await.is_empty()
     })
     .await;
-    assert_eq!(Deployed::find(&release.manifests(), "controller").replicas, 2);
+    let deployed = Deployed::find(&release.manifests(), "controller");
+    assert_eq!((deployed.replicas, deployed.version()), (2, env!("CARGO_PKG_VERSION")));
+    assert!(!release.knows(next::NEW_FIELD).await, "and the resource");
     for controller in controllers {
         controller.terminate().await;
     }

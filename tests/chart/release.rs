@@ -8,13 +8,16 @@ use std::{
 };
 
 use control_plane::{Access, Binary, ControlPlane, Identity, Options};
-use k8s_openapi::api::core::v1::{Namespace, Secret};
+use k8s_openapi::{
+    api::core::v1::{Namespace, Secret},
+    apiextensions_apiserver::pkg::apis::apiextensions::v1::CustomResourceDefinition,
+};
 use kube::{
     Api, Client,
     api::{DynamicObject, ListParams, Patch, PatchParams},
     core::{ApiResource, GroupVersionKind},
 };
-use pat_operator::api::PersonalAccessToken;
+use pat_operator::api::{PersonalAccessToken, crd};
 use serde_json::{Value, json};
 
 use super::{
@@ -54,9 +57,14 @@ impl Release {
 
     /// Installs or upgrades with these values.
     pub fn put(&self, how: &[&str], values: &Value) -> String {
+        self.put_chart(&chart(), how, values)
+    }
+
+    /// The same with another chart.
+    pub fn put_chart(&self, chart: &Path, how: &[&str], values: &Value) -> String {
         let file = self.folder.path().join("values.yaml");
         std::fs::write(&file, serde_yaml::to_string(values).expect("YAML")).expect("a file");
-        let (chart, file) = (chart(), file.to_str().expect("text").to_owned());
+        let file = file.to_str().expect("text").to_owned();
         self.helm(&[how, &["pat-operator", chart.to_str().expect("text"), "--values", &file]].concat())
     }
 
@@ -134,6 +142,14 @@ impl Release {
         let ours = ListParams::default().labels("app.kubernetes.io/managed-by=pat-operator");
         let all = secrets.list(&ours).await.expect("Secrets").items.into_iter();
         all.map(|one| (one.metadata.name.clone().expect("a name"), serde_json::to_value(one).expect("JSON"))).collect()
+    }
+
+    /// Whether the resource that is there has this field in its spec.
+    pub async fn knows(&self, field: &str) -> bool {
+        let crds: Api<CustomResourceDefinition> = Api::all(self.client.clone());
+        let crd = serde_json::to_value(crds.get(crd::NAME).await.expect("it is there")).expect("JSON");
+        let spec = &crd["spec"]["versions"][0]["schema"]["openAPIV3Schema"]["properties"]["spec"];
+        spec["properties"].get(field).is_some()
     }
 
     /// The names of everything cluster-wide that belongs to the release.

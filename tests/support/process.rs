@@ -38,7 +38,12 @@ pub struct Launch(Command);
 impl Launch {
     /// `pat-operator` with these arguments and an environment in which there is no cluster.
     pub fn new(arguments: &[&str]) -> Self {
-        let mut command = Command::new(env!("CARGO_BIN_EXE_pat-operator"));
+        Self::program(Path::new(env!("CARGO_BIN_EXE_pat-operator")), arguments)
+    }
+
+    /// The same of another build.
+    pub fn program(program: &Path, arguments: &[&str]) -> Self {
+        let mut command = Command::new(program);
         command.env_clear().env("HOME", "/nonexistent").args(arguments);
         command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
         Self(command)

@@ -167,6 +167,10 @@ impl Assets {
     /// What it takes to run a control plane.
     pub const TO_RUN: [Binary; 3] = [Binary::Etcd, Binary::KubeApiserver, Binary::KubeControllerManager];
 
+    /// What it takes to run one and to work with it.
+    pub const TO_WORK_WITH: [Binary; 5] =
+        [Binary::Etcd, Binary::KubeApiserver, Binary::KubeControllerManager, Binary::Kubectl, Binary::Helm];
+
     /// Finds programs and builds those that are missing, which blocks for minutes and says so on standard error.
     pub fn ensure(needed: &[Binary]) -> Result<Self, AssetsError> {
         let given = env::var_os("KUBEBUILDER_ASSETS").filter(|folder| !folder.is_empty());

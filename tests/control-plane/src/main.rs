@@ -56,8 +56,8 @@ async fn act(action: Action) -> Result<ExitCode, Failure> {
 
 /// Starts a control plane with everything a person needs beside it.
 async fn start(start: Start) -> Result<ControlPlane, Failure> {
-    // All of them, so that nothing has to be built in the middle of the work.
-    Assets::ensure(&Binary::ALL).map_err(Error::from)?;
+    // So that nothing has to be built in the middle of the work.
+    Assets::ensure(&Assets::TO_WORK_WITH).map_err(Error::from)?;
     let options = start.apply.into_iter().fold(Options::default(), Options::apply);
     Ok(ControlPlane::start(options).await?)
 }

@@ -1,0 +1,110 @@
+//! The next version: this operator's sources with another version number, built, and a chart whose resource has one field more.
+//!
+//! It is built into the same target folder, under another name, so that dependencies are not compiled again: half a minute, once.
+
+use std::{
+    env, fs,
+    path::{Path, PathBuf},
+    process::Command,
+    sync::LazyLock,
+};
+
+use serde_json::{Value, json};
+
+use super::helm::{chart, root};
+
+/// The field that the next version's resource has and this one's does not.
+pub const NEW_FIELD: &str = "remark";
+
+/// The next version's number.
+pub static VERSION: LazyLock<String> = LazyLock::new(|| {
+    let mut parts = env!("CARGO_PKG_VERSION").split('.');
+    let major = parts.next().expect("a major number");
+    let minor: u64 = parts.next().and_then(|minor| minor.parse().ok()).expect("a minor number");
+    format!("{major}.{}.0", minor + 1)
+});
+
+/// The program of this version, built if need be.
+pub fn program(version: &str) -> PathBuf {
+    match version {
+        env!("CARGO_PKG_VERSION") => env!("CARGO_BIN_EXE_pat-operator").into(),
+        next if next == *VERSION => PROGRAM.clone(),
+        other => panic!("there is no pat-operator {other}"),
+    }
+}
+
+static PROGRAM: LazyLock<PathBuf> = LazyLock::new(|| {
+    let present = Path::new(env!("CARGO_BIN_EXE_pat-operator"));
+    let built = present.parent().expect("a folder");
+    let target = Path::new(env!("CARGO_TARGET_TMPDIR")).parent().expect("a folder");
+    let sources = target.join("next");
+    for part in ["src", "benches", "tests/control-plane", "Cargo.toml", "Cargo.lock", "rust-toolchain.toml"] {
+        copy(&root().join(part), &sources.join(part));
+    }
+    // A test, so that dependencies get the features that they are built with already.
+    put(&sources.join("tests/nothing.rs"), b"//! Nothing.\n");
+    let read = |name: &str| fs::read_to_string(root().join(name)).expect("readable");
+    let named = |name: &str, version: &str| format!("name = \"{name}\"\nversion = \"{version}\"\n");
+    let (now, next) = (named("pat-operator", env!("CARGO_PKG_VERSION")), named("pat-operator-next", &VERSION));
+    let lock = read("Cargo.lock").replace(&now, &next);
+    put(&sources.join("Cargo.lock"), lock.as_bytes());
+    let manifest = read("Cargo.toml").replace(&now, &next).replace("default-run = \"pat-operator\"\n", "");
+    assert!(
+        manifest.contains(&next) && lock.contains(&next),
+        "the package has its name and its version where they are replaced"
+    );
+    let program = "\n[lib]\nname = \"pat_operator\"\n\n[[bin]]\nname = \"pat-operator-next\"\npath = \"src/main.rs\"\n";
+    put(&sources.join("Cargo.toml"), format!("{manifest}{program}").as_bytes());
+
+    let mut cargo = Command::new(env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
+    cargo.current_dir(&sources).args([
+        "build",
+        "--locked",
+        "--offline",
+        "--bin",
+        "pat-operator-next",
+        "--test",
+        "nothing",
+    ]);
+    cargo.arg("--target-dir").arg(target);
+    if built.ends_with("release") {
+        cargo.arg("--release");
+    }
+    let output = cargo.output().expect("cargo runs");
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    built.join("pat-operator-next")
+});
+
+/// Copies what is another, so that what is the same is not compiled again.
+fn copy(from: &Path, to: &Path) {
+    if from.is_file() {
+        put(to, &fs::read(from).expect("readable"));
+        return;
+    }
+    for entry in fs::read_dir(from).expect("a folder") {
+        let entry = entry.expect("readable");
+        copy(&entry.path(), &to.join(entry.file_name()));
+    }
+}
+
+fn put(path: &Path, content: &[u8]) {
+    if fs::read(path).is_ok_and(|there| there == content) {
+        return;
+    }
+    fs::create_dir_all(path.parent().expect("a folder")).expect("it is made");
+    fs::write(path, content).expect("it is written");
+}
+
+/// Writes the next version's chart into this folder.
+pub fn write_chart(folder: &Path) {
+    copy(&chart(), folder);
+    let about = fs::read_to_string(chart().join("Chart.yaml")).expect("readable");
+    let next = about.replace(env!("CARGO_PKG_VERSION"), &VERSION);
+    assert_ne!(next, about);
+    put(&folder.join("Chart.yaml"), next.as_bytes());
+    let path = folder.join("files/crds/personalaccesstokens.yaml");
+    let mut crd: Value = serde_yaml::from_str(&fs::read_to_string(&path).expect("readable")).expect("YAML");
+    let schema = &mut crd["spec"]["versions"][0]["schema"]["openAPIV3Schema"];
+    schema["properties"]["spec"]["properties"][NEW_FIELD] = json!({"type": "string", "maxLength": 64});
+    put(&path, serde_yaml::to_string(&crd).expect("YAML").as_bytes());
+}
