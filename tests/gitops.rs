@@ -7,11 +7,19 @@ mod support;
 #[path = "lifecycle/states.rs"]
 mod states;
 
+#[allow(dead_code, reason = "the tests of the policies use all of it")]
+#[path = "policies/guard.rs"]
+mod guard;
+#[allow(dead_code, reason = "the tests of the policies use all of it")]
+#[path = "policies/people.rs"]
+mod people;
+
 mod gitops {
     mod health;
     mod judges;
     mod manifests;
     mod reapply;
+    mod rights;
     mod soak;
     mod tools;
 }

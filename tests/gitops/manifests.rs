@@ -136,6 +136,34 @@ async fn an_api_server_with_the_tools_own_definitions_takes_all_of_it() {
     assert_eq!(config["data"]["url"], "https://argocd.example.com");
 }
 
+/// What somebody types to seal a certificate, up to where a program of others takes over, makes what the chart's values ask for.
+#[tokio::test(flavor = "multi_thread")]
+async fn the_secret_that_readers_are_told_to_seal_is_the_one_that_the_values_name() {
+    let access = control_plane::shared().await.expect("a control plane");
+    let page = fs::read_to_string(root().join("docs/gitops.md")).expect("the page is there");
+    let commands: Vec<_> = page.lines().filter(|line| line.starts_with("kubectl create secret tls ")).collect();
+    assert_eq!(commands.len(), 2, "for sealed-secrets and for SOPS");
+    let folder = tempfile::tempdir().expect("a folder");
+    let made = rcgen::generate_simple_self_signed(vec!["localhost".to_owned()]).expect("a certificate");
+    fs::write(folder.path().join("tls.crt"), made.cert.pem()).expect("a file");
+    fs::write(folder.path().join("tls.key"), made.signing_key.serialize_pem()).expect("a file");
+    for command in commands {
+        let command = command.split(['|', '>']).next().expect("a command");
+        let mut kubectl = access.command(Binary::Kubectl).expect("kubectl");
+        let output =
+            kubectl.current_dir(folder.path()).args(command.split_whitespace().skip(1)).output().expect("it runs");
+        assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+        let secret: Value = serde_yaml::from_str(&String::from_utf8_lossy(&output.stdout)).expect("YAML");
+        let [values, _] = values();
+        assert_eq!(secret["metadata"]["name"], values["verifier"]["tls"]["secretName"]);
+        let [sealed] = &manifests("sealed-secret.yaml")[..] else { panic!("one SealedSecret") };
+        assert_eq!(secret["type"], sealed["spec"]["template"]["type"]);
+        assert_eq!(secret["metadata"]["namespace"], sealed["metadata"]["namespace"]);
+        let keys = |map: &Value| map.as_object().expect("a map").keys().cloned().collect::<Vec<_>>();
+        assert_eq!(keys(&secret["data"]), keys(&sealed["spec"]["encryptedData"]));
+    }
+}
+
 /// The values that both tools are shown with.
 fn values() -> [Value; 2] {
     let application =
