@@ -121,7 +121,7 @@ async fn manifests_that_flux_applies_all_the_time_rotate_in_peace() {
         for manifest in &manifests {
             server_side(&api, manifest).await;
         }
-        // All of examples/ and one more take less than this by far.
+        // Several times a second is often enough; nothing is waited for here.
         tokio::time::sleep(std::time::Duration::from_millis(200)).await;
     })
     .await;
