@@ -47,6 +47,11 @@ fn object(path: &str, schema: &Value, made: &mut Vec<String>) {
     let is_required = |name: &str| schema["required"].as_array().is_some_and(|all| all.iter().any(|one| one == name));
     let rows = properties.iter().map(|(name, schema)| {
         let mut holds = type_of(schema);
+        if inside(schema).1["properties"].is_object() {
+            // As GitHub names the heading below.
+            let anchor = format!("{path}{name}").replace(['.', '[', ']'], "").to_lowercase();
+            holds = holds.replace("fields", &format!("[fields](#{anchor})"));
+        }
         if is_required(name) {
             holds.push_str(", **required**");
         }
@@ -64,12 +69,16 @@ fn object(path: &str, schema: &Value, made: &mut Vec<String>) {
     }
     made.push(section);
     for (name, schema) in properties {
-        let (suffix, inner) =
-            if schema["items"]["properties"].is_object() { ("[]", &schema["items"]) } else { ("", schema) };
+        let (suffix, inner) = inside(schema);
         if inner["properties"].is_object() {
             object(&format!("{path}.{name}{suffix}"), inner, made);
         }
     }
+}
+
+/// The object that a field holds, or a list of them.
+fn inside(schema: &Value) -> (&'static str, &Value) {
+    if schema["items"]["properties"].is_object() { ("[]", &schema["items"]) } else { ("", schema) }
 }
 
 /// The messages of the rules of this object and of its fields that are no objects with a section of their own.

@@ -17,6 +17,8 @@ pub enum Mark {
     Spec,
     /// `values`: Helm renders the chart with it.
     Values,
+    /// `values of <name>`: the same with what stands below this name, as a chart has it that depends on ours.
+    ValuesOf(String),
     /// `part of a Pod`: the spec of a Pod, but for its containers; the API server takes it.
     PartOfAPod,
     /// `dry run`: the API server takes it, and nothing is stored.
@@ -38,6 +40,7 @@ impl Mark {
             "shows" if !rest.is_empty() => Self::Shows(rest),
             "save" => Self::SaveAs(rest.strip_prefix("as ").filter(|name| !name.contains('/'))?.to_owned()),
             "schema" => Self::SchemaOf(rest.strip_prefix("of ")?.to_owned()),
+            "values" if !rest.is_empty() => Self::ValuesOf(rest.strip_prefix("of ")?.to_owned()),
             "as" if !rest.is_empty() => Self::As(rest),
             _ => match text {
                 "spec" => Self::Spec,

@@ -44,7 +44,7 @@ fn anchors(text: &str) -> BTreeSet<String> {
 
 #[test]
 fn every_link_leads_to_something_that_is_there() {
-    for page in pages().into_iter().chain(["charts/pat-operator/README.md".to_owned()]) {
+    for page in pages() {
         let text = fences::read(&page);
         for link in links(&text) {
             if link.starts_with("http") {

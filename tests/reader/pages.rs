@@ -9,13 +9,13 @@ pub fn root() -> &'static Path {
     Path::new(env!("CARGO_MANIFEST_DIR"))
 }
 
-/// `README.md` and all pages of `docs/`.
+/// `README.md`, the chart's, and all pages of `docs/`.
 pub fn pages() -> Vec<String> {
     let names = fs::read_dir(root().join("docs")).expect("docs/").map(|file| file.expect("readable").file_name());
     let names = names.map(|name| name.into_string().expect("text")).filter(|name| name.ends_with(".md"));
     let mut pages: Vec<_> = names.map(|name| format!("docs/{name}")).collect();
     pages.sort();
-    pages.insert(0, "README.md".to_owned());
+    pages.extend(["README.md", "charts/pat-operator/README.md"].map(str::to_owned));
     pages
 }
 
@@ -39,6 +39,7 @@ macro_rules! followed {
 followed! {
     the_readme_can_be_followed: "README.md", Nothing;
     the_index_can_be_followed: "docs/README.md", Nothing;
+    the_page_on_the_chart_can_be_followed: "charts/pat-operator/README.md", Nothing;
     the_page_on_the_rest_api_can_be_followed: "docs/api.md", Installed;
     the_concepts_can_be_followed: "docs/concepts.md", Installed;
     the_page_on_conditions_can_be_followed: "docs/conditions.md", Installed;
@@ -60,6 +61,7 @@ followed! {
 fn every_page_is_followed() {
     for page in pages() {
         if let Some((page, test)) = ELSEWHERE.iter().find(|(elsewhere, _)| **elsewhere == page) {
+            assert!(root().join(test).is_file(), "{page} is followed by {test}, which is not there");
             let _ = writeln!(std::io::stderr(), "FOLLOWED: {page}: by {test}");
         } else {
             assert!(

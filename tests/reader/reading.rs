@@ -312,7 +312,12 @@ impl Reader {
         let name = save_as.clone().unwrap_or_else(|| format!("shown-{}.yaml", self.count));
         let file = self.shell.file(&name);
         fs::write(&file, &text).expect("a file");
-        if fence.is(&Mark::Values) {
+        let below = fence.marks.iter().find_map(|mark| if let Mark::ValuesOf(name) = mark { Some(name) } else { None });
+        if let Some(name) = below {
+            let values: serde_json::Value = serde_yaml::from_str(&text).expect("YAML");
+            fs::write(&file, values[name].to_string()).expect("a file");
+        }
+        if fence.is(&Mark::Values) || below.is_some() {
             let (helm, chart) = (Program::helm(), chart());
             let (chart, file) = (chart.to_str().expect("text").to_owned(), file.to_str().expect("text").to_owned());
             helm.prints(&["template", "pat-operator", &chart, "--namespace", NAMESPACE, "--values", &file]);
