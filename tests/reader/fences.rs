@@ -15,20 +15,14 @@ pub enum Mark {
     SaveAs(String),
     /// `spec`: it is the spec of a PersonalAccessToken; the API server takes it.
     Spec,
-    /// `values`: Helm renders the chart with it.
-    Values,
-    /// `values of <name>`: the same with what stands below this name, as a chart has it that depends on ours.
+    /// `values of <name>`: Helm renders the chart with what stands below this name, as a chart has it that depends on ours.
     ValuesOf(String),
     /// `part of a Pod`: the spec of a Pod, but for its containers; the API server takes it.
     PartOfAPod,
-    /// `dry run`: the API server takes it, and nothing is stored.
-    DryRun,
     /// `schema of <who>`: it is checked against the schema that these people publish.
     SchemaOf(String),
     /// `as <user>`: a person with all rights in the page's namespaces, and none elsewhere.
     As(String),
-    /// `refused`: this is what must not work.
-    Refused,
 }
 
 impl Mark {
@@ -44,10 +38,7 @@ impl Mark {
             "as" if !rest.is_empty() => Self::As(rest),
             _ => match text {
                 "spec" => Self::Spec,
-                "values" => Self::Values,
                 "part of a Pod" => Self::PartOfAPod,
-                "dry run" => Self::DryRun,
-                "refused" => Self::Refused,
                 _ => return None,
             },
         })
@@ -136,11 +127,11 @@ fn is_in_list(text: &str, number: usize) -> bool {
 
 #[test]
 fn a_page_is_read_into_its_fences() {
-    let page = "# Page\n\n<!-- test: as jane@example.com -->\n<!-- test: refused -->\n```sh\na\n\nb\n```\n\n- x:\n\n  ```yaml\n  c: d\n  ```\n";
+    let page = "# Page\n\n<!-- test: as jane@example.com -->\n<!-- test: spec -->\n```sh\na\n\nb\n```\n\n- x:\n\n  ```yaml\n  c: d\n  ```\n";
     let fences = parse("p.md", page).expect("a page");
     let [sh, yaml] = &fences[..] else { panic!("two: {fences:?}") };
     assert_eq!((&*sh.place, &*sh.language, &*sh.text), ("p.md:5", "sh", "a\n\nb\n"));
-    assert_eq!(sh.marks, [Mark::As("jane@example.com".into()), Mark::Refused]);
+    assert_eq!(sh.marks, [Mark::As("jane@example.com".into()), Mark::Spec]);
     assert_eq!((&*yaml.language, &*yaml.text, yaml.marks.len()), ("yaml", "c: d\n", 0));
 }
 

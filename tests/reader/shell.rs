@@ -94,12 +94,12 @@ impl Drop for Shell {
 fn a_block_ends_where_a_command_fails_and_what_was_set_stays_set() {
     let folder = tempfile::tempdir().expect("a folder");
     let mut shell = Shell::open(folder.path(), Path::new("/nonexistent"));
-    let typed = shell.run("word='two words'\necho one\nfalse | cat\necho never");
+    let typed = shell.run("word='two words'\necho one\nfalse | tr a b\necho never");
     assert_eq!((typed.code, typed.printed.trim()), (1, "one"));
     let typed = shell.run("if false; then echo no; fi\nfalse || true\necho \"$word\"");
     assert_eq!((typed.code, typed.printed.trim()), (0, "two words"));
     let typed = shell.run("nobody-knows-this");
     assert_eq!(typed.code, 127, "{}", typed.printed);
-    let typed = shell.run("cat crds/tokenowners.yaml | head -1; x=$(false); echo never");
+    let typed = shell.run("cut -c1-3 crds/tokenowners.yaml | sha256sum; x=$(false); echo never");
     assert_eq!((typed.code, typed.printed.lines().count()), (1, 1), "{}", typed.printed);
 }
