@@ -13,7 +13,6 @@ use std::{
     time::{Duration, Instant},
 };
 
-use base64::{Engine, engine::general_purpose::STANDARD};
 use control_plane::{Access, Binary, Component, ControlPlane, Identity, Options};
 use serde_json::{Value, json};
 use support::process::{
@@ -49,10 +48,11 @@ impl World {
 
         // Each needs the other. So the API server starts with nobody at the other end, and once more when there is somebody.
         write_webhook(&webhook, "127.0.0.1:1", &pair.cert.pem());
-        let flags = [
-            format!("--authentication-token-webhook-config-file={}", webhook.display()),
-            format!("--authentication-token-webhook-cache-ttl={}s", CACHE.as_secs()),
-        ];
+        let flags = flags(&[
+            ("/etc/kubernetes/pat-operator.yaml", &webhook.display().to_string()),
+            ("cache-ttl=10s", &format!("cache-ttl={}s", CACHE.as_secs())),
+            ("https://kubernetes.default.svc.cluster.local", API_SERVER),
+        ]);
         let options = Options::default().apply(root.join("crds"));
         let options = flags.into_iter().fold(options, |all, flag| all.argument(Component::ApiServer, flag));
         let mut plane = ControlPlane::start(options).await.expect("a control plane");
@@ -121,19 +121,26 @@ impl Holder {
     }
 }
 
+/// A file that the documentation shows, in which only these texts are others.
+fn example(name: &str, real: &[(&str, &str)]) -> String {
+    let example = Path::new(env!("CARGO_MANIFEST_DIR")).join("examples/verifier").join(name);
+    let text = fs::read_to_string(example).expect("the example is there");
+    real.iter().fold(text, |text, (written, real)| {
+        assert!(text.contains(written), "{written} stands in {name}");
+        text.replace(written, real)
+    })
+}
+
+fn flags(real: &[(&str, &str)]) -> Vec<String> {
+    example("kube-apiserver.flags", real).lines().map(str::to_owned).collect()
+}
+
 fn write_webhook(path: &Path, server: &str, authority: &str) {
-    let config = json!({
-        "apiVersion": "v1",
-        "kind": "Config",
-        "current-context": "webhook",
-        "contexts": [{"name": "webhook", "context": {"cluster": "pat-operator", "user": "kube-apiserver"}}],
-        "clusters": [{"name": "pat-operator", "cluster": {
-            "server": format!("https://{server}/k8s/tokenreview"),
-            "certificate-authority-data": STANDARD.encode(authority),
-        }}],
-        "users": [{"name": "kube-apiserver", "user": {}}],
-    });
-    fs::write(path, config.to_string()).expect("it is written");
+    let there = path.with_extension("ca.crt");
+    fs::write(&there, authority).expect("it is written");
+    let there = there.display().to_string();
+    let real = [("127.0.0.1:8443", server), ("/etc/kubernetes/pki/pat-operator-ca.crt", &*there)];
+    fs::write(path, example("kube-apiserver.yaml", &real)).expect("it is written");
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -141,8 +141,12 @@ fn status_owner_schema(_: &mut SchemaGenerator) -> Schema {
         "type": "object",
         "required": ["kind", "name"],
         "properties": {
-            "kind": {"type": "string", "enum": ["User", "VirtualAccount"]},
-            "name": {"type": "string", "maxLength": 512},
+            "kind": {
+                "type": "string",
+                "enum": ["User", "VirtualAccount"],
+                "description": "`User` for a person, `VirtualAccount` for a program.",
+            },
+            "name": {"type": "string", "maxLength": 512, "description": "The owner's name."},
         },
     })
 }

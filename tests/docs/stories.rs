@@ -8,13 +8,15 @@ use pat_operator::{
 };
 use serde_json::json;
 
-use super::world::World;
+use super::world::{Frame, World};
 
 /// How a story ends.
 pub struct Scene {
     conditions: Vec<Condition>,
     /// What was told on the last stretch.
     pub events: Vec<Told>,
+    /// How things stood after each write on the way.
+    pub frames: Vec<Frame>,
 }
 
 /// One event.
@@ -32,12 +34,12 @@ impl Scene {
 
 impl From<World> for Scene {
     fn from(mut world: World) -> Self {
-        let conditions = world.conditions().to_vec();
+        let (conditions, frames) = (world.conditions().to_vec(), world.frames().to_vec());
         let told = |notice: pat_operator::controller::plan::Notice| Told {
             reason: notice.reason.to_string(),
             warning: notice.warning,
         };
-        Self { conditions, events: world.events().into_iter().map(told).collect() }
+        Self { conditions, events: world.events().into_iter().map(told).collect(), frames }
     }
 }
 

@@ -36,6 +36,19 @@ pub struct World {
     refusal: Option<Refusal>,
     held: Option<(Token, Time, Option<Time>)>,
     notices: Vec<Notice>,
+    frames: Vec<Frame>,
+    wake_at: Option<Time>,
+}
+
+/// How things stand after one write.
+#[derive(Clone, Debug)]
+pub struct Frame {
+    pub at: Time,
+    /// What was written: `status` or `Secret`.
+    pub what: &'static str,
+    pub credentials: Vec<Credential>,
+    /// The ids of the tokens that the Secret `app` holds, by its keys.
+    pub secret: BTreeMap<String, String>,
 }
 
 impl World {
@@ -52,6 +65,8 @@ impl World {
             refusal: None,
             held: None,
             notices: Vec::new(),
+            frames: Vec::new(),
+            wake_at: None,
         }
     }
 
@@ -91,6 +106,7 @@ impl World {
     /// Somebody takes the status away.
     pub fn lose_status(&mut self) {
         self.pat.status = Ok(Default::default());
+        self.note("status");
     }
 
     /// Time passes, and nobody looks.
@@ -111,6 +127,16 @@ impl World {
     /// The conditions as the status has them.
     pub fn conditions(&self) -> &[Condition] {
         &self.pat.status.as_ref().expect("a status").conditions
+    }
+
+    /// How things stood after each write so far.
+    pub fn frames(&self) -> &[Frame] {
+        &self.frames
+    }
+
+    /// Time passes until the operator wants to look again.
+    pub fn pass_until_woken(&mut self) {
+        self.now = self.wake_at.expect("it wants to look again").max(self.now);
     }
 
     /// What has been told since the last call.
@@ -139,7 +165,10 @@ impl World {
                 self.held = None;
             }
             match plan.step {
-                Step::Rest => return,
+                Step::Rest => {
+                    self.wake_at = plan.wake_at;
+                    return;
+                }
                 Step::Look => live = true,
                 Step::Mint(prefix) => {
                     self.held = Some((Token::mint(&prefix).expect("randomness"), self.now, None));
@@ -152,6 +181,7 @@ impl World {
                     self.notices.extend(plan.events);
                     self.pat.metadata.resource_version = Some(self.next_version());
                     self.pat.status = Ok(*status);
+                    self.note("status");
                 }
                 // It was not in the watch, and the API server says that it is there.
                 Step::WriteSecret(write) if write.base.is_none() && self.secrets.contains_key(&write.name) => {
@@ -163,10 +193,12 @@ impl World {
                     live = true;
                     self.notices.extend(plan.events);
                     self.write(&write);
+                    self.note("Secret");
                 }
                 Step::DeleteSecret(target) => {
                     written += 1;
                     self.secrets.remove(&target.name);
+                    self.note("Secret");
                 }
             }
         }
@@ -199,6 +231,15 @@ impl World {
             rehearsed,
         };
         plan(&view, &Settings::default(), self.now)
+    }
+
+    fn note(&mut self, what: &'static str) {
+        let data = self.secrets.get("app").and_then(|secret| secret.data.as_ref());
+        let token = |value: &ByteString| Token::parse(std::str::from_utf8(&value.0).ok()?).ok();
+        let ids =
+            data.into_iter().flatten().filter_map(|(key, value)| Some((key.clone(), token(value)?.id().to_string())));
+        let frame = Frame { at: self.now, what, credentials: self.credentials().to_vec(), secret: ids.collect() };
+        self.frames.push(frame);
     }
 
     /// Whether the API server refuses the write at hand.

@@ -1,0 +1,138 @@
+//! `docs/metrics.md`: every figure that the programs register, and every alert of the chart.
+//!
+//! It must not know any of them: what there is to say of one stands where it is registered, or in the chart's alerts.
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    fmt::Write,
+    fs,
+    sync::Arc,
+    time::Duration,
+};
+
+use kube::runtime::watcher;
+use pat_operator::{
+    controller::{
+        self,
+        cache::{Cache, Feed, PatFeed},
+        queue::Queue,
+    },
+    index::{Index, Pulse},
+    rest::{self, server::Dialect, store::Store},
+    verifier,
+};
+use serde_json::{Value, json};
+
+use super::{checked_in, code, file, openmetrics, table};
+
+const PAGE: &str = include_str!("metrics.md.in");
+
+#[test]
+fn the_page_on_metrics_has_every_figure_and_every_alert() {
+    let page = PAGE
+        .replace("{{ controller }}", &figures(&controller()))
+        .replace("{{ verifier }}", &figures(&verifier()))
+        .replace("{{ api }}", &figures(&api()))
+        .replace("{{ alerts }}", &alerts());
+    checked_in::compare("docs/metrics.md", &page);
+}
+
+/// What a controller serves that has one token to tell of: a family without series is not served.
+fn controller() -> String {
+    let cache = Arc::new(Cache::default());
+    let pat = json!({
+        "metadata": {"name": "app", "namespace": "shop", "uid": "3b241101-e2bb-4255-8caf-4136c566a962", "resourceVersion": "1"},
+        "spec": {},
+    });
+    let pat = serde_json::from_value(pat).expect("a PAT");
+    PatFeed::new(cache.clone(), None).take(watcher::Event::Apply(pat));
+    let now = "2030-01-01T00:00:00Z".parse().expect("a time");
+    controller::metrics::Metrics::new().text(&cache, &Queue::default(), true, now)
+}
+
+fn verifier() -> String {
+    verifier::metrics::Metrics::new().text(&Index::default(), &Pulse::new(1, Duration::from_secs(1)))
+}
+
+fn api() -> String {
+    let metrics = rest::metrics::Metrics::new();
+    for dialect in Dialect::ALL {
+        metrics.answered(dialect, "", 200, Duration::ZERO);
+    }
+    metrics.text(&Store::default(), &Pulse::new(1, Duration::from_secs(1)))
+}
+
+/// A table of what a text of OpenMetrics has.
+fn figures(text: &str) -> String {
+    let metrics = openmetrics::Metrics::parse(text);
+    let helps = text.lines().filter_map(|line| line.strip_prefix("# HELP ")?.split_once(' '));
+    let rows = helps.map(|(family, help)| {
+        let type_ = metrics.types[family].as_str();
+        let name = match type_ {
+            "counter" => format!("{family}_total"),
+            _ => family.to_owned(),
+        };
+        vec![code(&name), type_.to_owned(), labels(&metrics, family), help.to_owned()]
+    });
+    table(&["metric", "type", "labels", "what it says"], rows)
+}
+
+/// The labels of a family's series, each with the values that are known from the start.
+fn labels(metrics: &openmetrics::Metrics, family: &str) -> String {
+    let mut found: BTreeMap<&str, BTreeSet<&str>> = BTreeMap::new();
+    for series in metrics.values.keys() {
+        let Some((name, labels)) = series.trim_end_matches('}').split_once('{') else { continue };
+        let suffix = name.strip_prefix(family);
+        if !suffix.is_some_and(|suffix| ["", "_total", "_bucket"].contains(&suffix)) {
+            continue;
+        }
+        for label in labels.split(',') {
+            let (label, value) = label.split_once('=').expect("a label has a value");
+            found.entry(label).or_default().insert(value.trim_matches('"'));
+        }
+    }
+    found.remove("le");
+    let cells = found.into_iter().map(|(label, values)| {
+        let values: Vec<_> = values.into_iter().filter(|value| !value.is_empty()).collect();
+        match label {
+            // They grow as things happen; the page on conditions has them all.
+            "ready" | "reason" if family == "pat_operator_tokens" => code(&label),
+            "route" | "status" => code(&label),
+            _ => format!("{}: {}", code(&label), values.join(", ")),
+        }
+    });
+    cells.collect::<Vec<_>>().join("; ")
+}
+
+fn alerts() -> String {
+    let alerts = fs::read_to_string(file("charts/pat-operator/files/alerts.yaml")).expect("the chart's alerts");
+    let alerts: Value = serde_yaml::from_str(&alerts).expect("YAML");
+    let rules =
+        alerts["groups"].as_array().expect("groups").iter().flat_map(|group| group["rules"].as_array().expect("rules"));
+    let mut made = String::new();
+    for rule in rules {
+        let text = |value: &Value| value.as_str().unwrap_or_default().trim().to_owned();
+        let severity = text(&rule["labels"]["severity"]);
+        let wait = match text(&rule["for"]) {
+            wait if wait.is_empty() => "at once".to_owned(),
+            wait => format!("if it lasts for {wait}"),
+        };
+        let annotations = &rule["annotations"];
+        let summary = without_placeholders(&text(&annotations["summary"]));
+        let _ = write!(
+            made,
+            "### {}\n\n**{severity}**, {wait}: {summary}\n\n```promql\n{}\n```\n\n{}\n\n",
+            text(&rule["alert"]),
+            text(&rule["expr"]),
+            text(&annotations["description"]),
+        );
+    }
+    made.trim_end().to_owned()
+}
+
+/// A summary as it reads before Prometheus has filled in its values.
+fn without_placeholders(summary: &str) -> String {
+    let mut parts = summary.split("{{");
+    let first = parts.next().unwrap_or_default().to_owned();
+    parts.fold(first, |all, part| all + "…" + part.split_once("}}").expect("it is closed").1)
+}

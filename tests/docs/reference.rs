@@ -1,0 +1,159 @@
+//! `docs/reference.md`: every field of both resources, as the CustomResourceDefinitions have them.
+//!
+//! It must not know any field: what there is to say of one stands in its doc comment.
+
+use std::fmt::Write;
+
+use pat_operator::api::crd;
+use serde_json::Value;
+
+use super::{checked_in, code, table};
+
+const PAGE: &str = include_str!("reference.md.in");
+
+#[test]
+fn the_reference_has_every_field_of_the_resources() {
+    let mut page = PAGE.to_owned();
+    for (_, crd) in crd::all() {
+        let crd = serde_json::to_value(crd).expect("plain data");
+        let kind = text(&crd["spec"]["names"]["kind"]);
+        page = page.replace(&format!("{{{{ {kind} }}}}"), &resource(&crd));
+    }
+    assert!(!page.contains("{{ "), "something is not filled in: {page}");
+    // How a template's placeholders are written is told in a doc comment.
+    checked_in::compare("docs/reference.md", &page.replace("{\u{200b}{", "{{"));
+}
+
+fn text(value: &Value) -> String {
+    value.as_str().unwrap_or_default().to_owned()
+}
+
+fn resource(crd: &Value) -> String {
+    let [version] = &crd["spec"]["versions"].as_array().expect("versions")[..] else { panic!("one version") };
+    let schema = &version["schema"]["openAPIV3Schema"];
+    let mut made = Vec::new();
+    for part in ["spec", "status"] {
+        if !schema["properties"][part].is_null() {
+            object(part, &schema["properties"][part], &mut made);
+        }
+    }
+    made.push(columns(version));
+    made.join("\n\n")
+}
+
+/// A section for this object, and one for each that stands in it.
+fn object(path: &str, schema: &Value, made: &mut Vec<String>) {
+    let properties = schema["properties"].as_object().expect("an object has fields");
+    let is_required = |name: &str| schema["required"].as_array().is_some_and(|all| all.iter().any(|one| one == name));
+    let rows = properties.iter().map(|(name, schema)| {
+        let mut holds = type_of(schema);
+        if inside(schema).1["properties"].is_object() {
+            // As GitHub names the heading below.
+            let anchor = format!("{path}{name}").replace(['.', '[', ']'], "").to_lowercase();
+            holds = holds.replace("fields", &format!("[fields](#{anchor})"));
+        }
+        if is_required(name) {
+            holds.push_str(", **required**");
+        }
+        vec![code(name), holds, about(schema)]
+    });
+    let mut section = format!("### `{path}`\n\n{}", table(&["field", "holds", "what it does"], rows));
+    let mut rules = Vec::new();
+    messages("", schema, &mut rules);
+    if !rules.is_empty() {
+        section.push_str("\n\nWhat the API server says to what it refuses here:\n");
+        for (field, message) in rules {
+            let field = if field.is_empty() { String::new() } else { format!("`{field}`: ") };
+            let _ = write!(section, "\n- {field}{}", escaped(&message));
+        }
+    }
+    made.push(section);
+    for (name, schema) in properties {
+        let (suffix, inner) = inside(schema);
+        if inner["properties"].is_object() {
+            object(&format!("{path}.{name}{suffix}"), inner, made);
+        }
+    }
+}
+
+/// The object that a field holds, or a list of them.
+fn inside(schema: &Value) -> (&'static str, &Value) {
+    if schema["items"]["properties"].is_object() { ("[]", &schema["items"]) } else { ("", schema) }
+}
+
+/// The messages of the rules of this object and of its fields that are no objects with a section of their own.
+fn messages(field: &str, schema: &Value, rules: &mut Vec<(String, String)>) {
+    for rule in schema["x-kubernetes-validations"].as_array().into_iter().flatten() {
+        rules.push((field.to_owned(), text(&rule["message"])));
+    }
+    if !schema["items"]["properties"].is_object() && schema["items"].is_object() {
+        messages(&format!("{field}[]"), &schema["items"], rules);
+    }
+    if schema["additionalProperties"].is_object() {
+        messages(&format!("{field}[…]"), &schema["additionalProperties"], rules);
+    }
+    if field.is_empty() {
+        for (name, schema) in schema["properties"].as_object().into_iter().flatten() {
+            if !schema["properties"].is_object() {
+                messages(name, schema, rules);
+            }
+        }
+    }
+}
+
+/// What a value may be, with its limits.
+fn type_of(schema: &Value) -> String {
+    let limits = |least: &str, most: &str, what: &str| match (schema[least].as_u64(), schema[most].as_u64()) {
+        (Some(least), Some(most)) if least > 0 => format!(", {least} to {most} {what}"),
+        (_, Some(most)) => format!(", up to {most} {what}"),
+        _ => String::new(),
+    };
+    if let Some(values) = schema["enum"].as_array() {
+        return values.iter().map(|value| code(&text(value))).collect::<Vec<_>>().join(" or ");
+    }
+    match (text(&schema["type"]).as_str(), text(&schema["format"]).as_str()) {
+        ("string", "duration") => "a length of time".to_owned(),
+        ("string", "date-time") => "a time".to_owned(),
+        ("string", _) => format!("text{}", limits("minLength", "maxLength", "characters")),
+        ("boolean", _) => "`true` or `false`".to_owned(),
+        ("integer", _) => "a whole number".to_owned(),
+        ("array", _) => {
+            let what = if schema["x-kubernetes-list-type"] == "set" { "set" } else { "list" };
+            format!("a {what} of {}{}", type_of(&schema["items"]), limits("minItems", "maxItems", "of them"))
+        }
+        ("object", _) if schema["additionalProperties"].is_object() => {
+            let values = type_of(&schema["additionalProperties"]);
+            format!("a map of names to {values}{}", limits("minProperties", "maxProperties", "of them"))
+        }
+        ("object", _) => "fields".to_owned(),
+        (other, _) => panic!("nobody can say what {other:?} is"),
+    }
+}
+
+fn about(schema: &Value) -> String {
+    let about = text(&schema["description"]);
+    assert!(!about.is_empty(), "a field without a description: {schema}");
+    escaped(&about.replace('\n', " "))
+}
+
+/// For a page that fills in placeholders of its own.
+fn escaped(text: &str) -> String {
+    text.replace("{{", "{\u{200b}{")
+}
+
+/// What `kubectl get` shows, and what it can select by.
+fn columns(version: &Value) -> String {
+    let mut section = "### What `kubectl get` shows\n\n".to_owned();
+    let rows = version["additionalPrinterColumns"].as_array().expect("columns").iter().map(|column| {
+        let wide = column["priority"].as_u64().unwrap_or(0) > 0;
+        let when = if wide { "with `-o wide`" } else { "always" };
+        vec![text(&column["name"]).to_uppercase(), code(&text(&column["jsonPath"])), when.to_owned()]
+    });
+    section.push_str(&table(&["column", "from", "shown"], rows));
+    let fields = version["selectableFields"].as_array().into_iter().flatten();
+    let fields: Vec<_> = fields.map(|field| code(&text(&field["jsonPath"]).trim_start_matches('.'))).collect();
+    if !fields.is_empty() {
+        let _ = write!(section, "\n\n`kubectl get --field-selector` knows {}.", fields.join(", "));
+    }
+    section
+}

@@ -1,0 +1,152 @@
+//! The fenced blocks of a page, and the comments that say what a test does with one.
+//!
+//! It must not run anything.
+
+use std::{fs, path::Path};
+
+/// What a comment `<!-- test: … -->` before a fence says. There may be several.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Mark {
+    /// `skip because …`: it cannot be done here.
+    Skip(String),
+    /// `shows <file>`: it is a part of that file, which another test uses.
+    Shows(String),
+    /// `save as <file>`: whoever reads it writes it into that file, for commands that come.
+    SaveAs(String),
+    /// `spec`: it is the spec of a PersonalAccessToken; the API server takes it.
+    Spec,
+    /// `values of <name>`: Helm renders the chart with what stands below this name, as a chart has it that depends on ours.
+    ValuesOf(String),
+    /// `part of a Pod`: the spec of a Pod, but for its containers; the API server takes it.
+    PartOfAPod,
+    /// `schema of <who>`: it is checked against the schema that these people publish.
+    SchemaOf(String),
+    /// `as <user>`: a person with all rights in the page's namespaces, and none elsewhere.
+    As(String),
+}
+
+impl Mark {
+    fn read(text: &str) -> Option<Self> {
+        let (word, rest) = text.split_once(' ').unwrap_or((text, ""));
+        let rest = rest.trim().to_owned();
+        Some(match word {
+            "skip" => Self::Skip(rest.strip_prefix("because ").filter(|why| !why.is_empty())?.to_owned()),
+            "shows" if !rest.is_empty() => Self::Shows(rest),
+            "save" => Self::SaveAs(rest.strip_prefix("as ").filter(|name| !name.contains('/'))?.to_owned()),
+            "schema" => Self::SchemaOf(rest.strip_prefix("of ")?.to_owned()),
+            "values" if !rest.is_empty() => Self::ValuesOf(rest.strip_prefix("of ")?.to_owned()),
+            "as" if !rest.is_empty() => Self::As(rest),
+            _ => match text {
+                "spec" => Self::Spec,
+                "part of a Pod" => Self::PartOfAPod,
+                _ => return None,
+            },
+        })
+    }
+}
+
+/// One block.
+#[derive(Clone, Debug)]
+pub struct Fence {
+    /// `docs/page.md:12`.
+    pub place: String,
+    pub language: String,
+    pub text: String,
+    pub marks: Vec<Mark>,
+}
+
+impl Fence {
+    /// The file that it is a part of.
+    pub fn shows(&self) -> Option<&str> {
+        self.marks.iter().find_map(|mark| if let Mark::Shows(file) = mark { Some(&**file) } else { None })
+    }
+
+    /// Whether it has this mark.
+    pub fn is(&self, mark: &Mark) -> bool {
+        self.marks.contains(mark)
+    }
+}
+
+/// The text of a file of the repository.
+pub fn read(name: &str) -> String {
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join(name);
+    fs::read_to_string(path).unwrap_or_else(|error| panic!("{name}: {error}"))
+}
+
+/// All fences of a page, from top to bottom.
+pub fn of(page: &str) -> Vec<Fence> {
+    parse(page, &read(page)).unwrap_or_else(|error| panic!("{error}"))
+}
+
+fn parse(page: &str, text: &str) -> Result<Vec<Fence>, String> {
+    let (mut fences, mut marks): (Vec<Fence>, Vec<Mark>) = Default::default();
+    let mut lines = text.lines().zip(1..);
+    let mut before = "";
+    while let Some((line, number)) = lines.next() {
+        let place = format!("{page}:{number}");
+        let (trimmed, indent) = (line.trim_start(), line.len() - line.trim_start().len());
+        if let Some(comment) = trimmed.strip_prefix("<!-- test:") {
+            let comment =
+                comment.strip_suffix("-->").ok_or_else(|| format!("{place}: a comment for a test is one line"))?;
+            let mark = Mark::read(comment.trim()).ok_or_else(|| format!("{place}: no test knows {comment:?}"))?;
+            marks.push(mark);
+        } else if let Some(language) = trimmed.strip_prefix("```") {
+            let mut text = String::new();
+            loop {
+                let (line, _) = lines.next().ok_or_else(|| format!("{place}: the fence is never closed"))?;
+                if line.trim() == "```" {
+                    break;
+                }
+                let blank = line.len().min(indent);
+                if !line[..blank].trim().is_empty() {
+                    return Err(format!("{place}: a line that is less far right than its fence: {line}"));
+                }
+                text.push_str(&line[blank..]);
+                text.push('\n');
+            }
+            fences.push(Fence { place, language: language.to_owned(), text, marks: std::mem::take(&mut marks) });
+        } else if !trimmed.is_empty() {
+            if !marks.is_empty() {
+                return Err(format!("{place}: what is for a test comes right before a fence"));
+            }
+            // Markdown takes it for code as well, and nobody would run it. (In a list it is more text.)
+            if indent >= 4 && before.is_empty() && !is_in_list(text, number) {
+                return Err(format!("{place}: code stands between fences: {line}"));
+            }
+        }
+        before = trimmed;
+    }
+    if marks.is_empty() { Ok(fences) } else { Err(format!("{page}: a comment for a test, and no fence after it")) }
+}
+
+fn is_in_list(text: &str, number: usize) -> bool {
+    let above: Vec<_> = text.lines().take(number - 1).collect();
+    let line = above.iter().rev().find(|line| !line.is_empty() && !line.starts_with(' '));
+    line.is_some_and(|line| line.starts_with("- ") || line.starts_with(|c: char| c.is_ascii_digit()))
+}
+
+#[test]
+fn a_page_is_read_into_its_fences() {
+    let page = "# Page\n\n<!-- test: as jane@example.com -->\n<!-- test: spec -->\n```sh\na\n\nb\n```\n\n- x:\n\n  ```yaml\n  c: d\n  ```\n";
+    let fences = parse("p.md", page).expect("a page");
+    let [sh, yaml] = &fences[..] else { panic!("two: {fences:?}") };
+    assert_eq!((&*sh.place, &*sh.language, &*sh.text), ("p.md:5", "sh", "a\n\nb\n"));
+    assert_eq!(sh.marks, [Mark::As("jane@example.com".into()), Mark::Spec]);
+    assert_eq!((&*yaml.language, &*yaml.text, yaml.marks.len()), ("yaml", "c: d\n", 0));
+}
+
+#[test]
+fn what_nobody_would_run_is_found() {
+    for (page, part) in [
+        ("```sh\na", "never closed"),
+        ("<!-- test: skip -->\n```sh\n```", "no test knows"),
+        ("<!-- test: skip because -->\n```sh\n```", "no test knows"),
+        ("<!-- test: nonsense -->\n```sh\n```", "no test knows"),
+        ("<!-- test: spec -->\nwords\n```sh\n```", "right before a fence"),
+        ("<!-- test: spec -->\n", "no fence after it"),
+        ("words\n\n    kubectl get pat\n", "between fences"),
+    ] {
+        let error = parse("p.md", page).expect_err(part);
+        assert!(error.contains(part), "{page}: {error}");
+    }
+}
