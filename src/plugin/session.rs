@@ -10,6 +10,7 @@ use kube::{
     Api, Client,
     api::{DynamicObject, ListParams},
     client::Body,
+    core::TypeMeta,
 };
 
 use super::{
@@ -19,7 +20,7 @@ use super::{
     terminal::Paint,
 };
 use crate::{
-    api::{GROUP, Time, VERSION, crd},
+    api::{GROUP, PersonalAccessToken, Time, VERSION, crd},
     runtime,
 };
 
@@ -131,7 +132,7 @@ impl Session {
             };
             for mut object in page.items {
                 // A list leaves out what all of its items have in common.
-                object.types.get_or_insert_with(|| kube::core::TypeMeta::resource::<crate::api::PersonalAccessToken>());
+                object.types.get_or_insert_with(TypeMeta::resource::<PersonalAccessToken>);
                 pats.push(Pat::of(object)?);
             }
             match page.metadata.continue_.filter(|next| !next.is_empty()) {

@@ -137,8 +137,8 @@ pub fn coming(pat: &Pat, now: Time) -> Vec<Coming> {
     }
     let ended = spec.revoked == Some(true) || terms.expired(now);
     if let Some(at) = status.next_rotation_at.filter(|_| !ended) {
-        let grace = spec.grace_period.as_ref().map_or_else(String::new, |grace| format!(" for {grace}"));
-        add(at, "rotates", format!("a new token takes the place of the present one, which works on{grace}"));
+        let grace = spec.grace_period.as_ref().map_or_else(|| "its grace period".to_owned(), |grace| grace.to_string());
+        add(at, "rotates", format!("a new token takes the place of the present one, which works on for {grace}"));
     }
     let issued = pat.active().map(|active| active.issued_at);
     let ahead = |line: Option<Time>| line.filter(|line| *line > now && issued.is_some_and(|at| at < *line) && !ended);

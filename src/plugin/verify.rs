@@ -6,6 +6,7 @@
 use std::io::{self, IsTerminal, Read};
 
 use clap::Args;
+use k8s_openapi::api::events::v1::Event;
 use kube::{Api, api::ListParams};
 use serde_json::json;
 use zeroize::Zeroizing;
@@ -76,10 +77,13 @@ pub async fn run(cluster: &ClusterArgs, args: &VerifyArgs) -> Result<Answer, Fai
     let (pats, place) = reachable(&session).await?;
     let now = session.now();
     let Some((pat, credential)) = find(&pats, &hash) else {
-        let message = format!(
-            "no live token {place} has the hash of {id}: it was never issued there, or has been dead for a while; \
-             another --context may know it"
-        );
+        let message = match obituary(&session, &id).await? {
+            Some(told) => told,
+            None => format!(
+                "no live token {place} has the hash of {id}: it was never issued there, or it is dead (revoked, replaced or ended); another \
+                 --context may know it"
+            ),
+        };
         return match args.output {
             None => Err(Failure::NotValid(message)),
             Some(_) => Ok(told(args, Finding { id: Some(id), ..Finding::unknown(message) })),
@@ -126,6 +130,30 @@ async fn reachable(session: &Session) -> Result<(Vec<Pat>, String), Failure> {
         )),
         Err(failure) => Err(failure),
     }
+}
+
+/// What an event tells of the end of a token that stands in no status any more. Events last for an hour or so, and whoever may not
+/// list them is told less.
+async fn obituary(session: &Session, id: &str) -> Result<Option<String>, Failure> {
+    let about = ListParams::default().fields("regarding.kind=PersonalAccessToken");
+    let mut events = None;
+    for api in [Api::<Event>::all(session.client.clone()), Api::namespaced(session.client.clone(), &session.namespace)]
+    {
+        match in_time(api.list(&about)).await {
+            Ok(list) => {
+                events = Some(list.items);
+                break;
+            }
+            Err(Failure::Api(kube::Error::Api(status))) if status.code == 403 => {}
+            Err(failure) => return Err(failure),
+        }
+    }
+    let told = events.into_iter().flatten().find_map(|event| {
+        let note = event.note.filter(|note| note.contains(&format!("token {id} is dead")))?;
+        let object = event.regarding?;
+        Some(format!("{}/{}: {}", object.namespace.unwrap_or_default(), object.name.unwrap_or_default(), plain(&note)))
+    });
+    Ok(told)
 }
 
 /// The elder of two objects that claim one hash is the one whose it is.

@@ -34,10 +34,18 @@ pub struct World {
     pub settings: Settings,
     /// The present.
     pub now: Time,
-    held: Option<(Token, Time, Option<(Time, u64)>)>,
+    held: Option<InMemory>,
     live: bool,
     rehearsed: bool,
     version: u64,
+}
+
+/// A token that has been minted, and what is known of its way.
+struct InMemory {
+    token: Token,
+    issued_at: Time,
+    /// When its hash came into the status, and over which version of the Secret.
+    published: Option<(Time, u64)>,
 }
 
 /// What came of it.
@@ -98,7 +106,7 @@ impl World {
                     continue;
                 }
                 Step::Mint(prefix) => {
-                    self.held = Some((Token::mint(&prefix)?, self.now, None));
+                    self.held = Some(InMemory { token: Token::mint(&prefix)?, issued_at: self.now, published: None });
                     format!("mint a token {prefix}_… in memory")
                 }
                 Step::Rehearse(write) => {
@@ -133,12 +141,12 @@ impl World {
         let uid = self.pat.uid();
         let former: Vec<_> =
             self.secrets.iter().filter(|one| one.name != wanted && one.is_controlled_by(uid)).cloned().collect();
-        let held = self.held.as_ref().map(|(token, issued_at, published)| Held {
-            id: token.id(),
-            hash: token.hash(),
-            issued_at: *issued_at,
-            published_at: published.map(|(at, _)| at),
-            published_over: published.map(|(_, over)| over),
+        let held = self.held.as_ref().map(|held| Held {
+            id: held.token.id(),
+            hash: held.token.hash(),
+            issued_at: held.issued_at,
+            published_at: held.published.map(|(at, _)| at),
+            published_over: held.published.map(|(_, over)| over),
         });
         let view = View {
             pat: &self.pat,
@@ -161,9 +169,9 @@ impl World {
     fn note_publication(&mut self) {
         let wanted = self.wanted();
         let over = self.secrets.iter().find(|secret| secret.name == wanted).map_or(0, SecretView::version);
-        let (Some((token, _, published)), Ok(status)) = (&mut self.held, &self.pat.status) else { return };
-        if published.is_none() && status.credentials.iter().any(|one| one.id == token.id().as_str()) {
-            *published = Some((self.now, over));
+        let (Some(held), Ok(status)) = (&mut self.held, &self.pat.status) else { return };
+        if held.published.is_none() && status.credentials.iter().any(|one| one.id == held.token.id().as_str()) {
+            held.published = Some((self.now, over));
         }
     }
 
