@@ -15,7 +15,7 @@ fn commands(text: &str) -> Vec<String> {
     let ends = ['\n', '`', '|', '>', '#', ')', ';', '<'];
     let after = text.match_indices("kubectl pat ").map(|(at, _)| &text[at..]);
     let lines = after.map(|rest| rest.split(ends).next().unwrap_or_default().trim().to_owned());
-    // Usage lines have brackets.
+    // The usage of the whole has brackets.
     lines.filter(|line| !line.contains("COMMAND") && !line.contains('[') && !line.ends_with("kubectl pat")).collect()
 }
 
@@ -26,10 +26,9 @@ fn every_command_in_the_pages_and_in_the_help_is_one_that_is_taken() {
     root.build();
     for command in root.get_subcommands_mut() {
         let help = command.render_long_help().to_string();
+        let lines = help.lines().filter(|line| !line.trim_start().starts_with("Usage:"));
         // What follows two spaces says what it does.
-        texts.push(
-            help.lines().map(|line| line.trim().split("  ").next().unwrap_or_default().to_owned() + "\n").collect(),
-        );
+        texts.push(lines.map(|line| line.trim().split("  ").next().unwrap_or_default().to_owned() + "\n").collect());
     }
     let mut seen = 0;
     for line in texts.iter().flat_map(|text| commands(text)) {
