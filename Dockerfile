@@ -1,5 +1,5 @@
 # The operator and nothing else: `make image`, or docker build -t pat-operator:dev .
-# What it builds is what `cargo build --release --locked --bin pat-operator` builds.
+# What it builds is what `cargo build --release --locked --bin pat-operator` builds, without what only kubectl-pat needs.
 
 # The version is that of rust-toolchain.toml, which is not copied: rustup would only fetch clippy and rustfmt for it.
 # Slim has the C compiler and libc that ring needs. Debian 12 on both sides, so that the libc fits.
@@ -9,7 +9,7 @@ COPY Cargo.toml Cargo.lock ./
 COPY src src
 # A member of the workspace: Cargo reads its manifest, and builds nothing of it.
 COPY tests/control-plane tests/control-plane
-RUN cargo build --release --locked --bin pat-operator
+RUN cargo build --release --locked --no-default-features --bin pat-operator
 
 # No shell, no package manager; libc, libgcc and CA certificates. Runs as user 65532.
 FROM gcr.io/distroless/cc-debian12:nonroot

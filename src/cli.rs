@@ -501,7 +501,7 @@ fn time(text: &str) -> Result<Time, &'static str> {
 }
 
 /// An RFC 1123 label, as names of namespaces are.
-fn label(text: &str) -> Result<String, String> {
+pub(crate) fn label(text: &str) -> Result<String, String> {
     let is_edge = |c: u8| c.is_ascii_lowercase() || c.is_ascii_digit();
     let bytes = text.as_bytes();
     let good = matches!(bytes, [first, .., last] | [first @ last] if is_edge(*first) && is_edge(*last))
@@ -515,7 +515,7 @@ fn label(text: &str) -> Result<String, String> {
 }
 
 /// An RFC 1123 subdomain, as names of most objects are: labels with dots between them.
-fn subdomain(text: &str) -> Result<String, String> {
+pub(crate) fn subdomain(text: &str) -> Result<String, String> {
     if text.len() > 253 {
         return Err("a name has at most 253 characters".to_owned());
     }

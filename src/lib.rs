@@ -1,7 +1,8 @@
 //! pat-operator: personal access tokens for Kubernetes.
 //!
 //! Data goes one way: [`api`] and [`token`] know nobody; [`index`] knows both; [`decision`] knows these three; [`controller`] and
-//! [`verifier`] know these, but not each other; [`runtime`] knows none of them; `main` wires.
+//! [`verifier`] know these, but not each other; [`runtime`] knows none of them; `main` wires. `plugin`, what people hold in
+//! their hands, knows the API, tokens and the controller's planner; nobody knows it.
 #![forbid(unsafe_code)]
 #![warn(missing_docs)]
 
@@ -10,6 +11,8 @@ pub mod cli;
 pub mod controller;
 pub mod decision;
 pub mod index;
+#[cfg(feature = "plugin")]
+pub mod plugin;
 pub mod rest;
 pub mod runtime;
 pub mod token;

@@ -2,7 +2,7 @@
 //!
 //! It must not know what is asked of the API server.
 
-use std::{env, error::Error as StdError, io, time::Duration};
+use std::{env, error::Error as StdError, io, path::Path, time::Duration};
 
 use axum::body::Body;
 use hyper::{
@@ -13,7 +13,7 @@ use hyper::{
 use kube::{
     Client, Config,
     client::ClientBuilder,
-    config::{InClusterError, KubeConfigOptions, KubeconfigError},
+    config::{InClusterError, KubeConfigOptions, Kubeconfig, KubeconfigError},
     core::Status,
 };
 use serde_json::json;
@@ -95,6 +95,23 @@ pub fn install_crypto() {
 /// When there is no configuration, or one that cannot be used.
 pub async fn connect() -> Result<Cluster, ClientError> {
     client(find_config().await?)
+}
+
+/// The same for a person, as `kubectl` finds it: by the file and the context that are named, if any are.
+///
+/// # Errors
+/// When there is no configuration, or one that cannot be used.
+pub async fn connect_as(file: Option<&Path>, context: Option<&str>) -> Result<Cluster, ClientError> {
+    let options = KubeConfigOptions { context: context.map(str::to_owned), ..KubeConfigOptions::default() };
+    let config = match (file, context) {
+        (None, None) => find_config().await?,
+        (None, Some(_)) => Config::from_kubeconfig(&options).await.map_err(ClientError::Kubeconfig)?,
+        (Some(file), _) => {
+            let kubeconfig = Kubeconfig::read_from(file).map_err(ClientError::Kubeconfig)?;
+            Config::from_custom_kubeconfig(kubeconfig, &options).await.map_err(ClientError::Kubeconfig)?
+        }
+    };
+    client(config)
 }
 
 /// A client of a given configuration, with this module's timeouts.

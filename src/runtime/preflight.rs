@@ -87,7 +87,10 @@ pub struct Question<'a> {
 
 impl Question<'_> {
     /// Asks the API server.
-    async fn is_allowed(&self, client: &Client) -> kube::Result<bool> {
+    ///
+    /// # Errors
+    /// It does not answer.
+    pub async fn is_allowed(&self, client: &Client) -> kube::Result<bool> {
         let text = |text: &str| Some(text.to_owned()).filter(|text| !text.is_empty());
         let review = SelfSubjectAccessReview {
             spec: SelfSubjectAccessReviewSpec {
@@ -110,7 +113,7 @@ impl Question<'_> {
     }
 
     /// As a person would say it.
-    fn words(&self) -> String {
+    pub fn words(&self) -> String {
         let place = match self.namespace {
             "" => "in all namespaces".to_owned(),
             namespace => format!("in namespace {namespace}"),

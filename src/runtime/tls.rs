@@ -6,7 +6,7 @@
 mod files;
 #[cfg(test)]
 mod tests;
-mod validity;
+pub mod validity;
 
 use std::{
     fmt,

@@ -21,7 +21,7 @@ pub fn pages() -> Vec<String> {
 
 /// Pages that another test follows: which.
 pub const ELSEWHERE: [(&str, &str); 2] =
-    [("docs/gitops.md", "tests/gitops.rs"), ("docs/kubectl-pat.md", "tests/kubectl_pat.rs")];
+    [("docs/gitops.md", "tests/gitops.rs"), ("docs/kubectl-pat.md", "tests/plugin.rs")];
 
 /// One test for each page; all of them are in `FOLLOWED`.
 macro_rules! followed {

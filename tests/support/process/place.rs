@@ -195,6 +195,13 @@ impl Place {
         }
     }
 
+    /// Waits until each of these is Ready at rest.
+    pub async fn all_ready_of(&self, names: &[&str]) {
+        for name in names {
+            self.until(name, "ready", is_ready).await;
+        }
+    }
+
     /// Has the Ready token of this name rotated, and tells the new one.
     pub async fn rotated(&self, name: &str, mut spec: Value) -> String {
         let before = self.status(name).await.revision.unwrap_or_default();

@@ -1,0 +1,43 @@
+//! What is made of the command line: completions and manual pages.
+
+use std::{fs, path::Path};
+
+use clap::CommandFactory;
+
+use super::{
+    cli::{Cli, Shell},
+    failure::{Answer, Failure},
+};
+
+/// What kubectl asks on the tab key: it looks for this name on the PATH, and calls it with the words after `kubectl pat`.
+pub const KUBECTL_COMPLETE: &str = "\
+#!/bin/sh
+# Completes `kubectl pat`: kubectl calls it with the words that have been typed.
+exec kubectl-pat __complete -- \"$@\"
+";
+
+/// The completions for one shell.
+pub fn completion(shell: Shell) -> String {
+    let shell = match shell {
+        Shell::Bash => clap_complete::Shell::Bash,
+        Shell::Zsh => clap_complete::Shell::Zsh,
+        Shell::Fish => clap_complete::Shell::Fish,
+        Shell::Kubectl => return KUBECTL_COMPLETE.to_owned(),
+    };
+    let mut text = Vec::new();
+    clap_complete::generate(shell, &mut command(), "kubectl-pat", &mut text);
+    String::from_utf8_lossy(&text).into_owned()
+}
+
+/// The command under the name that it is called by where no kubectl is.
+fn command() -> clap::Command {
+    Cli::command().bin_name("kubectl-pat")
+}
+
+/// Writes the manual pages: `kubectl-pat.1` and one for each command.
+pub fn man(folder: &Path) -> Result<Answer, Failure> {
+    let trouble = || Failure::io(folder.display().to_string());
+    fs::create_dir_all(folder).map_err(trouble())?;
+    clap_mangen::generate_to(command(), folder).map_err(trouble())?;
+    Ok(Answer::good(format!("{}\n", folder.display())))
+}

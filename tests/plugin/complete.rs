@@ -1,0 +1,95 @@
+//! Completions, the manual pages, and the manifest for krew.
+
+use std::{fs, os::unix::fs::PermissionsExt, process::Command};
+
+use serde_json::{Value, json};
+
+use super::hand::{Hand, PLUGIN, run};
+
+#[tokio::test(flavor = "multi_thread")]
+async fn kubectl_itself_completes_commands_flags_values_and_names() {
+    let hand = Hand::new("pat-complete").await;
+    hand.place.apply("ci-token", json!({})).await;
+    let folder = tempfile::tempdir().unwrap();
+    let script = folder.path().join("kubectl_complete-pat");
+    fs::write(&script, hand.pat("completion kubectl").good()).unwrap();
+    fs::set_permissions(&script, fs::Permissions::from_mode(0o755)).unwrap();
+    let complete = |words: &[&str]| {
+        let mut kubectl = hand.kubectl(&hand.place.kubeconfig());
+        let path = kubectl.get_envs().find(|(name, _)| *name == "PATH").unwrap().1.unwrap().to_owned();
+        let path =
+            std::env::join_paths([folder.path().to_owned()].into_iter().chain(std::env::split_paths(&path))).unwrap();
+        kubectl.env("PATH", path).args(["__complete", "pat"]).args(words);
+        run(kubectl, None).good()
+    };
+    let namespace = hand.place.name();
+    for (words, offer) in [
+        (&["re"][..], "reveal"),
+        (&["list", "--all"], "--all-namespaces"),
+        (&["wait", "x", "--for", ""], "rotation"),
+        (&["show", "-n", namespace, ""], "ci-token"),
+        (&["rotate", "-n", namespace, "other", "ci"], "ci-token"),
+        (&["list", "-n", "pat-complete"], namespace),
+    ] {
+        let offers = complete(words);
+        assert!(offers.lines().any(|line| line.split('\t').next() == Some(offer)), "{words:?}: {offers}");
+    }
+    assert!(!complete(&["create", "-n", namespace, ""]).contains("ci-token"), "a new token has a new name");
+}
+
+#[test]
+fn the_shells_take_their_completions() {
+    for shell in ["bash", "zsh", "fish"] {
+        let mut plugin = Command::new(PLUGIN);
+        plugin.args(["completion", shell]);
+        let text = run(plugin, None).good();
+        assert!(text.contains("reveal") && text.contains("kubectl-pat"), "{shell}");
+        if shell == "bash" {
+            let mut bash = Command::new("bash");
+            bash.args(["-n", "/dev/stdin"]);
+            run(bash, Some(&text)).good();
+            let mut bash = Command::new("bash");
+            let script = format!(
+                "{text}\nCOMP_WORDS=(kubectl-pat rev); COMP_CWORD=1; _kubectl__pat kubectl-pat rev kubectl-pat; echo \"${{COMPREPLY[*]}}\""
+            );
+            bash.args(["-c", &script]);
+            assert_eq!(run(bash, None).good().trim(), "reveal revoke");
+        }
+    }
+}
+
+#[test]
+fn there_is_a_manual_page_for_every_command() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut plugin = Command::new(PLUGIN);
+    plugin.arg("man").arg(folder.path());
+    run(plugin, None).good();
+    let page =
+        |name: &str| fs::read_to_string(folder.path().join(name)).unwrap_or_else(|error| panic!("{name}: {error}"));
+    assert!(page("kubectl-pat.1").contains("Exit codes"));
+    for command in
+        ["list", "create", "show", "reveal", "rotate", "revoke", "extend", "verify", "wait", "plan", "doctor"]
+    {
+        assert!(page(&format!("kubectl-pat-{command}.1")).contains("Examples"), "{command}");
+    }
+}
+
+#[test]
+fn the_manifest_for_krew_has_what_krew_asks_for() {
+    let text = fs::read_to_string(concat!(env!("CARGO_MANIFEST_DIR"), "/plugin/pat.yaml")).unwrap();
+    for place in ["@VERSION@", "@BASE_URL@"] {
+        assert!(text.contains(place), "{place}");
+    }
+    let manifest: Value = serde_yaml::from_str(&text).unwrap();
+    assert_eq!((manifest["kind"].as_str(), manifest["metadata"]["name"].as_str()), (Some("Plugin"), Some("pat")));
+    assert!(manifest["spec"]["shortDescription"].as_str().is_some_and(|text| text.len() <= 50));
+    let platforms = manifest["spec"]["platforms"].as_array().unwrap();
+    for platform in platforms {
+        let labels = &platform["selector"]["matchLabels"];
+        let name = format!("{}-{}", labels["os"].as_str().unwrap(), labels["arch"].as_str().unwrap());
+        assert_eq!(platform["sha256"], format!("@SHA256_{}@", name.replace('-', "_")));
+        assert!(platform["uri"].as_str().unwrap().ends_with(&format!("kubectl-pat-{name}.tar.gz")), "{name}");
+        assert_eq!(platform["bin"], "kubectl-pat");
+    }
+    assert_eq!(platforms.len(), 4);
+}
