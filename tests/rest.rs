@@ -12,10 +12,12 @@ mod rest {
     mod cryptlex;
     mod exchange;
     mod inside;
+    mod judged_again;
     mod killed;
     mod openapi;
     mod regenerate;
     mod sailpoint;
     mod stage;
     mod truefoundry;
+    mod undelivered;
 }

@@ -6,13 +6,14 @@
 use kube::api::{DynamicObject, ObjectMeta, PostParams, TypeMeta};
 use serde_json::{Value, json};
 use tokio::time::{Duration, Instant};
-use tracing::{debug, info, warn};
+use tracing::{debug, warn};
 
 use super::{
     FIELD_MANAGER, Writer, call,
     handover::Handover,
     name::{SLOTS, object_name},
     trouble::COME_BACK,
+    unwanted::Unwanted,
 };
 use crate::{
     api::{CredentialState, GROUP, VERSION, duration},
@@ -43,12 +44,7 @@ impl Writer {
     /// Makes it, and goes on to a good end if the caller goes away meanwhile.
     pub(in crate::rest) async fn create(&self, order: Create, audiences: Vec<String>) -> Result<Created, Failure> {
         let this = self.clone();
-        let making = async move { this.make(&order, &audiences).await };
-        self.hand_out(making, |this, unwanted| async move {
-            info!(name = unwanted.item.name, "whoever asked for a token has gone: it is taken back");
-            this.abandon(unwanted.item.name.clone(), unwanted.item.id).await;
-        })
-        .await
+        self.hand_out(async move { this.make(&order, &audiences).await }).await
     }
 
     async fn make(&self, order: &Create, audiences: &[String]) -> Result<Created, Failure> {
@@ -58,7 +54,7 @@ impl Writer {
         match self.mint_and_take(&name, uid, deadline).await {
             Ok(created) => Ok(created),
             Err(failure) => {
-                self.abandon(name, uid).await;
+                self.take_back(Unwanted { name, id: uid, credential: None }).await;
                 Err(failure)
             }
         }
@@ -72,7 +68,8 @@ impl Writer {
         let from = Handover { pat: uid, secret: name, key: KEY, hash, once: true };
         let token = self.take(&from, deadline + super::CALL).await.map_err(|_| NOT_IN_TIME)?;
         let item = self.store.item(uid).ok_or(NOT_IN_TIME)?;
-        Ok(Created { item, token })
+        let receipt = self.receipt(Unwanted { name: name.to_owned(), id: uid, credential: None });
+        Ok(Created { item, token, receipt })
     }
 
     /// The hash of the active credential.
