@@ -18,6 +18,7 @@ mod rest {
     mod regenerate;
     mod sailpoint;
     mod stage;
+    mod taken_back;
     mod truefoundry;
     mod undelivered;
 }

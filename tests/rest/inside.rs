@@ -16,6 +16,7 @@ use pat_operator::{
         caller::Caller,
         failure::Failure,
         feed::{OwnerFeed, TokenFeed},
+        metrics::Metrics,
         order::Create,
         rate::Rate,
         server,
@@ -45,6 +46,9 @@ pub const CALLER: &str = "caller";
 pub struct Inside {
     pub service: Arc<Service>,
     background: JoinSet<()>,
+    metrics: Arc<Metrics>,
+    store: Arc<Store>,
+    pulse: Arc<Pulse>,
 }
 
 impl Inside {
@@ -73,16 +77,24 @@ impl Inside {
         let probed = pulse.clone();
         watches.spawn(async move { pat_operator::index::probe::probe(api, &probed).await });
         eventually("the first lists are in", async || pulse.listed() == 2).await;
-        let writer = Writer::new(writes_by, namespace, index.clone(), store.clone());
-        let service = Service::new(index, store, move || pulse.freshness(), Clock::system(), settings);
+        let metrics = Arc::new(Metrics::new());
+        let writer =
+            Writer::new(writes_by, namespace, index.clone(), store.clone()).with_counters(metrics.taken_back());
+        let fresh = pulse.clone();
+        let service = Service::new(index, store.clone(), move || fresh.freshness(), Clock::system(), settings);
         let service = service.with_writer(writer).with_signer(Signer::new(&[7; KEY_LENGTH], "tests".into()));
-        Self { service: Arc::new(service), background: watches }
+        Self { service: Arc::new(service), background: watches, metrics, store, pulse }
+    }
+
+    /// All figures, as they are served.
+    pub fn figures(&self) -> String {
+        self.metrics.text(&self.store, &self.pulse)
     }
 
     /// Serves it by HTTP, within these limits, and tells where.
     pub async fn serve(&mut self, limits: Limits) -> SocketAddr {
         let server = HttpServer::bind("127.0.0.1:0".parse().unwrap(), "tests", "--test-addr").await.expect("a port");
-        let (addr, router) = (server.local_addr(), server::router(self.service.clone(), Arc::default()));
+        let (addr, router) = (server.local_addr(), server::router(self.service.clone(), self.metrics.clone()));
         self.background.spawn(server.with_limits(limits).serve(router, CancellationToken::new()));
         addr
     }

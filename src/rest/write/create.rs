@@ -6,7 +6,7 @@
 use kube::api::{DynamicObject, ObjectMeta, PostParams, TypeMeta};
 use serde_json::{Value, json};
 use tokio::time::{Duration, Instant};
-use tracing::{debug, warn};
+use tracing::{Instrument, debug, warn};
 
 use super::{
     FIELD_MANAGER, Writer, call,
@@ -28,6 +28,9 @@ use crate::{
 
 /// How long the controller may take.
 const MINTED: Duration = Duration::from_secs(10);
+
+/// How many seconds to wait between looks whether a request without an answer has had its effect after all: the API server gives up a request after a minute.
+const LATE: [u64; 6] = [1, 2, 4, 8, 16, 34];
 
 /// The key that holds the token in a Secret that says nothing else.
 const KEY: &str = "token";
@@ -97,7 +100,10 @@ impl Writer {
                 Err(trouble) if trouble.code() == Some(409) => None,
                 Err(trouble) if trouble.is_ambiguous() => match self.marked(&name, &mark).await {
                     Some(made) => Some(made),
-                    None => return Err(trouble.into_failure("create a token")),
+                    None => {
+                        self.look_for(name, mark);
+                        return Err(trouble.into_failure("create a token"));
+                    }
                 },
                 Err(trouble) => return Err(trouble.into_failure("create a token")),
             };
@@ -119,6 +125,25 @@ impl Writer {
             }
         }
         Err(taken())
+    }
+
+    /// Looks for what a request without an answer may yet make, as long as the API server may be at it, and takes it back.
+    fn look_for(&self, name: String, mark: String) {
+        let this = self.clone();
+        let looking = async move {
+            for pause in LATE {
+                this.rest(Duration::from_secs(pause)).await;
+                // Not that it is gone, but that it never comes, is what a 404 cannot tell.
+                let found = this.marked(&name, &mark).await;
+                if let Some(id) = found.and_then(|object| object.metadata.uid?.parse().ok()) {
+                    return this.take_back(Unwanted { name, id, credential: None }).await;
+                }
+                if this.stopping.is_cancelled() {
+                    return;
+                }
+            }
+        };
+        self.tasks.spawn(looking.in_current_span());
     }
 
     /// The object that a request without an answer has made, if it has.
