@@ -12,10 +12,13 @@ mod rest {
     mod cryptlex;
     mod exchange;
     mod inside;
+    mod judged_again;
     mod killed;
     mod openapi;
     mod regenerate;
     mod sailpoint;
     mod stage;
+    mod taken_back;
     mod truefoundry;
+    mod undelivered;
 }

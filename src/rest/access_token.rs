@@ -18,6 +18,9 @@ const HEADER: &str = r#"{"alg":"HS256","typ":"at+jwt"}"#;
 /// The longest that is looked at: 64 scopes of 128 characters, and the rest, in base64.
 const MAX_LENGTH: usize = 16 * 1024;
 
+/// The bytes of a signature.
+const MAC_LENGTH: usize = 32;
+
 /// The bytes of a key.
 pub const KEY_LENGTH: usize = 32;
 
@@ -99,14 +102,17 @@ impl Signer {
             scope: grant.scopes.join(" "),
         };
         let claims = serde_json::to_vec(&claims).expect("texts and numbers are JSON");
-        let signed = format!("{}.{}", encode(HEADER), encode(claims));
-        let signature = self.mac.clone().chain_update(&signed).finalize().into_bytes();
+        let encoded = |bytes: usize| bytes.div_ceil(3) * 4;
+        let length = encoded(HEADER.len()) + encoded(claims.len()) + encoded(MAC_LENGTH) + 2;
         // Of its final size from the start: one that grows would leave a copy behind.
-        let signature = encode(signature);
-        let mut token = Zeroizing::new(String::with_capacity(signed.len() + 1 + signature.len()));
-        token.push_str(&signed);
+        let mut token = Zeroizing::new(String::with_capacity(length));
+        BASE64_URL_SAFE_NO_PAD.encode_string(HEADER, &mut token);
         token.push('.');
-        token.push_str(&signature);
+        BASE64_URL_SAFE_NO_PAD.encode_string(claims, &mut token);
+        let signature = self.mac.clone().chain_update(token.as_bytes()).finalize().into_bytes();
+        token.push('.');
+        BASE64_URL_SAFE_NO_PAD.encode_string(signature, &mut token);
+        debug_assert!(token.len() <= length, "it did not grow");
         token
     }
 

@@ -13,7 +13,7 @@ use prometheus_client::{
     registry::{Registry, Unit},
 };
 
-use super::{server::Dialect, store::Store};
+use super::{server::Dialect, store::Store, write::counters::TakeBackCounters};
 use crate::index::{Pulse, usage::UsageCounters, watch::counters::WatchCounters};
 
 /// From an answer out of memory to a token that the controller has to mint.
@@ -38,6 +38,7 @@ pub struct Metrics {
     took: Family<By, Histogram>,
     watches: WatchCounters,
     uses: UsageCounters,
+    taken_back: TakeBackCounters,
     tokens: Gauge,
     staleness: Gauge<f64, AtomicU64>,
 }
@@ -57,6 +58,7 @@ impl Metrics {
             took: Family::new_with_constructor(|| Histogram::new(BUCKETS)),
             watches: WatchCounters::default(),
             uses: UsageCounters::default(),
+            taken_back: TakeBackCounters::default(),
             tokens: Gauge::default(),
             staleness: Gauge::default(),
         };
@@ -74,6 +76,7 @@ impl Metrics {
         registry.register_with_unit("api_request_duration", about, Unit::Seconds, self.took.clone());
         self.watches.register(registry);
         self.uses.register(registry);
+        self.taken_back.register(registry);
         registry.register("api_tokens", "Tokens in the store", self.tokens.clone());
         let about = "How long the store has been stale; 0 while it is fresh";
         registry.register_with_unit("index_staleness", about, Unit::Seconds, self.staleness.clone());
@@ -94,6 +97,11 @@ impl Metrics {
     /// What is counted of last uses.
     pub fn uses(&self) -> UsageCounters {
         self.uses.clone()
+    }
+
+    /// What is counted of tokens that reached nobody.
+    pub fn taken_back(&self) -> TakeBackCounters {
+        self.taken_back.clone()
     }
 
     /// The text that `/metrics` serves.

@@ -23,6 +23,7 @@ pub mod owners;
 pub mod preflight;
 pub mod query;
 pub mod rate;
+pub mod receipt;
 pub mod reply;
 pub mod request_id;
 pub mod rights;

@@ -8,7 +8,7 @@ use std::{sync::Arc, time::Duration};
 
 use axum::{
     Router,
-    body::Body,
+    body::{Body, Bytes},
     extract::Request,
     http::{HeaderMap, HeaderValue, Method, StatusCode, header},
     response::Response,
@@ -18,7 +18,7 @@ use multer::{Constraints, Multipart, SizeLimit};
 use percent_encoding::percent_decode;
 use serde::Serialize;
 use utoipa::ToSchema;
-use zeroize::Zeroizing;
+use zeroize::{Zeroize, Zeroizing};
 
 use super::{
     body::{self, BadBody},
@@ -42,6 +42,9 @@ const GRANT: &str = "client_credentials";
 
 /// The fields of a request that mean something; each at most once.
 const FIELDS: [&str; 4] = ["grant_type", "client_id", "client_secret", "scope"];
+
+/// The one that nobody may learn.
+const SECRET: &str = "client_secret";
 
 /// The most fields of a form.
 const MOST_FIELDS: usize = 32;
@@ -132,6 +135,13 @@ async fn answer(service: &Service, request: Request) -> Result<Exchanged, Refusa
     exchanged.map_err(Refusal::from)
 }
 
+/// Wipes what nobody else holds; where somebody does, it is not ours to wipe.
+fn wipe(bytes: Bytes) {
+    if let Ok(mut bytes) = bytes.try_into_mut() {
+        bytes.zeroize();
+    }
+}
+
 /// The fields of a body, wiped on drop.
 struct Fields(Vec<(&'static str, Zeroizing<Vec<u8>>)>);
 
@@ -155,16 +165,26 @@ impl Fields {
         let bad = |_| invalid("the multipart body cannot be read");
         let content_type = headers.get(header::CONTENT_TYPE).and_then(|value| value.to_str().ok()).unwrap_or_default();
         let boundary = multer::parse_boundary(content_type).map_err(bad)?;
-        let whole = futures::stream::iter([Ok::<_, std::io::Error>(axum::body::Bytes::copy_from_slice(body))]);
+        let whole = Bytes::from_owner(Zeroizing::new(body.to_vec()));
+        let whole = futures::stream::iter([Ok::<_, std::io::Error>(whole)]);
         let limits = Constraints::new().size_limit(SizeLimit::new().whole_stream(body::LIMIT as u64));
         let mut multipart = Multipart::with_constraints(whole, boundary, limits);
-        let mut count = 0;
-        while let Some(field) = multipart.next_field().await.map_err(bad)? {
+        let (mut count, mut parts) = (0, Vec::new());
+        while let Some(mut field) = multipart.next_field().await.map_err(bad)? {
             count += 1;
             let name = field.name().unwrap_or_default().to_owned();
-            let value = field.bytes().await.map_err(bad)?;
-            self.add(&name, Zeroizing::new(value.to_vec()), count)?;
+            let mut value = Zeroizing::new(Vec::with_capacity(body.len()));
+            while let Some(part) = field.chunk().await.map_err(bad)? {
+                value.extend_from_slice(&part);
+                if name == SECRET {
+                    parts.push(part);
+                }
+            }
+            self.add(&name, value, count)?;
         }
+        // multer has a copy of its own, which is ours alone once it is done.
+        drop(multipart);
+        parts.into_iter().for_each(wipe);
         Ok(())
     }
 

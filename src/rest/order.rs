@@ -3,7 +3,7 @@
 
 use k8s_openapi::jiff::SignedDuration;
 
-use super::item::Item;
+use super::{item::Item, receipt::Receipt};
 use crate::{
     api::{Expiry, Owner, Permission, Time},
     token::{Token, TokenPrefix},
@@ -31,13 +31,15 @@ pub struct Create {
     pub token_prefix: Option<TokenPrefix>,
 }
 
-/// A token that was made: this is the only time that its text can be had.
+/// A token that was made: this is the only time that its text can be had. Whoever drops it has it taken back.
 #[derive(Debug)]
 pub struct Created {
     /// What it is.
     pub item: Arc<Item>,
     /// The token, wiped on drop.
     pub token: Token,
+    /// To be signed when it has reached whoever asked for it.
+    pub receipt: Receipt,
 }
 
 /// A change; `None` leaves a field as it is.

@@ -12,7 +12,8 @@ use axum::{
 use serde::Serialize;
 use zeroize::Zeroizing;
 
-use super::failure::Failure;
+use super::{failure::Failure, receipt::Receipt};
+use crate::runtime::http::OnlyIfThere;
 
 /// An answer in JSON.
 pub fn json(status: StatusCode, content: &impl Serialize) -> Response {
@@ -37,13 +38,29 @@ pub fn of_json(status: StatusCode, body: Body) -> Response {
 /// # Errors
 /// `Internal`, if it cannot be written.
 pub fn secret(status: StatusCode, content: &impl Serialize) -> Result<Response, Failure> {
+    Ok(of_json(status, wiped(content)?.into()))
+}
+
+/// The same for a token that was made for whoever asked: this is the only time that it can be had, and what does not go out is taken
+/// back.
+///
+/// # Errors
+/// `Internal`, if it cannot be written; it is taken back.
+pub fn handed_out(status: StatusCode, content: &impl Serialize, receipt: Receipt) -> Result<Response, Failure> {
+    let mut response = of_json(status, receipt.with(wiped(content)?));
+    response.extensions_mut().insert(OnlyIfThere);
+    Ok(response)
+}
+
+/// JSON that is wiped on drop.
+fn wiped(content: &impl Serialize) -> Result<Bytes, Failure> {
     let mut length = Length(0);
     serde_json::to_writer(&mut length, content).map_err(|_| Failure::Internal)?;
     // Of its final size from the start: one that grows would leave a copy behind.
     let mut bytes = Zeroizing::new(Vec::with_capacity(length.0));
     serde_json::to_writer(&mut *bytes, content).map_err(|_| Failure::Internal)?;
     debug_assert_eq!(bytes.len(), length.0, "it did not grow");
-    Ok(of_json(status, Bytes::from_owner(bytes).into()))
+    Ok(Bytes::from_owner(bytes))
 }
 
 /// An answer that has nothing to say.

@@ -7,7 +7,7 @@ use std::{panic::AssertUnwindSafe, sync::Arc, time::Instant};
 use axum::{
     Router,
     extract::{MatchedPath, Request},
-    http::{HeaderValue, StatusCode, header},
+    http::{HeaderValue, Method, StatusCode, header},
     middleware::{self, Next},
     response::Response,
 };
@@ -94,11 +94,47 @@ pub(super) fn around(routes: Router, metrics: Arc<Metrics>) -> Router {
     routes.layer(middleware::from_fn(move |request: Request, next: Next| answer(metrics.clone(), request, next)))
 }
 
+/// What is told of a request that nobody waited for, as other servers do: the client has gone, or its time was over.
+const GONE: u16 = 499;
+
+/// A request, told at its end: when it is answered, or dropped before.
+struct Told {
+    metrics: Arc<Metrics>,
+    context: Arc<Context>,
+    began: Instant,
+    id: RequestId,
+    dialect: Dialect,
+    method: Method,
+    route: String,
+    status: Option<u16>,
+}
+
+impl Told {
+    fn answered(mut self, status: StatusCode) {
+        self.status = Some(status.as_u16());
+    }
+}
+
+impl Drop for Told {
+    fn drop(&mut self) {
+        let (status, took) = (self.status.unwrap_or(GONE), self.began.elapsed());
+        let Self { metrics, context, id, dialect, method, route, .. } = self;
+        metrics.answered(*dialect, route, status, took);
+        let caller = context.caller();
+        let (owner, token) = (caller.map(|(owner, _)| owner), caller.map(|(_, token)| token.as_str()));
+        let (dialect, took_ms) = (dialect.as_str(), took.as_secs_f64() * 1e3);
+        let what = if self.status.is_some() { "answered" } else { "nobody waits for the answer any more" };
+        info!(target: "pat_operator::access", %id, dialect, %method, route, status, took_ms, owner, token, "{what}");
+    }
+}
+
 async fn answer(metrics: Arc<Metrics>, mut request: Request, next: Next) -> Response {
     let (began, id, context) = (Instant::now(), RequestId::new(), Arc::new(Context::default()));
     let dialect = Dialect::of(request.uri().path());
     let route = request.extensions().get::<MatchedPath>().map_or("none".to_owned(), |path| path.as_str().to_owned());
     let method = request.method().clone();
+    let (shared, known) = (context.clone(), id.clone());
+    let told = Told { metrics, context: shared, began, id: known, dialect, method, route: route.clone(), status: None };
     request.extensions_mut().insert(id.clone());
     let span = info_span!("request", %id);
     let answering = AssertUnwindSafe(context.scope(next.run(request))).catch_unwind().instrument(span.clone());
@@ -116,12 +152,7 @@ async fn answer(metrics: Arc<Metrics>, mut request: Request, next: Next) -> Resp
     if let Ok(id) = HeaderValue::from_str(&id.0) {
         headers.insert("x-request-id", id);
     }
-    let (status, took) = (response.status().as_u16(), began.elapsed());
-    metrics.answered(dialect, &route, status, took);
-    let caller = context.caller();
-    let (owner, token) = (caller.map(|(owner, _)| owner), caller.map(|(_, token)| token.as_str()));
-    let (dialect, took_ms) = (dialect.as_str(), took.as_secs_f64() * 1e3);
-    info!(target: "pat_operator::access", %id, dialect, %method, route, status, took_ms, owner, token, "answered");
+    told.answered(response.status());
     response
 }
 

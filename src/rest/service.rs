@@ -25,7 +25,7 @@ use crate::{
     decision::{Audience, Decision, Demand, Freshness, decide, decide_on},
     index::{Index, PatUid, Record},
     runtime::{Clock, authorization::Authorization, http::plain},
-    token::Presented,
+    token::{Presented, TokenId},
 };
 
 pub use super::owners::OwnerEntry;
@@ -116,7 +116,7 @@ impl Service {
         } else {
             let grant =
                 self.signer.as_ref().and_then(|signer| signer.check(token, now).ok()).ok_or_else(|| self.failed())?;
-            let record = self.record_of(&grant).ok_or_else(|| self.failed())?;
+            let record = self.record_of(grant.pat, &grant.credential).ok_or_else(|| self.failed())?;
             (self.allowed(decide_on(&self.index, (self.freshness)(), record, &ANY, now))?, Some(grant.scopes))
         };
         self.index.mark_used(&record, now);
@@ -225,10 +225,13 @@ impl Service {
     /// `ReadOnly`.
     pub async fn create(&self, caller: &Caller, order: Create) -> Result<Created, Failure> {
         let writer = self.writer()?;
-        has_all(caller, &order.scopes)?;
+        let caller = self.still(caller)?;
+        has_all(&caller, &order.scopes)?;
         self.lies_ahead(&order.expiry)?;
         // A token for these alone must not be a way to one for everybody.
-        writer.create(order, caller.audiences.clone()).await
+        let created = writer.create(order, caller.audiences.clone()).await?;
+        may_have(&self.still(&caller)?, &created.item)?;
+        Ok(created)
     }
 
     /// Changes a token, based on the version that `item` is, and waits until the store shows it.
@@ -237,8 +240,9 @@ impl Service {
     /// As `create`; `Conflict` if it was changed meanwhile or another manager owns the field.
     pub async fn change(&self, caller: &Caller, item: &Item, change: Change) -> Result<Arc<Item>, Failure> {
         let writer = self.writer()?;
+        let caller = self.still(caller)?;
         if let Some(scopes) = &change.scopes {
-            has_all(caller, scopes)?;
+            has_all(&caller, scopes)?;
         }
         if let Some(expiry) = &change.expiry {
             self.lies_ahead(expiry)?;
@@ -257,24 +261,78 @@ impl Service {
         grace: Option<SignedDuration>,
     ) -> Result<Created, Failure> {
         let writer = self.writer()?;
-        has_all(caller, &item.scopes)?;
-        is_for_no_others(caller, item)?;
-        writer.regenerate(item, grace, self.now()).await
+        let caller = self.still(caller)?;
+        may_have(&caller, item)?;
+        let created = writer.regenerate(item, grace, self.now()).await?;
+        let replaced = item.id == caller.id && grace.is_some_and(|grace| grace.is_zero());
+        let caller = if replaced {
+            // By its own order the caller's credential is dead, unless somebody else has it so: the new one stands for it.
+            if created.item.revoked_credentials.iter().any(|id| *id == caller.credential.as_str()) {
+                return Err(self.failed());
+            }
+            self.still(&Caller { credential: created.token.id(), ..caller })?
+        } else {
+            self.still(&caller)?
+        };
+        may_have(&caller, &created.item)?;
+        Ok(created)
     }
 
     /// Deletes a token, and waits until the store shows it.
     ///
     /// # Errors
     /// `NotFound`, `Unavailable`, `ReadOnly`.
-    pub async fn delete(&self, _caller: &Caller, item: &Item) -> Result<(), Failure> {
-        self.writer()?.delete(item).await
+    pub async fn delete(&self, caller: &Caller, item: &Item) -> Result<(), Failure> {
+        let writer = self.writer()?;
+        self.still(caller)?;
+        writer.delete(item).await
     }
 
-    /// Waits until every change that has begun is at its end.
-    pub async fn finish(&self) {
-        if let Some(writer) = &self.writer {
-            writer.finish().await;
+    /// Revokes a token. Whoever has begun to revoke many goes on, though the caller's own may be among them: nobody is asked again.
+    ///
+    /// # Errors
+    /// As `change`.
+    pub async fn revoke(&self, item: &Item) -> Result<Arc<Item>, Failure> {
+        self.writer()?.change(item, &Change { revoked: Some(true), ..Change::default() }).await
+    }
+
+    /// Does this to its end, even if the client goes away: what changes many tokens must not stop half-way.
+    ///
+    /// # Errors
+    /// `Internal` if it panics.
+    pub async fn to_the_end<T: Send + 'static>(
+        &self,
+        work: impl Future<Output = T> + Send + 'static,
+    ) -> Result<T, Failure> {
+        match &self.writer {
+            Some(writer) => writer.to_the_end(work).await,
+            // Nothing can be changed half-way.
+            None => Ok(work.await),
         }
+    }
+
+    /// Waits until every change that has begun is at its end, and no longer than this; false if one is not.
+    pub async fn finish(&self, within: Duration) -> bool {
+        match &self.writer {
+            Some(writer) => writer.finish(within).await,
+            None => true,
+        }
+    }
+
+    /// The caller as it is now: what takes its time must not outlive the right to it.
+    fn still(&self, caller: &Caller) -> Result<Caller, Failure> {
+        let now = self.now();
+        let record = self.record_of(caller.id, &caller.credential).ok_or_else(|| self.failed())?;
+        let record = self.allowed(decide_on(&self.index, (self.freshness)(), record, &ANY, now))?;
+        let present = record.pat.scopes();
+        let mut caller = caller.clone();
+        caller.scopes.retain(|scope| present.contains(scope));
+        caller.audiences = record.pat.audiences().iter().map(str::to_owned).collect();
+        let rights = Rights::of(caller.scopes.iter().map(String::as_str));
+        if rights != caller.rights {
+            return Err(Failure::Forbidden("your own token has lost scopes meanwhile".into()));
+        }
+        Ok(caller)
     }
 
     fn decide(&self, token: &[u8], now: Time) -> Decision {
@@ -296,11 +354,11 @@ impl Service {
         if for_us { Ok(record) } else { Err(self.failed()) }
     }
 
-    /// The credential that an access token was given for, if it is still there.
-    fn record_of(&self, grant: &Grant) -> Option<Record> {
-        let pat = self.index.pat(grant.pat)?;
-        let credential = pat.credentials.iter().find(|one| one.id == grant.credential)?;
-        self.index.get(&credential.hash).filter(|record| record.pat.uid == grant.pat)
+    /// A credential of a PAT, if it is still there.
+    fn record_of(&self, pat: PatUid, credential: &TokenId) -> Option<Record> {
+        let known = self.index.pat(pat)?;
+        let credential = known.credentials.iter().find(|one| one.id == *credential)?;
+        self.index.get(&credential.hash).filter(|record| record.pat.uid == pat)
     }
 
     /// Takes a request of the owner's budget.
@@ -356,6 +414,12 @@ const ANY: Demand<'static> = Demand { scopes: &[], audience: Audience::Any };
 fn too_many(wait: Duration) -> Failure {
     let seconds = wait.as_secs() + u64::from(wait.subsec_nanos() > 0);
     Failure::TooMany { retry_after: Duration::from_secs(seconds.max(1)) }
+}
+
+/// Refuses a token that may do, or is accepted for, what the caller's own is not.
+fn may_have(caller: &Caller, item: &Item) -> Result<(), Failure> {
+    has_all(caller, &item.scopes)?;
+    is_for_no_others(caller, item)
 }
 
 /// Refuses a token that is accepted where the caller's own is not.

@@ -4,12 +4,14 @@
 //! must not know any dialect, nor decide who may do what.
 
 mod change;
+pub mod counters;
 mod create;
 mod fields;
 mod handover;
 mod name;
 mod regenerate;
 mod trouble;
+mod unwanted;
 
 use std::{sync::Arc, time::Duration};
 
@@ -20,10 +22,10 @@ use kube::{
     core::{ApiResource, GroupVersionKind},
 };
 use tokio::time::{Instant, timeout, timeout_at};
-use tokio_util::task::TaskTracker;
-use tracing::warn;
+use tokio_util::{sync::CancellationToken, task::TaskTracker};
+use tracing::Instrument;
 
-use self::trouble::Trouble;
+use self::{counters::TakeBackCounters, trouble::Trouble};
 use super::{failure::Failure, item::Item, store::Store};
 use crate::{
     api::{GROUP, VERSION},
@@ -35,6 +37,9 @@ pub const FIELD_MANAGER: &str = "pat-operator-api";
 
 /// How long one request to the API server may take.
 const CALL: Duration = Duration::from_secs(5);
+
+/// How long it may take to say what was given up.
+const LAST_WORDS: Duration = Duration::from_millis(200);
 
 /// How long to wait for the store to show what was written.
 const SHOWN: Duration = Duration::from_secs(5);
@@ -48,18 +53,53 @@ pub struct Writer {
     store: Arc<Store>,
     /// What must not be left halfway when the client goes away, or the server stops.
     tasks: TaskTracker,
+    /// The server begins to stop, and: there is no more time.
+    stopping: CancellationToken,
+    given_up: CancellationToken,
+    counters: TakeBackCounters,
 }
 
 impl Writer {
     /// Writes to this namespace; `index` and `store` show what comes of it.
     pub fn new(client: Client, namespace: String, index: Arc<Index>, store: Arc<Store>) -> Self {
-        Self { client, namespace, index, store, tasks: TaskTracker::new() }
+        Self {
+            client,
+            namespace,
+            index,
+            store,
+            tasks: TaskTracker::new(),
+            stopping: CancellationToken::new(),
+            given_up: CancellationToken::new(),
+            counters: TakeBackCounters::default(),
+        }
     }
 
-    /// Waits until everything that has begun is at its end.
-    pub async fn finish(&self) {
+    /// The same, counting with these.
+    #[must_use]
+    pub fn with_counters(mut self, counters: TakeBackCounters) -> Self {
+        self.counters = counters;
+        self
+    }
+
+    /// Waits until everything that has begun is at its end, and no longer than this; false if something is not.
+    pub async fn finish(&self, within: Duration) -> bool {
+        self.stopping.cancel();
         self.tasks.close();
-        self.tasks.wait().await;
+        if timeout(within, self.tasks.wait()).await.is_ok() {
+            return true;
+        }
+        self.given_up.cancel();
+        // What is given up is told, in a moment.
+        let _told = timeout(LAST_WORDS, self.tasks.wait()).await;
+        false
+    }
+
+    /// Does this to its end, even if whoever waits for it goes away.
+    pub(super) async fn to_the_end<T: Send + 'static>(
+        &self,
+        work: impl Future<Output = T> + Send + 'static,
+    ) -> Result<T, Failure> {
+        self.tasks.spawn(work.in_current_span()).await.map_err(|_| Failure::Internal)
     }
 
     /// Deletes a token, and waits until the store shows it.
@@ -79,30 +119,6 @@ impl Writer {
         let preconditions = Preconditions { uid: Some(uid.hyphenated()), resource_version: None };
         let params = DeleteParams::default().preconditions(preconditions);
         call(self.pats().delete(name, &params)).await.map(drop)
-    }
-
-    /// Takes a token back that nobody holds: tries until it is gone. The first try is over when this returns; the others go on.
-    async fn abandon(&self, name: String, uid: PatUid) {
-        let is_gone = |removed: &Result<(), Trouble>| match removed {
-            Ok(()) => true,
-            Err(trouble) => matches!(trouble.code(), Some(404 | 409)),
-        };
-        if is_gone(&self.remove(&name, uid).await) {
-            return;
-        }
-        let this = self.clone();
-        self.tasks.spawn(async move {
-            for pause in [1, 2, 4, 8, 15] {
-                tokio::time::sleep(Duration::from_secs(pause)).await;
-                let removed = this.remove(&name, uid).await;
-                if is_gone(&removed) {
-                    return;
-                }
-                if let (Err(trouble), 15) = (removed, pause) {
-                    warn!(name, why = %trouble, "a token that was not handed out cannot be deleted");
-                }
-            }
-        });
     }
 
     /// Waits until `look` finds something, looking again after each change of the store; `None` if the time is over.

@@ -50,8 +50,9 @@ const LONGEST: Duration = Duration::from_secs(45);
 /// How long a refusal waits for the body that it has not read.
 const LEFTOVER: Duration = Duration::from_secs(1);
 
-/// How long changes that have begun may take to their end: as long as the controller has for a token.
-const LAST_CHANGES: Duration = Duration::from_secs(8);
+/// How long changes that have begun may take to their end: as long as a new token may take, and to take it back. With all that comes before,
+/// it is less than Kubernetes gives a Pod.
+const LAST_CHANGES: Duration = Duration::from_secs(18);
 
 /// Runs until it is told to stop, or cannot go on.
 pub async fn api(args: ApiArgs) -> anyhow::Result<()> {
@@ -115,6 +116,7 @@ pub async fn api(args: ApiArgs) -> anyhow::Result<()> {
         };
         let fresh = pulse.clone();
         let writer = Writer::new(cluster.client.clone(), namespace.clone(), index.clone(), store.clone());
+        let writer = writer.with_counters(metrics.taken_back());
         let service = Service::new(index.clone(), store.clone(), move || fresh.freshness(), clock.clone(), settings);
         let service = Arc::new(service.with_signer(signer).with_writer(writer));
         serving = Some(service.clone());
@@ -157,7 +159,7 @@ pub async fn api(args: ApiArgs) -> anyhow::Result<()> {
     servers_end.cancel();
     while servers.join_next().await.is_some() {}
     if let Some(service) = serving
-        && tokio::time::timeout(LAST_CHANGES, service.finish()).await.is_err()
+        && !service.finish(LAST_CHANGES).await
     {
         warn!("not every change could be brought to its end");
     }

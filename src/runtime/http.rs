@@ -72,6 +72,12 @@ impl HttpError {
     }
 }
 
+/// Laid on an answer, has it sent only if the client is still there, as far as can be known: else its body is dropped before its end.
+///
+/// hyper listens for the end of an HTTP/1 connection only while nothing that came on it is unread, and would not hear of it.
+#[derive(Clone, Copy, Debug)]
+pub struct OnlyIfThere;
+
 /// What answers requests, such as an axum router; cloned for each.
 pub trait Answers:
     Service<Request, Response = Response, Error = Infallible, Future: Send> + Clone + Send + 'static

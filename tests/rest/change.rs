@@ -7,15 +7,16 @@ use pat_operator::rest::{
 };
 use serde_json::json;
 
-use super::inside::{Inside, ada, caller, order};
+use super::inside::{Inside, ada, hire, order};
 use crate::support::process::place::{Place, eventually, is_ready};
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_change_acts_at_once_and_only_on_its_own_fields() {
     let place = Place::new("rest-change").await;
     let _operator = place.operator().start();
+    hire(&place).await;
     let inside = Inside::new(&place, place.client.clone()).await;
-    let (service, caller) = (&inside.service, caller());
+    let (service, caller) = (&inside.service, inside.caller(&place).await);
     let created = service.create(&caller, order("First")).await.expect("a token");
     let change = Change { scopes: Some(vec!["repo:write".into()]), ..Change::default() };
     let changed = service.change(&caller, &created.item, change).await.expect("its own scopes");
@@ -44,16 +45,18 @@ async fn what_git_says_only_git_changes() {
     let operator = place.operator().start();
     place.apply("app", json!({"owner": ada(), "displayName": "From Git", "scopes": ["repo:read"]})).await;
     place.ready("app").await;
+    hire(&place).await;
     operator.terminate().await;
     let inside = Inside::new(&place, place.client.clone()).await;
+    let caller = inside.caller(&place).await;
     let uid = place.pats().get("app").await.unwrap().metadata.uid.unwrap().parse().unwrap();
     let item = inside.service.item(uid).expect("it is known");
     let rename = Change { display_name: Some("Mine".into()), ..Change::default() };
     let managed = Conflict::Managed { field: "spec.displayName".into(), manager: "person".into() };
-    assert_eq!(inside.service.change(&caller(), &item, rename).await.unwrap_err(), Failure::Conflict(managed));
+    assert_eq!(inside.service.change(&caller, &item, rename).await.unwrap_err(), Failure::Conflict(managed));
     // What Git does not say is free, and stays free for Git.
     let same = Change { display_name: Some("From Git".into()), revoked: Some(true), ..Change::default() };
-    let revoked = inside.service.change(&caller(), &item, same).await.expect("a free field");
+    let revoked = inside.service.change(&caller, &item, same).await.expect("a free field");
     assert!(revoked.revoked);
     let pat = place.pats().get("app").await.unwrap();
     let ours =
@@ -66,8 +69,9 @@ async fn what_git_says_only_git_changes() {
 async fn writes_of_status_in_between_are_no_conflict_and_a_credential_can_be_revoked_by_itself() {
     let place = Place::new("rest-status").await;
     let _operator = place.operator().arg("--publish-lead=0s").start();
+    hire(&place).await;
     let inside = Inside::new(&place, place.client.clone()).await;
-    let (service, caller) = (&inside.service, caller());
+    let (service, caller) = (&inside.service, inside.caller(&place).await);
     let created = service.create(&caller, order("Busy")).await.expect("a token");
     let item = created.item.clone();
     let params = PatchParams { field_manager: Some("pat-operator-verifier".into()), ..PatchParams::default() };

@@ -11,7 +11,7 @@ use pat_operator::{
     },
 };
 
-use super::inside::{Inside, ada, caller, left, order};
+use super::inside::{Inside, ada, hire, hire_before, left, order};
 use crate::support::{
     faults::{Fault, Faults},
     process::place::{Place, eventually, is_ready},
@@ -25,12 +25,14 @@ fn taken(name: &str) -> Failure {
 async fn a_token_is_handed_out_once_works_at_once_is_listed_at_once_and_ends_with_its_deletion() {
     let place = Place::new("rest-create").await;
     let _operator = place.operator().start();
+    hire(&place).await;
     let inside = Inside::new(&place, place.client.clone()).await;
+    let caller = inside.caller(&place).await;
     let mut wanted = order("Laptop of Ada");
     wanted.description = Some("For the laptop".into());
     wanted.access_token_validity = Some(SignedDuration::from_mins(5));
     wanted.token_prefix = Some("tfy".parse().unwrap());
-    let created = inside.service.create(&caller(), wanted).await.expect("a token");
+    let created = inside.service.create(&caller, wanted).await.expect("a token");
     assert!(inside.lets_in(&created.token).await);
     assert_eq!(created.token.prefix(), "tfy");
     let item = &created.item;
@@ -40,7 +42,7 @@ async fn a_token_is_handed_out_once_works_at_once_is_listed_at_once_and_ends_wit
     assert!(item.name.starts_with("laptop-of-ada-"), "{}", item.name);
 
     let page = inside.service.list(&Query { whose: Whose::Owner(ada()), ..Query::default() });
-    assert_eq!(page.items.iter().map(|one| one.id).collect::<Vec<_>>(), [item.id]);
+    assert_eq!(page.items.iter().map(|one| one.id).collect::<Vec<_>>(), [caller.id, item.id]);
     // There is no Secret any more, and there will be none.
     let status = place.until(&item.name, "ready", is_ready).await;
     assert_eq!(status.credentials.len(), 1);
@@ -48,9 +50,9 @@ async fn a_token_is_handed_out_once_works_at_once_is_listed_at_once_and_ends_wit
     let pat = place.pats().get(&item.name).await.unwrap();
     assert!(!format!("{pat:?}").contains(created.token.expose()));
 
-    inside.service.delete(&caller(), item).await.expect("it is deleted");
+    inside.service.delete(&caller, item).await.expect("it is deleted");
     assert!(inside.service.item(item.id).is_none() && !inside.lets_in(&created.token).await);
-    assert_eq!(inside.service.delete(&caller(), item).await, Err(Failure::NotFound));
+    assert_eq!(inside.service.delete(&caller, item).await, Err(Failure::NotFound));
     assert_eq!(left(&place).await, (vec![], vec![]));
 }
 
@@ -58,9 +60,11 @@ async fn a_token_is_handed_out_once_works_at_once_is_listed_at_once_and_ends_wit
 async fn of_many_that_want_one_name_at_a_time_one_gets_it_and_a_former_name_is_free_again() {
     let place = Place::new("rest-names").await;
     let _operator = place.operator().start();
+    hire(&place).await;
     let [one, other] =
         [Inside::new(&place, place.client.clone()).await, Inside::new(&place, place.client.clone()).await];
-    let caller = caller();
+    let caller = one.caller(&place).await;
+    other.caller(&place).await;
     let ask = |number: usize| {
         let service = if number.is_multiple_of(2) { &one.service } else { &other.service };
         service.create(&caller, order("Same"))
@@ -88,8 +92,9 @@ async fn of_many_that_want_one_name_at_a_time_one_gets_it_and_a_former_name_is_f
 #[tokio::test(flavor = "multi_thread")]
 async fn what_may_not_be_is_refused_with_its_field_and_nothing_is_made() {
     let place = Place::new("rest-refused").await;
+    hire_before(&place).await;
     let inside = Inside::new(&place, place.client.clone()).await;
-    let (service, caller) = (&inside.service, caller());
+    let (service, caller) = (&inside.service, inside.caller(&place).await);
     let refusal = async |change: &dyn Fn(&mut Create)| {
         let mut order = order("Wrong");
         change(&mut order);
@@ -121,8 +126,9 @@ async fn what_may_not_be_is_refused_with_its_field_and_nothing_is_made() {
 #[tokio::test(flavor = "multi_thread")]
 async fn without_a_controller_nothing_is_left_and_the_client_is_told_to_come_back() {
     let place = Place::new("rest-alone").await;
+    hire_before(&place).await;
     let inside = Inside::new(&place, place.client.clone()).await;
-    let failure = inside.service.create(&caller(), order("Never minted")).await.unwrap_err();
+    let failure = inside.service.create(&inside.caller(&place).await, order("Never minted")).await.unwrap_err();
     assert!(matches!(failure, Failure::Unavailable { .. }), "{failure}");
     assert_eq!(left(&place).await, (vec![], vec![]));
 }
@@ -130,15 +136,18 @@ async fn without_a_controller_nothing_is_left_and_the_client_is_told_to_come_bac
 #[tokio::test(flavor = "multi_thread")]
 async fn a_client_that_goes_away_leaves_nothing_behind() {
     let place = Place::new("rest-gone").await;
+    hire_before(&place).await;
     let faults = Faults::none(&place.client);
     let inside = Inside::new(&place, faults.client()).await;
+    let caller = inside.caller(&place).await;
     let taken_back = async |what: &str| {
         eventually(&format!("it is taken back {what}"), async || left(&place).await == (vec![], vec![])).await;
     };
     // Once before there is a token.
     let goes_away = async |name: &str, sent: usize| {
-        let (service, order, before) = (inside.service.clone(), order(name), faults.sent().len());
-        let asking = tokio::spawn(async move { service.create(&caller(), order).await });
+        let (service, caller, order) = (inside.service.clone(), caller.clone(), order(name));
+        let before = faults.sent().len();
+        let asking = tokio::spawn(async move { service.create(&caller, order).await });
         eventually("so many requests are sent", async || faults.sent().len() >= before + sent || asking.is_finished())
             .await;
         asking.abort();
@@ -154,7 +163,7 @@ async fn a_client_that_goes_away_leaves_nothing_behind() {
             Err(_) => cancelled += 1,
             Ok(made) => {
                 let made = made.expect("a token");
-                inside.service.delete(&caller(), &made.item).await.expect("it is deleted");
+                inside.service.delete(&caller, &made.item).await.expect("it is deleted");
             }
         }
         taken_back("after the mint").await;
@@ -165,12 +174,15 @@ async fn a_client_that_goes_away_leaves_nothing_behind() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_rule_of_the_cluster_is_told_to_the_caller_and_a_right_that_is_missing_is_not() {
     let place = Place::new("rest-rules").await;
+    hire_before(&place).await;
     let faults = Faults::at(&place.client, 0, Fault::TooMany);
     let inside = Inside::new(&place, faults.client()).await;
-    let busy = inside.service.create(&caller(), order("Busy")).await.unwrap_err();
+    let caller = inside.caller(&place).await;
+    let busy = inside.service.create(&caller, order("Busy")).await.unwrap_err();
     assert!(matches!(busy, Failure::Unavailable { .. }), "{busy}");
     let nobody = control_plane::Identity::service_account(place.name(), "nobody");
     let client = place.access.client_for(&nobody).expect("a client");
     let unable = Inside::new(&place, client).await;
-    assert_eq!(unable.service.create(&caller(), order("Any")).await.unwrap_err(), Failure::Internal);
+    unable.caller(&place).await;
+    assert_eq!(unable.service.create(&caller, order("Any")).await.unwrap_err(), Failure::Internal);
 }

@@ -1,6 +1,6 @@
 //! The API's service inside of the test, fed by real watches, with a client of the test's choice for what it writes.
 
-use std::{num::NonZeroU32, sync::Arc, time::Duration};
+use std::{net::SocketAddr, num::NonZeroU32, sync::Arc, time::Duration};
 
 use axum::http::{HeaderMap, HeaderValue, header};
 use kube::{Api, Client, api::ListParams};
@@ -16,27 +16,39 @@ use pat_operator::{
         caller::Caller,
         failure::Failure,
         feed::{OwnerFeed, TokenFeed},
+        metrics::Metrics,
         order::Create,
         rate::Rate,
-        rights::Rights,
+        server,
         service::{Service, Settings},
         store::Store,
         write::Writer,
     },
-    runtime::Clock,
+    runtime::{
+        Clock,
+        http::{HttpServer, Limits},
+    },
     token::Token,
 };
+use serde_json::json;
 use tokio::task::JoinSet;
+use tokio_util::sync::CancellationToken;
 
 use crate::support::process::place::{Place, eventually};
 
 /// What callers in these tests may do.
 pub const SCOPES: [&str; 3] = ["repo:read", "repo:write", "sp:my-personal-access-tokens:manage"];
 
+/// The PAT of whoever calls.
+pub const CALLER: &str = "caller";
+
 /// See the module. Everything of it ends with the value.
 pub struct Inside {
     pub service: Arc<Service>,
-    _watches: JoinSet<()>,
+    background: JoinSet<()>,
+    metrics: Arc<Metrics>,
+    store: Arc<Store>,
+    pulse: Arc<Pulse>,
 }
 
 impl Inside {
@@ -65,17 +77,53 @@ impl Inside {
         let probed = pulse.clone();
         watches.spawn(async move { pat_operator::index::probe::probe(api, &probed).await });
         eventually("the first lists are in", async || pulse.listed() == 2).await;
-        let writer = Writer::new(writes_by, namespace, index.clone(), store.clone());
-        let service = Service::new(index, store, move || pulse.freshness(), Clock::system(), settings);
+        let metrics = Arc::new(Metrics::new());
+        let writer =
+            Writer::new(writes_by, namespace, index.clone(), store.clone()).with_counters(metrics.taken_back());
+        let fresh = pulse.clone();
+        let service = Service::new(index, store.clone(), move || fresh.freshness(), Clock::system(), settings);
         let service = service.with_writer(writer).with_signer(Signer::new(&[7; KEY_LENGTH], "tests".into()));
-        Self { service: Arc::new(service), _watches: watches }
+        Self { service: Arc::new(service), background: watches, metrics, store, pulse }
+    }
+
+    /// All figures, as they are served.
+    pub fn figures(&self) -> String {
+        self.metrics.text(&self.store, &self.pulse)
+    }
+
+    /// Serves it by HTTP, within these limits, and tells where.
+    pub async fn serve(&mut self, limits: Limits) -> SocketAddr {
+        let server = HttpServer::bind("127.0.0.1:0".parse().unwrap(), "tests", "--test-addr").await.expect("a port");
+        let (addr, router) = (server.local_addr(), server::router(self.service.clone(), self.metrics.clone()));
+        self.background.spawn(server.with_limits(limits).serve(router, CancellationToken::new()));
+        addr
+    }
+
+    /// Somebody who may do what a test does, with the token that [`hire`] has had minted.
+    pub async fn caller(&self, place: &Place) -> Caller {
+        self.caller_of(place, CALLER).await
+    }
+
+    /// Whoever has the token of this PAT.
+    pub async fn caller_of(&self, place: &Place, name: &str) -> Caller {
+        let headers = bearer(&place.token(name).await);
+        let mut caller = self.service.caller(&headers).await;
+        eventually("the caller is known", async || {
+            caller = self.service.caller(&headers).await;
+            caller.is_ok()
+        })
+        .await;
+        caller.expect("it is known")
     }
 
     /// Whether this token is let in at this moment.
     pub async fn lets_in(&self, token: &Token) -> bool {
-        let bearer = HeaderValue::try_from(format!("Bearer {}", token.expose())).unwrap();
-        let headers: HeaderMap = [(header::AUTHORIZATION, bearer)].into_iter().collect();
-        match self.service.caller(&headers).await {
+        self.lets_in_text(token.expose()).await
+    }
+
+    /// The same for its text.
+    pub async fn lets_in_text(&self, token: &str) -> bool {
+        match self.service.caller(&bearer(token)).await {
             Ok(_) => true,
             Err(Failure::Unauthenticated) => false,
             Err(other) => panic!("{other}"),
@@ -83,22 +131,32 @@ impl Inside {
     }
 }
 
+fn bearer(token: &str) -> HeaderMap {
+    let bearer = HeaderValue::try_from(format!("Bearer {token}")).unwrap();
+    [(header::AUTHORIZATION, bearer)].into_iter().collect()
+}
+
 /// The owner of most tokens.
 pub fn ada() -> Owner {
     Owner { kind: OwnerKind::User, name: "ada@example.com".into() }
 }
 
-/// Somebody who may do what a test does.
-pub fn caller() -> Caller {
-    Caller {
-        owner: ada(),
-        id: 1.into(),
-        token_name: "test".into(),
-        credential: "000000000001".parse().unwrap(),
-        scopes: SCOPES.map(str::to_owned).to_vec(),
-        audiences: Vec::new(),
-        rights: Rights::of(SCOPES),
-    }
+/// Has a token minted for whoever calls in these tests; a controller must run.
+pub async fn hire(place: &Place) {
+    hire_as(place, CALLER, &ada()).await;
+}
+
+/// The same under this name, for this owner.
+pub async fn hire_as(place: &Place, name: &str, owner: &Owner) {
+    place.apply(name, json!({"owner": owner, "scopes": SCOPES, "expiry": {"after": "1d"}})).await;
+    place.ready(name).await;
+}
+
+/// The same, with a controller that is gone afterwards.
+pub async fn hire_before(place: &Place) {
+    let controller = place.operator().start();
+    hire(place).await;
+    controller.terminate().await;
 }
 
 /// An order of a token with this name.
@@ -115,11 +173,15 @@ pub fn order(name: &str) -> Create {
     }
 }
 
-/// Names of all PATs and of all Secrets with a token.
+/// Names of all PATs and of all Secrets with a token, the caller's aside.
 pub async fn left(place: &Place) -> (Vec<String>, Vec<String>) {
     let pats = place.pats().list(&ListParams::default()).await.expect("PATs are listed");
     let secrets = place.secrets().list(&ListParams::default()).await.expect("Secrets are listed");
     let with_token = secrets.into_iter().filter(|one| one.data.as_ref().is_some_and(|data| data.contains_key("token")));
     let name = |metadata: kube::api::ObjectMeta| metadata.name.unwrap_or_default();
-    (pats.into_iter().map(|one| name(one.metadata)).collect(), with_token.map(|one| name(one.metadata)).collect())
+    let others = |names: Vec<String>| names.into_iter().filter(|name| !name.starts_with(CALLER)).collect();
+    (
+        others(pats.into_iter().map(|one| name(one.metadata)).collect()),
+        others(with_token.map(|one| name(one.metadata)).collect()),
+    )
 }

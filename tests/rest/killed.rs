@@ -6,7 +6,7 @@ use pat_operator::{
     rest::{failure::Failure, order::Created},
 };
 
-use super::inside::{Inside, caller, left, order};
+use super::inside::{Inside, hire, left, order};
 use crate::support::{
     faults::{Fault, Faults},
     process::place::{Place, eventually, hash, is_ready},
@@ -19,6 +19,7 @@ const REQUESTS: usize = 3;
 async fn an_accident_at_any_request_leaves_no_live_token_that_nobody_holds() {
     let place = Place::new("rest-killed").await;
     let _operator = place.operator().start();
+    hire(&place).await;
     let faults = [
         Fault::DieBefore,
         Fault::DieAfter,
@@ -36,10 +37,11 @@ async fn accident(place: &Place, at: usize, fault: Fault) {
     let faults = Faults::at(&place.client, at, fault);
     let inside = Inside::new(place, faults.client()).await;
     let name = format!("accident {at} {fault:?}");
-    let made = inside.service.create(&caller(), order(&name)).await;
+    let made = inside.service.create(&inside.caller(place).await, order(&name)).await;
     assert!(faults.hit().is_some(), "{name}: there are fewer requests");
     match made {
-        Ok(Created { item, token }) => {
+        Ok(Created { item, token, receipt }) => {
+            receipt.sign();
             assert!(inside.lets_in(&token).await, "{name}");
             let status = place.until(&item.name, "ready", is_ready).await;
             let hashes: Vec<_> = status.credentials.iter().map(|one| one.sha256.clone()).collect();

@@ -7,15 +7,16 @@ use pat_operator::rest::{
 };
 use serde_json::json;
 
-use super::inside::{Inside, ada, caller, left, order};
+use super::inside::{Inside, ada, hire, left, order};
 use crate::support::process::place::{Place, eventually};
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_new_token_is_handed_out_and_the_old_one_goes_on_for_its_grace_or_not_at_all() {
     let place = Place::new("rest-regen").await;
     let _operator = place.operator().start();
+    hire(&place).await;
     let inside = Inside::new(&place, place.client.clone()).await;
-    let (service, caller) = (&inside.service, caller());
+    let (service, caller) = (&inside.service, inside.caller(&place).await);
     let first = service.create(&caller, order("Regenerated")).await.expect("a token");
     let hour = Some(SignedDuration::from_hours(1));
     let second = service.regenerate(&caller, &first.item, hour).await.expect("a new token");
@@ -31,7 +32,7 @@ async fn a_new_token_is_handed_out_and_the_old_one_goes_on_for_its_grace_or_not_
     .await;
 
     let mut narrow = caller.clone();
-    narrow.scopes = vec!["repo:write".into()];
+    narrow.scopes.retain(|scope| scope != "repo:read");
     let refused = service.regenerate(&narrow, &third.item, hour).await.unwrap_err();
     assert_eq!(refused, Failure::Forbidden("your own token lacks the scope repo:read".into()));
     let revoke = Change { revoked: Some(true), ..Change::default() };
@@ -49,10 +50,11 @@ async fn where_the_secret_stays_its_token_is_told_and_stays() {
     let status = place.until("app", "ready", crate::support::process::place::is_ready).await;
     assert_eq!(status.secret_name.as_deref(), Some("elsewhere"));
     let before = place.value("elsewhere", "secret").await.expect("a token");
+    hire(&place).await;
     let inside = Inside::new(&place, place.client.clone()).await;
     let uid = place.pats().get("app").await.unwrap().metadata.uid.unwrap().parse().unwrap();
     let item = inside.service.item(uid).expect("it is known");
-    let issued = inside.service.regenerate(&caller(), &item, None).await.expect("a new token");
+    let issued = inside.service.regenerate(&inside.caller(&place).await, &item, None).await.expect("a new token");
     let (now, old) = (place.value("elsewhere", "secret").await, place.value("elsewhere", "old").await);
     assert_eq!((now.as_deref(), old), (Some(issued.token.expose()), Some(before)));
     assert!(inside.lets_in(&issued.token).await);
@@ -62,10 +64,12 @@ async fn where_the_secret_stays_its_token_is_told_and_stays() {
 async fn without_a_controller_the_order_is_taken_back() {
     let place = Place::new("rest-no-regen").await;
     let operator = place.operator().start();
+    hire(&place).await;
     let inside = Inside::new(&place, place.client.clone()).await;
-    let first = inside.service.create(&caller(), order("Waiting")).await.expect("a token");
+    let caller = inside.caller(&place).await;
+    let first = inside.service.create(&caller, order("Waiting")).await.expect("a token");
     operator.terminate().await;
-    let failure = inside.service.regenerate(&caller(), &first.item, Some(SignedDuration::from_hours(1))).await;
+    let failure = inside.service.regenerate(&caller, &first.item, Some(SignedDuration::from_hours(1))).await;
     assert!(matches!(failure, Err(Failure::Unavailable { .. })), "{failure:?}");
     let spec = place.pats().get(&first.item.name).await.unwrap().spec;
     assert_eq!((spec.rotate_if_issued_before, spec.grace_period), (None, None));

@@ -9,7 +9,7 @@ use kube::{
     api::{DynamicObject, ListParams, Patch, PatchParams},
     core::{ApiResource, GroupVersionKind},
 };
-use pat_operator::api::PersonalAccessToken;
+use pat_operator::api::{Owner, OwnerKind, PersonalAccessToken};
 use serde_json::{Value, json};
 
 use crate::support::process::{OperatorProcess, SOON, api::ApiProcess, place::Place, verifier::VerifierProcess};
@@ -53,17 +53,8 @@ impl Stage {
     }
 
     /// A TokenOwner for this user; its name is cut to the namespace, as it belongs to the whole cluster.
-    pub async fn owner(&self, user: &str, mut spec: Value) -> TokenOwnerOnStage {
-        spec["subject"] = json!({"kind": "User", "name": user});
-        let kind = GroupVersionKind::gvk("pat-operator.io", "v1alpha1", "TokenOwner");
-        let api: Api<DynamicObject> = Api::all_with(self.place.client.clone(), &ApiResource::from_gvk(&kind));
-        let name = format!("{}-owner", self.place.name());
-        let manifest = json!({
-            "apiVersion": "pat-operator.io/v1alpha1", "kind": "TokenOwner", "metadata": {"name": name}, "spec": spec,
-        });
-        let params = PatchParams::apply("person").force();
-        let object = api.patch(&name, &params, &Patch::Apply(&manifest)).await.expect("the manifest is taken");
-        TokenOwnerOnStage { api, name, uid: object.uid().expect("a uid") }
+    pub async fn owner(&self, user: &str, spec: Value) -> TokenOwnerOnStage {
+        describe(&self.place, &Owner { kind: OwnerKind::User, name: user.into() }, spec).await
     }
 
     /// The PAT of this display name, as `kubectl get pat` would find it.
@@ -73,6 +64,20 @@ impl Stage {
         assert!(found.len() <= 1, "{display_name} is there {} times", found.len());
         found.pop()
     }
+}
+
+/// A TokenOwner for this owner; its name is cut to the namespace, as it belongs to the whole cluster.
+pub async fn describe(place: &Place, owner: &Owner, mut spec: Value) -> TokenOwnerOnStage {
+    spec["subject"] = json!(owner);
+    let kind = GroupVersionKind::gvk("pat-operator.io", "v1alpha1", "TokenOwner");
+    let api: Api<DynamicObject> = Api::all_with(place.client.clone(), &ApiResource::from_gvk(&kind));
+    let name = format!("{}-owner", place.name());
+    let manifest = json!({
+        "apiVersion": "pat-operator.io/v1alpha1", "kind": "TokenOwner", "metadata": {"name": name}, "spec": spec,
+    });
+    let params = PatchParams::apply("person").force();
+    let object = api.patch(&name, &params, &Patch::Apply(&manifest)).await.expect("the manifest is taken");
+    TokenOwnerOnStage { api, name, uid: object.uid().expect("a uid") }
 }
 
 /// A TokenOwner that is removed again with [`TokenOwnerOnStage::remove`].

@@ -186,6 +186,11 @@ impl Faults {
         self.state().dead
     }
 
+    /// From here on all requests are answered by 500, until [`Faults::heal`].
+    pub fn fail(&self) {
+        self.state().outage = true;
+    }
+
     /// The outage is over.
     pub fn heal(&self) {
         self.state().outage = false;

@@ -31,6 +31,7 @@ use super::{
     caller::Caller,
     failure::Failure,
     item::Item,
+    order::Created,
     reply,
     rights::{self, Deed, Reach},
     service::Service,
@@ -125,11 +126,11 @@ async fn create(State(service): State<Arc<Service>>, request: Request) -> Result
     let caller = service.caller(&parts.headers).await?;
     caller.needs_one_of(&rights::own(Deed::Manage))?;
     let order = order::create(&body::json(&parts.headers, body).await?, &caller, service.now())?;
-    let created = service.create(&caller, order).await.map_err(order::in_these_words)?;
-    let mut response =
-        reply::secret(StatusCode::CREATED, &CryptlexAccessToken { access_token: created.token.expose() })?;
+    let Created { item, token, receipt } = service.create(&caller, order).await.map_err(order::in_these_words)?;
+    let shown = CryptlexAccessToken { access_token: token.expose() };
+    let mut response = reply::handed_out(StatusCode::CREATED, &shown, receipt)?;
     // Relative, as whatever stands before us may have put a path of its own in front.
-    if let Ok(place) = HeaderValue::try_from(format!("personal-access-tokens/{}", created.item.id)) {
+    if let Ok(place) = HeaderValue::try_from(format!("personal-access-tokens/{}", item.id)) {
         response.headers_mut().insert(header::LOCATION, place);
     }
     Ok(response)

@@ -26,7 +26,7 @@ use super::{
 use crate::{
     index::PatUid,
     rest::{
-        body, caller::Caller, failure::Failure, item::Item, query::Query, reply, request_id::RequestId,
+        body, caller::Caller, failure::Failure, item::Item, order::Created, query::Query, reply, request_id::RequestId,
         service::Service,
     },
 };
@@ -235,9 +235,9 @@ impl Desk {
         may_create(&caller)?;
         let body = body::json(headers, body).await?;
         let order = create::order(&body, &caller, self.family, self.service.now())?;
-        let created = self.service.create(&caller, order).await?;
-        let owner = self.service.owner(&created.item.owner);
-        Ok(reply::secret(StatusCode::OK, &CreatedView::of(&created.item, owner, created.token.expose()))?)
+        let Created { item, token, receipt } = self.service.create(&caller, order).await?;
+        let owner = self.service.owner(&item.owner);
+        Ok(reply::handed_out(StatusCode::OK, &CreatedView::of(&item, owner, token.expose()), receipt)?)
     }
 
     async fn change(
@@ -277,17 +277,22 @@ impl Desk {
             let change = patch.change(&item, &caller, self.family, self.service.now())?;
             planned.push((item, change));
         }
-        let mut changed = Vec::with_capacity(planned.len());
-        for (item, change) in planned {
-            match self.service.change(&caller, &item, change).await {
-                Ok(item) => changed.push(item),
-                Err(failure) if changed.is_empty() => return Err(failure.into()),
-                Err(failure) => {
-                    let done = changed.iter().map(|item| item.id.to_string()).collect();
-                    return Err(Refusal::HalfDone { failure, done });
+        let service = self.service.clone();
+        let changing = async move {
+            let mut changed = Vec::with_capacity(planned.len());
+            for (item, change) in planned {
+                match service.change(&caller, &item, change).await {
+                    Ok(item) => changed.push(item),
+                    Err(failure) if changed.is_empty() => return Err(failure.into()),
+                    Err(failure) => {
+                        let done = changed.iter().map(|item: &Arc<Item>| item.id.to_string()).collect();
+                        return Err(Refusal::HalfDone { failure, done });
+                    }
                 }
             }
-        }
+            Ok(changed)
+        };
+        let changed = self.service.to_the_end(changing).await??;
         let views: Vec<TokenView<'_>> = changed.iter().map(|item| self.view(item)).collect();
         Ok(reply::json(StatusCode::OK, &views))
     }

@@ -72,6 +72,19 @@ async fn a_panic_is_one_answer_that_tells_nothing() {
 }
 
 #[tokio::test]
+async fn a_request_that_nobody_waits_for_any_more_is_counted_as_well() {
+    let metrics = Arc::new(Metrics::new());
+    let never = get(async || std::future::pending::<&str>().await);
+    let router = server::around(Router::new().route("/never", never), metrics.clone());
+    let mut asking = Box::pin(send(&router, request("/never")));
+    assert!(futures::poll!(&mut asking).is_pending());
+    assert!(!text(&metrics).contains("/never"));
+    drop(asking);
+    let text = text(&metrics);
+    assert!(text.contains(r#"dialect="other",route="/never",status="499"} 1"#), "{text}");
+}
+
+#[tokio::test]
 async fn the_exchange_is_found_where_clients_look_for_it() {
     let router = server::router(World::new().service(), Arc::new(Metrics::new()));
     for path in ["/oauth/token", "/sailpoint/oauth/token"] {

@@ -35,7 +35,7 @@ use super::{
     caller::Caller,
     failure::Failure,
     item::Item,
-    order::{Change, Create},
+    order::{Change, Create, Created},
     owners::OwnerEntry,
     reply,
     rights::{self, Deed, Reach},
@@ -44,7 +44,7 @@ use super::{
 use crate::{
     api::{Owner, OwnerKind},
     index::PatUid,
-    token::{Token, TokenId},
+    token::TokenId,
 };
 
 /// The caller's tokens.
@@ -239,7 +239,8 @@ async fn revoke_tokens(State(service): State<Arc<Service>>, request: Request) ->
     let caller = service.caller(&parts.headers).await?;
     let email = order::revoke_all(&body::json(&parts.headers, body).await?)?;
     let owner = owner_of(&service, &caller, &email)?;
-    revoke::all(&service, &caller, owner.owner).await?;
+    let all = service.clone();
+    service.to_the_end(async move { revoke::all(&all, &caller, owner.owner).await }).await??;
     Ok(reply::json(StatusCode::OK, &Nothing {}))
 }
 
@@ -296,7 +297,7 @@ async fn regenerate_token(
     let item = find(&service, &caller, &id.map_err(|_| Failure::NotFound)?)?;
     let grace = order::grace(&body::json(&parts.headers, body).await?)?;
     let created = service.regenerate(&caller, &item, Some(grace)).await?;
-    Ok(shown_once(StatusCode::OK, &created.token)?)
+    Ok(shown_once(StatusCode::OK, created)?)
 }
 
 /// Revoke one credential of a token
@@ -411,7 +412,7 @@ fn owner_of(service: &Service, caller: &Caller, email: &str) -> Result<OwnerEntr
 async fn create(service: &Service, caller: &Caller, owner: OwnerEntry, wanted: Wanted) -> Result<Response, Refusal> {
     let order = order_of(caller, owner, wanted, service.tenant())?;
     let created = service.create(caller, order).await?;
-    Ok(shown_once(StatusCode::CREATED, &created.token)?)
+    Ok(shown_once(StatusCode::CREATED, created)?)
 }
 
 /// A token for an owner, with what the caller may do elsewhere.
@@ -434,6 +435,7 @@ fn order_of(caller: &Caller, owner: OwnerEntry, wanted: Wanted, tenant: &str) ->
     })
 }
 
-fn shown_once(status: StatusCode, token: &Token) -> Result<Response, Failure> {
-    reply::secret(status, &TruefoundrySecret { token: token.expose() })
+fn shown_once(status: StatusCode, created: Created) -> Result<Response, Failure> {
+    let Created { token, receipt, .. } = created;
+    reply::handed_out(status, &TruefoundrySecret { token: token.expose() }, receipt)
 }

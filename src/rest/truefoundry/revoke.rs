@@ -1,6 +1,7 @@
 //! Revokes all tokens of an owner.
 //!
-//! It must not leave off half-way because of one token, nor miss one that is made meanwhile.
+//! It must not leave off half-way because of one token, nor miss one that is made meanwhile: who makes one with a token that is revoked here
+//! is either seen by the last look, or judged again before the new one is handed out. Both come by the one watch, in one order.
 
 use std::{sync::Arc, time::Duration};
 
@@ -12,7 +13,6 @@ use crate::{
         caller::Caller,
         failure::{Conflict, Failure},
         item::Item,
-        order::Change,
         query::{Query, Whose},
         service::Service,
     },
@@ -38,9 +38,9 @@ pub async fn all(service: &Service, caller: &Caller, owner: Owner) -> Result<(),
         if own.is_empty() && others.is_empty() {
             return Ok(());
         }
-        let mut failures = revoke(service, caller, others).await;
+        let mut failures = revoke(service, others).await;
         if failures.is_empty() {
-            failures = revoke(service, caller, own).await;
+            failures = revoke(service, own).await;
         }
         // One that was changed by somebody else meanwhile is looked at anew.
         let changed = !failures.is_empty();
@@ -64,10 +64,9 @@ fn left(service: &Service, owner: &Owner) -> Vec<Arc<Item>> {
 }
 
 /// Revokes these, whatever happens to one of them, and tells what went wrong. What is gone meanwhile is as good as revoked.
-async fn revoke(service: &Service, caller: &Caller, items: Vec<Arc<Item>>) -> Vec<Failure> {
-    let revocation = Change { revoked: Some(true), ..Change::default() };
+async fn revoke(service: &Service, items: Vec<Arc<Item>>) -> Vec<Failure> {
     stream::iter(items)
-        .map(async |item| service.change(caller, &item, revocation.clone()).await.err())
+        .map(async |item| service.revoke(&item).await.err())
         .buffer_unordered(AT_A_TIME)
         .filter_map(async |failure| failure.filter(|failure| *failure != Failure::NotFound))
         .collect()

@@ -17,6 +17,7 @@ use crate::{
         rate::Rate,
         world::{Known, NAMESPACE, NOW, World, at, send},
     },
+    token::Token,
 };
 
 const READ: &str = "sp:my-personal-access-tokens:read";

@@ -6,13 +6,14 @@
 use kube::api::{DynamicObject, ObjectMeta, PostParams, TypeMeta};
 use serde_json::{Value, json};
 use tokio::time::{Duration, Instant};
-use tracing::{debug, info, warn};
+use tracing::{Instrument, debug, warn};
 
 use super::{
     FIELD_MANAGER, Writer, call,
     handover::Handover,
     name::{SLOTS, object_name},
     trouble::COME_BACK,
+    unwanted::Unwanted,
 };
 use crate::{
     api::{CredentialState, GROUP, VERSION, duration},
@@ -27,6 +28,9 @@ use crate::{
 
 /// How long the controller may take.
 const MINTED: Duration = Duration::from_secs(10);
+
+/// How many seconds to wait between looks whether a request without an answer has had its effect after all: the API server gives up a request after a minute.
+const LATE: [u64; 6] = [1, 2, 4, 8, 16, 34];
 
 /// The key that holds the token in a Secret that says nothing else.
 const KEY: &str = "token";
@@ -43,12 +47,7 @@ impl Writer {
     /// Makes it, and goes on to a good end if the caller goes away meanwhile.
     pub(in crate::rest) async fn create(&self, order: Create, audiences: Vec<String>) -> Result<Created, Failure> {
         let this = self.clone();
-        let making = async move { this.make(&order, &audiences).await };
-        self.hand_out(making, |this, unwanted| async move {
-            info!(name = unwanted.item.name, "whoever asked for a token has gone: it is taken back");
-            this.abandon(unwanted.item.name.clone(), unwanted.item.id).await;
-        })
-        .await
+        self.hand_out(async move { this.make(&order, &audiences).await }).await
     }
 
     async fn make(&self, order: &Create, audiences: &[String]) -> Result<Created, Failure> {
@@ -58,7 +57,7 @@ impl Writer {
         match self.mint_and_take(&name, uid, deadline).await {
             Ok(created) => Ok(created),
             Err(failure) => {
-                self.abandon(name, uid).await;
+                self.take_back(Unwanted { name, id: uid, credential: None }).await;
                 Err(failure)
             }
         }
@@ -72,7 +71,8 @@ impl Writer {
         let from = Handover { pat: uid, secret: name, key: KEY, hash, once: true };
         let token = self.take(&from, deadline + super::CALL).await.map_err(|_| NOT_IN_TIME)?;
         let item = self.store.item(uid).ok_or(NOT_IN_TIME)?;
-        Ok(Created { item, token })
+        let receipt = self.receipt(Unwanted { name: name.to_owned(), id: uid, credential: None });
+        Ok(Created { item, token, receipt })
     }
 
     /// The hash of the active credential.
@@ -100,7 +100,10 @@ impl Writer {
                 Err(trouble) if trouble.code() == Some(409) => None,
                 Err(trouble) if trouble.is_ambiguous() => match self.marked(&name, &mark).await {
                     Some(made) => Some(made),
-                    None => return Err(trouble.into_failure("create a token")),
+                    None => {
+                        self.look_for(name, mark);
+                        return Err(trouble.into_failure("create a token"));
+                    }
                 },
                 Err(trouble) => return Err(trouble.into_failure("create a token")),
             };
@@ -122,6 +125,25 @@ impl Writer {
             }
         }
         Err(taken())
+    }
+
+    /// Looks for what a request without an answer may yet make, as long as the API server may be at it, and takes it back.
+    fn look_for(&self, name: String, mark: String) {
+        let this = self.clone();
+        let looking = async move {
+            for pause in LATE {
+                this.rest(Duration::from_secs(pause)).await;
+                // Not that it is gone, but that it never comes, is what a 404 cannot tell.
+                let found = this.marked(&name, &mark).await;
+                if let Some(id) = found.and_then(|object| object.metadata.uid?.parse().ok()) {
+                    return this.take_back(Unwanted { name, id, credential: None }).await;
+                }
+                if this.stopping.is_cancelled() {
+                    return;
+                }
+            }
+        };
+        self.tasks.spawn(looking.in_current_span());
     }
 
     /// The object that a request without an answer has made, if it has.

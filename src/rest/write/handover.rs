@@ -5,11 +5,10 @@
 use k8s_openapi::{ByteString, api::core::v1::Secret};
 use kube::api::{DeleteParams, Preconditions};
 use tokio::{
-    runtime::Handle,
     sync::oneshot,
     time::{Duration, Instant, sleep},
 };
-use tracing::{Instrument, Span, warn};
+use tracing::{Instrument, warn};
 use zeroize::Zeroize;
 
 use super::{Writer, call, trouble::Trouble};
@@ -36,29 +35,6 @@ pub(super) struct Handover<'a> {
     pub(super) once: bool,
 }
 
-/// Something that somebody waits for. If it is dropped unopened, because whoever waited has gone, `unwanted` has it.
-struct Parcel<T, F: FnOnce(T)>(Option<(T, F)>);
-
-impl<T, F: FnOnce(T)> Parcel<T, F> {
-    /// Wraps it.
-    fn new(content: T, unwanted: F) -> Self {
-        Self(Some((content, unwanted)))
-    }
-
-    /// What is in it; from here on it is the receiver's.
-    fn open(mut self) -> Option<T> {
-        self.0.take().map(|(content, _)| content)
-    }
-}
-
-impl<T, F: FnOnce(T)> Drop for Parcel<T, F> {
-    fn drop(&mut self) {
-        if let Some((content, unwanted)) = self.0.take() {
-            unwanted(content);
-        }
-    }
-}
-
 /// Why a token could not be taken.
 #[derive(Debug, thiserror::Error)]
 pub(super) enum NotTaken {
@@ -74,29 +50,17 @@ pub(super) enum NotTaken {
 }
 
 impl Writer {
-    /// Makes something to hand out, to a good end even if the caller goes away meanwhile; `take_back` has then what nobody received.
-    pub(super) async fn hand_out<F>(
+    /// Makes something to hand out, to a good end even if the caller goes away meanwhile: then its receipt takes it back.
+    pub(super) async fn hand_out(
         &self,
         making: impl Future<Output = Result<Created, Failure>> + Send + 'static,
-        take_back: impl FnOnce(Self, Created) -> F + Send + 'static,
-    ) -> Result<Created, Failure>
-    where
-        F: Future<Output = ()> + Send + 'static,
-    {
+    ) -> Result<Created, Failure> {
         let (tell, hear) = oneshot::channel();
-        let (this, span, runtime) = (self.clone(), Span::current(), Handle::current());
         let making = async move {
-            let parcel = |created| {
-                Parcel::new(created, move |unwanted| {
-                    let tasks = this.tasks.clone();
-                    tasks.spawn_on(take_back(this, unwanted).instrument(span), &runtime);
-                })
-            };
-            let _taken_back_if_nobody_hears = tell.send(making.await.map(parcel));
+            let _dropped_if_nobody_hears = tell.send(making.await);
         };
         self.tasks.spawn(making.in_current_span());
-        let parcel = hear.await.unwrap_or(Err(Failure::Internal))?;
-        parcel.open().ok_or(Failure::Internal)
+        hear.await.unwrap_or(Err(Failure::Internal))
     }
 
     /// Takes it.
@@ -182,26 +146,6 @@ mod tests {
         let uid = PatUid::from(owner).hyphenated();
         secret.metadata.owner_references = Some(vec![OwnerReference { uid, ..OwnerReference::default() }]);
         secret
-    }
-
-    #[tokio::test]
-    async fn what_was_sent_and_never_looked_at_comes_back() {
-        use std::sync::{Arc, Mutex};
-
-        let returned = Arc::new(Mutex::new(Vec::new()));
-        let parcel = |number: i32| {
-            let returned = returned.clone();
-            Parcel::new(number, move |number| returned.lock().unwrap().push(number))
-        };
-        assert_eq!(parcel(1).open(), Some(1));
-        let (tell, hear) = tokio::sync::oneshot::channel();
-        assert!(tell.send(parcel(2)).is_ok());
-        // It stands in the channel, and whoever waited goes.
-        drop(hear);
-        let (tell, hear) = tokio::sync::oneshot::channel();
-        drop(hear);
-        drop(tell.send(parcel(3)));
-        assert_eq!(*returned.lock().unwrap(), [2, 3]);
     }
 
     #[test]

@@ -2,23 +2,22 @@
 //!
 //! If nothing comes of it, the order is taken back. What was issued and reached nobody is revoked.
 
-use std::sync::Arc;
-
 use k8s_openapi::jiff::SignedDuration;
 use serde_json::{Map, Value, json};
 use tokio::time::{Duration, Instant};
-use tracing::{info, warn};
+use tracing::warn;
 
-use super::{Writer, fields::Fields, handover::Handover, trouble::COME_BACK};
+use super::{Writer, fields::Fields, handover::Handover, trouble::COME_BACK, unwanted::Unwanted};
 use crate::{
     api::{CredentialState, Time, duration},
     index::PatUid,
     rest::{
         failure::{Conflict, Failure},
         item::Item,
-        order::{Change, Created},
+        order::Created,
+        receipt::Receipt,
     },
-    token::{TokenHash, TokenId},
+    token::TokenHash,
 };
 
 /// How long the controller may take: it waits a little before a rotated token goes out, until verifiers know it.
@@ -39,15 +38,7 @@ impl Writer {
         now: Time,
     ) -> Result<Created, Failure> {
         let (this, item) = (self.clone(), item.clone());
-        let issuing = async move { this.issue(&item, grace, now).await };
-        self.hand_out(issuing, |this, unwanted| async move {
-            // Where the Secret stays, so does the token.
-            if unwanted.item.once {
-                info!(name = unwanted.item.name, "whoever asked for a new token has gone: it is revoked");
-                this.revoke_one(&unwanted.item, unwanted.token.id()).await;
-            }
-        })
-        .await
+        self.hand_out(async move { this.issue(&item, grace, now).await }).await
     }
 
     async fn issue(&self, item: &Item, grace: Option<SignedDuration>, now: Time) -> Result<Created, Failure> {
@@ -71,7 +62,7 @@ impl Writer {
         let issued = self.until(deadline, || self.newly_active(item.id, &known)).await;
         let Some((hash, secret)) = issued else {
             warn!(name = item.name, "the controller has not issued a new token in time");
-            self.take_back(item, &fields, &before.data["spec"]).await;
+            self.cancel(item, &fields, &before.data["spec"]).await;
             return Err(NOT_IN_TIME);
         };
         let from = Handover { pat: item.id, secret: &secret, key: &key, hash, once: item.once };
@@ -83,7 +74,10 @@ impl Writer {
             return Err(NOT_IN_TIME);
         };
         let item = self.store.item(item.id).ok_or(NOT_IN_TIME)?;
-        Ok(Created { item, token })
+        // Where the Secret stays, so does the token.
+        let unwanted = Unwanted { name: item.name.clone(), id: item.id, credential: Some(token.id()) };
+        let receipt = if item.once { self.receipt(unwanted) } else { Receipt::none() };
+        Ok(Created { item, token, receipt })
     }
 
     fn credentials(&self, uid: PatUid) -> Vec<TokenHash> {
@@ -100,7 +94,7 @@ impl Writer {
     }
 
     /// Puts back what the order has set, so that nothing is issued later that nobody waits for.
-    async fn take_back(&self, item: &Item, fields: &Fields, before: &Value) {
+    async fn cancel(&self, item: &Item, fields: &Fields, before: &Value) {
         let restored: Map<String, Value> =
             // A revocation stands, whatever becomes of what was to follow it.
             fields.0.keys().filter(|field| *field != "revokeIfIssuedBefore").map(|field| (field.clone(), before[field.as_str()].clone())).collect();
@@ -113,14 +107,7 @@ impl Writer {
     async fn revoke_untaken(&self, uid: PatUid, hash: &TokenHash) {
         let id = self.index.pat(uid).and_then(|pat| Some(pat.credentials.iter().find(|one| one.hash == *hash)?.id));
         if let (Some(id), Some(item)) = (id, self.store.item(uid)) {
-            self.revoke_one(&item, id).await;
-        }
-    }
-
-    async fn revoke_one(&self, item: &Arc<Item>, id: TokenId) {
-        let change = Change { revoke_credential: Some(id), ..Change::default() };
-        if let Err(failure) = self.change(item, &change).await {
-            warn!(name = item.name, %id, why = %failure, "a token that reached nobody cannot be revoked");
+            self.take_back(Unwanted { name: item.name.clone(), id: uid, credential: Some(id) }).await;
         }
     }
 }

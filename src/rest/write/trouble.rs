@@ -12,8 +12,8 @@ use crate::{rest::failure::Failure, runtime::explain_api_error};
 /// When a client should come back.
 pub(super) const COME_BACK: Duration = Duration::from_secs(2);
 
-/// What an admission policy puts before its own words.
-const DENIED: &str = "denied request: ";
+/// What an admission policy and a webhook put before their own words.
+const DENIED: [&str; 2] = ["denied request", "denied the request"];
 
 /// Why a request did not work.
 #[derive(Debug, thiserror::Error)]
@@ -50,12 +50,14 @@ impl Trouble {
             warn!(why = %self, doing, "the API server cannot be reached");
             return unreachable();
         };
-        if let Some((_, words)) = status.message.split_once(DENIED) {
-            return Failure::Forbidden(words.trim().to_owned());
+        if DENIED.iter().any(|denied| status.message.contains(denied)) {
+            // In words for whoever runs the cluster: they may name accounts that are none of the caller's business.
+            warn!(why = %self, doing, "a rule of the cluster forbids what a caller asks for");
+            return Failure::Forbidden("a rule of this cluster does not allow this".into());
         }
         match status.code {
             404 => Failure::NotFound,
-            400 | 422 => invalid(status),
+            400 | 422 => invalid(status, doing),
             429 | 500.. => {
                 warn!(why = %self, doing, "the API server is in trouble");
                 unreachable()
@@ -72,7 +74,7 @@ fn unreachable() -> Failure {
     Failure::Unavailable { problem: "tokens cannot be changed at the moment: try again", retry_after: COME_BACK }
 }
 
-fn invalid(status: &Status) -> Failure {
+fn invalid(status: &Status, doing: &str) -> Failure {
     let cause = status.details.iter().flat_map(|details| &details.causes).find(|cause| !cause.field.is_empty());
     match cause {
         Some(cause) => {
@@ -80,6 +82,38 @@ fn invalid(status: &Status) -> Failure {
             let words = cause.message.rsplit_once("\": ").map_or(cause.message.as_str(), |(_, words)| words);
             Failure::invalid(&*cause.field, words)
         }
-        None => Failure::invalid("spec", status.message.clone()),
+        None => {
+            warn!(why = status.message, doing, "the API server does not take what a caller asks for");
+            Failure::invalid("spec", "the cluster does not take a token like this")
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn told(code: u16, message: &str) -> Failure {
+        let status = Status { code, message: message.into(), ..Status::default() };
+        Trouble::Failed(kube::Error::Api(status.boxed())).into_failure("test")
+    }
+
+    #[test]
+    fn no_word_of_a_rule_of_the_cluster_reaches_the_caller() {
+        let policy = "personalaccesstokens.pat-operator.io \"x\" is forbidden: ValidatingAdmissionPolicy 'guard' with binding \
+            'guard' denied request: system:serviceaccount:ops:secret-robot may not";
+        let webhook = "admission webhook \"hook.ops.svc\" denied the request: secret-robot may not";
+        for message in [policy, webhook] {
+            for code in [400, 403, 422] {
+                let failure = told(code, message);
+                assert_eq!(
+                    failure,
+                    Failure::Forbidden("a rule of this cluster does not allow this".into()),
+                    "{message}"
+                );
+            }
+        }
+        let other = told(422, "hook.ops.svc says no");
+        assert_eq!(other, Failure::invalid("spec", "the cluster does not take a token like this"));
     }
 }

@@ -25,6 +25,8 @@ pub(super) struct Activity {
     partial: AtomicBool,
     http2: AtomicBool,
     retiring: AtomicBool,
+    /// Before anything is written, it is to be looked whether anybody is there.
+    looks: AtomicBool,
 }
 
 /// A request that is under way, until it is dropped.
@@ -35,6 +37,9 @@ impl Activity {
     pub(super) fn begin(self: &Arc<Self>, version: Version) -> UnderWay {
         if version == Version::HTTP_2 && !self.http2.load(Ordering::Relaxed) {
             self.http2.store(true, Ordering::Relaxed);
+        }
+        if self.looks.load(Ordering::Relaxed) {
+            self.looks.store(false, Ordering::Relaxed);
         }
         self.begun.fetch_add(1, Ordering::Relaxed);
         self.partial.store(false, Ordering::Relaxed);
@@ -56,6 +61,11 @@ impl UnderWay {
     /// Whether no other request should follow on this connection.
     pub(super) fn is_last(&self) -> bool {
         self.0.retiring.load(Ordering::Relaxed)
+    }
+
+    /// The answer goes out only if the client is still there.
+    pub(super) fn looks_before_it_writes(&self) {
+        self.0.looks.store(true, Ordering::Relaxed);
     }
 }
 
@@ -124,20 +134,51 @@ impl Watch {
     }
 }
 
+/// How many bytes are read ahead to find out whether the client has gone.
+const AHEAD: usize = 16 * 1024;
+
 /// A stream that tells when bytes come in.
 pub(super) struct Watched<S> {
     stream: S,
     activity: Arc<Activity>,
+    /// What came in while it was looked whether the client has gone.
+    ahead: Vec<u8>,
+    gone: bool,
 }
 
 impl<S> Watched<S> {
     pub(super) fn new(stream: S, activity: Arc<Activity>) -> Self {
-        Self { stream, activity }
+        Self { stream, activity, ahead: Vec::new(), gone: false }
+    }
+}
+
+impl<S: AsyncRead + Unpin> Watched<S> {
+    /// Fails if the client has gone, where that is asked for. What it sent before is kept; behind too much of it nobody looks.
+    fn check_that_it_is_there(&mut self, cx: &mut Context<'_>) -> std::io::Result<()> {
+        if !self.activity.looks.load(Ordering::Relaxed) {
+            return Ok(());
+        }
+        while !self.gone && self.ahead.len() < AHEAD {
+            let mut space = [0; 1024];
+            let mut read = ReadBuf::new(&mut space);
+            match Pin::new(&mut self.stream).poll_read(cx, &mut read) {
+                Poll::Pending => return Ok(()),
+                Poll::Ready(Ok(())) if !read.filled().is_empty() => self.ahead.extend_from_slice(read.filled()),
+                Poll::Ready(_) => self.gone = true,
+            }
+        }
+        if self.gone { Err(std::io::ErrorKind::BrokenPipe.into()) } else { Ok(()) }
     }
 }
 
 impl<S: AsyncRead + Unpin> AsyncRead for Watched<S> {
     fn poll_read(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<std::io::Result<()>> {
+        if !self.ahead.is_empty() {
+            let part = self.ahead.len().min(buf.remaining());
+            buf.put_slice(&self.ahead[..part]);
+            self.ahead.drain(..part);
+            return Poll::Ready(Ok(()));
+        }
         let before = buf.filled().len();
         let polled = Pin::new(&mut self.stream).poll_read(cx, buf);
         if buf.filled().len() > before {
@@ -147,8 +188,9 @@ impl<S: AsyncRead + Unpin> AsyncRead for Watched<S> {
     }
 }
 
-impl<S: AsyncWrite + Unpin> AsyncWrite for Watched<S> {
+impl<S: AsyncRead + AsyncWrite + Unpin> AsyncWrite for Watched<S> {
     fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<std::io::Result<usize>> {
+        self.check_that_it_is_there(cx)?;
         Pin::new(&mut self.stream).poll_write(cx, buf)
     }
 
@@ -169,6 +211,7 @@ impl<S: AsyncWrite + Unpin> AsyncWrite for Watched<S> {
         cx: &mut Context<'_>,
         bufs: &[std::io::IoSlice<'_>],
     ) -> Poll<std::io::Result<usize>> {
+        self.check_that_it_is_there(cx)?;
         Pin::new(&mut self.stream).poll_write_vectored(cx, bufs)
     }
 }

@@ -25,7 +25,7 @@ use tokio_util::sync::CancellationToken;
 use tracing::debug;
 
 use super::{
-    Answers,
+    Answers, OnlyIfThere,
     activity::{Activity, Finding, Watch, Watched},
     leftover::lend,
     limits::Limits,
@@ -88,6 +88,9 @@ where
             let mut ends = under_way.is_last() || answer.status() == StatusCode::REQUEST_TIMEOUT;
             if let Some(leftover) = leftover.filter(|_| !ends) {
                 ends = !leftover.read(limits.leftover).await;
+            }
+            if http1 && answer.extensions().get::<OnlyIfThere>().is_some() {
+                under_way.looks_before_it_writes();
             }
             if http1 && ends {
                 answer.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));

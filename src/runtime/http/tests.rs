@@ -4,9 +4,10 @@ use axum::{
     http::StatusCode,
     routing::{get, post},
 };
+use futures::StreamExt;
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
-    sync::Notify,
+    sync::{Mutex, Notify, mpsc},
     task::JoinHandle,
 };
 
@@ -18,8 +19,57 @@ struct Running {
     addr: SocketAddr,
     /// Told at each request that is refused without a look at its body.
     refused: Arc<Notify>,
+    /// Told when an answer that is only for who is there may go on, and whether all of it was taken to be sent.
+    precious: Precious,
     stop: CancellationToken,
     serving: JoinHandle<()>,
+}
+
+/// An answer that is only for who is there: it has begun, it may go on, and it is over, with all of it taken or not.
+#[derive(Clone)]
+struct Precious {
+    begun: Arc<Notify>,
+    go_on: Arc<Notify>,
+    over: mpsc::UnboundedSender<bool>,
+    ends: Arc<Mutex<mpsc::UnboundedReceiver<bool>>>,
+}
+
+impl Precious {
+    fn new() -> Self {
+        let (over, ends) = mpsc::unbounded_channel();
+        Self { begun: Arc::default(), go_on: Arc::default(), over, ends: Arc::new(Mutex::new(ends)) }
+    }
+
+    async fn answer(self) -> Response {
+        self.begun.notify_one();
+        self.go_on.notified().await;
+        let mut told = Told(self.over, false);
+        let parts = futures::stream::iter([("pre", false), ("cious", true)]).then(async |(part, waits)| {
+            if waits {
+                // The server gets to send what it has.
+                tokio::task::yield_now().await;
+            }
+            Ok::<_, Infallible>(part)
+        });
+        let mut left = 2;
+        let parts = parts.inspect(move |_| {
+            left -= 1;
+            let told = &mut told;
+            told.1 = left == 0;
+        });
+        let mut answer = Response::new(axum::body::Body::from_stream(parts));
+        answer.extensions_mut().insert(OnlyIfThere);
+        answer
+    }
+}
+
+/// Tells at its end.
+struct Told(mpsc::UnboundedSender<bool>, bool);
+
+impl Drop for Told {
+    fn drop(&mut self) {
+        let _nobody_asks = self.0.send(self.1);
+    }
 }
 
 impl Running {
@@ -30,14 +80,17 @@ impl Running {
             tell.notify_one();
             StatusCode::FORBIDDEN
         };
+        let precious = Precious::new();
+        let answer = precious.clone();
         let router = Router::new()
+            .route("/precious", get(move || answer.clone().answer()))
             .route("/refused", post(refuse))
             .route("/", get(async || "hello").post(async |body: Bytes| format!("{} bytes", body.len())))
             .route("/never", get(async || std::future::pending::<&str>().await));
         let server = HttpServer::bind("127.0.0.1:0".parse().unwrap(), "tests", "--test-addr").await.unwrap();
         let (addr, stop) = (server.local_addr(), CancellationToken::new());
         let serving = tokio::spawn(server.with_limits(limits).serve(router, stop.clone()));
-        Self { addr, refused, stop, serving }
+        Self { addr, refused, precious, stop, serving }
     }
 
     async fn send(&self, bytes: &[u8]) -> TcpStream {
@@ -185,6 +238,35 @@ async fn a_refusal_whose_body_does_not_come_or_is_too_large_says_that_the_connec
         assert!(text.starts_with("HTTP/1.1 403 ") && text.contains("connection: close"), "{text}");
         server.stops().await;
     }
+}
+
+const PRECIOUS: &[u8] = b"GET /precious HTTP/1.1\r\nHost: x\r\n\r\n";
+
+#[tokio::test]
+async fn an_answer_only_for_who_is_there_is_not_taken_to_be_sent_to_a_client_that_has_gone() {
+    let server = Running::within(limits()).await;
+    // With unread bytes on the connection hyper does not listen for its end.
+    let stream = server.send(&[PRECIOUS, b"G"].concat()).await;
+    server.precious.begun.notified().await;
+    drop(stream);
+    // Whoever answers somebody else meanwhile has heard of it.
+    answer(server.send(GET_AND_CLOSE).await).await;
+    server.precious.go_on.notify_one();
+    assert_eq!(server.precious.ends.lock().await.recv().await, Some(false));
+    server.stops().await;
+}
+
+#[tokio::test]
+async fn what_comes_in_before_an_answer_only_for_who_is_there_is_not_lost() {
+    let server = Running::within(limits()).await;
+    let mut stream = server.send(&[PRECIOUS, b"GET / HT"].concat()).await;
+    server.precious.begun.notified().await;
+    stream.write_all(&GET_AND_CLOSE[8..]).await.unwrap();
+    server.precious.go_on.notify_one();
+    let text = answer(stream).await;
+    assert!(text.contains("cious") && text.contains("HTTP/1.1 200 OK") && text.ends_with("hello"), "{text}");
+    assert_eq!(server.precious.ends.lock().await.recv().await, Some(true));
+    server.stops().await;
 }
 
 #[tokio::test]

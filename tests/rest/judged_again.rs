@@ -1,0 +1,146 @@
+//! Whoever loses the right to a token while it is made does not get it, and neither does anybody else.
+
+use futures::future::join_all;
+use k8s_openapi::jiff::SignedDuration;
+use kube::api::{Patch, PatchParams};
+use pat_operator::{
+    api::{Owner, OwnerKind},
+    rest::{failure::Failure, order::Change},
+};
+use serde_json::{Value, json};
+
+use super::{
+    inside::{Inside, SCOPES, hire_as, left, order},
+    stage::describe,
+};
+use crate::support::process::place::{Place, eventually};
+
+fn somebody(name: &str) -> Owner {
+    Owner { kind: OwnerKind::User, name: name.into() }
+}
+
+async fn set(place: &Place, pat: &str, spec: Value) {
+    let params = PatchParams { field_manager: Some("person".into()), ..PatchParams::default() };
+    place.pats().patch(pat, &params, &Patch::Merge(json!({ "spec": spec }))).await.expect("it is changed");
+}
+
+fn lost() -> Failure {
+    Failure::Forbidden("your own token has lost scopes meanwhile".into())
+}
+
+fn lacking() -> Failure {
+    Failure::Forbidden("your own token lacks the scope repo:read".into())
+}
+
+/// How callers of these tests lose their right: their PAT, what is set of it, and what they are told.
+fn losses() -> Vec<(&'static str, Value, Failure)> {
+    vec![
+        ("caller-kept", json!({"description": "as it was"}), Failure::Internal),
+        ("caller-revoked", json!({"revoked": true}), Failure::Unauthenticated),
+        ("caller-narrowed", json!({"scopes": SCOPES[1..]}), lacking()),
+        ("caller-without-rights", json!({"scopes": SCOPES[..2]}), lost()),
+    ]
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_token_is_not_handed_to_a_caller_who_lost_the_right_while_it_was_made_and_nothing_is_left_of_it() {
+    let place = Place::new("rest-judged").await;
+    let controller = place.operator().start();
+    let disabled = somebody(&format!("eve@{}.example.com", place.name()));
+    for (name, _, _) in losses() {
+        hire_as(&place, name, &somebody(&format!("{name}@example.com"))).await;
+    }
+    hire_as(&place, "caller-disabled", &disabled).await;
+    controller.terminate().await;
+
+    let inside = Inside::new(&place, place.client.clone()).await;
+    let mut cases = losses();
+    cases.push(("caller-disabled", Value::Null, Failure::Unauthenticated));
+    let asking = cases.iter().map(|(name, _, _)| {
+        let (service, place, inside) = (inside.service.clone(), &place, &inside);
+        async move {
+            let caller = inside.caller_of(place, name).await;
+            let order = order(&format!("Of {name}"));
+            tokio::spawn(async move { service.create(&caller, order).await })
+        }
+    });
+    let asking = join_all(asking).await;
+    // They are let in, and their tokens wait for a controller.
+    eventually("all objects are there", async || left(&place).await.0.len() == cases.len()).await;
+    for (name, loss, _) in &cases {
+        if loss.is_object() {
+            set(&place, name, loss.clone()).await;
+        }
+    }
+    let owner = describe(&place, &disabled, json!({"disabled": true})).await;
+    let refused = ["caller-revoked", "caller-disabled"];
+    eventually("it is heard of", async || {
+        let mut refusals = 0;
+        for name in refused {
+            refusals += usize::from(!inside.lets_in_text(&place.token(name).await).await);
+        }
+        let narrowed = inside.caller_of(&place, "caller-narrowed").await.scopes.len() == SCOPES.len() - 1;
+        let powerless = inside.caller_of(&place, "caller-without-rights").await.scopes.len() == SCOPES.len() - 1;
+        refusals == refused.len() && narrowed && powerless
+    })
+    .await;
+
+    let _controller = place.operator().start();
+    let mut kept = None;
+    for ((name, _, expected), asking) in cases.iter().zip(asking) {
+        match asking.await.expect("no panic") {
+            Ok(created) if *name == "caller-kept" => kept = Some(created),
+            Ok(created) => panic!("{name} got {}", created.item.name),
+            Err(failure) => assert_eq!(failure, *expected, "{name}"),
+        }
+    }
+    let kept = kept.expect("whoever has lost nothing has the token");
+    assert!(inside.lets_in(&kept.token).await);
+    eventually("nothing else is left", async || left(&place).await == (vec![kept.item.name.clone()], vec![])).await;
+    kept.receipt.sign();
+    owner.remove().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_new_credential_is_not_handed_to_a_caller_who_lost_the_right_meanwhile_and_is_revoked() {
+    let place = Place::new("rest-judged-regen").await;
+    let controller = place.operator().start();
+    let owner = somebody("ada@example.com");
+    hire_as(&place, "caller-first", &owner).await;
+    hire_as(&place, "caller-second", &owner).await;
+    let inside = Inside::new(&place, place.client.clone()).await;
+    let caller = inside.caller_of(&place, "caller-first").await;
+    let created = inside.service.create(&caller, order("App")).await.expect("a token");
+    controller.terminate().await;
+
+    let (service, item) = (inside.service.clone(), created.item.clone());
+    let hour = Some(SignedDuration::from_hours(1));
+    let asking = tokio::spawn(async move { service.regenerate(&caller, &item, hour).await });
+    eventually("it is ordered", async || {
+        place.pats().get(&created.item.name).await.unwrap().spec.rotate_if_issued_before.is_some()
+    })
+    .await;
+    set(&place, "caller-first", json!({"revoked": true})).await;
+    let token = place.token("caller-first").await;
+    eventually("it is heard of", async || !inside.lets_in_text(&token).await).await;
+    let _controller = place.operator().start();
+    assert_eq!(asking.await.expect("no panic").unwrap_err(), Failure::Unauthenticated);
+    eventually("the new credential is revoked", async || {
+        let status = place.status(&created.item.name).await;
+        let revoked = place.pats().get(&created.item.name).await.unwrap().spec.revoked_credentials;
+        !revoked.is_empty() && status.credentials.iter().all(|one| !revoked.contains(&one.id))
+    })
+    .await;
+    assert!(inside.lets_in(&created.token).await, "the former one goes on");
+
+    // Whoever replaces the very token that he calls with, gets the new one.
+    let caller = inside.caller_of(&place, "caller-second").await;
+    let own = inside.service.item(caller.id).expect("it is known");
+    let replaced = inside.service.regenerate(&caller, &own, Some(SignedDuration::ZERO)).await.expect("a new token");
+    assert!(inside.lets_in(&replaced.token).await);
+    // And with the old one nothing is changed any more.
+    let change = Change { display_name: Some("Other".into()), ..Change::default() };
+    let refused = inside.service.change(&caller, &created.item, change).await;
+    assert_eq!(refused.unwrap_err(), Failure::Unauthenticated);
+    assert_eq!(inside.service.delete(&caller, &created.item).await, Err(Failure::Unauthenticated));
+}

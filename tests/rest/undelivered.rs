@@ -1,0 +1,118 @@
+//! Answers with a token that do not reach whoever asked.
+
+use axum::http::{Request, header};
+use http_body_util::BodyExt;
+use hyper_util::rt::{TokioExecutor, TokioIo};
+use pat_operator::runtime::http::Limits;
+use serde_json::json;
+use std::time::Duration;
+use tokio::{io::AsyncWriteExt, net::TcpStream};
+
+use super::inside::{CALLER, Inside, hire, hire_before, left};
+use crate::support::process::{
+    SOON,
+    place::{Place, eventually},
+};
+
+/// Where Cryptlex's clients create.
+const TOKENS: &str = "/cryptlex/v3/personal-access-tokens";
+
+fn body(name: &str) -> String {
+    json!({"name": name, "scopes": ["repo:read"], "expiresAt": "2100-01-01T00:00:00Z"}).to_string()
+}
+
+fn request(token: &str, name: &str) -> Request<String> {
+    Request::post(format!("http://localhost{TOKENS}"))
+        .header(header::AUTHORIZATION, format!("Bearer {token}"))
+        .header(header::CONTENT_TYPE, "application/json")
+        .body(body(name))
+        .unwrap()
+}
+
+/// As it goes over the wire in HTTP/1.
+fn plain(token: &str, name: &str) -> String {
+    let body = body(name);
+    let length = body.len();
+    format!(
+        "POST {TOKENS} HTTP/1.1\r\nHost: localhost\r\nAuthorization: Bearer {token}\r\nContent-Type: application/json\r\n\
+         Content-Length: {length}\r\n\r\n{body}"
+    )
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_client_that_sends_a_byte_too_much_and_goes_leaves_nothing_behind() {
+    let place = Place::new("rest-pipelined").await;
+    hire_before(&place).await;
+    let mut inside = Inside::new(&place, place.client.clone()).await;
+    inside.caller(&place).await;
+    let addr = inside.serve(Limits::busy()).await;
+    let token = place.token(CALLER).await;
+    let mut client = TcpStream::connect(addr).await.unwrap();
+    // What is unread keeps hyper from listening for the end of the connection.
+    client.write_all(format!("{}P", plain(&token, "Pipelined")).as_bytes()).await.unwrap();
+    eventually("the object is there", async || left(&place).await.0.len() == 1).await;
+    drop(client);
+    let _controller = place.operator().start();
+    eventually("nothing is left", async || left(&place).await == (vec![], vec![])).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_client_that_resets_its_stream_before_the_token_went_out_leaves_nothing_behind() {
+    let place = Place::new("rest-reset").await;
+    let _controller = place.operator().start();
+    hire(&place).await;
+    let mut inside = Inside::new(&place, place.client.clone()).await;
+    inside.caller(&place).await;
+    let addr = inside.serve(Limits::busy()).await;
+    let token = place.token(CALLER).await;
+    let stream = TokioIo::new(TcpStream::connect(addr).await.unwrap());
+    // It takes headers, and no byte of a body.
+    let mut builder = hyper::client::conn::http2::Builder::new(TokioExecutor::new());
+    builder.initial_stream_window_size(0);
+    let (mut sender, connection) = builder.handshake(stream).await.unwrap();
+    let connection = tokio::spawn(connection);
+    let answer = sender.send_request(request(&token, "Reset")).await.expect("headers");
+    assert_eq!(answer.status(), 201);
+    assert_eq!(left(&place).await.0.len(), 1, "it is made");
+    drop(answer);
+    eventually("nothing is left", async || left(&place).await == (vec![], vec![])).await;
+    drop(sender);
+    let _end = tokio::time::timeout(SOON, connection).await.expect("it ends");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_is_received_stays() {
+    let place = Place::new("rest-received").await;
+    let _controller = place.operator().start();
+    hire(&place).await;
+    let mut inside = Inside::new(&place, place.client.clone()).await;
+    inside.caller(&place).await;
+    let addr = inside.serve(Limits::busy()).await;
+    let token = place.token(CALLER).await;
+    let mut received = Vec::new();
+    for http2 in [false, true] {
+        let stream = TokioIo::new(TcpStream::connect(addr).await.unwrap());
+        let request = request(&token, &format!("HTTP/2: {http2}"));
+        let answer = if http2 {
+            let (mut sender, connection) =
+                hyper::client::conn::http2::handshake(TokioExecutor::new(), stream).await.unwrap();
+            tokio::spawn(connection);
+            sender.send_request(request).await
+        } else {
+            let (mut sender, connection) = hyper::client::conn::http1::handshake(stream).await.unwrap();
+            tokio::spawn(connection);
+            sender.send_request(request).await
+        };
+        let (parts, body) = answer.expect("an answer").into_parts();
+        let body = body.collect().await.expect("all of it").to_bytes();
+        assert_eq!(parts.headers[header::CONTENT_LENGTH], body.len().to_string());
+        let answer: serde_json::Value = serde_json::from_slice(&body).expect("JSON");
+        received.push(answer["accessToken"].as_str().expect("a token").to_owned());
+    }
+    // Had anything to be taken back, it would be by now.
+    assert!(inside.service.finish(Duration::from_secs(20)).await);
+    assert_eq!(left(&place).await.0.len(), 2);
+    for token in received {
+        assert!(inside.lets_in_text(&token).await);
+    }
+}
