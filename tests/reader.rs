@@ -12,6 +12,9 @@ mod deployed;
 #[path = "chart/helm.rs"]
 #[allow(dead_code, reason = "each test binary uses its part")]
 mod helm;
+#[path = "chart/next.rs"]
+#[allow(dead_code, reason = "each test binary uses its part")]
+mod next;
 
 mod reader {
     mod beside;
