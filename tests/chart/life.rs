@@ -35,33 +35,37 @@ use crate::support::process::{
 const LIVE: usize = 1000;
 
 /// The release, and the processes that its Deployments ask for.
-struct Release {
-    plane: ControlPlane,
+pub struct Release {
+    pub plane: ControlPlane,
     helm: Program,
-    folder: tempfile::TempDir,
-    client: Client,
+    pub folder: tempfile::TempDir,
+    pub client: Client,
 }
 
 impl Release {
     async fn new() -> Self {
-        // Nothing of ours is in this cluster.
-        let plane = ControlPlane::start(Options::default()).await.expect("a control plane");
+        Self::on(Options::default()).await
+    }
+
+    /// In a cluster of its own, started like this; nothing of ours is in it.
+    pub async fn on(options: Options) -> Self {
+        let plane = ControlPlane::start(options).await.expect("a control plane");
         let helm = Program::new(Binary::Helm, Some(plane.admin_kubeconfig()));
         let client = plane.client().expect("a client");
         Self { plane, helm, folder: tempfile::tempdir().expect("a folder"), client }
     }
 
-    fn access(&self) -> Access {
+    pub fn access(&self) -> Access {
         self.plane.access()
     }
 
     /// `helm <arguments>` in the release's namespace.
-    fn helm(&self, arguments: &[&str]) -> String {
+    pub fn helm(&self, arguments: &[&str]) -> String {
         self.helm.prints(&[arguments, &["--namespace", NAMESPACE]].concat())
     }
 
     /// Installs or upgrades with these values.
-    fn put(&self, how: &[&str], values: &Value) -> String {
+    pub fn put(&self, how: &[&str], values: &Value) -> String {
         let file = self.folder.path().join("values.yaml");
         std::fs::write(&file, serde_yaml::to_string(values).expect("YAML")).expect("a file");
         let (chart, file) = (chart(), file.to_str().expect("text").to_owned());
@@ -69,12 +73,12 @@ impl Release {
     }
 
     /// What Helm rendered and stored.
-    fn manifests(&self) -> Vec<Value> {
+    pub fn manifests(&self) -> Vec<Value> {
         manifests(&self.helm(&["get", "manifest", "pat-operator"]))
     }
 
     /// Starts what the Deployment of this component asks for; the first of them is up.
-    async fn controllers(&self) -> Vec<OperatorProcess> {
+    pub async fn controllers(&self) -> Vec<OperatorProcess> {
         let deployed = Deployed::find(&self.manifests(), "controller");
         let mut running = Vec::new();
         for number in 0..deployed.replicas {
@@ -87,17 +91,17 @@ impl Release {
         running
     }
 
-    async fn verifier(&self) -> VerifierProcess {
+    pub async fn verifier(&self) -> VerifierProcess {
         let deployed = Deployed::find(&self.manifests(), "verifier");
         VerifierProcess::of(deployed.launch(&self.access(), "verifier-0", self.folder.path()).await).await
     }
 
-    fn pats(&self, namespace: &str) -> Api<PersonalAccessToken> {
+    pub fn pats(&self, namespace: &str) -> Api<PersonalAccessToken> {
         Api::namespaced(self.client.clone(), namespace)
     }
 
     /// Waits until a token is Ready, and tells it.
-    async fn ready(&self, namespace: &str, name: &str) -> String {
+    pub async fn ready(&self, namespace: &str, name: &str) -> String {
         let pats = self.pats(namespace);
         let began = Instant::now();
         loop {
@@ -167,7 +171,7 @@ impl Release {
 }
 
 /// Somebody who administers a namespace, and nothing else.
-async fn person(release: &Release, namespace: &str) -> (Client, PathBuf) {
+pub async fn person(release: &Release, namespace: &str) -> (Client, PathBuf) {
     let identity = Identity::user("jane@example.com", &[]);
     let namespaces: Api<Namespace> = Api::all(release.client.clone());
     let object = json!({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": namespace}});
