@@ -9,6 +9,7 @@ use k8s_openapi::jiff::SignedDuration;
 
 use crate::{
     api::{self, Time},
+    certificates::Wanted,
     runtime::{ListenAddr, LogFilter, LogFormat},
     verifier::{metadata::Issuer, tokenreview::UsernamePrefix},
 };
@@ -148,6 +149,18 @@ pub struct ControllerArgs {
     /// The namespace of that Lease [default: the pod's own, or the one of the kubeconfig's context]
     #[arg(long, env = "PAT_OPERATOR_LEASE_NAMESPACE", value_name = "NAME", value_parser = label)]
     pub lease_namespace: Option<String>,
+
+    /// A certificate to make and to renew, for servers that have no other: the Secret that is to hold it, and the names that it is for
+    ///
+    /// As in `pat-operator-verifier-serving:pat-operator-verifier.pat-operator.svc,tokens.example.com`; names may be host names, `*.` and a host
+    /// name, or IP addresses. May be given several times; in the variable with a `;` between. The Secret gets `tls.crt` and `tls.key`
+    /// by a private authority; what clients are to trust is in the ConfigMap of that name with `-ca`, under `ca.crt`.
+    #[arg(long, env = "PAT_OPERATOR_SERVING_CERTIFICATE", value_name = "SECRET:NAMES", value_delimiter = ';')]
+    pub serving_certificate: Vec<Wanted>,
+
+    /// The namespace of those Secrets [default: the pod's own, or the one of the kubeconfig's context]
+    #[arg(long, env = "PAT_OPERATOR_SERVING_CERTIFICATE_NAMESPACE", value_name = "NAME", value_parser = label)]
+    pub serving_certificate_namespace: Option<String>,
 
     /// Logs.
     #[command(flatten)]
@@ -633,8 +646,12 @@ mod tests {
             "--restore-issued-before=2026-01-31T13:00:00+01:00",
             "--lease-name=shard.a",
             "--log-format=json",
+            "--serving-certificate=verifier:a.svc,*.a.example.com;api:b.svc",
+            "--serving-certificate=more:10.0.0.1",
         ])
         .unwrap();
+        let secrets: Vec<_> = args.serving_certificate.iter().map(Wanted::secret).collect();
+        assert_eq!(secrets, ["verifier", "api", "more"]);
         assert!(!args.leader_elect);
         assert_eq!(args.namespaces.names(), ["a", "b"]);
         assert_eq!(args.label_selector.as_deref(), Some("team in (x, y),!old"));
@@ -669,6 +686,9 @@ mod tests {
             ("--log-format=xml", "[possible values: text, json]"),
             ("--log-level=loud", "write error, warn, info, debug or trace"),
             ("--namespace=a", "'--namespaces'"),
+            ("--serving-certificate=tls", "write <Secret>:<name>"),
+            ("--serving-certificate=tls:a b", "is not a name that a server can have"),
+            ("--serving-certificate-namespace=a.b", "is not a name"),
         ] {
             let error = controller(&[flag]).expect_err(flag);
             assert!(error.contains(part), "{flag}: {error}");

@@ -2,17 +2,21 @@
 //!
 //! Errors end here, as one line that says what to do next, and exit code 1.
 
-use std::{process::ExitCode, sync::Arc, time::Duration};
+use std::{collections::HashSet, process::ExitCode, sync::Arc, time::Duration};
 
-use anyhow::Context;
+use anyhow::{Context, bail};
 use clap::Parser;
 use pat_operator::{
     api::crd,
+    certificates::{self, Keeper},
     cli::{Cli, Command, ControllerArgs, LogArgs},
     controller::{Controller, Options, intent::Settings, preflight},
-    runtime::{self, Clock, Elector, Gate, Health, LeaseHandle, LeaseSettings, Readiness, Shutdown},
+    runtime::{self, Clock, Elector, Gate, Health, LeaseHandle, LeaseSettings, PreflightError, Readiness, Shutdown},
 };
-use tokio::{runtime::Builder, task::JoinHandle};
+use tokio::{
+    runtime::Builder,
+    task::{JoinHandle, JoinSet},
+};
 use tokio_util::sync::CancellationToken;
 
 mod run {
@@ -54,6 +58,10 @@ fn run(log: &LogArgs, mut threads: Builder, program: impl Future<Output = anyhow
 }
 
 async fn controller(args: ControllerArgs) -> anyhow::Result<()> {
+    let mut secrets = HashSet::new();
+    if let Some(twice) = args.serving_certificate.iter().find(|wanted| !secrets.insert(wanted.secret())) {
+        bail!("--serving-certificate: {} is given twice; give each Secret once, with all of its names", twice.secret());
+    }
     let shutdown = Shutdown::listen().context("signals cannot be listened to")?;
     let stopping = shutdown.token();
     let cluster = runtime::client::connect().await?;
@@ -81,14 +89,22 @@ async fn controller(args: ControllerArgs) -> anyhow::Result<()> {
             publish_lead: args.publish_lead,
             restore_issued_before: args.restore_issued_before,
         },
-        instance: Some(identity),
+        instance: Some(identity.clone()),
     };
+    let clock = Clock::system();
     let controller =
-        Controller::new(cluster.client.clone(), options, Clock::system(), lease.clone(), caches_full.clone());
+        Controller::new(cluster.client.clone(), options, clock.clone(), lease.clone(), caches_full.clone());
+    let certificates = Certificates {
+        namespace: args.serving_certificate_namespace.clone().unwrap_or_else(|| cluster.namespace.clone()),
+        wanted: args.serving_certificate.clone(),
+    };
+    let keeper = certificates.keeper(&cluster.client, clock, lease.clone(), identity);
 
     let readiness = Readiness::new([crd_there.clone(), caches_full]).with_note("lease", move || lease.describe());
     let end = CancellationToken::new();
-    let serving = tokio::spawn(health.serve(readiness, Arc::new(controller.metrics_text()), end.clone()));
+    let (of_tokens, of_certificates) = (controller.metrics_text(), keeper.clone());
+    let metrics_text = move || format!("{}{}", of_certificates.metrics_text(), of_tokens());
+    let serving = tokio::spawn(health.serve(readiness, Arc::new(metrics_text), end.clone()));
 
     let result = work(
         &cluster.client,
@@ -96,6 +112,7 @@ async fn controller(args: ControllerArgs) -> anyhow::Result<()> {
         args.label_selector.as_deref(),
         &crd_there,
         controller,
+        (&certificates, keeper),
         elector,
         stopping,
         end.clone(),
@@ -106,6 +123,24 @@ async fn controller(args: ControllerArgs) -> anyhow::Result<()> {
     result
 }
 
+/// The certificates that this instance is to look after.
+struct Certificates {
+    namespace: String,
+    wanted: Vec<certificates::Wanted>,
+}
+
+impl Certificates {
+    fn keeper(&self, client: &kube::Client, clock: Clock, lease: LeaseHandle, instance: String) -> Arc<Keeper> {
+        Keeper::new(client.clone(), self.namespace.clone(), self.wanted.clone(), clock, lease, instance)
+    }
+
+    async fn check_permissions(&self, client: &kube::Client) -> Result<(), PreflightError> {
+        let names = certificates::preflight::names(&self.wanted);
+        let questions = certificates::preflight::questions(&self.namespace, &names);
+        runtime::preflight::check_permissions(client, questions).await
+    }
+}
+
 /// Waits for what must be there, then works until told to stop; the lease is given back last.
 #[expect(clippy::too_many_arguments, reason = "it is called once, and each is another part")]
 async fn work(
@@ -114,6 +149,7 @@ async fn work(
     selector: Option<&str>,
     crd_there: &Gate,
     controller: Controller,
+    (certificates, keeper): (&Certificates, Arc<Keeper>),
     elector: Option<Elector>,
     stopping: CancellationToken,
     end: CancellationToken,
@@ -123,6 +159,7 @@ async fn work(
         ready = async {
             preflight::wait_for_crd(client, crd_there).await?;
             preflight::check_permissions(client, namespaces, elector.as_ref().map(Elector::lease)).await?;
+            certificates.check_permissions(client).await?;
             preflight::check_selector(client, namespaces, selector).await
         } => ready?,
     }
@@ -142,7 +179,11 @@ async fn work(
             None => std::future::pending().await,
         }
     };
+    // It must end with this process, and never before.
+    let mut keeping = JoinSet::new();
+    keeping.spawn(keeper.run());
     let result = tokio::select! {
+        _ = keeping.join_next() => Err(anyhow::anyhow!("what looks after certificates ended unexpectedly")),
         result = controller.run(stopping) => result.map_err(anyhow::Error::from),
         ended = election_failed => {
             return match ended {
@@ -151,6 +192,7 @@ async fn work(
             };
         }
     };
+    keeping.shutdown().await;
     // Only now may another instance begin.
     release.cancel();
     if let Some(election) = electing {

@@ -7,6 +7,7 @@ mod support;
 mod programs;
 
 mod chart {
+    mod certificates;
     mod deployed;
     mod files;
     mod helm;

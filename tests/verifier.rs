@@ -5,6 +5,7 @@
 mod support;
 
 mod verifier {
+    mod certificates;
     mod command;
     mod grant;
     mod knowing;

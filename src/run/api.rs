@@ -40,7 +40,7 @@ use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
 
 use super::{
-    listen::{listen, tls_of},
+    listen::{listen, tls_of, with_tls},
     news::{CLUSTER, tell},
 };
 
@@ -85,7 +85,7 @@ pub async fn api(args: ApiArgs) -> anyhow::Result<()> {
         readiness = readiness.with_note("tls", move || tls.describe());
     }
     let end = CancellationToken::new();
-    let render = Arc::new(metrics.render(store.clone(), pulse.clone()));
+    let render = Arc::new(with_tls(tls.as_ref(), &clock, metrics.render(store.clone(), pulse.clone())));
     let serving_health = tokio::spawn(health.serve(readiness, render, end.clone()));
 
     let mut background = JoinSet::new();

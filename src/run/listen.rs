@@ -26,3 +26,13 @@ pub async fn listen(
     refuse_plain_text(addr, tls.is_some(), insecure, purpose, flag)?;
     Ok(HttpServer::bind(addr, purpose, flag).await?.with_limits(limits).with_tls(tls.cloned()))
 }
+
+/// What `/metrics` serves of a server: how it stands with its certificate, and then `rest`, which ends with the mark of the end.
+pub fn with_tls(
+    tls: Option<&Tls>,
+    clock: &Clock,
+    rest: impl Fn() -> String + Send + Sync + 'static,
+) -> impl Fn() -> String + Send + Sync + 'static {
+    let figures = tls::Figures::new(tls.cloned(), clock.clone());
+    move || format!("{}{}", figures.text(), rest())
+}

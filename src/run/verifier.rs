@@ -26,7 +26,7 @@ use tokio_util::sync::CancellationToken;
 use tracing::info;
 
 use super::{
-    listen::{listen, tls_of},
+    listen::{listen, tls_of, with_tls},
     news::{CLUSTER, tell},
 };
 
@@ -78,7 +78,7 @@ pub async fn verifier(args: VerifierArgs) -> anyhow::Result<()> {
         readiness = readiness.with_note("tls", move || tls.describe());
     }
     let end = CancellationToken::new();
-    let render = Arc::new(metrics.render(index.clone(), pulse.clone()));
+    let render = Arc::new(with_tls(tls.as_ref(), &clock, metrics.render(index.clone(), pulse.clone())));
     let serving_health = tokio::spawn(health.serve(readiness, render, end.clone()));
 
     // Asked before the first list is in, they answer that nobody can tell.

@@ -3,6 +3,7 @@
 //! The files are read every few seconds, which works on everything that Kubernetes mounts. A pair that is of no use
 //! never replaces one that is. It must not know what is served.
 
+mod figures;
 mod files;
 #[cfg(test)]
 mod tests;
@@ -14,13 +15,13 @@ use std::{
     time::Duration,
 };
 
-use k8s_openapi::jiff::Timestamp;
 use tokio_rustls::TlsAcceptor;
 use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
 
 use self::files::{Content, Loaded};
 pub use self::{
+    figures::Figures,
     files::{Files, TlsError},
     validity::Validity,
 };
@@ -55,8 +56,8 @@ struct Failure {
 /// How it stands with the certificate, for metrics.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct TlsStatus {
-    /// When the certificate in use ends.
-    pub expires_at: Timestamp,
+    /// When the certificate in use begins and ends.
+    pub validity: Validity,
     /// How often it was replaced.
     pub reloads: u64,
     /// Why the files are of no use at present, by [`TlsError::category`].
@@ -144,7 +145,7 @@ impl Tls {
     pub fn status(&self) -> TlsStatus {
         let state = self.lock();
         TlsStatus {
-            expires_at: state.loaded.validity.until,
+            validity: state.loaded.validity,
             reloads: state.reloads,
             failure: state.failure.as_ref().filter(|failure| failure.certain).map(|failure| failure.category),
         }

@@ -19,7 +19,15 @@ pub struct Deployed {
     image: String,
     arguments: Vec<String>,
     environment: BTreeMap<String, String>,
-    mounts: Vec<(String, String)>,
+    mounts: Vec<Mount>,
+}
+
+/// Values of a Secret that a Pod has as files.
+struct Mount {
+    path: String,
+    secret: String,
+    /// Only these, by their keys and the names of the files.
+    items: Vec<(String, String)>,
 }
 
 impl Deployed {
@@ -44,10 +52,15 @@ impl Deployed {
             let of_pod = one["valueFrom"]["fieldRef"]["fieldPath"] == "metadata.name";
             (name, if of_pod { String::new() } else { text(&one["value"]) })
         };
-        let secret_of = |volume: &Value| {
+        let mount = |mount: &Value| {
             let volumes = all(&pod["volumes"]);
-            let found = volumes.iter().find(|one| one["name"] == *volume).expect("the volume is there");
-            text(&found["secret"]["secretName"])
+            let found = volumes.iter().find(|one| one["name"] == mount["name"]).expect("the volume is there");
+            let items = all(&found["secret"]["items"]);
+            Mount {
+                path: text(&mount["mountPath"]),
+                secret: text(&found["secret"]["secretName"]),
+                items: items.iter().map(|item| (text(&item["key"]), text(&item["path"]))).collect(),
+            }
         };
         Self {
             account: text(&pod["serviceAccountName"]),
@@ -55,10 +68,7 @@ impl Deployed {
             image: text(&container["image"]),
             arguments: all(&container["args"]).iter().map(text).collect(),
             environment: all(&container["env"]).iter().map(variable).collect(),
-            mounts: all(&container["volumeMounts"])
-                .iter()
-                .map(|mount| (text(&mount["mountPath"]), secret_of(&mount["name"])))
-                .collect(),
+            mounts: all(&container["volumeMounts"]).iter().map(mount).collect(),
         }
     }
 
@@ -77,11 +87,11 @@ impl Deployed {
     pub async fn launch(&self, access: &Access, pod: &str, folder: &Path) -> Launch {
         let identity = Identity::service_account(NAMESPACE, &self.account);
         let mut arguments = self.arguments.clone();
-        for (path, secret) in &self.mounts {
-            let there = folder.join(format!("{pod}-{secret}"));
-            mount(access, secret, &there).await;
+        for mount in &self.mounts {
+            let there = folder.join(format!("{pod}-{}", mount.secret));
+            mount.write(access, &there).await;
             for argument in &mut arguments {
-                *argument = argument.replace(&format!("{path}/"), &format!("{}/", there.display()));
+                *argument = argument.replace(&format!("{}/", mount.path), &format!("{}/", there.display()));
             }
         }
         let arguments: Vec<_> = arguments.iter().map(String::as_str).collect();
@@ -94,12 +104,16 @@ impl Deployed {
     }
 }
 
-/// Writes a Secret's values as files.
-async fn mount(access: &Access, secret: &str, folder: &Path) {
-    let secrets: Api<Secret> = Api::namespaced(access.client().expect("a client"), NAMESPACE);
-    let secret = secrets.get(secret).await.expect("the Secret is there");
-    fs::create_dir_all(folder).expect("a folder");
-    for (key, value) in secret.data.unwrap_or_default() {
-        fs::write(folder.join(key), value.0).expect("a file");
+impl Mount {
+    /// Writes the files, as a kubelet does.
+    async fn write(&self, access: &Access, folder: &Path) {
+        let secrets: Api<Secret> = Api::namespaced(access.client().expect("a client"), NAMESPACE);
+        let secret = secrets.get(&self.secret).await.expect("the Secret is there");
+        let data = secret.data.unwrap_or_default();
+        assert!(!self.items.is_empty(), "a Pod has no more of a Secret than it reads");
+        fs::create_dir_all(folder).expect("a folder");
+        for (key, path) in &self.items {
+            fs::write(folder.join(path), &data[key].0).expect("a file");
+        }
     }
 }

@@ -10,7 +10,7 @@ use kube::{
     Api,
     api::{Patch, PatchParams, PostParams},
 };
-use pat_operator::{cli::Cli, controller::preflight, runtime::preflight::Need, verifier};
+use pat_operator::{certificates, cli::Cli, controller::preflight, runtime::preflight::Need, verifier};
 use serde_json::{Value, json};
 
 use super::{
@@ -233,6 +233,28 @@ fn rights_are_what_the_code_asks_for_and_the_verifier_has_no_secrets() {
     let key = ["create secrets ", "get secrets  signing-key"].map(str::to_owned).into_iter().collect();
     assert_eq!(granted(&of("api-cert-manager"), "Role", "pat-operator-api-key"), [(NAMESPACE.to_owned(), key)]);
 
+    // Certificates: the release's own Secrets and ConfigMaps, by their names; to be made they cannot be named.
+    let certificates = |components: &[&str]| {
+        let named = |suffix: &str| {
+            let names = components.iter().map(|component| format!(" pat-operator-{component}-serving{suffix}"));
+            names.collect::<String>()
+        };
+        let mut all = allowed(&[
+            ("", "secrets", "", &["create"]),
+            ("", "configmaps", "", &["create"]),
+            ("events.k8s.io", "events", "", &["create", "patch"]),
+        ]);
+        for verb in certificates::preflight::BY_NAME {
+            all.insert(format!("{verb} secrets {}", named("")));
+            all.insert(format!("{verb} configmaps {}", named("-ca")));
+        }
+        [(NAMESPACE.to_owned(), all)]
+    };
+    let role = "pat-operator-controller-certificates";
+    assert_eq!(granted(&of("self-signed"), "Role", role), certificates(&["verifier", "api"]));
+    assert_eq!(granted(&of("self-signed-namespaced"), "Role", role), certificates(&["verifier"]));
+    assert_eq!(granted(&everything, "Role", role), [], "only where it makes any");
+
     // In some namespaces: the same there, and nothing anywhere else.
     let namespaced = of("namespaced");
     let in_both = |rights: BTreeSet<String>| ["team-a", "team-b"].map(|name| (name.to_owned(), rights.clone()));
@@ -241,4 +263,36 @@ fn rights_are_what_the_code_asks_for_and_the_verifier_has_no_secrets() {
     for manifest in &namespaced {
         assert!(manifest["metadata"]["namespace"].is_string(), "{} is not cluster-wide", place(manifest));
     }
+}
+
+#[test]
+fn a_certificate_is_asked_for_by_the_names_of_its_service_and_in_one_way_only() {
+    let helm = Program::helm();
+    let render = |set: &[&str]| {
+        let set = set.iter().flat_map(|set| ["--set", set]);
+        helm.renders(&["--set", "verifier.enabled=true"].into_iter().chain(set).collect::<Vec<_>>())
+    };
+    let names = [
+        "pat-operator-verifier.pat-operator.svc",
+        "pat-operator-verifier.pat-operator",
+        "pat-operator-verifier",
+        "a.b",
+    ];
+    let own = render(&["verifier.tls.selfSigned.enabled=true", "verifier.tls.selfSigned.dnsNames={a.b}"]);
+    let controller = Deployed::find(&own, "controller");
+    let asked = format!("--serving-certificate=pat-operator-verifier-serving:{}", names.join(","));
+    assert!(controller.arguments().contains(&asked), "{:?}", controller.arguments());
+    assert!(controller.arguments().contains(&format!("--serving-certificate-namespace={NAMESPACE}")));
+    assert_eq!(of_kind(&own, "Certificate").len(), 0);
+
+    let manager = [
+        "verifier.tls.certManager.enabled=true",
+        "verifier.tls.certManager.issuerRef.name=x",
+        "verifier.tls.certManager.dnsNames={a.b}",
+    ];
+    let managed = render(&manager);
+    let [certificate] = &of_kind(&managed, "Certificate")[..] else { panic!("one") };
+    assert_eq!(certificate["spec"]["dnsNames"], json!(names));
+    let arguments = Deployed::find(&managed, "controller");
+    assert!(!arguments.arguments().iter().any(|one| one.starts_with("--serving-certificate")));
 }

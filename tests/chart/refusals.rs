@@ -8,21 +8,30 @@ fn what_cannot_be_right_is_refused_with_the_name_of_the_value() {
         ("controller.replica=2", "additional properties 'replica' not allowed"),
         (
             "verifier.enabled=true",
-            "verifier.tls: set secretName to a Secret with a certificate, or certManager.enabled; or insecure",
+            "verifier.tls: set selfSigned.enabled, for a certificate that the controller makes and renews; or secretName",
         ),
         (
             "verifier.enabled=true,verifier.tls.secretName=a,verifier.tls.certManager.enabled=true",
-            "verifier.tls: secretName is a Secret of your own, and certManager makes one: set one of the two",
+            "verifier.tls: secretName and certManager exclude each other",
         ),
         (
             "verifier.enabled=true,verifier.tls.secretName=a,verifier.tls.insecure=true",
-            "verifier.tls: insecure serves in plain text: leave it, or secretName and certManager",
+            "verifier.tls: secretName and insecure exclude each other",
         ),
         (
             "verifier.enabled=true,verifier.tls.certManager.enabled=true",
             "verifier.tls.certManager.issuerRef: give the name of the Issuer that signs the certificate",
         ),
-        ("api.enabled=true,api.namespace=a", "api.tls: set secretName"),
+        (
+            "verifier.enabled=true,verifier.tls.certManager.enabled=true,verifier.tls.selfSigned.enabled=true",
+            "verifier.tls: certManager and selfSigned exclude each other",
+        ),
+        (
+            "verifier.enabled=true,verifier.tls.selfSigned.enabled=true,controller.enabled=false",
+            "verifier.tls.selfSigned: the controller makes the certificate: set controller.enabled",
+        ),
+        ("verifier.tls.selfSigned.dnsNames={a;b}", "/verifier/tls/selfSigned/dnsNames/0"),
+        ("api.enabled=true,api.namespace=a", "api.tls: set selfSigned.enabled"),
         (
             "api.enabled=true,api.tls.insecure=true",
             "api.namespace: name the namespace whose tokens the REST API serves",

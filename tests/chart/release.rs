@@ -39,7 +39,12 @@ pub struct Release {
 impl Release {
     /// A cluster in which there is nothing of ours.
     pub async fn new() -> Self {
-        let plane = ControlPlane::start(Options::default()).await.expect("a control plane");
+        Self::on(Options::default()).await
+    }
+
+    /// The same, started like this.
+    pub async fn on(options: Options) -> Self {
+        let plane = ControlPlane::start(options).await.expect("a control plane");
         let helm = Program::new(Binary::Helm, Some(plane.admin_kubeconfig()));
         let client = plane.client().expect("a client");
         Self { plane, helm, folder: tempfile::tempdir().expect("a folder"), client }

@@ -58,23 +58,40 @@ app.kubernetes.io/component: {{ .component }}
 {{- end -}}
 {{- end -}}
 
-{{/* The name of the Secret that a component serves with; empty for plain text. Fails where neither is chosen. */}}
+{{/* The name of the Secret that a component serves with; empty for plain text. Fails unless exactly one way is chosen. */}}
 {{- define "pat-operator.tlsSecretName" -}}
 {{- $tls := .values.tls -}}
-{{- if and $tls.secretName $tls.certManager.enabled -}}
-{{- fail (printf "%s.tls: secretName is a Secret of your own, and certManager makes one: set one of the two" .component) -}}
-{{- else if and $tls.insecure (or $tls.secretName $tls.certManager.enabled) -}}
-{{- fail (printf "%s.tls: insecure serves in plain text: leave it, or secretName and certManager" .component) -}}
-{{- else if $tls.secretName -}}
+{{- $chosen := list -}}
+{{- if $tls.secretName }}{{ $chosen = append $chosen "secretName" }}{{ end -}}
+{{- if $tls.certManager.enabled }}{{ $chosen = append $chosen "certManager" }}{{ end -}}
+{{- if $tls.selfSigned.enabled }}{{ $chosen = append $chosen "selfSigned" }}{{ end -}}
+{{- if $tls.insecure }}{{ $chosen = append $chosen "insecure" }}{{ end -}}
+{{- if not $chosen -}}
+{{- fail (printf "%s.tls: set selfSigned.enabled, for a certificate that the controller makes and renews; or secretName to a Secret with a certificate, or certManager.enabled; or insecure, if something else encrypts, such as a service mesh" .component) -}}
+{{- else if gt (len $chosen) 1 -}}
+{{- fail (printf "%s.tls: %s exclude each other: secretName is a Secret of your own, certManager and selfSigned make one, insecure serves in plain text; set one of them" .component (join " and " $chosen)) -}}
+{{- end -}}
+{{- $name := include "pat-operator.name" . -}}
+{{- if $tls.secretName -}}
 {{- $tls.secretName -}}
 {{- else if $tls.certManager.enabled -}}
 {{- if not $tls.certManager.issuerRef.name -}}
 {{- fail (printf "%s.tls.certManager.issuerRef: give the name of the Issuer that signs the certificate" .component) -}}
 {{- end -}}
-{{- printf "%s-tls" (include "pat-operator.name" .) -}}
-{{- else if not $tls.insecure -}}
-{{- fail (printf "%s.tls: set secretName to a Secret with a certificate, or certManager.enabled; or insecure, if something else encrypts, such as a service mesh" .component) -}}
+{{- printf "%s-tls" $name -}}
+{{- else if $tls.selfSigned.enabled -}}
+{{- if not .root.Values.controller.enabled -}}
+{{- fail (printf "%s.tls.selfSigned: the controller makes the certificate: set controller.enabled, or give the certificate in another way" .component) -}}
 {{- end -}}
+{{- printf "%s-serving" $name -}}
+{{- end -}}
+{{- end -}}
+
+{{/* The names of a component's server, as a list in JSON: those of its Service, and then .more. */}}
+{{- define "pat-operator.dnsNames" -}}
+{{- $name := include "pat-operator.name" . -}}
+{{- $namespace := .root.Release.Namespace -}}
+{{- concat (list (printf "%s.%s.svc" $name $namespace) (printf "%s.%s" $name $namespace) $name) .more | toJson -}}
 {{- end -}}
 
 {{/* Why a cluster-wide part is off, or empty; takes the root context. */}}
@@ -276,6 +293,10 @@ spec:
         - name: tls
           secret:
             secretName: {{ .tlsSecretName }}
+            # Nothing else of it: beside a certificate that the operator makes is the key of its authority.
+            items:
+              - {key: tls.crt, path: tls.crt}
+              - {key: tls.key, path: tls.key}
             # 0444: the user of the image is not root, and owns no files here.
             defaultMode: 292
       {{- end }}
@@ -424,10 +445,7 @@ spec:
     size: 256
     rotationPolicy: Always
   dnsNames:
-    - {{ $name }}.{{ .root.Release.Namespace }}.svc
-    - {{ $name }}.{{ .root.Release.Namespace }}
-    - {{ $name }}
-    {{- range $settings.dnsNames }}
+    {{- range include "pat-operator.dnsNames" (merge (dict "more" $settings.dnsNames) .) | fromJsonArray }}
     - {{ . | quote }}
     {{- end }}
   issuerRef:

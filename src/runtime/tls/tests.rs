@@ -257,3 +257,36 @@ async fn http2_is_agreed_on_with_those_who_can() {
     stop.cancel();
     tokio::time::timeout(SOON, serving).await.unwrap().unwrap();
 }
+
+#[test]
+fn figures_tell_the_end_and_the_lifetime_of_what_is_served_with_and_what_the_files_are_worth() {
+    let none = Figures::new(None, Clock::system()).text();
+    for line in ["tls_certificate_expiry_seconds inf", "tls_certificate_lifetime_seconds inf", "tls_reloads_total 0"] {
+        assert!(none.contains(&format!("pat_operator_{line}\n")), "no {line} in:\n{none}");
+    }
+    assert!(!none.contains("# EOF"), "others follow");
+
+    let (first, second) = (Pair::until(2030), Pair::until(2040));
+    let folder = Folder::with(&first);
+    let (clock, hand) = Clock::driven("2029-12-31T00:00:00Z".parse().unwrap());
+    let tls = Tls::load(folder.files(), clock.clone()).unwrap();
+    let figures = Figures::new(Some(tls.clone()), clock);
+    let told = |lines: [&str; 4]| {
+        let text = figures.text();
+        for line in lines {
+            assert!(text.contains(&format!("pat_operator_{line}\n")), "no {line} in:\n{text}");
+        }
+    };
+    let lifetime = "tls_certificate_lifetime_seconds 946771200.0";
+    told(["tls_certificate_expiry_seconds 86400.0", lifetime, "tls_reloads_total 0", "tls_files_unusable 0"]);
+    hand.advance(k8s_openapi::jiff::SignedDuration::from_hours(48));
+    told(["tls_certificate_expiry_seconds -86400.0", lifetime, "tls_reloads_total 0", "tls_files_unusable 0"]);
+    folder.write(&second.cert, &first.key);
+    tls.look();
+    tls.look();
+    told(["tls_certificate_expiry_seconds -86400.0", lifetime, "tls_reloads_total 0", "tls_files_unusable 1"]);
+    folder.write(&second.cert, &second.key);
+    tls.look();
+    let lifetime = "tls_certificate_lifetime_seconds 1262304000.0";
+    told(["tls_certificate_expiry_seconds 315446400.0", lifetime, "tls_reloads_total 1", "tls_files_unusable 0"]);
+}

@@ -1,0 +1,149 @@
+//! Which certificates are wanted: the Secret that holds one, and the names that it is for.
+//!
+//! It must not know how they are made.
+
+use std::{fmt, net::IpAddr, str::FromStr};
+
+use rustls::pki_types::{DnsName, ServerName};
+
+/// What the ConfigMap is called beside the Secret.
+const SUFFIX: &str = "-ca";
+
+/// The most names of one certificate.
+const MAX_NAMES: usize = 64;
+
+/// A certificate that is to be there.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Wanted {
+    secret: String,
+    names: Names,
+}
+
+/// The names of a server, each once, in the order in which they were given: host names, also `*.` and one, or addresses.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Names(Vec<String>);
+
+impl Wanted {
+    /// The Secret that holds it.
+    pub fn secret(&self) -> &str {
+        &self.secret
+    }
+
+    /// The ConfigMap that holds what clients are to trust.
+    pub fn config_map(&self) -> String {
+        format!("{}{SUFFIX}", self.secret)
+    }
+
+    /// The names that it is for.
+    pub fn names(&self) -> &Names {
+        &self.names
+    }
+}
+
+impl FromStr for Wanted {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        let (secret, names) =
+            text.split_once(':').ok_or("write <Secret>:<name>,<name>…, such as tls:tokens.example.com")?;
+        let is_edge = |byte: &u8| byte.is_ascii_lowercase() || byte.is_ascii_digit();
+        let is_label = |label: &[u8]| {
+            label.first().is_some_and(is_edge)
+                && label.last().is_some_and(is_edge)
+                && label.iter().all(|byte| is_edge(byte) || *byte == b'-')
+        };
+        let most = 253 - SUFFIX.len();
+        if secret.len() > most || !secret.as_bytes().split(|byte| *byte == b'.').all(is_label) {
+            return Err(format!(
+                "{secret:?} is not the name of a Secret: write up to {most} lower case letters, digits, and inner hyphens and dots"
+            ));
+        }
+        Ok(Self { secret: secret.to_owned(), names: names.parse()? })
+    }
+}
+
+impl Names {
+    /// The names.
+    pub fn as_slice(&self) -> &[String] {
+        &self.0
+    }
+
+    /// The names as a client would ask for them: a host below each wildcard.
+    pub fn asked_for(&self) -> impl Iterator<Item = ServerName<'static>> + '_ {
+        self.0.iter().filter_map(|name| ServerName::try_from(host(name)).ok())
+    }
+}
+
+impl FromStr for Names {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        let mut names: Vec<String> = Vec::new();
+        for name in text.split(',').map(|name| name.trim().to_ascii_lowercase()).filter(|name| !name.is_empty()) {
+            let is_name = name.parse::<IpAddr>().is_ok()
+                || (DnsName::try_from(host(&name)).is_ok() && !name.ends_with('.') && name != "*");
+            if !is_name {
+                return Err(format!(
+                    "{name:?} is not a name that a server can have: write a host name, *. and a host name, or an IP address"
+                ));
+            }
+            if !names.contains(&name) {
+                names.push(name);
+            }
+        }
+        match names.len() {
+            0 => Err("a certificate needs a name: write at least one host name after the colon".to_owned()),
+            1..=MAX_NAMES => Ok(Self(names)),
+            count => Err(format!("{count} names are too many for one certificate: at most {MAX_NAMES}")),
+        }
+    }
+}
+
+impl fmt::Display for Names {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0.join(","))
+    }
+}
+
+/// A host that this name is for.
+fn host(name: &str) -> String {
+    name.strip_prefix("*.").map_or_else(|| name.to_owned(), |domain| format!("any.{domain}"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_are_read_once_each_and_in_their_order() {
+        let wanted: Wanted = "tls.a:B.example.com, *.a.example.com,10.0.0.1,fd00::1,b.example.com,".parse().unwrap();
+        assert_eq!((wanted.secret(), &*wanted.config_map()), ("tls.a", "tls.a-ca"));
+        assert_eq!(wanted.names().to_string(), "b.example.com,*.a.example.com,10.0.0.1,fd00::1");
+        let asked: Vec<_> = wanted.names().asked_for().map(|name| name.to_str().into_owned()).collect();
+        assert_eq!(asked, ["b.example.com", "any.a.example.com", "10.0.0.1", "fd00::1"]);
+        assert_eq!(wanted.names().to_string().parse::<Names>().unwrap(), *wanted.names());
+    }
+
+    #[test]
+    fn what_is_no_name_is_refused_with_what_would_be_right() {
+        let long = format!("{}:a", "a".repeat(251));
+        let many = format!("a:{}", (0..65).map(|n| format!("h{n},")).collect::<String>());
+        for (text, part) in [
+            ("tls", "write <Secret>:<name>"),
+            ("Tls:a", "is not the name of a Secret"),
+            ("a..b:a", "is not the name of a Secret"),
+            (":a", "is not the name of a Secret"),
+            (&*long, "up to 250 lower case letters"),
+            ("tls:", "at least one host name"),
+            ("tls:,", "at least one host name"),
+            ("tls:a b", "is not a name that a server can have"),
+            ("tls:*", "is not a name that a server can have"),
+            ("tls:a.*.b", "is not a name that a server can have"),
+            ("tls:https://a", "is not a name that a server can have"),
+            (&*many, "65 names are too many"),
+        ] {
+            let error = text.parse::<Wanted>().expect_err(text);
+            assert!(error.contains(part), "{text}: {error}");
+        }
+    }
+}
