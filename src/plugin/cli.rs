@@ -316,7 +316,7 @@ pub struct RevokeArgs {
     #[arg(long, conflicts_with_all = ["id", "undo"])]
     pub reissue: bool,
 
-    /// Only this credential (see kubectl pat show); may be given several times
+    /// Only this credential (the ids: kubectl pat list -o wide); may be given several times
     #[arg(long, value_name = "ID", conflicts_with = "undo")]
     pub id: Vec<crate::token::TokenId>,
 
