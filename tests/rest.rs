@@ -6,6 +6,7 @@
 mod support;
 
 mod rest {
+    mod audience;
     mod change;
     mod command;
     mod create;

@@ -56,15 +56,15 @@ async fn a_token_is_not_handed_to_a_caller_who_lost_the_right_while_it_was_made_
     let inside = Inside::new(&place, place.client.clone()).await;
     let mut cases = losses();
     cases.push(("caller-disabled", Value::Null, Failure::Unauthenticated));
-    let asking = cases.iter().map(|(name, _, _)| {
-        let (service, place, inside) = (inside.service.clone(), &place, &inside);
-        async move {
-            let caller = inside.caller_of(place, name).await;
-            let order = order(&format!("Of {name}"));
+    let callers = join_all(cases.iter().map(|(name, _, _)| inside.caller_of(&place, name))).await;
+    let asking: Vec<_> = callers
+        .into_iter()
+        .zip(&cases)
+        .map(|(caller, (name, _, _))| {
+            let (service, order) = (inside.service.clone(), order(&format!("Of {name}")));
             tokio::spawn(async move { service.create(&caller, order).await })
-        }
-    });
-    let asking = join_all(asking).await;
+        })
+        .collect();
     // They are let in, and their tokens wait for a controller.
     eventually("all objects are there", async || left(&place).await.0.len() == cases.len()).await;
     for (name, loss, _) in &cases {

@@ -6,7 +6,10 @@ use hyper_util::rt::{TokioExecutor, TokioIo};
 use pat_operator::runtime::http::Limits;
 use serde_json::json;
 use std::time::Duration;
-use tokio::{io::AsyncWriteExt, net::TcpStream};
+use tokio::{
+    io::{AsyncReadExt, AsyncWriteExt},
+    net::TcpStream,
+};
 
 use super::inside::{CALLER, Inside, hire, hire_before, left};
 use crate::support::process::{
@@ -115,4 +118,26 @@ async fn what_is_received_stays() {
     for token in received {
         assert!(inside.lets_in_text(&token).await);
     }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_request_whose_time_is_over_is_told_so_and_what_it_has_made_is_taken_back() {
+    let place = Place::new("rest-too-long").await;
+    hire_before(&place).await;
+    let mut inside = Inside::new(&place, place.client.clone()).await;
+    inside.caller(&place).await;
+    // No controller mints: the request lasts as long as it may.
+    let addr = inside.serve(Limits { request: Duration::from_secs(1), ..Limits::busy() }).await;
+    let token = place.token(CALLER).await;
+    let mut client = TcpStream::connect(addr).await.unwrap();
+    client.write_all(plain(&token, "Too long").as_bytes()).await.unwrap();
+    let mut text = String::new();
+    let reading = tokio::time::timeout(SOON, client.read_to_string(&mut text)).await;
+    reading.expect("an answer in time").expect("the connection ends with it");
+    assert!(text.starts_with("HTTP/1.1 408 ") && text.contains("connection: close"), "{text}");
+    assert_eq!(left(&place).await.0.len(), 1, "it was being made");
+    let figures = inside.figures();
+    assert!(figures.contains(r#"route="/cryptlex/v3/personal-access-tokens",status="499"} 1"#), "{figures}");
+    let _controller = place.operator().start();
+    eventually("nothing is left", async || left(&place).await == (vec![], vec![])).await;
 }
