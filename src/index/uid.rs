@@ -23,6 +23,12 @@ impl PatUid {
         bits ^ (bits >> 31)
     }
 
+    /// Its 32 hexadecimal digits, without an allocation.
+    pub fn digits(self) -> [u8; 32] {
+        let digit = |place: usize| b"0123456789abcdef"[usize::from(self.0[place / 2] >> (4 * (1 - place % 2)) & 0xf)];
+        std::array::from_fn(digit)
+    }
+
     /// As Kubernetes writes it, with dashes.
     pub fn hyphenated(self) -> String {
         let digits = self.to_string();
@@ -73,6 +79,7 @@ mod tests {
         let uid: PatUid = "0e02b2c3-58cc-4372-a567-0e02b2c3d479".parse().unwrap();
         assert_eq!(uid.to_string(), "0e02b2c358cc4372a5670e02b2c3d479");
         assert_eq!(uid.to_string().parse(), Ok(uid));
+        assert_eq!(uid.to_string().as_bytes(), uid.digits());
         assert_eq!(uid.hyphenated(), "0e02b2c3-58cc-4372-a567-0e02b2c3d479");
         for text in [
             "",

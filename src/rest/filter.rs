@@ -4,6 +4,8 @@
 
 use std::cmp::Ordering;
 
+use memchr::memchr2_iter;
+
 use super::item::Item;
 use crate::{api::Time, index::PatUid};
 
@@ -99,7 +101,7 @@ impl Filter {
             Self::Any(filters) => filters.iter().any(|filter| filter.passes(item)),
             Self::Not(filter) => !filter.passes(item),
             Self::Test(field, test) => match field.of(item) {
-                Some(Seen::Id(id)) => test.is_true_of(Some(Seen::Text(&id.to_string()))),
+                Some(Seen::Id(id)) => test.is_true_of(str::from_utf8(&id.digits()).ok().map(Seen::Text)),
                 seen => test.is_true_of(seen),
             },
         }
@@ -169,7 +171,10 @@ impl Test {
 pub(super) fn contains(text: &str, part: &str) -> bool {
     if text.is_ascii() && part.is_ascii() {
         let (text, part) = (text.as_bytes(), part.as_bytes());
-        return part.is_empty() || text.windows(part.len()).any(|window| window.eq_ignore_ascii_case(part));
+        let Some(first) = part.first() else { return true };
+        let starts = memchr2_iter(first.to_ascii_lowercase(), first.to_ascii_uppercase(), text);
+        let mut candidates = starts.map_while(|start| text.get(start..start + part.len()));
+        return candidates.any(|candidate| candidate.eq_ignore_ascii_case(part));
     }
     text.to_lowercase().contains(&part.to_lowercase())
 }
@@ -187,4 +192,22 @@ fn ends_with(text: &str, part: &str) -> bool {
         return start.is_some_and(|start| text.as_bytes()[start..].eq_ignore_ascii_case(part.as_bytes()));
     }
     text.to_lowercase().ends_with(&part.to_lowercase())
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    proptest! {
+        /// What is compared where it stands comes to what small letters would.
+        #[test]
+        fn a_part_is_found_in_any_case(text in "[abAB@ ä]{0,8}", part in "[abAB@ ä]{0,3}") {
+            let (small, small_part) = (text.to_lowercase(), part.to_lowercase());
+            prop_assert_eq!(contains(&text, &part), small.contains(&small_part));
+            prop_assert_eq!(starts_with(&text, &part), small.starts_with(&small_part));
+            prop_assert_eq!(ends_with(&text, &part), small.ends_with(&small_part));
+        }
+    }
 }

@@ -15,6 +15,9 @@ pub(super) const COME_BACK: Duration = Duration::from_secs(2);
 /// What an admission policy and a webhook put before their own words.
 const DENIED: [&str; 2] = ["denied request", "denied the request"];
 
+/// How the sentences of the guard rails begin that are for callers, as they say whom to ask for what (charts/pat-operator/policies).
+const FOR_CALLERS: [&str; 2] = ["the REST API may not issue tokens for ", "spec.scopes: "];
+
 /// Why a request did not work.
 #[derive(Debug, thiserror::Error)]
 pub(super) enum Trouble {
@@ -51,9 +54,10 @@ impl Trouble {
             return unreachable();
         };
         if DENIED.iter().any(|denied| status.message.contains(denied)) {
-            // In words for whoever runs the cluster: they may name accounts that are none of the caller's business.
             warn!(why = %self, doing, "a rule of the cluster forbids what a caller asks for");
-            return Failure::Forbidden("a rule of this cluster does not allow this".into());
+            // Most rules have words for whoever runs the cluster: they may name accounts that are none of the caller's business.
+            let words = for_callers(&status.message).unwrap_or("a rule of this cluster does not allow this");
+            return Failure::Forbidden(words.to_owned());
         }
         match status.code {
             404 => Failure::NotFound,
@@ -68,6 +72,13 @@ impl Trouble {
             }
         }
     }
+}
+
+/// The words of a guard rail of ours, if they are for callers.
+fn for_callers(message: &str) -> Option<&str> {
+    let (policy, words) = message.split_once(" denied request: ")?;
+    let is_for_callers = FOR_CALLERS.iter().any(|begin| words.starts_with(begin));
+    (policy.contains("ValidatingAdmissionPolicy '") && is_for_callers).then_some(words)
 }
 
 fn unreachable() -> Failure {
@@ -113,6 +124,9 @@ mod tests {
                 );
             }
         }
+        let ours = policy
+            .replace("system:serviceaccount:ops:secret-robot may not", "spec.scopes: ask whoever runs pat-operator");
+        assert_eq!(told(422, &ours), Failure::Forbidden("spec.scopes: ask whoever runs pat-operator".into()));
         let other = told(422, "hook.ops.svc says no");
         assert_eq!(other, Failure::invalid("spec", "the cluster does not take a token like this"));
     }
