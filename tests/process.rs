@@ -164,7 +164,7 @@ async fn help_lists_every_flag_with_its_variable_and_every_variable_is_read() {
         assert!(told.contains(&format!("--{long}")), "{variable}: {told}");
         variables += 1;
     }
-    assert_eq!(variables, 12);
+    assert_eq!(variables, 14);
     let short = Launch::new(&["controller", "-h"]).run().await;
     assert_eq!(short.code, 0, "{short}");
 }
