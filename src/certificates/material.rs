@@ -83,7 +83,7 @@ impl Material {
             .then_some(validity)
     }
 
-    /// The same with a new certificate by the same authority; by a new one if there is none.
+    /// The same with a new certificate by the same authority; by a new one if there is none that clients believe.
     ///
     /// # Errors
     /// There is no randomness.
@@ -96,6 +96,11 @@ impl Material {
         self.chain = std::iter::once(certificate).chain(vouching).collect();
         self.trusted.retain(|one| is_alive(one, now));
         self.key = key;
+        if self.certificate_for(names).is_none() {
+            // Somebody has put something in its place in whose name nothing can be signed.
+            self.authority = None;
+            return self.with_authority(names, now);
+        }
         Ok(self)
     }
 
@@ -147,8 +152,10 @@ pub fn wipe(data: &mut BTreeMap<String, ByteString>) {
     data.values_mut().for_each(|value| value.0.zeroize());
 }
 
-fn is_alive(certificate: &CertificateDer<'_>, now: Timestamp) -> bool {
+/// Whether it has not ended, and clients can read it.
+fn is_alive(certificate: &CertificateDer<'static>, now: Timestamp) -> bool {
     of_certificate::read(certificate).is_some_and(|validity| now < validity.until)
+        && RootCertStore::empty().add(certificate.clone()).is_ok()
 }
 
 fn pem(certificates: &[CertificateDer<'_>]) -> String {
