@@ -1,8 +1,8 @@
 //! Which token is looked at next: a queue of names with deadlines.
 //!
 //! A name is in the queue at most once, is never handed out twice at a time, and comes in the order of its deadline; so what
-//! is due longest is served first and nothing starves. What has been begun goes first: in a wave of ten thousand rotations it is some
-//! hundred tokens at a time that are between two of their writes, and not all of them. (kube-runtime's own scheduler keeps its backlog in a set without
+//! is due longest is served first and nothing starves. Where much has been begun, that goes first: in a wave of ten thousand rotations it is a
+//! thousand tokens at a time that are between two of their writes, and not all of them. (kube-runtime's own scheduler keeps its backlog in a set without
 //! order and polls every running slot at each wake-up.) It must not know what is done with a name.
 
 use std::{
@@ -14,6 +14,10 @@ use std::{
 use tokio::{sync::Notify, time::Instant};
 
 use super::cache::Key;
+
+/// So much may have been begun before it goes first. More would only be held in memory for longer; with less there would be nothing to do
+/// while the last of a wave wait.
+const MOST_BEGUN: usize = 1024;
 
 /// The queue. Share it by reference; every method takes `&self`.
 #[derive(Default)]
@@ -54,8 +58,8 @@ impl Queue {
         self.add_at(key, Instant::now() + delay);
     }
 
-    /// The same for a name of which something has been begun: once it is due, it is served before all that has not. An earlier deadline
-    /// stands.
+    /// The same for a name of which something has been begun: if there are many such, they are served before all others once they are due.
+    /// An earlier deadline stands.
     pub fn resume_after(&self, key: Key, delay: Duration) {
         self.insert(key, Instant::now() + delay, |state| &mut state.begun);
     }
@@ -163,9 +167,9 @@ impl State {
     /// A name that is due, or when the next one will be.
     fn take_due(&mut self, now: Instant) -> Result<Job, Option<Instant>> {
         let due = |names| self.first(names).filter(|(at, _)| *at <= now);
-        let Some((at, key)) = due(&self.begun).or_else(|| due(&self.fresh)).cloned() else {
-            return Err(self.next_at());
-        };
+        let (begun, fresh) = (due(&self.begun), due(&self.fresh));
+        let next = if self.begun.len() < MOST_BEGUN { begun.into_iter().chain(fresh).min() } else { begun.or(fresh) };
+        let Some((at, key)) = next.cloned() else { return Err(self.next_at()) };
         self.forget(&key, at);
         self.running.insert(key.clone());
         Ok(Job { key, lag: now - at })
@@ -237,7 +241,7 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn what_has_been_begun_is_served_first_but_not_before_it_is_due() {
+    async fn what_has_been_begun_is_served_first_where_there_is_much_of_it_but_not_before_it_is_due() {
         let queue = Queue::default();
         let next = async || {
             let job = queue.next().await.unwrap();
@@ -247,19 +251,29 @@ mod tests {
         for name in ["a", "b", "c"] {
             queue.add(key(name));
         }
-        assert_eq!(next().await, "a");
-        queue.resume_after(key("a"), Duration::from_secs(2));
-        assert_eq!(next().await, "b", "there is time until it is due");
-        queue.resume_after(key("b"), Duration::from_secs(3));
+        queue.resume_after(key("begun"), Duration::from_secs(2));
         tokio::time::advance(Duration::from_secs(5)).await;
-        queue.add_after(key("late"), Duration::from_secs(1));
-        assert_eq!((queue.depth(), queue.lag().as_secs()), ((4, 3), 5));
+        assert_eq!((queue.depth(), queue.lag().as_secs()), ((4, 4), 5));
+        assert_eq!(next().await, "a", "it is due longest, and little has been begun");
+        for number in 1..MOST_BEGUN {
+            queue.resume_after(key(&format!("later-{number}")), Duration::from_secs(60));
+        }
         // Asked for in between: its place is the better one.
-        queue.add(key("b"));
-        assert_eq!([next().await, next().await, next().await, next().await], ["a", "b", "c", "late"]);
-        queue.resume_after(key("d"), Duration::from_secs(9));
-        queue.add(key("d"));
-        assert_eq!((next().await.as_str(), queue.depth()), ("d", (0, 0)), "an earlier deadline counts");
+        queue.add(key("begun"));
+        assert_eq!(
+            [next().await, next().await, next().await],
+            ["begun", "b", "c"],
+            "there is time until the others are due"
+        );
+        queue.add_after(key("d"), Duration::from_secs(50));
+        queue.resume_after(key("another"), Duration::from_secs(60));
+        tokio::time::advance(Duration::from_secs(70)).await;
+        assert!(next().await != "d");
+        assert_eq!(next().await, "d", "it has been due longer than what is left");
+        queue.resume_after(key("e"), Duration::from_secs(9));
+        queue.add(key("e"));
+        let (waiting, due) = queue.depth();
+        assert_eq!((waiting, due), (MOST_BEGUN, MOST_BEGUN), "an earlier deadline counts");
     }
 
     #[tokio::test(start_paused = true)]
