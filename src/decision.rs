@@ -86,10 +86,16 @@ pub enum Unavailable {
 
 /// Decides. Cheap checks come first; junk is refused by its checksum before anything is hashed or looked up, whatever the state
 /// of the index.
-pub fn decide(index: &Index, freshness: Freshness, token: &[u8], demand: &Demand<'_>, now: Time) -> Decision {
-    let token = match Presented::parse(token) {
+pub fn decide<'t>(
+    index: &Index,
+    freshness: Freshness,
+    token: impl TryInto<Presented<'t>, Error: Into<ParseError>>,
+    demand: &Demand<'_>,
+    now: Time,
+) -> Decision {
+    let token: Presented<'t> = match token.try_into() {
         Ok(token) => token,
-        Err(error) => return Decision::Deny(Denial::Malformed(error)),
+        Err(error) => return Decision::Deny(Denial::Malformed(error.into())),
     };
     match freshness {
         Freshness::Starting => return Decision::Unavailable(Unavailable::Starting),

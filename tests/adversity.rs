@@ -19,7 +19,7 @@ use kube::{
     core::{ApiResource, GroupVersionKind},
 };
 use pat_operator::{
-    api::{Condition, ConditionType, Credential, CredentialState, StoredPat, Time},
+    api::{Condition, ConditionType, Credential, CredentialState, Parsed, StoredPat, Time},
     controller::{
         cache::{Cache, Feed, Key, PatFeed},
         intent::Settings,
@@ -373,7 +373,7 @@ async fn lose_status(stage: &Stage, name: &str) {
 
 /// Two credentials are the same but for the second in which a grace period ends.
 fn assert_same_credentials(left: &[Credential], right: &[Credential]) {
-    let bare = |one: &Credential| (one.id.clone(), one.sha256.clone(), one.revision, one.state, one.issued_at);
+    let bare = |one: &Credential| (one.id.clone(), one.sha256.to_string(), one.revision, one.state, one.issued_at);
     assert_eq!(left.iter().map(bare).collect::<Vec<_>>(), right.iter().map(bare).collect::<Vec<_>>());
     for (left, right) in left.iter().zip(right) {
         let apart = match (left.expires_at, right.expires_at) {
@@ -595,9 +595,9 @@ fn forged(pat_uid: &str, token: &Token, issued_at: Time) -> Value {
             first_issued_at: Some(issued_at),
             default_expires_at: None,
             live: vec![Credential {
-                id: token.id().to_string(),
+                id: Parsed::Value(token.id()),
                 revision: 1,
-                sha256: token.hash().to_string(),
+                sha256: Parsed::Value(token.hash()),
                 state: CredentialState::Active,
                 issued_at,
                 expires_at: None,

@@ -123,7 +123,7 @@ async fn a_leader_paused_in_the_middle_of_a_rotation_changes_nothing_when_it_wak
     };
     let middle = place.until("app", "pending", |status| pending(status) == 1).await;
     former.pause().await;
-    let lost = middle.credentials[0].sha256.clone();
+    let lost = middle.credentials[0].sha256.to_string();
     assert_eq!(place.token("app").await, first, "the Secret still has the old token");
     let paused_at = Instant::now();
 
@@ -150,8 +150,13 @@ async fn a_leader_paused_in_the_middle_of_a_rotation_changes_nothing_when_it_wak
     assert_ne!(hash(&second), lost, "the token that only the paused process knew is gone for good");
     assert_eq!(place.value("app", "previous").await.as_deref(), Some(&*first), "the old one has its grace");
     let status = place.status("app").await;
-    assert!(status.credentials.iter().any(|one| one.sha256 == hash(&first) && one.state == CredentialState::Grace));
-    assert!(!status.credentials.iter().any(|one| one.sha256 == lost), "nobody holds it: {status:#?}");
+    assert!(
+        status
+            .credentials
+            .iter()
+            .any(|one| one.sha256.to_string() == hash(&first) && one.state == CredentialState::Grace)
+    );
+    assert!(!status.credentials.iter().any(|one| one.sha256.to_string() == lost), "nobody holds it: {status:#?}");
     history.is_sound().await;
     assert_eq!(history.hashes("app"), [hash(&first), lost, hash(&second)], "nothing else was ever published");
     assert_eq!(former.metrics().await.value("pat_operator_rotations_total"), 0.0);
@@ -249,7 +254,7 @@ impl Overtaken {
             self.place.holds_its_active_token(name).await;
             let status = self.place.status(name).await;
             assert!(
-                status.credentials.iter().any(|one| one.sha256 == hash(first)),
+                status.credentials.iter().any(|one| one.sha256.to_string() == hash(first)),
                 "{name}: the old one has its grace"
             );
             assert_eq!(status.unplanned_mints, [], "{name}: nothing had to be repaired");

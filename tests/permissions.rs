@@ -210,7 +210,7 @@ async fn the_whole_job(place: &Place, labels: &Value) {
     elsewhere["revoked"] = true.into();
     apply("app", elsewhere).await;
     place.has("app", "Ready", "False", "Revoked").await;
-    assert!(place.status("app").await.credentials.iter().all(|one| one.sha256 != hash(&third)));
+    assert!(place.status("app").await.credentials.iter().all(|one| one.sha256.to_string() != hash(&third)));
     eventually("the Secret holds no token", async || {
         place.value("elsewhere", "token").await.unwrap_or_default().is_empty()
     })

@@ -73,7 +73,7 @@ async fn states(stage: &Stage, name: &str) -> Vec<(i64, CredentialState)> {
 async fn credential(stage: &Stage, name: &str, token: &str) -> Credential {
     let hash = Token::parse(token).expect("a token").hash().to_string();
     let credentials = stage.status(name).await.credentials;
-    credentials.into_iter().find(|one| one.sha256 == hash).expect("the status knows the token")
+    credentials.into_iter().find(|one| one.sha256.to_string() == hash).expect("the status knows the token")
 }
 
 async fn notes(stage: &Stage, name: &str, reason: &str) -> Vec<String> {

@@ -1,7 +1,7 @@
 //! The API types: what a person writes, what the controller answers, and the one pure judgement on a credential.
 //!
-//! Everything here is data and arithmetic on it. It must not know the token format, a Kubernetes client, a clock or
-//! any other module of this crate.
+//! Everything here is data and arithmetic on it. It must not know a Kubernetes client, a clock or any other module of this
+//! crate but what names a token: its id and its hash.
 
 pub mod claims;
 pub mod condition;
@@ -9,6 +9,7 @@ pub mod crd;
 pub mod duration;
 pub mod invalid;
 pub mod owner;
+pub mod parsed;
 pub mod spec;
 pub mod status;
 pub mod stored;
@@ -20,6 +21,7 @@ pub use condition::{Condition, ConditionType, Reason};
 pub use duration::{InvalidDuration, LengthOfTime};
 pub use invalid::InvalidField;
 pub use owner::{Address, EmailPreference, Organization, OwnerMetadata, Reseller, TokenOwner, TokenOwnerSpec};
+pub use parsed::Parsed;
 pub use spec::{
     Expiry, Owner, OwnerKind, PersonalAccessToken, PersonalAccessTokenSpec, Preset, Rotation, SecretDelivery,
     SecretSpec, SecretTemplate,

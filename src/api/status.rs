@@ -7,7 +7,8 @@ use std::collections::BTreeMap;
 use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 use serde::{Deserialize, Serialize};
 
-use super::{Condition, Owner, Time};
+use super::{Condition, Owner, Parsed, Time};
+use crate::token::{TokenHash, TokenId};
 
 /// What is known of a token. Conditions and all else come from the controller; `lastUsedAt` and `usage` from the verifier.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
@@ -98,12 +99,12 @@ pub enum DeliveryState {
 pub struct Credential {
     /// The public id: the 12 characters after the token's underscore.
     #[schemars(length(max = 12))]
-    pub id: String,
+    pub id: Parsed<TokenId>,
     /// The how-manieth token of this object it is, from 1.
     pub revision: i64,
     /// SHA-256 of the whole token, 64 lower-case hexadecimal digits.
     #[schemars(length(max = 64))]
-    pub sha256: String,
+    pub sha256: Parsed<TokenHash>,
     /// Where in its life it is.
     pub state: CredentialState,
     /// When it was issued.

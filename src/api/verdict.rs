@@ -91,7 +91,7 @@ impl Terms {
 
     /// Judges one credential at one instant. Revocation is told before expiry: it is what somebody wanted.
     pub fn judge(&self, credential: &Credential, now: Time) -> Verdict {
-        self.judge_life(&credential.id, credential.issued_at, credential.expires_at, now)
+        self.judge_life(credential.id.as_str(), credential.issued_at, credential.expires_at, now)
     }
 
     /// Judges one credential by what an index keeps of it.
@@ -149,7 +149,7 @@ mod tests {
         Credential {
             id: "000000000001".into(),
             revision: 1,
-            sha256: String::new(),
+            sha256: "".into(),
             state: CredentialState::Active,
             issued_at: at(issued),
             expires_at: ends.map(at),

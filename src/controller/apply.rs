@@ -61,7 +61,7 @@ impl<'a> Form<'a> {
         write: &'a SecretWrite,
     ) -> Result<Self, Error> {
         let record = |data_hash: Digest, render_hash: Digest, owned: Owned| Record {
-            pat_uid: pat.uid().to_owned(),
+            pat_uid: pat.uid().into(),
             ledger: write.ledger.clone(),
             data_hash,
             render_hash,
@@ -196,7 +196,7 @@ impl Sources<'_> {
             }
             Source::Held { sha256 } => self
                 .held
-                .filter(|token| token.hash().to_string() == *sha256)
+                .filter(|token| token.hash() == *sha256)
                 .map(|token| Zeroizing::new(token.expose().to_owned()))
                 .ok_or_else(|| Error::TokenMoved { secret: "memory".into() }),
             Source::Secret { target, key, sha256 } => {
@@ -210,7 +210,7 @@ impl Sources<'_> {
                 }
                 let ReadSecret { resource_version, data } = &self.read[&target.name];
                 let value = data.get(key).filter(|_| *resource_version == target.resource_version).ok_or_else(moved)?;
-                if hash(value).to_string() != *sha256 {
+                if *sha256 != hash(value) {
                     return Err(moved());
                 }
                 let text = str::from_utf8(value).map_err(|_| moved())?;

@@ -249,7 +249,7 @@ fn in_use_until(status: &PersonalAccessTokenStatus) -> impl Iterator<Item = Time
     let replaced = status.credentials.iter().find(|one| one.state == CredentialState::Active).map(|one| one.issued_at);
     let in_grace = status.credentials.iter().filter(|one| one.state == CredentialState::Grace);
     in_grace.filter_map(move |one| {
-        let used = status.usage.get(&one.id)?;
+        let used = status.usage.get(one.id.as_str())?;
         one.expires_at.filter(|_| replaced.is_some_and(|replaced| *used > replaced.plus(TO_BE_PICKED_UP)))
     })
 }

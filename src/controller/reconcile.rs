@@ -210,7 +210,7 @@ impl Reconciler {
             memory.note_publication(&pat, now, live.then(|| version_of(secret.as_deref())));
             let former: Vec<_> = former
                 .iter()
-                .filter(|secret| secret.name != wanted && !memory.deleted.contains_key(&secret.name))
+                .filter(|secret| *secret.name != *wanted && !memory.deleted.contains_key(&*secret.name))
                 .map(|secret| SecretView::clone(secret))
                 .collect();
             let rival = self.cache.rival(&pat, &wanted);
@@ -276,7 +276,7 @@ impl Reconciler {
                             let object = Key::new(namespace, &written.name);
                             self.expect_echo(Kind::Secret, object, &written.resource_version, key);
                             memory.accepted(&written, self.cache.progress(Kind::Secret, namespace));
-                            sight = Some(Sight { name: written.name.clone(), secret: Some(Arc::new(written)) });
+                            sight = Some(Sight { name: written.name.to_string(), secret: Some(Arc::new(written)) });
                             Ok(())
                         }
                         Err(error) => Err(error),
@@ -402,11 +402,11 @@ impl Reconciler {
             former.retain(|secret| secret.name != written.object.name);
             former.push(written.object.clone());
         }
-        former.retain(|secret| memory.deleted.get(&secret.name) != Some(&secret.uid));
+        former.retain(|secret| memory.deleted.get(&*secret.name) != Some(&secret.uid));
         if let (Ok(spec), Ok(status)) = (&pat.spec, &pat.status)
             && let Some(last) = &status.secret_name
             && last != secret_name(pat, spec)
-            && !former.iter().any(|secret| secret.name == *last)
+            && !former.iter().any(|secret| *secret.name == **last)
             && !memory.deleted.contains_key(last)
         {
             // Our label may have been taken off it, so that no watch shows it.
@@ -455,17 +455,17 @@ impl Memory {
     fn accepted(&mut self, written: &SecretView, progress: Progress) {
         self.refusal = None;
         self.refusals = 0;
-        self.deleted.remove(&written.name);
+        self.deleted.remove(&*written.name);
         let mut view = written.clone();
         view.last_editor = None;
-        self.secrets.insert(written.name.clone(), Written::new(view, &written.resource_version, progress));
+        self.secrets.insert(written.name.to_string(), Written::new(view, &written.resource_version, progress));
     }
 
     /// The hash of the held token is in the status: remember since when, and what the Secret was before.
     fn note_publication(&mut self, pat: &StoredPat, now: Time, over: Option<u64>) {
         let (Some(held), Ok(status)) = (&mut self.held, &pat.status) else { return };
         let id = held.token.id();
-        if held.published_at.is_none() && status.credentials.iter().any(|credential| credential.id == id.as_str()) {
+        if held.published_at.is_none() && status.credentials.iter().any(|credential| credential.id == id) {
             held.published_at = Some(now);
             held.published_over = over;
         }

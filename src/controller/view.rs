@@ -2,7 +2,7 @@
 //!
 //! No plain token gets in here: each data value becomes its SHA-256 before anything keeps it. It must not read anything by itself.
 
-use std::collections::BTreeMap;
+use std::{borrow::Cow, collections::BTreeMap, sync::Arc};
 
 use k8s_openapi::{
     ByteString,
@@ -12,9 +12,12 @@ use k8s_openapi::{
 use serde::{Deserialize, Deserializer, Serialize};
 use sha2::{Digest as _, Sha256};
 
-use super::{secret::Digest, table::Table};
+use super::{
+    secret::{Digest, OPAQUE},
+    table::Table,
+};
 use crate::{
-    api::{Credential, GROUP, MANAGED_BY, MANAGED_BY_LABEL, RESERVED_PREFIX, StoredPat, Time},
+    api::{Credential, GROUP, MANAGED_BY, MANAGED_BY_LABEL, Parsed, RESERVED_PREFIX, StoredPat, Time},
     token::{TokenHash, TokenId},
 };
 
@@ -33,7 +36,7 @@ pub const OWNED: &str = "pat-operator.io/owned";
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Record {
     /// The PAT that wrote it.
-    pub pat_uid: String,
+    pub pat_uid: Arc<str>,
     /// The credentials that were live when it was written.
     pub ledger: Ledger,
     /// Hash of all data as written.
@@ -81,21 +84,22 @@ pub enum Controller {
     /// The PAT with this uid.
     Pat {
         /// Its uid.
-        uid: String,
+        uid: Arc<str>,
         /// Its name.
-        name: String,
+        name: Arc<str>,
     },
     /// Something else: kind and name.
     Other(String),
 }
 
-/// A Secret without its values.
+/// A Secret without its values. There are thousands of them: what mostly is the same text, such as the name of a Secret and of its
+/// PAT, is kept once.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct SecretView {
     /// metadata.namespace
     pub namespace: String,
     /// metadata.name
-    pub name: String,
+    pub name: Arc<str>,
     /// metadata.uid
     pub uid: String,
     /// metadata.resourceVersion: what the next write must be based on.
@@ -103,7 +107,7 @@ pub struct SecretView {
     /// It has a deletionTimestamp.
     pub deleting: bool,
     /// `type`
-    pub type_: String,
+    pub type_: Cow<'static, str>,
     /// Its controller.
     pub controller: Controller,
     /// All labels.
@@ -125,7 +129,9 @@ impl SecretView {
         let small = |(key, value): (String, String)| (key, value.into_boxed_str());
         let labels = metadata.labels.unwrap_or_default().into_iter().map(small).collect();
         let all = metadata.annotations.unwrap_or_default();
-        let record = Record::read(&all);
+        let name: Arc<str> = metadata.name.unwrap_or_default().into();
+        let controller = controller(metadata.owner_references.as_deref().unwrap_or_default(), &name);
+        let record = Record::read(&all, &controller);
         let annotations = all.into_iter().filter(|(key, _)| !key.starts_with(RESERVED_PREFIX)).map(small).collect();
         let data = secret
             .data
@@ -138,12 +144,12 @@ impl SecretView {
             .collect();
         Self {
             namespace: metadata.namespace.unwrap_or_default(),
-            name: metadata.name.unwrap_or_default(),
+            name,
             uid: metadata.uid.unwrap_or_default(),
             resource_version: metadata.resource_version.unwrap_or_default(),
             deleting: metadata.deletion_timestamp.is_some(),
-            type_: secret.type_.unwrap_or_else(|| "Opaque".into()),
-            controller: controller(metadata.owner_references.as_deref().unwrap_or_default()),
+            type_: secret.type_.filter(|type_| type_ != OPAQUE).map_or(OPAQUE.into(), Cow::Owned),
+            controller,
             labels,
             annotations,
             data,
@@ -155,7 +161,7 @@ impl SecretView {
     /// Whether the PAT with this uid controls it. A Secret of a type of ours, such as the key of the REST API's access tokens, is
     /// never a PAT's, whatever its owner reference says.
     pub fn is_controlled_by(&self, uid: &str) -> bool {
-        !self.is_reserved() && matches!(&self.controller, Controller::Pat { uid: owner, .. } if owner == uid)
+        !self.is_reserved() && matches!(&self.controller, Controller::Pat { uid: owner, .. } if **owner == *uid)
     }
 
     /// Whether its type is one of the operator's own.
@@ -165,18 +171,17 @@ impl SecretView {
 
     /// Whether anything says that it is of the PAT with this uid: its controller or our annotations.
     pub fn is_of(&self, uid: &str) -> bool {
-        self.is_controlled_by(uid) || self.record.as_ref().is_some_and(|record| record.pat_uid == uid)
+        self.is_controlled_by(uid) || self.record.as_ref().is_some_and(|record| record.is_of(uid))
     }
 
     /// The key whose value has this hash; `preferred` if it is one of several.
-    pub fn key_of(&self, sha256: &str, preferred: &str) -> Option<&str> {
-        let wanted: TokenHash = sha256.parse().ok()?;
+    pub fn key_of(&self, sha256: &Parsed<TokenHash>, preferred: &str) -> Option<&str> {
         if let Some((key, hash)) = self.data.get_key_value(preferred)
-            && *hash == wanted
+            && sha256 == hash
         {
             return Some(key);
         }
-        self.data.iter().find(|(_, hash)| **hash == wanted).map(|(key, _)| key)
+        self.data.iter().find(|(_, hash)| sha256 == *hash).map(|(key, _)| key)
     }
 
     /// Whether it carries the label that it is watched by.
@@ -196,9 +201,13 @@ impl SecretView {
 }
 
 impl Record {
-    fn read(annotations: &BTreeMap<String, String>) -> Option<Self> {
+    fn read(annotations: &BTreeMap<String, String>, controller: &Controller) -> Option<Self> {
+        let pat_uid = annotations.get(PAT_UID)?;
         Some(Self {
-            pat_uid: annotations.get(PAT_UID)?.clone(),
+            pat_uid: match controller {
+                Controller::Pat { uid, .. } => shared(uid, pat_uid),
+                _ => pat_uid.as_str().into(),
+            },
             ledger: serde_json::from_str(annotations.get(CREDENTIALS)?).ok()?,
             data_hash: annotations.get(DATA_HASH)?.parse().ok()?,
             render_hash: annotations.get(RENDER_HASH)?.parse().ok()?,
@@ -206,11 +215,16 @@ impl Record {
         })
     }
 
+    /// Whether the PAT with this uid wrote it.
+    pub fn is_of(&self, uid: &str) -> bool {
+        *self.pat_uid == *uid
+    }
+
     /// The annotations that [`SecretView::of`] reads back.
     pub fn annotations(&self) -> BTreeMap<String, String> {
         let json = "plain data is always JSON";
         [
-            (PAT_UID, self.pat_uid.clone()),
+            (PAT_UID, self.pat_uid.to_string()),
             (CREDENTIALS, serde_json::to_string(&self.ledger).expect(json)),
             (DATA_HASH, self.data_hash.to_string()),
             (RENDER_HASH, self.render_hash.to_string()),
@@ -234,13 +248,18 @@ pub fn hash(value: &[u8]) -> TokenHash {
     <[u8; 32]>::from(Sha256::digest(value)).into()
 }
 
-fn controller(owners: &[OwnerReference]) -> Controller {
+/// This text, as a part of the one that is there if they are the same.
+fn shared(there: &Arc<str>, text: &str) -> Arc<str> {
+    if **there == *text { there.clone() } else { text.into() }
+}
+
+fn controller(owners: &[OwnerReference], secret: &Arc<str>) -> Controller {
     let Some(owner) = owners.iter().find(|owner| owner.controller == Some(true)) else {
         return Controller::Nobody;
     };
     let group = owner.api_version.split_once('/').map_or("", |(group, _)| group);
     if group == GROUP && owner.kind == "PersonalAccessToken" {
-        Controller::Pat { uid: owner.uid.clone(), name: owner.name.clone() }
+        Controller::Pat { uid: owner.uid.as_str().into(), name: shared(secret, &owner.name) }
     } else {
         Controller::Other(format!("{} {}", owner.kind, owner.name))
     }

@@ -156,16 +156,16 @@ impl Pat {
         };
         let credential = |one: &crate::api::Credential| {
             Some(Credential {
-                hash: one.sha256.parse().ok()?,
-                id: one.id.parse().ok()?,
+                hash: *one.sha256.value()?,
+                id: *one.id.value()?,
                 state: one.state,
                 issued_at: one.issued_at,
                 expires_at: one.expires_at,
                 used: AtomicU32::new(NEVER),
-                reported: status.usage.get(&one.id).copied().map_or(NEVER, seconds),
+                reported: status.usage.get(one.id.as_str()).copied().map_or(NEVER, seconds),
             })
         };
-        let is_live = |id: &str| status.credentials.iter().any(|one| one.id == id);
+        let is_live = |id: &str| status.credentials.iter().any(|one| one.id.as_str() == id);
         // Also what was never an id: somebody else's entries would fill the map.
         let is_word = |id: &str| !id.is_empty() && id.bytes().all(|byte| byte.is_ascii_graphic());
         let dead: Vec<String> = status.usage.keys().filter(|id| is_word(id) && !is_live(id)).cloned().collect();

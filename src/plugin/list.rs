@@ -110,7 +110,7 @@ fn table(rows: &[Row], with_namespace: bool, wide: bool, now: Time) -> Table {
         ]);
         if wide {
             let credential = |one: &crate::api::Credential| match one.state {
-                CredentialState::Active => one.id.clone(),
+                CredentialState::Active => one.id.to_string(),
                 other => format!("{} ({})", one.id, other.as_str()),
             };
             row.extend([

@@ -72,7 +72,7 @@ fn broken(secret: &str, name: &str) -> Failure {
 
 /// Whether this is a token of this object, and works.
 fn check(session: &Session, pat: &Pat, secret: &str, value: &[u8]) -> Result<(), Failure> {
-    let hash = Presented::parse(value).map_err(|_| broken(secret, pat.name()))?.hash().to_string();
+    let hash = Presented::parse(value).map_err(|_| broken(secret, pat.name()))?.hash();
     let credential = pat.status().credentials.into_iter().find(|one| one.sha256 == hash);
     let credential = credential.ok_or_else(|| broken(secret, pat.name()))?;
     match terms(pat).map(|terms| terms.judge(&credential, session.now())) {

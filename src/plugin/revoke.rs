@@ -67,7 +67,7 @@ fn wish(args: &RevokeArgs, pat: &Pat, now: Time) -> Result<Wish, Failure> {
     if args.id.is_empty() {
         return Ok(Wish { field: "revoked", spec: json!({"revoked": true}), words: "revoked: true".into() });
     }
-    let live: Vec<String> = pat.status().credentials.into_iter().map(|one| one.id).collect();
+    let live: Vec<String> = pat.status().credentials.into_iter().map(|one| one.id.to_string()).collect();
     let mut ids = pat.spec().revoked_credentials;
     for id in &args.id {
         if !live.iter().any(|one| one == id.as_str()) {

@@ -121,12 +121,12 @@ fn credentials(pat: &Pat, now: Time) -> Table {
             _ => (Tone::Notice, one.state.as_str().to_owned()),
         };
         table.row(vec![
-            (PLAIN, one.id.clone()),
+            (PLAIN, one.id.to_string()),
             (PLAIN, one.revision.to_string()),
             (tone, state),
             (PLAIN, phrase::relative(one.issued_at, now)),
             (PLAIN, one.expires_at.map_or_else(|| "never".to_owned(), |end| phrase::relative(end, now))),
-            (PLAIN, status.usage.get(&one.id).map_or_else(String::new, |at| phrase::relative(*at, now))),
+            (PLAIN, status.usage.get(one.id.as_str()).map_or_else(String::new, |at| phrase::relative(*at, now))),
         ]);
     }
     table

@@ -23,7 +23,7 @@ use super::{
 };
 use crate::{
     api::{Credential, StoredOwner, Time, verdict::Verdict},
-    token::Token,
+    token::{Token, TokenHash},
 };
 
 /// Flags of `verify`.
@@ -70,13 +70,13 @@ pub async fn run(cluster: &ClusterArgs, args: &VerifyArgs) -> Result<Answer, Fai
             ),
         });
     }
-    let hash = token.hash().to_string();
+    let hash = token.hash();
     let id = token.id().to_string();
     drop(token);
     let session = Session::open(cluster).await?;
     let (pats, place) = reachable(&session).await?;
     let now = session.now();
-    let Some((pat, credential)) = find(&pats, &hash) else {
+    let Some((pat, credential)) = find(&pats, hash) else {
         let message = match obituary(&session, &id).await? {
             Some(told) => told,
             None => format!(
@@ -157,7 +157,7 @@ async fn obituary(session: &Session, id: &str) -> Result<Option<String>, Failure
 }
 
 /// The elder of two objects that claim one hash is the one whose it is.
-fn find<'a>(pats: &'a [Pat], hash: &str) -> Option<(&'a Pat, Credential)> {
+fn find<'a>(pats: &'a [Pat], hash: TokenHash) -> Option<(&'a Pat, Credential)> {
     let found = pats.iter().filter_map(|pat| {
         let credential = pat.status().credentials.into_iter().find(|one| one.sha256 == hash)?;
         Some((pat, credential))
@@ -209,7 +209,7 @@ async fn judge(session: &Session, pat: &Pat, credential: Credential, now: Time) 
     Ok(Finding {
         valid: Some(why.is_empty()),
         why,
-        id: Some(credential.id),
+        id: Some(credential.id.to_string()),
         object: Some((pat.namespace().to_owned(), pat.name().to_owned())),
         owner: pat.owner(),
         scopes: spec.scopes,

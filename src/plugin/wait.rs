@@ -106,7 +106,7 @@ fn reached(args: &WaitArgs, pat: Option<&Pat>, revision: Option<i64>, now: Time)
     let is_current = status.observed_generation == pat.stored.metadata.generation;
     let is_pending = status.credentials.iter().any(|one| one.state == CredentialState::Pending);
     let rests = is_current && is(ConditionType::Ready) && !is(ConditionType::Reconciling) && !is_pending;
-    let active = pat.active().map_or_else(String::new, |active| active.id);
+    let active = pat.active().map_or_else(String::new, |active| active.id.to_string());
     match args.goal {
         Goal::Dead => {
             let terms = terms(pat);

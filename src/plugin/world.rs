@@ -3,6 +3,8 @@
 //! Nothing is sent anywhere. Tokens that the planner wants are minted for the copy alone and forgotten. It must not decide anything: the
 //! planner does.
 
+use std::sync::Arc;
+
 use k8s_openapi::jiff::SignedDuration;
 
 use crate::{
@@ -10,7 +12,7 @@ use crate::{
     controller::{
         intent::{Settings, secret_name},
         plan::{Content, Notice, Plan, SecretWrite, Source, Step, plan},
-        secret::{blank, data_hash},
+        secret::{OPAQUE, blank, data_hash},
         view::{Controller, Held, Owned, Record, SecretView, View, hash},
     },
     token::{MintError, Token, TokenHash, TokenPrefix},
@@ -126,7 +128,7 @@ impl World {
                     what
                 }
                 Step::DeleteSecret(target) => {
-                    self.secrets.retain(|secret| secret.name != target.name);
+                    self.secrets.retain(|secret| *secret.name != *target.name);
                     format!("delete Secret {}, which is no longer wanted", target.name)
                 }
             };
@@ -137,10 +139,10 @@ impl World {
 
     fn plan(&self) -> Plan {
         let wanted = self.wanted();
-        let seen = self.secrets.iter().find(|secret| secret.name == wanted);
+        let seen = self.secrets.iter().find(|secret| *secret.name == *wanted);
         let uid = self.pat.uid();
         let former: Vec<_> =
-            self.secrets.iter().filter(|one| one.name != wanted && one.is_controlled_by(uid)).cloned().collect();
+            self.secrets.iter().filter(|one| *one.name != *wanted && one.is_controlled_by(uid)).cloned().collect();
         let held = self.held.as_ref().map(|held| Held {
             id: held.token.id(),
             hash: held.token.hash(),
@@ -168,9 +170,9 @@ impl World {
     /// The hash of the token in memory stands in the status: remember since when, and what the Secret was before.
     fn note_publication(&mut self) {
         let wanted = self.wanted();
-        let over = self.secrets.iter().find(|secret| secret.name == wanted).map_or(0, SecretView::version);
+        let over = self.secrets.iter().find(|secret| *secret.name == *wanted).map_or(0, SecretView::version);
         let (Some(held), Ok(status)) = (&mut self.held, &self.pat.status) else { return };
-        if held.published.is_none() && status.credentials.iter().any(|one| one.id == held.token.id().as_str()) {
+        if held.published.is_none() && status.credentials.iter().any(|one| one.id == held.token.id()) {
             held.published = Some((self.now, over));
         }
     }
@@ -178,8 +180,8 @@ impl World {
     /// The Secret as it would be. Values that are made of a token that nobody gave us stand there as those of another; the token's
     /// own hash is the right one.
     fn write(&mut self, write: SecretWrite) -> Result<(), MintError> {
-        let old = self.secrets.iter().find(|secret| secret.name == write.name).cloned();
-        let uid = self.pat.uid().to_owned();
+        let old = self.secrets.iter().find(|secret| *secret.name == *write.name).cloned();
+        let uid: Arc<str> = self.pat.uid().into();
         let mut data: Vec<(String, TokenHash)> = Vec::new();
         let (data_digest, render_hash, layout, type_) = match write.content {
             Content::Token { token, previous, facts, layout } => {
@@ -202,7 +204,7 @@ impl World {
             Content::MetadataOnly { data_hash, render_hash, layout } => {
                 let old = old.as_ref();
                 data.extend(old.iter().flat_map(|old| old.data.iter()).map(|(key, hash)| (key.to_owned(), *hash)));
-                (data_hash, render_hash, layout, old.map_or_else(|| "Opaque".to_owned(), |old| old.type_.clone()))
+                (data_hash, render_hash, layout, old.map_or_else(|| OPAQUE.to_owned(), |old| old.type_.to_string()))
             }
             Content::Blank { type_ } => {
                 data.extend(blank(&type_).iter().map(|(key, value)| (key.to_owned(), hash(value))));
@@ -220,19 +222,19 @@ impl World {
         self.version += 1;
         let view = SecretView {
             namespace: self.pat.namespace().to_owned(),
-            name: write.name.clone(),
+            name: write.name.as_str().into(),
             uid: old.as_ref().map_or_else(|| "to-be".to_owned(), |old| old.uid.clone()),
             resource_version: self.version.to_string(),
             deleting: false,
-            type_,
-            controller: Controller::Pat { uid: uid.clone(), name: self.pat.name().to_owned() },
+            type_: type_.into(),
+            controller: Controller::Pat { uid: uid.clone(), name: self.pat.name().into() },
             labels: label.into_iter().chain(layout_labels).map(small).collect(),
             annotations: layout_annotations.into_iter().map(small).collect(),
             data: data.into_iter().collect(),
             record: Some(Record { pat_uid: uid, ledger: write.ledger, data_hash: data_digest, render_hash, owned }),
             last_editor: None,
         };
-        self.secrets.retain(|secret| secret.name != write.name);
+        self.secrets.retain(|secret| *secret.name != *write.name);
         self.secrets.push(view);
         Ok(())
     }
@@ -285,7 +287,8 @@ fn digest(data: &[(String, TokenHash)]) -> crate::controller::secret::Digest {
 
 fn known_hash(source: &Source) -> Option<TokenHash> {
     match source {
-        Source::Held { sha256 } | Source::Secret { sha256, .. } => sha256.parse().ok(),
+        Source::Held { sha256 } => Some(*sha256),
+        Source::Secret { sha256, .. } => sha256.value().copied(),
         Source::Throwaway => None,
     }
 }

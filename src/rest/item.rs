@@ -99,7 +99,7 @@ impl Item {
         let secret = spec.secret.as_deref();
         let once = secret.is_some_and(|secret| secret.delivery.is_some());
         let credential = |one: &Credential| {
-            let (id, issued_at, expires_at) = (one.id.parse().ok()?, one.issued_at, one.expires_at);
+            let (id, issued_at, expires_at) = (*one.id.value()?, one.issued_at, one.expires_at);
             Some(ItemCredential { id, issued_at, expires_at })
         };
         let own =

@@ -60,6 +60,12 @@ impl TokenId {
     }
 }
 
+impl AsRef<str> for TokenId {
+    fn as_ref(&self) -> &str {
+        self.as_str()
+    }
+}
+
 impl TryFrom<&[u8]> for TokenId {
     type Error = InvalidId;
 

@@ -3,7 +3,7 @@
 //! For the verifier's hot path: nothing is allocated, nothing of the secret is copied, and junk is
 //! refused before any look-up. Must not know whether the token was ever issued.
 
-use std::fmt;
+use std::{convert::Infallible, fmt};
 
 use super::{
     TokenHash, TokenId,
@@ -52,6 +52,21 @@ impl ParseError {
             Self::Checksum => "TokenChecksum",
             Self::Range => "TokenRange",
         }
+    }
+}
+
+// Whoever decides on a token takes its text, or what has been read of it before.
+impl<'a> TryFrom<&'a [u8]> for Presented<'a> {
+    type Error = ParseError;
+
+    fn try_from(text: &'a [u8]) -> Result<Self, ParseError> {
+        Self::parse(text)
+    }
+}
+
+impl From<Infallible> for ParseError {
+    fn from(never: Infallible) -> Self {
+        match never {}
     }
 }
 

@@ -34,7 +34,7 @@ use crate::{
         authorization::{Authorization, Basic},
         http::NoRoom,
     },
-    token::Presented,
+    token::{ParseError, Presented},
 };
 
 /// The scope that a PAT needs.
@@ -78,8 +78,10 @@ impl Callers {
             Authorization::Missing => Err(Rejected::Challenge(Challenge::Missing)),
             Authorization::Malformed => Err(Rejected::Challenge(Challenge::InvalidRequest)),
             Authorization::Basic(basic) => self.basic(&basic),
-            Authorization::Bearer(token) if Presented::parse(token).is_ok() => self.pat(token, |_| Ok(())),
             Authorization::Bearer(token) => {
+                if let Ok(token) = Presented::parse(token) {
+                    return self.pat(token, |_| Ok(()));
+                }
                 // The API server is asked, and meanwhile all of the header is kept.
                 let mut share = self.verifier.memory().share();
                 let head = reply::plain(headers).map(|(name, value)| name.len() + value.len()).sum();
@@ -93,10 +95,15 @@ impl Callers {
         // OAuth has both form-encoded first (RFC 6749, 2.3.1): strict libraries write `%5F` for `_`, most leave it as it is.
         let user = decoded(basic.user());
         let uid: Option<PatUid> = str::from_utf8(&user).ok().and_then(|user| user.parse().ok());
-        self.pat(&decoded(basic.password()), |record| if uid == Some(record.pat.uid) { Ok(()) } else { Err(Another) })
+        let token = decoded(basic.password());
+        self.pat(token.as_slice(), |record| if uid == Some(record.pat.uid) { Ok(()) } else { Err(Another) })
     }
 
-    fn pat(&self, token: &[u8], is_its: impl FnOnce(&Record) -> Result<(), Another>) -> Result<Caller, Rejected> {
+    fn pat<'t>(
+        &self,
+        token: impl TryInto<Presented<'t>, Error: Into<ParseError>>,
+        is_its: impl FnOnce(&Record) -> Result<(), Another>,
+    ) -> Result<Caller, Rejected> {
         let demand = Demand { scopes: &[SCOPE], audience: Audience::Any };
         match self.verifier.check_for(Protocol::Introspection, token, &demand, is_its) {
             Checked::Allow(record, ()) => Ok(told(record)),

@@ -37,6 +37,7 @@ use crate::{
     decision::{Decision, Demand, Denial, Unavailable, decide},
     index::{Freshness, Index, Profile, Record},
     runtime::{Clock, http::Budget},
+    token::{ParseError, Presented},
 };
 
 /// The protocols, as metrics and the audit log name them.
@@ -188,10 +189,10 @@ impl Verifier {
 
     /// The same for a protocol that has a say itself in whether it can let a good token in: `admit` makes what the answer
     /// needs of it, or refuses. What is counted and logged is what came of it in the end.
-    pub fn check_for<T, R: Refusal>(
+    pub fn check_for<'t, T, R: Refusal>(
         &self,
         protocol: Protocol,
-        token: &[u8],
+        token: impl TryInto<Presented<'t>, Error: Into<ParseError>>,
         demand: &Demand<'_>,
         admit: impl FnOnce(&Record) -> Result<T, R>,
     ) -> Checked<T, R> {

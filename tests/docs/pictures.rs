@@ -111,7 +111,7 @@ type Step = (Option<CredentialState>, Option<CredentialState>);
 
 /// What became of each credential between two frames.
 fn steps(before: &[Credential], after: &[Credential]) -> Vec<Step> {
-    let state = |all: &[Credential], id: &str| all.iter().find(|one| one.id == id).map(|one| one.state);
+    let state = |all: &[Credential], id: &str| all.iter().find(|one| one.id.as_str() == id).map(|one| one.state);
     let ids = before.iter().chain(after).map(|one| one.id.as_str());
     ids.map(|id| (state(before, id), state(after, id))).filter(|(from, to)| from != to).collect()
 }
@@ -205,8 +205,8 @@ fn rotation() -> String {
     let mut tokens: Vec<String> = Vec::new();
     for frame in &frames {
         for credential in frame.credentials.iter().rev() {
-            if !tokens.contains(&credential.id) {
-                tokens.push(credential.id.clone());
+            if !tokens.contains(&credential.id.to_string()) {
+                tokens.push(credential.id.to_string());
             }
         }
     }
@@ -264,7 +264,7 @@ fn rotation() -> String {
     let mut line = 0;
     for id in &tokens {
         let cells = frames.iter().map(|frame| {
-            let state = frame.credentials.iter().find(|one| one.id == *id)?.state;
+            let state = frame.credentials.iter().find(|one| one.id.as_str() == *id)?.state;
             let (fill, ink) = colours(state);
             Some((state.as_str().to_owned(), fill, ink))
         });

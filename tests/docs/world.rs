@@ -208,13 +208,13 @@ impl World {
     fn plan(&mut self, live: bool, rehearsed: bool) -> Plan {
         let name = self.secret_name();
         let views: Vec<_> = self.secrets.values().cloned().map(SecretView::of).collect();
-        let seen = views.iter().find(|secret| secret.name == name && (live || secret.is_labelled()));
+        let seen = views.iter().find(|secret| *secret.name == *name && (live || secret.is_labelled()));
         let former: Vec<_> =
-            views.iter().filter(|secret| secret.name != name && secret.is_controlled_by(UID)).cloned().collect();
+            views.iter().filter(|secret| *secret.name != *name && secret.is_controlled_by(UID)).cloned().collect();
         let held = self.held.as_mut().map(|(token, issued_at, published_at)| {
             let id = token.id();
             let credentials = self.pat.status.as_ref().map_or(&[][..], |status| &status.credentials);
-            if published_at.is_none() && credentials.iter().any(|credential| credential.id == id.as_str()) {
+            if published_at.is_none() && credentials.iter().any(|credential| credential.id == id) {
                 *published_at = Some(self.now);
             }
             let published_over = published_at.map(|_| seen.map_or(0, SecretView::version));

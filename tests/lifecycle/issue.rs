@@ -35,7 +35,7 @@ async fn a_manifest_becomes_a_token_in_a_secret() {
     let [credential] = &status.credentials[..] else { panic!("one credential: {:?}", status.credentials) };
     assert_eq!((credential.revision, credential.state), (1, CredentialState::Active));
     assert_eq!((credential.issued_at, credential.expires_at), (born, status.expires_at));
-    assert!(token[5..].starts_with(&credential.id) && !token[5 + 12..].contains(&credential.id));
+    assert!(token[5..].starts_with(credential.id.as_str()) && !token[5 + 12..].contains(credential.id.as_str()));
 
     let secret = stage.secret("app").await.unwrap();
     assert_eq!(secret.type_.as_deref(), Some("Opaque"));
@@ -64,7 +64,11 @@ async fn a_first_mint_is_three_writes_and_the_hash_comes_first() {
     assert_eq!(published.observed_generation, first.metadata.generation);
     assert_eq!(published.credentials[0].state, CredentialState::Pending);
     let hash = pat_operator::token::Token::parse(&token).unwrap().hash().to_string();
-    assert_eq!(published.credentials[0].sha256, hash, "what is published first is what the Secret then holds");
+    assert_eq!(
+        published.credentials[0].sha256.to_string(),
+        hash,
+        "what is published first is what the Secret then holds"
+    );
     assert_eq!(secret.data.clone().unwrap()["token"].0, token.as_bytes());
     let done = last.status.clone().unwrap();
     assert_eq!(lines(&done), ["Ready=True Issued"]);

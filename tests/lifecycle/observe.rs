@@ -78,7 +78,7 @@ pub async fn end_of(stage: &Stage, name: &str, revision: i64) -> Option<Time> {
 pub async fn id_of(stage: &Stage, name: &str, revision: i64) -> String {
     let credentials = stage.status(name).await.credentials;
     let found = credentials.into_iter().find(|credential| credential.revision == revision);
-    found.unwrap_or_else(|| panic!("revision {revision} is live")).id
+    found.unwrap_or_else(|| panic!("revision {revision} is live")).id.to_string()
 }
 
 /// The reason of every event, the oldest first; one that was told several times within minutes is a series, and counts as often.

@@ -135,7 +135,7 @@ async fn a_revocation_in_the_middle_of_a_rotation_kills_both_tokens() {
     for write in since(&stage, &start).await {
         if let Write::Secret(secret) = write {
             let token = String::from_utf8(secret.data.unwrap()["token"].0.clone()).unwrap();
-            assert!(!token.contains(&pending.id), "a token that was dead on arrival never stood in the Secret");
+            assert!(!token.contains(pending.id.as_str()), "a token that was dead on arrival never stood in the Secret");
         }
     }
     assert_rests(&mut stage, "app").await;

@@ -27,7 +27,7 @@ async fn change(stage: &Stage, name: &str, spec: Value, floor: Time) {
     for write in since(stage, &start).await {
         let Write::Pat(pat) = write else { continue };
         let credentials = pat.status.clone().unwrap_or_default().credentials;
-        let credential = credentials.iter().find(|credential| credential.id == id).expect("it stays live");
+        let credential = credentials.iter().find(|credential| credential.id.as_str() == id).expect("it stays live");
         assert!(credential.expires_at.is_none_or(|end| end >= floor), "{credential:?} ends before {floor}");
     }
     assert!(stage.accepts(name, &token).await);

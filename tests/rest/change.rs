@@ -87,7 +87,7 @@ async fn writes_of_status_in_between_are_no_conflict_and_a_credential_can_be_rev
     assert_eq!(again.generation, changed.generation);
     eventually("the dead credential is gone", async || {
         let status = place.status(&item.name).await;
-        status.credentials.iter().all(|one| one.id != created.token.id().as_str()) && !is_ready(&status)
+        status.credentials.iter().all(|one| one.id != created.token.id()) && !is_ready(&status)
     })
     .await;
 }

@@ -128,7 +128,7 @@ async fn a_new_credential_is_not_handed_to_a_caller_who_lost_the_right_meanwhile
     eventually("the new credential is revoked", async || {
         let status = place.status(&created.item.name).await;
         let revoked = place.pats().get(&created.item.name).await.unwrap().spec.revoked_credentials;
-        !revoked.is_empty() && status.credentials.iter().all(|one| !revoked.contains(&one.id))
+        !revoked.is_empty() && status.credentials.iter().all(|one| !revoked.contains(&one.id.to_string()))
     })
     .await;
     assert!(inside.lets_in(&created.token).await, "the former one goes on");

@@ -44,7 +44,7 @@ async fn accident(place: &Place, at: usize, fault: Fault) {
             receipt.sign();
             assert!(inside.lets_in(&token).await, "{name}");
             let status = place.until(&item.name, "ready", is_ready).await;
-            let hashes: Vec<_> = status.credentials.iter().map(|one| one.sha256.clone()).collect();
+            let hashes: Vec<_> = status.credentials.iter().map(|one| one.sha256.to_string()).collect();
             assert_eq!(hashes, [token.hash().to_string()], "{name}: the one that is held, and no other");
         }
         Err(failure) => {
@@ -68,7 +68,7 @@ async fn accident(place: &Place, at: usize, fault: Fault) {
                     // Killed after the deletion and before the answer: the one instant in which nobody can tell, see
                     // docs/api.md.
                     Some(_) if at == 2 && fault == Fault::DieAfter => !is_there,
-                    Some(active) => is_there && active.sha256 == hash(&place.token(pat).await),
+                    Some(active) => is_there && active.sha256.to_string() == hash(&place.token(pat).await),
                 }
             })
             .await;

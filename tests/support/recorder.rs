@@ -326,7 +326,7 @@ impl Replay {
         let main_key = key(&pat.spec);
         let mut found = Vec::new();
         for (secret, key, hash) in self.tokens() {
-            let listed = credentials.iter().find(|credential| credential.sha256 == hash);
+            let listed = credentials.iter().find(|credential| credential.sha256.to_string() == hash);
             let Some(credential) = listed.or_else(|| self.known.get(&hash)) else {
                 found.push(format!("invariant 1: {secret}/{key} holds a token that was never published"));
                 continue;
@@ -358,8 +358,8 @@ impl Replay {
             let is = new.credentials.iter().find(|credential| credential.id == was.id);
             match is {
                 None => {
-                    self.dead.insert(was.sha256.clone());
-                    let in_place = self.tokens().iter().any(|(_, _, hash)| *hash == was.sha256);
+                    self.dead.insert(was.sha256.to_string());
+                    let in_place = self.tokens().iter().any(|(_, _, hash)| *hash == was.sha256.to_string());
                     let superseded = was.state == CredentialState::Pending && !in_place;
                     // What is handed over once dies if nobody takes it.
                     let missed = was.state != CredentialState::Grace
@@ -374,14 +374,14 @@ impl Replay {
         }
         for is in &new.credentials {
             if !old.credentials.iter().any(|was| was.id == is.id) {
-                if self.dead.contains(&is.sha256) {
+                if self.dead.contains(&is.sha256.to_string()) {
                     found.push(format!("invariant 3: {} came back from the dead", brief(is)));
                 }
                 if is.state != CredentialState::Pending && old.revision.is_some() {
                     found.push(format!("{} was not published before it came into use", brief(is)));
                 }
             }
-            self.known.insert(is.sha256.clone(), is.clone());
+            self.known.insert(is.sha256.to_string(), is.clone());
         }
         self.note_held();
         found.into_iter().for_each(|what| self.violated(now, what));
@@ -402,7 +402,8 @@ impl Replay {
         let token_end = terms.end().unwrap_or(far);
         match (was.state, is.state) {
             (Active, Grace) => {
-                let successor = all.iter().any(|other| other.state == Active && self.held.contains(&other.sha256));
+                let successor =
+                    all.iter().any(|other| other.state == Active && self.held.contains(&other.sha256.to_string()));
                 if !successor {
                     return Some(format!("invariant 2: {} was retired before a new one was in the Secret", brief(was)));
                 }
@@ -412,7 +413,7 @@ impl Replay {
             (Grace, Grace) if end(is) < end(was).min(token_end) => {
                 Some(format!("invariant 2: the grace of {} was cut", brief(is)))
             }
-            (Pending, Active) if !self.held.contains(&is.sha256) => {
+            (Pending, Active) if !self.held.contains(&is.sha256.to_string()) => {
                 Some(format!("{} became active and was in no Secret", brief(is)))
             }
             (Active | Grace, Pending) | (Grace, Active) | (Pending, Grace) => {
@@ -428,14 +429,14 @@ impl Replay {
         for credential in &status.credentials {
             if credential.state == CredentialState::Pending {
                 orphans += 1;
-            } else if !self.held.contains(&credential.sha256) {
+            } else if !self.held.contains(&credential.sha256.to_string()) {
                 leftovers.push(format!("invariant 3: nobody ever held {}", brief(credential)));
             }
         }
         let (tokens, now) = (self.tokens(), self.now.unwrap_or(Time::from_micros(0)));
         if let Some(terms) = self.terms() {
             for (secret, key, hash) in &tokens {
-                let listed = status.credentials.iter().find(|credential| credential.sha256 == *hash);
+                let listed = status.credentials.iter().find(|credential| credential.sha256.to_string() == *hash);
                 if !listed.is_some_and(|credential| terms.judge(credential, now).is_good()) {
                     leftovers.push(format!("{secret}/{key} holds a token that is not good"));
                 }
@@ -460,7 +461,7 @@ fn grace(pat: &PersonalAccessToken) -> SignedDuration {
 
 fn brief(credential: &Credential) -> String {
     let end = credential.expires_at.map_or_else(String::new, |end| format!("<{end}"));
-    format!("{}:{}:r{}{end}", &credential.id[..4], credential.state.as_str(), credential.revision)
+    format!("{}:{}:r{}{end}", &credential.id.as_str()[..4], credential.state.as_str(), credential.revision)
 }
 
 fn describe(secret: &Secret) -> String {

@@ -355,7 +355,7 @@ impl Stage {
         let deleted = pat.metadata.deletion_timestamp.is_some();
         let terms = pat_operator::api::verdict::Terms::read(&pat.spec, &status, deleted).expect("terms");
         let hash = pat_operator::token::Token::parse(token).expect("a token").hash().to_string();
-        let found = status.credentials.iter().find(|credential| credential.sha256 == hash);
+        let found = status.credentials.iter().find(|credential| credential.sha256.to_string() == hash);
         found.is_some_and(|credential| terms.judge(credential, self.now()).is_good())
     }
 

@@ -98,7 +98,7 @@ async fn without_any_controller_every_replica_obeys_revocations_and_deadlines_at
     refused("flag").await;
     place.apply("time", json!({"scopes": ["a"], "revokeIfIssuedBefore": in_seconds(0)})).await;
     refused("time").await;
-    let id = place.status("id").await.credentials[0].id.clone();
+    let id = place.status("id").await.credentials[0].id.to_string();
     place.apply("id", json!({"scopes": ["a"], "revokedCredentials": [id]})).await;
     refused("id").await;
     place.pats().delete("deleted", &DeleteParams::default()).await.unwrap();

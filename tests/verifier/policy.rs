@@ -24,7 +24,7 @@ async fn the_verifier_s_identity_can_write_uses_and_nothing_else() {
     let grant = Grant::new(&place, "app").await;
     let own = place.access.client_for(grant.identity()).expect("a client");
     let pats: Api<DynamicObject> = Api::namespaced_with(own, place.name(), &pat_kind());
-    let id = place.status("app").await.credentials[0].id.clone();
+    let id = place.status("app").await.credentials[0].id.to_string();
 
     // What it is for, and that again.
     for when in [NOW, NOW, "2026-01-02T00:00:00Z"] {

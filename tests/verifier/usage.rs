@@ -43,7 +43,7 @@ async fn a_use_is_written_once_in_an_interval_by_the_verifier_s_own_identity() {
         used >= began && used.since(began) < SignedDuration::from_secs(60) && used == used.floor_second(),
         "{used}"
     );
-    let id = &status.credentials[0].id;
+    let id = &status.credentials[0].id.to_string();
     assert_eq!(status.usage.iter().collect::<Vec<_>>(), [(id, &used)]);
 
     // Who wrote, and what: these two keys.
@@ -95,13 +95,13 @@ async fn the_next_use_takes_the_dead_credentials_away() {
     let verifier = VerifierProcess::start(&place.kubeconfig(), &[&only, "--last-used-interval=1s"]).await;
     assert_eq!(verifier.forward(&first, "").await, 200);
     let status = place.until("app", "used", |status| !status.usage.is_empty()).await;
-    let old = status.credentials[0].id.clone();
+    let old = status.credentials[0].id.to_string();
     place.apply("app", json!({"revokedCredentials": [old]})).await;
     place.until("app", "minted anew", |status| status.revision == Some(2) && is_ready(status)).await;
     let second = place.token("app").await;
     verifier.forwards(&second, 200).await;
     // Its time must be newer, to the second, than the one that is written.
-    let new = place.status("app").await.credentials[0].id.clone();
+    let new = place.status("app").await.credentials[0].id.to_string();
     eventually("the dead one is gone and the new one is there", async || {
         verifier.forward(&second, "").await;
         let usage = place.status("app").await.usage;
@@ -119,7 +119,7 @@ async fn a_use_that_is_written_costs_the_controller_no_request() {
     stage.restart_with(client);
     stage.apply("app", json!({"rotation": {"interval": "30d"}})).await;
     stage.settle("app").await;
-    let id = stage.status("app").await.credentials[0].id.clone();
+    let id = stage.status("app").await.credentials[0].id.to_string();
     requests.take();
     for second in 0..3 {
         let when = format!("2026-01-01T00:00:0{second}Z");

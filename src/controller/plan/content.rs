@@ -28,7 +28,7 @@ impl Planner<'_> {
             _ => None,
         };
         let (secret, key) = here.or_else(|| self.former_with(newest))?;
-        Some((newest.id.clone(), source(secret, key, newest)))
+        Some((newest.id.to_string(), source(secret, key, newest)))
     }
 
     pub(super) fn facts(&self, id: &str, previous_id: Option<String>) -> Facts {
@@ -78,7 +78,7 @@ impl Planner<'_> {
         };
         let (secret, key) = here.or_else(|| self.former_with(active))?;
         let previous = self.previous(place, live);
-        let facts = self.facts_at(&active.id, previous.as_ref().map(|(id, _)| id.clone()), active.issued_at);
+        let facts = self.facts_at(active.id.as_str(), previous.as_ref().map(|(id, _)| id.clone()), active.issued_at);
         let content = Content::Token {
             token: source(secret, key, active),
             previous: previous.map(|(_, source)| source),
@@ -93,9 +93,9 @@ impl Planner<'_> {
         let layout = self.intent.layout.as_ref().ok()?;
         let place = Place::Ours(secret);
         let previous = self.previous(&place, live);
-        let facts = self.facts_at(&active.id, previous.map(|(id, _)| id), active.issued_at);
+        let facts = self.facts_at(active.id.as_str(), previous.map(|(id, _)| id), active.issued_at);
         let render_hash = layout.render_hash(&facts.borrow());
-        let Some(record) = secret.record.as_ref().filter(|record| record.pat_uid == self.view.pat.uid()) else {
+        let Some(record) = secret.record.as_ref().filter(|record| record.is_of(self.view.pat.uid())) else {
             return if self.view.live { self.copy(&place, active, live) } else { Some(Step::Look) };
         };
         if record.render_hash != render_hash {
@@ -159,7 +159,7 @@ impl Planner<'_> {
         if is_clean && ledger_is_empty {
             return None;
         }
-        let content = Content::Blank { type_: secret.type_.clone() };
+        let content = Content::Blank { type_: secret.type_.to_string() };
         Some(Step::WriteSecret(Box::new(self.secret_write(place, content, &[]))))
     }
 
@@ -178,7 +178,7 @@ impl Planner<'_> {
             let moved = matches!(&write.content, Content::Token { token: Source::Secret { .. }, .. });
             return if moved { vec![Notice::moved(self.name)] } else { Vec::new() };
         };
-        let ours = |record: &Record| record.pat_uid == self.view.pat.uid();
+        let ours = |record: &Record| record.is_of(self.view.pat.uid());
         let adopted = !secret.record.as_ref().is_some_and(ours) && !secret.is_controlled_by(self.view.pat.uid());
         let drifted = secret.record.as_ref().is_none_or(|record| {
             record.data_hash != secret.data_hash() || !ours(record) || self.ledger_is_forged(record, &write.ledger.live)
@@ -204,7 +204,7 @@ impl Planner<'_> {
 }
 
 pub(super) fn target(secret: &SecretView) -> Target {
-    Target { name: secret.name.clone(), uid: secret.uid.clone(), resource_version: secret.resource_version.clone() }
+    Target { name: secret.name.to_string(), uid: secret.uid.clone(), resource_version: secret.resource_version.clone() }
 }
 
 fn source(secret: &SecretView, key: &str, credential: &Credential) -> Source {

@@ -15,7 +15,7 @@ use super::{
     report::Notice,
 };
 use crate::api::{
-    Credential, CredentialState, DeliveryState, PersonalAccessTokenSpec, PersonalAccessTokenStatus, Time,
+    Credential, CredentialState, DeliveryState, Parsed, PersonalAccessTokenSpec, PersonalAccessTokenStatus, Time,
     verdict::Verdict,
 };
 
@@ -39,7 +39,7 @@ pub struct Burial {
 impl Burial {
     /// What to tell people, where it is not the object's condition that tells it.
     pub fn notice(&self, intent: &Intent) -> Option<Notice> {
-        let id = &self.credential.id;
+        let id = self.credential.id.as_str();
         match self.verdict {
             Verdict::Good | Verdict::Deleted | Verdict::Revoked | Verdict::TokenExpired => None,
             Verdict::RevokedByTime => Some(Notice::revoked(id, "it was issued before spec.revokeIfIssuedBefore")),
@@ -141,9 +141,9 @@ pub fn retire_active(live: &mut [Credential], grace: SignedDuration, now: Time) 
 pub fn credential(intent: &Intent, held: &Held, revision: i64) -> Credential {
     let by_rotation = intent.rotation.map(|interval| outage_end(held.issued_at, interval));
     Credential {
-        id: held.id.to_string(),
+        id: Parsed::Value(held.id),
         revision,
-        sha256: held.hash.to_string(),
+        sha256: Parsed::Value(held.hash),
         state: CredentialState::Pending,
         issued_at: held.issued_at,
         expires_at: by_rotation.into_iter().chain(intent.terms.end()).min(),

@@ -31,7 +31,7 @@ impl Planner<'_> {
         let orphans = live
             .iter()
             .filter(|credential| credential.state == CredentialState::Pending)
-            .any(|credential| usable.is_none_or(|held| held.id.as_str() != credential.id));
+            .any(|credential| usable.is_none_or(|held| credential.id != held.id));
         let published = usable.filter(|held| self.is_pending(live, held));
         if published.is_none() && live.len() >= MAX_LIVE_CREDENTIALS {
             // Pending tokens that nobody holds can be dropped once no write for them can land any more.
@@ -62,14 +62,14 @@ impl Planner<'_> {
         // The Secret's annotations tell how things will be once it is written.
         let mut then = live.clone();
         self.retire(&mut then);
-        if let Some(arriving) = then.iter_mut().find(|credential| credential.id == held.id.as_str()) {
+        if let Some(arriving) = then.iter_mut().find(|credential| credential.id == held.id) {
             arriving.state = CredentialState::Active;
         }
         then.retain(|credential| credential.state != CredentialState::Pending);
         let previous = self.previous(place, &then);
         let facts = self.facts_at(held.id.as_str(), previous.as_ref().map(|(id, _)| id.clone()), held.issued_at);
         let content = Content::Token {
-            token: Source::Held { sha256: held.hash.to_string() },
+            token: Source::Held { sha256: held.hash },
             previous: previous.map(|(_, source)| source),
             facts,
             layout: layout.clone(),

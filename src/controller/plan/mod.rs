@@ -276,7 +276,7 @@ impl Planner<'_> {
         let floor = ours
             .iter()
             .filter_map(|secret| secret.record.as_ref())
-            .filter(|record| record.pat_uid == self.view.pat.uid())
+            .filter(|record| record.is_of(self.view.pat.uid()))
             .map(|record| record.ledger.revision)
             // What was never begun cannot have been written: somebody else's word.
             .filter(|revision| *revision <= self.base.revision.unwrap_or_default())
@@ -364,7 +364,7 @@ impl Planner<'_> {
     /// The Secret tells of a mint that the PAT does not know: it is newer, or it lies.
     fn is_ahead(&self, secret: &SecretView) -> bool {
         secret.record.as_ref().is_some_and(|record| {
-            record.pat_uid == self.view.pat.uid() && record.ledger.revision > self.base.revision.unwrap_or_default()
+            record.is_of(self.view.pat.uid()) && record.ledger.revision > self.base.revision.unwrap_or_default()
         })
     }
 
@@ -418,7 +418,7 @@ impl Planner<'_> {
     }
 
     fn is_pending(&self, live: &[Credential], held: &Held) -> bool {
-        live.iter().any(|credential| credential.state == CredentialState::Pending && credential.id == held.id.as_str())
+        live.iter().any(|credential| credential.state == CredentialState::Pending && credential.id == held.id)
     }
 
     fn status(&self, standing: Standing<'_>) -> PersonalAccessTokenStatus {
@@ -429,7 +429,7 @@ impl Planner<'_> {
         if let Place::Ours(secret) = place
             && active.is_none_or(|active| self.key_of(secret, active).is_some() || self.former_with(active).is_none())
         {
-            status.secret_name = Some(secret.name.clone());
+            status.secret_name = Some(secret.name.to_string());
         }
         if self.intent.once && !handover.is_waiting() {
             status.secret_name = None;

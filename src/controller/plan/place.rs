@@ -68,14 +68,14 @@ fn ownership(
     if secret.is_controlled_by(view.pat.uid()) {
         return Ok(());
     }
-    let written_by_us = secret.record.as_ref().is_some_and(|record| record.pat_uid == view.pat.uid());
+    let written_by_us = secret.record.as_ref().is_some_and(|record| record.is_of(view.pat.uid()));
     let holds_ours = live.iter().any(|credential| secret.key_of(&credential.sha256, "token").is_some());
     match &secret.controller {
         // Somebody took our reference off, and what is inside proves that it was ours.
         Controller::Nobody if written_by_us && holds_ours => Ok(()),
         // A restored backup, once its credentials are ours by `restore`.
         _ if holds_ours && settings.restore_issued_before.is_some_and(|line| from_backup(view, secret, line)) => Ok(()),
-        Controller::Pat { name: owner, .. } if owner == view.pat.name() => Err(format!(
+        Controller::Pat { name: owner, .. } if **owner == *view.pat.name() => Err(format!(
             "Secret {name:?} belongs to an earlier PersonalAccessToken of this name: it is waited for until the garbage collector has removed it; \
              to take over a restored backup instead, run the controller with --restore-issued-before=<time>"
         )),
@@ -105,7 +105,7 @@ pub fn restore(view: &View<'_>, settings: &Settings, base: &mut PersonalAccessTo
     // annotations prove nothing: whoever knows the uid and may write Secrets can write them.
     let lost = base.conditions.is_empty() && base.observed_generation.is_none();
     let own = |secret: &&SecretView| {
-        let written_by_us = secret.record.as_ref().is_some_and(|record| record.pat_uid == view.pat.uid());
+        let written_by_us = secret.record.as_ref().is_some_and(|record| record.is_of(view.pat.uid()));
         lost && written_by_us && secret.is_controlled_by(view.pat.uid())
     };
     let adopted = |secret: &&SecretView| {
@@ -120,7 +120,7 @@ pub fn restore(view: &View<'_>, settings: &Settings, base: &mut PersonalAccessTo
         return false;
     };
     let Some(record) = &secret.record else { return false };
-    base.secret_name = Some(secret.name.clone());
+    base.secret_name = Some(secret.name.to_string());
     base.revision = Some(record.ledger.revision);
     base.first_issued_at = record
         .ledger
@@ -135,12 +135,12 @@ pub fn restore(view: &View<'_>, settings: &Settings, base: &mut PersonalAccessTo
 fn from_backup(view: &View<'_>, secret: &SecretView, line: Time) -> bool {
     let from_here = match &secret.controller {
         Controller::Nobody => true,
-        Controller::Pat { name, .. } => name == view.pat.name(),
+        Controller::Pat { name, .. } => **name == *view.pat.name(),
         Controller::Other(_) => false,
     };
     from_here
         && secret.record.as_ref().is_some_and(|record| {
-            record.pat_uid != view.pat.uid()
+            !record.is_of(view.pat.uid())
                 && secret.data_hash() == record.data_hash
                 && record.ledger.live.iter().all(|credential| credential.issued_at < line)
         })

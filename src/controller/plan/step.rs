@@ -7,8 +7,8 @@ use super::super::{
     view::{Ledger, Owned},
 };
 use crate::{
-    api::{PersonalAccessTokenStatus, Time},
-    token::TokenPrefix,
+    api::{Parsed, PersonalAccessTokenStatus, Time},
+    token::{TokenHash, TokenPrefix},
 };
 
 /// What can be done next.
@@ -97,7 +97,7 @@ pub enum Source {
     /// In memory.
     Held {
         /// Its hash, to be certain.
-        sha256: String,
+        sha256: TokenHash,
     },
     /// In a Secret, in exactly this version.
     Secret {
@@ -106,7 +106,7 @@ pub enum Source {
         /// Its key.
         key: String,
         /// Its hash, to be certain.
-        sha256: String,
+        sha256: Parsed<TokenHash>,
     },
     /// A token that is made for a rehearsal and thrown away.
     Throwaway,

@@ -110,7 +110,9 @@ impl World {
     fn take(&mut self) -> bool {
         let name = self.secret_name();
         let waiting = self.status().delivery == Some(DeliveryState::Waiting);
-        let Some(active) = self.active().filter(|_| waiting).map(|active| active.sha256.clone()) else { return false };
+        let Some(active) = self.active().filter(|_| waiting).map(|active| active.sha256.to_string()) else {
+            return false;
+        };
         if self.token(&name).is_none_or(|token| hash(token.as_bytes()).to_string() != active) {
             return false;
         }
@@ -166,7 +168,7 @@ impl World {
         let terms = Terms::read(spec, self.status(), false).unwrap();
         let now = self.now;
         let bad = self.status().credentials.iter().filter(|credential| !terms.judge(credential, now).is_good());
-        let bad: Vec<_> = bad.map(|credential| credential.sha256.clone()).collect();
+        let bad: Vec<_> = bad.map(|credential| credential.sha256.to_string()).collect();
         self.ever_bad.extend(bad);
     }
 
@@ -188,7 +190,7 @@ impl World {
             .collect();
         // A watch by label does not see a Secret without it.
         let seen = secret.as_ref().filter(|secret| live || secret.is_labelled());
-        let ids = self.status().credentials.iter().map(|credential| credential.id.clone()).collect::<Vec<_>>();
+        let ids = self.status().credentials.iter().map(|credential| credential.id.to_string()).collect::<Vec<_>>();
         if let Some((token, _, published @ None)) = &mut self.held
             && ids.contains(&token.id().to_string())
         {
@@ -286,7 +288,7 @@ impl World {
         for old in &before {
             let new = status.credentials.iter().find(|new| new.id == old.id);
             if new.is_none() {
-                self.buried.insert(old.sha256.clone());
+                self.buried.insert(old.sha256.to_string());
             }
             // Invariant 2: whoever is replaced was replaced by something that is in the Secret, and keeps its grace.
             if old.state == CredentialState::Active && new.is_some_and(|new| new.state == CredentialState::Grace) {
@@ -308,7 +310,7 @@ impl World {
             }
         }
         for new in &status.credentials {
-            assert!(!self.buried.contains(&new.sha256), "{} came back from the dead", new.id);
+            assert!(!self.buried.contains(&new.sha256.to_string()), "{} came back from the dead", new.id);
             if !before.iter().any(|old| old.id == new.id) && status.unplanned_mints.contains(&new.issued_at) {
                 self.repairs.push(new.issued_at);
             }
@@ -363,12 +365,12 @@ impl World {
         let fetch = |source: &Source, world: &Self| match source {
             Source::Held { sha256 } => {
                 let token = &world.held.as_ref().expect("a held token").0;
-                assert_eq!(token.hash().to_string(), *sha256);
+                assert_eq!(token.hash(), *sha256);
                 token.expose().to_owned()
             }
             Source::Secret { target, key, sha256 } => {
                 let value = &world.secrets[&target.name].data.as_ref().unwrap()[key];
-                assert_eq!(hash(&value.0).to_string(), *sha256);
+                assert_eq!(*sha256, hash(&value.0));
                 String::from_utf8(value.0.clone()).unwrap()
             }
             Source::Throwaway => unreachable!("only for rehearsals"),
@@ -570,22 +572,21 @@ impl World {
             let key = spec.secret.as_ref().and_then(|secret| secret.key.as_deref()).unwrap_or("token");
             let Some(hash) = view.data.get(key).filter(|hash| self.minted.contains_key(hash)) else { continue };
             let sha256 = hash.to_string();
-            let accepted = status
-                .credentials
-                .iter()
-                .any(|credential| credential.sha256 == sha256 && terms.judge(credential, self.now).is_good());
+            let accepted = status.credentials.iter().any(|credential| {
+                credential.sha256.to_string() == sha256 && terms.judge(credential, self.now).is_good()
+            });
             // What was never good for anything but was given up, is no excuse: it must never have got there.
             // What nobody is told to take need not be good for anything: it is on its way out.
             let offered = !self.once() || status.delivery == Some(DeliveryState::Waiting);
             let ended = !offered
                 || self.ever_bad.contains(&sha256)
-                || self.unfenced.contains(&view.name)
+                || self.unfenced.contains(&*view.name)
                 || terms.expired(self.now);
             assert!(accepted || ended, "the token in Secret {} is not accepted: {status:#?}", view.name);
         }
         // And what somebody took works on, for as long as was promised.
         for sha256 in self.taken.difference(&self.ever_bad) {
-            let credential = status.credentials.iter().find(|credential| credential.sha256 == *sha256);
+            let credential = status.credentials.iter().find(|credential| credential.sha256.to_string() == *sha256);
             let good = credential.is_some_and(|credential| terms.judge(credential, self.now).is_good());
             assert!(good || terms.expired(self.now), "what was taken works no more: {status:#?}");
         }
@@ -631,13 +632,13 @@ impl World {
         let token = self.token(&self.secret_name());
         match ready.as_str() {
             "True" if status.delivery == Some(DeliveryState::Delivered) => {
-                assert!(self.taken.contains(&active.expect("a token that works").sha256));
+                assert!(self.taken.contains(&active.expect("a token that works").sha256.to_string()));
             }
             "True" => {
                 let active = active.expect("a token that works");
                 assert_eq!(terms.judge(active, self.now), Verdict::Good);
                 let token = token.expect("it is in the Secret");
-                assert_eq!(hash(token.as_bytes()).to_string(), active.sha256);
+                assert_eq!(active.sha256, hash(token.as_bytes()));
             }
             "False" => assert!(
                 ["Revoked", "Expired", "Suspended", "MintLoop", "TooManyLive", "SecretConflict", "NotDelivered"]
@@ -660,7 +661,7 @@ impl World {
         }
         let others = self.secrets.values().cloned().map(SecretView::of);
         let others =
-            others.filter(|secret| secret.is_controlled_by("uid-1") && secret.name != self.secret_name()).count();
+            others.filter(|secret| secret.is_controlled_by("uid-1") && *secret.name != *self.secret_name()).count();
         if ready == "True" || ["Revoked", "Expired"].contains(&reason.as_str()) {
             assert_eq!(others, 0, "a former Secret was left behind");
         }
@@ -675,8 +676,8 @@ impl World {
         let waiting = status.delivery == Some(DeliveryState::Waiting);
         let held = self.token(&self.secret_name()).map(|token| hash(token.as_bytes()).to_string());
         for credential in &status.credentials {
-            let in_secret = waiting && held.as_ref() == Some(&credential.sha256);
-            assert!(in_secret || self.taken.contains(&credential.sha256), "nobody holds it: {status:#?}");
+            let in_secret = waiting && held.as_ref() == Some(&credential.sha256.to_string());
+            assert!(in_secret || self.taken.contains(&credential.sha256.to_string()), "nobody holds it: {status:#?}");
         }
         if waiting {
             let active = self.active().expect("what waits is active");
@@ -846,7 +847,7 @@ fn happen(world: &mut World, happening: &Happening) {
         RevokeNow => world.spec().revoke_if_issued_before = Some(now),
         RevokeAt(by) => world.spec().revoke_if_issued_before = Some(later(*by)),
         RevokeNth(nth) => {
-            let id = world.status().credentials.get(*nth).map(|credential| credential.id.clone());
+            let id = world.status().credentials.get(*nth).map(|credential| credential.id.to_string());
             if let Some(id) = id {
                 world.spec().revoked_credentials = vec![id];
             }
@@ -891,7 +892,7 @@ fn happen(world: &mut World, happening: &Happening) {
                 let removed = world.secrets.remove(&name).is_some();
                 let waiting = removed && world.status().delivery == Some(DeliveryState::Waiting);
                 // Whoever deletes what waits says that they have it.
-                world.taken.extend(world.active().filter(|_| waiting).map(|active| active.sha256.clone()));
+                world.taken.extend(world.active().filter(|_| waiting).map(|active| active.sha256.to_string()));
             }
         }
         Take => {
@@ -914,7 +915,7 @@ fn happen(world: &mut World, happening: &Happening) {
             let version = world.bump();
             world.pat.metadata.resource_version = Some(version);
             let lost = std::mem::take(world.pat.status.as_mut().unwrap());
-            world.ever_bad.extend(lost.credentials.into_iter().map(|credential| credential.sha256));
+            world.ever_bad.extend(lost.credentials.into_iter().map(|credential| credential.sha256.to_string()));
             world.buried.clear();
             world.repairs.clear();
             world.offered = None;

@@ -16,7 +16,8 @@ use crate::api::{
 
 const DEFAULT_KEY: &str = "token";
 
-const OPAQUE: &str = "Opaque";
+/// The type of a Secret that says nothing about its keys (<https://kubernetes.io/docs/concepts/configuration/secret/#opaque-secrets>).
+pub const OPAQUE: &str = "Opaque";
 pub(super) const BASIC_AUTH: &str = "kubernetes.io/basic-auth";
 pub(super) const DOCKER_CONFIG_JSON: &str = "kubernetes.io/dockerconfigjson";
 

@@ -26,7 +26,7 @@ mod tests;
 mod variable;
 
 pub use hash::{Digest, data_hash};
-pub use layout::Layout;
+pub use layout::{Layout, OPAQUE};
 pub use render::blank;
 pub use rendered::Rendered;
 pub use variable::Facts;

@@ -99,7 +99,7 @@ impl History {
         for (number, version) in &recording.versions {
             let concerned = match version {
                 Version::Pat { name, uid, status } => {
-                    let now: BTreeSet<_> = status.credentials.iter().map(|one| one.sha256.clone()).collect();
+                    let now: BTreeSet<_> = status.credentials.iter().map(|one| one.sha256.to_string()).collect();
                     let dead = dead.entry(uid.clone()).or_default();
                     let risen: Vec<_> = now.intersection(dead).collect();
                     assert!(risen.is_empty(), "@{number}: dead hashes of {name} came back: {risen:?}");
@@ -142,8 +142,8 @@ impl History {
                 && name == pat
             {
                 for credential in status.credentials.iter().rev() {
-                    if !hashes.contains(&credential.sha256) {
-                        hashes.push(credential.sha256.clone());
+                    if !hashes.contains(&credential.sha256.to_string()) {
+                        hashes.push(credential.sha256.to_string());
                     }
                 }
             }

@@ -219,9 +219,9 @@ impl Place {
             .credentials
             .iter()
             .filter(|one| one.state == CredentialState::Active)
-            .map(|one| &one.sha256)
+            .map(|one| one.sha256.to_string())
             .collect();
-        assert_eq!(active, [&hash], "{name}: {status:#?}");
+        assert_eq!(active, [hash.clone()], "{name}: {status:#?}");
     }
 }
 
