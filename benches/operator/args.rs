@@ -32,7 +32,7 @@ pub struct Args {
     #[arg(long)]
     quick: bool,
 
-    /// How often to repeat each size [default: 3 up to 2,000 tokens, else 1]
+    /// How often to repeat each size [default: 5 up to 2,000 tokens, else 1]
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u8).range(1..=20))]
     rounds: Option<u8>,
 
@@ -61,7 +61,7 @@ impl Args {
         match self.rounds {
             Some(rounds) => usize::from(rounds),
             None if self.quick || size > SHORT => 1,
-            None => 3,
+            None => 5,
         }
     }
 }

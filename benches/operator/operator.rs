@@ -27,7 +27,7 @@ const LIMIT_FOR_ONE: Duration = Duration::from_millis(100);
 
 /// How often it is asked how far it is, at most and at least: each time costs it a look at all tokens.
 const ASK_FASTEST: Duration = Duration::from_millis(25);
-const ASK_SLOWEST: Duration = Duration::from_secs(1);
+const ASK_SLOWEST: Duration = Duration::from_secs(5);
 
 /// How many of its last lines are shown when something is wrong.
 const LAST_LINES: usize = 20;

@@ -18,9 +18,6 @@ use crate::{
     script::Script,
 };
 
-/// The floor takes no more tokens than this: its rate is the same, and the run is shorter.
-const FLOOR_MOST: usize = 2_500;
-
 /// A restarted operator is idle once it takes no more than this share of one core for this long.
 const IDLE_FOR: Duration = Duration::from_secs(1);
 const IDLE_SHARE: f64 = 0.03;
@@ -92,13 +89,13 @@ pub struct Restart {
 
 /// Measures one size.
 pub async fn measure(plane: &Plane, script: &Script, tokens: usize, rounds: usize) -> anyhow::Result<Size> {
-    let floor = tokens.min(FLOOR_MOST);
-    let mut floors = vec![floor::measure(plane, script, floor).await?];
+    // With as many tokens: an API server that holds more of them takes longer for each.
+    let mut floors = vec![floor::measure(plane, script, tokens).await?];
     let mut turns = Vec::new();
     for round in 1..=rounds {
         progress::tell(&format!("{tokens} tokens, round {round} of {rounds}"));
         turns.push(turn(plane, tokens).await?);
-        floors.push(floor::measure(plane, script, floor).await?);
+        floors.push(floor::measure(plane, script, tokens).await?);
     }
     Ok(Size { tokens, floors, rounds: turns })
 }
