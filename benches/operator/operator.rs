@@ -25,9 +25,9 @@ const ANSWER_WITHIN: Duration = Duration::from_secs(10);
 /// It may take this long for one token, in a batch, before the bench gives up; a tenth of it is usual on two cores.
 const LIMIT_FOR_ONE: Duration = Duration::from_millis(100);
 
-/// How often it is asked how far it is, at most and at least: each time costs it a look at all tokens.
+/// How often it is asked how far it is, at most and at least, for each token: each time costs it a look at all of them.
 const ASK_FASTEST: Duration = Duration::from_millis(25);
-const ASK_SLOWEST: Duration = Duration::from_secs(5);
+const ASK_SLOWEST: Duration = Duration::from_micros(500);
 
 /// How many of its last lines are shown when something is wrong.
 const LAST_LINES: usize = 20;
@@ -106,7 +106,9 @@ impl Operator {
 
     /// Waits until all of `total` tokens are where `goal` says; tells when that was seen.
     pub async fn until(&self, goal: Goal, total: usize, progress: &Progress) -> anyhow::Result<Instant> {
-        let limit = BEGIN_WITHIN + LIMIT_FOR_ONE * u32::try_from(total)?;
+        let tokens = u32::try_from(total)?;
+        let limit = BEGIN_WITHIN + LIMIT_FOR_ONE * tokens;
+        let slowest = ASK_FASTEST.max(ASK_SLOWEST * tokens);
         let mut before = (self.started, 0);
         loop {
             let metrics = self.get("/metrics").await?;
@@ -123,7 +125,7 @@ impl Operator {
             let rate = (done - before.1.min(done)) as f64 / (now - before.0).as_secs_f64().max(1e-3);
             before = (now, done);
             let left = (total - done) as f64 / rate.max(1.0) / 4.0;
-            tokio::time::sleep(Duration::from_secs_f64(left.min(60.0)).clamp(ASK_FASTEST, ASK_SLOWEST)).await;
+            tokio::time::sleep(Duration::from_secs_f64(left.min(60.0)).clamp(ASK_FASTEST, slowest)).await;
         }
     }
 

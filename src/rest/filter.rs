@@ -6,7 +6,7 @@ use std::cmp::Ordering;
 
 use memchr::memchr2_iter;
 
-use super::item::Item;
+use super::row::Row;
 use crate::{api::Time, index::PatUid};
 
 /// The deepest nesting that a dialect may accept: a parser refuses more, so that nothing here recurses without end.
@@ -95,12 +95,12 @@ pub(super) enum Seen<'a> {
 
 impl Filter {
     /// Whether the item passes.
-    pub fn passes(&self, item: &Item) -> bool {
+    pub fn passes(&self, row: &Row) -> bool {
         match self {
-            Self::Every(filters) => filters.iter().all(|filter| filter.passes(item)),
-            Self::Any(filters) => filters.iter().any(|filter| filter.passes(item)),
-            Self::Not(filter) => !filter.passes(item),
-            Self::Test(field, test) => match field.of(item) {
+            Self::Every(filters) => filters.iter().all(|filter| filter.passes(row)),
+            Self::Any(filters) => filters.iter().any(|filter| filter.passes(row)),
+            Self::Not(filter) => !filter.passes(row),
+            Self::Test(field, test) => match field.of(row) {
                 Some(Seen::Id(id)) => test.is_true_of(str::from_utf8(&id.digits()).ok().map(Seen::Text)),
                 seen => test.is_true_of(seen),
             },
@@ -110,14 +110,14 @@ impl Filter {
 
 impl Field {
     /// The field's value.
-    pub(super) fn of(self, item: &Item) -> Option<Seen<'_>> {
+    pub(super) fn of(self, row: &Row) -> Option<Seen<'_>> {
         match self {
-            Self::Id => Some(Seen::Id(item.id)),
-            Self::Name => Some(Seen::Text(&item.display_name)),
-            Self::CreatedAt => Some(Seen::Time(item.created_at)),
-            Self::UpdatedAt => Some(Seen::Time(item.updated_at)),
-            Self::LastUsedAt => item.last_used_at.map(Seen::Time),
-            Self::ExpiresAt => item.expires_at().map(Seen::Time),
+            Self::Id => Some(Seen::Id(row.id)),
+            Self::Name => Some(Seen::Text(&row.item().display_name)),
+            Self::CreatedAt => Some(Seen::Time(row.created_at)),
+            Self::UpdatedAt => Some(Seen::Time(row.updated_at)),
+            Self::LastUsedAt => row.last_used_at.map(Seen::Time),
+            Self::ExpiresAt => row.expires_at.map(Seen::Time),
         }
     }
 }
@@ -168,7 +168,7 @@ impl Test {
 }
 
 /// Whether `part` is in `text`, in any case. What is ASCII, as nearly everything is, is compared where it stands.
-pub(super) fn contains(text: &str, part: &str) -> bool {
+fn contains(text: &str, part: &str) -> bool {
     if text.is_ascii() && part.is_ascii() {
         let (text, part) = (text.as_bytes(), part.as_bytes());
         let Some(first) = part.first() else { return true };

@@ -27,6 +27,7 @@ pub mod receipt;
 pub mod reply;
 pub mod request_id;
 pub mod rights;
+pub mod row;
 pub mod sailpoint;
 pub mod server;
 pub mod service;

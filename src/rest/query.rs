@@ -6,8 +6,9 @@
 use std::{cmp::Ordering, sync::Arc};
 
 use super::{
-    filter::{Field, Filter, Seen, contains},
+    filter::{Field, Filter, Seen},
     item::Item,
+    row::{Row, Search},
 };
 use crate::api::Owner;
 
@@ -68,25 +69,19 @@ pub enum Given {
 }
 
 impl Query {
-    /// Whether an item belongs to the answer, whatever the part.
-    pub fn wants(&self, item: &Item) -> bool {
-        let whose = match &self.whose {
-            Whose::All => true,
-            Whose::Owner(owner) => item.owner == *owner,
-            Whose::Managed(owner) => item.managed && item.owner == *owner,
-        };
-        let found = || match self.search.as_deref().filter(|text| !text.is_empty()) {
-            None => true,
-            Some(text) => {
-                let has = |place: &str| contains(place, text);
-                has(&item.display_name) || item.description.as_deref().is_some_and(has)
-            }
-        };
-        whose && self.filter.as_ref().is_none_or(|filter| filter.passes(item)) && found()
+    /// Whether one of the owner's belongs to the answer, whatever the part.
+    pub fn wants(&self) -> impl Fn(&Row) -> bool {
+        let search = Search::of(self.search.as_deref());
+        let only_managed = matches!(self.whose, Whose::Managed(_));
+        move |row| {
+            (!only_managed || row.managed)
+                && self.filter.as_ref().is_none_or(|filter| filter.passes(row))
+                && search.as_ref().is_none_or(|text| row.has(text))
+        }
     }
 
-    /// The order of two items; never equal for two different ones.
-    pub fn order(&self, one: &Item, other: &Item) -> Ordering {
+    /// The order of two; never equal for two different ones.
+    pub fn order(&self, one: &Row, other: &Row) -> Ordering {
         let by_keys = self.keys().iter().map(|key| compare(*key, key.by.of(one), key.by.of(other)));
         by_keys.fold(Ordering::Equal, Ordering::then).then_with(|| one.id.cmp(&other.id))
     }
@@ -96,18 +91,18 @@ impl Query {
         if self.sort.is_empty() { BY_CREATION } else { &self.sort }
     }
 
-    /// Answers, from all items there are.
-    pub fn run<'i>(&self, items: impl IntoIterator<Item = &'i Arc<Item>>, given: Given) -> Page {
-        let wanted = items.into_iter().filter(|item| self.wants(item));
+    /// Answers, from everything that there is of whoever's it is to be.
+    pub fn run<'r>(&self, rows: impl IntoIterator<Item = &'r Row>, given: Given) -> Page {
+        let wants = self.wants();
+        let wanted = rows.into_iter().filter(|row| wants(row));
         let in_order = matches!(self.keys(), [Sort { by: Field::CreatedAt, descending: false }, ..]);
         if given == Given::ByCreation && in_order && self.keys().len() == 1 {
             return self.cut(wanted);
         }
-        // The first key beside each item: what is compared most does not have to be fetched.
+        // The first key beside each: what is compared most does not have to be fetched.
         let first = self.keys()[0];
-        let mut wanted: Vec<_> = wanted.map(|item| (first.by.of(item), item)).collect();
-        let order = |(one_key, one): &(Option<Seen<'_>>, &Arc<Item>),
-                     (other_key, other): &(Option<Seen<'_>>, &Arc<Item>)| {
+        let mut wanted: Vec<_> = wanted.map(|row| (first.by.of(row), row)).collect();
+        let order = |(one_key, one): &(Option<Seen<'_>>, &Row), (other_key, other): &(Option<Seen<'_>>, &Row)| {
             compare(first, *one_key, *other_key).then_with(|| self.order(one, other))
         };
         let total = wanted.len();
@@ -123,16 +118,16 @@ impl Query {
         let mut part = wanted.split_off(start.min(wanted.len()));
         part.truncate(end - start);
         part.sort_unstable_by(order);
-        Page { items: part.into_iter().map(|(_, item)| item.clone()).collect(), total }
+        Page { items: part.into_iter().map(|(_, row)| row.item().clone()).collect(), total }
     }
 
     /// The part of what comes in order.
-    fn cut<'i>(&self, wanted: impl Iterator<Item = &'i Arc<Item>>) -> Page {
+    fn cut<'r>(&self, wanted: impl Iterator<Item = &'r Row>) -> Page {
         let (mut items, mut total) = (Vec::new(), 0);
         let end = self.limit.map_or(usize::MAX, |limit| self.offset.saturating_add(limit));
-        for item in wanted {
+        for row in wanted {
             if (self.offset..end).contains(&total) {
-                items.push(item.clone());
+                items.push(row.item().clone());
             }
             total += 1;
         }

@@ -13,6 +13,7 @@ use super::{
     item::Item,
     owners::{OwnerEntry, Owners, of_text},
     query::{Given, Page, Query, Whose},
+    row::Row,
 };
 use crate::{
     api::{Owner, Time},
@@ -27,7 +28,7 @@ pub struct Store {
     version: watch::Sender<u64>,
 }
 
-type Ordered = BTreeMap<(Time, PatUid), Arc<Item>>;
+type Ordered = BTreeMap<(Time, PatUid), Row>;
 
 #[derive(Debug, Default)]
 struct State {
@@ -64,7 +65,8 @@ impl Store {
     /// An owner's token with this name, as people see it.
     pub fn named(&self, owner: &Owner, display_name: &str) -> Option<Arc<Item>> {
         let state = self.read();
-        state.by_owner.get(owner)?.values().find(|item| item.display_name == display_name).cloned()
+        let mut items = state.by_owner.get(owner)?.values().map(Row::item);
+        items.find(|item| item.display_name == display_name).cloned()
     }
 
     /// What is known of an owner.
@@ -139,6 +141,7 @@ impl Store {
 impl State {
     fn put(&mut self, item: Item) {
         let (id, key, item) = (item.id, (item.created_at, item.id), Arc::new(item));
+        let row = Row::from(item.clone());
         if let Some(old) = self.items.insert(id, item.clone()) {
             // Neither of the two ever changes of one object; should they, nothing of the old one may stay.
             if (old.created_at, &old.owner) != (item.created_at, &item.owner) {
@@ -146,11 +149,11 @@ impl State {
             }
         }
         if let Some(items) = self.by_owner.get_mut(&item.owner) {
-            items.insert(key, item.clone());
+            items.insert(key, row.clone());
         } else {
-            self.by_owner.insert(item.owner.clone(), Ordered::from([(key, item.clone())]));
+            self.by_owner.insert(item.owner.clone(), Ordered::from([(key, row.clone())]));
         }
-        self.by_creation.insert(key, item);
+        self.by_creation.insert(key, row);
     }
 
     fn remove(&mut self, id: PatUid) {

@@ -13,6 +13,7 @@ use super::super::{
     filter::{Field, Filter, Test, Value},
     item::Item,
     query::{Given, Query, Sort, Whose},
+    row::Row,
     store::Store,
     world::{World, at},
 };
@@ -90,10 +91,16 @@ proptest! {
     ) {
         let store = Store::default();
         store.put(items.clone());
-        let mut expected: Vec<&Item> = items.iter().filter(|item| query.wants(item)).collect();
+        let rows: Vec<Row> = items.into_iter().rev().map(|item| Arc::new(item).into()).collect();
+        let of_owner = |row: &&Row| match &query.whose {
+            Whose::All => true,
+            Whose::Owner(owner) | Whose::Managed(owner) => row.item().owner == *owner,
+        };
+        let (wants, owned) = (query.wants(), rows.iter().filter(of_owner).cloned().collect::<Vec<_>>());
+        let mut expected: Vec<&Row> = owned.iter().filter(|row| wants(row)).collect();
         // The plainest way there is, for what nulls last and ties by id mean.
         expected.sort_by(|one, other| query.order(one, other));
-        let expected: Vec<PatUid> = expected.into_iter().map(|item| item.id).collect();
+        let expected: Vec<PatUid> = expected.into_iter().map(|row| row.item().id).collect();
         let mut seen = Vec::new();
         loop {
             let page = store.list(&Query { offset: seen.len(), limit: Some(size), ..query.clone() });
@@ -110,21 +117,21 @@ proptest! {
         let beyond = store.list(&Query { offset: usize::MAX, limit: Some(usize::MAX), ..query.clone() });
         prop_assert_eq!((beyond.items.len(), beyond.total), (0, expected.len()));
         // In whatever order they come.
-        let shared: Vec<Arc<Item>> = items.into_iter().rev().map(Arc::new).collect();
-        let unordered = query.run(&shared, Given::Unordered);
+        let unordered = query.run(&owned, Given::Unordered);
         prop_assert_eq!(unordered.items.iter().map(|item| item.id).collect::<Vec<_>>(), expected);
     }
 
     #[test]
     fn the_order_is_total_and_has_what_is_missing_last(items in items(), sort in sorts()) {
         let query = Query { sort, ..Query::default() };
-        for one in &items {
-            for other in &items {
+        let rows: Vec<Row> = items.into_iter().map(|item| Arc::new(item).into()).collect();
+        for one in &rows {
+            for other in &rows {
                 let order = query.order(one, other);
-                prop_assert_eq!(order == Ordering::Equal, one.id == other.id);
+                prop_assert_eq!(order == Ordering::Equal, one.item().id == other.item().id);
                 prop_assert_eq!(order.reverse(), query.order(other, one));
                 if let [Sort { by: Field::LastUsedAt, .. }, ..] = query.sort[..]
-                    && one.last_used_at.is_some() && other.last_used_at.is_none()
+                    && one.item().last_used_at.is_some() && other.item().last_used_at.is_none()
                 {
                     prop_assert_eq!(order, Ordering::Less);
                 }
