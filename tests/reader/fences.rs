@@ -15,6 +15,8 @@ pub enum Mark {
     SaveAs(String),
     /// `spec`: it is the spec of a PersonalAccessToken; the API server takes it.
     Spec,
+    /// `values`: Helm renders the chart with it.
+    Values,
     /// `values of <name>`: Helm renders the chart with what stands below this name, as a chart has it that depends on ours.
     ValuesOf(String),
     /// `part of a Pod`: the spec of a Pod, but for its containers; the API server takes it.
@@ -38,6 +40,7 @@ impl Mark {
             "as" if !rest.is_empty() => Self::As(rest),
             _ => match text {
                 "spec" => Self::Spec,
+                "values" => Self::Values,
                 "part of a Pod" => Self::PartOfAPod,
                 _ => return None,
             },

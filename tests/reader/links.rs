@@ -1,4 +1,5 @@
-//! Whether the pages hang together: every link leads somewhere, every page is in the index, and what a page names is there.
+//! Whether the pages hang together: every link leads somewhere, every page is in the index, and what a page names is there. And that no file of the
+//! repository, page or not, has both sides of a merge in it.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -126,5 +127,50 @@ fn tests_in(folder: &Path, known: &mut BTreeMap<String, PathBuf>) {
                 }
             }
         }
+    }
+}
+
+/// Whether a line is one that git writes between the sides of a merge that it could not decide.
+fn is_of_a_merge(line: &str) -> bool {
+    line.starts_with("<<<<<<< ") || line.starts_with(">>>>>>> ") || line == "======="
+}
+
+#[test]
+fn no_file_has_what_git_leaves_of_a_merge_that_nobody_decided() {
+    let (mut left, mut seen) = (Vec::new(), 0);
+    let mut folders = vec![root().to_owned()];
+    while let Some(folder) = folders.pop() {
+        for entry in fs::read_dir(folder).expect("a folder").map(|entry| entry.expect("readable")) {
+            let (path, type_) = (entry.path(), entry.file_type().expect("a type"));
+            if type_.is_dir() {
+                // What is built, and what others wrote: nothing of it is in the repository.
+                if !["target", ".git", "node_modules"].iter().any(|name| entry.file_name() == *name) {
+                    folders.push(path);
+                }
+            } else if type_.is_file() {
+                // What is no text has no lines.
+                let Ok(text) = fs::read_to_string(&path) else { continue };
+                seen += 1;
+                let lines = text.lines().zip(1..).filter(|(line, _)| is_of_a_merge(line));
+                left.extend(lines.map(|(_, number)| format!("{}:{number}", path.display())));
+            }
+        }
+    }
+    assert!(seen > 300, "{seen}");
+    assert!(left.is_empty(), "decide these merges: {left:#?}");
+}
+
+#[test]
+fn what_git_leaves_of_a_merge_is_told_from_what_looks_like_it() {
+    for (line, is) in [
+        ("<<<<<<< HEAD", true),
+        ("=======", true),
+        (">>>>>>> branch", true),
+        ("========", false),
+        ("<<< \"$token\"", false),
+        ("    <<<<<<< HEAD", false),
+        (">>>>>>>", false),
+    ] {
+        assert_eq!(is_of_a_merge(line), is, "{line}");
     }
 }

@@ -30,7 +30,7 @@ pub enum Begin {
     Nothing,
     /// The resources, a controller for all namespaces, and the namespaces that the pages talk of.
     Installed,
-    /// The chart, with all that it has switched on, and these namespaces.
+    /// The chart with its guard rails and the verifier, and these namespaces, of which shop is granted a scope.
     Chart,
 }
 
@@ -194,7 +194,8 @@ impl Reader {
                 let chart = chart();
                 let chart = chart.to_str().expect("text");
                 let values = ["crds.enabled=false", "verifier.enabled=true", "verifier.tls.insecure=true"];
-                let values = values.map(|value| ["--set", value]).concat();
+                let grant = ["--set-json", r#"scopeGrants={"shop": ["packages:write"]}"#];
+                let values = [values.map(|value| ["--set", value]).concat(), grant.to_vec()].concat();
                 let install = ["install", "pat-operator", chart, "--namespace", NAMESPACE, "--create-namespace"];
                 helm.prints(&[&install[..], &values].concat());
                 reader.beside.follow_release().await;
@@ -315,7 +316,7 @@ impl Reader {
             let values: serde_json::Value = serde_yaml::from_str(&text).expect("YAML");
             fs::write(&file, values[name].to_string()).expect("a file");
         }
-        if below.is_some() {
+        if below.is_some() || fence.is(&Mark::Values) {
             let (helm, chart) = (Program::helm(), chart());
             let (chart, file) = (chart.to_str().expect("text").to_owned(), file.to_str().expect("text").to_owned());
             helm.prints(&["template", "pat-operator", &chart, "--namespace", NAMESPACE, "--values", &file]);

@@ -15,8 +15,8 @@ use super::{fences, pages::pages};
 
 /// How a command is run.
 pub enum How {
-    /// It is this build's own.
-    Own,
+    /// It is this build's own, and lies here.
+    Own(&'static str),
     /// It is that of the control plane.
     Built(Binary),
     /// It is the machine's.
@@ -29,10 +29,12 @@ use How::{Built, Machine, Own, Script};
 
 /// Every command, and how it is run; each is needed by some page. Those that run until they are stopped (`pat-operator controller`, `verifier` and `api`, also by `cargo run`) are
 /// started beside the page, on free ports; see `beside.rs`.
-pub const TOOLS: [(&str, How); 13] = [
+pub const TOOLS: [(&str, How); 16] = [
     ("kubectl", Built(Binary::Kubectl)),
     ("helm", Built(Binary::Helm)),
-    ("pat-operator", Own),
+    ("pat-operator", Own(env!("CARGO_BIN_EXE_pat-operator"))),
+    // kubectl looks for it on its PATH.
+    ("kubectl-pat", Own(env!("CARGO_BIN_EXE_kubectl-pat"))),
     // The build that is tested is the one that is there.
     (
         "cargo",
@@ -44,9 +46,11 @@ pub const TOOLS: [(&str, How); 13] = [
     ("jq", Machine),
     ("base64", Machine),
     ("bash", Machine),
+    ("chmod", Machine),
     ("cut", Machine),
     ("date", Machine),
     ("diff", Machine),
+    ("mkdir", Machine),
     ("sha256sum", Machine),
     ("tr", Machine),
 ];
@@ -60,7 +64,7 @@ pub fn folder(into: &Path) {
     for (name, how) in &TOOLS {
         let there = into.join(name);
         match how {
-            Own => symlink(env!("CARGO_BIN_EXE_pat-operator"), there).expect("a link"),
+            Own(program) => symlink(program, there).expect("a link"),
             Built(binary) => symlink(assets.path(*binary), there).expect("a link"),
             Machine => {
                 if let Some(program) = of_the_machine(name) {
