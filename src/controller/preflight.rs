@@ -32,17 +32,9 @@ pub async fn wait_for_crd(client: &Client, gate: &Gate) -> Result<(), PreflightE
     preflight::wait_for_resource(client, &version, crd::PLURAL, &crd::how_to_install(crd::NAME), gate).await
 }
 
-/// Asks whether every request that the controller will make is allowed, in each namespace or everywhere; and those of
-/// leader election, if there is a `lease` (namespace and name): without the right to renew it, an instance would work
-/// for some seconds, lose it and end.
-///
-/// # Errors
-/// Which are not, or the API server cannot be asked.
-pub async fn check_permissions(
-    client: &Client,
-    namespaces: &[String],
-    lease: Option<(&str, &str)>,
-) -> Result<(), PreflightError> {
+/// Every request that the controller will make, in each namespace or everywhere; and those of leader election, if there is a
+/// `lease` (namespace and name): without the right to renew it, an instance would work for some seconds, lose it and end.
+pub fn questions<'a>(namespaces: &'a [String], lease: Option<(&'a str, &'a str)>) -> Vec<Question<'a>> {
     let mut questions = preflight::questions(NEEDS, namespaces);
     if let Some((namespace, name)) = lease {
         for &verb in LEASE_NEEDS {
@@ -52,7 +44,19 @@ pub async fn check_permissions(
             questions.push(Question { namespace, group, resource, subresource: "", verb, name });
         }
     }
-    preflight::check_permissions(client, questions).await
+    questions
+}
+
+/// Asks whether all of it is allowed.
+///
+/// # Errors
+/// Which is not, or the API server cannot be asked.
+pub async fn check_permissions(
+    client: &Client,
+    namespaces: &[String],
+    lease: Option<(&str, &str)>,
+) -> Result<(), PreflightError> {
+    preflight::check_permissions(client, questions(namespaces, lease)).await
 }
 
 /// Lets the API server read the label selector, once: a watch with a wrong one would begin anew for ever.

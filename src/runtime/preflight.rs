@@ -6,7 +6,10 @@
 use std::time::Duration;
 
 use futures::{StreamExt, TryStreamExt, stream};
-use k8s_openapi::api::authorization::v1::{ResourceAttributes, SelfSubjectAccessReview, SelfSubjectAccessReviewSpec};
+use k8s_openapi::api::authorization::v1::{
+    ResourceAttributes, SelfSubjectAccessReview, SelfSubjectAccessReviewSpec, SubjectAccessReview,
+    SubjectAccessReviewSpec,
+};
 use kube::{Api, Client, api::PostParams};
 
 use super::{client::explain_api_error, gate::Gate};
@@ -85,24 +88,37 @@ pub struct Question<'a> {
     pub name: &'a str,
 }
 
+/// A program's identity in the cluster.
+#[derive(Clone, Copy, Debug)]
+pub struct ServiceAccount<'a> {
+    /// Its namespace.
+    pub namespace: &'a str,
+    /// Its name.
+    pub name: &'a str,
+}
+
+impl ServiceAccount<'_> {
+    /// The user that it is to the API server.
+    pub fn user(&self) -> String {
+        format!("system:serviceaccount:{}:{}", self.namespace, self.name)
+    }
+
+    /// The groups that it is in.
+    fn groups(&self) -> Vec<String> {
+        let all = ["system:serviceaccounts", "system:authenticated"].map(str::to_owned);
+        all.into_iter().chain([format!("system:serviceaccounts:{}", self.namespace)]).collect()
+    }
+}
+
 impl Question<'_> {
-    /// Asks the API server.
+    /// Asks the API server, for whoever asks.
     ///
     /// # Errors
     /// It does not answer.
     pub async fn is_allowed(&self, client: &Client) -> kube::Result<bool> {
-        let text = |text: &str| Some(text.to_owned()).filter(|text| !text.is_empty());
         let review = SelfSubjectAccessReview {
             spec: SelfSubjectAccessReviewSpec {
-                resource_attributes: Some(ResourceAttributes {
-                    namespace: text(self.namespace),
-                    group: text(self.group),
-                    resource: text(self.resource),
-                    subresource: text(self.subresource),
-                    verb: text(self.verb),
-                    name: text(self.name),
-                    ..Default::default()
-                }),
+                resource_attributes: Some(self.attributes()),
                 non_resource_attributes: None,
             },
             ..Default::default()
@@ -110,6 +126,38 @@ impl Question<'_> {
         let api: Api<SelfSubjectAccessReview> = Api::all(client.clone());
         let answer = api.create(&PostParams::default(), &review).await?;
         Ok(answer.status.is_some_and(|status| status.allowed))
+    }
+
+    /// Asks the API server for somebody else. That takes a right of its own.
+    ///
+    /// # Errors
+    /// It does not answer, or does not say this of others.
+    pub async fn is_allowed_to(&self, client: &Client, account: ServiceAccount<'_>) -> kube::Result<bool> {
+        let review = SubjectAccessReview {
+            spec: SubjectAccessReviewSpec {
+                resource_attributes: Some(self.attributes()),
+                user: Some(account.user()),
+                groups: Some(account.groups()),
+                ..Default::default()
+            },
+            ..Default::default()
+        };
+        let api: Api<SubjectAccessReview> = Api::all(client.clone());
+        let answer = api.create(&PostParams::default(), &review).await?;
+        Ok(answer.status.is_some_and(|status| status.allowed))
+    }
+
+    fn attributes(&self) -> ResourceAttributes {
+        let text = |text: &str| Some(text.to_owned()).filter(|text| !text.is_empty());
+        ResourceAttributes {
+            namespace: text(self.namespace),
+            group: text(self.group),
+            resource: text(self.resource),
+            subresource: text(self.subresource),
+            verb: text(self.verb),
+            name: text(self.name),
+            ..Default::default()
+        }
     }
 
     /// As a person would say it.

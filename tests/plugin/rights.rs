@@ -41,10 +41,12 @@ async fn whoever_may_only_list_tokens_can_verify_one_and_is_told_what_else_is_mi
 
     let findings = hand.pat_as(&ann, "doctor");
     for part in [
+        "you may not create personalaccesstokens.pat-operator.io in namespace",
         "you may not patch personalaccesstokens.pat-operator.io in namespace",
         "you may not get secrets in namespace",
         "kubectl create role pat-get-secrets",
         "unknown  whether an operator leads",
+        "where it runs is not known",
         "whether all its fields are there, you may not read",
     ] {
         assert!(findings.out.contains(part), "{part} is missing in:\n{}", findings.out);
