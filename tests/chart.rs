@@ -10,6 +10,7 @@ mod chart {
     mod certificates;
     mod deployed;
     mod files;
+    mod hardening;
     mod helm;
     mod life;
     mod matrix;

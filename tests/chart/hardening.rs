@@ -1,0 +1,248 @@
+//! What every Deployment is hardened by and kept alive by, and that its ports are the same for the process, the probes, the NetworkPolicy and
+//! the Service.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use clap::Parser;
+use pat_operator::{
+    cli::{Cli, Command},
+    runtime::ListenAddr,
+};
+use serde_json::{Value, json};
+
+use super::{
+    deployed::Deployed,
+    helm::{NAMESPACE, Program, chart, of_kind, place},
+};
+
+/// Every component that has a Deployment.
+const ALL: [&str; 3] = ["api", "controller", "verifier"];
+
+/// The verifier and the REST API beside the controller, and nothing else that is set.
+const BESIDE: &str =
+    "verifier.enabled=true,verifier.tls.secretName=a,api.enabled=true,api.namespace=a,api.tls.secretName=a";
+
+/// A values file, what is set beside it, the components there are then, and how many Pods each has.
+const CASES: [(&str, &str, &[&str], u64); 3] =
+    [("default", "", &["controller"], 2), ("default", BESIDE, &ALL, 2), ("everything", "", &ALL, 3)];
+
+/// One Deployment among all that was rendered.
+struct Hardened<'a> {
+    /// For messages.
+    about: String,
+    deployment: &'a Value,
+    pod: &'a Value,
+    container: &'a Value,
+    manifests: &'a [Value],
+}
+
+impl<'a> Hardened<'a> {
+    fn new(case: &str, deployment: &'a Value, manifests: &'a [Value]) -> Self {
+        let pod = &deployment["spec"]["template"]["spec"];
+        let about = format!("{case}, {}", place(deployment));
+        Self { about, deployment, pod, container: &pod["containers"][0], manifests }
+    }
+
+    /// What its Pods are selected by.
+    fn selector(&self) -> &'a Value {
+        &self.deployment["spec"]["selector"]["matchLabels"]
+    }
+
+    /// The objects of a kind in its namespace that select its Pods; `selector` is where they say which.
+    fn selected_by(&self, kind: &str, selector: &str) -> Vec<&'a Value> {
+        let mut found = of_kind(self.manifests, kind);
+        found.retain(|one| one["spec"].pointer(selector) == Some(self.selector()));
+        assert!(found.iter().all(|one| one["metadata"]["namespace"] == NAMESPACE), "{}", self.about);
+        found
+    }
+
+    /// The container's ports, by their names.
+    fn ports(&self) -> BTreeMap<&'a str, u64> {
+        let ports = self.container["ports"].as_array().expect("ports");
+        let named: BTreeMap<_, _> =
+            ports.iter().map(|port| (text(&port["name"]), number(&port["containerPort"]))).collect();
+        assert_eq!(named.len(), ports.len(), "{}: each has a name of its own", self.about);
+        named
+    }
+
+    /// The container's port that a probe, a policy or a Service means, by its name or its number.
+    fn resolve(&self, port: &Value) -> u64 {
+        let ports = self.ports();
+        match port.as_str() {
+            Some(name) => *ports.get(name).unwrap_or_else(|| panic!("{}: no port is named {name}", self.about)),
+            None => {
+                let port = number(port);
+                assert!(ports.values().any(|one| *one == port), "{}: nothing listens at {port}", self.about);
+                port
+            }
+        }
+    }
+}
+
+fn text(value: &Value) -> &str {
+    value.as_str().unwrap_or_else(|| panic!("text: {value}"))
+}
+
+fn number(value: &Value) -> u64 {
+    value.as_u64().unwrap_or_else(|| panic!("a number: {value}"))
+}
+
+/// Does this with every Deployment of every case.
+fn with_each(check: impl Fn(&Hardened<'_>)) {
+    let helm = Program::helm();
+    for (file, set, components, _) in CASES {
+        let manifests = rendered(&helm, file, set);
+        let deployments = of_kind(&manifests, "Deployment");
+        let mut found: Vec<_> =
+            deployments.iter().map(|one| text(&one["metadata"]["labels"]["app.kubernetes.io/component"])).collect();
+        found.sort_unstable();
+        assert_eq!(found, components, "{file} {set}");
+        for deployment in deployments {
+            check(&Hardened::new(&format!("{file} {set}"), deployment, &manifests));
+        }
+    }
+}
+
+fn rendered(helm: &Program, file: &str, set: &str) -> Vec<Value> {
+    let values = chart().join(format!("ci/{file}.yaml"));
+    helm.renders(&["--values", values.to_str().expect("text"), "--set", set])
+}
+
+#[test]
+fn each_component_has_two_pods_unless_told_otherwise() {
+    let helm = Program::helm();
+    for (file, set, components, replicas) in CASES {
+        let manifests = rendered(&helm, file, set);
+        for component in components {
+            assert_eq!(Deployed::find(&manifests, component).replicas, replicas, "{file} {set}, {component}");
+        }
+    }
+}
+
+#[test]
+fn no_process_is_root_writes_to_its_image_or_gains_rights_and_each_says_what_it_needs() {
+    with_each(|one| {
+        let about = &one.about;
+        assert_eq!(
+            one.pod["securityContext"],
+            json!({"runAsNonRoot": true, "seccompProfile": {"type": "RuntimeDefault"}}),
+            "{about}"
+        );
+        assert_eq!(
+            one.container["securityContext"],
+            json!({"allowPrivilegeEscalation": false, "readOnlyRootFilesystem": true, "capabilities": {"drop": ["ALL"]}}),
+            "{about}"
+        );
+        for more in ["hostNetwork", "hostPID", "hostIPC", "initContainers"] {
+            assert!(one.pod[more].is_null(), "{about}: {more}");
+        }
+        for mount in one.container["volumeMounts"].as_array().into_iter().flatten() {
+            assert_eq!(mount["readOnly"], true, "{about}: {mount}");
+        }
+        for (kind, what) in [("requests", "cpu"), ("requests", "memory"), ("limits", "memory")] {
+            let amount = text(&one.container["resources"][kind][what]);
+            assert!(amount.starts_with(|first: char| ('1'..='9').contains(&first)), "{about}: {kind} {what} {amount}");
+        }
+        // Who is slowed down answers late: the limit of the CPU is for whoever wants one.
+        assert!(one.container["resources"]["limits"]["cpu"].is_null(), "{about}");
+    });
+}
+
+#[test]
+fn pods_are_spread_and_an_update_or_a_drain_leaves_some_at_work() {
+    with_each(|one| {
+        let about = &one.about;
+        let [budget] = one.selected_by("PodDisruptionBudget", "/selector/matchLabels")[..] else {
+            panic!("{about}: one budget")
+        };
+        assert_eq!(budget["spec"]["maxUnavailable"], 1, "{about}");
+        assert_eq!(budget["spec"]["unhealthyPodEvictionPolicy"], "AlwaysAllow", "{about}");
+        assert_eq!(
+            one.deployment["spec"]["strategy"]["rollingUpdate"],
+            json!({"maxUnavailable": 0, "maxSurge": 1}),
+            "{about}"
+        );
+        let spread = |over: &str| {
+            json!({
+                "topologyKey": over, "maxSkew": 1, "whenUnsatisfiable": "ScheduleAnyway",
+                "labelSelector": {"matchLabels": one.selector()},
+            })
+        };
+        let wanted = json!([spread("topology.kubernetes.io/zone"), spread("kubernetes.io/hostname")]);
+        assert_eq!(one.pod["topologySpreadConstraints"], wanted, "{about}");
+    });
+}
+
+/// Where the process of this command line listens: health, HTTP, gRPC.
+fn listens(deployment: &Value) -> BTreeMap<&'static str, u64> {
+    let deployed = Deployed::read(deployment);
+    let line = ["pat-operator".to_owned()].into_iter().chain(deployed.arguments().iter().cloned());
+    let at = match Cli::try_parse_from(line).expect("a command line").command {
+        Command::Controller(args) => vec![("health", args.health_addr)],
+        Command::Verifier(args) => {
+            vec![("health", args.health_addr), ("http", args.http_addr), ("grpc", args.grpc_addr)]
+        }
+        Command::Api(args) => vec![("health", args.health_addr), ("http", args.http_addr)],
+        Command::Crds => panic!("that listens nowhere"),
+    };
+    at.into_iter()
+        .map(|(name, addr)| match addr {
+            ListenAddr::Any { port } => (name, u64::from(port)),
+            ListenAddr::One(addr) => panic!("{addr} cannot be reached from outside of the Pod"),
+        })
+        .collect()
+}
+
+#[test]
+fn what_a_process_listens_at_is_probed_let_in_and_reached_and_nothing_else_is() {
+    with_each(|one| {
+        let about = &one.about;
+        let ports = one.ports();
+        assert_eq!(ports, listens(one.deployment), "{about}: the process's own ports");
+        for (probe, path) in [("livenessProbe", "/livez"), ("readinessProbe", "/readyz"), ("startupProbe", "/livez")] {
+            let get = &one.container[probe]["httpGet"];
+            assert_eq!((text(&get["path"]), one.resolve(&get["port"])), (path, ports["health"]), "{about}: {probe}");
+        }
+
+        let all: BTreeSet<_> = ports.values().copied().collect();
+        let [policy] = one.selected_by("NetworkPolicy", "/podSelector/matchLabels")[..] else {
+            panic!("{about}: one policy")
+        };
+        let ingress = policy["spec"]["ingress"].as_array().expect("rules");
+        assert!(ingress.iter().all(|rule| rule["ports"].is_array()), "{about}: a rule without ports lets in all");
+        let let_in = ingress.iter().flat_map(|rule| rule["ports"].as_array().expect("ports"));
+        let let_in: BTreeSet<_> = let_in
+            .map(|port| {
+                assert!(port["protocol"].is_null() || port["protocol"] == "TCP", "{about}: {port}");
+                one.resolve(&port["port"])
+            })
+            .collect();
+        assert_eq!(let_in, all, "{about}: the NetworkPolicy");
+        let types = policy["spec"]["policyTypes"].as_array().expect("types");
+        assert!(types.contains(&json!("Ingress")), "{about}: {types:?}");
+
+        // A controller has only its health to show, which nobody asks it for by a name.
+        let wanted: BTreeSet<_> = all.into_iter().filter(|port| *port != ports["health"]).collect();
+        let services = one.selected_by("Service", "/selector");
+        assert_eq!(services.len(), usize::from(!wanted.is_empty()), "{about}: its Service");
+        let reached = services.iter().flat_map(|service| service["spec"]["ports"].as_array().expect("ports"));
+        let reached: Vec<_> = reached.map(|port| one.resolve(&port["targetPort"])).collect();
+        assert_eq!(reached.iter().copied().collect::<BTreeSet<_>>(), wanted, "{about}: the Service");
+        assert_eq!(reached.len(), wanted.len(), "{about}: each by one port");
+    });
+}
+
+#[test]
+fn what_may_leave_a_pod_is_what_it_asks_the_api_server_and_dns() {
+    let manifests = rendered(&Program::helm(), "everything", "");
+    let policies = of_kind(&manifests, "NetworkPolicy");
+    assert_eq!(policies.len(), ALL.len());
+    let to = json!([
+        {"ports": [{"port": 443}, {"port": 6443}]},
+        {"ports": [{"port": 53, "protocol": "UDP"}, {"port": 53}]},
+    ]);
+    for policy in policies {
+        assert_eq!(policy["spec"]["policyTypes"], json!(["Ingress", "Egress"]), "{}", place(policy));
+        assert_eq!(policy["spec"]["egress"], to, "{}", place(policy));
+    }
+}
