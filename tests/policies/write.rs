@@ -65,10 +65,17 @@ pub enum Change {
     MergePatch,
     JsonPatch,
     Apply,
+    /// What `kubectl edit`, `annotate` and `apply` send. The API server takes it for its own kinds only.
+    StrategicMergePatch,
 }
 
 impl Change {
+    /// Those that every kind takes.
     pub const ALL: [Self; 4] = [Self::Put, Self::MergePatch, Self::JsonPatch, Self::Apply];
+
+    /// Those that Secrets take.
+    pub const OF_SECRETS: [Self; 5] =
+        [Self::Put, Self::MergePatch, Self::JsonPatch, Self::Apply, Self::StrategicMergePatch];
 
     /// Asks whether the object may be changed so, which changes nothing. `patch` is a merge patch.
     pub async fn try_out(self, api: &Api<DynamicObject>, name: &str, patch: &Value) -> Outcome {
@@ -90,6 +97,7 @@ impl Change {
                 api.replace(name, &PostParams { dry_run, ..PostParams::default() }, &object).await
             }
             Self::MergePatch => api.patch(name, &params, &Patch::Merge(patch)).await,
+            Self::StrategicMergePatch => api.patch(name, &params, &Patch::Strategic(patch)).await,
             Self::JsonPatch => {
                 let object = serde_json::to_value(api.get(name).await.expect("it is there")).expect("an object");
                 let mut operations = Vec::new();

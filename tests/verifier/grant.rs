@@ -1,4 +1,5 @@
-//! The verifier's real identity: its ServiceAccount with its Role, narrowed by the policy that the chart ships.
+//! The real identities of those who note uses, the verifier and the REST API: a ServiceAccount with its rights, narrowed by the policy that the
+//! chart ships.
 
 use std::path::PathBuf;
 
@@ -13,14 +14,24 @@ use serde_json::{Value, json};
 
 use crate::support::process::place::{Place, eventually};
 
-const RBAC: &str = include_str!("../data/rbac-verifier.yaml");
 const POLICY: &str = include_str!("../../charts/pat-operator/policies/verifier-status.yaml");
 
-/// The names that the manifests have.
-const HOME: &str = "system:serviceaccount:pat-operator:pat-operator-verifier";
-const NAME: &str = "pat-operator-verifier";
+/// Whose identity.
+pub struct Account {
+    /// The name of its ServiceAccount.
+    name: &'static str,
+    /// The manifests of all its rights.
+    rights: &'static str,
+}
 
-/// The identity in the place's namespace, under names of its own: many tests share a cluster. The policy goes with the value.
+/// The verifier's.
+pub const VERIFIER: Account =
+    Account { name: "pat-operator-verifier", rights: include_str!("../data/rbac-verifier.yaml") };
+
+/// The REST API's.
+pub const API: Account = Account { name: "pat-operator-api", rights: include_str!("../data/rbac-api.yaml") };
+
+/// The identity in the place's namespace, cluster-wide names its own: many tests share a cluster. The policy goes with the value.
 pub struct Grant {
     identity: Identity,
     client: Client,
@@ -28,25 +39,29 @@ pub struct Grant {
 }
 
 impl Grant {
-    /// Applies Role and policy and waits until both are in force. `probe` is a PAT that is there.
-    pub async fn new(place: &Place, probe: &str) -> Self {
+    /// Applies Roles and policy and waits until both are in force. `probe` is a PAT that is there.
+    pub async fn new(place: &Place, account: &Account, probe: &str) -> Self {
         let home = place.name();
-        let identity = Identity::service_account(home, NAME);
-        let text = format!("{RBAC}\n---\n{POLICY}").replace(HOME, identity.name());
+        let identity = Identity::service_account(home, account.name);
+        // The policy says where the accounts live; to the REST API its home and what it serves are one here.
+        let policy = POLICY.replace(":pat-operator:pat-operator-", &format!(":{home}:pat-operator-"));
+        let text = format!("{}\n---\n{policy}", account.rights);
         let mut manifests: Vec<Value> = text.split("\n---\n").map(|one| serde_yaml::from_str(one).unwrap()).collect();
+        let cluster_wide = |name: &Value| json!(name.as_str().unwrap().replace("pat-operator", home));
         for manifest in &mut manifests {
-            let name = manifest["metadata"]["name"].as_str().unwrap().replace("pat-operator", home);
-            let namespaced = manifest["metadata"]["namespace"].is_string();
-            manifest["metadata"]["name"] = if namespaced { json!(NAME) } else { json!(name) };
-            if namespaced {
+            if manifest["metadata"]["namespace"].is_string() {
                 manifest["metadata"]["namespace"] = json!(home);
+            } else {
+                manifest["metadata"]["name"] = cluster_wide(&manifest["metadata"]["name"]);
             }
             if manifest["roleRef"].is_object() {
-                manifest["roleRef"]["name"] = json!(name);
                 manifest["subjects"][0]["namespace"] = json!(home);
             }
+            if manifest["roleRef"]["kind"] == "ClusterRole" {
+                manifest["roleRef"]["name"] = cluster_wide(&manifest["roleRef"]["name"]);
+            }
             if manifest["spec"]["policyName"].is_string() {
-                manifest["spec"]["policyName"] = json!(name);
+                manifest["spec"]["policyName"] = cluster_wide(&manifest["spec"]["policyName"]);
             }
         }
         let this = Self { identity, client: place.client.clone(), manifests };
@@ -68,7 +83,7 @@ impl Grant {
         this
     }
 
-    /// Who the verifier is.
+    /// Who that is.
     pub fn identity(&self) -> &Identity {
         &self.identity
     }
@@ -98,7 +113,7 @@ impl Grant {
     }
 }
 
-/// How the verifier writes.
+/// How they write.
 pub fn writer() -> PatchParams {
     PatchParams { field_manager: Some(FIELD_MANAGER.into()), ..PatchParams::default() }
 }

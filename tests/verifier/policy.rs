@@ -1,4 +1,4 @@
-//! What somebody could write who has taken over the verifier: when tokens were used, and nothing else.
+//! What somebody could write who has taken over the verifier or the REST API: of status, when tokens were used, and nothing else.
 
 use kube::{
     Api,
@@ -6,7 +6,7 @@ use kube::{
 };
 use serde_json::{Value, json};
 
-use super::grant::{Grant, pat_kind, writer};
+use super::grant::{API, Account, Grant, VERIFIER, pat_kind, writer};
 use crate::support::process::place::Place;
 
 /// The part of the message that says what is allowed.
@@ -17,13 +17,43 @@ const NOW: &str = "2026-01-01T00:00:00Z";
 #[tokio::test(flavor = "multi_thread")]
 async fn the_verifier_s_identity_can_write_uses_and_nothing_else() {
     let place = Place::new("policy").await;
+    let grant = only_uses(&place, &VERIFIER).await;
+    // What is not status it has no right to at all.
+    let pats = own(&place, &grant);
+    let labels = json!({"metadata": {"labels": {"a": "b"}}});
+    pats.patch("app", &PatchParams::default(), &Patch::Merge(&labels)).await.expect_err("no right to patch a PAT");
+    grant.end().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_rest_api_s_identity_can_write_uses_and_nothing_else_of_status() {
+    let place = Place::new("policy-api").await;
+    let grant = only_uses(&place, &API).await;
+    // The rest of a token it manages; what it says of status along with that counts for nothing.
+    let pats = own(&place, &grant);
+    let before = place.status("app").await;
+    let whole = json!({"metadata": {"labels": {"a": "b"}}, "status": {"revision": 77}});
+    pats.patch("app", &PatchParams::default(), &Patch::Merge(&whole)).await.expect("it may patch a PAT");
+    let after = place.pats().get("app").await.unwrap();
+    assert_eq!(after.metadata.labels.unwrap()["a"], "b");
+    assert_eq!(after.status.unwrap(), before);
+    grant.end().await;
+}
+
+/// PATs, as this identity sees them.
+fn own(place: &Place, grant: &Grant) -> Api<DynamicObject> {
+    let own = place.access.client_for(grant.identity()).expect("a client");
+    Api::namespaced_with(own, place.name(), &pat_kind())
+}
+
+/// Tries every way to write something else of status.
+async fn only_uses(place: &Place, account: &Account) -> Grant {
     let operator = place.operator().start();
     place.apply("app", json!({"scopes": ["a"]})).await;
     place.ready("app").await;
     operator.terminate().await;
-    let grant = Grant::new(&place, "app").await;
-    let own = place.access.client_for(grant.identity()).expect("a client");
-    let pats: Api<DynamicObject> = Api::namespaced_with(own, place.name(), &pat_kind());
+    let grant = Grant::new(place, account, "app").await;
+    let pats = own(place, &grant);
     let id = place.status("app").await.credentials[0].id.to_string();
 
     // What it is for, and that again.
@@ -110,7 +140,7 @@ async fn the_verifier_s_identity_can_write_uses_and_nothing_else() {
     let odd = pats.patch_status("app", &writer(), &Patch::Merge(odd)).await.expect_err("no id").to_string();
     assert!(odd.contains("keys of status.usage are ids of credentials"), "{odd}");
 
-    // Metadata is no part of a request for status: nobody can change it there. Elsewhere the Role does not let it.
+    // Metadata is no part of a request for status: nobody can change it there.
     let metadata = json!({
         "labels": {"a": "b"}, "annotations": {"pat-operator.io/x": "y"}, "finalizers": ["example.com/stuck"],
         "ownerReferences": [{"apiVersion": "v1", "kind": "Pod", "name": "x", "uid": "00000000-0000-4000-8000-000000000001"}],
@@ -124,15 +154,13 @@ async fn the_verifier_s_identity_can_write_uses_and_nothing_else() {
         (own, metadata.finalizers.clone(), metadata.owner_references.clone(), pat.spec.revoked)
     };
     assert_eq!(seen(&after), seen(&before));
-    let whole = json!({"metadata": metadata});
-    pats.patch("app", &PatchParams::default(), &Patch::Merge(&whole)).await.expect_err("no right to patch a PAT");
 
-    // A PUT takes the verb `update`, which the Role does not have; with it, the policy still holds.
+    // A PUT takes the verb `update`, which no Role has; with it, the policy still holds.
     let mut object = pats.get("app").await.unwrap();
     object.data["status"]["owner"] = json!({"kind": "User", "name": "root"});
     let put = pats.replace_status("app", &PostParams::default(), &object).await.expect_err("no right to PUT");
     assert!(put.to_string().contains("forbidden"), "{put}");
-    allow_put(&place, grant.identity().name()).await;
+    allow_put(place, grant.identity().name()).await;
     crate::support::process::place::eventually("the right is in force", async || {
         let put = pats.replace_status("app", &PostParams::default(), &object).await.expect_err("the policy holds");
         put.to_string().contains(ALLOWED)
@@ -142,7 +170,7 @@ async fn the_verifier_s_identity_can_write_uses_and_nothing_else() {
     // Whoever else writes status is not concerned.
     let person = json!({"status": {"revision": 7}});
     place.pats().patch_status("app", &PatchParams::default(), &Patch::Merge(person)).await.expect("an administrator");
-    grant.end().await;
+    grant
 }
 
 /// Lets this user PUT the status of PATs in the place's namespace.

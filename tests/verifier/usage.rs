@@ -5,7 +5,7 @@ use kube::api::{Patch, PatchParams};
 use pat_operator::{api::Time, index::usage::FIELD_MANAGER};
 use serde_json::{Value, json};
 
-use super::grant::Grant;
+use super::grant::{Grant, VERIFIER};
 use crate::support::{
     process::{
         OperatorProcess,
@@ -29,7 +29,7 @@ async fn a_use_is_written_once_in_an_interval_by_the_verifier_s_own_identity() {
     place.apply("app", json!({})).await;
     let token = place.ready("app").await;
     operator.terminate().await;
-    let grant = Grant::new(&place, "app").await;
+    let grant = Grant::new(&place, &VERIFIER, "app").await;
     let began = Time::from(Timestamp::now()).floor_second();
     let only = format!("--namespaces={}", place.name());
     let arguments = [&only, "--last-used-interval=1h"];
