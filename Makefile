@@ -14,6 +14,9 @@ ARGS ?=
 # How long to fuzz each, in seconds.
 SECONDS_TO_FUZZ ?= 60
 IMAGE ?= pat-operator:dev
+# Where the plain manifests go, and the kubectl that writes them; without one it is built.
+MANIFESTS ?= dist/install.yaml
+KUBECTL ?=
 # Where releases are published, for the krew manifest.
 BASE_URL ?= https://git.example.com/pat-operator
 
@@ -68,13 +71,14 @@ generate: ## Make anew what is made from code: crds/, pages and pictures of docs
 	UPDATE_DOCS=1 cargo test --locked --quiet --test docs
 	UPDATE_DOCS=1 cargo test --locked --quiet --test chart -- --test-threads=1 adds_only_labels kustomize_base readme_describes
 
+# The image is put in as it stands, whatever it has of port, tag and digest.
 .PHONY: manifests
 manifests: ## Write dist/install.yaml: all that a cluster needs, for `kubectl apply --server-side -f` (IMAGE=registry.example.com/…)
-	@cargo build --locked --quiet --package control-plane
-	@image='$(IMAGE)'; mkdir -p dist/.overlay; trap 'rm -rf dist/.overlay' EXIT; \
-	printf '%s\n' 'resources: [../../charts/kustomize]' 'images:' '  - name: registry.example.com/pat-operator' \
-		"    newName: $${image%:*}" "    newTag: \"$${image##*:}\"" > dist/.overlay/kustomization.yaml; \
-	"$$($(CONTROL_PLANE) path kubectl)" kustomize dist/.overlay > dist/install.yaml; echo dist/install.yaml
+	@kubectl='$(KUBECTL)'; if [ -z "$$kubectl" ]; then \
+		cargo build --locked --quiet --package control-plane; kubectl=$$($(CONTROL_PLANE) path kubectl); fi; \
+	mkdir -p "$$(dirname '$(MANIFESTS)')"; \
+	"$$kubectl" kustomize charts/kustomize | sed 's|image: registry\.example\.com/pat-operator:.*|image: $(IMAGE)|' > '$(MANIFESTS)'; \
+	echo '$(MANIFESTS)'
 
 .PHONY: build
 build: ## Build target/release/pat-operator

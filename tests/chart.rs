@@ -9,6 +9,7 @@ mod programs;
 mod chart {
     mod certificates;
     mod deployed;
+    mod dry_run;
     mod files;
     mod hardening;
     mod helm;
@@ -16,6 +17,7 @@ mod chart {
     mod matrix;
     mod monitoring;
     mod next;
+    mod plain;
     mod readme;
     mod refusals;
     mod release;

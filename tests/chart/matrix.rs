@@ -3,18 +3,16 @@
 
 use std::collections::BTreeSet;
 
-use clap::{CommandFactory, Parser};
-use control_plane::{Binary, ControlPlane, Options};
-use k8s_openapi::api::core::v1::{Namespace, Pod};
-use kube::{
-    Api,
-    api::{Patch, PatchParams, PostParams},
-};
+use clap::Parser;
+use control_plane::Options;
+use k8s_openapi::api::core::v1::Pod;
+use kube::{Api, api::PostParams};
 use pat_operator::{certificates, cli::Cli, controller::preflight, runtime::preflight::Need, verifier};
 use serde_json::{Value, json};
 
 use super::{
     deployed::Deployed,
+    dry_run::DryRun,
     helm::{NAMESPACE, Program, of_kind, place, root, values_files},
 };
 
@@ -50,29 +48,19 @@ async fn the_api_server_takes_all_that_is_rendered_and_restricted_pods_are_let_i
         let text = serde_yaml::to_string(&crd_of_another(other)).expect("YAML");
         std::fs::write(folder.path().join(format!("{}.yaml", other.2)), text).expect("a file");
     }
-    let options = Options::default().apply(root().join("crds")).apply(folder.path());
     // Others of the group v1 are theirs: monitoring.coreos.com/v1 and cert-manager.io/v1 are served from here on.
-    let plane = ControlPlane::start(options.without_controller_manager()).await.expect("a control plane");
-    let client = plane.client().expect("a client");
-    let namespaces: Api<Namespace> = Api::all(client.clone());
-    for name in [NAMESPACE, "team-a", "team-b"] {
-        let labels = json!({"pod-security.kubernetes.io/enforce": "restricted"});
-        let namespace = json!({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": name, "labels": labels}});
-        namespaces.patch(name, &PatchParams::apply("tests"), &Patch::Apply(namespace)).await.expect("a namespace");
-    }
-    let (helm, kubectl) = (Program::helm(), Program::new(Binary::Kubectl, Some(plane.admin_kubeconfig())));
+    let options = Options::default().apply(folder.path());
+    let api_server = DryRun::on(options, &[NAMESPACE, "team-a", "team-b"]).await;
+    let client = api_server.plane.client().expect("a client");
+    let helm = Program::helm();
     let pods: Api<Pod> = Api::namespaced(client, NAMESPACE);
     for (name, path) in values_files() {
         let manifests = helm.renders(&["--values", path.to_str().expect("text")]);
         let text: Vec<_> = manifests.iter().map(|one| serde_yaml::to_string(one).expect("YAML")).collect();
         let file = folder.path().join("rendered");
         std::fs::write(&file, text.join("\n---\n")).expect("a file");
-        let apply =
-            ["apply", "--server-side", "--force-conflicts", "--dry-run=server", "--validate=strict", "--filename"];
-        let output = kubectl.run(&[&apply[..], &[file.to_str().expect("text")]].concat());
-        let (stdout, stderr) = (String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
-        assert!(output.status.success() && !stderr.contains("Warning"), "{name}: {stderr}");
-        assert_eq!(stdout.lines().count(), manifests.len(), "{name}: {stdout}");
+        let taken = api_server.takes(&name, ["--filename", file.to_str().expect("text")]);
+        assert_eq!(taken.len(), manifests.len(), "{name}: {taken:?}");
 
         for deployment in of_kind(&manifests, "Deployment") {
             let mut pod = deployment["spec"]["template"].clone();
@@ -87,9 +75,8 @@ async fn the_api_server_takes_all_that_is_rendered_and_restricted_pods_are_let_i
         }
     }
     // And what those have who do without Helm.
-    let said =
-        kubectl.prints(&["apply", "--server-side", "--force-conflicts", "--dry-run=server", "-k", "charts/kustomize"]);
-    assert!(said.contains("deployment.apps/pat-operator-controller"), "{said}");
+    let taken = api_server.takes("kustomize", ["--kustomize", "charts/kustomize"]);
+    assert!(taken.iter().any(|one| one.starts_with("deployment.apps/pat-operator-controller ")), "{taken:?}");
 }
 
 #[test]
@@ -99,11 +86,6 @@ fn the_operator_takes_every_flag_that_is_rendered_and_its_stops_fit_their_time()
         let manifests = helm.renders(&["--values", path.to_str().expect("text")]);
         for deployment in of_kind(&manifests, "Deployment") {
             let deployed = Deployed::read(deployment);
-            let command = &deployed.arguments()[0];
-            if Cli::command().find_subcommand(command).is_none() {
-                assert_eq!(command, "api", "{name}: this build has everything but the REST API");
-                continue;
-            }
             let line = ["pat-operator".to_owned()].into_iter().chain(deployed.arguments().iter().cloned());
             if let Err(error) = Cli::try_parse_from(line) {
                 panic!("{name}, {}: {error}", place(deployment));

@@ -1,0 +1,57 @@
+//! `make manifests`: the file for those who have neither Helm nor a kustomization of their own.
+
+use std::process::Command;
+
+use control_plane::{Assets, Binary};
+
+use super::{
+    dry_run::DryRun,
+    helm::{NAMESPACE, manifests, of_kind, root},
+};
+
+const DIGEST: &str = "sha256:7d865e959b2466918c9863afca942d0fb89d7c9ac0c99bafc3749504ded97730";
+
+#[tokio::test(flavor = "multi_thread")]
+async fn make_manifests_writes_all_that_a_cluster_needs_with_the_image_that_was_named() {
+    let api_server = DryRun::new(&[NAMESPACE]).await;
+    let kubectl = Assets::ensure(&[Binary::Kubectl]).expect("kubectl").path(Binary::Kubectl).to_owned();
+    let folder = tempfile::tempdir().expect("a folder");
+    let images = [
+        "registry.example.com/tools/pat-operator:1.2.3".to_owned(),
+        "registry:5000/x:1".to_owned(),
+        format!("registry:5000/x@{DIGEST}"),
+        format!("registry:5000/x:1@{DIGEST}"),
+        "registry:5000/x".to_owned(),
+        "x".to_owned(),
+    ];
+    for (number, image) in images.iter().enumerate() {
+        // A folder that is not there yet, as dist/ is not.
+        let file = folder.path().join(number.to_string()).join("install.yaml");
+        let output = Command::new("make")
+            .current_dir(root())
+            .args(["--no-print-directory", "manifests"])
+            .arg(format!("IMAGE={image}"))
+            .arg(format!("MANIFESTS={}", file.display()))
+            .arg(format!("KUBECTL={}", kubectl.display()))
+            .env("HOME", folder.path())
+            // These tests may have been started by another make.
+            .env_remove("MAKEFLAGS")
+            .output()
+            .expect("make");
+        let said = String::from_utf8_lossy(&output.stderr);
+        assert!(output.status.success(), "{image}: {said}");
+        let path = file.to_str().expect("text");
+        assert_eq!(String::from_utf8_lossy(&output.stdout).trim(), path, "it says what it has written");
+
+        let written = manifests(&std::fs::read_to_string(&file).expect("it is written"));
+        let deployments = of_kind(&written, "Deployment");
+        assert_eq!(deployments.len(), 1, "{image}");
+        for deployment in deployments {
+            assert_eq!(deployment["spec"]["template"]["spec"]["containers"][0]["image"], *image);
+        }
+        for (kind, count) in [("CustomResourceDefinition", 2), ("Namespace", 1), ("ValidatingAdmissionPolicy", 6)] {
+            assert_eq!(of_kind(&written, kind).len(), count, "{image}: {kind}");
+        }
+        assert_eq!(api_server.takes(image, ["--filename", path]).len(), written.len(), "{image}");
+    }
+}
