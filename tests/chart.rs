@@ -8,6 +8,7 @@ mod programs;
 
 mod chart {
     mod certificates;
+    mod dependent;
     mod deployed;
     mod dry_run;
     mod files;

@@ -1,0 +1,88 @@
+//! A chart of somebody else's that depends on ours and ships its tokens.
+
+use std::{fs, path::Path};
+
+use serde_json::{Value, json};
+
+use super::{
+    dry_run::DryRun,
+    helm::{Program, chart, manifests, of_kind},
+};
+
+/// The namespace that it is installed in.
+const SHOP: &str = "shop";
+
+/// Writes the chart `shop`, which has ours in its `charts/`, with these values for ours.
+fn write(folder: &Path, ours: &Value) {
+    let about = json!({
+        "apiVersion": "v2", "name": "shop", "version": "1.0.0",
+        "dependencies": [{"name": "pat-operator", "version": env!("CARGO_PKG_VERSION")}],
+    });
+    fs::write(folder.join("Chart.yaml"), serde_yaml::to_string(&about).expect("YAML")).expect("a file");
+    let values = json!({"global": {"region": "a"}, "pat-operator": ours});
+    fs::write(folder.join("values.yaml"), serde_yaml::to_string(&values).expect("YAML")).expect("a file");
+    copy(&chart(), &folder.join("charts/pat-operator"));
+}
+
+/// Copies a folder.
+fn copy(from: &Path, to: &Path) {
+    fs::create_dir_all(to).expect("a folder");
+    for entry in fs::read_dir(from).expect("a folder") {
+        let entry = entry.expect("readable");
+        let (path, copied) = (entry.path(), to.join(entry.file_name()));
+        if path.is_dir() {
+            copy(&path, &copied);
+        } else {
+            fs::copy(&path, &copied).expect("a copy");
+        }
+    }
+}
+
+/// What `helm template` makes of it as the release `shop`.
+fn arguments(folder: &Path) -> [&str; 5] {
+    ["template", SHOP, folder.to_str().expect("text"), "--namespace", SHOP]
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_chart_that_depends_on_ours_ships_its_tokens_and_the_api_server_takes_them() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let parent = folder.path().join("shop");
+    fs::create_dir(&parent).expect("a folder");
+    let spec = json!({"scopes": ["packages:write"], "rotation": {"interval": "30d"}, "secret": {"name": "ci-token"}});
+    // Tokens only: the operator is here already, for everybody.
+    write(
+        &parent,
+        &json!({
+            "crds": {"enabled": false}, "controller": {"enabled": false}, "policies": {"enabled": false},
+            "tokens": [{"name": "ci", "labels": {"team": "shop"}, "spec": spec}, {"name": "report", "namespace": "reports"}],
+        }),
+    );
+    let text = Program::helm().prints(&arguments(&parent));
+    let rendered = manifests(&text);
+    let tokens = of_kind(&rendered, "PersonalAccessToken");
+    assert_eq!(tokens.len(), rendered.len(), "nothing but tokens: {text}");
+    let [ci, report] = tokens[..] else { panic!("two: {text}") };
+    assert_eq!((&ci["metadata"]["name"], &ci["metadata"]["namespace"]), (&json!("ci"), &json!(SHOP)));
+    assert_eq!(ci["spec"], spec);
+    let labels = &ci["metadata"]["labels"];
+    assert_eq!((&labels["team"], &labels["app.kubernetes.io/instance"]), (&json!("shop"), &json!(SHOP)));
+    assert_eq!(report["metadata"]["namespace"], "reports");
+
+    let file = folder.path().join("rendered.yaml");
+    fs::write(&file, &text).expect("a file");
+    let api_server = DryRun::new(&[SHOP, "reports"]).await;
+    let mut taken = api_server.takes("shop", ["--filename", file.to_str().expect("text")]);
+    taken.sort();
+    let line = |name: &str| format!("personalaccesstoken.pat-operator.io/{name} serverside-applied (server dry run)");
+    assert_eq!(taken, [line("ci"), line("report")]);
+}
+
+#[test]
+fn a_chart_that_depends_on_ours_is_told_which_of_its_values_is_wrong() {
+    let folder = tempfile::tempdir().expect("a folder");
+    write(folder.path(), &json!({"tokens": [{"spec": {}}]}));
+    let said = Program::helm().refuses(&arguments(folder.path()));
+    for part in ["pat-operator", "/tokens/0", "missing property 'name'"] {
+        assert!(said.contains(part), "{part}: {said}");
+    }
+}
