@@ -6,6 +6,12 @@ use std::{
     process::Command,
 };
 
+use pat_operator::{
+    api::{CredentialState, Reason},
+    certificates, controller,
+    rest::server::Dialect,
+    verifier,
+};
 use serde_json::{Value, json};
 
 use super::helm::{Program, chart, of_kind};
@@ -119,6 +125,77 @@ fn queries_are_read_for_their_names_and_labels() {
     assert_eq!(labels.into_iter().collect::<Vec<_>>(), ["a", "b", "le", "namespace"]);
 }
 
+/// The values that queries and series ask of labels, such as `reason!~"a|b"`: of which metric, which label, which value.
+fn values_asked(query: &str) -> Vec<(String, String, String)> {
+    let mut found = Vec::new();
+    for (at, _) in query.match_indices("pat_operator_") {
+        let rest = &query[at..];
+        let end = rest.find(|c: char| !c.is_ascii_alphanumeric() && c != '_').unwrap_or(rest.len());
+        let Some(inside) = rest[end..].strip_prefix('{') else { continue };
+        let inside = &inside[..inside.find('}').expect("it is closed")];
+        for part in inside.split(',') {
+            let (label, value) = part.split_once(['=', '!']).expect("a comparison");
+            let value = value.trim_start_matches(['=', '~']).trim_matches('"');
+            let values = value.split('|').map(|one| (rest[..end].to_owned(), label.trim().to_owned(), one.to_owned()));
+            found.extend(values);
+        }
+    }
+    found
+}
+
+#[test]
+fn queries_are_read_for_the_values_of_labels() {
+    let found = values_asked(r#"max(pat_operator_x{a!~"b|c", d="e"}) / pat_operator_y > pat_operator_z{f=~"g"}"#);
+    let found: Vec<_> = found.iter().map(|(metric, label, value)| (&metric[..], &label[..], &value[..])).collect();
+    let x = "pat_operator_x";
+    assert_eq!(found, [(x, "a", "b"), (x, "a", "c"), (x, "d", "e"), ("pat_operator_z", "f", "g")]);
+}
+
+/// Every value that the code gives a label of a metric; `None` where it is no word of ours.
+fn words(metric: &str, label: &str) -> Option<Vec<&'static str>> {
+    match (metric, label) {
+        // Kubernetes', HTTP's and Prometheus's.
+        (_, "namespace" | "pod" | "status" | "route" | "le") => None,
+        (_, "dialect") => Some(Dialect::ALL.iter().map(|dialect| dialect.as_str()).collect()),
+        ("pat_operator_tokens", "ready") => Some(vec!["True", "False", "Unknown"]),
+        ("pat_operator_tokens", "reason") => Some(Reason::ALL.iter().map(|reason| reason.as_str()).collect()),
+        ("pat_operator_credentials", "state") => {
+            Some([CredentialState::Pending, CredentialState::Active, CredentialState::Grace].map(|s| s.as_str()).into())
+        }
+        ("pat_operator_decisions_total", "reason") => {
+            Some(verifier::reason::Reason::ALL.iter().map(|reason| reason.as_str()).collect())
+        }
+        ("pat_operator_reconcile_errors_total", "category") => Some(controller::error::Error::CATEGORIES.to_vec()),
+        ("pat_operator_serving_certificate_errors_total", "category") => {
+            Some(certificates::error::Error::CATEGORIES.to_vec())
+        }
+        _ => panic!("no test knows the values of {label} of {metric}"),
+    }
+}
+
+#[test]
+fn every_value_of_a_label_in_alerts_their_tests_and_dashboard_is_one_that_the_code_gives() {
+    let tests = fs::read_to_string(chart().join("files/alerts.test.yaml")).expect("tests");
+    let tests = [("alerts.test.yaml".to_owned(), tests)];
+    let mut seen = BTreeSet::new();
+    for (whose, query) in rules().into_iter().chain(queries()).chain(tests) {
+        for (metric, label, value) in values_asked(&query) {
+            if let Some(words) = words(&metric, &label) {
+                assert!(words.contains(&&value[..]), "{whose}: {metric} has no {label} {value}, but {words:?}");
+                seen.insert((metric, label));
+            }
+        }
+    }
+    for (metric, label) in [
+        ("pat_operator_tokens", "ready"),
+        ("pat_operator_tokens", "reason"),
+        ("pat_operator_decisions_total", "reason"),
+        ("pat_operator_reconcile_errors_total", "category"),
+    ] {
+        assert!(seen.contains(&(metric.to_owned(), label.to_owned())), "{label} of {metric} is asked for");
+    }
+}
+
 /// The labels of each series name.
 fn served(all: &[Metrics]) -> BTreeMap<String, BTreeSet<String>> {
     let mut served: BTreeMap<String, BTreeSet<String>> = BTreeMap::new();
@@ -162,6 +239,24 @@ async fn every_figure_and_label_in_alerts_and_dashboard_is_served() {
         }
         let unknown: Vec<_> = labels.difference(&known).collect();
         assert!(unknown.is_empty(), "{whose}: {unknown:?} are no labels of {names:?}");
+    }
+    // What the dashboard lets a person choose from.
+    let variables = dashboard()["templating"]["list"].as_array().expect("variables").clone();
+    let chosen: Vec<_> = variables.iter().filter(|variable| variable["type"] == "query").collect();
+    assert!(!chosen.is_empty());
+    for variable in chosen {
+        let query = variable["query"]["query"].as_str().expect("a query");
+        assert_eq!(variable["definition"], query, "what Grafana shows is what it asks");
+        let (name, label) = query
+            .strip_prefix("label_values(")
+            .and_then(|rest| rest.strip_suffix(')'))
+            .and_then(|inside| inside.split_once(", "))
+            .unwrap_or_else(|| panic!("label_values(metric, label): {query}"));
+        let labels = served.get(name).unwrap_or_else(|| panic!("{name} is not served"));
+        assert!(labels.contains(label) || of_target.contains(&label), "{query}");
+        // And panels ask by it.
+        let used = format!("${}", variable["name"].as_str().expect("a name"));
+        assert!(dashboard()["panels"].to_string().contains(&used), "{used} is used");
     }
     // And what docs and dashboard leave out is nothing that somebody would look for in vain.
     let shown: BTreeSet<_> = queries().iter().flat_map(|(_, query)| asked(query).0).collect();
