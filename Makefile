@@ -66,10 +66,10 @@ fuzz: ## Throw a minute of random text at each parser (needs nightly Rust and ca
 	done
 
 .PHONY: generate
-generate: ## Make anew what is made from code: crds/, pages and pictures of docs/, docs/openapi.json, the chart's copies and README
+generate: ## Make anew what is made from code: crds/, pages and pictures of docs/, docs/openapi.json, the chart's copies, schema and README
 	cargo run --locked --quiet --bin crdgen crds
 	UPDATE_DOCS=1 cargo test --locked --quiet --test docs
-	UPDATE_DOCS=1 cargo test --locked --quiet --test chart -- --test-threads=1 adds_only_labels kustomize_base readme_describes
+	UPDATE_DOCS=1 cargo test --locked --quiet --test chart -- --test-threads=1 adds_only_labels kustomize_base readme_describes spec_of_tokens
 
 # The image is put in as it stands, whatever it has of port, tag and digest.
 .PHONY: manifests

@@ -23,4 +23,5 @@ mod chart {
     mod refusals;
     mod release;
     mod rest;
+    mod schema;
 }

@@ -49,6 +49,13 @@ fn what_cannot_be_right_is_refused_with_the_name_of_the_value() {
         ("scopeGrants.team={de ploy}", "/scopeGrants/team/0"),
         ("image.digest=sha256:12", "/image/digest"),
         ("tokens[0].spec.scopes={a}", "missing property 'name'"),
+        // As the API server would, but before there is one.
+        ("tokens[0].name=a,tokens[0].spec.scpoes={a}", "additional properties 'scpoes' not allowed"),
+        ("tokens[0].name=a,tokens[0].spec.scopes=a", "/tokens/0/spec/scopes"),
+        ("tokens[0].name=a,tokens[0].spec.scopes={a,a}", "/tokens/0/spec/scopes"),
+        ("tokens[0].name=a,tokens[0].spec.scopes={a b}", "/tokens/0/spec/scopes/0"),
+        ("tokens[0].name=a,tokens[0].spec.rotation.interval=monthly", "/tokens/0/spec/rotation/interval"),
+        ("tokens[0].name=a,tokens[0].spec.rotation.intervall=30d", "additional properties 'intervall' not allowed"),
         ("policies.validationActions={Maybe}", "/policies/validationActions/0"),
         ("policies.otherAccounts.controllers={a'b}", "/policies/otherAccounts/controllers/0"),
         ("verifier.issuer=http://tokens.example.com", "/verifier/issuer"),
