@@ -18,6 +18,7 @@ mod chart {
     mod matrix;
     mod monitoring;
     mod next;
+    mod notes;
     mod plain;
     mod readme;
     mod refusals;

@@ -1,0 +1,38 @@
+//! What whoever installs the chart is told then.
+
+use super::helm::{NAMESPACE, Program, chart};
+
+const VERIFIER: &str = "The verifier serves in plain text, and tokens go over it: see that something else encrypts what goes to pat-operator-verifier.";
+const API: &str = "The REST API serves in plain text, and tokens go over it: see that something else encrypts what goes to pat-operator-api.";
+
+/// The notes with what is set so, in a cluster that nobody asks.
+fn notes(set: &str) -> String {
+    let chart = chart();
+    let all = ["install", "pat-operator", chart.to_str().expect("text"), "--namespace", NAMESPACE, "--dry-run=client"];
+    let said = Program::helm().prints(&[&all[..], &["--set", set]].concat());
+    said.split_once("\nNOTES:\n").expect("notes").1.to_owned()
+}
+
+#[test]
+fn whoever_serves_in_plain_text_is_warned_and_nobody_else() {
+    let cases: [(&str, &[&str]); 6] = [
+        ("", &[]),
+        ("verifier.enabled=true,verifier.tls.insecure=true", &[VERIFIER]),
+        ("api.enabled=true,api.namespace=a,api.tls.insecure=true", &[API]),
+        (
+            "verifier.enabled=true,verifier.tls.insecure=true,api.enabled=true,api.namespace=a,api.tls.insecure=true",
+            &[VERIFIER, API],
+        ),
+        (
+            "verifier.enabled=true,verifier.tls.secretName=a,api.enabled=true,api.namespace=a,api.tls.selfSigned.enabled=true",
+            &[],
+        ),
+        // What is not installed serves nothing.
+        ("verifier.tls.insecure=true,api.tls.insecure=true", &[]),
+    ];
+    for (set, warnings) in cases {
+        let notes = notes(set);
+        let said: Vec<_> = notes.lines().filter(|line| line.contains("plain text")).collect();
+        assert_eq!(said, warnings, "{set}");
+    }
+}
