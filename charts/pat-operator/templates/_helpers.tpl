@@ -94,11 +94,6 @@ app.kubernetes.io/component: {{ .component }}
 {{- concat (list (printf "%s.%s.svc" $name $namespace) (printf "%s.%s" $name $namespace) $name) .more | toJson -}}
 {{- end -}}
 
-{{/* Why a cluster-wide part is off, or empty; takes the root context. */}}
-{{- define "pat-operator.isNamespaced" -}}
-{{- if .Values.namespaces -}}true{{- end -}}
-{{- end -}}
-
 {{/* The rules that a component needs in each namespace that it works in. */}}
 {{- define "pat-operator.controllerRules" -}}
 - apiGroups: [pat-operator.io]
