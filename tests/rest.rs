@@ -19,6 +19,7 @@ mod rest {
     mod regenerate;
     mod sailpoint;
     mod stage;
+    mod staleness;
     mod taken_back;
     mod truefoundry;
     mod undelivered;

@@ -8,7 +8,7 @@ use pat_operator::{
     api::StoredPat,
     cli::ApiArgs,
     index::{
-        Index, Pulse,
+        Freshness, Index, Pulse,
         feed::{OwnerFeed as IndexOwnerFeed, PatFeed},
         probe,
         usage::Usage,
@@ -79,8 +79,11 @@ pub async fn api(args: ApiArgs) -> anyhow::Result<()> {
 
     let told = pulse.clone();
     let gates = [crds_there.clone(), tokens_full.clone(), owners_full.clone(), key_there.clone()];
-    let mut readiness =
-        Readiness::new(gates).with_note("freshness", move || format!("{:?}", told.freshness()).to_lowercase());
+    let mut readiness = Readiness::new(gates).with_check("freshness", move || match told.freshness() {
+        // Every caller would be told that nobody can tell.
+        Freshness::Lost => Err("lost".to_owned()),
+        freshness => Ok(format!("{freshness:?}").to_lowercase()),
+    });
     if let Some(tls) = tls.clone() {
         readiness = readiness.with_note("tls", move || tls.describe());
     }
