@@ -43,6 +43,9 @@ pub enum Failure {
         /// When to come back.
         retry_after: Duration,
     },
+    /// Its time is over. It may have had its effect all the same.
+    #[error("this took too long: look what has come of it before you repeat it")]
+    TooLong,
     /// Only reading is allowed on this server.
     #[error("this server is read-only")]
     ReadOnly,
@@ -89,6 +92,7 @@ impl Failure {
             Self::Conflict(_) => "Conflict",
             Self::TooMany { .. } => "TooMany",
             Self::Unavailable { .. } => "Unavailable",
+            Self::TooLong => "TooLong",
             Self::ReadOnly => "ReadOnly",
             Self::Internal => "Internal",
         }
@@ -104,6 +108,7 @@ impl Failure {
             Self::Conflict(_) => StatusCode::CONFLICT,
             Self::TooMany { .. } => StatusCode::TOO_MANY_REQUESTS,
             Self::Unavailable { .. } => StatusCode::SERVICE_UNAVAILABLE,
+            Self::TooLong => StatusCode::REQUEST_TIMEOUT,
             Self::Internal => StatusCode::INTERNAL_SERVER_ERROR,
         }
     }

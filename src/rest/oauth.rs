@@ -94,6 +94,11 @@ pub fn routes(service: Arc<Service>) -> Router {
     )
 }
 
+/// A failure of which only those around know, in OAuth's words.
+pub(super) fn failed(failure: Failure) -> Response {
+    refused(failure.into())
+}
+
 async fn answer(service: &Service, request: Request) -> Result<Exchanged, Refusal> {
     let (parts, body) = request.into_parts();
     if parts.method != Method::POST {
@@ -241,6 +246,7 @@ impl From<Failure> for Refusal {
             Failure::Forbidden(_) => (StatusCode::BAD_REQUEST, "invalid_scope"),
             Failure::TooMany { .. } => (StatusCode::TOO_MANY_REQUESTS, "temporarily_unavailable"),
             Failure::Unavailable { .. } => (StatusCode::SERVICE_UNAVAILABLE, "temporarily_unavailable"),
+            Failure::TooLong => (StatusCode::REQUEST_TIMEOUT, "temporarily_unavailable"),
             _ => (StatusCode::INTERNAL_SERVER_ERROR, "server_error"),
         };
         let description = match &failure {

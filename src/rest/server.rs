@@ -2,7 +2,11 @@
 //!
 //! It must not know where it listens, nor what any dialect says.
 
-use std::{panic::AssertUnwindSafe, sync::Arc, time::Instant};
+use std::{
+    panic::AssertUnwindSafe,
+    sync::Arc,
+    time::{Duration, Instant},
+};
 
 use axum::{
     Router,
@@ -15,9 +19,14 @@ use futures::FutureExt;
 use tracing::{Instrument, error, info, info_span};
 
 use super::{
-    context::Context, cryptlex, metrics::Metrics, oauth, openapi, reply, request_id::RequestId, sailpoint,
-    service::Service, truefoundry,
+    context::Context, cryptlex, failure::Failure, metrics::Metrics, oauth, openapi, reply, request_id::RequestId,
+    sailpoint, service::Service, truefoundry,
 };
+use crate::runtime::http::within;
+
+/// How long a request may take: a new token is waited for, and the time for that is the service's to keep. Whoever serves this gives each
+/// request a little longer, so that it is here that its end is told.
+pub const LONGEST: Duration = Duration::from_secs(45);
 
 /// Where SailPoint's clients are sent.
 pub const SAILPOINT: &str = "/sailpoint";
@@ -73,10 +82,26 @@ impl Dialect {
             Self::Other
         }
     }
+
+    /// A failure of which no dialect knows, in the words of this one.
+    fn failed(self, failure: Failure, id: &RequestId) -> Response {
+        match self {
+            Self::Sailpoint => sailpoint::failed(failure, id),
+            Self::Truefoundry => truefoundry::failed(failure),
+            Self::Cryptlex => cryptlex::failed(failure),
+            Self::Oauth => oauth::failed(failure),
+            Self::Other => problem(failure.status(), &failure.to_string()),
+        }
+    }
 }
 
 /// The whole API.
 pub fn router(service: Arc<Service>, metrics: Arc<Metrics>) -> Router {
+    router_within(service, metrics, LONGEST)
+}
+
+/// The same, where a request may take so long.
+pub fn router_within(service: Arc<Service>, metrics: Arc<Metrics>, longest: Duration) -> Router {
     let routes = Router::new()
         .merge(oauth::routes(service.clone()))
         .merge(openapi::routes())
@@ -86,15 +111,16 @@ pub fn router(service: Arc<Service>, metrics: Arc<Metrics>) -> Router {
         // SailPoint's clients look for it below their base URL.
         .nest(SAILPOINT, sailpoint::routes(service.clone()).merge(oauth::routes(service)))
         .fallback(async || problem(StatusCode::NOT_FOUND, "there is nothing here"));
-    around(routes, metrics)
+    around(routes, metrics, longest)
 }
 
 /// What is done around each request.
-pub(super) fn around(routes: Router, metrics: Arc<Metrics>) -> Router {
-    routes.layer(middleware::from_fn(move |request: Request, next: Next| answer(metrics.clone(), request, next)))
+pub(super) fn around(routes: Router, metrics: Arc<Metrics>, longest: Duration) -> Router {
+    routes
+        .layer(middleware::from_fn(move |request: Request, next: Next| answer(metrics.clone(), longest, request, next)))
 }
 
-/// What is told of a request that nobody waited for, as other servers do: the client has gone, or its time was over.
+/// What is told of a request that nobody waited for, as other servers do: the client has gone.
 const GONE: u16 = 499;
 
 /// A request, told at its end: when it is answered, or dropped before.
@@ -128,7 +154,7 @@ impl Drop for Told {
     }
 }
 
-async fn answer(metrics: Arc<Metrics>, mut request: Request, next: Next) -> Response {
+async fn answer(metrics: Arc<Metrics>, longest: Duration, mut request: Request, next: Next) -> Response {
     let (began, id, context) = (Instant::now(), RequestId::new(), Arc::new(Context::default()));
     let dialect = Dialect::of(request.uri().path());
     let route = request.extensions().get::<MatchedPath>().map_or("none".to_owned(), |path| path.as_str().to_owned());
@@ -137,15 +163,16 @@ async fn answer(metrics: Arc<Metrics>, mut request: Request, next: Next) -> Resp
     let told = Told { metrics, context: shared, began, id: known, dialect, method, route: route.clone(), status: None };
     request.extensions_mut().insert(id.clone());
     let span = info_span!("request", %id);
-    let answering = AssertUnwindSafe(context.scope(next.run(request))).catch_unwind().instrument(span.clone());
-    let mut response = answering.await.unwrap_or_else(|_| {
-        // What it was about stands in the panic's own message, which has been written already.
-        span.in_scope(|| error!(route, "the answer to a request panicked"));
-        problem(
-            StatusCode::INTERNAL_SERVER_ERROR,
-            "something went wrong here; the log has more under the id of this request",
-        )
-    });
+    let answering = within(longest, AssertUnwindSafe(context.scope(next.run(request))).catch_unwind());
+    let mut response = match answering.instrument(span.clone()).await {
+        Ok(Ok(response)) => response,
+        Ok(Err(_)) => {
+            // What it was about stands in the panic's own message, which has been written already.
+            span.in_scope(|| error!(route, "the answer to a request panicked"));
+            dialect.failed(Failure::Internal, &id)
+        }
+        Err(_) => dialect.failed(Failure::TooLong, &id),
+    };
     let headers = response.headers_mut();
     headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
     headers.insert(header::X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));

@@ -44,8 +44,8 @@ use super::{
     news::{CLUSTER, tell},
 };
 
-/// How long a request may take: a new token is waited for, and the time for that is the service's to keep.
-const LONGEST: Duration = Duration::from_secs(45);
+/// How long a connection waits for an answer: longer than the server takes to tell that a request took too long.
+const LONGEST: Duration = server::LONGEST.saturating_add(Duration::from_secs(1));
 
 /// How long a refusal waits for the body that it has not read.
 const LEFTOVER: Duration = Duration::from_secs(1);

@@ -29,6 +29,7 @@ pub use self::{
     budget::{Budget, NoRoom, Share},
     limits::Limits,
     listen::{InvalidListenAddr, ListenAddr},
+    within::within,
 };
 use super::tls::Tls;
 

@@ -93,8 +93,14 @@ impl Inside {
 
     /// Serves it by HTTP, within these limits, and tells where.
     pub async fn serve(&mut self, limits: Limits) -> SocketAddr {
+        self.serve_within(limits, server::LONGEST).await
+    }
+
+    /// The same, where a request may take so long.
+    pub async fn serve_within(&mut self, limits: Limits, longest: Duration) -> SocketAddr {
         let server = HttpServer::bind("127.0.0.1:0".parse().unwrap(), "tests", "--test-addr").await.expect("a port");
-        let (addr, router) = (server.local_addr(), server::router(self.service.clone(), self.metrics.clone()));
+        let router = server::router_within(self.service.clone(), self.metrics.clone(), longest);
+        let addr = server.local_addr();
         self.background.spawn(server.with_limits(limits).serve(router, CancellationToken::new()));
         addr
     }

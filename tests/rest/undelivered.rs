@@ -127,17 +127,23 @@ async fn a_request_whose_time_is_over_is_told_so_and_what_it_has_made_is_taken_b
     let mut inside = Inside::new(&place, place.client.clone()).await;
     inside.caller(&place).await;
     // No controller mints: the request lasts as long as it may.
-    let addr = inside.serve(Limits { request: Duration::from_secs(1), ..Limits::busy() }).await;
+    let addr = inside.serve_within(Limits { request: SOON, ..Limits::busy() }, Duration::from_secs(1)).await;
     let token = place.token(CALLER).await;
     let mut client = TcpStream::connect(addr).await.unwrap();
     client.write_all(plain(&token, "Too long").as_bytes()).await.unwrap();
     let mut text = String::new();
     let reading = tokio::time::timeout(SOON, client.read_to_string(&mut text)).await;
     reading.expect("an answer in time").expect("the connection ends with it");
-    assert!(text.starts_with("HTTP/1.1 408 ") && text.contains("connection: close"), "{text}");
+    let (head, body) = text.split_once("\r\n\r\n").expect("a body");
+    assert!(head.starts_with("HTTP/1.1 408 "), "{head}");
+    for header in ["connection: close", "content-type: application/json", "cache-control: no-store", "x-request-id: "] {
+        assert!(head.contains(header), "{header}: {head}");
+    }
+    let told: serde_json::Value = serde_json::from_str(body).expect("JSON");
+    assert!(told["code"] == "TooLong" && told["message"].is_string(), "{body}");
     assert_eq!(left(&place).await.0.len(), 1, "it was being made");
     let figures = inside.figures();
-    assert!(figures.contains(r#"route="/cryptlex/v3/personal-access-tokens",status="499"} 1"#), "{figures}");
+    assert!(figures.contains(r#"route="/cryptlex/v3/personal-access-tokens",status="408"} 1"#), "{figures}");
     let _controller = place.operator().start();
     eventually("nothing is left", async || left(&place).await == (vec![], vec![])).await;
 }

@@ -16,7 +16,7 @@ use axum::{
     Router,
     extract::{Path, RawQuery, Request, State, rejection::PathRejection},
     http::{HeaderMap, HeaderValue, StatusCode, header},
-    response::Response,
+    response::{IntoResponse, Response},
     routing::get,
 };
 use serde::Serialize;
@@ -49,6 +49,11 @@ const TOKEN: &str = "/v3/personal-access-tokens/{id}";
 struct CryptlexAccessToken<'a> {
     /// The token itself.
     access_token: &'a str,
+}
+
+/// A failure of which only those around know, in this dialect's words.
+pub(super) fn failed(failure: Failure) -> Response {
+    Refusal::from(failure).into_response()
 }
 
 #[derive(OpenApi)]

@@ -91,6 +91,9 @@ pub enum CryptlexFailures {
     /// The token may not do this, or nobody may on this server
     #[response(status = 403)]
     Forbidden(CryptlexError),
+    /// The answer took too long
+    #[response(status = 408)]
+    TooSlow(CryptlexError),
     /// Too many requests of the same owner
     #[response(status = 429, headers(("retry-after" = u64, description = "When to come back, in seconds")))]
     TooMany(CryptlexError),
@@ -115,7 +118,7 @@ pub enum CryptlexWriteFailures {
     /// The token may not do this, or nobody may on this server
     #[response(status = 403)]
     Forbidden(CryptlexError),
-    /// The body did not come in time
+    /// The body did not come in time, or the answer took too long
     #[response(status = 408)]
     TooSlow(CryptlexError),
     /// The body is larger than 64 KiB
@@ -172,6 +175,7 @@ mod tests {
             (Failure::TooMany { retry_after: short }.into(), 429, "TooMany", Some("1")),
             (Failure::TooMany { retry_after: long }.into(), 429, "TooMany", Some("3")),
             (Failure::Unavailable { problem: "no", retry_after: long }.into(), 503, "Unavailable", Some("3")),
+            (Failure::TooLong.into(), 408, "TooLong", None),
             (Failure::Internal.into(), 500, "Internal", None),
             (BadBody::MediaType("application/json").into(), 415, "InvalidBody", None),
             (BadBody::Unreadable(BodyError::TooLarge).into(), 413, "InvalidBody", None),

@@ -20,11 +20,21 @@ mod stream;
 mod tests;
 mod token;
 
+use axum::response::{IntoResponse, Response};
+
+use self::refusal::Refusal;
+use super::{failure::Failure, request_id::RequestId};
+
 pub use handlers::routes;
 pub use openapi::openapi;
 
 /// The older versions.
 const VERSIONS: [&str; 4] = ["/beta", "/v3", "/v2024", "/v2025"];
+
+/// A failure of which only those around know, in this dialect's words.
+pub(super) fn failed(failure: Failure, id: &RequestId) -> Response {
+    Refusal::from(failure).tracked(id.to_string()).into_response()
+}
 
 /// What follows the older versions.
 const TOKENS: &str = "/personal-access-tokens";

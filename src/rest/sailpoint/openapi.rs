@@ -31,6 +31,9 @@ pub(super) enum Refusals {
     /// The token lacks a right or a scope, or this server is read-only
     #[response(status = 403)]
     Forbidden(ErrorView),
+    /// The body did not come in time, or the answer took too long
+    #[response(status = 408)]
+    TooSlow(ErrorView),
     /// Too many requests of the same owner
     #[response(status = 429, headers(("retry-after" = u64, description = "When to come back, in seconds")))]
     TooMany(TooManyRequestsView),
@@ -46,9 +49,6 @@ pub(super) enum Refusals {
 #[derive(utoipa::IntoResponses)]
 #[expect(dead_code, reason = "it is only described")]
 pub(super) enum BodyRefusals {
-    /// The body did not come in time
-    #[response(status = 408)]
-    TooSlow(ErrorView),
     /// The body is larger than 64 KiB
     #[response(status = 413)]
     TooLarge(ErrorView),

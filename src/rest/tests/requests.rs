@@ -1,8 +1,9 @@
 //! What is done around each request.
 
-use std::sync::Arc;
+use std::{sync::Arc, time::Duration};
 
 use axum::{Router, body::Body, http::Request, routing::get};
+use serde_json::{Value, json};
 
 use super::super::{
     metrics::Metrics,
@@ -14,7 +15,7 @@ use super::super::{
 use crate::index::Pulse;
 
 fn text(metrics: &Metrics) -> String {
-    metrics.text(&Store::default(), &Pulse::new(1, std::time::Duration::from_secs(1)))
+    metrics.text(&Store::default(), &Pulse::new(1, Duration::from_secs(1)))
 }
 
 fn request(path: &str) -> Request<Body> {
@@ -26,7 +27,7 @@ async fn each_answer_has_an_id_of_its_own_is_never_stored_and_counted_by_the_pat
     let metrics = Arc::new(Metrics::new());
     let told = get(async |axum::Extension(id): axum::Extension<RequestId>| id.0);
     let routes = Router::new().nest("/sailpoint", Router::new().route("/v3/{id}", told));
-    let router = server::around(routes, metrics.clone());
+    let router = server::around(routes, metrics.clone(), server::LONGEST);
     let mut ids = Vec::new();
     for path in ["/sailpoint/v3/one", "/sailpoint/v3/two"] {
         let mut request = request(path);
@@ -62,7 +63,7 @@ async fn a_panic_is_one_answer_that_tells_nothing() {
     async fn panics() -> &'static str {
         panic!("something with details")
     }
-    let router = server::around(Router::new().route("/", get(panics)), metrics.clone());
+    let router = server::around(Router::new().route("/", get(panics)), metrics.clone(), server::LONGEST);
     for _ in 0..2 {
         let (response, body) = send(&router, request("/")).await;
         assert_eq!(response.status().as_u16(), 500);
@@ -71,11 +72,73 @@ async fn a_panic_is_one_answer_that_tells_nothing() {
     assert!(text(&metrics).contains(r#"route="/",status="500"} 2"#));
 }
 
+/// An error of SailPoint's, with nobody's id.
+fn sailpoint(code: &str, text: &str, cause: &str) -> Value {
+    let message = |text: &str| json!({"locale": "en-US", "localeOrigin": "DEFAULT", "text": text});
+    json!({"detailCode": code, "trackingId": null, "messages": [message(text)], "causes": [message(cause)]})
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_takes_too_long_or_breaks_is_told_in_each_dialect_s_own_words() {
+    async fn panics() -> &'static str {
+        panic!("something with details")
+    }
+    let long = "this took too long: look what has come of it before you repeat it";
+    let broke = "something went wrong here; the log has more under the id of this request";
+    let of_sailpoint = (
+        sailpoint("408 Request Timeout", "The request was not complete in time.", long),
+        sailpoint("500.0 Internal Fault", "An internal fault occurred.", broke),
+    );
+    for (dialect, path, (too_long, broken)) in [
+        ("sailpoint", "/sailpoint/v3/personal-access-tokens", of_sailpoint),
+        (
+            "truefoundry",
+            "/api/svc/v1/personal-access-tokens",
+            (
+                json!({"statusCode": 408, "message": long, "code": "TooLong"}),
+                json!({"statusCode": 500, "message": broke, "code": "Internal"}),
+            ),
+        ),
+        (
+            "cryptlex",
+            "/cryptlex/v3/personal-access-tokens",
+            (json!({"message": long, "code": "TooLong"}), json!({"message": broke, "code": "Internal"})),
+        ),
+        (
+            "oauth",
+            "/sailpoint/oauth/token",
+            (
+                json!({"error": "temporarily_unavailable", "error_description": long}),
+                json!({"error": "server_error", "error_description": broke}),
+            ),
+        ),
+        ("other", "/elsewhere", (json!({"message": long}), json!({"message": broke}))),
+    ] {
+        let never = get(async || std::future::pending::<&str>().await);
+        for (handler, status, mut expected) in [(never, 408, too_long), (get(panics), 500, broken)] {
+            let metrics = Arc::new(Metrics::new());
+            let router = server::around(Router::new().route(path, handler), metrics.clone(), server::LONGEST);
+            let (response, body) = send(&router, request(path)).await;
+            let what = format!("{dialect} {status}: {body}");
+            assert_eq!(response.status().as_u16(), status, "{what}");
+            assert_eq!(response.headers()["content-type"], "application/json", "{what}");
+            assert_eq!(response.headers()["cache-control"], "no-store", "{what}");
+            if let Some(id) = expected.get_mut("trackingId") {
+                *id = json!(response.headers()["x-request-id"].to_str().unwrap());
+            }
+            assert_eq!(response.headers()["x-request-id"].len(), 32, "{what}");
+            assert_eq!(serde_json::from_str::<Value>(&body).unwrap(), expected, "{what}");
+            let series = format!(r#"dialect="{dialect}",route="{path}",status="{status}"}} 1"#);
+            assert!(text(&metrics).contains(&series), "{what}: {}", text(&metrics));
+        }
+    }
+}
+
 #[tokio::test]
 async fn a_request_that_nobody_waits_for_any_more_is_counted_as_well() {
     let metrics = Arc::new(Metrics::new());
     let never = get(async || std::future::pending::<&str>().await);
-    let router = server::around(Router::new().route("/never", never), metrics.clone());
+    let router = server::around(Router::new().route("/never", never), metrics.clone(), server::LONGEST);
     let mut asking = Box::pin(send(&router, request("/never")));
     assert!(futures::poll!(&mut asking).is_pending());
     assert!(!text(&metrics).contains("/never"));

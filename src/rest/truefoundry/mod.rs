@@ -18,7 +18,7 @@ use axum::{
     Router,
     extract::{Path, RawQuery, Request, State, rejection::PathRejection},
     http::{HeaderMap, StatusCode},
-    response::Response,
+    response::{IntoResponse, Response},
     routing::{any, delete, get, post},
 };
 use serde::Serialize;
@@ -52,6 +52,11 @@ const TOKENS: &str = "/api/svc/v1/personal-access-tokens";
 
 /// What tokens of this dialect begin with. Their command line takes everything else for a JWT.
 const PREFIX: &str = "tfy";
+
+/// A failure of which only those around know, in this dialect's words.
+pub(super) fn failed(failure: Failure) -> Response {
+    Refusal::from(failure).into_response()
+}
 
 #[derive(OpenApi)]
 #[openapi(

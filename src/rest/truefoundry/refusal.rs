@@ -110,6 +110,9 @@ pub enum TruefoundryFailures {
     /// The token may not do this, or nobody may on this server
     #[response(status = 403)]
     Forbidden(TruefoundryError),
+    /// The body did not come in time, or the answer took too long
+    #[response(status = 408)]
+    TooSlow(TruefoundryError),
     /// Too many requests of the same owner
     #[response(status = 429, headers(("retry-after" = u64, description = "When to come back, in seconds")))]
     TooMany(TruefoundryError),
@@ -137,9 +140,6 @@ pub enum TruefoundryWriteFailures {
 #[derive(IntoResponses)]
 #[expect(dead_code, reason = "it is only described")]
 pub enum TruefoundryBodyFailures {
-    /// The body did not come in time
-    #[response(status = 408)]
-    TooSlow(TruefoundryError),
     /// The body is larger than 64 KiB
     #[response(status = 413)]
     TooLarge(TruefoundryError),

@@ -10,7 +10,7 @@ use tokio::time::{error::Elapsed, timeout};
 ///
 /// # Errors
 /// If it takes longer.
-pub(super) async fn within<F: Future>(limit: Duration, task: F) -> Result<F::Output, Elapsed> {
+pub async fn within<F: Future>(limit: Duration, task: F) -> Result<F::Output, Elapsed> {
     let mut task = pin!(task);
     match poll_fn(|cx| Poll::Ready(task.as_mut().poll(cx))).await {
         Poll::Ready(output) => Ok(output),
