@@ -11,6 +11,7 @@ mod rest {
     mod command;
     mod create;
     mod cryptlex;
+    mod delete;
     mod exchange;
     mod inside;
     mod judged_again;

@@ -278,14 +278,19 @@ impl Service {
         Ok(created)
     }
 
-    /// Deletes a token, and waits until the store shows it.
+    /// Deletes a token, and waits until the store shows it. `allowed` says who may delete which: it is asked of the token as it is deleted.
     ///
     /// # Errors
-    /// `NotFound`, `Unavailable`, `ReadOnly`.
-    pub async fn delete(&self, caller: &Caller, item: &Item) -> Result<(), Failure> {
+    /// What `allowed` says; `NotFound`, `Conflict` if it does not stop changing, `Unavailable`, `ReadOnly`.
+    pub async fn delete(
+        &self,
+        caller: &Caller,
+        item: &Item,
+        allowed: impl Fn(&Caller, &Item) -> Result<(), Failure> + Send + Sync,
+    ) -> Result<(), Failure> {
         let writer = self.writer()?;
         self.still(caller)?;
-        writer.delete(item).await
+        writer.delete(item, |present| allowed(&self.still(caller)?, present)).await
     }
 
     /// Revokes a token. Whoever has begun to revoke many goes on, though the caller's own may be among them: nobody is asked again.

@@ -26,7 +26,11 @@ use tokio_util::{sync::CancellationToken, task::TaskTracker};
 use tracing::Instrument;
 
 use self::{counters::TakeBackCounters, trouble::Trouble};
-use super::{failure::Failure, item::Item, store::Store};
+use super::{
+    failure::{Conflict, Failure},
+    item::Item,
+    store::Store,
+};
 use crate::{
     api::{GROUP, VERSION},
     index::{Index, PatUid},
@@ -43,6 +47,9 @@ const LAST_WORDS: Duration = Duration::from_millis(200);
 
 /// How long to wait for the store to show what was written.
 const SHOWN: Duration = Duration::from_secs(5);
+
+/// How often something is tried anew that met a write of the controller's.
+const TRIES: usize = 6;
 
 /// Writes to one namespace.
 #[derive(Clone)]
@@ -102,21 +109,33 @@ impl Writer {
         self.tasks.spawn(work.in_current_span()).await.map_err(|_| Failure::Internal)
     }
 
-    /// Deletes a token, and waits until the store shows it.
-    pub async fn delete(&self, item: &Item) -> Result<(), Failure> {
-        match self.remove(&item.name, item.id).await {
-            Ok(()) => {}
-            // It is gone, or another one has its name.
-            Err(trouble) if matches!(trouble.code(), Some(404 | 409)) => return Err(Failure::NotFound),
-            Err(trouble) => return Err(trouble.into_failure("delete a token")),
+    /// Deletes a token, and waits until the store shows it. `allowed` judges what is deleted, as the API server has it: the store may be
+    /// behind.
+    pub async fn delete(
+        &self,
+        item: &Item,
+        allowed: impl Fn(&Item) -> Result<(), Failure> + Send,
+    ) -> Result<(), Failure> {
+        let mut tries = 0;
+        loop {
+            tries += 1;
+            let present = change::read(&self.present(item).await?).ok_or(Failure::NotFound)?;
+            allowed(&present)?;
+            match self.remove(&present.name, present.id, Some(present.resource_version)).await {
+                Ok(()) => break,
+                // Mostly the controller, which has written its status. If another one has its name, that is seen when it is read again.
+                Err(trouble) if trouble.code() == Some(409) && tries < TRIES => {}
+                Err(trouble) if trouble.code() == Some(409) => return Err(Failure::Conflict(Conflict::Changed)),
+                Err(trouble) => return Err(trouble.into_failure("delete a token")),
+            }
         }
         self.until(Instant::now() + SHOWN, || self.store.item(item.id).is_none().then_some(())).await;
         Ok(())
     }
 
-    /// Deletes the object of this name, if it still is the one with this uid.
-    async fn remove(&self, name: &str, uid: PatUid) -> Result<(), Trouble> {
-        let preconditions = Preconditions { uid: Some(uid.hyphenated()), resource_version: None };
+    /// Deletes the object of this name, if it still is the one with this uid, and, where one is given, of this version.
+    async fn remove(&self, name: &str, uid: PatUid, version: Option<String>) -> Result<(), Trouble> {
+        let preconditions = Preconditions { uid: Some(uid.hyphenated()), resource_version: version };
         let params = DeleteParams::default().preconditions(preconditions);
         call(self.pats().delete(name, &params)).await.map(drop)
     }

@@ -51,9 +51,9 @@ async fn a_token_is_handed_out_once_works_at_once_is_listed_at_once_and_ends_wit
     let pat = place.pats().get(&item.name).await.unwrap();
     assert!(!format!("{pat:?}").contains(created.token.expose()));
 
-    inside.service.delete(&caller, item).await.expect("it is deleted");
+    inside.service.delete(&caller, item, |_, _| Ok(())).await.expect("it is deleted");
     assert!(inside.service.item(item.id).is_none() && !inside.lets_in(&created.token).await);
-    assert_eq!(inside.service.delete(&caller, item).await, Err(Failure::NotFound));
+    assert_eq!(inside.service.delete(&caller, item, |_, _| Ok(())).await, Err(Failure::NotFound));
     assert_eq!(left(&place).await, (vec![], vec![]));
 }
 
@@ -164,7 +164,7 @@ async fn a_client_that_goes_away_leaves_nothing_behind() {
             Err(_) => cancelled += 1,
             Ok(made) => {
                 let made = made.expect("a token");
-                inside.service.delete(&caller, &made.item).await.expect("it is deleted");
+                inside.service.delete(&caller, &made.item, |_, _| Ok(())).await.expect("it is deleted");
             }
         }
         taken_back("after the mint").await;

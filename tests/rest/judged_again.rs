@@ -142,5 +142,5 @@ async fn a_new_credential_is_not_handed_to_a_caller_who_lost_the_right_meanwhile
     let change = Change { display_name: Some("Other".into()), ..Change::default() };
     let refused = inside.service.change(&caller, &created.item, change).await;
     assert_eq!(refused.unwrap_err(), Failure::Unauthenticated);
-    assert_eq!(inside.service.delete(&caller, &created.item).await, Err(Failure::Unauthenticated));
+    assert_eq!(inside.service.delete(&caller, &created.item, |_, _| Ok(())).await, Err(Failure::Unauthenticated));
 }

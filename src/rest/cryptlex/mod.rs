@@ -224,7 +224,7 @@ async fn delete(
 ) -> Result<Response, Refusal> {
     let caller = service.caller(&headers).await?;
     let item = find(&service, &caller, id, Deed::Manage)?;
-    service.delete(&caller, &item).await.map_err(order::in_these_words)?;
+    service.delete(&caller, &item, may_reach).await.map_err(order::in_these_words)?;
     Ok(reply::no_content())
 }
 
@@ -248,10 +248,16 @@ fn find(
     caller.needs_one_of(&rights::own(deed))?;
     let id = id.map_err(|_| Failure::NotFound)?.parse().map_err(|_| Failure::NotFound)?;
     let item = service.item(id).ok_or(Failure::NotFound)?;
+    may_reach(caller, &item)?;
+    Ok(item)
+}
+
+/// Whether this token is there for the caller.
+fn may_reach(caller: &Caller, item: &Item) -> Result<(), Failure> {
     if item.owner == caller.owner || caller.rights.may(Reach::All, Deed::Manage) {
-        return Ok(item);
+        return Ok(());
     }
-    Err(Failure::NotFound.into())
+    Err(Failure::NotFound)
 }
 
 fn shown(service: &Service, item: &Item) -> Response {

@@ -261,7 +261,7 @@ impl Desk {
     ) -> Result<Response, Refusal> {
         let caller = self.service.caller(headers).await?;
         let item = self.manageable(&caller, token)?;
-        self.service.delete(&caller, &item).await?;
+        self.service.delete(&caller, &item, may_manage).await?;
         Ok(StatusCode::NO_CONTENT.into_response())
     }
 

@@ -271,7 +271,7 @@ async fn delete_token(
 ) -> Result<Response, Refusal> {
     let caller = service.caller(&headers).await?;
     let item = find(&service, &caller, &id.map_err(|_| Failure::NotFound)?)?;
-    service.delete(&caller, &item).await?;
+    service.delete(&caller, &item, |caller, item| may_manage(caller, &item.owner)).await?;
     Ok(reply::json(StatusCode::OK, &Nothing {}))
 }
 

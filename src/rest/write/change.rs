@@ -8,7 +8,7 @@ use kube::api::{DynamicObject, Patch, PatchParams};
 use serde_json::{Value, json};
 use tokio::time::Instant;
 
-use super::{FIELD_MANAGER, SHOWN, Writer, call, fields::Fields};
+use super::{FIELD_MANAGER, SHOWN, TRIES, Writer, call, fields::Fields};
 use crate::{
     api::StoredPat,
     rest::{
@@ -17,9 +17,6 @@ use crate::{
         order::Change,
     },
 };
-
-/// How often a change is tried anew that met a write of the controller's.
-const TRIES: usize = 6;
 
 impl Writer {
     /// Changes a token, and waits until the store shows it.
@@ -38,8 +35,7 @@ impl Writer {
             return Ok(shown);
         }
         // The watch is slow: what the API server has answered is as good.
-        let stored: Option<StoredPat> = serde_json::to_value(&object).and_then(serde_json::from_value).ok();
-        stored.as_ref().and_then(Item::read).map(Arc::new).ok_or(Failure::Internal)
+        read(&object).map(Arc::new).ok_or(Failure::Internal)
     }
 
     /// Sets these fields of the spec, if nobody else has changed the spec since `item`, and they are nobody else's.
@@ -79,4 +75,10 @@ impl Writer {
         let params = PatchParams { field_manager: Some(FIELD_MANAGER.into()), ..PatchParams::default() };
         call(self.pats().patch(&item.name, &params, &Patch::Merge(patch))).await
     }
+}
+
+/// A token as the API server has it; `None` if it cannot be read, or is being deleted.
+pub(super) fn read(object: &DynamicObject) -> Option<Item> {
+    let stored: StoredPat = serde_json::to_value(object).and_then(serde_json::from_value).ok()?;
+    Item::read(&stored)
 }

@@ -87,7 +87,8 @@ impl Writer {
     /// Whether it is done, or there is nothing left of it.
     async fn try_to_take_back(&self, unwanted: &Unwanted) -> bool {
         let why = match unwanted.credential {
-            None => match self.remove(&unwanted.name, unwanted.id).await {
+            // Whatever has become of it meanwhile, nobody holds its token: there is no version on which that would depend.
+            None => match self.remove(&unwanted.name, unwanted.id, None).await {
                 Ok(()) => return true,
                 // It is gone, or another one has its name.
                 Err(trouble) if matches!(trouble.code(), Some(404 | 409)) => return true,
