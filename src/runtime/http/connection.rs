@@ -9,7 +9,7 @@ use http_body_util::Limited;
 use hyper::{
     Request, StatusCode, Version,
     body::{Body as _, Incoming},
-    header::{CONNECTION, HeaderValue},
+    header::{CONNECTION, HeaderMap, HeaderValue, TRANSFER_ENCODING},
     service::service_fn,
 };
 use hyper_util::{
@@ -72,6 +72,9 @@ where
         let mut answers = answers.clone();
         async move {
             let (head, body) = request.into_parts();
+            if http1 && !body.is_end_stream() && !has_a_plain_body(&head.headers) {
+                return Ok(unknown_coding());
+            }
             let body = Limited::new(body, limits.body);
             let (body, leftover) = if http1 && !limits.leftover.is_zero() && !body.is_end_stream() {
                 let (body, leftover) = lend(body);
@@ -167,6 +170,24 @@ fn tell<E: std::fmt::Display>(ended: Result<(), E>) {
     if let Err(error) = ended {
         debug!(%error, "a connection ended early");
     }
+}
+
+/// Whether a body is as it is, or in chunks and nothing else. hyper looks at the last coding only, and would pass on what another one
+/// has made of it, for which a proxy in front may have found another end.
+fn has_a_plain_body(headers: &HeaderMap) -> bool {
+    let mut codings = headers.get_all(TRANSFER_ENCODING).iter();
+    match (codings.next(), codings.next()) {
+        (None, _) => true,
+        (Some(coding), None) => coding.as_bytes().eq_ignore_ascii_case(b"chunked"),
+        (Some(_), Some(_)) => false,
+    }
+}
+
+fn unknown_coding() -> Response {
+    let mut answer = Response::new(Body::from("Transfer-Encoding must be chunked, or left out\n"));
+    *answer.status_mut() = StatusCode::BAD_REQUEST;
+    answer.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
+    answer
 }
 
 fn too_slow() -> Response {

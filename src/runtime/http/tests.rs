@@ -282,6 +282,90 @@ async fn a_header_that_is_too_large_is_refused() {
     server.stops().await;
 }
 
+/// Another request, as it would be hidden in the body of one.
+const HIDDEN: &str = "GET /hidden HTTP/1.1\r\nHost: x\r\n\r\n";
+
+#[tokio::test]
+async fn a_request_whose_end_two_could_see_differently_is_the_last_of_its_connection() {
+    let server = Running::within(Limits { leftover: SOON, ..limits() }).await;
+    for (version, headers, status) in [
+        // Both are there: it ends where the chunks do, and nothing that follows is a request (RFC 9112, 6.3).
+        ("1.1", "Content-Length: 5\r\nTransfer-Encoding: chunked", 200),
+        ("1.1", "Transfer-Encoding: chunked\r\nContent-Length: 5", 200),
+        ("1.1", "Content-Length: 0\r\nTransfer-Encoding: chunked", 200),
+        ("1.1", "Content-Length: 5\r\nContent-Length: 6", 400),
+        ("1.1", "Content-Length: 0\r\nContent-Length: 5", 400),
+        ("1.1", "Content-Length: 5, 5", 400),
+        ("1.1", "Content-Length: 5, 6", 400),
+        ("1.1", "Content-Length: +5", 400),
+        ("1.1", "Content-Length: -5", 400),
+        ("1.1", "Content-Length: 0x5", 400),
+        ("1.1", "Content-Length: 5 5", 400),
+        ("1.1", "Content-Length:", 400),
+        ("1.1", "Content-Length: 99999999999999999999999", 400),
+        ("1.1", "Content-Length : 5", 400),
+        ("1.1", "Content-Length: 5\r\n Transfer-Encoding: chunked", 400),
+        ("1.1", "Transfer-Encoding: x, chunked", 400),
+        ("1.1", "Transfer-Encoding: gzip, chunked", 400),
+        ("1.1", "Transfer-Encoding: chunked, x", 400),
+        ("1.1", "Transfer-Encoding: chunked, chunked", 400),
+        ("1.1", "Transfer-Encoding: ,chunked", 400),
+        ("1.1", "Transfer-Encoding: x\r\nTransfer-Encoding: chunked", 400),
+        ("1.1", "Transfer-Encoding: chunked\r\nTransfer-Encoding: chunked", 400),
+        ("1.1", "Transfer-Encoding: chunked\r\nTransfer-Encoding: identity", 400),
+        ("1.1", "Transfer-Encoding: identity", 400),
+        ("1.1", "Transfer-Encoding: xchunked", 400),
+        ("1.1", "Transfer-Encoding: \"chunked\"", 400),
+        ("1.1", "Transfer-Encoding: \x0bchunked", 400),
+        ("1.1", "Transfer-Encoding : chunked", 400),
+        ("1.1", "Transfer-Encoding:\r\n chunked", 400),
+        ("1.1", "X-Folded: a\r\n b\r\nContent-Length: 5", 400),
+        ("1.1", " X-Before: a\r\nContent-Length: 5", 400),
+        ("1.0", "Transfer-Encoding: chunked", 400),
+    ] {
+        let request =
+            format!("POST / HTTP/{version}\r\nHost: x\r\nConnection: keep-alive\r\n{headers}\r\n\r\n0\r\n\r\n{HIDDEN}");
+        let text = answer(server.send(request.as_bytes()).await).await;
+        assert!(text.starts_with(&format!("HTTP/1.1 {status} ")), "{headers:?}: {text:?}");
+        assert_eq!(text.matches("HTTP/1.").count(), 1, "{headers:?}: {text:?}");
+        assert!(text.contains("connection: close"), "{headers:?}: {text:?}");
+    }
+    server.stops().await;
+}
+
+#[tokio::test]
+async fn a_body_whose_chunks_are_wrong_is_the_last_of_its_connection() {
+    let server = Running::within(Limits { leftover: SOON, ..limits() }).await;
+    for chunks in ["5 \r\n", "-5\r\n", "0x5\r\n", "ffffffffffffffff1\r\n", "x\r\n", "1\r\nab\r\n"] {
+        let request = format!("POST / HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\n{chunks}{HIDDEN}");
+        let text = answer(server.send(request.as_bytes()).await).await;
+        assert!(text.starts_with("HTTP/1.1 400 "), "{chunks:?}: {text:?}");
+        assert_eq!(text.matches("HTTP/1.").count(), 1, "{chunks:?}: {text:?}");
+    }
+    server.stops().await;
+}
+
+#[tokio::test]
+async fn a_header_that_names_another_method_or_path_changes_neither() {
+    let server = Running::within(limits()).await;
+    for header in [
+        "X-HTTP-Method-Override: GET",
+        "X-HTTP-Method: GET",
+        "X-Method-Override: GET",
+        "X-Original-Method: GET",
+        "X-Original-URL: /hidden",
+        "X-Rewrite-URL: /hidden",
+        "X-Forwarded-Uri: /hidden",
+    ] {
+        let request = format!(
+            "POST /?_method=GET HTTP/1.1\r\nHost: x\r\nConnection: close\r\n{header}\r\nContent-Length: 11\r\n\r\n_method=GET"
+        );
+        let text = answer(server.send(request.as_bytes()).await).await;
+        assert!(text.starts_with("HTTP/1.1 200 ") && text.ends_with("11 bytes"), "{header}: {text}");
+    }
+    server.stops().await;
+}
+
 #[tokio::test]
 async fn an_idle_connection_ends_and_one_that_works_does_not() {
     let idle = Duration::from_millis(300);
