@@ -22,6 +22,7 @@ mod rest {
     mod stage;
     mod staleness;
     mod taken_back;
+    mod told;
     mod truefoundry;
     mod undelivered;
 }
