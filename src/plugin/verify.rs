@@ -157,7 +157,7 @@ async fn obituary(session: &Session, id: &str) -> Result<Option<String>, Failure
 }
 
 /// The elder of two objects that claim one hash is the one whose it is.
-fn find<'a>(pats: &'a [Pat], hash: TokenHash) -> Option<(&'a Pat, Credential)> {
+fn find(pats: &[Pat], hash: TokenHash) -> Option<(&Pat, Credential)> {
     let found = pats.iter().filter_map(|pat| {
         let credential = pat.status().credentials.into_iter().find(|one| one.sha256 == hash)?;
         Some((pat, credential))

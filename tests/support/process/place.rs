@@ -221,7 +221,7 @@ impl Place {
             .filter(|one| one.state == CredentialState::Active)
             .map(|one| one.sha256.to_string())
             .collect();
-        assert_eq!(active, [hash.clone()], "{name}: {status:#?}");
+        assert_eq!(active, [hash], "{name}: {status:#?}");
     }
 }
 
