@@ -10,7 +10,6 @@ cd "$(dirname "$0")/../.."
 
 operator=${PAT_OPERATOR_BIN:-target/debug/pat-operator}
 manifests=examples/demo
-crd=personalaccesstokens.pat-operator.io
 current=false
 [ "${1:-}" = --current ] && current=true
 
@@ -47,6 +46,15 @@ run() {
     "$@"
 }
 
+# The CRDs of crds/, each of which lies in a file of its plural's name.
+crds() {
+    local file
+    for file in crds/*.yaml; do
+        file=${file##*/}
+        say "${file%.yaml}.pat-operator.io"
+    done
+}
+
 # until_true SECONDS WHAT COMMAND…: asks again until COMMAND succeeds.
 until_true() {
     local seconds=$1 what=$2 began=$SECONDS
@@ -73,7 +81,9 @@ until_true() {
 exec 3>&1 4>&2
 
 folder=$(umask 077 && mktemp -d "${TMPDIR:-/tmp}/pat-demo.XXXXXX")
-pid='' namespace='' namespace_made=false crd_made=false
+pid='' namespace='' namespace_made=false
+# Words of the kind "tokenowners.pat-operator.io": CRDs that were there before, that were not, and that this has installed.
+present='' absent='' installed=''
 
 end_operator() {
     [ -n "$pid" ] || return 0
@@ -97,13 +107,15 @@ cleanup() {
         kubectl delete namespace "$namespace" --timeout=60s >/dev/null ||
             say "It may still be there: kubectl delete namespace $namespace"
     fi
-    if $crd_made; then
-        if [ -z "$(kubectl get pat --all-namespaces -o name 2>&1)" ]; then
-            kubectl delete crd "$crd" --timeout=30s >/dev/null && say "Removed the CRD that this demo had installed."
+    local crd
+    for crd in $installed; do
+        if [ -z "$(kubectl get "$crd" --all-namespaces -o name 2>&1)" ]; then
+            kubectl delete crd "$crd" --ignore-not-found --timeout=30s >/dev/null &&
+                say "Removed the CRD $crd, which this demo had installed."
         else
-            say "The CRD stays: there are PersonalAccessTokens of others by now. To remove it and them: kubectl delete crd $crd"
+            say "The CRD $crd stays: there are objects of others by now. To remove it and them: kubectl delete crd $crd"
         fi
-    fi
+    done
     rm -rf "$folder"
     exit "$code"
 }
@@ -122,15 +134,19 @@ if $current; then
         fail 'the kubeconfig has no current context: kubectl config use-context …, or run `make demo` without CLUSTER=current'
     server=$(kubectl config view --minify -o 'jsonpath={.clusters[0].cluster.server}')
     namespace=pat-demo-$RANDOM
-    there=$(kubectl get crd "$crd" --ignore-not-found -o name --request-timeout=10s) ||
-        fail "the cluster of context $context does not answer, or does not let you read CRDs"
+    for crd in $(crds); do
+        there=$(kubectl get crd "$crd" --ignore-not-found -o name --request-timeout=10s) ||
+            fail "the cluster of context $context does not answer, or does not let you read CRDs"
+        if [ -n "$there" ]; then present="$present $crd"; else absent="$absent $crd"; fi
+    done
     say "This would use the cluster of context ${bold}$context${plain} ($server):"
-    if [ -n "$there" ]; then
-        say "  - the CRD $crd is there already and is left as it is
-    (if an operator runs there as well, both will work on the demo's tokens)"
-    else
+    for crd in $present; do
+        say "  - the CRD $crd is there already and is left as it is"
+    done
+    [ -z "$present" ] || say "    (if an operator runs there as well, both will work on the demo's tokens)"
+    for crd in $absent; do
         say "  - installs the CRD $crd, and removes it at the end"
-    fi
+    done
     say "  - creates namespace $namespace with four tokens, and deletes it at the end"
     say '  - runs the operator on this machine, for that namespace only'
     answer=n
@@ -144,7 +160,7 @@ if $current; then
             ;;
     esac
 else
-    namespace=demo there=yes
+    namespace=demo present=$(crds)
 fi
 
 # A kubeconfig of our own: whoever switches contexts meanwhile does not switch ours, and commands need no --namespace.
@@ -154,13 +170,14 @@ kubectl config set-context --current --namespace="$namespace" >/dev/null
 
 began=$SECONDS
 chapter 'The stage'
-if [ -z "$there" ]; then
-    crd_made=true
-    run kubectl apply -f crds/
-    kubectl wait --for=condition=Established "crd/$crd" --timeout=30s >/dev/null
-else
+for crd in $present; do
     run kubectl get crd "$crd"
-fi
+done
+for crd in $absent; do
+    installed="$installed $crd"
+    run kubectl apply -f "crds/${crd%%.*}.yaml"
+    kubectl wait --for=condition=Established "crd/$crd" --timeout=30s >/dev/null
+done
 run kubectl create namespace "$namespace"
 namespace_made=true
 
