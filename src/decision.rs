@@ -170,7 +170,7 @@ mod tests {
     use serde_json::{Value, json};
 
     use super::*;
-    use crate::{index::Pat, token::Token};
+    use crate::{api::CredentialState, index::Pat, token::Token};
 
     const NOW: &str = "2026-01-02T00:00:00Z";
 
@@ -180,6 +180,11 @@ mod tests {
 
     /// A PAT of this number that claims the token, created at this second.
     fn claim(number: u8, second: u8, spec: Value) -> Pat {
+        claim_in_state(CredentialState::Active, number, second, spec)
+    }
+
+    /// The same, with its credential in this state.
+    fn claim_in_state(state: CredentialState, number: u8, second: u8, spec: Value) -> Pat {
         let stored = json!({
             "metadata": {
                 "namespace": format!("n{number}"), "name": "app", "uid": format!("{number:032}"),
@@ -187,7 +192,7 @@ mod tests {
             },
             "spec": spec,
             "status": {"credentials": [{
-                "id": "accessor0001", "revision": 1, "sha256": token().hash().to_string(), "state": "Active",
+                "id": "accessor0001", "revision": 1, "sha256": token().hash().to_string(), "state": state,
                 "issuedAt": "2026-01-01T00:00:00Z",
             }]},
         });
@@ -200,6 +205,17 @@ mod tests {
             Decision::Allow(record) => Ok(record.pat.subject().to_owned()),
             Decision::Deny(denial) => Err(denial),
             Decision::Unavailable(why) => panic!("{why:?}"),
+        }
+    }
+
+    #[test]
+    fn a_credential_is_good_from_its_publication_to_the_end_of_its_grace() {
+        for state in [CredentialState::Pending, CredentialState::Active, CredentialState::Grace] {
+            let index = Index::default();
+            index.put(claim_in_state(state, 1, 0, json!({"scopes": ["a"]})));
+            assert_eq!(ask(&index).ok().as_deref(), Some("va:n1/app"), "{state:?}");
+            index.put(claim_in_state(state, 1, 0, json!({"scopes": ["a"], "revoked": true})));
+            assert!(matches!(ask(&index), Err(Denial::Dead(_, Verdict::Revoked))), "{state:?}");
         }
     }
 

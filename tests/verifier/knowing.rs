@@ -9,8 +9,11 @@ use std::{
 };
 
 use control_plane::{Component, ControlPlane, Identity, Options};
-use kube::api::DeleteParams;
-use pat_operator::api::Time;
+use kube::api::{DeleteParams, Patch, PatchParams};
+use pat_operator::{
+    api::{CredentialState, Time},
+    token::Token,
+};
 use serde_json::json;
 
 use crate::support::process::{
@@ -73,6 +76,26 @@ async fn it_is_ready_only_with_the_first_list_and_tells_nobody_anything_before()
         assert_eq!(metrics.value(series), value, "{series}");
     }
     verifier.process.terminate().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_token_is_let_in_from_the_moment_that_its_hash_is_published_whatever_state_it_is_in() {
+    let place = Place::new("states").await;
+    let verifier = VerifierProcess::start(&place.kubeconfig(), &[&only(&place)]).await;
+    for state in [CredentialState::Pending, CredentialState::Active, CredentialState::Grace] {
+        let (name, token) = (state.as_str().to_lowercase(), Token::mint(&Default::default()).expect("randomness"));
+        place.apply(&name, json!({"scopes": ["a"]})).await;
+        assert_eq!(verifier.forward(token.expose(), "").await, 401, "{state:?}: nobody has published it");
+        let credential = json!({
+            "id": token.id().to_string(), "revision": 1, "sha256": token.hash().to_string(), "state": state,
+            "issuedAt": in_seconds(0),
+        });
+        let status = json!({"status": {"credentials": [credential]}});
+        let published = place.pats().patch_status(&name, &PatchParams::default(), &Patch::Merge(status)).await;
+        published.expect("a status");
+        verifier.forwards(token.expose(), 200).await;
+        assert_eq!(verifier.forward(token.expose(), "scope=b").await, 403, "{state:?}: for its own scopes");
+    }
 }
 
 #[tokio::test(flavor = "multi_thread")]
