@@ -8,7 +8,7 @@ mod support;
 use std::{
     fs,
     path::{Path, PathBuf},
-    process::Output,
+    process::{Command, Output},
     sync::atomic::{AtomicBool, AtomicUsize, Ordering},
     time::{Duration, Instant},
 };
@@ -27,6 +27,18 @@ const API_SERVER: &str = "https://kubernetes.default.svc";
 /// How long the API server keeps an answer; the default is two minutes.
 const CACHE: Duration = Duration::from_secs(1);
 
+/// Which version of TokenReview the API server asks in.
+const VERSION_FLAG: &str = "--authentication-token-webhook-version=";
+
+/// Whether the API server is told so.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Version {
+    /// It is: v1.
+    AsDocumented,
+    /// It is not, and takes its own: v1beta1.
+    Default,
+}
+
 struct World {
     place: Place,
     _verifier: VerifierProcess,
@@ -37,7 +49,12 @@ struct World {
 }
 
 impl World {
+    /// With the flags that the documentation shows.
     async fn new() -> Self {
+        Self::asking_in(Version::AsDocumented).await
+    }
+
+    async fn asking_in(version: Version) -> Self {
         let folder = tempfile::Builder::new().prefix("pat-webhook-").tempdir().expect("a folder");
         let webhook = folder.path().join("webhook.kubeconfig");
         let root = Path::new(env!("CARGO_MANIFEST_DIR"));
@@ -54,7 +71,9 @@ impl World {
             ("https://kubernetes.default.svc.cluster.local", API_SERVER),
         ]);
         let options = Options::default().apply(root.join("crds"));
-        let options = flags.into_iter().fold(options, |all, flag| all.argument(Component::ApiServer, flag));
+        let flags =
+            flags.into_iter().filter(|flag| version == Version::AsDocumented || !flag.starts_with(VERSION_FLAG));
+        let options = flags.fold(options, |all, flag| all.argument(Component::ApiServer, flag));
         let mut plane = ControlPlane::start(options).await.expect("a control plane");
         let kubeconfig = plane.admin_kubeconfig();
         let files = [format!("--tls-cert={}", cert.display()), format!("--tls-key={}", key.display())];
@@ -184,6 +203,32 @@ async fn tokens_are_credentials_for_the_cluster_until_they_are_revoked() {
     assert!(began.elapsed() < CACHE + Duration::from_secs(10), "{:?}", began.elapsed());
     person.is_refused("revoked").await;
     program.whoami().await.expect("the other one goes on");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_api_server_that_nobody_told_a_version_is_understood_too() {
+    let world = World::asking_in(Version::Default).await;
+    let mut help = Command::new(world.plane.assets().path(Binary::KubeApiserver));
+    let help = tokio::task::spawn_blocking(move || help.arg("--help").output()).await.expect("no panic");
+    let help = String::from_utf8(help.expect("it says what its flags are").stdout).expect("text");
+    let flag = VERSION_FLAG.trim_end_matches('=');
+    let line = help.lines().find(|line| line.contains(flag)).expect("there is such a flag");
+    assert!(line.ends_with(r#"(default "v1beta1")"#), "{line}");
+
+    let place = &world.place;
+    let jane = json!({"owner": {"kind": "User", "name": "jane@example.com"}, "audiences": [API_SERVER]});
+    place.apply("jane", jane.clone()).await;
+    let person = world.holder(&place.ready("jane").await);
+    let user = person.whoami().await.expect("a user");
+    assert_eq!(user["username"], "pat:jane@example.com", "{user}");
+    place.apply("elsewhere", json!({"audiences": ["https://git.example.com"]})).await;
+    world.holder(&place.ready("elsewhere").await).is_refused("elsewhere").await;
+
+    let mut revoked = jane;
+    revoked["revoked"] = true.into();
+    place.apply("jane", revoked).await;
+    eventually("the revoked token is refused", async || person.whoami().await.is_err()).await;
+    person.is_refused("revoked").await;
 }
 
 /// Whether a user that is known may not list Secrets.
