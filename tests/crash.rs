@@ -195,6 +195,9 @@ impl Scenario {
         if self != Self::FirstMint {
             ensure((token == before) == keeps, || format!("the token is {}", if keeps { "new" } else { "old" }))?;
         }
+        if self == Self::Rename {
+            ensure(stage.secret(name).await.is_none(), || "the old Secret is left".into())?;
+        }
         let old_lives = match self {
             // Whoever lost the Secret may still use what stood in it.
             Self::Rotation | Self::RotationInGrace | Self::RepairAfterDeletion | Self::RepairAfterEdit => true,
@@ -204,9 +207,6 @@ impl Scenario {
         ensure(stage.accepts(name, before).await == old_lives, || format!("the old token lives: {}", !old_lives))?;
         if matches!(self, Self::Rotation | Self::RotationInGrace) {
             ensure(data.get("old").map(String::as_str) == Some(before), || "the old token is not shown".into())?;
-        }
-        if self == Self::Rename {
-            ensure(stage.secret(name).await.is_none(), || "the old Secret is left".into())?;
         }
         Ok(())
     }
