@@ -15,11 +15,15 @@ use kube::{
     },
 };
 use serde::de::DeserializeOwned;
+use tokio::time::sleep;
 
 use super::cache::{Feed, Taken};
 
 /// The longest that a broken watch waits before it begins anew: kube's own 30 s are a long time not to hear of a revocation.
 const LONGEST_WAIT: Duration = Duration::from_secs(5);
+
+/// How long a watch waits that begins anew with a list because it could not go on from where it was.
+const AFTER_GONE: Duration = Duration::from_secs(1);
 
 /// Something that a watch has to tell.
 #[derive(Debug)]
@@ -50,13 +54,28 @@ where
     if let Some(labels) = labels {
         config = config.labels(labels);
     }
-    let mut events = watcher(api, config).backoff(Patience::default()).boxed();
-    while let Some(event) = events.next().await {
-        match event {
-            Ok(event) => tell(News::Taken(feed.take(event))),
-            Err(error) => tell(News::Interrupted(error)),
+    loop {
+        let mut events = watcher(api.clone(), config.clone()).backoff(Patience::default()).boxed();
+        while let Some(event) = events.next().await {
+            match event {
+                Ok(event) => tell(News::Taken(feed.take(event))),
+                Err(error) => {
+                    let is_gone = is_gone(&error);
+                    tell(News::Interrupted(error));
+                    if is_gone {
+                        break;
+                    }
+                }
+            }
         }
+        sleep(AFTER_GONE).await;
     }
+}
+
+/// What the watch had is too old to go on from, and this was said by an answer instead of an event: kube would ask for the same
+/// again, for ever. A new list helps.
+fn is_gone(error: &watcher::Error) -> bool {
+    matches!(error, watcher::Error::WatchStartFailed(kube::Error::Api(status)) if status.code == 410)
 }
 
 /// kube's backoff, with less of it.

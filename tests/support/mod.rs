@@ -1,6 +1,7 @@
 //! What the tests on the real API server share.
 #![allow(dead_code, reason = "each test binary uses its part")]
 
+pub mod breaks;
 pub mod checked_in;
 pub mod clients;
 pub mod crd;

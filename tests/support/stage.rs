@@ -196,8 +196,13 @@ impl Stage {
 
     /// The same with another client for the requests of reconciles, one that injects faults.
     pub fn restart_with(&mut self, client: Client) {
-        self.operator =
-            Operator::start(client, &self.client, self.namespace.name(), self.settings.clone(), self.clock.clone());
+        self.restart_watching(client, &self.client.clone());
+    }
+
+    /// The same with another client for its watches as well.
+    pub fn restart_watching(&mut self, client: Client, watching: &Client) {
+        let (settings, clock) = (self.settings.clone(), self.clock.clone());
+        self.operator = Operator::start(client, watching, self.namespace.name(), settings, clock);
     }
 
     /// A client that writes down every request, for an operator that is started with it.

@@ -1,0 +1,161 @@
+//! A client whose watches break when the test says so, in the way that it says, and begin anew only when it lets them.
+//!
+//! It sits where the network is. Lists and all other requests go through; it must not know what is watched.
+
+use std::{
+    future::ready,
+    pin::Pin,
+    task::{Context, Poll},
+};
+
+use axum::{
+    body::{Body, Bytes},
+    http::{Request, Response, StatusCode},
+};
+use futures::{StreamExt, stream};
+use kube::Client;
+use serde_json::{Value, json};
+use tokio::sync::{oneshot, watch};
+use tower::Service;
+
+type BoxError = Box<dyn std::error::Error + Send + Sync>;
+
+/// How a watch breaks.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Break {
+    /// By an event of type ERROR with code 410: what it had is too old.
+    Expired,
+    /// By an event of type ERROR with code 500.
+    Failed,
+    /// Its answer ends, as after each five minutes.
+    Ended,
+    /// Its connection breaks.
+    Lost,
+    /// Its answer ends, and a watch from where it was is answered by HTTP 410, until there was a new list.
+    Refused,
+}
+
+impl Break {
+    /// All of them.
+    pub const ALL: [Self; 5] = [Self::Expired, Self::Failed, Self::Ended, Self::Lost, Self::Refused];
+
+    /// What comes last.
+    fn last(self) -> Option<Result<Bytes, BoxError>> {
+        let error = |status| json!({"type": "ERROR", "object": status}).to_string() + "\n";
+        match self {
+            Self::Expired => Some(Ok(error(status(410, "Expired")).into())),
+            Self::Failed => Some(Ok(error(status(500, "InternalError")).into())),
+            Self::Lost => Some(Err("the connection broke".into())),
+            Self::Ended | Self::Refused => None,
+        }
+    }
+}
+
+/// See the module. Clones share their watches.
+#[derive(Clone)]
+pub struct Breaks {
+    client: Client,
+    state: watch::Sender<State>,
+}
+
+#[derive(Clone, Copy, Default)]
+struct State {
+    /// How often all watches were broken, and how the last time.
+    times: usize,
+    how: Option<Break>,
+    /// Nobody begins to watch.
+    held: bool,
+    /// So many would.
+    waiting: usize,
+}
+
+impl Breaks {
+    /// Nothing breaks as yet.
+    pub fn of(client: &Client) -> Self {
+        Self { client: client.clone(), state: watch::Sender::default() }
+    }
+
+    /// The client for those who watch.
+    pub fn client(&self) -> Client {
+        Client::new(self.clone(), "default")
+    }
+
+    /// Breaks all watches, and holds those that begin from now on.
+    pub fn break_all(&self, how: Break) {
+        self.state.send_modify(|state| {
+            state.times += 1;
+            state.how = Some(how);
+            state.held = true;
+        });
+    }
+
+    /// Waits until so many watches would begin anew.
+    pub async fn holds_back(&self, count: usize) {
+        let mut state = self.state.subscribe();
+        let all = state.wait_for(|state| state.waiting >= count);
+        let waited = tokio::time::timeout(super::stage::SOON, all).await;
+        waited.expect("they begin anew in time").expect("it is there as long as we are");
+    }
+
+    /// Lets them.
+    pub fn let_go(&self) {
+        self.state.send_modify(|state| state.held = false);
+    }
+
+    async fn carry(&self, request: Request<kube::client::Body>) -> Result<Response<Body>, BoxError> {
+        let query = request.uri().query().unwrap_or_default();
+        let is = |pair| query.split('&').any(|one| one == pair);
+        if !is("watch=true") {
+            return Ok(self.client.send(request).await?.map(Body::new));
+        }
+        let from_list = is("sendInitialEvents=true");
+        let mut state = self.state.subscribe();
+        self.state.send_modify(|state| state.waiting += 1);
+        let begun = *state.wait_for(|state| !state.held).await?;
+        self.state.send_modify(|state| state.waiting -= 1);
+        if begun.how == Some(Break::Refused) && !from_list {
+            let mut answer = Response::new(Body::from(status(410, "Expired").to_string()));
+            *answer.status_mut() = StatusCode::GONE;
+            return Ok(answer);
+        }
+        let (tell, told) = oneshot::channel();
+        let breaks = async move {
+            let broken = state.wait_for(|state| state.times > begun.times).await;
+            // Nobody listens any more if the watch has ended by itself.
+            let _ = tell.send(broken.ok().and_then(|state| state.how).and_then(Break::last));
+        };
+        let last = stream::once(told).filter_map(|told| ready(told.ok().flatten()));
+        let answer = self.client.send(request).await?.map(|body| {
+            let data = Body::new(body).into_data_stream().map(|chunk| chunk.map_err(BoxError::from));
+            Body::from_stream(data.take_until(Box::pin(breaks)).chain(last))
+        });
+        Ok(answer)
+    }
+}
+
+fn status(code: u16, reason: &str) -> Value {
+    json!({
+        "kind": "Status",
+        "apiVersion": "v1",
+        "metadata": {},
+        "status": "Failure",
+        "message": format!("a test's {code}"),
+        "reason": reason,
+        "code": code,
+    })
+}
+
+impl Service<Request<kube::client::Body>> for Breaks {
+    type Response = Response<Body>;
+    type Error = BoxError;
+    type Future = Pin<Box<dyn Future<Output = Result<Response<Body>, BoxError>> + Send>>;
+
+    fn poll_ready(&mut self, _: &mut Context<'_>) -> Poll<Result<(), BoxError>> {
+        Poll::Ready(Ok(()))
+    }
+
+    fn call(&mut self, request: Request<kube::client::Body>) -> Self::Future {
+        let breaks = self.clone();
+        Box::pin(async move { breaks.carry(request).await })
+    }
+}
