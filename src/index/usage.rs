@@ -273,6 +273,10 @@ fn patch(pat: &Pat) -> Option<Value> {
 
 #[cfg(test)]
 mod tests {
+    use std::{collections::BTreeSet, convert::Infallible, future::ready, sync::Mutex};
+
+    use tokio::time::Instant;
+
     use super::*;
 
     const LIVE: [&str; 2] = ["000000000001", "000000000002"];
@@ -316,6 +320,53 @@ mod tests {
         let patch = patch(&index.pat(uid).unwrap())?;
         assert_eq!(patch.as_object().unwrap().len(), 1, "nothing but status: {patch}");
         Some(patch["status"].clone())
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn tokens_that_are_used_all_at_once_are_written_once_each_and_no_faster_than_the_pace() {
+        const TOKENS: u64 = 60;
+        let index = Arc::new(Index::default());
+        for number in 1..=TOKENS {
+            let hash = format!("{number:064x}");
+            let stored: StoredPat = serde_json::from_value(json!({
+                "metadata": {"namespace": "team", "name": format!("app-{number}"), "uid": format!("{number:032x}")},
+                "spec": {},
+                "status": {"credentials": [{
+                    "id": format!("{number:012}"), "revision": 1, "sha256": hash, "state": "Active",
+                    "issuedAt": "2026-01-01T00:00:00Z",
+                }]},
+            }))
+            .unwrap();
+            index.put(Pat::read(&stored).unwrap());
+            index.mark_used(&index.get(&hash.parse().unwrap()).unwrap(), at(0));
+        }
+        let writes: Arc<Mutex<Vec<(String, Instant)>>> = Arc::default();
+        let seen = writes.clone();
+        let service = tower::service_fn(move |request: hyper::Request<kube::client::Body>| {
+            assert_eq!(request.method(), hyper::Method::PATCH);
+            seen.lock().unwrap().push((request.uri().path().to_owned(), Instant::now()));
+            let written = json!({"metadata": {"name": "app"}, "spec": {}}).to_string();
+            ready(Ok::<_, Infallible>(hyper::Response::new(axum::body::Body::from(written))))
+        });
+        let (clock, _hand) = Clock::driven(at(0).timestamp());
+        let client = Client::new(service, "team");
+        let usage = Usage::new(index, client, clock, UsageCounters::default(), SignedDuration::from_mins(10));
+        let stopping = CancellationToken::new();
+        let running = tokio::spawn(usage.run(stopping.clone()));
+        // Time is paused: what would take a minute takes none.
+        sleep(Duration::from_mins(1)).await;
+        stopping.cancel();
+        running.await.unwrap();
+
+        let writes = writes.lock().unwrap();
+        let tokens: BTreeSet<_> = writes.iter().map(|(path, _)| path).collect();
+        assert_eq!(
+            (writes.len(), tokens.len()),
+            (TOKENS as usize, TOKENS as usize),
+            "each once, none by the last flush"
+        );
+        let gaps = writes.windows(2).map(|pair| pair[1].1 - pair[0].1);
+        assert_eq!(gaps.min(), Some(PACE), "as fast as it may, and no faster");
     }
 
     #[test]
