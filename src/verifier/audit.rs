@@ -94,7 +94,53 @@ fn kind(reason: Reason) -> Kind {
 
 #[cfg(test)]
 mod tests {
+    use std::sync::{Arc, Mutex};
+
+    use tracing::{Event, Metadata, Subscriber};
+    use tracing_subscriber::layer::{Context, Layer, SubscriberExt};
+
     use super::*;
+
+    /// Counts lines by level, of what is told at `most`.
+    #[derive(Clone)]
+    struct Lines {
+        most: Level,
+        seen: Arc<Mutex<Vec<Level>>>,
+    }
+
+    impl<S: Subscriber> Layer<S> for Lines {
+        fn enabled(&self, metadata: &Metadata<'_>, _: Context<'_, S>) -> bool {
+            *metadata.level() <= self.most
+        }
+
+        fn on_event(&self, event: &Event<'_>, _: Context<'_, S>) {
+            assert_eq!(event.metadata().target(), "pat_operator::audit");
+            self.seen.lock().unwrap().push(*event.metadata().level());
+        }
+    }
+
+    /// How many lines of level info and of level debug there are of so many decisions in one second, half of them good.
+    fn lines(most: Level, decisions: usize) -> (usize, usize) {
+        let lines = Lines { most, seen: Arc::default() };
+        let audit = Audit::default();
+        tracing::subscriber::with_default(tracing_subscriber::registry().with(lines.clone()), || {
+            for number in 0..decisions {
+                let reason = if number % 2 == 0 { Reason::Good } else { Reason::Unknown };
+                audit.decided(Protocol::ForwardAuth, None, reason, Time::from_micros(7));
+            }
+        });
+        let seen = lines.seen.lock().unwrap();
+        let of = |level| seen.iter().filter(|one| **one == level).count();
+        (of(Level::INFO), of(Level::DEBUG))
+    }
+
+    #[test]
+    fn at_level_debug_there_is_one_line_for_each_decision_and_at_level_info_some() {
+        let sampled = 2 * LINES as usize;
+        assert_eq!(lines(Level::DEBUG, 100), (sampled, 100 - sampled));
+        assert_eq!(lines(Level::INFO, 100), (sampled, 0));
+        assert_eq!(lines(Level::WARN, 100), (0, 0));
+    }
 
     #[test]
     fn each_second_has_its_lines_and_what_is_left_out_is_told_by_the_next() {
