@@ -1,5 +1,5 @@
 # The operator and nothing else: `make image`, or docker build -t pat-operator:dev .
-# What it builds is what `cargo build --release --locked --bin pat-operator` builds, without what only kubectl-pat needs.
+# What it builds is what `make build` builds: without what only kubectl-pat needs.
 
 # The version is that of rust-toolchain.toml, which is not copied: rustup would only fetch clippy and rustfmt for it.
 # Slim has the C compiler and libc that ring needs. Debian 12 on both sides, so that the libc fits.

@@ -81,8 +81,8 @@ manifests: ## Write dist/install.yaml: all that a cluster needs, for `kubectl ap
 	echo '$(MANIFESTS)'
 
 .PHONY: build
-build: ## Build target/release/pat-operator
-	cargo build --release --locked --bin pat-operator
+build: ## Build target/release/pat-operator, as the image has it
+	cargo build --release --locked --no-default-features --bin pat-operator
 
 # The archives of other platforms are built elsewhere: what lies in dist/ is what the manifest knows the sums of.
 .PHONY: plugin
