@@ -12,6 +12,7 @@ use kube::{
     api::{DeleteParams, DynamicObject, Patch, PatchParams, PostParams},
     core::{ApiResource, GroupVersionKind},
 };
+use pat_operator::cli::MAX_NAMESPACES;
 use serde_json::{Value, json};
 use support::process::{
     Launch, OperatorProcess, SOON,
@@ -287,6 +288,33 @@ async fn roles_are_enough_for_the_whole_job_in_listed_namespaces_and_it_stays_ou
         assert!(place.secrets().get_opt("app").await.unwrap().is_none());
     }
     operator.terminate().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn one_process_serves_as_many_namespaces_as_it_may_be_given() {
+    let home = Place::new("most-home").await;
+    let places: Vec<Place> =
+        stream::iter(0..MAX_NAMESPACES).map(|_| Place::on(&home.access, "most")).buffer_unordered(8).collect().await;
+    let names: Vec<_> = places.iter().map(Place::name).collect();
+    let kubeconfig = Grant::new(NAMESPACED, "operator", home.name(), &names).apply(&home).await;
+    let mut operator = Launch::controller(&kubeconfig)
+        .arg(format!("--lease-namespace={}", home.name()))
+        .arg(format!("--lease-name={}-operator", home.name()))
+        .arg(format!("--namespaces={}", names.join(",")))
+        .start();
+    operator.leads_within(SOON).await;
+    stream::iter(&places)
+        .for_each_concurrent(8, async |place| {
+            place.apply("app", json!({})).await;
+            place.ready("app").await;
+            place.holds_its_active_token("app").await;
+        })
+        .await;
+    nothing_was_refused(&mut operator).await;
+    operator.terminate().await;
+    // The end of a namespace blocks its thread for a while.
+    let ends = places.into_iter().map(|place| tokio::task::spawn_blocking(move || drop(place)));
+    futures::future::join_all(ends).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
