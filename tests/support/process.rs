@@ -26,6 +26,7 @@ use std::{
 use serde_json::Value;
 
 use self::metrics::Metrics;
+use super::recorder::canary;
 
 /// How long anything that must happen soon may take, on a machine under load.
 pub const SOON: Duration = Duration::from_secs(30);
@@ -155,7 +156,7 @@ pub struct Answer {
     pub body: String,
 }
 
-/// A running operator; killed on drop.
+/// A running operator; killed on drop, and then all that it has said is searched for tokens.
 pub struct OperatorProcess {
     child: Child,
     lines: Lines,
@@ -330,7 +331,14 @@ impl Drop for OperatorProcess {
         }
         if std::thread::panicking() {
             eprintln!("{self}");
+            return;
         }
+        for reader in self.readers.drain(..) {
+            reader.join().expect("the log is read to its end");
+        }
+        let said = [self.lines.all(), self.output.all()].concat().join("\n");
+        let tokens = canary::tokens_in(&said);
+        assert!(tokens.is_empty(), "whole tokens stand in what a process has said: {tokens:?}");
     }
 }
 

@@ -474,14 +474,30 @@ fn describe(secret: &Secret) -> String {
 
 /// Listens to everything that is said anywhere, and knows afterwards whether a token was among it.
 pub mod canary {
-    use super::{Arc, BTreeSet, HashMap, HashSet, LazyLock, Mutex, PoisonError, io};
-    use base64::{Engine, prelude::BASE64_STANDARD};
+    use super::{Arc, BTreeSet, HashMap, HashSet, LazyLock, Mutex, PoisonError, Presented, io};
+    use base64::{
+        Engine, alphabet,
+        engine::{DecodePaddingMode, GeneralPurpose, GeneralPurposeConfig},
+        prelude::BASE64_STANDARD,
+    };
     use tracing_subscriber::{EnvFilter, fmt::MakeWriter, layer::SubscriberExt, util::SubscriberInitExt};
 
+    /// The characters of a token's id.
+    const ID: usize = 12;
     /// The digits of a token's secret; what is shorter cannot hold one.
     const SECRET: usize = 43;
     /// The checksum that follows it.
     const CHECK: usize = 6;
+    /// No token is shorter, however it is written.
+    const SHORTEST: usize = ID + SECRET + CHECK;
+
+    /// Takes what is cut off anywhere.
+    const BASE64_LENIENT: GeneralPurpose = GeneralPurpose::new(
+        &alphabet::STANDARD,
+        GeneralPurposeConfig::new()
+            .with_decode_padding_mode(DecodePaddingMode::Indifferent)
+            .with_decode_allow_trailing_bits(true),
+    );
 
     /// Long words, and where they were heard first. Short ones cannot hold a token.
     static HEARD: LazyLock<Mutex<HashMap<Box<str>, &'static str>>> = LazyLock::new(Mutex::default);
@@ -537,6 +553,46 @@ pub mod canary {
             }
         }
         leaks
+    }
+
+    /// The beginnings of the whole tokens that stand in a text, plain, in hex or in base64. Nobody has to know them: a token is known
+    /// by its checksum.
+    pub fn tokens_in(text: &str) -> BTreeSet<String> {
+        let mut found = plain_tokens_in(text);
+        let is_part = |c: char| c.is_ascii_alphanumeric() || matches!(c, '+' | '/' | '-' | '_');
+        for word in text.split(|c| !is_part(c)).filter(|word| word.len() > SHORTEST) {
+            let hex = |pair: &[u8]| u8::from_str_radix(std::str::from_utf8(pair).ok()?, 16).ok();
+            for shift in 0..4 {
+                let word = &word[shift..];
+                // One digit alone is none.
+                let digits = if word.len() % 4 == 1 { &word[..word.len() - 1] } else { word };
+                let bytes = BASE64_LENIENT.decode(digits.replace('-', "+").replace('_', "/")).ok();
+                let pairs: Option<Vec<_>> = word.as_bytes().chunks_exact(2).map(hex).collect();
+                for bytes in [bytes, pairs].into_iter().flatten() {
+                    found.extend(plain_tokens_in(&String::from_utf8_lossy(&bytes)));
+                }
+            }
+        }
+        found
+    }
+
+    fn plain_tokens_in(text: &str) -> BTreeSet<String> {
+        let mut found = BTreeSet::new();
+        for (middle, _) in text.match_indices('_') {
+            let (before, after) = (&text.as_bytes()[..middle], &text.as_bytes()[middle + 1..]);
+            let tail = after.iter().take_while(|byte| byte.is_ascii_alphanumeric()).count();
+            if tail < ID + SECRET + CHECK {
+                continue;
+            }
+            let head = before.iter().rev().take_while(|byte| byte.is_ascii_alphanumeric()).count();
+            // What stands before it may be glued to it, as the n of an escaped newline.
+            for start in middle - head..middle {
+                if Presented::parse(&text[start..=middle + ID + SECRET + CHECK]).is_ok() {
+                    found.insert(text[start..=middle + ID].to_owned());
+                }
+            }
+        }
+        found
     }
 
     /// What would give the secret part of a token away.

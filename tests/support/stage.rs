@@ -30,6 +30,7 @@ use pat_operator::{
         error::Error,
         intent::Settings,
         metrics::Metrics,
+        queue::Queue,
         reconcile::Reconciler,
         stored_secret::StoredSecret,
         watch::watch,
@@ -39,6 +40,8 @@ use pat_operator::{
 use serde_json::Value;
 use tokio::task::JoinSet;
 use tower::util::MapRequestLayer;
+
+use super::recorder::canary;
 
 /// How long anything that must happen soon may take.
 pub const SOON: Duration = Duration::from_secs(30);
@@ -275,11 +278,26 @@ impl Stage {
                 }
                 other => {
                     self.operator.catch_up(&self.client, self.namespace.name()).await;
+                    self.tells_nobody_a_token().await;
                     return other;
                 }
             }
         }
         panic!("PersonalAccessToken {name} does not come to rest");
+    }
+
+    /// No token is in any status, event, or metadata of a Secret, nor in the metrics.
+    async fn tells_nobody_a_token(&self) {
+        let events: Api<Event> = Api::namespaced(self.client.clone(), self.namespace.name());
+        let events = events.list(&ListParams::default()).await.expect("events are listed").items;
+        let pats = self.pats().list(&ListParams::default()).await.expect("PATs are listed").items;
+        let secrets = self.secrets().list_metadata(&ListParams::default()).await.expect("Secrets are listed").items;
+        let statuses: Vec<_> = pats.into_iter().map(|pat| pat.status).collect();
+        let secrets: Vec<_> = secrets.into_iter().map(|secret| secret.metadata).collect();
+        let metrics = self.operator.metrics.text(&self.operator.cache, &Queue::default(), true, self.now());
+        let told = serde_json::json!({"events": events, "statuses": statuses, "secrets": secrets, "metrics": metrics});
+        let tokens = canary::tokens_in(&told.to_string());
+        assert!(tokens.is_empty(), "whole tokens stand where they must not: {tokens:?}");
     }
 
     /// Lives until `end`, waking the operator for this token whenever it wants to be woken.
