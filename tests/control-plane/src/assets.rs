@@ -106,10 +106,24 @@ pub enum AssetsError {
     /// There is nothing to build with.
     #[error(
         "{binary} is not built yet and there is no `go` on PATH: install Go 1.26 or newer, and it is built once, in some \
-         10 minutes for all; or set KUBEBUILDER_ASSETS to a folder that holds etcd, kube-apiserver and kubectl, and \
-         those are used"
+         10 minutes for all; or set KUBEBUILDER_ASSETS to a folder that holds etcd, kube-apiserver, \
+         kube-controller-manager and kubectl, and those are used"
     )]
     NoGo {
+        /// What is missing.
+        binary: Binary,
+    },
+
+    /// `KUBEBUILDER_ASSETS` is set and lacks what such folders mostly lack, and there is nothing to build that with.
+    #[error(
+        "there is no {binary} in KUBEBUILDER_ASSETS ({folder}), it is not built yet, and there is no `go` on PATH: put \
+         {binary} {version} into that folder, or install Go 1.26 or newer, and it is built once, in {time}",
+        version = binary.version(),
+        time = binary.first_build()
+    )]
+    NoGoForTheRest {
+        /// The folder.
+        folder: PathBuf,
         /// What is missing.
         binary: Binary,
     },
@@ -185,7 +199,14 @@ impl Assets {
                 (Some(_), _) if binary.is_envtest() && needed.contains(&binary) => {
                     return Err(AssetsError::NotInAssets { folder: given.unwrap_or_default(), binary });
                 }
-                (_, Some(cache)) if needed.contains(&binary) => go_build::ensure(binary, cache)?,
+                (_, Some(cache)) if needed.contains(&binary) => {
+                    go_build::ensure(binary, cache).map_err(|error| match (error, &given) {
+                        (AssetsError::NoGo { binary }, Some(folder)) => {
+                            AssetsError::NoGoForTheRest { folder: folder.clone(), binary }
+                        }
+                        (error, _) => error,
+                    })?
+                }
                 (_, Some(cache)) => go_build::place(binary, cache),
                 (_, None) if needed.contains(&binary) => return Err(AssetsError::NoCache),
                 (_, None) => PathBuf::new(),

@@ -89,8 +89,29 @@ fn without_go_one_sentence_says_what_to_install_and_what_kubebuilder_assets_woul
     assert_eq!(
         said,
         "error: etcd is not built yet and there is no `go` on PATH: install Go 1.26 or newer, and it is built once, in \
-         some 10 minutes for all; or set KUBEBUILDER_ASSETS to a folder that holds etcd, kube-apiserver and kubectl, and \
-         those are used\n"
+         some 10 minutes for all; or set KUBEBUILDER_ASSETS to a folder that holds etcd, kube-apiserver, \
+         kube-controller-manager and kubectl, and those are used\n"
+    );
+    Ok(())
+}
+
+#[test]
+fn without_go_what_is_missing_in_kubebuilder_assets_is_named() -> Outcome {
+    let user = User::new()?;
+    let assets = tempfile::tempdir()?;
+    for name in ["etcd", "kube-apiserver", "kubectl"] {
+        fs::write(assets.path().join(name), "theirs")?;
+    }
+    let said = error(user.run(&["build"]).env("KUBEBUILDER_ASSETS", assets.path()))?;
+    let folder = assets.path().display();
+    let version = Binary::KubeControllerManager.version();
+    assert_eq!(
+        said,
+        format!(
+            "error: there is no kube-controller-manager in KUBEBUILDER_ASSETS ({folder}), it is not built yet, and there is \
+             no `go` on PATH: put kube-controller-manager {version} into that folder, or install Go 1.26 or newer, and it \
+             is built once, in about 1 minute\n"
+        )
     );
     Ok(())
 }
