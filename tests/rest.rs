@@ -5,6 +5,10 @@
 
 mod support;
 
+#[path = "verifier/protocols.rs"]
+#[allow(dead_code, reason = "each test binary uses its part")]
+mod protocols;
+
 mod rest {
     mod audience;
     mod change;
@@ -12,6 +16,7 @@ mod rest {
     mod create;
     mod cryptlex;
     mod delete;
+    mod elsewhere;
     mod exchange;
     mod inside;
     mod judged_again;

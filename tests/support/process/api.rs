@@ -95,7 +95,11 @@ impl Reply {
     }
 }
 
-async fn send(
+/// Sends a request there; `path` with its query.
+///
+/// # Errors
+/// No HTTP answer comes of it.
+pub async fn send(
     addr: SocketAddr,
     method: &str,
     path: &str,
