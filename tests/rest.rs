@@ -27,6 +27,7 @@ mod rest {
     mod stage;
     mod staleness;
     mod taken_back;
+    mod tls;
     mod told;
     mod truefoundry;
     mod undelivered;

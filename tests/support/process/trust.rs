@@ -12,7 +12,7 @@ use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
     net::TcpStream,
 };
-use tokio_rustls::TlsConnector;
+use tokio_rustls::{TlsConnector, client::TlsStream};
 
 /// A client that trusts these authorities and no others, and knows the server by one name.
 #[derive(Clone)]
@@ -50,13 +50,21 @@ impl Trust {
         Self { connector: TlsConnector::from(Arc::new(config)), host }
     }
 
+    /// A connection with this server.
+    ///
+    /// # Errors
+    /// The server is not trusted, or does not answer.
+    pub async fn connect(&self, addr: SocketAddr) -> io::Result<TlsStream<TcpStream>> {
+        self.connector.connect(self.host.clone(), TcpStream::connect(addr).await?).await
+    }
+
     /// Asks for this path with this token.
     ///
     /// # Errors
     /// The server is not trusted, or does not answer.
     pub async fn get(&self, addr: SocketAddr, path: &str, token: &str) -> io::Result<Seen> {
         let asking = async {
-            let mut stream = self.connector.connect(self.host.clone(), TcpStream::connect(addr).await?).await?;
+            let mut stream = self.connect(addr).await?;
             let request =
                 format!("GET {path} HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer {token}\r\nConnection: close\r\n\r\n");
             stream.write_all(request.as_bytes()).await?;

@@ -1,0 +1,159 @@
+//! The server as it runs in a cluster: with a certificate from files.
+
+use std::{net::SocketAddr, path::Path};
+
+use hyper::{Request, client::conn::http1::SendRequest, header};
+use hyper_util::rt::TokioIo;
+use pat_operator::api::SecretDelivery;
+use rcgen::{CertifiedKey, KeyPair};
+use serde_json::{Value, json};
+use tokio::io::AsyncWriteExt;
+
+use super::inside::{hire, left};
+use crate::support::process::{
+    SOON,
+    api::ApiProcess,
+    place::{Place, eventually},
+    trust::{Trust, mount},
+};
+
+const HOST: &str = "api.system.svc";
+const TOKENS: &str = "/cryptlex/v3/personal-access-tokens";
+
+fn certificate() -> CertifiedKey<KeyPair> {
+    rcgen::generate_simple_self_signed(vec![HOST.to_owned()]).expect("a certificate")
+}
+
+fn put(folder: &Path, version: u32, certificate: &CertifiedKey<KeyPair>) {
+    let (cert, key) = (certificate.cert.pem(), certificate.signing_key.serialize_pem());
+    mount(folder, version, &[("tls.crt", cert.as_bytes()), ("tls.key", key.as_bytes())]);
+}
+
+/// A server that has its certificate from this folder.
+async fn server(place: &Place, folder: &Path) -> ApiProcess {
+    let file = |flag: &str, name: &str| format!("{flag}={}", folder.join(name).display());
+    ApiProcess::start(place, &[&file("--tls-cert", "tls.crt"), &file("--tls-key", "tls.key")]).await
+}
+
+/// A client that stays connected.
+async fn client(trust: &Trust, addr: SocketAddr) -> SendRequest<String> {
+    let stream = TokioIo::new(trust.connect(addr).await.expect("it is trusted"));
+    let (sender, connection) = hyper::client::conn::http1::handshake(stream).await.expect("HTTP");
+    tokio::spawn(connection);
+    sender
+}
+
+/// Asks, and reads status and body.
+async fn ask(client: &mut SendRequest<String>, method: &str, token: &str, body: Option<Value>) -> (u16, Value) {
+    let request = Request::builder().method(method).uri(TOKENS).header(header::HOST, HOST);
+    let request = request.header(header::AUTHORIZATION, format!("Bearer {token}"));
+    let request = request.header(header::CONTENT_TYPE, "application/json");
+    let request = request.body(body.map(|body| body.to_string()).unwrap_or_default()).expect("a request");
+    let answering = async {
+        client.ready().await.expect("it is connected");
+        let (parts, body) = client.send_request(request).await.expect("an answer").into_parts();
+        let body = http_body_util::BodyExt::collect(body).await.expect("all of it").to_bytes();
+        (parts.status.as_u16(), serde_json::from_slice(&body).expect("JSON"))
+    };
+    tokio::time::timeout(SOON, answering).await.expect("an answer in time")
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn over_tls_it_lists_and_delivers_new_tokens_and_a_new_certificate_disturbs_nobody() {
+    let place = Place::new("rest-tls").await;
+    let _operator = place.operator().start();
+    hire(&place).await;
+    let token = place.token(super::inside::CALLER).await;
+    let folder = tempfile::tempdir().expect("a folder");
+    let [first, second] = [certificate(), certificate()];
+    put(folder.path(), 1, &first);
+    let mut api = server(&place, folder.path()).await;
+    let [old, new] = [&first, &second].map(|one| Trust::new(&[one.cert.der().clone()], HOST));
+    let seen = async |trust: &Trust, token: &str| trust.get(api.http, TOKENS, token).await;
+    assert!(seen(&new, &token).await.is_err(), "nobody vouches for the one that is served");
+    assert!(Trust::new(&[first.cert.der().clone()], "other.system.svc").connect(api.http).await.is_err());
+
+    let mut stays = client(&old, api.http).await;
+    eventually("the caller is known", async || ask(&mut stays, "GET", &token, None).await.0 == 200).await;
+    let order = |name: &str| json!({"name": name, "scopes": ["sp:my-personal-access-tokens:manage"]});
+    let (status, made) = ask(&mut stays, "POST", &token, Some(order("ci"))).await;
+    assert_eq!(status, 201, "{made}");
+    let ci = made["accessToken"].as_str().expect("a token").to_owned();
+    let seen_with_it = seen(&old, &ci).await.expect("it is trusted");
+    assert_eq!((seen_with_it.code, &seen_with_it.chain[..]), (200, &[first.cert.der().clone()][..]));
+
+    put(folder.path(), 2, &second);
+    eventually("the new certificate is served", async || seen(&new, &token).await.is_ok()).await;
+    assert_eq!(seen(&new, &token).await.expect("it is trusted").chain, [second.cert.der().clone()]);
+    assert!(seen(&old, &token).await.is_err(), "and no longer the old one");
+    let (status, made) = ask(&mut stays, "POST", &ci, Some(order("cd"))).await;
+    assert_eq!(status, 201, "who was connected still is: {made}");
+    let (status, list) = ask(&mut client(&new, api.http).await, "GET", &token, None).await;
+    assert_eq!(status, 200);
+    let mut names: Vec<_> = list.as_array().expect("a list").iter().filter_map(|one| one["name"].as_str()).collect();
+    names.sort_unstable();
+    assert_eq!(names, ["caller", "cd", "ci"]);
+    let (pats, secrets) = left(&place).await;
+    assert_eq!((pats.len(), secrets), (2, vec![]), "what was delivered is kept nowhere");
+    for name in pats {
+        let pat = place.pats().get(&name).await.expect("it is there");
+        assert_eq!(pat.spec.secret.and_then(|secret| secret.delivery), Some(SecretDelivery::Once));
+    }
+
+    let metrics = api.process.metrics().await;
+    assert_eq!(metrics.value("pat_operator_tls_reloads_total"), 1.0);
+    assert_eq!(metrics.value("pat_operator_tls_files_unusable"), 0.0);
+    let log = api.process.terminate().await.stderr.join("\n");
+    let secrets = [token.as_str(), ci.as_str(), made["accessToken"].as_str().expect("a token")];
+    assert!(!secrets.iter().any(|secret| log.contains(secret)), "no token is in the log");
+    assert!(!log.contains("PRIVATE KEY"), "nor a key");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn over_tls_a_client_that_leaves_before_its_answer_is_noticed_and_leaves_nothing_behind() {
+    let place = Place::new("rest-tls-gone").await;
+    super::inside::hire_before(&place).await;
+    let token = place.token(super::inside::CALLER).await;
+    let folder = tempfile::tempdir().expect("a folder");
+    let certificate = certificate();
+    put(folder.path(), 1, &certificate);
+    let mut api = server(&place, folder.path()).await;
+    let trust = Trust::new(&[certificate.cert.der().clone()], HOST);
+    eventually("the caller is known", async || {
+        trust.get(api.http, TOKENS, &token).await.expect("it is trusted").code == 200
+    })
+    .await;
+    // With TLS's own farewell, and without.
+    for (gone, says_farewell) in [(1, true), (2, false)] {
+        let body = json!({"name": format!("gone {gone}"), "scopes": ["repo:read"]}).to_string();
+        let mut stream = trust.connect(api.http).await.expect("it is trusted");
+        let request = format!(
+            "POST {TOKENS} HTTP/1.1\r\nHost: {HOST}\r\nAuthorization: Bearer {token}\r\nContent-Type: application/json\r\n\
+             Content-Length: {}\r\n\r\n{body}",
+            body.len()
+        );
+        stream.write_all(request.as_bytes()).await.expect("it is sent");
+        // Nobody mints: the answer is not there yet.
+        eventually("the object is there", async || !left(&place).await.0.is_empty()).await;
+        if says_farewell {
+            stream.shutdown().await.expect("it says so");
+        }
+        drop(stream);
+        let series = format!(r#"{{dialect="cryptlex",route="{TOKENS}",status="499"}} {gone}"#);
+        eventually("it is noticed", async || {
+            let metrics = api.process.get("/metrics").await.body;
+            metrics.contains(&format!("pat_operator_api_requests_total{series}\n"))
+        })
+        .await;
+        eventually("the object is gone", async || left(&place).await == (vec![], vec![])).await;
+    }
+    let _operator = place.operator().start();
+    place.apply("after", json!({})).await;
+    place.ready("after").await;
+    assert_eq!(
+        left(&place).await,
+        (vec!["after".to_owned()], vec!["after".to_owned()]),
+        "nor does anything come of it"
+    );
+    assert_eq!(api.process.terminate().await.code, 0);
+}
