@@ -88,8 +88,10 @@ async fn cryptlexs_own_client_creates_uses_revokes_and_deletes_tokens() {
     assert_eq!(listed["id"], id);
 
     // The new token is accepted by the verifier, and by the REST server for another round.
-    let new = made[0]["parsed"]["accessToken"].as_str().expect("a token").to_owned();
-    stage.verifier.forwards(&new, 200).await;
+    let token_in = |answer: &Value| answer["parsed"]["accessToken"].as_str().expect("a token").to_owned();
+    let (new, bare) = (token_in(&made[0]), token_in(&made[1]));
+    stage.has_all(&[("ci", &new), ("bare", &bare)]).await;
+    assert_eq!(stage.verifier.forward(&bare, "scope=deploy").await, 403, "it has no rights");
     assert_eq!(stage.verifier.forward(&new, "scope=deploy").await, 200);
     let revoked = calls(
         &stage,
@@ -134,14 +136,16 @@ async fn cryptlexs_own_client_creates_uses_revokes_and_deletes_tokens() {
     assert_eq!(ended[3]["parsed"][0]["revoked"], true, "revoked tokens stay in the list");
     assert!(ended[5]["parsed"]["message"].is_string());
     assert_eq!(names(&ended[7]), ["laptop", "ci"]);
-    stage.verifier.forwards(&new, 401).await;
+    for dead in [&new, &bare] {
+        stage.verifier.forwards(dead, 401).await;
+    }
     assert_eq!(stage.pat("ci").await.expect("it stays").spec.revoked, Some(true));
     assert!(stage.pat("bare").await.is_none(), "kubectl does not find it either");
     let refused = calls(&stage, &new, json!([{"call": "list", "arguments": {}}])).await.expect("it was there before");
     assert_eq!(refused[0]["status"], 401);
     assert!(refused[0]["parsed"]["message"].is_string());
     let log = stage.api.process.log().join("\n");
-    assert!(![&token, &new].iter().any(|token| log.contains(token.as_str())), "no token is in the log");
+    assert!(![&token, &new, &bare].iter().any(|token| log.contains(token.as_str())), "no token is in the log");
 }
 
 #[tokio::test(flavor = "multi_thread")]

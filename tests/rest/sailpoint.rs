@@ -128,10 +128,16 @@ async fn sailpoints_own_client_of_today_creates_uses_patches_and_deletes_tokens(
     assert!(!made[8].to_string().contains("secret"), "a list never shows one");
 
     // The tokens are resources like any other, verified like any other, and log in by themselves.
-    is_kept_nowhere(&stage, "ci").await;
-    is_kept_nowhere(&stage, "for ever").await;
-    let ci = LogIn::created(&made[0]);
-    stage.verifier.forwards(&ci.secret, 200).await;
+    let [ci, for_ever, bad_scope] = [0, 1, 7].map(|one: usize| LogIn::created(&made[one]));
+    let created = [("ci", &*ci.secret), ("for ever", &for_ever.secret), ("bad scope", &bad_scope.secret)];
+    for (name, _) in created {
+        is_kept_nowhere(&stage, name).await;
+    }
+    stage.has_all(&created).await;
+    for all in [&for_ever, &bad_scope] {
+        let scopes = "scope=repo:read&scope=repo:write";
+        assert_eq!(stage.verifier.forward(&all.secret, scopes).await, 200, "all that the caller may");
+    }
     assert_eq!(stage.verifier.forward(&ci.secret, "scope=repo:read").await, 200);
     assert_eq!(stage.verifier.forward(&ci.secret, "scope=repo:write").await, 403);
 
@@ -191,8 +197,14 @@ async fn sailpoints_own_client_of_today_creates_uses_patches_and_deletes_tokens(
     assert_eq!(names(&gone[4]), ["bad scope", "for ever", "laptop"]);
     stage.verifier.forwards(&ci.secret, 401).await;
     assert!(stage.pat("cd").await.is_none(), "kubectl does not find it either");
+    for kept in [&for_ever, &bad_scope] {
+        assert_eq!(stage.verifier.forward(&kept.secret, "").await, 200, "the others go on");
+    }
     let log = stage.api.process.log().join("\n");
-    assert!(![&ci, &laptop].iter().any(|one| log.contains(&one.secret)), "no token is in the log");
+    assert!(
+        ![&ci, &for_ever, &bad_scope, &laptop].iter().any(|one| log.contains(&one.secret)),
+        "no token is in the log"
+    );
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -211,6 +223,8 @@ async fn sailpoints_own_client_of_today_changes_the_end_of_many_tokens_at_once()
         .await;
     let Some(made) = made else { return };
     let (one, two) = (LogIn::created(&made[0]), LogIn::created(&made[1]));
+    let created = [("one", &*one.secret), ("two", &two.secret)];
+    stage.has_all(&created).await;
     let end = in_seconds(86_400);
     let set = json!([{"op": "replace", "path": "/expirationDate", "value": end}]);
     let clear = json!([{"op": "remove", "path": "/expirationDate"}, {"op": "replace", "path": "/userAwareTokenNeverExpires", "value": true}]);
@@ -255,6 +269,7 @@ async fn sailpoints_own_client_of_today_changes_the_end_of_many_tokens_at_once()
     let told = answers[5]["parsed"]["causes"][1]["text"].as_str().expect("a text");
     assert!(told.contains(&one.id) && !told.contains(&two.id), "{told}");
     assert_eq!(ends(&answers[6]), [None, Some(end[..19].to_owned())]);
+    stage.has_all(&created).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -294,7 +309,7 @@ async fn sailpoints_own_client_for_the_older_versions_works_with_each_of_them() 
         };
         assert!((180..=184).contains(&(days("expirationDate") - days("created"))), "{version}: {created}");
         is_kept_nowhere(&stage, &name).await;
-        stage.verifier.forwards(&ci.secret, 200).await;
+        stage.has_all(&[(&name, &ci.secret)]).await;
 
         let changed = ci.calls(&stage, Some(version), json!([
             patch(&ci.id, json!([{"op": "replace", "path": "/name", "value": other}, {"op": "remove", "path": "/scope/1"}])),

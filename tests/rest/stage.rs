@@ -4,6 +4,7 @@
 
 use std::time::Instant;
 
+use control_plane::Binary;
 use kube::{
     Api, ResourceExt,
     api::{DynamicObject, ListParams, Patch, PatchParams},
@@ -12,7 +13,12 @@ use kube::{
 use pat_operator::api::{Owner, OwnerKind, PersonalAccessToken};
 use serde_json::{Value, json};
 
-use crate::support::process::{OperatorProcess, SOON, api::ApiProcess, place::Place, verifier::VerifierProcess};
+use crate::support::process::{
+    OperatorProcess, SOON,
+    api::ApiProcess,
+    place::{Place, hash},
+    verifier::VerifierProcess,
+};
 
 /// The rights to one's own tokens.
 pub const MY_MANAGE: &str = "sp:my-personal-access-tokens:manage";
@@ -55,6 +61,31 @@ impl Stage {
     /// A TokenOwner for this user; its name is cut to the namespace, as it belongs to the whole cluster.
     pub async fn owner(&self, user: &str, spec: Value) -> TokenOwnerOnStage {
         describe(&self.place, &Owner { kind: OwnerKind::User, name: user.into() }, spec).await
+    }
+
+    /// Checks that each of these tokens, of display name and text, is let in by the verifier, and that kubectl shows it with this token.
+    pub async fn has_all(&self, created: &[(&str, &str)]) {
+        for (_, token) in created {
+            self.verifier.forwards(token, 200).await;
+        }
+        let (access, namespace) = (self.place.access.clone(), self.place.name().to_owned());
+        let run = move || {
+            let mut kubectl = access.command(Binary::Kubectl).expect("kubectl");
+            kubectl.args(["get", "pat", "--output=json", "--namespace", &namespace]).output().expect("it runs")
+        };
+        let output = tokio::task::spawn_blocking(run).await.expect("no panic");
+        assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+        let list: Value = serde_json::from_slice(&output.stdout).expect("JSON");
+        let shown = list["items"].as_array().expect("a list");
+        for (name, token) in created {
+            let pat = shown.iter().find(|pat| pat["spec"]["displayName"] == *name);
+            let pat = pat.unwrap_or_else(|| panic!("kubectl does not show {name:?}: {list:#}"));
+            let credentials = pat["status"]["credentials"].as_array().expect("credentials");
+            let is_its = |one: &Value| one["sha256"] == hash(token) && one["state"] == "Active";
+            assert!(credentials.iter().any(is_its), "{name}: {pat:#}");
+        }
+        let (shown, tokens) = (list.to_string(), created.iter().map(|(_, token)| token));
+        assert!(tokens.into_iter().all(|token| !shown.contains(token)), "and no token itself");
     }
 
     /// The PAT of this display name, as `kubectl get pat` would find it.
