@@ -11,7 +11,6 @@ use serde_json::{Value, json};
 
 use super::*;
 use crate::{
-    api::Time,
     index::Freshness,
     rest::{
         rate::Rate,
@@ -603,35 +602,48 @@ fn every_path_is_described_with_the_errors_of_this_dialect() {
     }
 }
 
-/// Names that have something in common.
-fn names() -> impl Strategy<Value = Vec<String>> {
-    proptest::collection::vec("[abAB]{1,4}", 0..40)
+/// Name, description, second of creation and whether it is the caller's: names that have something in common, and ties.
+type Made = (String, Option<String>, u8, bool);
+
+fn made() -> impl Strategy<Value = Vec<Made>> {
+    let one = ("[abAB]{1,4}", proptest::option::of("[abAB]{1,2}"), 0_u8..4, proptest::bool::weighted(0.7));
+    proptest::collection::vec(one, 0..40)
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig::with_cases(48))]
+    #![proptest_config(ProptestConfig::with_cases(96))]
 
     #[test]
     fn the_pages_together_are_exactly_what_was_searched_for_in_order(
-        names in names(),
+        made in made(),
         limit in 1_usize..12,
         search in proptest::option::of("[abAB]{0,2}"),
+        right in proptest::sample::select(vec![READ, MANAGE, MANAGE_ALL]),
+        is_user in proptest::bool::ANY,
     ) {
         let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
         let mut world = World::new();
-        let caller = world.user("jane", "first", &[READ]);
-        let mut expected = vec![("first".to_owned(), at("2026-01-01T00:00:01Z"))];
-        for name in &names {
-            // The owner's neighbours are on no page.
-            world.user("john", name, &[]);
-            let mine = world.user("jane", name, &[]);
-            let created: Time = world.service().item(mine.id).unwrap().created_at;
-            expected.push((name.clone(), created));
+        let caller = if is_user { world.user("jane", "first", &[right]) } else { world.account("jane", "first", &[right]) };
+        let owner = |kind: &str, name: &str| json!({"kind": kind, "name": name});
+        let [own, other] = if is_user { ["User", "VirtualAccount"] } else { ["VirtualAccount", "User"] };
+        let created = |second: u8| format!("2026-01-01T00:00:0{second}Z");
+        // The caller's is the first of all in its second.
+        let mut expected = vec![(1, format!("{:032x}", 1), "first".to_owned())];
+        for (number, (name, description, second, is_own)) in (2_u128..).zip(&made) {
+            // Ids are in another order than the creations. An owner of the other kind has the same name, and is somebody else.
+            let uid = u128::MAX - number;
+            let owner = if *is_own { owner(own, "jane") } else { owner(other, "jane") };
+            let spec = json!({"owner": owner, "displayName": name, "description": description});
+            let metadata = json!({"uid": PatUid::from(uid).hyphenated(), "creationTimestamp": created(*second)});
+            world.pat(spec, json!({"metadata": metadata}));
+            if *is_own {
+                expected.push((*second, format!("{uid:032x}"), name.clone()));
+            }
         }
-        let wanted = |name: &str| {
-            search.as_ref().is_none_or(|part| name.to_lowercase().contains(&part.to_lowercase()))
-        };
-        expected.retain(|(name, _)| wanted(name));
+        let part = search.as_deref().unwrap_or_default().to_lowercase();
+        expected.retain(|(_, _, name)| name.to_lowercase().contains(&part));
+        expected.sort();
+        let expected: Vec<_> = expected.into_iter().map(|(second, id, name)| (at(&created(second)), id, name)).collect();
         let desk = Desk::over(&world);
         let pages = runtime.block_on(async {
             let mut all = Vec::new();
@@ -647,9 +659,8 @@ proptest! {
                     return all;
                 }
                 assert!(page.len() <= limit);
-                all.extend(page.iter().map(|item| {
-                    (item["name"].as_str().unwrap().to_owned(), at(item["createdAt"].as_str().unwrap()))
-                }));
+                let text = |item: &Value, field: &str| item[field].as_str().unwrap().to_owned();
+                all.extend(page.iter().map(|item| (at(&text(item, "createdAt")), text(item, "id"), text(item, "name"))));
             }
         });
         prop_assert_eq!(pages, expected);

@@ -7,6 +7,7 @@ use proptest::prelude::*;
 use serde_json::{Value, json};
 
 use super::{NEWER, OLDER, block_on, get, numbers, router};
+use crate::index::PatUid;
 use crate::rest::{
     sailpoint::{family::Family, stream, token::TokenView},
     world::{Known, World},
@@ -177,34 +178,145 @@ async fn a_list_of_nobody_is_an_empty_array() {
     assert_eq!(get(&router(&world), &caller, &format!("{NEWER}?owner-id=nobody")).await, (200, json!([])));
 }
 
+/// A filter as somebody means it, apart from the code that reads it.
+#[derive(Clone, Debug)]
+enum Meant {
+    IsNull,
+    Le(u8),
+    Not(Box<Meant>),
+    Both(Box<Meant>, Box<Meant>),
+    Either(Box<Meant>, Box<Meant>),
+}
+
+fn meant() -> impl Strategy<Value = Meant> {
+    let leaf = prop_oneof![Just(Meant::IsNull), (0_u8..5).prop_map(Meant::Le)];
+    leaf.prop_recursive(4, 10, 2, |inner| {
+        let two = (inner.clone().prop_map(Box::new), inner.clone().prop_map(Box::new));
+        prop_oneof![
+            inner.prop_map(|one| Meant::Not(Box::new(one))),
+            two.clone().prop_map(|(one, other)| Meant::Both(one, other)),
+            two.prop_map(|(one, other)| Meant::Either(one, other)),
+        ]
+    })
+}
+
+impl Meant {
+    /// With no more parentheses than needed: `not` is before `and`, and that before `or`.
+    fn text(&self) -> String {
+        match self {
+            Self::IsNull => "lastUsed isnull".into(),
+            Self::Le(day) => format!("lastUsed le {}", self::day(*day)),
+            Self::Not(one) if matches!(**one, Self::Both(..) | Self::Either(..)) => format!("not ({})", one.text()),
+            Self::Not(one) => format!("not {}", one.text()),
+            Self::Both(one, other) => format!("{} and {}", one.within_and(), other.within_and()),
+            Self::Either(one, other) => format!("{} or {}", one.text(), other.text()),
+        }
+    }
+
+    fn within_and(&self) -> String {
+        if matches!(self, Self::Either(..)) { format!("({})", self.text()) } else { self.text() }
+    }
+
+    fn says(&self, used: Option<u8>) -> bool {
+        match self {
+            Self::IsNull => used.is_none(),
+            Self::Le(day) => used.is_some_and(|used| used <= *day),
+            Self::Not(one) => !one.says(used),
+            Self::Both(one, other) => one.says(used) && other.says(used),
+            Self::Either(one, other) => one.says(used) || other.says(used),
+        }
+    }
+}
+
+fn day(number: u8) -> String {
+    format!("2026-02-{:02}T00:00:00Z", number + 1)
+}
+
+const ANN: &str = "ann@example.com";
+
+/// Days, few, so that there are ties; whose it is: Ann's, Bob's, or an account's of its own; whether it is managed.
+#[derive(Clone, Debug)]
+struct Made {
+    created: u8,
+    used: Option<u8>,
+    whose: usize,
+    managed: bool,
+}
+
+fn made() -> impl Strategy<Value = Vec<Made>> {
+    let one = (0_u8..3, proptest::option::of(0_u8..5), 0_usize..3, any::<bool>());
+    let one = one.prop_map(|(created, used, whose, managed)| Made { created, used, whose, managed });
+    proptest::collection::vec(one, 0..30)
+}
+
+/// Whose tokens somebody with these rights is shown who asks for this owner: `Err` if it is forbidden, else a number of [`Made`] or
+/// everybody's, and whether only those that are managed.
+fn shown(rights: &[&str], owner_id: Option<&str>) -> Result<(Option<usize>, bool), ()> {
+    let (my, managed, all) = (rights.contains(&"my"), rights.contains(&"managed"), rights.contains(&"all"));
+    match owner_id {
+        None | Some("") if all => Ok((None, false)),
+        None | Some("") => Err(()),
+        Some("me") if my => Ok((Some(0), false)),
+        Some("me") if managed => Ok((Some(0), true)),
+        Some("me") => Err(()),
+        Some(id) if all || managed => {
+            let whose = [ANN, BOB].iter().position(|known| *known == id).unwrap_or(usize::MAX);
+            Ok((Some(whose), !all))
+        }
+        Some(_) => Err(()),
+    }
+}
+
 proptest! {
-    #![proptest_config(ProptestConfig::with_cases(32))]
+    #![proptest_config(ProptestConfig::with_cases(128))]
     #[test]
     fn a_list_is_exactly_the_filtered_set_in_the_order_of_creation(
-        used in proptest::collection::vec(proptest::option::of(0_u8..28), 0..40),
-        bound in 0_u8..28,
-        form in 0_usize..5,
+        made in made(),
+        filter in proptest::option::of(meant()),
+        owner_id in proptest::sample::select(vec![None, Some(""), Some("me"), Some(ANN), Some(BOB), Some("nobody")]),
+        rights in proptest::sample::subsequence(vec!["my", "managed", "all"], 1..=3),
+        (deed, spelling) in (proptest::sample::select(vec!["read", "manage"]), proptest::sample::select(vec!["sp", "idn"])),
+        base in proptest::sample::select(OLDER.into_iter().chain([NEWER]).collect::<Vec<_>>()),
     ) {
         let mut world = World::new();
-        let caller = ann(&mut world, "sp:all-personal-access-tokens:read");
-        for day in &used {
-            let last_used = day.map(|day| format!("2026-02-{:02}T00:00:00Z", day + 1));
-            world.pat(json!({}), json!({"status": {"lastUsedAt": last_used}}));
+        let scopes: Vec<_> = rights.iter().map(|reach| format!("{spelling}:{reach}-personal-access-tokens:{deed}")).collect();
+        let scopes: Vec<&str> = scopes.iter().map(String::as_str).collect();
+        // The caller is the first, created before all others, and has never been used.
+        let caller = world.user(ANN, "caller", &scopes);
+        world.owner(0xb0b, json!({"subject": {"kind": "User", "name": "bob@example.com"}, "displayName": "Bob Jones"}));
+        let mut all = vec![(None, 1, Made { created: 0, used: None, whose: 0, managed: false })];
+        for (number, one) in (2_u128..).zip(&made) {
+            let mut spec = json!({"displayName": "one", "managed": one.managed});
+            if let Some(owner) = [ANN, "bob@example.com"].get(one.whose) {
+                spec["owner"] = json!({"kind": "User", "name": owner});
+            }
+            // Ids are in another order than the creations.
+            let uid = u128::MAX - number;
+            let metadata = json!({"uid": PatUid::from(uid).hyphenated(), "creationTimestamp": day(one.created)});
+            world.pat(spec, json!({"metadata": metadata, "status": {"lastUsedAt": one.used.map(day)}}));
+            all.push((Some(one.created), uid, one.clone()));
         }
-        let le = format!("lastUsed le 2026-02-{:02}", bound + 1);
-        let (filter, wanted): (String, &dyn Fn(Option<u8>) -> bool) = match form {
-            0 => (le, &|day| day.is_some_and(|day| day <= bound)),
-            1 => ("lastUsed isnull".into(), &|day| day.is_none()),
-            2 => (format!("{le} or lastUsed isnull"), &|day| day.is_none_or(|day| day <= bound)),
-            3 => (format!("not ({le})"), &|day| day.is_none_or(|day| day > bound)),
-            _ => (format!("not {le} and not lastUsed isnull"), &|day| day.is_some_and(|day| day > bound)),
+        all.sort_by_key(|(created, uid, _)| (*created, *uid));
+
+        let mut query = form_urlencoded::Serializer::new(String::new());
+        if let Some(owner_id) = owner_id {
+            query.append_pair("owner-id", owner_id);
+        }
+        if let Some(filter) = &filter {
+            query.append_pair("filters", &filter.text());
+        }
+        let path = format!("{base}?{}", query.finish());
+        let (status, list) = block_on(get(&router(&world), &caller, &path));
+        let Ok((whose, only_managed)) = shown(&rights, owner_id) else {
+            prop_assert_eq!(status, 403, "{}: {}", path, list);
+            return Ok(());
         };
-        let filter: String = form_urlencoded::byte_serialize(filter.as_bytes()).collect();
-        let (status, list) = block_on(get(&router(&world), &caller, &format!("{NEWER}?filters={filter}")));
-        prop_assert_eq!(status, 200);
-        // The caller is the first, and has never been used.
-        let all = [None].into_iter().chain(used);
-        let expected: Vec<u128> = (1..).zip(all).filter(|(_, day)| wanted(*day)).map(|(number, _)| number).collect();
-        prop_assert_eq!(numbers(&list), expected);
+        prop_assert_eq!(status, 200, "{}: {}", path, list);
+        all.retain(|(_, _, one)| {
+            let of_them = whose.is_none_or(|whose| one.whose == whose) && (one.managed || !only_managed);
+            of_them && filter.as_ref().is_none_or(|filter| filter.says(one.used))
+        });
+        let expected: Vec<u128> = all.into_iter().map(|(_, uid, _)| uid).collect();
+        prop_assert_eq!(numbers(&list), expected, "{}", path);
     }
 }
