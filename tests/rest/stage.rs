@@ -46,7 +46,12 @@ impl Stage {
 
     /// A user's token with these scopes, from a manifest, once the REST server takes it.
     pub async fn caller(&self, name: &str, user: &str, scopes: &[&str]) -> String {
-        let spec = json!({"owner": {"kind": "User", "name": user}, "scopes": scopes, "expiry": {"after": "1d"}});
+        self.caller_of(name, &Owner { kind: OwnerKind::User, name: user.into() }, scopes).await
+    }
+
+    /// The same of any owner.
+    pub async fn caller_of(&self, name: &str, owner: &Owner, scopes: &[&str]) -> String {
+        let spec = json!({"owner": owner, "scopes": scopes, "expiry": {"after": "1d"}});
         self.place.apply(name, spec).await;
         let token = self.place.ready(name).await;
         let deadline = Instant::now() + SOON;
