@@ -47,7 +47,6 @@ impl From<Arc<Item>> for Row {
     }
 }
 
-
 impl Row {
     /// The token itself.
     pub fn item(&self) -> &Arc<Item> {

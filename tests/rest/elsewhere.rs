@@ -23,8 +23,11 @@ use crate::{
 
 const KEY: &str = "pat-operator-api-key";
 
-/// A list by each dialect, and what a body of its 401 has.
-const LISTS: [(&str, fn(&Value) -> bool); 3] = [
+/// What a body of a dialect's 401 has.
+type Refused = fn(&Value) -> bool;
+
+/// A list by each dialect.
+const LISTS: [(&str, Refused); 3] = [
     ("/sailpoint/personal-access-tokens/v1?owner-id=me", |body| body["error"].is_string()),
     ("/api/svc/v1/personal-access-tokens", |body| body["statusCode"] == 401 && body["message"].is_string()),
     ("/cryptlex/v3/personal-access-tokens", |body| body["message"].is_string() && body["code"] == "Unauthenticated"),
