@@ -55,8 +55,11 @@ impl Row {
 
     /// Whether the text is in the name or in the description.
     pub(super) fn has(&self, Search(text): &Search) -> bool {
-        let (name, description) = self.words.as_bytes().split_at(self.name_ends);
-        text.find(name).is_some() || text.find(description).is_some()
+        let words = self.words.as_bytes();
+        let Some(start) = text.find(words) else { return false };
+        let (name, description) = words.split_at(self.name_ends);
+        let is_within_one = start >= name.len() || start + text.needle().len() <= name.len();
+        is_within_one || text.find(name).is_some() || text.find(description).is_some()
     }
 }
 
