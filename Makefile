@@ -62,7 +62,7 @@ fuzz: ## Throw a minute of random text at each parser (needs nightly Rust and ca
 		echo 'fuzzing needs nightly Rust and cargo-fuzz: rustup toolchain install nightly && cargo install cargo-fuzz' >&2; exit 1; }
 	for target in $$(cargo +nightly fuzz list); do \
 		longest=2048; [ "$$target" != parse_token ] || longest=90; \
-		cargo +nightly fuzz run "$$target" -- -max_len=$$longest -max_total_time=$(SECONDS_TO_FUZZ); \
+		cargo +nightly fuzz run "$$target" -- -max_len=$$longest -max_total_time=$(SECONDS_TO_FUZZ) || exit 1; \
 	done
 
 .PHONY: generate
