@@ -8,6 +8,7 @@ mod support;
 mod proxies {
     mod ask;
     mod fetching;
+    mod over_tls;
     mod programs;
     mod proxy;
     mod story;

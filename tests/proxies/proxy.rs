@@ -60,6 +60,15 @@ pub struct Proxy {
 impl Proxy {
     /// Starts it; `None` if its program cannot be had, which is then told.
     pub async fn start(kind: Kind, http: SocketAddr, grpc: SocketAddr, upstream: SocketAddr) -> Option<Self> {
+        Self::start_with(kind, [http, grpc, upstream], |text| text).await
+    }
+
+    /// The same with a change to the file. The addresses are those of the verifier's two listeners and of the upstream.
+    pub async fn start_with(
+        kind: Kind,
+        [http, grpc, upstream]: [SocketAddr; 3],
+        change: impl FnOnce(String) -> String,
+    ) -> Option<Self> {
         let program = tokio::task::spawn_blocking(move || kind.program().or_left_out()).await.expect("a program")?;
         let folder = tempfile::Builder::new().prefix("pat-proxy-").tempdir().expect("a folder");
         // Nobody is told which port a proxy took, so one is chosen for it. Another may take it first: then it is tried again.
@@ -75,7 +84,7 @@ impl Proxy {
             }
         }
         let config = folder.path().join(kind.example());
-        fs::write(&config, text).expect("the configuration is written");
+        fs::write(&config, change(text)).expect("the configuration is written");
         let mut command = command(kind, &program, &config, folder.path(), addr);
         let log = File::create(folder.path().join("log")).expect("a log");
         command.env_clear().env("HOME", folder.path()).current_dir(folder.path());

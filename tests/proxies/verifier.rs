@@ -1,12 +1,23 @@
 //! The verifier and the controller as processes on a real API server, and one token of each kind.
 
-use pat_operator::token::Token;
+use std::{fs, path::PathBuf};
+
+use k8s_openapi::api::core::v1::ConfigMap;
+use kube::Api;
+use pat_operator::{
+    certificates::{Keeper, Wanted},
+    runtime::{Clock, LeaseHandle},
+    token::Token,
+};
 use serde_json::json;
 
 use crate::support::process::{OperatorProcess, place::Place, verifier::VerifierProcess};
 
 /// The owner of every token.
 pub const OWNER: &str = "jane@example.com";
+
+/// The name that a certificate is for.
+pub const HOST: &str = "localhost";
 
 /// See the module.
 pub struct Running {
@@ -23,6 +34,7 @@ pub struct Running {
     /// It is well-formed, and nobody issued it.
     pub unknown: Credential,
     place: Place,
+    files: Option<tempfile::TempDir>,
     _controller: OperatorProcess,
 }
 
@@ -35,11 +47,30 @@ pub struct Credential {
 
 impl Running {
     pub async fn start() -> Self {
-        let place = Place::new("proxies").await;
+        Self::begin(Place::new("proxies").await, None).await
+    }
+
+    /// The same with a certificate that the operator makes for itself.
+    pub async fn start_over_tls() -> Self {
+        let place = Place::new("proxies-tls").await;
+        let files = certificate(&place).await;
+        Self::begin(place, Some(files)).await
+    }
+
+    /// What clients are to trust, where there is a certificate.
+    pub fn authority(&self) -> PathBuf {
+        self.files.as_ref().expect("it serves over TLS").path().join("ca.crt")
+    }
+
+    async fn begin(place: Place, files: Option<tempfile::TempDir>) -> Self {
         let mut controller = place.operator().start();
         controller.is_ready().await;
-        let namespace = format!("--namespaces={}", place.name());
-        let verifier = VerifierProcess::start(&place.kubeconfig(), &[&namespace]).await;
+        let mut arguments = vec![format!("--namespaces={}", place.name())];
+        for (flag, name) in [("--tls-cert", "tls.crt"), ("--tls-key", "tls.key")] {
+            arguments.extend(files.iter().map(|folder| format!("{flag}={}", folder.path().join(name).display())));
+        }
+        let arguments: Vec<&str> = arguments.iter().map(String::as_str).collect();
+        let verifier = VerifierProcess::start(&place.kubeconfig(), &arguments).await;
         let owner = json!({"kind": "User", "name": OWNER});
         let ends = json!({"owner": owner, "scopes": ["read"], "expiry": {"after": "2s"}});
         place.apply("expired", ends).await;
@@ -54,7 +85,7 @@ impl Running {
         let unknown = Token::mint(&Default::default()).expect("a token");
         let [good, writes, expired, revoked, unknown] =
             [&good, &writes, &expired, &revoked, unknown.expose()].map(Credential::of);
-        Self { verifier, good, writes, expired, revoked, unknown, place, _controller: controller }
+        Self { verifier, good, writes, expired, revoked, unknown, place, files, _controller: controller }
     }
 
     /// Somebody writes `revoked: true` into its spec.
@@ -67,6 +98,27 @@ impl Running {
     pub async fn stop(self) {
         self.verifier.process.terminate().await;
     }
+}
+
+/// The certificate, its key and what is published for clients to trust, as files.
+async fn certificate(place: &Place) -> tempfile::TempDir {
+    let wanted: Wanted = format!("serving:{HOST}").parse().expect("a Secret and a name");
+    let (client, namespace) = (place.client.clone(), place.name().to_owned());
+    let always = LeaseHandle::always();
+    let keeper = Keeper::new(client, namespace, vec![wanted.clone()], Clock::system(), always, "tests".into());
+    keeper.look(&wanted).await.expect("it is made");
+    let secret = place.secrets().get("serving").await.expect("the Secret").data.expect("data");
+    let maps: Api<ConfigMap> = Api::namespaced(place.client.clone(), place.name());
+    let published = maps.get(&wanted.config_map()).await.expect("the ConfigMap").data.expect("data");
+    let folder = tempfile::Builder::new().prefix("pat-proxy-tls-").tempdir().expect("a folder");
+    for (name, content) in [
+        ("tls.crt", secret["tls.crt"].0.as_slice()),
+        ("tls.key", secret["tls.key"].0.as_slice()),
+        ("ca.crt", published["ca.crt"].as_bytes()),
+    ] {
+        fs::write(folder.path().join(name), content).expect("a file");
+    }
+    folder
 }
 
 impl Credential {

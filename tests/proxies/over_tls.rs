@@ -1,0 +1,108 @@
+//! The proxies ask a verifier that has a certificate of the operator's own making, each with what the table of docs/verifier.md adds to its example.
+
+use std::{
+    fs,
+    path::Path,
+    time::{Duration, Instant},
+};
+
+use super::{
+    ask::ask,
+    proxy::{Kind, Proxy},
+    upstream::{Seen, Upstream},
+    verifier::{HOST, Running},
+};
+use crate::support::process::SOON;
+
+const KINDS: [Kind; 5] = [Kind::Nginx, Kind::Traefik, Kind::Caddy, Kind::EnvoyHttp, Kind::EnvoyGrpc];
+
+/// The example with what the table adds: https, whom to trust, and the name that the certificate must be for.
+fn secured(kind: Kind, example: &str, http: &str, authority: &Path) -> String {
+    let authority = authority.display();
+    let port = http.rsplit(':').next().expect("a port");
+    let (plain, secure) = match kind {
+        Kind::Nginx => (
+            "proxy_pass http://pat_verifier".to_owned(),
+            format!(
+                "proxy_ssl_verify on; proxy_ssl_trusted_certificate {authority}; proxy_ssl_name {HOST}; proxy_ssl_server_name on;\n\
+                 proxy_pass https://pat_verifier"
+            ),
+        ),
+        Kind::Traefik => (
+            format!("address: http://{http}/"),
+            format!("tls: {{ ca: {authority} }}\n        address: https://{HOST}:{port}/"),
+        ),
+        Kind::Caddy => (
+            format!("forward_auth {http} {{"),
+            format!(
+                "forward_auth https://{http} {{\ntransport http {{\ntls_trust_pool file {authority}\ntls_server_name {HOST}\n}}"
+            ),
+        ),
+        Kind::EnvoyHttp | Kind::EnvoyGrpc => (
+            "    - name: pat_verifier\n".to_owned(),
+            format!(
+                r#"    - name: pat_verifier
+      transport_socket:
+        name: envoy.transport_sockets.tls
+        typed_config:
+          "@type": type.googleapis.com/envoy.extensions.transport_sockets.tls.v3.UpstreamTlsContext
+          sni: {HOST}
+          common_tls_context:
+            validation_context:
+              trusted_ca: {{ filename: {authority} }}
+              match_typed_subject_alt_names:
+                - san_type: DNS
+                  matcher: {{ exact: {HOST} }}
+"#
+            ),
+        ),
+    };
+    assert_eq!(example.matches(&plain).count(), 1, "{plain:?} in the example for {kind:?}");
+    example.replace(&plain, &secure)
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn over_tls_each_proxy_lets_in_who_may_and_trusts_nobody_but_the_authority_that_it_was_told() {
+    let upstream = Upstream::start().await;
+    let running = Running::start_over_tls().await;
+    let (http, grpc) = (running.verifier.http, running.verifier.grpc);
+    let stranger = tempfile::NamedTempFile::with_prefix("pat-proxy-tls-").expect("a file");
+    let other = rcgen::generate_simple_self_signed(vec![HOST.to_owned()]).expect("a certificate");
+    fs::write(stranger.path(), other.cert.pem()).expect("it is written");
+    let bearer = |token: &str| format!("Bearer {token}");
+    let (good, unknown) = (bearer(&running.good.token), bearer(&running.unknown.token));
+    for kind in KINDS {
+        let start = async |authority: &Path| {
+            let change = |text: String| secured(kind, &text, &http.to_string(), authority);
+            Proxy::start_with(kind, [http, grpc, upstream.addr], change).await
+        };
+        let Some(mut proxy) = start(&running.authority()).await else { continue };
+        let deadline = Instant::now() + SOON;
+        while ask(proxy.addr, "/", &[("Authorization", &good)], "").await.is_none_or(|answer| answer.code != 200) {
+            assert!(proxy.is_running(), "{kind:?} has ended by itself");
+            assert!(Instant::now() < deadline, "{kind:?} does not let in who may, in time");
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+        let answer = ask(proxy.addr, "/", &[("Authorization", &unknown)], "").await.expect("it answers");
+        assert!(answer.code != 200 && Seen::of(&answer).is_none(), "{kind:?}: {answer:?}");
+        drop(proxy);
+
+        let mut proxy = start(stranger.path()).await.expect("it was there before");
+        let deadline = Instant::now() + SOON;
+        let mut answers = 0;
+        while answers < 5 {
+            assert!(proxy.is_running(), "{kind:?} has ended by itself");
+            assert!(Instant::now() < deadline, "{kind:?} does not answer in time");
+            match ask(proxy.addr, "/", &[("Authorization", &good)], "").await {
+                Some(answer) => {
+                    assert!(
+                        answer.code >= 400 && Seen::of(&answer).is_none(),
+                        "{kind:?} trusts a stranger: {answer:?}"
+                    );
+                    answers += 1;
+                }
+                None => tokio::time::sleep(Duration::from_millis(20)).await,
+            }
+        }
+    }
+}
