@@ -15,26 +15,17 @@ use super::{
     dry_run::DryRun,
     helm::{NAMESPACE, Program, of_kind, place, root, values_files},
 };
+use crate::support::module::module;
 
-/// Kinds of others, which the chart makes only where they are: enough of them to be stored. What is below spec is not checked.
-const OTHERS: [(&str, &str, &str); 4] = [
-    ("monitoring.coreos.com", "PodMonitor", "podmonitors"),
-    ("monitoring.coreos.com", "ServiceMonitor", "servicemonitors"),
-    ("monitoring.coreos.com", "PrometheusRule", "prometheusrules"),
-    ("cert-manager.io", "Certificate", "certificates"),
+/// Kinds of others, which the chart makes only where they are, by their own definitions.
+const MONITORING: &str = "github.com/prometheus-operator/prometheus-operator@v0.85.0";
+const CERT_MANAGER: &str = "github.com/cert-manager/cert-manager@v1.21.2";
+const OTHERS: [(&str, &str); 4] = [
+    (MONITORING, "example/prometheus-operator-crd/monitoring.coreos.com_podmonitors.yaml"),
+    (MONITORING, "example/prometheus-operator-crd/monitoring.coreos.com_servicemonitors.yaml"),
+    (MONITORING, "example/prometheus-operator-crd/monitoring.coreos.com_prometheusrules.yaml"),
+    (CERT_MANAGER, "deploy/crds/cert-manager.io_certificates.yaml"),
 ];
-
-fn crd_of_another((group, kind, plural): (&str, &str, &str)) -> Value {
-    let schema = json!({"type": "object", "x-kubernetes-preserve-unknown-fields": true});
-    json!({
-        "apiVersion": "apiextensions.k8s.io/v1", "kind": "CustomResourceDefinition",
-        "metadata": {"name": format!("{plural}.{group}")},
-        "spec": {
-            "group": group, "scope": "Namespaced", "names": {"kind": kind, "plural": plural},
-            "versions": [{"name": "v1", "served": true, "storage": true, "schema": {"openAPIV3Schema": schema}}],
-        },
-    })
-}
 
 #[test]
 fn there_are_values_for_every_case() {
@@ -44,12 +35,8 @@ fn there_are_values_for_every_case() {
 #[tokio::test(flavor = "multi_thread")]
 async fn the_api_server_takes_all_that_is_rendered_and_restricted_pods_are_let_in() {
     let folder = tempfile::tempdir().expect("a folder");
-    for other in OTHERS {
-        let text = serde_yaml::to_string(&crd_of_another(other)).expect("YAML");
-        std::fs::write(folder.path().join(format!("{}.yaml", other.2)), text).expect("a file");
-    }
-    // Others of the group v1 are theirs: monitoring.coreos.com/v1 and cert-manager.io/v1 are served from here on.
-    let options = Options::default().apply(folder.path());
+    let add = |options: Options, (name, file)| options.apply(module(name).join(file));
+    let options = OTHERS.into_iter().fold(Options::default(), add);
     let api_server = DryRun::on(options, &[NAMESPACE, "team-a", "team-b"]).await;
     let client = api_server.plane.client().expect("a client");
     let helm = Program::helm();

@@ -1,16 +1,12 @@
 //! What `docs/gitops.md` shows is what `examples/gitops` has; and the tools' own definitions of their resources take it.
 
-use std::{
-    collections::BTreeSet,
-    fs,
-    path::{Path, PathBuf},
-    process::Command,
-};
+use std::{collections::BTreeSet, fs, path::Path, process::Command};
 
 use control_plane::{Binary, ControlPlane, Options};
 use serde_json::Value;
 
 use super::judges::{manifests, reads_releases};
+use crate::support::module::module;
 
 /// Modules of Go that have CustomResourceDefinitions of others in them, and the files.
 const DEFINITIONS: [(&str, &str); 4] = [
@@ -55,16 +51,6 @@ fn the_page_shows_every_example_whole_and_nothing_else() {
     for block in shown {
         assert!(examples.contains(&block), "a block that is no example, and so is not tested:\n{block}");
     }
-}
-
-/// Where a module of Go is; it is fetched once, and the checksum database vouches for it.
-fn module(name: &str) -> PathBuf {
-    let folder = tempfile::tempdir().expect("a folder");
-    let mut go = Command::new("go");
-    go.args(["mod", "download", "-json", name]).current_dir(folder.path()).env("GOWORK", "off");
-    let output = go.output().expect("Go is installed: the control plane is built with it");
-    let said: Value = serde_json::from_slice(&output.stdout).expect("JSON");
-    PathBuf::from(said["Dir"].as_str().unwrap_or_else(|| panic!("{name} cannot be had: {said}")))
 }
 
 /// What the API server has to take as it stands.

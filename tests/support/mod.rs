@@ -6,6 +6,7 @@ pub mod checked_in;
 pub mod clients;
 pub mod crd;
 pub mod faults;
+pub mod module;
 pub mod process;
 pub mod recorder;
 pub mod stage;
