@@ -44,7 +44,12 @@ static PROGRAM: LazyLock<PathBuf> = LazyLock::new(|| {
     let (now, next) = (named("pat-operator", env!("CARGO_PKG_VERSION")), named("pat-operator-next", &VERSION));
     let lock = read("Cargo.lock").replace(&now, &next);
     put(&sources.join("Cargo.lock"), lock.as_bytes());
-    let manifest = read("Cargo.toml").replace(&now, &next).replace("default-run = \"pat-operator\"\n", "");
+    let mut manifest = read("Cargo.toml").replace(&now, &next).replace("default-run = \"pat-operator\"\n", "");
+    // Its other programs are built for the test as well, and must not take the place of this version's.
+    manifest = manifest.replace("[package]\n", "[package]\nautobins = false\n");
+    for program in ["crdgen", "kubectl-pat"] {
+        manifest = manifest.replace(&format!("name = \"{program}\"\n"), &format!("name = \"{program}-next\"\n"));
+    }
     assert!(
         manifest.contains(&next) && lock.contains(&next),
         "the package has its name and its version where they are replaced"
