@@ -17,6 +17,9 @@ use crate::{
 /// The most namespaces that one instance watches one by one; each costs it two watches.
 pub const MAX_NAMESPACES: usize = 50;
 
+/// The Lease of controllers that are not told another.
+pub const LEASE_NAME: &str = "pat-operator-controller";
+
 const ONE_DAY: SignedDuration = SignedDuration::from_hours(24);
 
 const ABOUT: &str = "Personal access tokens for Kubernetes: strong, rotated, expiring, verifiable";
@@ -142,7 +145,7 @@ pub struct ControllerArgs {
     pub leader_elect: bool,
 
     /// The Lease that instances compete for
-    #[arg(long, env = "PAT_OPERATOR_LEASE_NAME", value_name = "NAME", default_value = "pat-operator-controller")]
+    #[arg(long, env = "PAT_OPERATOR_LEASE_NAME", value_name = "NAME", default_value = LEASE_NAME)]
     #[arg(value_parser = subdomain)]
     pub lease_name: String,
 

@@ -18,6 +18,7 @@ use serde_json::{Value, json};
 use support::process::{
     OperatorProcess, SOON,
     place::{Place, eventually},
+    trust,
     verifier::VerifierProcess,
 };
 
@@ -76,7 +77,7 @@ impl World {
         let options = flags.fold(options, |all, flag| all.argument(Component::ApiServer, flag));
         let mut plane = ControlPlane::start(options).await.expect("a control plane");
         let kubeconfig = plane.admin_kubeconfig();
-        let files = [format!("--tls-cert={}", cert.display()), format!("--tls-key={}", key.display())];
+        let files = trust::flags(folder.path());
         let verifier = VerifierProcess::start(&kubeconfig, &["--enable-tokenreview", &files[0], &files[1]]).await;
         write_webhook(&webhook, &verifier.http.to_string(), &pair.cert.pem());
         plane.restart(Component::ApiServer).await.expect("the API server is back");

@@ -10,7 +10,7 @@ use k8s_openapi::jiff::SignedDuration;
 use super::{create::CreateArgs, extend::ExtendArgs, plan::PlanArgs, terminal::Color, verify::VerifyArgs};
 use crate::{
     api::{self, Time},
-    cli::{label, subdomain},
+    cli::{LEASE_NAME, label, subdomain},
 };
 
 const ABOUT: &str = "Personal access tokens of a cluster: list, read, rotate, revoke, verify";
@@ -368,7 +368,7 @@ pub struct DoctorArgs {
     pub operator_namespace: Option<String>,
 
     /// The name of the controller's Lease
-    #[arg(long, value_name = "NAME", default_value = "pat-operator-controller", value_parser = subdomain)]
+    #[arg(long, value_name = "NAME", default_value = LEASE_NAME, value_parser = subdomain)]
     pub lease_name: String,
 }
 

@@ -48,7 +48,7 @@ const LAST_WORDS: Duration = Duration::from_millis(200);
 /// How long to wait for the store to show what was written.
 const SHOWN: Duration = Duration::from_secs(5);
 
-/// How often something is tried anew that met a write of the controller's.
+/// How often something is tried that meets writes of the controller's.
 const TRIES: usize = 6;
 
 /// Writes to one namespace.
@@ -116,17 +116,13 @@ impl Writer {
         item: &Item,
         allowed: impl Fn(&Item) -> Result<(), Failure> + Send,
     ) -> Result<(), Failure> {
-        let mut tries = 0;
-        loop {
-            tries += 1;
+        for tries in 1.. {
             let present = change::read(&self.present(item).await?).ok_or(Failure::NotFound)?;
             allowed(&present)?;
             match self.remove(&present.name, present.id, Some(present.resource_version)).await {
                 Ok(()) => break,
-                // Mostly the controller, which has written its status. If another one has its name, that is seen when it is read again.
-                Err(trouble) if trouble.code() == Some(409) && tries < TRIES => {}
-                Err(trouble) if trouble.code() == Some(409) => return Err(Failure::Conflict(Conflict::Changed)),
-                Err(trouble) => return Err(trouble.into_failure("delete a token")),
+                // If another one has its name, that is seen when it is read again.
+                Err(trouble) => may_be_tried_again(trouble, tries, "delete a token")?,
             }
         }
         self.until(Instant::now() + SHOWN, || self.store.item(item.id).is_none().then_some(())).await;
@@ -167,6 +163,16 @@ impl Writer {
 impl std::fmt::Debug for Writer {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("Writer").field("namespace", &self.namespace).finish_non_exhaustive()
+    }
+}
+
+/// Whether what is based on a version can be tried once more, with a newer one; `Err`: no.
+fn may_be_tried_again(trouble: Trouble, tries: usize, what: &'static str) -> Result<(), Failure> {
+    match trouble.code() {
+        // Mostly the controller, which has written its status.
+        Some(409) if tries < TRIES => Ok(()),
+        Some(409) => Err(Failure::Conflict(Conflict::Changed)),
+        _ => Err(trouble.into_failure(what)),
     }
 }
 

@@ -8,7 +8,7 @@ use pat_operator::{
     api::StoredPat,
     cli::ApiArgs,
     index::{
-        Freshness, Index, Pulse,
+        Index, Pulse,
         feed::{OwnerFeed as IndexOwnerFeed, PatFeed},
         probe,
         usage::Usage,
@@ -41,7 +41,7 @@ use tracing::{info, warn};
 
 use super::{
     listen::{listen, tls_of, with_tls},
-    news::{CLUSTER, tell},
+    news::{CLUSTER, freshness, tell},
 };
 
 /// How long a connection waits for an answer: longer than the server takes to tell that a request took too long.
@@ -77,13 +77,8 @@ pub async fn api(args: ApiArgs) -> anyhow::Result<()> {
     let pulse = Pulse::new(2, args.max_staleness.unsigned_abs());
     let metrics = Arc::new(Metrics::new());
 
-    let told = pulse.clone();
     let gates = [crds_there.clone(), tokens_full.clone(), owners_full.clone(), key_there.clone()];
-    let mut readiness = Readiness::new(gates).with_check("freshness", move || match told.freshness() {
-        // Every caller would be told that nobody can tell.
-        Freshness::Lost => Err("lost".to_owned()),
-        freshness => Ok(format!("{freshness:?}").to_lowercase()),
-    });
+    let mut readiness = Readiness::new(gates).with_check("freshness", freshness(pulse.clone()));
     if let Some(tls) = tls.clone() {
         readiness = readiness.with_note("tls", move || tls.describe());
     }

@@ -8,7 +8,7 @@ use pat_operator::{
     api::{StoredOwner, StoredPat},
     cli::VerifierArgs,
     index::{
-        Freshness, Index, Pulse,
+        Index, Pulse,
         feed::{OwnerFeed, PatFeed},
         freshness::Beat,
         probe,
@@ -27,7 +27,7 @@ use tracing::info;
 
 use super::{
     listen::{listen, tls_of, with_tls},
-    news::{CLUSTER, tell},
+    news::{CLUSTER, freshness, tell},
 };
 
 const HTTP: (&str, &str) = ("the verifier's HTTP protocols", "--http-addr");
@@ -60,20 +60,11 @@ pub async fn verifier(args: VerifierArgs) -> anyhow::Result<()> {
     }
     let pulse = Pulse::new(watches, args.max_staleness.unsigned_abs());
     let metrics = Arc::new(Metrics::new());
-    let freshness = {
-        let pulse = pulse.clone();
-        move || pulse.freshness()
-    };
-    let verifier = Arc::new(Verifier::new(index.clone(), freshness, clock.clone(), metrics.clone()));
-
     let told = pulse.clone();
-    let mut readiness = Readiness::new([crd_there.clone(), index_full.clone()]).with_check("freshness", move || {
-        match told.freshness() {
-            // Every answer would be that nobody can tell.
-            Freshness::Lost => Err("lost".to_owned()),
-            freshness => Ok(format!("{freshness:?}").to_lowercase()),
-        }
-    });
+    let verifier = Arc::new(Verifier::new(index.clone(), move || told.freshness(), clock.clone(), metrics.clone()));
+
+    let gates = [crd_there.clone(), index_full.clone()];
+    let mut readiness = Readiness::new(gates).with_check("freshness", freshness(pulse.clone()));
     if let Some(tls) = tls.clone() {
         readiness = readiness.with_note("tls", move || tls.describe());
     }

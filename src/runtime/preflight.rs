@@ -6,9 +6,12 @@
 use std::time::Duration;
 
 use futures::{StreamExt, TryStreamExt, stream};
-use k8s_openapi::api::authorization::v1::{
-    ResourceAttributes, SelfSubjectAccessReview, SelfSubjectAccessReviewSpec, SubjectAccessReview,
-    SubjectAccessReviewSpec,
+use k8s_openapi::api::{
+    authentication::v1::UserInfo,
+    authorization::v1::{
+        ResourceAttributes, SelfSubjectAccessReview, SelfSubjectAccessReviewSpec, SubjectAccessReview,
+        SubjectAccessReviewSpec,
+    },
 };
 use kube::{Api, Client, api::PostParams};
 
@@ -103,10 +106,11 @@ impl ServiceAccount<'_> {
         format!("system:serviceaccount:{}:{}", self.namespace, self.name)
     }
 
-    /// The groups that it is in.
-    fn groups(&self) -> Vec<String> {
+    /// The same with the groups that it is in.
+    pub fn user_info(&self) -> UserInfo {
         let all = ["system:serviceaccounts", "system:authenticated"].map(str::to_owned);
-        all.into_iter().chain([format!("system:serviceaccounts:{}", self.namespace)]).collect()
+        let groups = all.into_iter().chain([format!("system:serviceaccounts:{}", self.namespace)]).collect();
+        UserInfo { username: Some(self.user()), groups: Some(groups), ..UserInfo::default() }
     }
 }
 
@@ -132,19 +136,21 @@ impl Question<'_> {
     ///
     /// # Errors
     /// It does not answer, or does not say this of others.
-    pub async fn is_allowed_to(&self, client: &Client, account: ServiceAccount<'_>) -> kube::Result<bool> {
+    pub async fn is_allowed_to(&self, client: &Client, user: UserInfo) -> kube::Result<bool> {
         let review = SubjectAccessReview {
             spec: SubjectAccessReviewSpec {
                 resource_attributes: Some(self.attributes()),
-                user: Some(account.user()),
-                groups: Some(account.groups()),
-                ..Default::default()
+                non_resource_attributes: None,
+                user: user.username,
+                groups: user.groups,
+                uid: user.uid,
+                extra: user.extra,
             },
             ..Default::default()
         };
         let api: Api<SubjectAccessReview> = Api::all(client.clone());
         let answer = api.create(&PostParams::default(), &review).await?;
-        Ok(answer.status.is_some_and(|status| status.allowed))
+        Ok(answer.status.is_some_and(|status| status.allowed && status.denied != Some(true)))
     }
 
     fn attributes(&self) -> ResourceAttributes {

@@ -11,10 +11,7 @@ use std::{
 
 use base64::{Engine, engine::general_purpose::URL_SAFE_NO_PAD};
 use k8s_openapi::{
-    api::{
-        authentication::v1::{TokenReview, TokenReviewSpec, UserInfo},
-        authorization::v1::{ResourceAttributes, SubjectAccessReview, SubjectAccessReviewSpec},
-    },
+    api::authentication::v1::{TokenReview, TokenReviewSpec, UserInfo},
     jiff::Timestamp,
 };
 use kube::{Api, Client, api::PostParams};
@@ -23,7 +20,10 @@ use sha2::{Digest, Sha256};
 use tokio::sync::Semaphore;
 use zeroize::Zeroize;
 
-use crate::{api::GROUP, runtime::clock::uptime};
+use crate::{
+    api::{GROUP, crd},
+    runtime::{clock::uptime, preflight::Question},
+};
 
 /// The audience that a ServiceAccount's token must be made for.
 pub const AUDIENCE: &str = "pat-operator";
@@ -143,25 +143,9 @@ impl ServiceAccounts {
     }
 
     async fn is_permitted(&self, user: UserInfo) -> Result<bool, ReviewError> {
-        let review = SubjectAccessReview {
-            spec: SubjectAccessReviewSpec {
-                user: user.username,
-                groups: user.groups,
-                uid: user.uid,
-                extra: user.extra,
-                resource_attributes: Some(ResourceAttributes {
-                    group: Some(GROUP.to_owned()),
-                    resource: Some("personalaccesstokens".to_owned()),
-                    verb: Some(VERB.to_owned()),
-                    ..ResourceAttributes::default()
-                }),
-                ..SubjectAccessReviewSpec::default()
-            },
-            ..SubjectAccessReview::default()
-        };
-        let answer: SubjectAccessReview =
-            Api::all(self.client.clone()).create(&PostParams::default(), &review).await.map_err(Box::new)?;
-        Ok(answer.status.is_some_and(|status| status.allowed && status.denied != Some(true)))
+        let (resource, verb) = (crd::PLURAL, VERB);
+        let question = Question { namespace: "", group: GROUP, resource, subresource: "", verb, name: "" };
+        Ok(question.is_allowed_to(&self.client, user).await.map_err(Box::new)?)
     }
 
     fn recall(&self, key: &Key) -> Option<Standing> {

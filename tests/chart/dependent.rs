@@ -7,6 +7,7 @@ use serde_json::{Value, json};
 use super::{
     dry_run::DryRun,
     helm::{Program, chart, manifests, of_kind},
+    next::copy,
 };
 
 /// The namespace that it is installed in.
@@ -22,20 +23,6 @@ fn write(folder: &Path, ours: &Value) {
     let values = json!({"global": {"region": "a"}, "pat-operator": ours});
     fs::write(folder.join("values.yaml"), serde_yaml::to_string(&values).expect("YAML")).expect("a file");
     copy(&chart(), &folder.join("charts/pat-operator"));
-}
-
-/// Copies a folder.
-fn copy(from: &Path, to: &Path) {
-    fs::create_dir_all(to).expect("a folder");
-    for entry in fs::read_dir(from).expect("a folder") {
-        let entry = entry.expect("readable");
-        let (path, copied) = (entry.path(), to.join(entry.file_name()));
-        if path.is_dir() {
-            copy(&path, &copied);
-        } else {
-            fs::copy(&path, &copied).expect("a copy");
-        }
-    }
 }
 
 /// What `helm template` makes of it as the release `shop`.

@@ -76,8 +76,8 @@ static PROGRAM: LazyLock<PathBuf> = LazyLock::new(|| {
     built.join("pat-operator-next")
 });
 
-/// Copies what is another, so that what is the same is not compiled again.
-fn copy(from: &Path, to: &Path) {
+/// Copies a file or a folder: what is another there, so that what is the same is not compiled again.
+pub fn copy(from: &Path, to: &Path) {
     if from.is_file() {
         put(to, &fs::read(from).expect("readable"));
         return;

@@ -7,12 +7,15 @@ use std::{
     net::SocketAddr,
     path::{Path, PathBuf},
     process::{Child, Command, Stdio},
+    time::{Duration, Instant},
 };
 
 use super::{
+    ask::{Answer, ask},
     programs::{CADDY, ENVOY, NGINX, Program, TRAEFIK},
     story::IDENTITY,
 };
+use crate::support::process::SOON;
 
 /// How a proxy asks the verifier: one for each file of `examples/verifier`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -93,8 +96,21 @@ impl Proxy {
         Some(Self { kind, addr, child, folder })
     }
 
+    /// Waits until it answers a request with these headers so.
+    pub async fn answers(&mut self, headers: &[(&str, &str)], so: impl Fn(&Answer) -> bool) -> Answer {
+        let deadline = Instant::now() + SOON;
+        loop {
+            if let Some(answer) = ask(self.addr, "/", headers, "").await.filter(&so) {
+                return answer;
+            }
+            assert!(self.is_running(), "{:?} has ended by itself", self.kind);
+            assert!(Instant::now() < deadline, "{:?} does not answer so in time", self.kind);
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+    }
+
     /// Whether it still runs.
-    pub fn is_running(&mut self) -> bool {
+    fn is_running(&mut self) -> bool {
         self.child.try_wait().expect("it can be waited for").is_none()
     }
 

@@ -1,14 +1,12 @@
 //! What every proxy must do, told once; and a test for each of them.
 
-use std::time::{Duration, Instant};
-
 use super::{
     ask::{Answer, ask},
     proxy::{Kind, Proxy},
     upstream::{Seen, Upstream},
     verifier::{OWNER, Running},
 };
-use crate::support::process::{SOON, place::eventually};
+use crate::support::process::place::eventually;
 
 /// The headers that tell an upstream who it is.
 pub const IDENTITY: [&str; 7] = [
@@ -85,17 +83,11 @@ async fn tell(kind: Kind) {
     let upstream = Upstream::start().await;
     let verifier = Running::start().await;
     let (http, grpc) = (verifier.verifier.http, verifier.verifier.grpc);
-    let Some(proxy) = Proxy::start(kind, http, grpc, upstream.addr).await else { return };
-    let mut stage = Stage { proxy, verifier };
-    let bearer = format!("Bearer {}", stage.verifier.good.token);
+    let Some(mut proxy) = Proxy::start(kind, http, grpc, upstream.addr).await else { return };
+    let bearer = format!("Bearer {}", verifier.good.token);
     let good = [("Authorization", &*bearer)];
-
-    let deadline = Instant::now() + SOON;
-    while ask(stage.proxy.addr, "/", &good, "").await.is_none_or(|answer| answer.code != 200) {
-        assert!(stage.proxy.is_running(), "it has ended by itself");
-        assert!(Instant::now() < deadline, "it does not answer in time");
-        tokio::time::sleep(Duration::from_millis(20)).await;
-    }
+    proxy.answers(&good, |answer| answer.code == 200).await;
+    let stage = Stage { proxy, verifier };
 
     allows(&stage, &bearer).await;
     denies(&stage, kind).await;

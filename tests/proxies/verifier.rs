@@ -2,16 +2,16 @@
 
 use std::{fs, path::PathBuf};
 
-use k8s_openapi::api::core::v1::ConfigMap;
-use kube::Api;
-use pat_operator::{
-    certificates::{Keeper, Wanted},
-    runtime::{Clock, LeaseHandle},
-    token::Token,
-};
+use pat_operator::{certificates::Wanted, runtime::Clock, token::Token};
 use serde_json::json;
 
-use crate::support::process::{OperatorProcess, place::Place, verifier::VerifierProcess};
+use crate::support::process::{
+    OperatorProcess,
+    place::Place,
+    serving::{keeper, published, value},
+    trust::flags,
+    verifier::VerifierProcess,
+};
 
 /// The owner of every token.
 pub const OWNER: &str = "jane@example.com";
@@ -66,9 +66,7 @@ impl Running {
         let mut controller = place.operator().start();
         controller.is_ready().await;
         let mut arguments = vec![format!("--namespaces={}", place.name())];
-        for (flag, name) in [("--tls-cert", "tls.crt"), ("--tls-key", "tls.key")] {
-            arguments.extend(files.iter().map(|folder| format!("{flag}={}", folder.path().join(name).display())));
-        }
+        arguments.extend(files.iter().flat_map(|folder| flags(folder.path())));
         let arguments: Vec<&str> = arguments.iter().map(String::as_str).collect();
         let verifier = VerifierProcess::start(&place.kubeconfig(), &arguments).await;
         let owner = json!({"kind": "User", "name": OWNER});
@@ -103,21 +101,13 @@ impl Running {
 /// The certificate, its key and what is published for clients to trust, as files.
 async fn certificate(place: &Place) -> tempfile::TempDir {
     let wanted: Wanted = format!("serving:{HOST}").parse().expect("a Secret and a name");
-    let (client, namespace) = (place.client.clone(), place.name().to_owned());
-    let always = LeaseHandle::always();
-    let keeper = Keeper::new(client, namespace, vec![wanted.clone()], Clock::system(), always, "tests".into());
-    keeper.look(&wanted).await.expect("it is made");
-    let secret = place.secrets().get("serving").await.expect("the Secret").data.expect("data");
-    let maps: Api<ConfigMap> = Api::namespaced(place.client.clone(), place.name());
-    let published = maps.get(&wanted.config_map()).await.expect("the ConfigMap").data.expect("data");
+    keeper(place, &wanted, Clock::system()).look(&wanted).await.expect("it is made");
     let folder = tempfile::Builder::new().prefix("pat-proxy-tls-").tempdir().expect("a folder");
-    for (name, content) in [
-        ("tls.crt", secret["tls.crt"].0.as_slice()),
-        ("tls.key", secret["tls.key"].0.as_slice()),
-        ("ca.crt", published["ca.crt"].as_bytes()),
-    ] {
-        fs::write(folder.path().join(name), content).expect("a file");
+    let put = |name: &str, content: &[u8]| fs::write(folder.path().join(name), content).expect("a file");
+    for name in ["tls.crt", "tls.key"] {
+        put(name, &value(place, &wanted, name).await);
     }
+    put("ca.crt", published(place, &wanted).await.as_bytes());
     folder
 }
 

@@ -14,7 +14,7 @@ use crate::support::process::{
     SOON,
     api::ApiProcess,
     place::{Place, eventually},
-    trust::{Trust, mount},
+    trust::{Trust, flags, mount},
 };
 
 const HOST: &str = "api.system.svc";
@@ -31,8 +31,8 @@ fn put(folder: &Path, version: u32, certificate: &CertifiedKey<KeyPair>) {
 
 /// A server that has its certificate from this folder.
 async fn server(place: &Place, folder: &Path) -> ApiProcess {
-    let file = |flag: &str, name: &str| format!("{flag}={}", folder.join(name).display());
-    ApiProcess::start(place, &[&file("--tls-cert", "tls.crt"), &file("--tls-key", "tls.key")]).await
+    let [cert, key] = flags(folder);
+    ApiProcess::start(place, &[&cert, &key]).await
 }
 
 /// A client that stays connected.

@@ -7,6 +7,7 @@ pub mod api;
 pub mod history;
 pub mod metrics;
 pub mod place;
+pub mod serving;
 pub mod trust;
 pub mod verifier;
 pub mod wire;

@@ -11,19 +11,17 @@ use k8s_openapi::{
     api::core::v1::{ConfigMap, Secret},
     jiff::{SignedDuration, Timestamp},
 };
-use kube::{
-    Api,
-    api::{DeleteParams, Patch, PatchParams, PostParams},
-};
+use kube::api::{DeleteParams, Patch, PatchParams, PostParams};
 use pat_operator::{
-    certificates::{Error, Keeper, Wanted, keeper::Looked},
-    runtime::{Clock, ClockHand, LeaseHandle},
+    certificates::{Error, Wanted, keeper::Looked},
+    runtime::{Clock, ClockHand},
 };
 use serde_json::{Value, json};
 
 use crate::support::process::{
     place::{Place, eventually},
-    trust::{Seen, Trust, certificates, mount},
+    serving::{keeper, maps, published, secret, value},
+    trust::{Seen, Trust, certificates, flags, mount},
     verifier::VerifierProcess,
 };
 
@@ -34,11 +32,6 @@ fn wanted() -> Wanted {
     format!("{SECRET}:{HOST}").parse().expect("a Secret and a name")
 }
 
-fn keeper(place: &Place, clock: Clock) -> Arc<Keeper> {
-    let (client, namespace) = (place.client.clone(), place.name().to_owned());
-    Keeper::new(client, namespace, vec![wanted()], clock, LeaseHandle::always(), "tests".into())
-}
-
 fn driven(days_ago: i64) -> (Clock, ClockHand) {
     Clock::driven(days_before_now(days_ago))
 }
@@ -47,46 +40,27 @@ fn days_before_now(days: i64) -> Timestamp {
     Timestamp::now() - SignedDuration::from_hours(24 * days)
 }
 
-fn maps(place: &Place) -> Api<ConfigMap> {
-    Api::namespaced(place.client.clone(), place.name())
-}
-
-/// What is published for clients to trust.
-async fn published(place: &Place) -> String {
-    let map = maps(place).get(&wanted().config_map()).await.expect("the ConfigMap is there");
-    map.data.expect("data")["ca.crt"].clone()
-}
-
-async fn secret(place: &Place) -> Secret {
-    place.secrets().get(SECRET).await.expect("the Secret is there")
-}
-
-async fn value(place: &Place, key: &str) -> Vec<u8> {
-    secret(place).await.data.expect("data")[key].0.clone()
-}
-
 #[tokio::test(flavor = "multi_thread")]
 async fn renewals_are_served_without_a_restart_and_whoever_trusts_only_the_first_authority_goes_on() {
     let place = Place::new("renewals").await;
     // An authority is followed by another after two thirds of ten years, 2,433 days.
     let (clock, hand) = driven(2440);
-    let keeper = keeper(&place, clock);
+    let keeper = keeper(&place, &wanted(), clock);
     assert_eq!(keeper.look(&wanted()).await.expect("it is made"), Looked::Made);
-    let first = certificates(&published(&place).await);
+    let first = certificates(&published(&place, &wanted()).await);
     assert_eq!(first.len(), 1);
     hand.set(days_before_now(61));
     assert_eq!(keeper.look(&wanted()).await.expect("it is renewed"), Looked::Made);
-    assert_eq!(certificates(&published(&place).await), first, "by the same authority");
+    assert_eq!(certificates(&published(&place, &wanted()).await), first, "by the same authority");
 
     let folder = tempfile::tempdir().expect("a folder");
     let remount = async |version| {
-        let (cert, key) = (value(&place, "tls.crt").await, value(&place, "tls.key").await);
+        let (cert, key) = (value(&place, &wanted(), "tls.crt").await, value(&place, &wanted(), "tls.key").await);
         mount(folder.path(), version, &[("tls.crt", &cert), ("tls.key", &key)]);
         certificates(std::str::from_utf8(&cert).expect("PEM"))
     };
     let before = remount(1).await;
-    let file = |flag: &str, name: &str| format!("{flag}={}", folder.path().join(name).display());
-    let files = [file("--tls-cert", "tls.crt"), file("--tls-key", "tls.key")];
+    let files = flags(folder.path());
     let only = format!("--namespaces={}", place.name());
     let mut verifier = VerifierProcess::start(&place.kubeconfig(), &[&only, &files[0], &files[1]]).await;
     let addr = verifier.http;
@@ -114,7 +88,7 @@ async fn renewals_are_served_without_a_restart_and_whoever_trusts_only_the_first
         .collect();
     hand.set(Timestamp::now());
     assert_eq!(keeper.look(&wanted()).await.expect("another authority"), Looked::Made);
-    let both = certificates(&published(&place).await);
+    let both = certificates(&published(&place, &wanted()).await);
     assert_eq!((both.len(), &both[1]), (2, &first[0]), "the new one first, and the old one stays");
     let after = remount(2).await;
     assert_ne!(after, before);
@@ -146,15 +120,15 @@ async fn renewals_are_served_without_a_restart_and_whoever_trusts_only_the_first
 #[tokio::test(flavor = "multi_thread")]
 async fn what_is_in_order_is_not_written_again_and_what_was_deleted_or_damaged_comes_back() {
     let place = Place::new("mended").await;
-    let keeper = keeper(&place, Clock::system());
+    let keeper = keeper(&place, &wanted(), Clock::system());
     let look = async || keeper.look(&wanted()).await.expect("it is looked after");
     let version = async || {
         let map = maps(&place).get(&wanted().config_map()).await.expect("it is there");
-        (secret(&place).await.metadata.resource_version, map.metadata.resource_version)
+        (secret(&place, &wanted()).await.metadata.resource_version, map.metadata.resource_version)
     };
     assert_eq!(look().await, Looked::Made);
     let made = version().await;
-    let made_secret = secret(&place).await;
+    let made_secret = secret(&place, &wanted()).await;
     assert_eq!(made_secret.type_.as_deref(), Some("kubernetes.io/tls"));
     let keys: Vec<_> = made_secret.data.expect("data").into_keys().collect();
     assert_eq!(keys, ["ca.crt", "ca.key", "tls.crt", "tls.key"]);
@@ -164,15 +138,15 @@ async fn what_is_in_order_is_not_written_again_and_what_was_deleted_or_damaged_c
         matches!(look().await, Looked::Kept(until) if until > Timestamp::now() + SignedDuration::from_hours(24 * 59))
     );
     assert_eq!(version().await, made, "nothing is written");
-    let first = certificates(&published(&place).await);
+    let first = certificates(&published(&place, &wanted()).await);
 
     maps(&place).delete(&wanted().config_map(), &DeleteParams::default()).await.expect("deleted");
     assert!(matches!(look().await, Looked::Kept(_)));
-    assert_eq!(certificates(&published(&place).await), first);
+    assert_eq!(certificates(&published(&place, &wanted()).await), first);
     let other = json!({"data": {"ca.crt": "somebody else's"}});
     maps(&place).patch(&wanted().config_map(), &PatchParams::default(), &Patch::Merge(other)).await.expect("changed");
     look().await;
-    assert_eq!(certificates(&published(&place).await), first);
+    assert_eq!(certificates(&published(&place, &wanted()).await), first);
     assert_eq!(version().await.0, made.0, "the certificate is the same all the time");
 
     let patch = async |patch: Value| {
@@ -180,13 +154,13 @@ async fn what_is_in_order_is_not_written_again_and_what_was_deleted_or_damaged_c
     };
     patch(json!({"metadata": {"labels": {"team": "a"}}, "data": {"tls.key": "AAAA"}})).await;
     assert_eq!(look().await, Looked::Made);
-    let mended = secret(&place).await;
+    let mended = secret(&place, &wanted()).await;
     assert_eq!(mended.metadata.labels.expect("labels")["team"], "a", "what others put there stays");
-    assert_eq!(certificates(&published(&place).await), first, "by the same authority");
+    assert_eq!(certificates(&published(&place, &wanted()).await), first, "by the same authority");
 
     place.secrets().delete(SECRET, &DeleteParams::default()).await.expect("deleted");
     assert_eq!(look().await, Looked::Made);
-    assert_ne!(certificates(&published(&place).await), first, "its key is gone, so it is another");
+    assert_ne!(certificates(&published(&place, &wanted()).await), first, "its key is gone, so it is another");
     assert!(matches!(look().await, Looked::Kept(_)));
 }
 
@@ -200,7 +174,7 @@ async fn what_is_somebody_else_s_is_not_touched_and_told_once() {
     }))
     .expect("a Secret");
     let theirs = place.secrets().create(&PostParams::default(), &theirs).await.expect("created");
-    let keeper = keeper(&place, Clock::system());
+    let keeper = keeper(&place, &wanted(), Clock::system());
     let running = tokio::spawn(keeper.clone().run());
     eventually("it is told", async || !place.events(SECRET).await.is_empty()).await;
     eventually("it is tried again", async || {
@@ -215,7 +189,7 @@ async fn what_is_somebody_else_s_is_not_touched_and_told_once() {
     for part in ["it has no annotation pat-operator.io/serving-certificate", "delete it", "--serving-certificate"] {
         assert!(note.contains(part), "{part}: {note}");
     }
-    assert_eq!(secret(&place).await, theirs);
+    assert_eq!(secret(&place, &wanted()).await, theirs);
     assert!(maps(&place).get_opt(&wanted().config_map()).await.expect("an answer").is_none());
 
     // Given way to, it goes on by itself.
@@ -234,7 +208,7 @@ async fn what_is_somebody_else_s_is_not_touched_and_told_once() {
 async fn of_many_that_look_at_a_time_one_makes_it_and_all_agree() {
     let place = Place::new("many").await;
     for round in 0..3 {
-        let keepers: Vec<_> = (0..8).map(|_| keeper(&place, Clock::system())).collect();
+        let keepers: Vec<_> = (0..8).map(|_| keeper(&place, &wanted(), Clock::system())).collect();
         let looked: Vec<_> = stream::iter(&keepers)
             .map(|keeper| async move { keeper.look(&wanted()).await })
             .buffer_unordered(8)
@@ -253,8 +227,8 @@ async fn of_many_that_look_at_a_time_one_makes_it_and_all_agree() {
         for keeper in &keepers {
             assert!(matches!(keeper.look(&wanted()).await, Ok(Looked::Kept(_))));
         }
-        let trusted = value(&place, "ca.crt").await;
-        assert_eq!(published(&place).await.as_bytes(), trusted);
+        let trusted = value(&place, &wanted(), "ca.crt").await;
+        assert_eq!(published(&place, &wanted()).await.as_bytes(), trusted);
         place.secrets().delete(SECRET, &DeleteParams::default()).await.expect("deleted");
     }
 }

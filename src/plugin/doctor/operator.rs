@@ -14,7 +14,7 @@ use super::{
     },
     Findings, allowed, judge,
 };
-use crate::{controller::preflight, runtime::preflight::ServiceAccount};
+use crate::{cli::LEASE_NAME, controller::preflight, runtime::preflight::ServiceAccount};
 
 /// The programs that are deployed, as the label of each calls it and its command line begins.
 const COMPONENTS: [&str; 3] = ["controller", "verifier", "api"];
@@ -103,15 +103,13 @@ async fn rights(
 ) -> Result<(), Failure> {
     let names = controller.flag("namespaces").unwrap_or_default().split(',').map(str::trim);
     let namespaces: Vec<_> = names.filter(|name| !name.is_empty()).map(str::to_owned).collect();
-    let lease = (
-        controller.flag("lease-namespace").unwrap_or(namespace),
-        controller.flag("lease-name").unwrap_or("pat-operator-controller"),
-    );
+    let lease =
+        (controller.flag("lease-namespace").unwrap_or(namespace), controller.flag("lease-name").unwrap_or(LEASE_NAME));
     let is_elected = controller.flag("leader-elect") != Some("false");
     let questions = preflight::questions(&namespaces, is_elected.then_some(lease));
     let account = ServiceAccount { namespace, name: &controller.account };
     let asked = stream::iter(questions).map(|question| async move {
-        let is_allowed = question.is_allowed_to(&session.client, account).await?;
+        let is_allowed = question.is_allowed_to(&session.client, account.user_info()).await?;
         Ok((!is_allowed).then(|| question.words()))
     });
     let answers = in_time(asked.buffer_unordered(8).try_collect::<Vec<_>>()).await;

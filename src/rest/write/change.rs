@@ -8,7 +8,7 @@ use kube::api::{DynamicObject, Patch, PatchParams};
 use serde_json::{Value, json};
 use tokio::time::Instant;
 
-use super::{FIELD_MANAGER, SHOWN, TRIES, Writer, call, fields::Fields};
+use super::{FIELD_MANAGER, SHOWN, Writer, call, fields::Fields, may_be_tried_again};
 use crate::{
     api::StoredPat,
     rest::{
@@ -54,10 +54,8 @@ impl Writer {
             fields.check_managers(&object)?;
             let version = object.metadata.resource_version.as_deref().unwrap_or_default();
             match self.merge(item, version, Value::Object(fields.0)).await {
-                // Mostly the controller, which has written its status.
-                Err(trouble) if trouble.code() == Some(409) && tries < TRIES => {}
-                Err(trouble) if trouble.code() == Some(409) => return Err(Failure::Conflict(Conflict::Changed)),
-                patched => return patched.map_err(|trouble| trouble.into_failure("change a token")),
+                Ok(patched) => return Ok(patched),
+                Err(trouble) => may_be_tried_again(trouble, tries, "change a token")?,
             }
         }
     }

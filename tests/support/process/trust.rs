@@ -80,6 +80,12 @@ impl Trust {
     }
 }
 
+/// The flags that have a server read its certificate and key from this folder.
+pub fn flags(folder: &Path) -> [String; 2] {
+    [("--tls-cert", "tls.crt"), ("--tls-key", "tls.key")]
+        .map(|(flag, name)| format!("{flag}={}", folder.join(name).display()))
+}
+
 /// Mounts files as a kubelet does: all of them change in one instant, by a link to another folder.
 pub fn mount(folder: &Path, version: u32, files: &[(&str, &[u8])]) {
     let real = folder.join(format!("..{version}"));
