@@ -114,7 +114,7 @@ names! {
         Expired,
         /// `spec.revoked` is true, or the token that `delivery: Once` handed over has died: nothing that was issued last works any more.
         Revoked,
-        /// With `delivery: Once`: the token was not taken within 10 minutes, or could not be any more, and is dead. None is issued by itself.
+        /// With `delivery: Once`: the token was not taken within 10 minutes, or could not be any more, or its arrival was not acknowledged, and it is dead. None is issued by itself.
         NotDelivered,
         /// `spec.suspend` is true: nothing is issued or rotated.
         Suspended,

@@ -46,6 +46,11 @@ pub const VERIFIER_FIELD_MANAGER: &str = "pat-operator-verifier";
 /// The prefix of labels and annotations that only the controller may set.
 pub const RESERVED_PREFIX: &str = "pat-operator.io/";
 
+/// The annotation of a `PersonalAccessToken` with `delivery: Once` by which whoever takes a token for somebody else says whose arrival is
+/// still to be acknowledged: the id of a credential. As long as it stands, the absent Secret alone is no receipt, and the credential dies
+/// with its 10 minutes. It is set before the Secret is deleted, and removed once the token has gone out.
+pub const UNACKNOWLEDGED: &str = "pat-operator.io/unacknowledged";
+
 /// The recommended label that says which program manages an object
 /// (<https://kubernetes.io/docs/concepts/overview/working-with-objects/common-labels/>); Secrets are watched by it.
 pub const MANAGED_BY_LABEL: &str = "app.kubernetes.io/managed-by";

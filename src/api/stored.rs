@@ -12,7 +12,7 @@ use serde_json::value::RawValue;
 
 use super::{
     PersonalAccessToken, PersonalAccessTokenSpec, PersonalAccessTokenStatus, Time, TokenOwner, TokenOwnerSpec,
-    VERIFIER_FIELD_MANAGER,
+    UNACKNOWLEDGED, VERIFIER_FIELD_MANAGER,
 };
 
 /// Makes a type that holds less of a resource be that resource to a client. The fields after the scope lead to the metadata.
@@ -57,6 +57,8 @@ pub struct StoredPat {
     pub metadata: ObjectMeta,
     /// When the object last changed by other than use, to the second, as its field managers tell.
     pub updated_at: Option<Time>,
+    /// The credential that the annotation [`UNACKNOWLEDGED`] names.
+    pub unacknowledged: Option<Box<str>>,
     /// The spec, or why it cannot be read.
     pub spec: Result<PersonalAccessTokenSpec, String>,
     /// The status (empty if there is none), or why it cannot be read.
@@ -85,8 +87,10 @@ impl<'de> Deserialize<'de> for StoredPat {
             #[serde(default = "no_status", deserialize_with = "leniently_optional")]
             status: Result<PersonalAccessTokenStatus, String>,
         }
-        let Parts { metadata, spec, status } = Parts::deserialize(deserializer)?;
-        Ok(Self { updated_at: metadata.updated_at(), metadata: metadata.into(), spec, status })
+        let Parts { mut metadata, spec, status } = Parts::deserialize(deserializer)?;
+        let updated_at = metadata.updated_at();
+        let unacknowledged = metadata.annotations.unacknowledged.take();
+        Ok(Self { updated_at, unacknowledged, metadata: metadata.into(), spec, status })
     }
 }
 
@@ -115,7 +119,15 @@ struct Slim {
     generation: Option<i64>,
     creation_timestamp: Option<ApiTime>,
     deletion_timestamp: Option<ApiTime>,
+    annotations: Annotations,
     managed_fields: Vec<Change>,
+}
+
+/// The annotations that decide anything.
+#[derive(Default, Deserialize)]
+struct Annotations {
+    #[serde(rename = "pat-operator.io/unacknowledged")]
+    unacknowledged: Option<Box<str>>,
 }
 
 /// Who wrote to an object last, and when.
@@ -228,6 +240,12 @@ impl From<PersonalAccessToken> for StoredPat {
     fn from(pat: PersonalAccessToken) -> Self {
         Self {
             updated_at: updated_at(&pat.metadata),
+            unacknowledged: pat
+                .metadata
+                .annotations
+                .as_ref()
+                .and_then(|all| all.get(UNACKNOWLEDGED))
+                .map(|id| id.as_str().into()),
             metadata: pat.metadata,
             spec: Ok(pat.spec),
             status: Ok(pat.status.unwrap_or_default()),

@@ -1,6 +1,6 @@
 //! What is owed to whoever waits for a token: it is taken back, unless all of it goes out to them.
 //!
-//! It must not know what is taken back, nor how.
+//! It must not know what is taken back or acknowledged, nor how.
 
 use std::{
     convert::Infallible,
@@ -13,12 +13,12 @@ use axum::body::{Body, Bytes, HttpBody};
 use hyper::body::{Frame, SizeHint};
 
 /// Whoever drops it unsigned has the token taken back.
-pub struct Receipt(Option<Box<dyn FnOnce() + Send + Sync>>);
+pub struct Receipt(Option<Box<dyn FnOnce(bool) + Send + Sync>>);
 
 impl Receipt {
-    /// A receipt for something that `take_back` undoes.
-    pub fn new(take_back: impl FnOnce() + Send + Sync + 'static) -> Self {
-        Self(Some(Box::new(take_back)))
+    /// A receipt for something that `settle` undoes, or acknowledges if it is told that it has arrived.
+    pub fn new(settle: impl FnOnce(bool) + Send + Sync + 'static) -> Self {
+        Self(Some(Box::new(settle)))
     }
 
     /// One for something that may stay where it is.
@@ -28,7 +28,13 @@ impl Receipt {
 
     /// It has reached whom it is for.
     pub fn sign(mut self) {
-        self.0 = None;
+        self.settle(true);
+    }
+
+    fn settle(&mut self, arrived: bool) {
+        if let Some(settle) = self.0.take() {
+            settle(arrived);
+        }
     }
 
     /// These bytes as a body: it signs when the last of them is taken to be sent, and not if it is dropped before.
@@ -39,9 +45,7 @@ impl Receipt {
 
 impl Drop for Receipt {
     fn drop(&mut self) {
-        if let Some(take_back) = self.0.take() {
-            take_back();
-        }
+        self.settle(false);
     }
 }
 
@@ -119,7 +123,7 @@ mod tests {
     fn receipt() -> (Receipt, Arc<AtomicBool>) {
         let taken_back = Arc::new(AtomicBool::new(false));
         let told = taken_back.clone();
-        (Receipt::new(move || told.store(true, Ordering::SeqCst)), taken_back)
+        (Receipt::new(move |arrived| told.store(!arrived, Ordering::SeqCst)), taken_back)
     }
 
     #[test]

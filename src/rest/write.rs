@@ -3,6 +3,7 @@
 //! Every change is told to the API server with what it was decided on, and waited for in the store, so that the next list has it. It
 //! must not know any dialect, nor decide who may do what.
 
+mod acknowledge;
 mod change;
 pub mod counters;
 mod create;

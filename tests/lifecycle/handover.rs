@@ -7,7 +7,7 @@ use kube::{
 };
 use pat_operator::api::{
     CredentialState::{Active, Grace},
-    DeliveryState, GROUP, MANAGED_BY, MANAGED_BY_LABEL,
+    DeliveryState, GROUP, MANAGED_BY, MANAGED_BY_LABEL, UNACKNOWLEDGED,
 };
 use serde_json::{Value, json};
 
@@ -107,6 +107,67 @@ async fn what_is_not_taken_within_10_minutes_is_dead_and_none_is_issued_by_itsel
     let second = take(&stage, "app").await;
     stage.settle("app").await;
     assert_eq!(delivery(&stage, "app").await, Some(DeliveryState::Delivered));
+    assert!(stage.accepts("app", &second).await);
+    assert_rests(&mut stage, "app").await;
+}
+
+/// Says that the token is taken for somebody else, or no longer that its arrival is to be acknowledged.
+async fn note(stage: &Stage, name: &str, unacknowledged: Option<&str>) {
+    let patch = json!({"metadata": {"annotations": {UNACKNOWLEDGED: unacknowledged}}});
+    stage.pats().patch(name, &PatchParams::default(), &Patch::Merge(patch)).await.expect("an annotation");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_token_that_was_taken_for_somebody_else_lives_on_only_if_its_arrival_is_acknowledged() {
+    let mut stage = Stage::new("once-acknowledged").await;
+    for name in ["arrives", "lost"] {
+        offered(&stage, name).await;
+        let id = id_of(&stage, name, 1).await;
+        note(&stage, name, Some(&id)).await;
+        let token = take(&stage, name).await;
+        stage.settle(name).await;
+        assert_eq!(delivery(&stage, name).await, Some(DeliveryState::Delivered));
+        assert_rests(&mut stage, name).await;
+        let end = stage.status(name).await.last_issued_at.expect("it was issued").plus(length("10m"));
+        stage.live_until(name, end.minus(length("1s"))).await;
+        assert!(stage.accepts(name, &token).await, "not before its time");
+        if name == "arrives" {
+            note(&stage, name, None).await;
+        }
+        stage.live_until(name, end).await;
+        stage.settle(name).await;
+        let (lives, state) =
+            if name == "arrives" { (true, DeliveryState::Delivered) } else { (false, DeliveryState::NotDelivered) };
+        assert_eq!(stage.accepts(name, &token).await, lives, "{name}");
+        assert_eq!(delivery(&stage, name).await, Some(state));
+        assert_rests(&mut stage, name).await;
+        stage.live_until(name, after(&stage, "30d")).await;
+        assert_eq!(stage.accepts(name, &token).await, lives, "{name}");
+    }
+    assert_eq!(stage.ready("lost").await, ("False".into(), "NotDelivered".into()));
+    assert_eq!(
+        (reasons(&stage, "arrives").await, reasons(&stage, "lost").await),
+        (vec![], vec!["NotDelivered".into()])
+    );
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn asked_for_another_a_token_whose_arrival_nobody_acknowledged_has_no_grace() {
+    let mut stage = Stage::new("once-no-grace").await;
+    offered(&stage, "app").await;
+    let id = id_of(&stage, "app", 1).await;
+    note(&stage, "app", Some(&id)).await;
+    let first = take(&stage, "app").await;
+    stage.settle("app").await;
+    stage.advance("1m");
+    stage.apply("app", once(json!({"rotateIfIssuedBefore": stage.now(), "gracePeriod": "1h"}))).await;
+    stage.settle("app").await;
+    assert!(!stage.accepts("app", &first).await);
+    assert_eq!(credentials(&stage, "app").await, [(2, Active)]);
+    // What was said of the first is not said of the second.
+    let second = take(&stage, "app").await;
+    stage.settle("app").await;
+    stage.live_until("app", after(&stage, "1d")).await;
     assert!(stage.accepts("app", &second).await);
     assert_rests(&mut stage, "app").await;
 }

@@ -19,7 +19,7 @@ use super::{
 };
 use crate::{
     helm::{NAMESPACE, Program, chart, root},
-    support::process::SOON,
+    support::process::{SOON, place::eventually},
 };
 use control_plane::{Binary, ControlPlane, Identity, Options};
 
@@ -199,9 +199,34 @@ impl Reader {
                 let install = ["install", "pat-operator", chart, "--namespace", NAMESPACE, "--create-namespace"];
                 helm.prints(&[&install[..], &values].concat());
                 reader.beside.follow_release().await;
+                reader.wait_for_guard_rails().await;
             }
         }
         reader
+    }
+
+    /// API servers hear of policies and of what they are given a moment after these are there.
+    async fn wait_for_guard_rails(&mut self) {
+        let somebody = Program::new(Binary::Kubectl, Some(self.user("somebody@example.com").into()));
+        let folder = tempfile::tempdir().expect("a folder");
+        let is_admitted = |file: &str, spec: &str| {
+            let path = folder.path().join(file);
+            let pat = format!(
+                "{{apiVersion: pat-operator.io/v1alpha1, kind: PersonalAccessToken, metadata: {{name: probe}}, spec: {spec}}}"
+            );
+            fs::write(&path, pat).expect("a manifest");
+            let path = path.to_str().expect("text");
+            somebody
+                .run(&["--namespace", NAMESPACES[0], "create", "--dry-run=server", "--filename", path])
+                .status
+                .success()
+        };
+        eventually("the guard rails are in force", async || {
+            is_admitted("granted.yaml", "{scopes: [packages:write]}")
+                && !is_admitted("withheld.yaml", "{scopes: [probe]}")
+                && !is_admitted("owned.yaml", "{owner: {kind: User, name: jane@example.com}}")
+        })
+        .await;
     }
 
     /// Types a text as whoever the fence names.

@@ -111,6 +111,7 @@ async fn a_new_credential_is_not_handed_to_a_caller_who_lost_the_right_meanwhile
     let inside = Inside::new(&place, place.client.clone()).await;
     let caller = inside.caller_of(&place, "caller-first").await;
     let created = inside.service.create(&caller, order("App")).await.expect("a token");
+    created.receipt.sign();
     controller.terminate().await;
 
     let (service, item) = (inside.service.clone(), created.item.clone());

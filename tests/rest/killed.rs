@@ -1,8 +1,9 @@
 //! A create that meets an accident at each of its requests: no live token is left that nobody holds.
 
 use futures::{StreamExt, stream};
+use kube::ResourceExt;
 use pat_operator::{
-    api::CredentialState,
+    api::{CredentialState, UNACKNOWLEDGED},
     rest::{failure::Failure, order::Created},
 };
 
@@ -12,8 +13,11 @@ use crate::support::{
     process::place::{Place, eventually, hash, is_ready},
 };
 
-/// POST of the object, GET of the Secret, DELETE of the Secret.
-const REQUESTS: usize = 3;
+/// POST of the object, GET of the Secret, PATCH by which the token is on its way, DELETE of the Secret, and, once the answer is out, PATCH by
+/// which it has arrived.
+const REQUESTS: usize = 5;
+
+const DELETES: usize = 3;
 
 #[tokio::test(flavor = "multi_thread")]
 async fn an_accident_at_any_request_leaves_no_live_token_that_nobody_holds() {
@@ -38,16 +42,22 @@ async fn accident(place: &Place, at: usize, fault: Fault) {
     let inside = Inside::new(place, faults.client()).await;
     let name = format!("accident {at} {fault:?}");
     let made = inside.service.create(&inside.caller(place).await, order(&name)).await;
-    assert!(faults.hit().is_some(), "{name}: there are fewer requests");
     match made {
         Ok(Created { item, token, receipt }) => {
             receipt.sign();
+            eventually(&format!("{name} happens"), async || faults.hit().is_some()).await;
+            // One that is dead says nothing more: then the token dies with its time, though somebody holds it.
+            eventually(&format!("{name}: the arrival is acknowledged"), async || {
+                faults.is_dead() || unacknowledged(place, &item.name).await.is_none()
+            })
+            .await;
             assert!(inside.lets_in(&token).await, "{name}");
             let status = place.until(&item.name, "ready", is_ready).await;
             let hashes: Vec<_> = status.credentials.iter().map(|one| one.sha256.to_string()).collect();
             assert_eq!(hashes, [token.hash().to_string()], "{name}: the one that is held, and no other");
         }
         Err(failure) => {
+            assert!(faults.hit().is_some(), "{name}: there are fewer requests");
             assert!(
                 matches!(failure, Failure::Unavailable { .. } | Failure::NotFound | Failure::Conflict(_)),
                 "{name}: {failure}"
@@ -65,13 +75,19 @@ async fn accident(place: &Place, at: usize, fault: Fault) {
                 let is_there = secrets.contains(pat);
                 match active {
                     None => false,
-                    // Killed after the deletion and before the answer: the one instant in which nobody can tell, see
-                    // docs/api.md.
-                    Some(_) if at == 2 && fault == Fault::DieAfter => !is_there,
+                    // Killed after the deletion and before the answer: the controller lets it die with its time.
+                    Some(active) if at == DELETES && fault == Fault::DieAfter => {
+                        !is_there && unacknowledged(place, pat).await.as_deref() == Some(active.id.as_str())
+                    }
                     Some(active) => is_there && active.sha256.to_string() == hash(&place.token(pat).await),
                 }
             })
             .await;
         }
     }
+}
+
+/// The credential of which the object says that it is on its way.
+async fn unacknowledged(place: &Place, pat: &str) -> Option<String> {
+    place.pats().get(pat).await.expect("the PAT is there").annotations().get(UNACKNOWLEDGED).cloned()
 }

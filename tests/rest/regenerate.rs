@@ -19,7 +19,9 @@ async fn a_new_token_is_handed_out_and_the_old_one_goes_on_for_its_grace_or_not_
     let (service, caller) = (&inside.service, inside.caller(&place).await);
     let first = service.create(&caller, order("Regenerated")).await.expect("a token");
     let hour = Some(SignedDuration::from_hours(1));
+    first.receipt.sign();
     let second = service.regenerate(&caller, &first.item, hour).await.expect("a new token");
+    second.receipt.sign();
     assert!(inside.lets_in(&first.token).await && inside.lets_in(&second.token).await);
     assert_eq!((second.item.id, second.item.grace_period), (first.item.id, hour));
     assert_eq!(left(&place).await.1, Vec::<String>::new(), "it was taken out of its Secret");

@@ -1,8 +1,9 @@
 //! `delivery: Once`: whether the token waits to be taken, was taken, or never will be.
 //!
 //! Whoever takes the token deletes the Secret, in the version that it was read in, before anybody is told the token; so an absent
-//! Secret is the receipt, and nothing else is. What ends a delivery from our side therefore empties the Secret and does not delete
-//! it until that is recorded. It must not mint, nor decide over the life of what was handed over.
+//! Secret is the receipt, and nothing else is. Whoever takes it for somebody else may say beforehand that its arrival is still to be
+//! acknowledged: then it dies with its time, unless that is taken back. What ends a delivery from our side therefore empties the Secret
+//! and does not delete it until that is recorded. It must not mint, nor decide over the life of what was handed over.
 
 use k8s_openapi::jiff::SignedDuration;
 
@@ -58,10 +59,11 @@ impl Planner<'_> {
             let over = |state| if state == DeliveryState::Waiting { DeliveryState::NotDelivered } else { state };
             return Some(Handover::at(told.map(over)));
         };
-        if told == Some(DeliveryState::Delivered) {
-            return Some(Handover::at(told));
-        }
         let missed = Handover { missed: true, ..Handover::at(Some(DeliveryState::NotDelivered)) };
+        let lost = self.is_unacknowledged(active) && closes_at(active.issued_at) <= self.now;
+        if told == Some(DeliveryState::Delivered) {
+            return Some(if lost { missed } else { Handover::at(told) });
+        }
         if holds {
             // Asked for another before this one was taken: first it dies. Overwritten alive, it would be taken for taken by whoever
             // deletes the Secret then.
@@ -74,7 +76,12 @@ impl Planner<'_> {
         }
         // Somebody changed it before it was taken: what was to be handed over is not there any more, and who has read it is unknown.
         let receipt = Handover { received: true, ..Handover::at(Some(DeliveryState::Delivered)) };
-        Some(if self.is_taken(active) { receipt } else { missed })
+        Some(if self.is_taken(active) && !lost { receipt } else { missed })
+    }
+
+    /// Whoever has taken this token, or is about to, has not said yet that it reached whom it is for.
+    fn is_unacknowledged(&self, active: &Credential) -> bool {
+        self.view.pat.unacknowledged.as_deref() == Some(active.id.as_str())
     }
 
     /// The Secret that held this token is gone. One that was written for an older token, and late, never held it.
@@ -103,9 +110,12 @@ impl Planner<'_> {
         !self.intent.once || self.now < closes_at(credential.issued_at)
     }
 
-    /// The active credential makes room for another. One that was never taken has nobody whom a grace period would serve.
+    /// The active credential makes room for another. One that has reached nobody has nobody whom a grace period would serve.
     pub(super) fn retire(&self, live: &mut Vec<Credential>) -> Option<Credential> {
-        if self.intent.once && self.base.delivery != Some(DeliveryState::Delivered) {
+        let active = live.iter().find(|credential| credential.state == CredentialState::Active);
+        let arrived = self.base.delivery == Some(DeliveryState::Delivered)
+            && active.is_none_or(|active| !self.is_unacknowledged(active));
+        if self.intent.once && !arrived {
             live.retain(|credential| credential.state != CredentialState::Active);
             return None;
         }

@@ -15,8 +15,7 @@ use super::{
     report::Notice,
 };
 use crate::api::{
-    Credential, CredentialState, DeliveryState, Parsed, PersonalAccessTokenSpec, PersonalAccessTokenStatus, Time,
-    verdict::Verdict,
+    Credential, CredentialState, Parsed, PersonalAccessTokenSpec, PersonalAccessTokenStatus, Time, verdict::Verdict,
 };
 
 /// Rotation comes at most this early: a twentieth of the interval, and never more than 12 hours.
@@ -226,7 +225,8 @@ pub fn next_wake(
     let last = status.last_issued_at.unwrap_or(Time::MIN);
     let asked = [intent.rotate_if_issued_before, intent.revoke_if_issued_before];
     let asked = asked.into_iter().flatten().filter(|line| intent.once && last < *line);
-    let closing = active.filter(|_| status.delivery == Some(DeliveryState::Waiting));
+    // A token that was taken, too: it may be that nobody says that it has arrived.
+    let closing = active.filter(|_| intent.once);
     let closing = closing.map(|active| closes_at(active.issued_at));
     let ends = status.credentials.iter().filter_map(|credential| credential.expires_at);
     // The end of the whole token is told also where no credential is live.

@@ -148,9 +148,10 @@ fn readiness(situation: &Situation<'_>) -> Outcome {
     }
     if situation.ended {
         let (reason, what) = match status.delivery {
-            Some(DeliveryState::NotDelivered) => {
-                (Reason::NotDelivered, "the token was not taken while it could be, and is dead")
-            }
+            Some(DeliveryState::NotDelivered) => (
+                Reason::NotDelivered,
+                "the token was not taken in time, or its arrival was not acknowledged, and it is dead",
+            ),
             _ => (Reason::Revoked, "the token that was handed over is dead"),
         };
         let advice =

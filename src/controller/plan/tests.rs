@@ -54,6 +54,8 @@ struct World {
     unfenced: HashSet<String>,
     /// What somebody took by deleting the Secret, with `delivery: Once`.
     taken: HashSet<String>,
+    /// What somebody took for somebody else, and has not told them yet.
+    entrusted: HashSet<String>,
     /// When the newest token that could be taken was issued; `None` again once `spec.revoked` has been recorded.
     offered: Option<Time>,
 }
@@ -93,6 +95,7 @@ impl World {
             late: Vec::new(),
             unfenced: HashSet::new(),
             taken: HashSet::new(),
+            entrusted: HashSet::new(),
             offered: None,
         }
     }
@@ -118,8 +121,44 @@ impl World {
         }
         self.bump();
         self.secrets.remove(&name);
-        self.taken.insert(active);
+        self.note_taken();
         true
+    }
+
+    /// The active token is out of its Secret now.
+    fn note_taken(&mut self) {
+        let Some(active) = self.active() else { return };
+        let for_another = self.pat.unacknowledged.as_deref() == Some(active.id.as_str());
+        let sha256 = active.sha256.to_string();
+        if for_another {
+            self.entrusted.insert(sha256)
+        } else {
+            self.taken.insert(sha256)
+        };
+    }
+
+    fn annotate(&mut self, unacknowledged: Option<Box<str>>) {
+        let version = self.bump();
+        self.pat.metadata.resource_version = Some(version);
+        self.pat.unacknowledged = unacknowledged;
+    }
+
+    /// Somebody who has read the Secret says that they will take the token for somebody else.
+    fn announce(&mut self) {
+        let waiting =
+            self.status().delivery == Some(DeliveryState::Waiting) && self.token(&self.secret_name()).is_some();
+        if let Some(id) = self.active().filter(|_| waiting).map(|active| active.id.as_str().into()) {
+            self.annotate(Some(id));
+        }
+    }
+
+    /// They say that it has arrived.
+    fn acknowledge(&mut self) {
+        let Some(id) = self.pat.unacknowledged.take() else { return };
+        self.annotate(None);
+        let named = self.status().credentials.iter().find(|credential| credential.id.as_str() == &*id);
+        let arrived = named.map(|credential| credential.sha256.to_string());
+        self.taken.extend(arrived.filter(|sha256| self.entrusted.remove(sha256)));
     }
 
     fn spec(&mut self) -> &mut PersonalAccessTokenSpec {
@@ -632,7 +671,8 @@ impl World {
         let token = self.token(&self.secret_name());
         match ready.as_str() {
             "True" if status.delivery == Some(DeliveryState::Delivered) => {
-                assert!(self.taken.contains(&active.expect("a token that works").sha256.to_string()));
+                let sha256 = active.expect("a token that works").sha256.to_string();
+                assert!(self.taken.contains(&sha256) || self.entrusted.contains(&sha256));
             }
             "True" => {
                 let active = active.expect("a token that works");
@@ -670,14 +710,19 @@ impl World {
         }
     }
 
-    /// With `delivery: Once`: every live token is in somebody's hands or waits in the Secret, for 10 minutes at most.
+    /// With `delivery: Once`: every live token is in somebody's hands or waits in the Secret or is on its way, for 10 minutes at most.
     fn check_handover_at_rest(&mut self) {
         let status = self.status().clone();
         let waiting = status.delivery == Some(DeliveryState::Waiting);
         let held = self.token(&self.secret_name()).map(|token| hash(token.as_bytes()).to_string());
         for credential in &status.credentials {
             let in_secret = waiting && held.as_ref() == Some(&credential.sha256.to_string());
-            assert!(in_secret || self.taken.contains(&credential.sha256.to_string()), "nobody holds it: {status:#?}");
+            // Or it is on its way to them, and has as long as one that waits.
+            let on_its_way = self.pat.unacknowledged.as_deref() == Some(credential.id.as_str())
+                && self.entrusted.contains(&credential.sha256.to_string())
+                && self.now < credential.issued_at.plus(DELIVERY_WINDOW);
+            let held = in_secret || on_its_way || self.taken.contains(&credential.sha256.to_string());
+            assert!(held, "nobody holds it: {status:#?}");
         }
         if waiting {
             let active = self.active().expect("what waits is active");
@@ -754,6 +799,8 @@ enum Happening {
     StripLabel,
     StripOwner,
     Take,
+    Announce,
+    Acknowledge,
     StatusLost,
     Restart,
     DieAfter(usize),
@@ -813,6 +860,8 @@ fn happening_once() -> impl Strategy<Value = Happening> {
         |event: &Happening| !matches!(event, Happening::Rotation(_) | Happening::Rename(_) | Happening::PreviousKey(_));
     prop_oneof![
         6 => Just(Happening::Take),
+        4 => Just(Happening::Announce),
+        3 => Just(Happening::Acknowledge),
         2 => (1i64..700).prop_map(Happening::Wait),
         40 => happening().prop_filter("admitted", fits),
     ]
@@ -892,12 +941,16 @@ fn happen(world: &mut World, happening: &Happening) {
                 let removed = world.secrets.remove(&name).is_some();
                 let waiting = removed && world.status().delivery == Some(DeliveryState::Waiting);
                 // Whoever deletes what waits says that they have it.
-                world.taken.extend(world.active().filter(|_| waiting).map(|active| active.sha256.to_string()));
+                if waiting {
+                    world.note_taken();
+                }
             }
         }
         Take => {
             world.take();
         }
+        Announce => world.announce(),
+        Acknowledge => world.acknowledge(),
         EditToken => world.tamper(|secret| {
             if let Some(data) = &mut secret.data
                 && secret.metadata.owner_references.is_some()

@@ -1,7 +1,7 @@
 //! Makes a token: an object, its mint by the controller, and the handing over, to be had once.
 //!
 //! Wherever it breaks off, no live token is left that nobody holds: what was not handed out is deleted, and what this server can no
-//! longer delete, because it died, dies by itself when its Secret has not been picked up in time.
+//! longer delete, because it died, dies by itself: its Secret has not been picked up in time, or its arrival not been acknowledged.
 
 use kube::api::{DynamicObject, ObjectMeta, PostParams, TypeMeta};
 use serde_json::{Value, json};
@@ -68,10 +68,10 @@ impl Writer {
             warn!(name, "the controller has not issued a token in time: does it run, and watch this namespace?");
             return Err(NOT_IN_TIME);
         };
-        let from = Handover { pat: uid, secret: name, key: KEY, hash, once: true };
+        let from = Handover { pat: uid, name, secret: name, key: KEY, hash, once: true };
         let token = self.take(&from, deadline + super::CALL).await.map_err(|_| NOT_IN_TIME)?;
         let item = self.store.item(uid).ok_or(NOT_IN_TIME)?;
-        let receipt = self.receipt(Unwanted { name: name.to_owned(), id: uid, credential: None });
+        let receipt = self.receipt(Unwanted { name: name.to_owned(), id: uid, credential: None }, token.id());
         Ok(Created { item, token, receipt })
     }
 

@@ -11,11 +11,11 @@ use tokio::{
 use tracing::{Instrument, warn};
 use zeroize::Zeroize;
 
-use super::{Writer, call, trouble::Trouble};
+use super::{Writer, acknowledge::OnItsWay, call, trouble::Trouble};
 use crate::{
     index::PatUid,
     rest::{failure::Failure, order::Created},
-    token::{Token, TokenHash},
+    token::{Token, TokenHash, TokenId},
 };
 
 /// How long to wait before the API server is asked again.
@@ -25,6 +25,8 @@ const AGAIN: Duration = Duration::from_millis(100);
 pub(super) struct Handover<'a> {
     /// The PAT that the Secret must belong to.
     pub(super) pat: PatUid,
+    /// The PAT's name.
+    pub(super) name: &'a str,
     /// The Secret's name.
     pub(super) secret: &'a str,
     /// The key in it.
@@ -33,6 +35,13 @@ pub(super) struct Handover<'a> {
     pub(super) hash: TokenHash,
     /// Whether the Secret goes with it.
     pub(super) once: bool,
+}
+
+impl Handover<'_> {
+    /// What is said of its token on the object.
+    fn on_its_way(&self, credential: TokenId) -> OnItsWay {
+        OnItsWay { name: self.name.to_owned(), pat: self.pat, credential }
+    }
 }
 
 /// Why a token could not be taken.
@@ -67,8 +76,9 @@ impl Writer {
     pub(super) async fn take(&self, from: &Handover<'_>, deadline: Instant) -> Result<Token, NotTaken> {
         // What a deletion of ours without an answer may have taken.
         let mut in_hand = None;
+        let mut announced = false;
         loop {
-            let last = match self.try_to_take(from, &mut in_hand).await {
+            let last = match self.try_to_take(from, &mut announced, &mut in_hand).await {
                 Ok(token) => return Ok(token),
                 Err(last @ NotTaken::Trouble(_)) => last,
                 Err(NotTaken::Other(why)) => NotTaken::Other(why),
@@ -82,7 +92,12 @@ impl Writer {
         }
     }
 
-    async fn try_to_take(&self, from: &Handover<'_>, in_hand: &mut Option<Token>) -> Result<Token, NotTaken> {
+    async fn try_to_take(
+        &self,
+        from: &Handover<'_>,
+        announced: &mut bool,
+        in_hand: &mut Option<Token>,
+    ) -> Result<Token, NotTaken> {
         let secret = match call(self.secrets().get(from.secret)).await {
             Ok(secret) => secret,
             Err(trouble) if trouble.code() == Some(404) => return in_hand.take().ok_or(NotTaken::Gone),
@@ -97,6 +112,10 @@ impl Writer {
         let token = read(secret, from).map_err(NotTaken::Other)?;
         if !from.once {
             return Ok(token);
+        }
+        if !*announced {
+            self.announce(&from.on_its_way(token.id())).await?;
+            *announced = true;
         }
         let params = DeleteParams::default().preconditions(preconditions);
         match call(self.secrets().delete(from.secret, &params)).await {
@@ -151,7 +170,7 @@ mod tests {
     #[test]
     fn only_the_token_of_the_credential_that_was_waited_for_is_handed_out() {
         let (right, wrong) = (token(), token());
-        let from = Handover { pat: 7.into(), secret: "app", key: "token", hash: right.hash(), once: true };
+        let from = Handover { pat: 7.into(), name: "app", secret: "app", key: "token", hash: right.hash(), once: true };
         assert_eq!(read(secret(7, "token", right.expose()), &from).unwrap().expose(), right.expose());
         for (secret, words) in [
             (secret(8, "token", right.expose()), "it belongs to something else"),

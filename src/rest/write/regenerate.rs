@@ -52,7 +52,7 @@ impl Writer {
         if item.is_expired(now) {
             return state("the token has expired: no new one is issued for it");
         }
-        let before = self.present(item).await?;
+        let before = self.after_arrivals(item).await?;
         let key = before.data["spec"]["secret"]["key"].as_str().unwrap_or("token").to_owned();
         let known = self.credentials(item.id);
         let line = line(now, item);
@@ -65,7 +65,7 @@ impl Writer {
             self.cancel(item, &fields, &before.data["spec"]).await;
             return Err(NOT_IN_TIME);
         };
-        let from = Handover { pat: item.id, secret: &secret, key: &key, hash, once: item.once };
+        let from = Handover { pat: item.id, name: &item.name, secret: &secret, key: &key, hash, once: item.once };
         let Ok(token) = self.take(&from, deadline + super::CALL).await else {
             // Its Secret may be gone all the same, and with it the only copy.
             if item.once {
@@ -76,7 +76,7 @@ impl Writer {
         let item = self.store.item(item.id).ok_or(NOT_IN_TIME)?;
         // Where the Secret stays, so does the token.
         let unwanted = Unwanted { name: item.name.clone(), id: item.id, credential: Some(token.id()) };
-        let receipt = if item.once { self.receipt(unwanted) } else { Receipt::none() };
+        let receipt = if item.once { self.receipt(unwanted, token.id()) } else { Receipt::none() };
         Ok(Created { item, token, receipt })
     }
 

@@ -5,9 +5,10 @@
 use std::{pin::pin, time::Duration};
 
 use tokio::{runtime::Handle, time::sleep};
+use tokio_util::sync::CancellationToken;
 use tracing::{Instrument, Span, error, info, warn};
 
-use super::{Writer, counters::Owed};
+use super::{Writer, acknowledge::OnItsWay, counters::Owed};
 use crate::{
     index::PatUid,
     rest::{failure::Failure, order::Change, receipt::Receipt},
@@ -29,17 +30,39 @@ pub(super) struct Unwanted {
     pub(super) credential: Option<TokenId>,
 }
 
+/// How long to wait before the next try.
+#[derive(Debug)]
+pub(super) struct Pause(Duration);
+
+impl Default for Pause {
+    fn default() -> Self {
+        Self(FIRST_PAUSE)
+    }
+}
+
+impl Pause {
+    /// Twice as long each time. Once the server stops there is not much time left: each second counts.
+    pub(super) fn next(&mut self, stopping: &CancellationToken) -> Duration {
+        let pause = if stopping.is_cancelled() { FIRST_PAUSE } else { self.0 };
+        self.0 = LONGEST_PAUSE.min(2 * pause);
+        pause
+    }
+}
+
 impl Writer {
-    /// A receipt that has this taken back if it is not signed.
-    pub(super) fn receipt(&self, unwanted: Unwanted) -> Receipt {
+    /// A receipt that has this taken back if it is not signed, and else says of this credential of it that it has arrived.
+    pub(super) fn receipt(&self, unwanted: Unwanted, credential: TokenId) -> Receipt {
         let (this, span, runtime) = (self.clone(), Span::current(), Handle::current());
-        Receipt::new(move || {
+        Receipt::new(move |arrived| {
             let tasks = this.tasks.clone();
-            let taking_back = async move {
+            let settling = async move {
+                if arrived {
+                    return this.acknowledge(&OnItsWay { name: unwanted.name, pat: unwanted.id, credential }).await;
+                }
                 info!(name = unwanted.name, "a token has not reached whoever asked for it: it is taken back");
                 this.take_back(unwanted).await;
             };
-            tasks.spawn_on(taking_back.instrument(span), &runtime);
+            tasks.spawn_on(settling.instrument(span), &runtime);
         })
     }
 
@@ -55,14 +78,12 @@ impl Writer {
 
     async fn keep_trying(&self, unwanted: Unwanted, owed: Owed) {
         let trying = async {
-            let mut pause = FIRST_PAUSE;
+            let mut pause = Pause::default();
             loop {
-                self.rest(pause).await;
+                self.rest(pause.next(&self.stopping)).await;
                 if self.try_to_take_back(&unwanted).await {
                     break;
                 }
-                // There is not much time left: each second counts.
-                pause = if self.stopping.is_cancelled() { FIRST_PAUSE } else { LONGEST_PAUSE.min(2 * pause) };
             }
         };
         if self.given_up.run_until_cancelled(pin!(trying)).await.is_some() {
