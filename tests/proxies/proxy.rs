@@ -72,8 +72,6 @@ impl Proxy {
         [http, grpc, upstream]: [SocketAddr; 3],
         change: impl FnOnce(String) -> String,
     ) -> Option<Self> {
-        let program = tokio::task::spawn_blocking(move || kind.program().or_left_out()).await.expect("a program")?;
-        let folder = tempfile::Builder::new().prefix("pat-proxy-").tempdir().expect("a folder");
         // Nobody is told which port a proxy took, so one is chosen for it. Another may take it first: then it is tried again.
         let addr = free_port();
         let example = Path::new(env!("CARGO_MANIFEST_DIR")).join("examples/verifier").join(kind.example());
@@ -86,8 +84,15 @@ impl Proxy {
                 text = text.replace(&port(written), &port(&real.to_string()));
             }
         }
+        Self::configured(kind, addr, &change(text)).await
+    }
+
+    /// The same with a configuration that is no example, by which it listens there.
+    pub async fn configured(kind: Kind, addr: SocketAddr, text: &str) -> Option<Self> {
+        let program = tokio::task::spawn_blocking(move || kind.program().or_left_out()).await.expect("a program")?;
+        let folder = tempfile::Builder::new().prefix("pat-proxy-").tempdir().expect("a folder");
         let config = folder.path().join(kind.example());
-        fs::write(&config, change(text)).expect("the configuration is written");
+        fs::write(&config, text).expect("the configuration is written");
         let mut command = command(kind, &program, &config, folder.path(), addr);
         let log = File::create(folder.path().join("log")).expect("a log");
         command.env_clear().env("HOME", folder.path()).current_dir(folder.path());
@@ -166,12 +171,13 @@ fn command(kind: Kind, program: &Path, config: &Path, folder: &Path, addr: Socke
     command
 }
 
-fn free_port() -> SocketAddr {
+/// Where nobody listens now.
+pub fn free_port() -> SocketAddr {
     let listener = std::net::TcpListener::bind("127.0.0.1:0").expect("a free port");
     listener.local_addr().expect("its address")
 }
 
-/// Every file of `examples/verifier` is some proxy's, or the API server's (`tests/webhook.rs`); Istio's are in a folder of their own.
+/// Every file of `examples/verifier` is some proxy's, or the API server's (`tests/webhook.rs`); Istio's are in a folder of their own (`istio`).
 #[test]
 fn no_example_is_untested() {
     let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("examples/verifier");

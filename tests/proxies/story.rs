@@ -2,6 +2,7 @@
 
 use super::{
     ask::{Answer, ask},
+    istio::Mesh,
     proxy::{Kind, Proxy},
     upstream::{Seen, Upstream},
     verifier::{OWNER, Running},
@@ -44,6 +45,15 @@ async fn envoy_over_grpc_lets_in_who_may_and_nobody_else() {
     tell(Kind::EnvoyGrpc).await;
 }
 
+#[tokio::test(flavor = "multi_thread")]
+async fn a_sidecar_of_istio_lets_in_who_may_and_nobody_else() {
+    let upstream = Upstream::start().await;
+    let verifier = Running::start().await;
+    let mesh = Mesh::start(verifier.place(), verifier.verifier.http, upstream.addr).await;
+    let Some(proxy) = mesh.sidecar().await else { return };
+    play(proxy, verifier).await;
+}
+
 struct Stage {
     proxy: Proxy,
     verifier: Running,
@@ -83,7 +93,12 @@ async fn tell(kind: Kind) {
     let upstream = Upstream::start().await;
     let verifier = Running::start().await;
     let (http, grpc) = (verifier.verifier.http, verifier.verifier.grpc);
-    let Some(mut proxy) = Proxy::start(kind, http, grpc, upstream.addr).await else { return };
+    let Some(proxy) = Proxy::start(kind, http, grpc, upstream.addr).await else { return };
+    play(proxy, verifier).await;
+}
+
+async fn play(mut proxy: Proxy, verifier: Running) {
+    let kind = proxy.kind;
     let bearer = format!("Bearer {}", verifier.good.token);
     let good = [("Authorization", &*bearer)];
     proxy.answers(&good, |answer| answer.code == 200).await;
@@ -96,7 +111,7 @@ async fn tell(kind: Kind) {
 
     // The verifier is gone, and takes nobody along.
     let Stage { proxy, verifier } = stage;
-    verifier.stop().await;
+    let _place = verifier.stop().await;
     for _ in 0..3 {
         let answer = ask(proxy.addr, "/", &good, "").await.expect("the proxy answers");
         assert!(answer.code >= 400 && Seen::of(&answer).is_none(), "without a verifier: {answer:?}");

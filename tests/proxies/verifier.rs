@@ -57,6 +57,11 @@ impl Running {
         Self::begin(place, Some(files)).await
     }
 
+    /// Where its tokens are.
+    pub fn place(&self) -> &Place {
+        &self.place
+    }
+
     /// What clients are to trust, where there is a certificate.
     pub fn authority(&self) -> PathBuf {
         self.files.as_ref().expect("it serves over TLS").path().join("ca.crt")
@@ -92,9 +97,10 @@ impl Running {
         self.place.apply("revoked", spec).await;
     }
 
-    /// Nobody listens any more.
-    pub async fn stop(self) {
+    /// Nobody listens any more. What is in its place stays, as long as that is kept.
+    pub async fn stop(self) -> Place {
         self.verifier.process.terminate().await;
+        self.place
     }
 }
 

@@ -9,7 +9,7 @@ use kube::{
     runtime::{conditions, wait::await_condition},
 };
 use pat_operator::api::{PersonalAccessToken, TokenOwner, crd};
-use serde::de::DeserializeOwned;
+use serde::{Serialize, de::DeserializeOwned};
 
 const LIMIT: Duration = Duration::from_secs(30);
 
@@ -18,9 +18,7 @@ pub async fn install_crds(client: &Client) {
     tokio::time::timeout(LIMIT, async {
         for (_, crd) in crd::all() {
             let name = crd.metadata.name.as_deref().expect("a CRD has a name");
-            apply(client, name, &crd).await;
-            let crds: Api<CustomResourceDefinition> = Api::all(client.clone());
-            await_condition(crds, name, conditions::is_crd_established()).await.expect("the CRD is established");
+            establish(client, name, &crd).await;
         }
         // "Established" is told a moment before the API server's handlers have heard of it.
         while is(404, &list::<PersonalAccessToken>(client).await) || is(404, &list::<TokenOwner>(client).await) {
@@ -31,7 +29,14 @@ pub async fn install_crds(client: &Client) {
     .expect("the CRD is installed in time");
 }
 
-async fn apply(client: &Client, name: &str, crd: &CustomResourceDefinition) {
+/// Applies a CRD and waits until it is established.
+pub async fn establish(client: &Client, name: &str, crd: &(impl Serialize + Debug)) {
+    apply(client, name, crd).await;
+    let crds: Api<CustomResourceDefinition> = Api::all(client.clone());
+    await_condition(crds, name, conditions::is_crd_established()).await.expect("the CRD is established");
+}
+
+async fn apply(client: &Client, name: &str, crd: &(impl Serialize + Debug)) {
     let crds: Api<CustomResourceDefinition> = Api::all(client.clone());
     let params = PatchParams::apply("tests").force();
     loop {

@@ -27,12 +27,21 @@ pub enum Binary {
     Helm,
     /// What Argo CD and Flux say of objects, by the code that they judge by.
     GitopsHealth,
+    /// Istio's control plane, which sets proxies up.
+    Istiod,
 }
 
 impl Binary {
     /// Every program, in the order in which they are built: the quickest first.
-    pub const ALL: [Self; 6] =
-        [Self::Etcd, Self::KubeApiserver, Self::KubeControllerManager, Self::Kubectl, Self::Helm, Self::GitopsHealth];
+    pub const ALL: [Self; 7] = [
+        Self::Etcd,
+        Self::KubeApiserver,
+        Self::KubeControllerManager,
+        Self::Kubectl,
+        Self::Helm,
+        Self::GitopsHealth,
+        Self::Istiod,
+    ];
 
     /// Its file name.
     pub fn name(self) -> &'static str {
@@ -43,6 +52,7 @@ impl Binary {
             Self::Kubectl => "kubectl",
             Self::Helm => "helm",
             Self::GitopsHealth => "gitops-health",
+            Self::Istiod => "istiod",
         }
     }
 
@@ -62,6 +72,7 @@ impl Binary {
             Self::KubeApiserver | Self::KubeControllerManager | Self::Kubectl => &go_build::KUBERNETES,
             Self::Helm => &go_build::HELM,
             Self::GitopsHealth => &go_build::GITOPS_HEALTH,
+            Self::Istiod => &go_build::ISTIOD,
         }
     }
 
@@ -72,7 +83,7 @@ impl Binary {
             Self::KubeControllerManager => "k8s.io/kubernetes/cmd/kube-controller-manager",
             Self::Kubectl => "k8s.io/kubernetes/cmd/kubectl",
             Self::Helm => "helm.sh/helm/v4/cmd/helm",
-            Self::GitopsHealth => ".",
+            Self::GitopsHealth | Self::Istiod => ".",
         }
     }
 
@@ -80,7 +91,7 @@ impl Binary {
     pub(crate) fn first_build(self) -> &'static str {
         match self {
             Self::Etcd | Self::KubeControllerManager => "about 1 minute",
-            Self::KubeApiserver => "about 6 minutes",
+            Self::KubeApiserver | Self::Istiod => "about 6 minutes",
             Self::Kubectl => "half a minute",
             Self::Helm => "about 3 minutes",
             Self::GitopsHealth => "about 2 minutes",

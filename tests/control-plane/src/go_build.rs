@@ -54,6 +54,13 @@ pub(crate) static GITOPS_HEALTH: Module = Module {
     go_sum: include_str!("../go/gitops-health/go.sum"),
     main_go: Some(include_str!("../go/gitops-health/main.go")),
 };
+pub(crate) static ISTIOD: Module = Module {
+    name: "istiod",
+    path: "istio.io/istio",
+    go_mod: include_str!("../go/istiod/go.mod"),
+    go_sum: include_str!("../go/istiod/go.sum"),
+    main_go: Some(include_str!("../go/istiod/main.go")),
+};
 
 impl Module {
     /// The version that `go.mod` requires, such as `v1.36.3`.
@@ -192,11 +199,11 @@ fn fnv1a(parts: &[&str]) -> u32 {
 
 #[cfg(test)]
 mod tests {
-    use super::{ETCD, GITOPS_HEALTH, HELM, KUBERNETES};
+    use super::{ETCD, GITOPS_HEALTH, HELM, ISTIOD, KUBERNETES};
 
     #[test]
     fn each_module_pins_a_version_and_its_folder_is_named_after_it() {
-        for module in [&ETCD, &KUBERNETES, &HELM, &GITOPS_HEALTH] {
+        for module in [&ETCD, &KUBERNETES, &HELM, &GITOPS_HEALTH, &ISTIOD] {
             assert!(module.version().split('.').count() == 3, "{} {}", module.name, module.version());
             assert!(module.key().starts_with(&format!("{}-{}-", module.name, module.version())));
         }

@@ -1,0 +1,247 @@
+//! Istio itself: its control plane, which reads `examples/verifier/istio` and sets an Envoy up as the sidecar of a workload.
+//!
+//! What takes pods is done by hand: a Sidecar says where it listens, since nothing diverts traffic to it, and the mesh is plain, since the
+//! agent that fetches certificates is not there. It must not know what a sidecar has to do: `story` does.
+
+use std::{
+    fs::{self, File},
+    io::Write,
+    net::SocketAddr,
+    path::{Path, PathBuf},
+    process::{Child, Command, Stdio},
+};
+
+use control_plane::{Assets, Binary};
+use kube::{
+    Api, Client,
+    api::{DynamicObject, Patch, PatchParams},
+    core::{ApiResource, GroupVersionKind},
+};
+use serde_json::{Value, json};
+
+use super::proxy::{Kind, Proxy, free_port};
+use crate::support::{
+    crd,
+    process::place::{Place, eventually},
+};
+
+/// The kinds that are used here, of the many that Istio has: it does not wait for those that the API server does not have.
+const KINDS: [&str; 5] = ["AuthorizationPolicy", "EnvoyFilter", "PeerAuthentication", "ServiceEntry", "Sidecar"];
+
+/// What an Envoy without Istio's own extensions must not be told, and what is for a cluster with pods, certificates and webhooks.
+const SETTINGS: [(&str, &str); 9] = [
+    // Two filters of Istio's build of Envoy: one tells the other side's name for telemetry, one chooses the protocol of a way out.
+    ("PILOT_ENABLE_METADATA_EXCHANGE", "false"),
+    ("PILOT_ENABLE_ALPN_FILTER", "false"),
+    // No certificates, no webhooks.
+    ("ENABLE_CA_SERVER", "false"),
+    ("PILOT_CERT_PROVIDER", "none"),
+    ("INJECT_ENABLED", "false"),
+    ("INJECTION_WEBHOOK_CONFIG_NAME", ""),
+    ("VALIDATION_WEBHOOK_CONFIG_NAME", ""),
+    // It is alone, and its kinds are enough.
+    ("ENABLE_LEADER_ELECTION", "false"),
+    ("PILOT_ENABLE_GATEWAY_API", "false"),
+];
+
+/// The control plane of a mesh with one workload. It dies with the value, and with the test process however that ends.
+pub struct Mesh {
+    /// Where it tells proxies what to do.
+    xds: SocketAddr,
+    /// Where the workload's clients come to.
+    clients: SocketAddr,
+    namespace: String,
+    child: Child,
+    // After the process, which writes into it.
+    folder: tempfile::TempDir,
+}
+
+impl Mesh {
+    /// Sets up a workload at `upstream` in this place, and Istio as the examples say, where the verifier has a Service.
+    pub async fn start(place: &Place, verifier: SocketAddr, upstream: SocketAddr) -> Self {
+        let istiod = istiod().await;
+        let kinds = Command::new(&istiod).arg("crds").output().expect("it runs");
+        let kinds: Vec<Value> = serde_yaml::from_multiple(&String::from_utf8_lossy(&kinds.stdout)).expect("YAML");
+        for kind in kinds.iter().filter(|kind| KINDS.iter().any(|name| kind["spec"]["names"]["kind"] == *name)) {
+            crd::establish(&place.client, kind["metadata"]["name"].as_str().expect("a name"), kind).await;
+        }
+        // A sidecar that nothing diverts traffic to listens at the port of each service in the mesh, so the verifier's is a free one.
+        let (clients, service) = (free_port(), free_port());
+        let mut mesh: Value = example("mesh.yaml");
+        let provider = &mut mesh["extensionProviders"][0]["envoyExtAuthzHttp"];
+        provider["port"] = service.port().into();
+        let host = provider["service"].clone();
+        mesh["enableAutoMtls"] = false.into();
+        // Other tests' namespaces are none of its business.
+        mesh["discoverySelectors"] = json!([{"matchLabels": {"kubernetes.io/metadata.name": place.name()}}]);
+
+        // All is there before it starts, so a proxy never hears of less.
+        let (policy, token) = (example("policy.yaml"), example("token.yaml"));
+        let workload = &policy["spec"]["selector"]["matchLabels"];
+        for object in
+            [&policy, &token].into_iter().chain(&surroundings(workload, clients, upstream, &host, service, verifier))
+        {
+            apply(&place.client, place.name(), object).await;
+        }
+
+        let folder = tempfile::Builder::new().prefix("pat-istio-").tempdir().expect("a folder");
+        fs::write(folder.path().join("mesh"), mesh.to_string()).expect("the mesh is written");
+        let log = File::create(folder.path().join("log")).expect("a log");
+        let mut command = Command::new(istiod);
+        command.env_clear().envs(SETTINGS).env("HOME", folder.path()).env("POD_NAMESPACE", place.name());
+        command.arg("discovery").arg("--kubeconfig").arg(place.kubeconfig()).args(["--meshConfig", "mesh"]);
+        command.args(["--grpcAddr=127.0.0.1:0", "--httpAddr=127.0.0.1:0", "--monitoringAddr=127.0.0.1:0"]);
+        command.args(["--httpsAddr=", "--secureGRPCAddr=", "--ctrlz_address=127.0.0.1", "--ctrlz_port=0"]);
+        command.current_dir(folder.path()).stdin(Stdio::null());
+        command.stdout(log.try_clone().expect("a log")).stderr(log);
+        let child = control_plane::spawn(command).expect("it starts");
+        let nowhere = SocketAddr::from(([127, 0, 0, 1], 0));
+        let mut mesh = Self { xds: nowhere, clients, namespace: place.name().to_owned(), child, folder };
+        eventually("istiod tells where it serves proxies", async || {
+            assert!(mesh.child.try_wait().expect("it can be waited for").is_none(), "istiod has ended by itself");
+            mesh.served().map(|xds| mesh.xds = xds).is_some()
+        })
+        .await;
+        mesh
+    }
+
+    /// The workload's sidecar, which has all that it does from the control plane; `None` if there is no Envoy, which is then told.
+    pub async fn sidecar(&self) -> Option<Proxy> {
+        Proxy::configured(Kind::EnvoyHttp, self.clients, &self.bootstrap()).await
+    }
+
+    /// What Istio's agent would write: who it is, and whom it asks. The address is nobody's: by it Istio would find the pod.
+    fn bootstrap(&self) -> String {
+        let namespace = &self.namespace;
+        let ads = json!({"ads": {}, "resource_api_version": "V3"});
+        let http2 = "type.googleapis.com/envoy.extensions.upstreams.http.v3.HttpProtocolOptions";
+        let (ip, port) = (self.xds.ip(), self.xds.port());
+        let endpoint = json!({"endpoint": {"address": {"socket_address": {"address": ip, "port_value": port}}}});
+        json!({
+            "node": {
+                "id": format!("sidecar~192.0.2.1~shop.{namespace}~{namespace}.svc.cluster.local"),
+                "cluster": format!("shop.{namespace}"),
+                "metadata": {
+                    "CLUSTER_ID": "Kubernetes", "NAMESPACE": namespace, "INTERCEPTION_MODE": "NONE",
+                    "LABELS": example("policy.yaml")["spec"]["selector"]["matchLabels"],
+                },
+            },
+            "dynamic_resources": {
+                "lds_config": ads, "cds_config": ads,
+                "ads_config": {
+                    "api_type": "DELTA_GRPC", "transport_api_version": "V3", "set_node_on_first_message_only": true,
+                    "grpc_services": [{"envoy_grpc": {"cluster_name": "xds-grpc"}}],
+                },
+            },
+            "static_resources": {"clusters": [{
+                "name": "xds-grpc", "connect_timeout": "1s",
+                "typed_extension_protocol_options": {
+                    "envoy.extensions.upstreams.http.v3.HttpProtocolOptions":
+                        {"@type": http2, "explicit_http_config": {"http2_protocol_options": {}}},
+                },
+                "load_assignment": {"cluster_name": "xds-grpc", "endpoints": [{"lb_endpoints": [endpoint]}]},
+            }]},
+        })
+        .to_string()
+    }
+
+    fn log(&self) -> String {
+        let text = fs::read(self.folder.path().join("log")).unwrap_or_default();
+        String::from_utf8_lossy(&text).into_owned()
+    }
+
+    fn served(&self) -> Option<SocketAddr> {
+        let log = self.log();
+        let (_, after) = log.split_once("starting gRPC discovery service at ")?;
+        // To the end of the line: that it is whole.
+        after.split_once('\n')?.0.trim().parse().ok()
+    }
+}
+
+impl Drop for Mesh {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+        if std::thread::panicking() {
+            eprintln!("--- the log of istiod:\n{}", self.log());
+        }
+    }
+}
+
+/// What a mesh has besides: the verifier's Service, where the sidecar listens, and that nobody shows a certificate.
+fn surroundings(
+    workload: &Value,
+    clients: SocketAddr,
+    upstream: SocketAddr,
+    host: &Value,
+    service: SocketAddr,
+    verifier: SocketAddr,
+) -> [Value; 3] {
+    let object = |api: &str, kind: &str, name: &str, spec: Value| json!({"apiVersion": api, "kind": kind, "metadata": {"name": name}, "spec": spec});
+    // Not a Service: the API server takes no endpoint on loopback.
+    let port = json!({"name": "http", "protocol": "HTTP", "number": service.port(), "targetPort": verifier.port()});
+    let endpoints = json!([{"address": verifier.ip()}]);
+    let entry = json!({"hosts": [host], "location": "MESH_INTERNAL", "resolution": "STATIC", "ports": [port], "endpoints": endpoints});
+    let port = json!({"name": "http", "protocol": "HTTP", "number": clients.port()});
+    let ingress = json!([{"port": port, "bind": clients.ip(), "captureMode": "NONE", "defaultEndpoint": upstream}]);
+    let sidecar = json!({"workloadSelector": {"labels": workload}, "ingress": ingress, "egress": [{"hosts": ["./*"]}]});
+    [
+        object("networking.istio.io/v1", "ServiceEntry", "verifier", entry),
+        object("networking.istio.io/v1", "Sidecar", "shop", sidecar),
+        object("security.istio.io/v1", "PeerAuthentication", "plain", json!({"mtls": {"mode": "DISABLE"}})),
+    ]
+}
+
+/// Applies an object to this namespace; a field that its kind does not have is refused.
+async fn apply(client: &Client, namespace: &str, object: &Value) {
+    let mut object: DynamicObject = serde_json::from_value(object.clone()).expect("an object");
+    object.metadata.namespace = Some(namespace.to_owned());
+    let types = object.types.as_ref().expect("a kind");
+    let kind = GroupVersionKind::try_from(types).expect("a kind");
+    let api: Api<DynamicObject> = Api::namespaced_with(client.clone(), namespace, &ApiResource::from_gvk(&kind));
+    let name = object.metadata.name.clone().expect("a name");
+    let params = PatchParams::apply("person").validation_strict();
+    eventually("the API server serves the kind", async || {
+        match api.patch(&name, &params, &Patch::Apply(&object)).await {
+            // The kind is new: not every handler has heard of it.
+            Err(kube::Error::Api(status)) if status.code == 404 => false,
+            applied => {
+                applied.expect("the object is taken");
+                true
+            }
+        }
+    })
+    .await;
+}
+
+async fn istiod() -> PathBuf {
+    let ensure = || Assets::ensure(&[Binary::Istiod]).expect("istiod is built").path(Binary::Istiod).to_owned();
+    tokio::task::spawn_blocking(ensure).await.expect("no panic")
+}
+
+fn example(name: &str) -> Value {
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("examples/verifier/istio");
+    serde_yaml::from_str(&fs::read_to_string(folder.join(name)).expect("the example is there")).expect("YAML")
+}
+
+/// What Istio makes of this MeshConfig: nothing if it is well, else what is wrong.
+fn known(istiod: &Path, mesh: &Value) -> Result<(), String> {
+    let mut command = Command::new(istiod);
+    command.arg("mesh").stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
+    let mut child = control_plane::spawn(command).expect("it starts");
+    child.stdin.take().expect("an input").write_all(mesh.to_string().as_bytes()).expect("it reads");
+    let output = child.wait_with_output().expect("it ends");
+    if output.status.success() { Ok(()) } else { Err(String::from_utf8_lossy(&output.stderr).into_owned()) }
+}
+
+/// Istio passes over what it does not know in a MeshConfig, and a check that is misspelt is none.
+#[tokio::test]
+async fn istio_knows_every_field_of_the_mesh_and_the_policy_names_its_provider() {
+    let (istiod, mesh) = (istiod().await, example("mesh.yaml"));
+    assert_eq!(known(&istiod, &mesh), Ok(()));
+    let mut wrong = mesh.clone();
+    wrong["extensionProviders"][0]["envoyExtAuthzHttp"]["failOpened"] = json!(true);
+    let error = known(&istiod, &wrong).expect_err("a field that Istio does not know");
+    assert!(error.contains("failOpened"), "{error}");
+    assert_eq!(example("policy.yaml")["spec"]["provider"]["name"], mesh["extensionProviders"][0]["name"]);
+}
