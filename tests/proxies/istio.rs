@@ -1,7 +1,7 @@
 //! Istio itself: its control plane, which reads `examples/verifier/istio` and sets an Envoy up as the sidecar of a workload.
 //!
-//! What takes pods is done by hand: a Sidecar says where it listens, since nothing diverts traffic to it, and the mesh is plain, since the
-//! agent that fetches certificates is not there. It must not know what a sidecar has to do: `story` does.
+//! What takes pods is done by hand: a Sidecar says where it listens, since nothing diverts traffic to it, and between workloads the mesh is plain,
+//! since the agent that fetches their certificates is not there. It must not know what a sidecar has to do: `story` does.
 
 use std::{
     fs::{self, File},
@@ -17,6 +17,7 @@ use kube::{
     api::{DynamicObject, Patch, PatchParams},
     core::{ApiResource, GroupVersionKind},
 };
+use rcgen::{BasicConstraints, CertificateParams, DnType, IsCa, Issuer, KeyPair, SanType};
 use serde_json::{Value, json};
 
 use super::proxy::{Kind, Proxy, free_port};
@@ -26,14 +27,15 @@ use crate::support::{
 };
 
 /// The kinds that are used here, of the many that Istio has: it does not wait for those that the API server does not have.
-const KINDS: [&str; 5] = ["AuthorizationPolicy", "EnvoyFilter", "PeerAuthentication", "ServiceEntry", "Sidecar"];
+const KINDS: [&str; 6] =
+    ["AuthorizationPolicy", "DestinationRule", "EnvoyFilter", "PeerAuthentication", "ServiceEntry", "Sidecar"];
 
 /// What an Envoy without Istio's own extensions must not be told, and what is for a cluster with pods, certificates and webhooks.
 const SETTINGS: [(&str, &str); 9] = [
     // Two filters of Istio's build of Envoy: one tells the other side's name for telemetry, one chooses the protocol of a way out.
     ("PILOT_ENABLE_METADATA_EXCHANGE", "false"),
     ("PILOT_ENABLE_ALPN_FILTER", "false"),
-    // No certificates, no webhooks.
+    // No certificates for workloads, no webhooks.
     ("ENABLE_CA_SERVER", "false"),
     ("PILOT_CERT_PROVIDER", "none"),
     ("INJECT_ENABLED", "false"),
@@ -51,6 +53,7 @@ pub struct Mesh {
     /// Where the workload's clients come to.
     clients: SocketAddr,
     namespace: String,
+    identities: Identities,
     child: Child,
     // After the process, which writes into it.
     folder: tempfile::TempDir,
@@ -59,6 +62,11 @@ pub struct Mesh {
 impl Mesh {
     /// Sets up a workload at `upstream` in this place, and Istio as the examples say, where the verifier has a Service.
     pub async fn start(place: &Place, verifier: SocketAddr, upstream: SocketAddr) -> Self {
+        Self::start_with(place, verifier, upstream, &[]).await
+    }
+
+    /// The same with more objects.
+    pub async fn start_with(place: &Place, verifier: SocketAddr, upstream: SocketAddr, more: &[Value]) -> Self {
         let istiod = istiod().await;
         let kinds = Command::new(&istiod).arg("crds").output().expect("it runs");
         let kinds: Vec<Value> = serde_yaml::from_multiple(&String::from_utf8_lossy(&kinds.stdout)).expect("YAML");
@@ -78,25 +86,34 @@ impl Mesh {
         // All is there before it starts, so a proxy never hears of less.
         let (policy, token) = (example("policy.yaml"), example("token.yaml"));
         let workload = &policy["spec"]["selector"]["matchLabels"];
-        for object in
-            [&policy, &token].into_iter().chain(&surroundings(workload, clients, upstream, &host, service, verifier))
+        for object in [&policy, &token]
+            .into_iter()
+            .chain(&surroundings(workload, clients, upstream, &host, service, verifier))
+            .chain(more)
         {
             apply(&place.client, place.name(), object).await;
         }
 
         let folder = tempfile::Builder::new().prefix("pat-istio-").tempdir().expect("a folder");
         fs::write(folder.path().join("mesh"), mesh.to_string()).expect("the mesh is written");
+        let identities = Identities::make(folder.path(), place.name());
         let log = File::create(folder.path().join("log")).expect("a log");
         let mut command = Command::new(istiod);
         command.env_clear().envs(SETTINGS).env("HOME", folder.path()).env("POD_NAMESPACE", place.name());
         command.arg("discovery").arg("--kubeconfig").arg(place.kubeconfig()).args(["--meshConfig", "mesh"]);
-        command.args(["--grpcAddr=127.0.0.1:0", "--httpAddr=127.0.0.1:0", "--monitoringAddr=127.0.0.1:0"]);
-        command.args(["--httpsAddr=", "--secureGRPCAddr=", "--ctrlz_address=127.0.0.1", "--ctrlz_port=0"]);
+        command.args([
+            "--secureGRPCAddr=127.0.0.1:0",
+            "--caCertFile=ca.crt",
+            "--tlsCertFile=tls.crt",
+            "--tlsKeyFile=tls.key",
+        ]);
+        command.args(["--grpcAddr=", "--httpsAddr=", "--httpAddr=127.0.0.1:0", "--monitoringAddr=127.0.0.1:0"]);
+        command.args(["--ctrlz_address=127.0.0.1", "--ctrlz_port=0"]);
         command.current_dir(folder.path()).stdin(Stdio::null());
         command.stdout(log.try_clone().expect("a log")).stderr(log);
         let child = control_plane::spawn(command).expect("it starts");
         let nowhere = SocketAddr::from(([127, 0, 0, 1], 0));
-        let mut mesh = Self { xds: nowhere, clients, namespace: place.name().to_owned(), child, folder };
+        let mut mesh = Self { xds: nowhere, clients, namespace: place.name().to_owned(), identities, child, folder };
         eventually("istiod tells where it serves proxies", async || {
             assert!(mesh.child.try_wait().expect("it can be waited for").is_none(), "istiod has ended by itself");
             mesh.served().map(|xds| mesh.xds = xds).is_some()
@@ -116,6 +133,20 @@ impl Mesh {
         let ads = json!({"ads": {}, "resource_api_version": "V3"});
         let http2 = "type.googleapis.com/envoy.extensions.upstreams.http.v3.HttpProtocolOptions";
         let (ip, port) = (self.xds.ip(), self.xds.port());
+        let Identities { authority, certificate, key } = &self.identities;
+        let tls = json!({
+            "name": "envoy.transport_sockets.tls",
+            "typed_config": {
+                "@type": "type.googleapis.com/envoy.extensions.transport_sockets.tls.v3.UpstreamTlsContext",
+                "sni": "localhost",
+                "common_tls_context": {
+                    "alpn_protocols": ["h2"],
+                    "tls_certificates":
+                        [{"certificate_chain": {"inline_string": certificate}, "private_key": {"inline_string": key}}],
+                    "validation_context": {"trusted_ca": {"inline_string": authority}},
+                },
+            },
+        });
         let endpoint = json!({"endpoint": {"address": {"socket_address": {"address": ip, "port_value": port}}}});
         json!({
             "node": {
@@ -134,7 +165,7 @@ impl Mesh {
                 },
             },
             "static_resources": {"clusters": [{
-                "name": "xds-grpc", "connect_timeout": "1s",
+                "name": "xds-grpc", "connect_timeout": "1s", "transport_socket": tls,
                 "typed_extension_protocol_options": {
                     "envoy.extensions.upstreams.http.v3.HttpProtocolOptions":
                         {"@type": http2, "explicit_http_config": {"http2_protocol_options": {}}},
@@ -152,7 +183,7 @@ impl Mesh {
 
     fn served(&self) -> Option<SocketAddr> {
         let log = self.log();
-        let (_, after) = log.split_once("starting gRPC discovery service at ")?;
+        let (_, after) = log.split_once("starting secure gRPC discovery service at ")?;
         // To the end of the line: that it is whole.
         after.split_once('\n')?.0.trim().parse().ok()
     }
@@ -166,6 +197,50 @@ impl Drop for Mesh {
             eprintln!("--- the log of istiod:\n{}", self.log());
         }
     }
+}
+
+/// What Istio's agent would get: by it the control plane knows whose sidecar asks, and lets it have its namespace's authorities.
+struct Identities {
+    authority: String,
+    certificate: String,
+    key: String,
+}
+
+impl Identities {
+    /// Makes them, and puts the control plane's own into this folder.
+    fn make(folder: &Path, namespace: &str) -> Self {
+        let mut authority = CertificateParams::default();
+        authority.distinguished_name.push(DnType::CommonName, "the authority of a mesh");
+        authority.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
+        let key = KeyPair::generate().expect("a key");
+        let root = authority.self_signed(&key).expect("a certificate").pem();
+        let issuer = Issuer::new(authority, key);
+        let issue = |name: SanType| {
+            let mut params = CertificateParams::default();
+            params.subject_alt_names = vec![name];
+            let key = KeyPair::generate().expect("a key");
+            let certificate = params.signed_by(&key, &issuer).expect("a certificate");
+            (certificate.pem(), key.serialize_pem())
+        };
+        let (certificate, key) = issue(SanType::DnsName("localhost".try_into().expect("a name")));
+        for (name, content) in [("ca.crt", &root), ("tls.crt", &certificate), ("tls.key", &key)] {
+            fs::write(folder.join(name), content).expect("it is written");
+        }
+        let spiffe = format!("spiffe://cluster.local/ns/{namespace}/sa/default");
+        let (certificate, key) = issue(SanType::URI(spiffe.try_into().expect("a URI")));
+        Self { authority: root, certificate, key }
+    }
+}
+
+/// The way to the verifier over TLS: the example for a certificate of this name, and the Secret with these authorities.
+pub fn over_tls(host: &str, authorities: &str) -> [Value; 2] {
+    let mut rule = example("tls.yaml");
+    let tls = &mut rule["spec"]["trafficPolicy"]["tls"];
+    (tls["sni"], tls["subjectAltNames"]) = (json!(host), json!([host]));
+    let secret = json!({
+        "apiVersion": "v1", "kind": "Secret", "metadata": {"name": tls["credentialName"]}, "stringData": {"ca.crt": authorities},
+    });
+    [rule, secret]
 }
 
 /// What a mesh has besides: the verifier's Service, where the sidecar listens, and that nobody shows a certificate.
@@ -200,7 +275,7 @@ async fn apply(client: &Client, namespace: &str, object: &Value) {
     let kind = GroupVersionKind::try_from(types).expect("a kind");
     let api: Api<DynamicObject> = Api::namespaced_with(client.clone(), namespace, &ApiResource::from_gvk(&kind));
     let name = object.metadata.name.clone().expect("a name");
-    let params = PatchParams::apply("person").validation_strict();
+    let params = PatchParams::apply("person").force().validation_strict();
     eventually("the API server serves the kind", async || {
         match api.patch(&name, &params, &Patch::Apply(&object)).await {
             // The kind is new: not every handler has heard of it.

@@ -4,6 +4,7 @@ use std::{fs, path::Path};
 
 use super::{
     ask::ask,
+    istio::{Mesh, over_tls},
     proxy::{Kind, Proxy},
     upstream::{Seen, Upstream},
     verifier::{HOST, Running},
@@ -81,6 +82,27 @@ async fn over_tls_each_proxy_lets_in_who_may_and_trusts_nobody_but_the_authority
         for _ in 0..5 {
             let answer = proxy.answers(&[("Authorization", &good)], |_| true).await;
             assert!(answer.code >= 400 && Seen::of(&answer).is_none(), "{kind:?} trusts a stranger: {answer:?}");
+        }
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn over_tls_a_sidecar_of_istio_lets_in_who_may_and_trusts_nobody_but_the_authority_that_it_was_told() {
+    let upstream = Upstream::start().await;
+    let running = Running::start_over_tls().await;
+    let good = format!("Bearer {}", running.good.token);
+    let stranger = rcgen::generate_simple_self_signed(vec![HOST.to_owned()]).expect("a certificate").cert.pem();
+    let authority = fs::read_to_string(running.authority()).expect("it is there");
+    // The right one for another name as well.
+    for (host, authorities, code) in
+        [(HOST, &authority, 200), (HOST, &stranger, 503), ("other.example.com", &authority, 503)]
+    {
+        let way = over_tls(host, authorities);
+        let mesh = Mesh::start_with(running.place(), running.verifier.http, upstream.addr, &way).await;
+        let Some(mut proxy) = mesh.sidecar().await else { return };
+        for _ in 0..3 {
+            let answer = proxy.answers(&[("Authorization", &good)], |_| true).await;
+            assert_eq!((answer.code, Seen::of(&answer).is_some()), (code, code == 200), "{host}: {answer:?}");
         }
     }
 }
