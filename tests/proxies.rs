@@ -9,6 +9,7 @@ mod proxies {
     mod ask;
     mod fetching;
     mod istio;
+    mod istio_objects;
     mod over_tls;
     mod programs;
     mod proxy;

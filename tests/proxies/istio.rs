@@ -1,7 +1,7 @@
-//! Istio itself: its control plane, which reads `examples/verifier/istio` and sets an Envoy up as the sidecar of a workload.
+//! Istio itself: its control plane, which reads `examples/verifier/istio` and sets an Envoy up as a sidecar or a gateway.
 //!
 //! What takes pods is done by hand: a Sidecar says where it listens, since nothing diverts traffic to it, and between workloads the mesh is plain,
-//! since the agent that fetches their certificates is not there. It must not know what a sidecar has to do: `story` does.
+//! since the agent that fetches their certificates is not there. It must not know what they have to do: `story` does.
 
 use std::{
     fs::{self, File},
@@ -12,23 +12,29 @@ use std::{
 };
 
 use control_plane::{Assets, Binary};
-use kube::{
-    Api, Client,
-    api::{DynamicObject, Patch, PatchParams},
-    core::{ApiResource, GroupVersionKind},
-};
 use rcgen::{BasicConstraints, CertificateParams, DnType, IsCa, Issuer, KeyPair, SanType};
 use serde_json::{Value, json};
 
-use super::proxy::{Kind, Proxy, free_port};
+use super::{
+    istio_objects::{Surroundings, Workload, apply, example, labels},
+    proxy::{Kind, Proxy, free_port},
+};
 use crate::support::{
     crd,
     process::place::{Place, eventually},
 };
 
 /// The kinds that are used here, of the many that Istio has: it does not wait for those that the API server does not have.
-const KINDS: [&str; 6] =
-    ["AuthorizationPolicy", "DestinationRule", "EnvoyFilter", "PeerAuthentication", "ServiceEntry", "Sidecar"];
+const KINDS: [&str; 8] = [
+    "AuthorizationPolicy",
+    "DestinationRule",
+    "EnvoyFilter",
+    "Gateway",
+    "PeerAuthentication",
+    "ServiceEntry",
+    "Sidecar",
+    "VirtualService",
+];
 
 /// What an Envoy without Istio's own extensions must not be told, and what is for a cluster with pods, certificates and webhooks.
 const SETTINGS: [(&str, &str); 9] = [
@@ -52,6 +58,7 @@ pub struct Mesh {
     xds: SocketAddr,
     /// Where the workload's clients come to.
     clients: SocketAddr,
+    workload: Workload,
     namespace: String,
     identities: Identities,
     child: Child,
@@ -60,13 +67,18 @@ pub struct Mesh {
 }
 
 impl Mesh {
-    /// Sets up a workload at `upstream` in this place, and Istio as the examples say, where the verifier has a Service.
-    pub async fn start(place: &Place, verifier: SocketAddr, upstream: SocketAddr) -> Self {
-        Self::start_with(place, verifier, upstream, &[]).await
+    /// Sets a workload up in this place, as the examples say, with the verifier and what the workload protects there.
+    pub async fn start(place: &Place, workload: Workload, verifier: SocketAddr, upstream: SocketAddr) -> Self {
+        Self::start_with(place, workload, [verifier, upstream], &[]).await
     }
 
     /// The same with more objects.
-    pub async fn start_with(place: &Place, verifier: SocketAddr, upstream: SocketAddr, more: &[Value]) -> Self {
+    pub async fn start_with(
+        place: &Place,
+        workload: Workload,
+        [verifier, upstream]: [SocketAddr; 2],
+        more: &[Value],
+    ) -> Self {
         let istiod = istiod().await;
         let kinds = Command::new(&istiod).arg("crds").output().expect("it runs");
         let kinds: Vec<Value> = serde_yaml::from_multiple(&String::from_utf8_lossy(&kinds.stdout)).expect("YAML");
@@ -78,19 +90,14 @@ impl Mesh {
         let mut mesh: Value = example("mesh.yaml");
         let provider = &mut mesh["extensionProviders"][0]["envoyExtAuthzHttp"];
         provider["port"] = service.port().into();
-        let host = provider["service"].clone();
+        let host = provider["service"].as_str().expect("a name").to_owned();
         mesh["enableAutoMtls"] = false.into();
         // Other tests' namespaces are none of its business.
         mesh["discoverySelectors"] = json!([{"matchLabels": {"kubernetes.io/metadata.name": place.name()}}]);
 
         // All is there before it starts, so a proxy never hears of less.
-        let (policy, token) = (example("policy.yaml"), example("token.yaml"));
-        let workload = &policy["spec"]["selector"]["matchLabels"];
-        for object in [&policy, &token]
-            .into_iter()
-            .chain(&surroundings(workload, clients, upstream, &host, service, verifier))
-            .chain(more)
-        {
+        let objects = Surroundings { host, service, verifier, clients, upstream }.objects(workload);
+        for object in [example("policy.yaml")].iter().chain(&objects).chain(more) {
             apply(&place.client, place.name(), object).await;
         }
 
@@ -113,7 +120,8 @@ impl Mesh {
         command.stdout(log.try_clone().expect("a log")).stderr(log);
         let child = control_plane::spawn(command).expect("it starts");
         let nowhere = SocketAddr::from(([127, 0, 0, 1], 0));
-        let mut mesh = Self { xds: nowhere, clients, namespace: place.name().to_owned(), identities, child, folder };
+        let mut mesh =
+            Self { xds: nowhere, clients, workload, namespace: place.name().to_owned(), identities, child, folder };
         eventually("istiod tells where it serves proxies", async || {
             assert!(mesh.child.try_wait().expect("it can be waited for").is_none(), "istiod has ended by itself");
             mesh.served().map(|xds| mesh.xds = xds).is_some()
@@ -122,8 +130,8 @@ impl Mesh {
         mesh
     }
 
-    /// The workload's sidecar, which has all that it does from the control plane; `None` if there is no Envoy, which is then told.
-    pub async fn sidecar(&self) -> Option<Proxy> {
+    /// The workload's Envoy, which has all that it does from the control plane; `None` if there is none, which is then told.
+    pub async fn proxy(&self) -> Option<Proxy> {
         Proxy::configured(Kind::EnvoyHttp, self.clients, &self.bootstrap()).await
     }
 
@@ -132,7 +140,7 @@ impl Mesh {
         let namespace = &self.namespace;
         let ads = json!({"ads": {}, "resource_api_version": "V3"});
         let http2 = "type.googleapis.com/envoy.extensions.upstreams.http.v3.HttpProtocolOptions";
-        let (ip, port) = (self.xds.ip(), self.xds.port());
+        let (ip, port, role) = (self.xds.ip(), self.xds.port(), self.workload.role());
         let Identities { authority, certificate, key } = &self.identities;
         let tls = json!({
             "name": "envoy.transport_sockets.tls",
@@ -150,11 +158,11 @@ impl Mesh {
         let endpoint = json!({"endpoint": {"address": {"socket_address": {"address": ip, "port_value": port}}}});
         json!({
             "node": {
-                "id": format!("sidecar~192.0.2.1~shop.{namespace}~{namespace}.svc.cluster.local"),
+                "id": format!("{role}~192.0.2.1~shop.{namespace}~{namespace}.svc.cluster.local"),
                 "cluster": format!("shop.{namespace}"),
                 "metadata": {
                     "CLUSTER_ID": "Kubernetes", "NAMESPACE": namespace, "INTERCEPTION_MODE": "NONE",
-                    "LABELS": example("policy.yaml")["spec"]["selector"]["matchLabels"],
+                    "LABELS": labels(),
                 },
             },
             "dynamic_resources": {
@@ -232,71 +240,9 @@ impl Identities {
     }
 }
 
-/// The way to the verifier over TLS: the example for a certificate of this name, and the Secret with these authorities.
-pub fn over_tls(host: &str, authorities: &str) -> [Value; 2] {
-    let mut rule = example("tls.yaml");
-    let tls = &mut rule["spec"]["trafficPolicy"]["tls"];
-    (tls["sni"], tls["subjectAltNames"]) = (json!(host), json!([host]));
-    let secret = json!({
-        "apiVersion": "v1", "kind": "Secret", "metadata": {"name": tls["credentialName"]}, "stringData": {"ca.crt": authorities},
-    });
-    [rule, secret]
-}
-
-/// What a mesh has besides: the verifier's Service, where the sidecar listens, and that nobody shows a certificate.
-fn surroundings(
-    workload: &Value,
-    clients: SocketAddr,
-    upstream: SocketAddr,
-    host: &Value,
-    service: SocketAddr,
-    verifier: SocketAddr,
-) -> [Value; 3] {
-    let object = |api: &str, kind: &str, name: &str, spec: Value| json!({"apiVersion": api, "kind": kind, "metadata": {"name": name}, "spec": spec});
-    // Not a Service: the API server takes no endpoint on loopback.
-    let port = json!({"name": "http", "protocol": "HTTP", "number": service.port(), "targetPort": verifier.port()});
-    let endpoints = json!([{"address": verifier.ip()}]);
-    let entry = json!({"hosts": [host], "location": "MESH_INTERNAL", "resolution": "STATIC", "ports": [port], "endpoints": endpoints});
-    let port = json!({"name": "http", "protocol": "HTTP", "number": clients.port()});
-    let ingress = json!([{"port": port, "bind": clients.ip(), "captureMode": "NONE", "defaultEndpoint": upstream}]);
-    let sidecar = json!({"workloadSelector": {"labels": workload}, "ingress": ingress, "egress": [{"hosts": ["./*"]}]});
-    [
-        object("networking.istio.io/v1", "ServiceEntry", "verifier", entry),
-        object("networking.istio.io/v1", "Sidecar", "shop", sidecar),
-        object("security.istio.io/v1", "PeerAuthentication", "plain", json!({"mtls": {"mode": "DISABLE"}})),
-    ]
-}
-
-/// Applies an object to this namespace; a field that its kind does not have is refused.
-async fn apply(client: &Client, namespace: &str, object: &Value) {
-    let mut object: DynamicObject = serde_json::from_value(object.clone()).expect("an object");
-    object.metadata.namespace = Some(namespace.to_owned());
-    let types = object.types.as_ref().expect("a kind");
-    let kind = GroupVersionKind::try_from(types).expect("a kind");
-    let api: Api<DynamicObject> = Api::namespaced_with(client.clone(), namespace, &ApiResource::from_gvk(&kind));
-    let name = object.metadata.name.clone().expect("a name");
-    let params = PatchParams::apply("person").force().validation_strict();
-    eventually("the API server serves the kind", async || {
-        match api.patch(&name, &params, &Patch::Apply(&object)).await {
-            // The kind is new: not every handler has heard of it.
-            Err(kube::Error::Api(status)) if status.code == 404 => false,
-            applied => {
-                applied.expect("the object is taken");
-                true
-            }
-        }
-    })
-    .await;
-}
-
 async fn istiod() -> PathBuf {
     let ensure = || Assets::ensure(&[Binary::Istiod]).expect("istiod is built").path(Binary::Istiod).to_owned();
     tokio::task::spawn_blocking(ensure).await.expect("no panic")
-}
-
-fn example(name: &str) -> Value {
-    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("examples/verifier/istio");
-    serde_yaml::from_str(&fs::read_to_string(folder.join(name)).expect("the example is there")).expect("YAML")
 }
 
 /// What Istio makes of this MeshConfig: nothing if it is well, else what is wrong.

@@ -4,7 +4,8 @@ use std::{fs, path::Path};
 
 use super::{
     ask::ask,
-    istio::{Mesh, over_tls},
+    istio::Mesh,
+    istio_objects::{Workload, over_tls},
     proxy::{Kind, Proxy},
     upstream::{Seen, Upstream},
     verifier::{HOST, Running},
@@ -98,8 +99,9 @@ async fn over_tls_a_sidecar_of_istio_lets_in_who_may_and_trusts_nobody_but_the_a
         [(HOST, &authority, 200), (HOST, &stranger, 503), ("other.example.com", &authority, 503)]
     {
         let way = over_tls(host, authorities);
-        let mesh = Mesh::start_with(running.place(), running.verifier.http, upstream.addr, &way).await;
-        let Some(mut proxy) = mesh.sidecar().await else { return };
+        let mesh =
+            Mesh::start_with(running.place(), Workload::Sidecar, [running.verifier.http, upstream.addr], &way).await;
+        let Some(mut proxy) = mesh.proxy().await else { return };
         for _ in 0..3 {
             let answer = proxy.answers(&[("Authorization", &good)], |_| true).await;
             assert_eq!((answer.code, Seen::of(&answer).is_some()), (code, code == 200), "{host}: {answer:?}");

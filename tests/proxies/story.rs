@@ -3,6 +3,7 @@
 use super::{
     ask::{Answer, ask},
     istio::Mesh,
+    istio_objects::Workload,
     proxy::{Kind, Proxy},
     upstream::{Seen, Upstream},
     verifier::{OWNER, Running},
@@ -47,11 +48,12 @@ async fn envoy_over_grpc_lets_in_who_may_and_nobody_else() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_sidecar_of_istio_lets_in_who_may_and_nobody_else() {
-    let upstream = Upstream::start().await;
-    let verifier = Running::start().await;
-    let mesh = Mesh::start(verifier.place(), verifier.verifier.http, upstream.addr).await;
-    let Some(proxy) = mesh.sidecar().await else { return };
-    play(proxy, verifier).await;
+    tell_of_istio(Workload::Sidecar).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_gateway_of_istio_lets_in_who_may_and_nobody_else() {
+    tell_of_istio(Workload::Gateway).await;
 }
 
 struct Stage {
@@ -94,6 +96,14 @@ async fn tell(kind: Kind) {
     let verifier = Running::start().await;
     let (http, grpc) = (verifier.verifier.http, verifier.verifier.grpc);
     let Some(proxy) = Proxy::start(kind, http, grpc, upstream.addr).await else { return };
+    play(proxy, verifier).await;
+}
+
+async fn tell_of_istio(workload: Workload) {
+    let upstream = Upstream::start().await;
+    let verifier = Running::start().await;
+    let mesh = Mesh::start(verifier.place(), workload, verifier.verifier.http, upstream.addr).await;
+    let Some(proxy) = mesh.proxy().await else { return };
     play(proxy, verifier).await;
 }
 
