@@ -84,22 +84,10 @@ manifests: ## Write dist/install.yaml: all that a cluster needs, for `kubectl ap
 build: ## Build target/release/pat-operator, as the image has it
 	cargo build --release --locked --no-default-features --bin pat-operator
 
-# The archives of other platforms are built elsewhere: what lies in dist/ is what the manifest knows the sums of.
 .PHONY: plugin
 plugin: ## Build kubectl-pat with its manual pages and completions for this platform, and the krew manifest, into dist/
 	cargo build --release --locked --bin kubectl-pat
-	@os=$$(uname -s | tr '[:upper:]' '[:lower:]'); arch=$$(uname -m); case "$$arch" in x86_64) arch=amd64 ;; aarch64) arch=arm64 ;; esac; \
-	bin=$(or $(CARGO_TARGET_DIR),target)/release/kubectl-pat; folder=dist/kubectl-pat; rm -rf "$$folder"; mkdir -p "$$folder/completions"; \
-	cp "$$bin" LICENSE "$$folder"; "$$bin" man "$$folder/man" > /dev/null; \
-	for shell in bash zsh fish; do "$$bin" completion "$$shell" > "$$folder/completions/kubectl-pat.$$shell"; done; \
-	"$$bin" completion kubectl > "$$folder/kubectl_complete-pat"; chmod +x "$$folder/kubectl_complete-pat"; \
-	tar -czf "dist/kubectl-pat-$$os-$$arch.tar.gz" -C "$$folder" .; \
-	sed -e "s|@VERSION@|$$("$$bin" --version | cut -d' ' -f2)|; s|@BASE_URL@|$(BASE_URL)|" plugin/pat.yaml > dist/pat.yaml; \
-	for archive in dist/kubectl-pat-*.tar.gz; do name=$${archive#dist/kubectl-pat-}; name=$${name%.tar.gz}; \
-		sed -i.old "s|@SHA256_$${name/-/_}@|$$(sha256sum "$$archive" | cut -d' ' -f1)|" dist/pat.yaml; done; rm -f dist/pat.yaml.old; \
-	ls dist/kubectl-pat-*.tar.gz dist/pat.yaml; \
-	missing=$$(grep -o '@SHA256_[a-z0-9_]*@' dist/pat.yaml | tr -d @ | cut -d_ -f2- | tr '\n' ' ' || true); \
-	[ -z "$$missing" ] || echo "no archives in dist/ yet for: $$missing"
+	@plugin/pack.sh $(or $(CARGO_TARGET_DIR),target)/release/kubectl-pat dist '$(BASE_URL)'
 
 .PHONY: image
 image: ## Build the container image (IMAGE=pat-operator:dev)

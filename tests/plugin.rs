@@ -10,6 +10,7 @@ mod plugin {
     mod docs;
     mod doctor;
     mod hand;
+    mod krew;
     mod list;
     mod plan;
     mod rights;

@@ -29,6 +29,8 @@ pub enum Binary {
     GitopsHealth,
     /// Istio's control plane, which sets proxies up.
     Istiod,
+    /// The package manager of kubectl's plugins.
+    Krew,
 }
 
 impl Binary {
@@ -41,6 +43,7 @@ impl Binary {
         Self::Helm,
         Self::GitopsHealth,
         Self::Istiod,
+        Self::Krew,
     ];
 
     /// Its file name.
@@ -53,6 +56,7 @@ impl Binary {
             Self::Helm => "helm",
             Self::GitopsHealth => "gitops-health",
             Self::Istiod => "istiod",
+            Self::Krew => "krew",
         }
     }
 
@@ -73,6 +77,7 @@ impl Binary {
             Self::Helm => &go_build::HELM,
             Self::GitopsHealth => &go_build::GITOPS_HEALTH,
             Self::Istiod => &go_build::ISTIOD,
+            Self::Krew => &go_build::KREW,
         }
     }
 
@@ -84,6 +89,7 @@ impl Binary {
             Self::Kubectl => "k8s.io/kubernetes/cmd/kubectl",
             Self::Helm => "helm.sh/helm/v4/cmd/helm",
             Self::GitopsHealth | Self::Istiod => ".",
+            Self::Krew => "sigs.k8s.io/krew/cmd/krew",
         }
     }
 
@@ -95,6 +101,7 @@ impl Binary {
             Self::Kubectl => "half a minute",
             Self::Helm => "about 3 minutes",
             Self::GitopsHealth => "about 2 minutes",
+            Self::Krew => "about 1 minute",
         }
     }
 

@@ -61,6 +61,13 @@ pub(crate) static ISTIOD: Module = Module {
     go_sum: include_str!("../go/istiod/go.sum"),
     main_go: Some(include_str!("../go/istiod/main.go")),
 };
+pub(crate) static KREW: Module = Module {
+    name: "krew",
+    path: "sigs.k8s.io/krew",
+    go_mod: include_str!("../go/krew/go.mod"),
+    go_sum: include_str!("../go/krew/go.sum"),
+    main_go: None,
+};
 
 impl Module {
     /// The version that `go.mod` requires, such as `v1.36.3`.
@@ -199,11 +206,11 @@ fn fnv1a(parts: &[&str]) -> u32 {
 
 #[cfg(test)]
 mod tests {
-    use super::{ETCD, GITOPS_HEALTH, HELM, ISTIOD, KUBERNETES};
+    use super::{ETCD, GITOPS_HEALTH, HELM, ISTIOD, KREW, KUBERNETES};
 
     #[test]
     fn each_module_pins_a_version_and_its_folder_is_named_after_it() {
-        for module in [&ETCD, &KUBERNETES, &HELM, &GITOPS_HEALTH, &ISTIOD] {
+        for module in [&ETCD, &KUBERNETES, &HELM, &GITOPS_HEALTH, &ISTIOD, &KREW] {
             assert!(module.version().split('.').count() == 3, "{} {}", module.name, module.version());
             assert!(module.key().starts_with(&format!("{}-{}-", module.name, module.version())));
         }
