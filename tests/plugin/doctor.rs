@@ -121,7 +121,8 @@ async fn another_version_and_a_controller_that_lacks_rights_are_named_and_what_m
     let here = hand.place.name().to_owned();
     let ours = env!("CARGO_PKG_VERSION");
     let watched = format!("--namespaces={here}");
-    let controller = deployment("lead", "controller", "0.0.0", &["controller", &watched, "--lease-name=mine"]);
+    let args = ["controller", &watched, "--lease-name=mine", "--serving-certificate=tls:check.svc"];
+    let controller = deployment("lead", "controller", "0.0.0", &args);
     make::<Deployment>(&hand, controller).await;
     make::<Deployment>(&hand, deployment("check", "verifier", ours, &["verifier"])).await;
     make::<Deployment>(&hand, deployment("other", "controller", "9.9.9", &["--v=2"])).await;
@@ -134,10 +135,14 @@ async fn another_version_and_a_controller_that_lacks_rights_are_named_and_what_m
         "fix: install the kubectl-pat of 0.0.0".to_owned(),
         format!("ok       Deployment {here}/check is version {ours}"),
         format!(
-            "broken   the controller (ServiceAccount {here}/operator) may not create events.events.k8s.io in namespace {here}, "
+            "broken   the controller (ServiceAccount {here}/operator) may not create configmaps in namespace {here}, "
         ),
+        format!("create events.events.k8s.io in namespace {here}"),
         format!("patch personalaccesstokens.pat-operator.io/status in namespace {here}"),
         format!("update leases.coordination.k8s.io in namespace {here}"),
+        format!("update configmaps in namespace {here}"),
+        format!("update secrets in namespace {here}"),
+        format!("(for --serving-certificate grant what is missing by a Role in namespace {here})"),
         format!("--as system:serviceaccount:{here}:operator"),
     ] {
         assert!(ran.out.contains(&part), "{part} is missing in:\n{}", ran.out);

@@ -14,7 +14,12 @@ use super::{
     },
     Findings, allowed, judge,
 };
-use crate::{cli::LEASE_NAME, controller::preflight, runtime::preflight::ServiceAccount};
+use crate::{
+    certificates::{self, Wanted},
+    cli::LEASE_NAME,
+    controller::preflight,
+    runtime::preflight::ServiceAccount,
+};
 
 /// The programs that are deployed, as the label of each calls it and its command line begins.
 const COMPONENTS: [&str; 3] = ["controller", "verifier", "api"];
@@ -49,17 +54,32 @@ impl Program {
 
     /// What it is started with, by a flag or by the variable that stands for it.
     fn flag(&self, name: &str) -> Option<&str> {
+        self.flags(name).into_iter().next()
+    }
+
+    /// The same of a flag that may be given several times; the variable stands for none of them if there is one.
+    fn flags(&self, name: &str) -> Vec<&str> {
+        let mut given = Vec::new();
         let mut words = self.container.args.iter().flatten().map(String::as_str);
         while let Some(word) = words.next() {
             match word.strip_prefix("--").and_then(|word| word.strip_prefix(name)) {
-                Some("") => return words.next(),
-                Some(rest) if rest.starts_with('=') => return Some(&rest[1..]),
+                Some("") => given.extend(words.next()),
+                Some(rest) if rest.starts_with('=') => given.push(&rest[1..]),
                 _ => {}
             }
         }
-        let variable = format!("PAT_OPERATOR_{}", name.to_ascii_uppercase().replace('-', "_"));
-        let set = self.container.env.iter().flatten().find(|one| one.name == variable)?;
-        set.value.as_deref()
+        if given.is_empty() {
+            let variable = format!("PAT_OPERATOR_{}", name.to_ascii_uppercase().replace('-', "_"));
+            let set = self.container.env.iter().flatten().find(|one| one.name == variable);
+            given.extend(set.and_then(|one| one.value.as_deref()));
+        }
+        given
+    }
+
+    /// The serving certificates that it makes. What is not one it refuses itself, when it starts.
+    fn certificates(&self) -> Vec<Wanted> {
+        let given = self.flags("serving-certificate").into_iter().flat_map(|text| text.split(';'));
+        given.filter_map(|one| one.parse().ok()).collect()
     }
 }
 
@@ -106,7 +126,10 @@ async fn rights(
     let lease =
         (controller.flag("lease-namespace").unwrap_or(namespace), controller.flag("lease-name").unwrap_or(LEASE_NAME));
     let is_elected = controller.flag("leader-elect") != Some("false");
-    let questions = preflight::questions(&namespaces, is_elected.then_some(lease));
+    let mut questions = preflight::questions(&namespaces, is_elected.then_some(lease));
+    let home = controller.flag("serving-certificate-namespace").unwrap_or(namespace);
+    let kept = certificates::preflight::names(&controller.certificates());
+    questions.extend(certificates::preflight::questions(home, &kept));
     let account = ServiceAccount { namespace, name: &controller.account };
     let asked = stream::iter(questions).map(|question| async move {
         let is_allowed = question.is_allowed_to(&session.client, account.user_info()).await?;
@@ -124,14 +147,21 @@ async fn rights(
     };
     let mut missing: Vec<_> = answers.into_iter().flatten().collect();
     missing.sort_unstable();
+    // Two parts of it may need the same.
+    missing.dedup();
     if missing.is_empty() {
         findings.good(format!("{who} may do all that it needs"));
     } else {
+        let certificates = if kept.is_empty() {
+            String::new()
+        } else {
+            format!(" (for --serving-certificate grant what is missing by a Role in namespace {home})")
+        };
         findings.add(
             Tone::Bad,
             format!("{who} may not {}", missing.join(", ")),
             format!(
-                "helm upgrade puts its roles right; without Helm docs/running.md has them; check with kubectl auth can-i --list --as {}",
+                "helm upgrade puts its roles right; without Helm docs/running.md has them{certificates}; check with kubectl auth can-i --list --as {}",
                 account.user()
             ),
         );
@@ -183,5 +213,19 @@ mod tests {
         ] {
             assert_eq!(program.flag(flag), value, "{flag}");
         }
+    }
+
+    #[test]
+    fn every_certificate_is_read_wherever_it_is_given() {
+        let secrets = |container| {
+            let program = program(json!({COMPONENT: "controller"}), container).expect("it is ours");
+            program.certificates().iter().map(|one| one.secret().to_owned()).collect::<Vec<_>>()
+        };
+        let variable = json!([{"name": "PAT_OPERATOR_SERVING_CERTIFICATE", "value": "c:c.svc;d:d.svc"}]);
+        let given = ["controller", "--serving-certificate=a:a.svc,a.example.com", "--serving-certificate", "b:b.svc"];
+        assert_eq!(secrets(json!({"name": "c", "args": given, "env": variable})), ["a", "b"]);
+        assert_eq!(secrets(json!({"name": "c", "args": ["controller"], "env": variable})), ["c", "d"]);
+        let none = ["controller", "--serving-certificate-namespace=e"];
+        assert!(secrets(json!({"name": "c", "args": none})).is_empty());
     }
 }
