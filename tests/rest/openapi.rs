@@ -25,7 +25,8 @@ async fn no_made_up_request_is_answered_otherwise_than_described() {
     let user = Owner { kind: OwnerKind::User, name: "ada".into() };
     let account = Owner { kind: OwnerKind::VirtualAccount, name: "team/robot".into() };
     // By TrueFoundry's dialect only accounts create; by the others everybody does.
-    let by_all: [(&str, &[u64]); 2] = [("cryptlexCreateToken", &[201, 409]), ("sailpointV1Create", &[200, 400])];
+    let by_all: [(&str, &[u64]); 3] =
+        [("cryptlexCreateToken", &[201, 409]), ("sailpointV1Create", &[200, 400]), ("exchange", &[200, 400, 401])];
     let by_account: [(&str, &[u64]); 2] =
         [("truefoundryCreateToken", &[201, 409]), ("truefoundryCreateTokenForUser", &[201, 409])];
     for (name, caller) in [("laptop", &user), ("robot", &account)] {

@@ -26,7 +26,6 @@ CHECKS = [
 
 CONFIG = """
 hooks = "{hooks}"
-headers = {{ Authorization = "Bearer ${{PAT}}" }}
 """
 
 
