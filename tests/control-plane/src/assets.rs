@@ -35,7 +35,7 @@ pub enum Binary {
 
 impl Binary {
     /// Every program, in the order in which they are built: the quickest first.
-    pub const ALL: [Self; 7] = [
+    pub const ALL: [Self; 8] = [
         Self::Etcd,
         Self::KubeApiserver,
         Self::KubeControllerManager,
