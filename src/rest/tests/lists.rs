@@ -24,6 +24,10 @@ use crate::{
 
 /// Few different values, so that there are ties.
 fn item(uid: u32, created: u8, name: u8, used: Option<u8>) -> Item {
+    item_that_ends(uid, created, name, used, None)
+}
+
+fn item_that_ends(uid: u32, created: u8, name: u8, used: Option<u8>, end: Option<u8>) -> Item {
     let time = |second: u8| format!("2026-01-01T00:00:{:02}Z", second % 60);
     let stored: StoredPat = serde_json::from_value(json!({
         "metadata": {
@@ -32,9 +36,9 @@ fn item(uid: u32, created: u8, name: u8, used: Option<u8>) -> Item {
         },
         "spec": {
             "displayName": format!("Name {name}"), "owner": {"kind": "User", "name": if name.is_multiple_of(2) { "ada" } else { "bob" }},
-            "managed": name.is_multiple_of(3),
+            "managed": name.is_multiple_of(3), "expiry": end.map(|end| json!({"at": time(end)})),
         },
-        "status": {"lastUsedAt": used.map(time)},
+        "status": {"lastUsedAt": used.map(time), "expiresAt": end.map(time)},
     }))
     .unwrap();
     Item::read(&stored).unwrap()
@@ -45,23 +49,49 @@ fn ada() -> Owner {
 }
 
 fn items() -> impl Strategy<Value = Vec<Item>> {
-    let parts = (0_u8..4, 0_u8..6, prop::option::of(0_u8..4));
+    let parts = (0_u8..4, 0_u8..6, prop::option::of(0_u8..4), prop::option::of(0_u8..4));
     prop::collection::vec(parts, 0..60).prop_map(|parts| {
-        (1..).zip(parts).map(|(uid, (created, name, used))| item(uid * 7919 % 1009, created, name, used)).collect()
+        let uids = (1..).map(|uid| uid * 7919 % 1009);
+        uids.zip(parts).map(|(uid, (created, name, used, end))| item_that_ends(uid, created, name, used, end)).collect()
     })
 }
 
 fn sorts() -> impl Strategy<Value = Vec<Sort>> {
-    let by = prop::sample::select(vec![Field::Id, Field::Name, Field::CreatedAt, Field::LastUsedAt, Field::ExpiresAt]);
+    let by = prop::sample::select(vec![
+        Field::Id,
+        Field::Name,
+        Field::CreatedAt,
+        Field::UpdatedAt,
+        Field::LastUsedAt,
+        Field::ExpiresAt,
+    ]);
     prop::collection::vec((by, any::<bool>()).prop_map(|(by, descending)| Sort { by, descending }), 0..3)
 }
 
 fn filters() -> impl Strategy<Value = Filter> {
-    let used = |second: u8| Value::Time(at(&format!("2026-01-01T00:00:0{second}Z")));
+    let field = prop::sample::select(vec![Field::CreatedAt, Field::LastUsedAt, Field::ExpiresAt]);
+    let moment = |second: u8| Value::Time(at(&format!("2026-01-01T00:00:0{second}Z")));
+    let of_times = (0_usize..8, 0_u8..4, 0_u8..4).prop_map(move |(which, one, other)| match which {
+        0 => Test::Eq(moment(one)),
+        1 => Test::Ne(moment(one)),
+        2 => Test::Lt(moment(one)),
+        3 => Test::Le(moment(one)),
+        4 => Test::Gt(moment(one)),
+        5 => Test::Ge(moment(one)),
+        6 => Test::In(vec![moment(one), moment(other)]),
+        _ => Test::NotIn(vec![moment(one), moment(other)]),
+    });
+    let part = prop::sample::select(vec!["name", " 1", "NAME 2", "E 3", "5", ""]).prop_map(str::to_owned);
+    let of_names = (0_usize..4, part).prop_map(|(which, part)| match which {
+        0 => Test::StartsWith(part),
+        1 => Test::EndsWith(part),
+        2 => Test::Contains(part),
+        _ => Test::NotContains(part),
+    });
     let test = prop_oneof![
-        Just(Filter::Test(Field::LastUsedAt, Test::IsNull)),
-        (0_u8..4).prop_map(move |second| Filter::Test(Field::LastUsedAt, Test::Le(used(second)))),
-        (0_u8..6).prop_map(|name| Filter::Test(Field::Name, Test::EndsWith(format!(" {name}")))),
+        1 => field.clone().prop_map(|field| Filter::Test(field, Test::IsNull)),
+        4 => (field, of_times).prop_map(|(field, test)| Filter::Test(field, test)),
+        2 => of_names.prop_map(|test| Filter::Test(Field::Name, test)),
     ];
     test.prop_recursive(3, 12, 3, |inner| {
         prop_oneof![
@@ -84,6 +114,87 @@ fn queries() -> impl Strategy<Value = Query> {
     })
 }
 
+/// The plainest meaning of a query, in words of its own: whatever the code does to be fast has to come to the same.
+mod plainly {
+    use super::*;
+
+    /// What is wanted, in order.
+    pub(super) fn list(items: &[Item], query: &Query) -> Vec<PatUid> {
+        let mut wanted: Vec<&Item> = items.iter().filter(|item| wants(query, item)).collect();
+        wanted.sort_by_key(|item| item.id.to_string());
+        let by_creation = [Sort { by: Field::CreatedAt, descending: false }];
+        let sort = if query.sort.is_empty() { &by_creation[..] } else { &query.sort };
+        // Stable sorts, the least important first.
+        for Sort { by, descending } in sort.iter().rev() {
+            let (mut there, missing): (Vec<_>, Vec<_>) =
+                wanted.into_iter().partition(|item| value(item, *by).is_some());
+            there.sort_by(|one, other| {
+                let (one, other) = (value(one, *by), value(other, *by));
+                if *descending { other.cmp(&one) } else { one.cmp(&other) }
+            });
+            wanted = [there, missing].concat();
+        }
+        wanted.into_iter().map(|item| item.id).collect()
+    }
+
+    fn wants(query: &Query, item: &Item) -> bool {
+        let theirs = match &query.whose {
+            Whose::All => true,
+            Whose::Owner(owner) => item.owner.name == owner.name,
+            Whose::Managed(owner) => item.owner.name == owner.name && item.managed,
+        };
+        let found =
+            query.search.as_ref().is_none_or(|text| item.display_name.to_lowercase().contains(&text.to_lowercase()));
+        theirs && found && query.filter.as_ref().is_none_or(|filter| passes(filter, item))
+    }
+
+    fn passes(filter: &Filter, item: &Item) -> bool {
+        match filter {
+            Filter::Every(filters) => !filters.iter().any(|filter| !passes(filter, item)),
+            Filter::Any(filters) => filters.iter().filter(|filter| passes(filter, item)).count() > 0,
+            Filter::Not(filter) => !passes(filter, item),
+            Filter::Test(field, test) => is_true(test, value(item, *field)),
+        }
+    }
+
+    /// What has no value is nothing at all, and so neither more nor less, but it is other than whatever it is compared with.
+    fn is_true(test: &Test, value: Option<String>) -> bool {
+        let text = |value: &Value| match value {
+            Value::Text(text) => text.clone(),
+            Value::Time(time) => time.to_string(),
+        };
+        let lower = value.as_deref().map(str::to_lowercase);
+        let has = |part: &String| lower.as_ref().is_some_and(|value| value.contains(&part.to_lowercase()));
+        match test {
+            Test::IsNull => value.is_none(),
+            Test::Eq(other) => value == Some(text(other)),
+            Test::Ne(other) => value != Some(text(other)),
+            Test::Lt(other) => value.is_some_and(|value| value < text(other)),
+            Test::Le(other) => value.is_some_and(|value| value <= text(other)),
+            Test::Gt(other) => value.is_some_and(|value| value > text(other)),
+            Test::Ge(other) => value.is_some_and(|value| value >= text(other)),
+            Test::In(others) => value.is_some_and(|value| others.iter().any(|other| text(other) == value)),
+            Test::NotIn(others) => value.is_none_or(|value| others.iter().all(|other| text(other) != value)),
+            Test::StartsWith(part) => lower.is_some_and(|value| value.starts_with(&part.to_lowercase())),
+            Test::EndsWith(part) => lower.is_some_and(|value| value.ends_with(&part.to_lowercase())),
+            Test::Contains(part) => has(part),
+            Test::NotContains(part) => !has(part),
+        }
+    }
+
+    /// As a text that sorts as it does.
+    fn value(item: &Item, field: Field) -> Option<String> {
+        match field {
+            Field::Id => Some(item.id.to_string()),
+            Field::Name => Some(item.display_name.clone()),
+            Field::CreatedAt => Some(item.created_at.to_string()),
+            Field::UpdatedAt => Some(item.updated_at.to_string()),
+            Field::LastUsedAt => item.last_used_at.map(|time| time.to_string()),
+            Field::ExpiresAt => item.expires_at().map(|time| time.to_string()),
+        }
+    }
+}
+
 proptest! {
     #[test]
     fn parts_one_after_the_other_are_exactly_what_is_wanted_in_order(
@@ -91,16 +202,13 @@ proptest! {
     ) {
         let store = Store::default();
         store.put(items.clone());
+        let expected = plainly::list(&items, &query);
         let rows: Vec<Row> = items.into_iter().rev().map(|item| Arc::new(item).into()).collect();
         let of_owner = |row: &&Row| match &query.whose {
             Whose::All => true,
             Whose::Owner(owner) | Whose::Managed(owner) => row.item().owner == *owner,
         };
-        let (wants, owned) = (query.wants(), rows.iter().filter(of_owner).cloned().collect::<Vec<_>>());
-        let mut expected: Vec<&Row> = owned.iter().filter(|row| wants(row)).collect();
-        // The plainest way there is, for what nulls last and ties by id mean.
-        expected.sort_by(|one, other| query.order(one, other));
-        let expected: Vec<PatUid> = expected.into_iter().map(|row| row.item().id).collect();
+        let owned: Vec<Row> = rows.iter().filter(of_owner).cloned().collect();
         let mut seen = Vec::new();
         loop {
             let page = store.list(&Query { offset: seen.len(), limit: Some(size), ..query.clone() });
