@@ -3,7 +3,7 @@
 use std::{net::SocketAddr, path::Path};
 
 use hyper::{Request, client::conn::http1::SendRequest, header};
-use hyper_util::rt::TokioIo;
+use hyper_util::rt::{TokioExecutor, TokioIo};
 use pat_operator::api::SecretDelivery;
 use rcgen::{CertifiedKey, KeyPair};
 use serde_json::{Value, json};
@@ -123,24 +123,15 @@ async fn over_tls_a_client_that_leaves_before_its_answer_is_noticed_and_leaves_n
         trust.get(api.http, TOKENS, &token).await.expect("it is trusted").code == 200
     })
     .await;
-    // With TLS's own farewell, and without.
-    for (gone, says_farewell) in [(1, true), (2, false)] {
+    for (gone, leaves) in (1..).zip([Leaves::Farewell, Leaves::Silent, Leaves::Reset, Leaves::SilentHttp2]) {
         let body = json!({"name": format!("gone {gone}"), "scopes": ["repo:read"]}).to_string();
-        let mut stream = trust.connect(api.http).await.expect("it is trusted");
-        let request = format!(
-            "POST {TOKENS} HTTP/1.1\r\nHost: {HOST}\r\nAuthorization: Bearer {token}\r\nContent-Type: application/json\r\n\
-             Content-Length: {}\r\n\r\n{body}",
-            body.len()
-        );
-        stream.write_all(request.as_bytes()).await.expect("it is sent");
-        // Nobody mints: the answer is not there yet.
-        eventually("the object is there", async || !left(&place).await.0.is_empty()).await;
-        if says_farewell {
-            stream.shutdown().await.expect("it says so");
-        }
-        drop(stream);
+        leave(&trust, api.http, &token, body, leaves, async || {
+            // Nobody mints: the answer is not there yet.
+            eventually("the object is there", async || !left(&place).await.0.is_empty()).await;
+        })
+        .await;
         let series = format!(r#"{{dialect="cryptlex",route="{TOKENS}",status="499"}} {gone}"#);
-        eventually("it is noticed", async || {
+        eventually(&format!("it is noticed: {leaves:?}"), async || {
             let metrics = api.process.get("/metrics").await.body;
             metrics.contains(&format!("pat_operator_api_requests_total{series}\n"))
         })
@@ -156,4 +147,65 @@ async fn over_tls_a_client_that_leaves_before_its_answer_is_noticed_and_leaves_n
         "nor does anything come of it"
     );
     assert_eq!(api.process.terminate().await.code, 0);
+}
+
+/// How a client leaves.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Leaves {
+    /// With TLS's own farewell.
+    Farewell,
+    /// The connection ends without.
+    Silent,
+    /// By resetting its stream of HTTP/2; the connection stays.
+    Reset,
+    /// The connection of HTTP/2 ends without a farewell.
+    SilentHttp2,
+}
+
+/// Asks for a token, and leaves after this.
+async fn leave(trust: &Trust, addr: SocketAddr, token: &str, body: String, leaves: Leaves, after: impl AsyncFn()) {
+    if matches!(leaves, Leaves::Farewell | Leaves::Silent) {
+        let mut stream = trust.connect(addr).await.expect("it is trusted");
+        let request = format!(
+            "POST {TOKENS} HTTP/1.1\r\nHost: {HOST}\r\nAuthorization: Bearer {token}\r\nContent-Type: application/json\r\n\
+             Content-Length: {}\r\n\r\n{body}",
+            body.len()
+        );
+        stream.write_all(request.as_bytes()).await.expect("it is sent");
+        after().await;
+        if leaves == Leaves::Farewell {
+            stream.shutdown().await.expect("it says so");
+        }
+        return;
+    }
+    // All of it ends with its runtime: hyper has tasks of its own.
+    let runtime = tokio::runtime::Runtime::new().expect("a runtime");
+    let (trust, token) = (trust.speaking("h2"), format!("Bearer {token}"));
+    let (leave, left) = tokio::sync::oneshot::channel::<()>();
+    let client = runtime.spawn(async move {
+        let stream = trust.connect(addr).await.expect("it is trusted");
+        assert_eq!(stream.get_ref().1.alpn_protocol(), Some(&b"h2"[..]));
+        let stream = TokioIo::new(stream);
+        let (mut sender, connection) =
+            hyper::client::conn::http2::handshake(TokioExecutor::new(), stream).await.expect("HTTP/2");
+        tokio::spawn(connection);
+        let request = |method: &str| {
+            let request = Request::builder().method(method).uri(format!("https://{HOST}{TOKENS}"));
+            request.header(header::AUTHORIZATION, &token).header(header::CONTENT_TYPE, "application/json")
+        };
+        let asking = sender.send_request(request("POST").body(body).expect("a request"));
+        tokio::select! {
+            answer = asking => panic!("nobody mints: {answer:?}"),
+            _ = left => {}
+        }
+        // The connection stays: the next request is answered.
+        let next = sender.send_request(request("GET").body(String::new()).expect("a request"));
+        assert_eq!(tokio::time::timeout(SOON, next).await.expect("in time").expect("an answer").status(), 200);
+    });
+    after().await;
+    if leaves == Leaves::Reset {
+        leave.send(()).expect("it waits for that");
+        client.await.expect("no panic");
+    }
+    runtime.shutdown_background();
 }

@@ -50,6 +50,14 @@ impl Trust {
         Self { connector: TlsConnector::from(Arc::new(config)), host }
     }
 
+    /// The same client, offering this protocol by ALPN.
+    #[allow(dead_code, reason = "not every test speaks another than HTTP/1.1")]
+    pub fn speaking(&self, protocol: &str) -> Self {
+        let mut config = ClientConfig::clone(self.connector.config());
+        config.alpn_protocols = vec![protocol.as_bytes().to_vec()];
+        Self { connector: TlsConnector::from(Arc::new(config)), host: self.host.clone() }
+    }
+
     /// A connection with this server.
     ///
     /// # Errors
