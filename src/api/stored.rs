@@ -7,6 +7,7 @@ use k8s_openapi::{
     ClusterResourceScope, NamespaceResourceScope,
     apimachinery::pkg::apis::meta::v1::{ObjectMeta, Time as ApiTime},
 };
+use kube::ResourceExt;
 use serde::{Deserialize, Deserializer, de::DeserializeOwned};
 use serde_json::value::RawValue;
 
@@ -240,12 +241,7 @@ impl From<PersonalAccessToken> for StoredPat {
     fn from(pat: PersonalAccessToken) -> Self {
         Self {
             updated_at: updated_at(&pat.metadata),
-            unacknowledged: pat
-                .metadata
-                .annotations
-                .as_ref()
-                .and_then(|all| all.get(UNACKNOWLEDGED))
-                .map(|id| id.as_str().into()),
+            unacknowledged: pat.annotations().get(UNACKNOWLEDGED).map(|id| id.as_str().into()),
             metadata: pat.metadata,
             spec: Ok(pat.spec),
             status: Ok(pat.status.unwrap_or_default()),

@@ -2,14 +2,17 @@
 
 use std::{net::SocketAddr, path::Path};
 
-use hyper::{Request, client::conn::http1::SendRequest, header};
+use hyper::{Method, Request, client::conn::http1::SendRequest, header};
 use hyper_util::rt::{TokioExecutor, TokioIo};
 use pat_operator::api::SecretDelivery;
 use rcgen::{CertifiedKey, KeyPair};
 use serde_json::{Value, json};
 use tokio::io::AsyncWriteExt;
 
-use super::inside::{hire, left};
+use super::{
+    inside::{hire, left},
+    undelivered::{TOKENS, plain, request},
+};
 use crate::support::process::{
     SOON,
     api::ApiProcess,
@@ -18,7 +21,6 @@ use crate::support::process::{
 };
 
 const HOST: &str = "api.system.svc";
-const TOKENS: &str = "/cryptlex/v3/personal-access-tokens";
 
 fn certificate() -> CertifiedKey<KeyPair> {
     rcgen::generate_simple_self_signed(vec![HOST.to_owned()]).expect("a certificate")
@@ -124,8 +126,7 @@ async fn over_tls_a_client_that_leaves_before_its_answer_is_noticed_and_leaves_n
     })
     .await;
     for (gone, leaves) in (1..).zip([Leaves::Farewell, Leaves::Silent, Leaves::Reset, Leaves::SilentHttp2]) {
-        let body = json!({"name": format!("gone {gone}"), "scopes": ["repo:read"]}).to_string();
-        leave(&trust, api.http, &token, body, leaves, async || {
+        leave(&trust, api.http, &token, leaves, async || {
             // Nobody mints: the answer is not there yet.
             eventually("the object is there", async || !left(&place).await.0.is_empty()).await;
         })
@@ -163,15 +164,11 @@ enum Leaves {
 }
 
 /// Asks for a token, and leaves after this.
-async fn leave(trust: &Trust, addr: SocketAddr, token: &str, body: String, leaves: Leaves, after: impl AsyncFn()) {
+async fn leave(trust: &Trust, addr: SocketAddr, token: &str, leaves: Leaves, after: impl AsyncFn()) {
+    let name = format!("{leaves:?}");
     if matches!(leaves, Leaves::Farewell | Leaves::Silent) {
         let mut stream = trust.connect(addr).await.expect("it is trusted");
-        let request = format!(
-            "POST {TOKENS} HTTP/1.1\r\nHost: {HOST}\r\nAuthorization: Bearer {token}\r\nContent-Type: application/json\r\n\
-             Content-Length: {}\r\n\r\n{body}",
-            body.len()
-        );
-        stream.write_all(request.as_bytes()).await.expect("it is sent");
+        stream.write_all(plain(token, &name).as_bytes()).await.expect("it is sent");
         after().await;
         if leaves == Leaves::Farewell {
             stream.shutdown().await.expect("it says so");
@@ -180,7 +177,7 @@ async fn leave(trust: &Trust, addr: SocketAddr, token: &str, body: String, leave
     }
     // All of it ends with its runtime: hyper has tasks of its own.
     let runtime = tokio::runtime::Runtime::new().expect("a runtime");
-    let (trust, token) = (trust.speaking("h2"), format!("Bearer {token}"));
+    let (trust, token) = (trust.speaking("h2"), token.to_owned());
     let (leave, left) = tokio::sync::oneshot::channel::<()>();
     let client = runtime.spawn(async move {
         let stream = trust.connect(addr).await.expect("it is trusted");
@@ -189,17 +186,15 @@ async fn leave(trust: &Trust, addr: SocketAddr, token: &str, body: String, leave
         let (mut sender, connection) =
             hyper::client::conn::http2::handshake(TokioExecutor::new(), stream).await.expect("HTTP/2");
         tokio::spawn(connection);
-        let request = |method: &str| {
-            let request = Request::builder().method(method).uri(format!("https://{HOST}{TOKENS}"));
-            request.header(header::AUTHORIZATION, &token).header(header::CONTENT_TYPE, "application/json")
-        };
-        let asking = sender.send_request(request("POST").body(body).expect("a request"));
+        let asking = sender.send_request(request(&token, &name));
         tokio::select! {
             answer = asking => panic!("nobody mints: {answer:?}"),
             _ = left => {}
         }
         // The connection stays: the next request is answered.
-        let next = sender.send_request(request("GET").body(String::new()).expect("a request"));
+        let mut next = request(&token, "");
+        (*next.method_mut(), *next.body_mut()) = (Method::GET, String::new());
+        let next = sender.send_request(next);
         assert_eq!(tokio::time::timeout(SOON, next).await.expect("in time").expect("an answer").status(), 200);
     });
     after().await;

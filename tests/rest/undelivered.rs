@@ -18,13 +18,14 @@ use crate::support::process::{
 };
 
 /// Where Cryptlex's clients create.
-const TOKENS: &str = "/cryptlex/v3/personal-access-tokens";
+pub const TOKENS: &str = "/cryptlex/v3/personal-access-tokens";
 
 fn body(name: &str) -> String {
     json!({"name": name, "scopes": ["repo:read"], "expiresAt": "2100-01-01T00:00:00Z"}).to_string()
 }
 
-fn request(token: &str, name: &str) -> Request<String> {
+/// Asks for a token of this name.
+pub fn request(token: &str, name: &str) -> Request<String> {
     Request::post(format!("http://localhost{TOKENS}"))
         .header(header::AUTHORIZATION, format!("Bearer {token}"))
         .header(header::CONTENT_TYPE, "application/json")
@@ -32,8 +33,8 @@ fn request(token: &str, name: &str) -> Request<String> {
         .unwrap()
 }
 
-/// As it goes over the wire in HTTP/1.
-fn plain(token: &str, name: &str) -> String {
+/// The same as it goes over the wire in HTTP/1.
+pub fn plain(token: &str, name: &str) -> String {
     let body = body(name);
     let length = body.len();
     format!(
