@@ -1,9 +1,8 @@
-//! The tools' own code, asked about objects: see `gitops-health` of the test control plane.
+//! The tools' own code, asked about objects: see `flux-verdict` and `argocd-verdict` of the test control plane.
 //!
 //! It must not know any state of a token.
 
 use std::{
-    collections::BTreeMap,
     fs,
     io::Write,
     path::Path,
@@ -16,6 +15,7 @@ use serde_json::{Value, json};
 
 /// What a tool says.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize)]
+#[serde(default)]
 pub struct Verdict {
     /// In one word of its own.
     pub status: String,
@@ -24,7 +24,7 @@ pub struct Verdict {
 }
 
 /// What all of them say of one object.
-#[derive(Clone, Debug, Deserialize)]
+#[derive(Clone, Debug)]
 pub struct Verdicts {
     /// Argo CD, by its health check; empty without one.
     pub argo: Verdict,
@@ -34,8 +34,19 @@ pub struct Verdicts {
     pub kstatus: Verdict,
 }
 
-/// What key of argocd-cm a health check has, before the kind.
-const ARGO_KEY: &str = "resource.customizations.health.";
+/// What Flux says of one object.
+#[derive(Deserialize)]
+struct ByFlux {
+    flux: Option<Verdict>,
+    kstatus: Verdict,
+}
+
+/// What Argo CD says of objects, and of pairs of a manifest and an object.
+#[derive(Deserialize)]
+struct ByArgo {
+    healths: Vec<Verdict>,
+    differences: Vec<Option<Value>>,
+}
 
 /// The manifests of a file in examples/gitops.
 pub fn manifests(file: &str) -> Vec<Value> {
@@ -44,11 +55,10 @@ pub fn manifests(file: &str) -> Vec<Value> {
     text.split("\n---\n").map(|document| serde_yaml::from_str(document).expect("YAML")).collect()
 }
 
-/// The health checks of Argo CD, by `<group>_<kind>`.
-fn lua() -> BTreeMap<String, Value> {
+/// What Argo CD has to be told: the data of its ConfigMap.
+fn settings() -> Value {
     let [config] = &manifests("argocd-cm.yaml")[..] else { panic!("one ConfigMap") };
-    let data = config["data"].as_object().expect("data").iter();
-    data.map(|(key, script)| (key.strip_prefix(ARGO_KEY).expect("a health check").to_owned(), script.clone())).collect()
+    config["data"].clone()
 }
 
 /// The health checks of Flux.
@@ -61,24 +71,47 @@ fn expressions() -> Value {
 
 /// Asks about objects as the API server gives them.
 pub async fn judge(objects: &[Value]) -> Vec<Verdicts> {
-    let said = ask(json!({"lua": lua(), "expressions": expressions(), "objects": objects})).await;
-    let verdicts: Vec<_> = serde_json::from_slice(&said).expect("JSON");
-    assert_eq!(verdicts.len(), objects.len());
-    verdicts
+    let by_flux = ask(Binary::FluxVerdict, json!({"expressions": expressions(), "objects": objects})).await;
+    let by_flux: Vec<ByFlux> = serde_json::from_slice(&by_flux).expect("JSON");
+    let by_argo = ask_argo(json!({"settings": settings(), "objects": objects})).await.healths;
+    assert_eq!([by_flux.len(), by_argo.len()], [objects.len(); 2]);
+    let both = by_flux.into_iter().zip(by_argo);
+    both.map(|(ByFlux { flux, kstatus }, argo)| Verdicts { argo, flux, kstatus }).collect()
+}
+
+/// Which of these manifests, beside the object that each has become, Argo CD would not call synced, and what it would make of the
+/// object then. It is told nothing of what to ignore.
+pub async fn out_of_sync(pairs: &[(Value, Value)]) -> Vec<Value> {
+    let pair = |(git, live): &(Value, Value)| {
+        let mut git = git.clone();
+        // As Argo CD does before it compares.
+        git["metadata"]["namespace"] = live["metadata"]["namespace"].clone();
+        json!({"git": git, "live": live})
+    };
+    let asked: Vec<_> = pairs.iter().map(pair).collect();
+    let differences = ask_argo(json!({"settings": settings(), "pairs": asked})).await.differences;
+    assert_eq!(differences.len(), pairs.len());
+    differences.into_iter().flatten().collect()
 }
 
 /// Has Flux's own type read HelmReleases, without a rest.
 pub async fn reads_releases(releases: &[Value]) {
-    ask(json!({"expressions": expressions(), "releases": releases})).await;
+    ask(Binary::FluxVerdict, json!({"expressions": expressions(), "releases": releases})).await;
 }
 
-async fn ask(question: Value) -> Vec<u8> {
+async fn ask_argo(question: Value) -> ByArgo {
+    serde_json::from_slice(&ask(Binary::ArgocdVerdict, question).await).expect("JSON")
+}
+
+async fn ask(tool: Binary, question: Value) -> Vec<u8> {
     let asking = tokio::task::spawn_blocking(move || {
-        let assets = Assets::ensure(&[Binary::GitopsHealth]).expect("the program is built");
-        let mut command = Command::new(assets.path(Binary::GitopsHealth));
+        let assets = Assets::ensure(&[tool]).expect("the program is built");
+        let mut command = Command::new(assets.path(tool));
         command.env_clear().stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
         let mut child = control_plane::spawn(command).expect("it starts");
-        child.stdin.take().expect("an input").write_all(question.to_string().as_bytes()).expect("it reads");
+        let mut input = child.stdin.take().expect("an input");
+        input.write_all(question.to_string().as_bytes()).expect("it reads");
+        drop(input);
         child.wait_with_output().expect("it ends")
     });
     let output = asking.await.expect("no panic");

@@ -12,6 +12,7 @@ use pat_operator::api::PersonalAccessToken;
 use serde_json::{Value, json};
 use tokio::task::JoinHandle;
 
+use super::judges::out_of_sync;
 use super::tools::{ARGO, FLUX, Folder, examples, in_git, marked_by_argo, marked_by_flux, server_side, tokens};
 use crate::support::process::{
     history::History,
@@ -93,6 +94,13 @@ async fn soak(place: &Place, manifests: &[Value], field_manager: &str, mut again
     // Nothing is different from what is in Git. (The one that rotates has been told in each round.)
     let files = Folder::of(&place.access, place.name(), manifests);
     assert_eq!(files.differences(field_manager).await, Vec::<String>::new());
+    let api = tokens(&place.client, place.name());
+    let mut pairs = Vec::new();
+    for manifest in manifests {
+        let name = manifest["metadata"]["name"].as_str().expect("a name");
+        pairs.push((manifest.clone(), serde_json::to_value(api.get(name).await.expect("it is there")).expect("JSON")));
+    }
+    assert_eq!(out_of_sync(&pairs).await, Vec::<Value>::new());
     history.is_sound().await;
     let metrics = operator.metrics().await;
     let revisions: i64 = place.statuses().await.iter().filter_map(|(_, status)| status.revision).sum();

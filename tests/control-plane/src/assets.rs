@@ -25,8 +25,10 @@ pub enum Binary {
     Kubectl,
     /// The package manager.
     Helm,
-    /// What Argo CD and Flux say of objects, by the code that they judge by.
-    GitopsHealth,
+    /// What Flux says of objects, by its own code.
+    FluxVerdict,
+    /// What Argo CD says of objects, by its own code.
+    ArgocdVerdict,
     /// Istio's control plane, which sets proxies up.
     Istiod,
     /// The package manager of kubectl's plugins.
@@ -35,13 +37,14 @@ pub enum Binary {
 
 impl Binary {
     /// Every program, in the order in which they are built: the quickest first.
-    pub const ALL: [Self; 8] = [
+    pub const ALL: [Self; 9] = [
         Self::Etcd,
         Self::KubeApiserver,
         Self::KubeControllerManager,
         Self::Kubectl,
         Self::Helm,
-        Self::GitopsHealth,
+        Self::FluxVerdict,
+        Self::ArgocdVerdict,
         Self::Istiod,
         Self::Krew,
     ];
@@ -54,7 +57,8 @@ impl Binary {
             Self::KubeControllerManager => "kube-controller-manager",
             Self::Kubectl => "kubectl",
             Self::Helm => "helm",
-            Self::GitopsHealth => "gitops-health",
+            Self::FluxVerdict => "flux-verdict",
+            Self::ArgocdVerdict => "argocd-verdict",
             Self::Istiod => "istiod",
             Self::Krew => "krew",
         }
@@ -75,7 +79,8 @@ impl Binary {
             Self::Etcd => &go_build::ETCD,
             Self::KubeApiserver | Self::KubeControllerManager | Self::Kubectl => &go_build::KUBERNETES,
             Self::Helm => &go_build::HELM,
-            Self::GitopsHealth => &go_build::GITOPS_HEALTH,
+            Self::FluxVerdict => &go_build::FLUX_VERDICT,
+            Self::ArgocdVerdict => &go_build::ARGOCD_VERDICT,
             Self::Istiod => &go_build::ISTIOD,
             Self::Krew => &go_build::KREW,
         }
@@ -88,7 +93,7 @@ impl Binary {
             Self::KubeControllerManager => "k8s.io/kubernetes/cmd/kube-controller-manager",
             Self::Kubectl => "k8s.io/kubernetes/cmd/kubectl",
             Self::Helm => "helm.sh/helm/v4/cmd/helm",
-            Self::GitopsHealth | Self::Istiod => ".",
+            Self::FluxVerdict | Self::ArgocdVerdict | Self::Istiod => ".",
             Self::Krew => "sigs.k8s.io/krew/cmd/krew",
         }
     }
@@ -99,8 +104,8 @@ impl Binary {
             Self::Etcd | Self::KubeControllerManager => "about 1 minute",
             Self::KubeApiserver | Self::Istiod => "about 6 minutes",
             Self::Kubectl => "half a minute",
-            Self::Helm => "about 3 minutes",
-            Self::GitopsHealth => "about 2 minutes",
+            Self::Helm | Self::ArgocdVerdict => "about 3 minutes",
+            Self::FluxVerdict => "about 2 minutes",
             Self::Krew => "about 1 minute",
         }
     }

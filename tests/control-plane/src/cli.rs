@@ -50,7 +50,7 @@ pub enum Action {
     },
     /// Print where a program is, and build it if it is missing
     Path {
-        /// etcd, kube-apiserver, kube-controller-manager, kubectl, helm, gitops-health, istiod or krew
+        /// etcd, kube-apiserver, kube-controller-manager, kubectl, helm, flux-verdict, argocd-verdict, istiod or krew
         #[arg(value_parser = binary)]
         binary: Binary,
     },

@@ -47,12 +47,19 @@ pub(crate) static HELM: Module = Module {
     go_sum: include_str!("../go/helm/go.sum"),
     main_go: None,
 };
-pub(crate) static GITOPS_HEALTH: Module = Module {
-    name: "gitops-health",
+pub(crate) static FLUX_VERDICT: Module = Module {
+    name: "flux-verdict",
     path: "github.com/fluxcd/pkg/runtime",
-    go_mod: include_str!("../go/gitops-health/go.mod"),
-    go_sum: include_str!("../go/gitops-health/go.sum"),
-    main_go: Some(include_str!("../go/gitops-health/main.go")),
+    go_mod: include_str!("../go/flux-verdict/go.mod"),
+    go_sum: include_str!("../go/flux-verdict/go.sum"),
+    main_go: Some(include_str!("../go/flux-verdict/main.go")),
+};
+pub(crate) static ARGOCD_VERDICT: Module = Module {
+    name: "argocd-verdict",
+    path: "github.com/argoproj/argo-cd/v3",
+    go_mod: include_str!("../go/argocd-verdict/go.mod"),
+    go_sum: include_str!("../go/argocd-verdict/go.sum"),
+    main_go: Some(include_str!("../go/argocd-verdict/main.go")),
 };
 pub(crate) static ISTIOD: Module = Module {
     name: "istiod",
@@ -206,11 +213,11 @@ fn fnv1a(parts: &[&str]) -> u32 {
 
 #[cfg(test)]
 mod tests {
-    use super::{ETCD, GITOPS_HEALTH, HELM, ISTIOD, KREW, KUBERNETES};
+    use super::{ARGOCD_VERDICT, ETCD, FLUX_VERDICT, HELM, ISTIOD, KREW, KUBERNETES};
 
     #[test]
     fn each_module_pins_a_version_and_its_folder_is_named_after_it() {
-        for module in [&ETCD, &KUBERNETES, &HELM, &GITOPS_HEALTH, &ISTIOD, &KREW] {
+        for module in [&ETCD, &KUBERNETES, &HELM, &FLUX_VERDICT, &ARGOCD_VERDICT, &ISTIOD, &KREW] {
             assert!(module.version().split('.').count() == 3, "{} {}", module.name, module.version());
             assert!(module.key().starts_with(&format!("{}-{}-", module.name, module.version())));
         }

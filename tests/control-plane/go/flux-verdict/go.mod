@@ -1,4 +1,4 @@
-module pat-operator.io/control-plane/gitops-health
+module pat-operator.io/control-plane/flux-verdict
 
 go 1.26.0
 
@@ -7,9 +7,7 @@ require (
 	github.com/fluxcd/helm-controller/api v1.6.5
 	github.com/fluxcd/pkg/apis/kustomize v1.21.0
 	github.com/fluxcd/pkg/runtime v0.117.0
-	github.com/yuin/gopher-lua v1.1.2
 	k8s.io/apimachinery v0.37.1
-	layeh.com/gopher-json v0.0.0-20190114024228-97fed8db8427
 	sigs.k8s.io/yaml v1.6.0
 )
 
