@@ -52,10 +52,6 @@ async fn the_api_server_takes_all_that_is_rendered_and_restricted_pods_are_let_i
         for deployment in of_kind(&manifests, "Deployment") {
             let mut pod = deployment["spec"]["template"].clone();
             pod["metadata"]["name"] = json!("pod");
-            // No admission plugin here has heard of the priority classes and ServiceAccounts of the values.
-            for key in ["priorityClassName", "serviceAccountName"] {
-                pod["spec"].as_object_mut().expect("a map").remove(key);
-            }
             let pod: Pod = serde_json::from_value(pod).expect("a Pod");
             let dry = PostParams { dry_run: true, ..PostParams::default() };
             pods.create(&dry, &pod).await.unwrap_or_else(|error| panic!("{name}, {}: {error}", place(deployment)));

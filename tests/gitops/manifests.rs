@@ -10,7 +10,7 @@ use crate::support::module::module;
 
 /// Modules of Go that have CustomResourceDefinitions of others in them, and the files.
 const DEFINITIONS: [(&str, &str); 4] = [
-    ("github.com/argoproj/argo-cd/v3@v3.4.13", "manifests/crds/application-crd.yaml"),
+    ("github.com/argoproj/argo-cd/v3@v3.5.7", "manifests/crds/application-crd.yaml"),
     (
         "github.com/fluxcd/kustomize-controller@v1.9.6",
         "config/crd/bases/kustomize.toolkit.fluxcd.io_kustomizations.yaml",
