@@ -20,7 +20,7 @@ pub const MAX_BODY: usize = 64 * 1024;
 const AT_FIRST: usize = 1024;
 
 /// How long a body may take.
-const BODY_WITHIN: Duration = Duration::from_secs(10);
+pub(super) const BODY_WITHIN: Duration = Duration::from_secs(10);
 
 /// Why a body cannot be had.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]

@@ -4,6 +4,8 @@
 
 use std::time::Duration;
 
+use super::body::BODY_WITHIN;
+
 /// The bounds of a server.
 #[derive(Clone, Copy, Debug)]
 pub struct Limits {
@@ -58,8 +60,8 @@ impl Default for Limits {
 
 impl Limits {
     /// For a server that proxies ask about every request: they keep many connections, send many requests at a time, and do not
-    /// wait long.
+    /// wait long. A body that is too slow ends before its request does, so that its client is told in words of the protocol.
     pub fn busy() -> Self {
-        Self { connections: 4096, streams: 128, request: Duration::from_secs(10), ..Self::default() }
+        Self { connections: 4096, streams: 128, request: BODY_WITHIN + Duration::from_secs(5), ..Self::default() }
     }
 }
