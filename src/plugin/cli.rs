@@ -166,8 +166,10 @@ Examples:
     Doctor(DoctorArgs),
     /// Print the completions for a shell
     #[command(after_long_help = "\
-These complete `kubectl-pat`. For `kubectl pat`, kubectl asks a program kubectl_complete-pat on your PATH; print it with:
-  kubectl pat completion kubectl > ~/.local/bin/kubectl_complete-pat && chmod +x ~/.local/bin/kubectl_complete-pat
+These complete `kubectl-pat`. For `kubectl pat`, kubectl asks a program kubectl_complete-pat on your PATH. Put it there with:
+  mkdir -p ~/.local/bin
+  kubectl pat completion kubectl > ~/.local/bin/kubectl_complete-pat
+  chmod +x ~/.local/bin/kubectl_complete-pat
 
 Examples:
   source <(kubectl pat completion bash)

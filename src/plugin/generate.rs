@@ -25,8 +25,17 @@ pub fn completion(shell: Shell) -> String {
         Shell::Kubectl => return KUBECTL_COMPLETE.to_owned(),
     };
     let mut text = Vec::new();
-    clap_complete::generate(shell, &mut command(), "kubectl-pat", &mut text);
-    String::from_utf8_lossy(&text).into_owned()
+    clap_complete::generate(shell, &mut offered(), "kubectl-pat", &mut text);
+    // In bash's, the dash of the name is taken for the start of a command in one place and not in the other, so that nothing is found.
+    String::from_utf8_lossy(&text).replace("kubectl__subcmd__pat", "kubectl__pat")
+}
+
+/// The command without what is hidden, which shells would offer as well.
+fn offered() -> clap::Command {
+    let whole = command();
+    let shown = whole.get_subcommands().filter(|one| !one.is_hide_set()).cloned();
+    let offered = clap::Command::new("kubectl-pat").bin_name("kubectl-pat").version(env!("CARGO_PKG_VERSION"));
+    offered.disable_help_subcommand(true).args(whole.get_arguments().cloned()).subcommands(shown)
 }
 
 /// The command under the name that it is called by where no kubectl is.

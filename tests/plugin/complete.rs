@@ -38,27 +38,6 @@ async fn kubectl_itself_completes_commands_flags_values_and_names() {
 }
 
 #[test]
-fn the_shells_take_their_completions() {
-    for shell in ["bash", "zsh", "fish"] {
-        let mut plugin = Command::new(PLUGIN);
-        plugin.args(["completion", shell]);
-        let text = run(plugin, None).good();
-        assert!(text.contains("reveal") && text.contains("kubectl-pat"), "{shell}");
-        if shell == "bash" {
-            let mut bash = Command::new("bash");
-            bash.args(["-n", "/dev/stdin"]);
-            run(bash, Some(&text)).good();
-            let mut bash = Command::new("bash");
-            let script = format!(
-                "{text}\nCOMP_WORDS=(kubectl-pat rev); COMP_CWORD=1; _kubectl__pat kubectl-pat rev kubectl-pat; echo \"${{COMPREPLY[*]}}\""
-            );
-            bash.args(["-c", &script]);
-            assert_eq!(run(bash, None).good().trim(), "reveal revoke");
-        }
-    }
-}
-
-#[test]
 fn there_is_a_manual_page_for_every_command() {
     let folder = tempfile::tempdir().unwrap();
     let mut plugin = Command::new(PLUGIN);

@@ -81,7 +81,21 @@ impl Terminal {
 
     /// Types a line.
     pub fn types(&mut self, line: &str) {
-        self.master.write_all(format!("{line}\n").as_bytes()).expect("it is typed");
+        self.press(&format!("{line}\n"));
+    }
+
+    /// Presses keys, and waits until all of this stands there since.
+    pub fn answers(&mut self, keys: &str, texts: &[&str]) {
+        let before = self.shown().len();
+        self.press(keys);
+        self.until(&format!("{keys:?} is answered by {texts:?}"), || {
+            let shown = self.shown();
+            texts.iter().all(|text| shown[before..].contains(text))
+        });
+    }
+
+    fn press(&mut self, keys: &str) {
+        self.master.write_all(keys.as_bytes()).expect("it is typed");
     }
 
     /// Waits for its end; the exit code, and all that was shown.

