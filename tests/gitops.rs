@@ -1,5 +1,5 @@
 //! Argo CD and Flux: what they say of a token's health in each state, that manifests which are applied again and again fight with nobody, and
-//! that what `docs/gitops.md` shows can be copied.
+//! that what `docs/gitops.md` shows can be copied and typed.
 
 mod support;
 
@@ -20,6 +20,10 @@ mod gitops {
     mod manifests;
     mod reapply;
     mod rights;
+    mod sealed;
     mod soak;
+    mod sops;
+    mod terminal;
     mod tools;
+    mod unsealer;
 }

@@ -5,7 +5,10 @@ use std::{collections::BTreeSet, fs, path::Path, process::Command};
 use control_plane::{Binary, ControlPlane, Options};
 use serde_json::Value;
 
-use super::judges::{manifests, reads_releases};
+use super::{
+    judges::{manifests, reads_releases},
+    terminal::shown,
+};
 use crate::support::module::module;
 
 /// Modules of Go that have CustomResourceDefinitions of others in them, and the files.
@@ -16,8 +19,12 @@ const DEFINITIONS: [(&str, &str); 4] = [
         "config/crd/bases/kustomize.toolkit.fluxcd.io_kustomizations.yaml",
     ),
     ("github.com/fluxcd/source-controller@v1.9.6", "config/crd/bases/source.toolkit.fluxcd.io_gitrepositories.yaml"),
-    ("github.com/bitnami-labs/sealed-secrets@v0.40.0", "helm/sealed-secrets/crds/bitnami.com_sealedsecrets.yaml"),
+    SEALED_SECRETS,
 ];
+
+/// The one of sealed-secrets.
+pub const SEALED_SECRETS: (&str, &str) =
+    ("github.com/bitnami-labs/sealed-secrets@v0.40.0", "helm/sealed-secrets/crds/bitnami.com_sealedsecrets.yaml");
 
 fn root() -> &'static Path {
     Path::new(env!("CARGO_MANIFEST_DIR"))
@@ -31,20 +38,13 @@ fn files() -> Vec<String> {
     files
 }
 
-/// Every block of YAML on the page.
-fn shown() -> Vec<String> {
-    let page = fs::read_to_string(root().join("docs/gitops.md")).expect("the page is there");
-    let blocks = page.split("\n```yaml\n").skip(1);
-    blocks.map(|rest| format!("{}\n", rest.split("\n```").next().expect("a block"))).collect()
-}
-
 #[test]
 fn the_page_shows_every_example_whole_and_nothing_else() {
     let examples: Vec<_> = files()
         .iter()
         .map(|file| fs::read_to_string(root().join("examples/gitops").join(file)).expect("readable"))
         .collect();
-    let shown = shown();
+    let shown = shown("yaml");
     for (file, example) in files().iter().zip(&examples) {
         assert!(shown.contains(example), "docs/gitops.md shows {file} as it is");
     }

@@ -2,11 +2,7 @@
 
 use std::{fs, io::Write, path::Path};
 
-use super::{
-    fences,
-    fences::Mark,
-    reading::{Begin, follow},
-};
+use super::reading::{Begin, follow};
 
 /// The root of the repository.
 pub fn root() -> &'static Path {
@@ -23,7 +19,7 @@ pub fn pages() -> Vec<String> {
     pages
 }
 
-/// Pages that another test follows: which.
+/// Pages that another test follows, which applies and types all of it: which.
 pub const ELSEWHERE: [(&str, &str); 1] = [("docs/gitops.md", "tests/gitops.rs")];
 
 /// One test for each page; all of them are in `FOLLOWED`.
@@ -67,13 +63,6 @@ fn every_page_is_followed() {
         if let Some((page, test)) = ELSEWHERE.iter().find(|(elsewhere, _)| **elsewhere == page) {
             assert!(root().join(test).is_file(), "{page} is followed by {test}, which is not there");
             let _ = writeln!(std::io::stderr(), "FOLLOWED: {page}: by {test}");
-            // Whoever follows it applies what it shows, and types nothing.
-            for fence in fences::of(page).iter().filter(|fence| ["sh", "console"].contains(&&*fence.language)) {
-                let skips =
-                    fence.marks.iter().find_map(|mark| if let Mark::Skip(why) = mark { Some(why) } else { None });
-                let why = skips.unwrap_or_else(|| panic!("{}: nobody types it: say why", fence.place));
-                let _ = writeln!(std::io::stderr(), "SKIPPED: {}: because {why}", fence.place);
-            }
         } else {
             assert!(
                 FOLLOWED.contains(&&*page),

@@ -33,11 +33,19 @@ pub enum Binary {
     Istiod,
     /// The package manager of kubectl's plugins.
     Krew,
+    /// What seals Secrets for a cluster.
+    Kubeseal,
+    /// What unseals them there.
+    SealedSecrets,
+    /// What encrypts the values of a file.
+    Sops,
+    /// What makes the keys for that.
+    AgeKeygen,
 }
 
 impl Binary {
     /// Every program, in the order in which they are built: the quickest first.
-    pub const ALL: [Self; 9] = [
+    pub const ALL: [Self; 13] = [
         Self::Etcd,
         Self::KubeApiserver,
         Self::KubeControllerManager,
@@ -47,6 +55,10 @@ impl Binary {
         Self::ArgocdVerdict,
         Self::Istiod,
         Self::Krew,
+        Self::Kubeseal,
+        Self::SealedSecrets,
+        Self::Sops,
+        Self::AgeKeygen,
     ];
 
     /// Its file name.
@@ -61,6 +73,10 @@ impl Binary {
             Self::ArgocdVerdict => "argocd-verdict",
             Self::Istiod => "istiod",
             Self::Krew => "krew",
+            Self::Kubeseal => "kubeseal",
+            Self::SealedSecrets => "sealed-secrets-controller",
+            Self::Sops => "sops",
+            Self::AgeKeygen => "age-keygen",
         }
     }
 
@@ -83,6 +99,9 @@ impl Binary {
             Self::ArgocdVerdict => &go_build::ARGOCD_VERDICT,
             Self::Istiod => &go_build::ISTIOD,
             Self::Krew => &go_build::KREW,
+            Self::Kubeseal | Self::SealedSecrets => &go_build::SEALED_SECRETS,
+            Self::Sops => &go_build::SOPS,
+            Self::AgeKeygen => &go_build::AGE,
         }
     }
 
@@ -95,6 +114,10 @@ impl Binary {
             Self::Helm => "helm.sh/helm/v4/cmd/helm",
             Self::FluxVerdict | Self::ArgocdVerdict | Self::Istiod => ".",
             Self::Krew => "sigs.k8s.io/krew/cmd/krew",
+            Self::Kubeseal => "github.com/bitnami/sealed-secrets/cmd/kubeseal",
+            Self::SealedSecrets => "github.com/bitnami/sealed-secrets/cmd/controller",
+            Self::Sops => "github.com/getsops/sops/v3/cmd/sops",
+            Self::AgeKeygen => "filippo.io/age/cmd/age-keygen",
         }
     }
 
@@ -103,9 +126,9 @@ impl Binary {
         match self {
             Self::Etcd | Self::KubeControllerManager => "about 1 minute",
             Self::KubeApiserver | Self::Istiod => "about 6 minutes",
-            Self::Kubectl => "half a minute",
-            Self::Helm | Self::ArgocdVerdict => "about 3 minutes",
-            Self::FluxVerdict => "about 2 minutes",
+            Self::Kubectl | Self::AgeKeygen => "half a minute",
+            Self::Helm | Self::ArgocdVerdict | Self::Sops => "about 3 minutes",
+            Self::FluxVerdict | Self::Kubeseal | Self::SealedSecrets => "about 2 minutes",
             Self::Krew => "about 1 minute",
         }
     }

@@ -75,6 +75,27 @@ pub(crate) static KREW: Module = Module {
     go_sum: include_str!("../go/krew/go.sum"),
     main_go: None,
 };
+pub(crate) static SEALED_SECRETS: Module = Module {
+    name: "sealed-secrets",
+    path: "github.com/bitnami/sealed-secrets",
+    go_mod: include_str!("../go/sealed-secrets/go.mod"),
+    go_sum: include_str!("../go/sealed-secrets/go.sum"),
+    main_go: None,
+};
+pub(crate) static SOPS: Module = Module {
+    name: "sops",
+    path: "github.com/getsops/sops/v3",
+    go_mod: include_str!("../go/sops/go.mod"),
+    go_sum: include_str!("../go/sops/go.sum"),
+    main_go: None,
+};
+pub(crate) static AGE: Module = Module {
+    name: "age",
+    path: "filippo.io/age",
+    go_mod: include_str!("../go/age/go.mod"),
+    go_sum: include_str!("../go/age/go.sum"),
+    main_go: None,
+};
 
 impl Module {
     /// The version that `go.mod` requires, such as `v1.36.3`.
@@ -213,11 +234,16 @@ fn fnv1a(parts: &[&str]) -> u32 {
 
 #[cfg(test)]
 mod tests {
-    use super::{ARGOCD_VERDICT, ETCD, FLUX_VERDICT, HELM, ISTIOD, KREW, KUBERNETES};
+    use super::{
+        AGE, ARGOCD_VERDICT, ETCD, FLUX_VERDICT, HELM, ISTIOD, KREW, KUBERNETES, Module, SEALED_SECRETS, SOPS,
+    };
+
+    const ALL: [&Module; 10] =
+        [&ETCD, &KUBERNETES, &HELM, &FLUX_VERDICT, &ARGOCD_VERDICT, &ISTIOD, &KREW, &SEALED_SECRETS, &SOPS, &AGE];
 
     #[test]
     fn each_module_pins_a_version_and_its_folder_is_named_after_it() {
-        for module in [&ETCD, &KUBERNETES, &HELM, &FLUX_VERDICT, &ARGOCD_VERDICT, &ISTIOD, &KREW] {
+        for module in ALL {
             assert!(module.version().split('.').count() == 3, "{} {}", module.name, module.version());
             assert!(module.key().starts_with(&format!("{}-{}-", module.name, module.version())));
         }
