@@ -41,11 +41,13 @@ pub enum Binary {
     Sops,
     /// What makes the keys for that.
     AgeKeygen,
+    /// Who takes backups and restores them; also the plugin by which it keeps them in a folder.
+    Velero,
 }
 
 impl Binary {
     /// Every program, in the order in which they are built: the quickest first.
-    pub const ALL: [Self; 13] = [
+    pub const ALL: [Self; 14] = [
         Self::Etcd,
         Self::KubeApiserver,
         Self::KubeControllerManager,
@@ -59,6 +61,7 @@ impl Binary {
         Self::SealedSecrets,
         Self::Sops,
         Self::AgeKeygen,
+        Self::Velero,
     ];
 
     /// Its file name.
@@ -77,6 +80,7 @@ impl Binary {
             Self::SealedSecrets => "sealed-secrets-controller",
             Self::Sops => "sops",
             Self::AgeKeygen => "age-keygen",
+            Self::Velero => "velero",
         }
     }
 
@@ -102,6 +106,7 @@ impl Binary {
             Self::Kubeseal | Self::SealedSecrets => &go_build::SEALED_SECRETS,
             Self::Sops => &go_build::SOPS,
             Self::AgeKeygen => &go_build::AGE,
+            Self::Velero => &go_build::VELERO,
         }
     }
 
@@ -112,7 +117,7 @@ impl Binary {
             Self::KubeControllerManager => "k8s.io/kubernetes/cmd/kube-controller-manager",
             Self::Kubectl => "k8s.io/kubernetes/cmd/kubectl",
             Self::Helm => "helm.sh/helm/v4/cmd/helm",
-            Self::FluxVerdict | Self::ArgocdVerdict | Self::Istiod => ".",
+            Self::FluxVerdict | Self::ArgocdVerdict | Self::Istiod | Self::Velero => ".",
             Self::Krew => "sigs.k8s.io/krew/cmd/krew",
             Self::Kubeseal => "github.com/bitnami/sealed-secrets/cmd/kubeseal",
             Self::SealedSecrets => "github.com/bitnami/sealed-secrets/cmd/controller",
@@ -130,6 +135,7 @@ impl Binary {
             Self::Helm | Self::ArgocdVerdict | Self::Sops => "about 3 minutes",
             Self::FluxVerdict | Self::Kubeseal | Self::SealedSecrets => "about 2 minutes",
             Self::Krew => "about 1 minute",
+            Self::Velero => "about 4 minutes",
         }
     }
 

@@ -51,7 +51,7 @@ pub enum Action {
     /// Print where a program is, and build it if it is missing
     Path {
         /// etcd, kube-apiserver, kube-controller-manager, kubectl, helm, flux-verdict, argocd-verdict, istiod, krew, kubeseal,
-        /// sealed-secrets-controller, sops or age-keygen
+        /// sealed-secrets-controller, sops, age-keygen or velero
         #[arg(value_parser = binary)]
         binary: Binary,
     },

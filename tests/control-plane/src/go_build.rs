@@ -96,6 +96,13 @@ pub(crate) static AGE: Module = Module {
     go_sum: include_str!("../go/age/go.sum"),
     main_go: None,
 };
+pub(crate) static VELERO: Module = Module {
+    name: "velero",
+    path: "github.com/vmware-tanzu/velero",
+    go_mod: include_str!("../go/velero/go.mod"),
+    go_sum: include_str!("../go/velero/go.sum"),
+    main_go: Some(include_str!("../go/velero/main.go")),
+};
 
 impl Module {
     /// The version that `go.mod` requires, such as `v1.36.3`.
@@ -234,16 +241,12 @@ fn fnv1a(parts: &[&str]) -> u32 {
 
 #[cfg(test)]
 mod tests {
-    use super::{
-        AGE, ARGOCD_VERDICT, ETCD, FLUX_VERDICT, HELM, ISTIOD, KREW, KUBERNETES, Module, SEALED_SECRETS, SOPS,
-    };
-
-    const ALL: [&Module; 10] =
-        [&ETCD, &KUBERNETES, &HELM, &FLUX_VERDICT, &ARGOCD_VERDICT, &ISTIOD, &KREW, &SEALED_SECRETS, &SOPS, &AGE];
+    use super::{ETCD, KUBERNETES};
+    use crate::Binary;
 
     #[test]
     fn each_module_pins_a_version_and_its_folder_is_named_after_it() {
-        for module in ALL {
+        for module in Binary::ALL.map(Binary::module) {
             assert!(module.version().split('.').count() == 3, "{} {}", module.name, module.version());
             assert!(module.key().starts_with(&format!("{}-{}-", module.name, module.version())));
         }
