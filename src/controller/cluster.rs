@@ -24,7 +24,7 @@ use kube::{
     core::Request,
 };
 use serde::{Serialize, de::IgnoredAny};
-use serde_json::{Value, json};
+use serde_json::{Map, Value, json};
 
 use super::{
     error::Error,
@@ -78,7 +78,11 @@ impl Cluster {
         let params = PatchParams::apply(FIELD_MANAGER).force();
         let api = self.pats(pat.namespace());
         let body = StatusBody::of(pat, status);
-        bounded(&what, api.patch_status(pat.name(), &params, &Patch::Apply(&body))).await
+        let written = bounded(&what, api.patch_status(pat.name(), &params, &Patch::Apply(&body))).await?;
+        let Some(whole) = body.status.over_what_stayed_in(&written) else { return Ok(written) };
+        let params = PatchParams { field_manager: Some(FIELD_MANAGER.into()), ..Default::default() };
+        let body = json!({"metadata": StatusFence::of(&written), "status": whole});
+        bounded(&what, api.patch_status(pat.name(), &params, &Patch::Merge(&body))).await
     }
 
     /// Creates a Secret; one that is there is never touched.
@@ -217,7 +221,7 @@ struct StatusFence<'a> {
 }
 
 /// A status without the verifier's part, which is not ours to write.
-#[derive(Debug, Serialize)]
+#[derive(Debug, PartialEq, Serialize)]
 #[serde(rename_all = "camelCase")]
 struct OurStatus {
     // An empty list is said, not left out: a field that somebody else has come to own too would stay as it was.
@@ -228,15 +232,44 @@ struct OurStatus {
 }
 
 impl<'a> StatusBody<'a> {
-    fn of(pat: &'a StoredPat, mut status: PersonalAccessTokenStatus) -> Self {
-        let (credentials, unplanned_mints) = (take(&mut status.credentials), take(&mut status.unplanned_mints));
-        let rest = PersonalAccessTokenStatus { last_used_at: None, usage: BTreeMap::new(), ..status };
+    fn of(pat: &'a StoredPat, status: PersonalAccessTokenStatus) -> Self {
         Self {
             api_version: format!("{GROUP}/{VERSION}"),
             kind: "PersonalAccessToken",
-            metadata: StatusFence { name: pat.name(), uid: pat.uid(), resource_version: pat.resource_version() },
-            status: OurStatus { credentials, unplanned_mints, rest },
+            metadata: StatusFence::of(pat),
+            status: OurStatus::of(status),
         }
+    }
+}
+
+impl<'a> StatusFence<'a> {
+    fn of(pat: &'a StoredPat) -> Self {
+        Self { name: pat.name(), uid: pat.uid(), resource_version: pat.resource_version() }
+    }
+}
+
+impl OurStatus {
+    fn of(mut status: PersonalAccessTokenStatus) -> Self {
+        let (credentials, unplanned_mints) = (take(&mut status.credentials), take(&mut status.unplanned_mints));
+        let rest = PersonalAccessTokenStatus { last_used_at: None, usage: BTreeMap::new(), ..status };
+        Self { credentials, unplanned_mints, rest }
+    }
+
+    /// The whole as a merge patch, with a null for all that stayed although it was not said, if there is something.
+    ///
+    /// An apply takes away what it applied before, going by `managedFields`; and these are not ours alone. Velero puts back those of its backup
+    /// a moment after it has restored an object, over what we may have written meanwhile.
+    fn over_what_stayed_in(&self, written: &StoredPat) -> Option<Map<String, Value>> {
+        let held = Self::of(written.status.as_ref().ok()?.clone());
+        if held == *self {
+            return None;
+        }
+        let (Ok(Value::Object(held)), Ok(Value::Object(said))) =
+            (serde_json::to_value(held), serde_json::to_value(self))
+        else {
+            return None;
+        };
+        Some(held.into_iter().map(|(field, _)| (field, Value::Null)).chain(said).collect())
     }
 }
 

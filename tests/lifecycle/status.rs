@@ -6,8 +6,11 @@ use std::sync::{
 };
 
 use control_plane::Identity;
-use kube::client::{Body, ClientBuilder};
-use pat_operator::api::{Condition, Owner, OwnerKind};
+use kube::{
+    api::{Patch, PatchParams},
+    client::{Body, ClientBuilder},
+};
+use pat_operator::api::{Condition, FIELD_MANAGER, Owner, OwnerKind};
 use serde_json::json;
 use tower::util::MapRequestLayer;
 
@@ -93,6 +96,34 @@ async fn a_condition_keeps_its_time_until_its_status_changes() {
     stage.settle("app").await;
     assert_eq!(ready(&stage).await.reason, "Expired");
     assert_eq!(ready(&stage).await.last_transition_time, revoked, "still False");
+}
+
+/// Velero does it: what `managedFields` were in the backup is put back a moment after an object is restored, over those of whoever was quicker.
+#[tokio::test(flavor = "multi_thread")]
+async fn what_is_no_longer_so_goes_from_the_status_also_when_somebody_has_rewritten_who_manages_its_fields() {
+    let mut stage = Stage::new("fields").await;
+    foreign_secret(&stage).await;
+    let end = json!({"at": "2100-01-01T00:00:00Z"});
+    for (spec, next) in [
+        (json!({"secret": {"name": "foreign"}}), json!({"secret": {"name": "own"}})),
+        (
+            json!({"secret": {"name": "own"}, "expiry": end}),
+            json!({"secret": {"name": "own"}, "expiry": {"never": true}}),
+        ),
+    ] {
+        stage.apply("app", spec).await;
+        stage.settle("app").await;
+        let mut others = stage.pat("app").await.metadata.managed_fields.unwrap();
+        others.retain(|entry| entry.manager.as_deref() != Some(FIELD_MANAGER));
+        let rewritten = Patch::Merge(json!({"metadata": {"managedFields": others}}));
+        stage.pats().patch("app", &PatchParams::default(), &rewritten).await.unwrap();
+
+        stage.apply("app", next).await;
+        stage.settle("app").await;
+        assert_eq!(conditions(&stage, "app").await, ["Ready=True Issued"]);
+        assert_rests(&mut stage, "app").await;
+    }
+    assert_eq!(stage.status("app").await.expires_at, None);
 }
 
 #[tokio::test(flavor = "multi_thread")]
