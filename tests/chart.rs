@@ -24,5 +24,7 @@ mod chart {
     mod refusals;
     mod release;
     mod rest;
+    mod restored;
     mod schema;
+    mod velero;
 }

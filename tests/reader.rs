@@ -15,6 +15,9 @@ mod helm;
 #[path = "chart/next.rs"]
 #[allow(dead_code, reason = "each test binary uses its part")]
 mod next;
+#[path = "chart/velero.rs"]
+#[allow(dead_code, reason = "each test binary uses its part")]
+mod velero;
 
 mod reader {
     mod beside;

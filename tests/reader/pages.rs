@@ -49,7 +49,7 @@ followed! {
     the_page_on_kubectl_pat_can_be_followed: "docs/kubectl-pat.md", Chart;
     the_page_on_metrics_can_be_followed: "docs/metrics.md", Nothing;
     the_page_on_migration_can_be_followed: "docs/migration.md", Installed;
-    the_page_on_operations_can_be_followed: "docs/operations.md", Nothing;
+    the_page_on_operations_can_be_followed: "docs/operations.md", Velero;
     the_page_on_performance_can_be_followed: "docs/performance.md", Nothing;
     the_reference_can_be_followed: "docs/reference.md", Nothing;
     the_page_on_running_by_hand_can_be_followed: "docs/running.md", Nothing;

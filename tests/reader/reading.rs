@@ -20,6 +20,7 @@ use super::{
 use crate::{
     helm::{NAMESPACE, Program, chart, root},
     support::process::{SOON, place::eventually},
+    velero::Velero,
 };
 use control_plane::{Binary, ControlPlane, Identity, Options};
 
@@ -28,6 +29,8 @@ use control_plane::{Binary, ControlPlane, Identity, Options};
 pub enum Begin {
     /// A cluster, and nothing of ours in it.
     Nothing,
+    /// The same with Velero at work in it, which cannot do more than it has to.
+    Velero,
     /// The resources, a controller for all namespaces, and the namespaces that the pages talk of.
     Installed,
     /// The chart with its guard rails and the verifier, and these namespaces, of which shop is granted a scope.
@@ -97,6 +100,7 @@ struct Reader {
     kubectl: Program,
     users: BTreeMap<String, String>,
     count: usize,
+    velero: Option<Velero>,
     // Last: what is above speaks to it, and writes into the folder.
     plane: ControlPlane,
     _folder: tempfile::TempDir,
@@ -165,25 +169,30 @@ fn a_part_of_a_file_is_known_wherever_it_stands() {
 impl Reader {
     async fn begin(begin: Begin) -> Self {
         let options = Options::default();
-        let options = if begin == Begin::Nothing { options } else { options.apply(root().join("crds")) };
+        let is_ours = matches!(begin, Begin::Installed | Begin::Chart);
+        let options = if is_ours { options.apply(root().join("crds")) } else { options };
         let plane = ControlPlane::start(options).await.expect("a control plane");
         let folder = tempfile::Builder::new().prefix("pat-reader-").tempdir().expect("a folder");
+        let store = folder.path().join("store");
+        fs::create_dir(&store).expect("a folder");
+        let velero = if begin == Begin::Velero { Some(Velero::start(&plane.access(), &store).await) } else { None };
         let mut reader = Self {
             beside: Beside::new(plane.access(), folder.path()),
             shell: tokio::task::block_in_place(|| Shell::open(folder.path(), &plane.admin_kubeconfig())),
             kubectl: Program::new(Binary::Kubectl, Some(plane.admin_kubeconfig())),
             users: BTreeMap::new(),
             count: 0,
+            velero,
             plane,
             _folder: folder,
         };
-        if begin != Begin::Nothing {
+        if is_ours {
             for namespace in NAMESPACES {
                 reader.kubectl.prints(&["create", "namespace", namespace]);
             }
         }
         match begin {
-            Begin::Nothing => {}
+            Begin::Nothing | Begin::Velero => {}
             Begin::Installed => {
                 reader.kubectl.prints(&["create", "namespace", NAMESPACE]);
                 let flags = ["--leader-elect=false", "--health-addr=127.0.0.1:8080"].map(str::to_owned);
@@ -295,6 +304,11 @@ impl Reader {
             .any(|command| text.contains(command))
         {
             self.beside.follow_release().await;
+        }
+        if let Some(velero) = &mut self.velero
+            && text.contains("rollout restart deployment velero")
+        {
+            velero.restart();
         }
     }
 

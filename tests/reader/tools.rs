@@ -29,9 +29,10 @@ use How::{Built, Machine, Own, Script};
 
 /// Every command, and how it is run; each is needed by some page. Those that run until they are stopped (`pat-operator controller`, `verifier` and `api`, also by `cargo run`) are
 /// started beside the page, on free ports; see `beside.rs`.
-pub const TOOLS: [(&str, How); 16] = [
+pub const TOOLS: [(&str, How); 17] = [
     ("kubectl", Built(Binary::Kubectl)),
     ("helm", Built(Binary::Helm)),
+    ("velero", Built(Binary::Velero)),
     ("pat-operator", Own(env!("CARGO_BIN_EXE_pat-operator"))),
     // kubectl looks for it on its PATH.
     ("kubectl-pat", Own(env!("CARGO_BIN_EXE_kubectl-pat"))),
