@@ -4,7 +4,10 @@ use std::{fs, path::Path};
 
 use control_plane::{Binary, Identity};
 use k8s_openapi::{
-    api::{authorization::v1::SubjectAccessReview, core::v1::Secret},
+    api::{
+        authorization::v1::SubjectAccessReview,
+        core::v1::{Namespace, Secret},
+    },
     jiff::Timestamp,
 };
 use kube::{
@@ -57,7 +60,9 @@ fn apply(release: &Release, name: &str, text: &str) {
 }
 
 const TOKENS: &str = "
-{apiVersion: v1, kind: Namespace, metadata: {name: shop}}
+{apiVersion: v1, kind: Namespace, metadata: {name: shop, labels: {kept: 'true'}}}
+---
+{apiVersion: v1, kind: Namespace, metadata: {name: elsewhere}}
 ---
 apiVersion: pat-operator.io/v1alpha1
 kind: PersonalAccessToken
@@ -162,16 +167,21 @@ async fn tokens_of_a_cluster_that_is_lost_live_on_in_the_next_by_velero_and_what
     let [ci, previous, leaked, jane, closed] = lost(store.path()).await;
 
     let release = Release::new().await;
+    let velero = Velero::start(&release.access(), store.path()).await;
     release.put(&["install", "--create-namespace"], &values());
     let controllers = release.controllers().await;
     let verifier = release.verifier().await;
-    let velero = Velero::start(&release.access(), store.path()).await;
     let restores = commands("velero restore create");
     let [of_secrets, of_tokens] = &restores[..] else { panic!("two: {restores:?}") };
     // A restore has its name once.
-    let first = |command: &str| command.replace("restore create ", "restore create first-");
+    let named = |command: &str, name: &str| command.replace("restore create ", &format!("restore create {name}-"));
     let is = |said: String, phase: &str| {
         assert!(said.contains(&format!("Restore completed with status: {phase}.")), "{said}");
+    };
+
+    let names = async || {
+        let tokens = release.pats("shop").list(&ListParams::default()).await.expect("a list").items;
+        tokens.iter().map(ResourceExt::name_any).collect::<Vec<_>>()
     };
 
     // Without the rights that the page speaks of it is refused, and told why.
@@ -180,7 +190,7 @@ async fn tokens_of_a_cluster_that_is_lost_live_on_in_the_next_by_velero_and_what
         assert!(velero.log().contains(&format!("{account}{part}")), "{part}");
     };
     guards(&release).await;
-    is(velero.type_(&first(of_secrets)), "PartiallyFailed");
+    is(velero.type_(&named(of_secrets, "refused")), "PartiallyFailed");
     refused("set annotations under pat-operator.io/ on a Secret");
     assert!(release.secrets("shop").await.is_empty());
     let rights = manifest_with("verbs: [restore]");
@@ -190,12 +200,8 @@ async fn tokens_of_a_cluster_that_is_lost_live_on_in_the_next_by_velero_and_what
     may(&release, "restore", "secrets").await;
     is(velero.type_(of_secrets), "Completed");
     assert_eq!(release.secrets("shop").await.len(), 3);
-    is(velero.type_(&first(of_tokens)), "PartiallyFailed");
+    is(velero.type_(&named(of_tokens, "refused")), "PartiallyFailed");
     refused("issue tokens for the User jane@example.com");
-    let names = async || {
-        let tokens = release.pats("shop").list(&ListParams::default()).await.expect("a list").items;
-        tokens.iter().map(ResourceExt::name_any).collect::<Vec<_>>()
-    };
     assert_eq!(names().await, ["ci", "closed"]);
 
     // With both rights the rest comes back, and what is there is left alone.
@@ -203,6 +209,10 @@ async fn tokens_of_a_cluster_that_is_lost_live_on_in_the_next_by_velero_and_what
     may(&release, "issue-for", "users").await;
     is(velero.type_(of_tokens), "Completed");
     assert_eq!(names().await, ["ci", "closed", "jane"]);
+    let namespaces: Api<Namespace> = Api::all(release.client.clone());
+    assert!(namespaces.get_opt("elsewhere").await.expect("an answer").is_none(), "it had no tokens");
+    let shop = namespaces.get("shop").await.expect("it had");
+    assert_eq!(shop.labels().get("kept").map(String::as_str), Some("true"));
     for name in names().await {
         eventually("its Secret is taken for somebody else's", async || {
             let status = release.pats("shop").get(&name).await.expect("it is back").status.unwrap_or_default();
