@@ -12,7 +12,7 @@ use k8s_openapi::{
 };
 use kube::{
     Api, ResourceExt,
-    api::{ListParams, Patch, PatchParams, PostParams},
+    api::{DeleteParams, ListParams, Patch, PatchParams, PostParams},
 };
 use pat_operator::api::{PersonalAccessToken, TokenOwner};
 use serde_json::{Value, json};
@@ -131,7 +131,7 @@ async fn lost(store: &Path) -> [String; 5] {
     [ci, previous, leaked, jane, closed]
 }
 
-/// What Velero lacks is told by whoever refuses it, and comes by the page's manifest.
+/// Waits until Velero is refused what it has no right to.
 async fn guards(release: &Release) {
     let velero = release.access().client_for(&Identity::service_account("velero", "velero")).expect("a client");
     let dry = PostParams { dry_run: true, ..PostParams::default() };
@@ -172,7 +172,7 @@ async fn tokens_of_a_cluster_that_is_lost_live_on_in_the_next_by_velero_and_what
     let controllers = release.controllers().await;
     let verifier = release.verifier().await;
     let restores = commands("velero restore create");
-    let [of_secrets, of_tokens] = &restores[..] else { panic!("two: {restores:?}") };
+    let [of_secrets, of_tokens, _, of_owners] = &restores[..] else { panic!("four: {restores:?}") };
     // A restore has its name once.
     let named = |command: &str, name: &str| command.replace("restore create ", &format!("restore create {name}-"));
     let is = |said: String, phase: &str| {
@@ -240,6 +240,9 @@ async fn tokens_of_a_cluster_that_is_lost_live_on_in_the_next_by_velero_and_what
     let open = Patch::Merge(json!({"spec": {"disabled": false}}));
     owners.patch("closed", &PatchParams::default(), &open).await.expect("it is taken");
     verifier.forwards(&closed, 200).await;
+    owners.delete("closed", &DeleteParams::default()).await.expect("it is enabled");
+    is(velero.type_(of_owners), "Completed");
+    verifier.forwards(&closed, 401).await;
 
     // The flag is off again, and life goes on: the next token is as every other.
     let controllers = upgraded(&release, controllers, "").await;
