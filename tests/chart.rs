@@ -3,6 +3,9 @@
 
 mod support;
 
+#[allow(dead_code, reason = "each test binary uses its part")]
+#[path = "support/fences.rs"]
+mod fences;
 #[path = "proxies/programs.rs"]
 mod programs;
 

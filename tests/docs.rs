@@ -7,6 +7,9 @@
 mod checked_in;
 #[path = "docs/dialects.rs"]
 mod dialects;
+#[allow(dead_code, reason = "each test binary uses its part")]
+#[path = "support/fences.rs"]
+mod fences;
 #[path = "docs/metrics.rs"]
 mod metrics;
 #[path = "support/process/metrics.rs"]
@@ -113,10 +116,9 @@ fn file(name: &str) -> PathBuf {
 
 /// The manifests of one kind in the YAML that a page shows.
 fn manifests(page: &str, kind: &str) -> Vec<String> {
-    let text = fs::read_to_string(file(page)).expect("the page is there");
-    let blocks = text.split("\n```yaml\n").skip(1).map(|rest| rest.split("\n```").next().unwrap_or(rest));
-    let manifests = blocks.flat_map(|block| block.split("\n---\n"));
-    manifests.filter(|manifest| manifest.contains(&format!("\nkind: {kind}\n"))).map(str::to_owned).collect()
+    let blocks = fences::of(page).into_iter().filter(|fence| fence.language == "yaml");
+    let manifests = blocks.flat_map(|block| block.text.split("\n---\n").map(str::to_owned).collect::<Vec<_>>());
+    manifests.filter(|manifest| manifest.contains(&format!("\nkind: {kind}\n"))).collect()
 }
 
 fn page() -> String {

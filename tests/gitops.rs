@@ -14,6 +14,10 @@ mod guard;
 #[path = "policies/people.rs"]
 mod people;
 
+#[allow(dead_code, reason = "each test binary uses its part")]
+#[path = "support/fences.rs"]
+mod fences;
+
 mod gitops {
     mod health;
     mod judges;

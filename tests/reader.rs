@@ -2,13 +2,15 @@
 //! server, in the order of the page.
 //!
 //! What a fence is for is told by its language (`LANGUAGES`), and where that is not enough by a comment before it, such as
-//! `<!-- test: skip because it takes a container engine -->` (see `fences.rs`). How a command is run is told in one table (`tools.rs`).
+//! `<!-- test: skip because it takes a container engine -->` (see `support/fences.rs`). How a command is run is told in one table (`tools.rs`).
 
 mod support;
 
 #[path = "chart/deployed.rs"]
 #[allow(dead_code, reason = "each test binary uses its part")]
 mod deployed;
+#[path = "support/fences.rs"]
+mod fences;
 #[path = "chart/helm.rs"]
 #[allow(dead_code, reason = "each test binary uses its part")]
 mod helm;
@@ -23,7 +25,6 @@ mod reader {
     mod beside;
     mod cells;
     mod expected;
-    mod fences;
     mod links;
     mod pages;
     mod reading;

@@ -14,13 +14,16 @@ use serde_json::{Value, json};
 
 use super::{
     deployed::Deployed,
-    helm::{NAMESPACE, root},
+    helm::NAMESPACE,
     release::{Release, person},
 };
-use crate::support::process::{
-    SOON,
-    place::eventually,
-    trust::{Trust, certificates},
+use crate::{
+    fences,
+    support::process::{
+        SOON,
+        place::eventually,
+        trust::{Trust, certificates},
+    },
 };
 
 const HOST: &str = "pat-operator-verifier.pat-operator.svc";
@@ -30,11 +33,10 @@ const API_SERVER: &str = "https://kubernetes.default.svc";
 
 /// The block of shell commands in docs/verifier.md that has this in it.
 fn commands(part: &str) -> String {
-    let page = fs::read_to_string(root().join("docs/verifier.md")).expect("the page");
-    let blocks = page.split("```sh\n").skip(1).map(|rest| rest.split("```").next().expect("it is closed"));
-    let found: Vec<_> = blocks.filter(|block| block.contains(part)).collect();
-    let [block] = found[..] else { panic!("one block with {part}") };
-    block.to_owned()
+    let blocks = fences::of("docs/verifier.md").into_iter().filter(|fence| fence.language == "sh");
+    let mut found = blocks.filter(|block| block.text.contains(part));
+    let (Some(block), None) = (found.next(), found.next()) else { panic!("one block with {part}") };
+    block.text
 }
 
 /// Runs them in this folder, as the administrator.

@@ -17,30 +17,28 @@ use kube::{
 use pat_operator::api::{PersonalAccessToken, TokenOwner};
 use serde_json::{Value, json};
 
-use super::{
-    helm::{Program, root},
-    release::Release,
-    velero::Velero,
+use super::{helm::Program, release::Release, velero::Velero};
+use crate::{
+    fences,
+    support::process::{OperatorProcess, place::eventually},
 };
-use crate::support::process::{OperatorProcess, place::eventually};
 
-/// The page that people follow.
-fn page() -> String {
-    fs::read_to_string(root().join("docs/operations.md")).expect("the page")
+/// What the page that people follow shows in this language.
+fn shown(language: &str) -> Vec<String> {
+    let fences = fences::of("docs/operations.md").into_iter().filter(|fence| fence.language == language);
+    fences.map(|fence| fence.text).collect()
 }
 
 /// Its commands that begin like this, in their order.
 fn commands(begin: &str) -> Vec<String> {
-    let page = page().replace("\\\n", " ");
-    let typed = page.lines().filter_map(|line| line.strip_prefix("$ "));
+    let shown = shown("console").concat().replace("\\\n", " ");
+    let typed = shown.lines().filter_map(|line| line.strip_prefix("$ "));
     typed.filter(|command| command.starts_with(begin)).map(str::to_owned).collect()
 }
 
 /// Its manifest that has this in it.
 fn manifest_with(part: &str) -> String {
-    let page = page();
-    let fences = page.split("```yaml\n").skip(1).filter_map(|rest| rest.split("```").next());
-    fences.into_iter().find(|fence| fence.contains(part)).expect("a manifest").to_owned()
+    shown("yaml").into_iter().find(|manifest| manifest.contains(part)).expect("a manifest")
 }
 
 fn values() -> Value {

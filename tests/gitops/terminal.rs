@@ -6,25 +6,22 @@ use std::{
     env,
     ffi::OsString,
     fs,
-    path::{Path, PathBuf},
+    path::PathBuf,
     process::{Command, Stdio},
 };
 
 use base64::{Engine, engine::general_purpose::STANDARD};
 use control_plane::{Assets, Binary};
 
-use crate::support::process::place::Place;
+use crate::{fences, support::process::place::Place};
 
 /// Where the page's commands put things: in a test all of it is in the place's own namespace.
 const NAMESPACES: [&str; 2] = ["pat-operator", "flux-system"];
 
 /// Every block of this language on the page.
 pub fn shown(language: &str) -> Vec<String> {
-    let page = Path::new(env!("CARGO_MANIFEST_DIR")).join("docs/gitops.md");
-    let page = fs::read_to_string(page).expect("the page is there");
-    let opening = format!("\n```{language}\n");
-    let blocks = page.split(&opening).skip(1);
-    blocks.map(|rest| format!("{}\n", rest.split("\n```").next().expect("a block"))).collect()
+    let fences = fences::of("docs/gitops.md").into_iter().filter(|fence| fence.language == language);
+    fences.map(|fence| fence.text).collect()
 }
 
 /// The blocks of commands that have this word in them.

@@ -2,7 +2,8 @@
 
 use serde_json::{Value, json};
 
-use super::{fences, pages::pages};
+use super::pages::pages;
+use crate::fences;
 use crate::support::process::place::Place;
 
 /// A heading of these columns begins so.

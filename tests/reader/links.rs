@@ -7,10 +7,8 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use super::{
-    fences,
-    pages::{ELSEWHERE, pages, root},
-};
+use super::pages::{ELSEWHERE, pages, root};
+use crate::fences;
 
 /// The targets of all links and pictures of a text, without what stands between backquotes or fences.
 fn links(text: &str) -> Vec<String> {

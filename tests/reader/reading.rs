@@ -12,12 +12,11 @@ use std::{
 
 use super::{
     beside::{self, Beside, Endless},
-    expected, fences,
-    fences::{Fence, Mark},
-    schemas,
+    expected, schemas,
     shell::{Shell, Typed},
 };
 use crate::{
+    fences::{self, Fence, Mark},
     helm::{NAMESPACE, Program, chart, root},
     support::process::{SOON, place::eventually},
     velero::Velero,
@@ -154,6 +153,32 @@ fn is_part_of(part: &str, whole: &str) -> bool {
                 || line.len() >= indent && line[..indent].trim().is_empty() && line[indent..] == **part
         })
     })
+}
+
+#[test]
+fn a_page_is_read_into_its_fences() {
+    let page = "# Page\n\n<!-- test: as jane@example.com -->\n<!-- test: spec -->\n```sh\na\n\nb\n```\n\n- x:\n\n  ```yaml\n  c: d\n  ```\n";
+    let read = fences::parse("p.md", page).expect("a page");
+    let [sh, yaml] = &read[..] else { panic!("two: {read:?}") };
+    assert_eq!((&*sh.place, &*sh.language, &*sh.text), ("p.md:5", "sh", "a\n\nb\n"));
+    assert_eq!(sh.marks, [Mark::As("jane@example.com".into()), Mark::Spec]);
+    assert_eq!((&*yaml.language, &*yaml.text, yaml.marks.len()), ("yaml", "c: d\n", 0));
+}
+
+#[test]
+fn what_nobody_would_run_is_found() {
+    for (page, part) in [
+        ("```sh\na", "never closed"),
+        ("<!-- test: skip -->\n```sh\n```", "no test knows"),
+        ("<!-- test: skip because -->\n```sh\n```", "no test knows"),
+        ("<!-- test: nonsense -->\n```sh\n```", "no test knows"),
+        ("<!-- test: spec -->\nwords\n```sh\n```", "right before a fence"),
+        ("<!-- test: spec -->\n", "no fence after it"),
+        ("words\n\n    kubectl get pat\n", "between fences"),
+    ] {
+        let error = fences::parse("p.md", page).expect_err(part);
+        assert!(error.contains(part), "{page}: {error}");
+    }
 }
 
 #[test]

@@ -7,7 +7,7 @@ use serde_json::{Value, json};
 
 use crate::{helm, support::clients};
 
-use super::fences;
+use crate::fences;
 
 /// Checks these documents against the schema that these people publish.
 pub async fn check(place: &str, who: &str, documents: &[Value]) {

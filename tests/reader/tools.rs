@@ -11,7 +11,8 @@ use std::{
 
 use control_plane::{Assets, Binary};
 
-use super::{fences, pages::pages};
+use super::pages::pages;
+use crate::fences;
 
 /// How a command is run.
 pub enum How {

@@ -157,9 +157,10 @@ impl fmt::Display for Binary {
 pub enum AssetsError {
     /// There is nothing to build with.
     #[error(
-        "{binary} is not built yet and there is no `go` on PATH: install Go 1.26 or newer, and it is built once, in some \
-         10 minutes for all; or set KUBEBUILDER_ASSETS to a folder that holds etcd, kube-apiserver, \
-         kube-controller-manager and kubectl, and those are used"
+        "{binary} is not built yet and there is no `go` on PATH: install Go 1.26 or newer, and it is built once, in {time}; \
+         or set KUBEBUILDER_ASSETS to a folder that holds etcd, kube-apiserver, kube-controller-manager and kubectl, and \
+         those are used",
+        time = binary.first_build()
     )]
     NoGo {
         /// What is missing.

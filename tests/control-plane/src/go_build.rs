@@ -26,83 +26,36 @@ pub(crate) struct Module {
     main_go: Option<&'static str>,
 }
 
-pub(crate) static ETCD: Module = Module {
-    name: "etcd",
-    path: "go.etcd.io/etcd/server/v3",
-    go_mod: include_str!("../go/etcd/go.mod"),
-    go_sum: include_str!("../go/etcd/go.sum"),
-    main_go: None,
-};
-pub(crate) static KUBERNETES: Module = Module {
-    name: "kubernetes",
-    path: "k8s.io/kubernetes",
-    go_mod: include_str!("../go/kubernetes/go.mod"),
-    go_sum: include_str!("../go/kubernetes/go.sum"),
-    main_go: None,
-};
-pub(crate) static HELM: Module = Module {
-    name: "helm",
-    path: "helm.sh/helm/v4",
-    go_mod: include_str!("../go/helm/go.mod"),
-    go_sum: include_str!("../go/helm/go.sum"),
-    main_go: None,
-};
-pub(crate) static FLUX_VERDICT: Module = Module {
-    name: "flux-verdict",
-    path: "github.com/fluxcd/pkg/runtime",
-    go_mod: include_str!("../go/flux-verdict/go.mod"),
-    go_sum: include_str!("../go/flux-verdict/go.sum"),
-    main_go: Some(include_str!("../go/flux-verdict/main.go")),
-};
-pub(crate) static ARGOCD_VERDICT: Module = Module {
-    name: "argocd-verdict",
-    path: "github.com/argoproj/argo-cd/v3",
-    go_mod: include_str!("../go/argocd-verdict/go.mod"),
-    go_sum: include_str!("../go/argocd-verdict/go.sum"),
-    main_go: Some(include_str!("../go/argocd-verdict/main.go")),
-};
-pub(crate) static ISTIOD: Module = Module {
-    name: "istiod",
-    path: "istio.io/istio",
-    go_mod: include_str!("../go/istiod/go.mod"),
-    go_sum: include_str!("../go/istiod/go.sum"),
-    main_go: Some(include_str!("../go/istiod/main.go")),
-};
-pub(crate) static KREW: Module = Module {
-    name: "krew",
-    path: "sigs.k8s.io/krew",
-    go_mod: include_str!("../go/krew/go.mod"),
-    go_sum: include_str!("../go/krew/go.sum"),
-    main_go: None,
-};
-pub(crate) static SEALED_SECRETS: Module = Module {
-    name: "sealed-secrets",
-    path: "github.com/bitnami/sealed-secrets",
-    go_mod: include_str!("../go/sealed-secrets/go.mod"),
-    go_sum: include_str!("../go/sealed-secrets/go.sum"),
-    main_go: None,
-};
-pub(crate) static SOPS: Module = Module {
-    name: "sops",
-    path: "github.com/getsops/sops/v3",
-    go_mod: include_str!("../go/sops/go.mod"),
-    go_sum: include_str!("../go/sops/go.sum"),
-    main_go: None,
-};
-pub(crate) static AGE: Module = Module {
-    name: "age",
-    path: "filippo.io/age",
-    go_mod: include_str!("../go/age/go.mod"),
-    go_sum: include_str!("../go/age/go.sum"),
-    main_go: None,
-};
-pub(crate) static VELERO: Module = Module {
-    name: "velero",
-    path: "github.com/vmware-tanzu/velero",
-    go_mod: include_str!("../go/velero/go.mod"),
-    go_sum: include_str!("../go/velero/go.sum"),
-    main_go: Some(include_str!("../go/velero/main.go")),
-};
+/// The module in the folder of this name, which pins the program at this path; with `main.go` it has the program itself.
+macro_rules! module {
+    ($name:literal, $path:literal) => {
+        module!($name, $path, None)
+    };
+    ($name:literal, $path:literal, "main.go") => {
+        module!($name, $path, Some(include_str!(concat!("../go/", $name, "/main.go"))))
+    };
+    ($name:literal, $path:literal, $main_go:expr) => {
+        Module {
+            name: $name,
+            path: $path,
+            go_mod: include_str!(concat!("../go/", $name, "/go.mod")),
+            go_sum: include_str!(concat!("../go/", $name, "/go.sum")),
+            main_go: $main_go,
+        }
+    };
+}
+
+pub(crate) static ETCD: Module = module!("etcd", "go.etcd.io/etcd/server/v3");
+pub(crate) static KUBERNETES: Module = module!("kubernetes", "k8s.io/kubernetes");
+pub(crate) static HELM: Module = module!("helm", "helm.sh/helm/v4");
+pub(crate) static FLUX_VERDICT: Module = module!("flux-verdict", "github.com/fluxcd/pkg/runtime", "main.go");
+pub(crate) static ARGOCD_VERDICT: Module = module!("argocd-verdict", "github.com/argoproj/argo-cd/v3", "main.go");
+pub(crate) static ISTIOD: Module = module!("istiod", "istio.io/istio", "main.go");
+pub(crate) static KREW: Module = module!("krew", "sigs.k8s.io/krew");
+pub(crate) static SEALED_SECRETS: Module = module!("sealed-secrets", "github.com/bitnami/sealed-secrets");
+pub(crate) static SOPS: Module = module!("sops", "github.com/getsops/sops/v3");
+pub(crate) static AGE: Module = module!("age", "filippo.io/age");
+pub(crate) static VELERO: Module = module!("velero", "github.com/vmware-tanzu/velero", "main.go");
 
 impl Module {
     /// The version that `go.mod` requires, such as `v1.36.3`.

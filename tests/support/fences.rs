@@ -81,7 +81,8 @@ pub fn of(page: &str) -> Vec<Fence> {
     parse(page, &read(page)).unwrap_or_else(|error| panic!("{error}"))
 }
 
-fn parse(page: &str, text: &str) -> Result<Vec<Fence>, String> {
+/// All fences of this text, or what is wrong with it; `page` is what it is called then.
+pub fn parse(page: &str, text: &str) -> Result<Vec<Fence>, String> {
     let (mut fences, mut marks): (Vec<Fence>, Vec<Mark>) = Default::default();
     let mut lines = text.lines().zip(1..);
     let mut before = "";
@@ -126,30 +127,4 @@ fn is_in_list(text: &str, number: usize) -> bool {
     let above: Vec<_> = text.lines().take(number - 1).collect();
     let line = above.iter().rev().find(|line| !line.is_empty() && !line.starts_with(' '));
     line.is_some_and(|line| line.starts_with("- ") || line.starts_with(|c: char| c.is_ascii_digit()))
-}
-
-#[test]
-fn a_page_is_read_into_its_fences() {
-    let page = "# Page\n\n<!-- test: as jane@example.com -->\n<!-- test: spec -->\n```sh\na\n\nb\n```\n\n- x:\n\n  ```yaml\n  c: d\n  ```\n";
-    let fences = parse("p.md", page).expect("a page");
-    let [sh, yaml] = &fences[..] else { panic!("two: {fences:?}") };
-    assert_eq!((&*sh.place, &*sh.language, &*sh.text), ("p.md:5", "sh", "a\n\nb\n"));
-    assert_eq!(sh.marks, [Mark::As("jane@example.com".into()), Mark::Spec]);
-    assert_eq!((&*yaml.language, &*yaml.text, yaml.marks.len()), ("yaml", "c: d\n", 0));
-}
-
-#[test]
-fn what_nobody_would_run_is_found() {
-    for (page, part) in [
-        ("```sh\na", "never closed"),
-        ("<!-- test: skip -->\n```sh\n```", "no test knows"),
-        ("<!-- test: skip because -->\n```sh\n```", "no test knows"),
-        ("<!-- test: nonsense -->\n```sh\n```", "no test knows"),
-        ("<!-- test: spec -->\nwords\n```sh\n```", "right before a fence"),
-        ("<!-- test: spec -->\n", "no fence after it"),
-        ("words\n\n    kubectl get pat\n", "between fences"),
-    ] {
-        let error = parse("p.md", page).expect_err(part);
-        assert!(error.contains(part), "{page}: {error}");
-    }
 }
