@@ -89,7 +89,7 @@ fn without_go_one_sentence_says_what_to_install_and_what_kubebuilder_assets_woul
     assert_eq!(
         said,
         "error: etcd is not built yet and there is no `go` on PATH: install Go 1.26 or newer, and it is built once, in \
-         some 10 minutes for all; or set KUBEBUILDER_ASSETS to a folder that holds etcd, kube-apiserver, \
+         about 1 minute; or set KUBEBUILDER_ASSETS to a folder that holds etcd, kube-apiserver, \
          kube-controller-manager and kubectl, and those are used\n"
     );
     Ok(())
