@@ -46,7 +46,7 @@ pub enum Binary {
 }
 
 impl Binary {
-    /// Every program, in the order in which they are built: the quickest first.
+    /// Every program, in the order in which they are built: first those of the control plane.
     pub const ALL: [Self; 14] = [
         Self::Etcd,
         Self::KubeApiserver,
