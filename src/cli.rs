@@ -10,7 +10,7 @@ use k8s_openapi::jiff::SignedDuration;
 use crate::{
     api::{self, Time},
     certificates::Wanted,
-    runtime::{ListenAddr, LogFilter, LogFormat},
+    service::{ListenAddr, LogFilter, LogFormat},
     verifier::{metadata::Issuer, tokenreview::UsernamePrefix},
 };
 

@@ -8,14 +8,16 @@
 #![warn(missing_docs)]
 
 pub mod api;
+pub mod auth;
 pub mod certificates;
 pub mod cli;
 pub mod controller;
-pub mod decision;
 pub mod index;
+pub mod planner;
 #[cfg(feature = "plugin")]
 pub mod plugin;
 pub mod rest;
-pub mod runtime;
+pub mod secret;
+pub mod service;
 pub mod token;
 pub mod verifier;

@@ -10,8 +10,9 @@ use pat_operator::{
     api::crd,
     certificates::{self, Keeper},
     cli::{Cli, Command, ControllerArgs, LogArgs},
-    controller::{Controller, Options, intent::Settings, preflight},
-    runtime::{self, Clock, Elector, Gate, Health, LeaseHandle, LeaseSettings, PreflightError, Readiness, Shutdown},
+    controller::{Controller, Options, preflight},
+    planner::intent::Settings,
+    service::{self, Clock, Elector, Gate, Health, LeaseHandle, LeaseSettings, PreflightError, Readiness, Shutdown},
 };
 use tokio::{
     runtime::Builder,
@@ -19,7 +20,7 @@ use tokio::{
 };
 use tokio_util::sync::CancellationToken;
 
-mod run {
+mod programs {
     pub mod api;
     mod listen;
     mod news;
@@ -38,8 +39,10 @@ fn main() -> ExitCode {
         }
         // One thread has time to spare beside what an API server can take, and two would wake each other with each request.
         Command::Controller(args) => run(&args.log.clone(), Builder::new_current_thread(), controller(*args)),
-        Command::Verifier(args) => run(&args.log.clone(), Builder::new_multi_thread(), run::verifier::verifier(*args)),
-        Command::Api(args) => run(&args.log.clone(), Builder::new_multi_thread(), run::api::api(*args)),
+        Command::Verifier(args) => {
+            run(&args.log.clone(), Builder::new_multi_thread(), programs::verifier::verifier(*args))
+        }
+        Command::Api(args) => run(&args.log.clone(), Builder::new_multi_thread(), programs::api::api(*args)),
     };
     match result {
         Ok(()) => ExitCode::SUCCESS,
@@ -51,8 +54,8 @@ fn main() -> ExitCode {
 }
 
 fn run(log: &LogArgs, mut threads: Builder, program: impl Future<Output = anyhow::Result<()>>) -> anyhow::Result<()> {
-    runtime::telemetry::init(log.log_format.into(), &log.log_level)?;
-    runtime::client::install_crypto();
+    service::telemetry::init(log.log_format.into(), &log.log_level)?;
+    service::client::install_crypto();
     let runtime = threads.enable_all().build().context("no threads could be started")?;
     runtime.block_on(program)
 }
@@ -64,14 +67,14 @@ async fn controller(args: ControllerArgs) -> anyhow::Result<()> {
     }
     let shutdown = Shutdown::listen().context("signals cannot be listened to")?;
     let stopping = shutdown.token();
-    let cluster = runtime::client::connect().await?;
+    let cluster = service::client::connect().await?;
     tracing::info!(api_server = cluster.url, version = env!("CARGO_PKG_VERSION"), "starting");
 
     let crd_there = Gate::closed("crd", "not looked for yet");
     let caches_full = Gate::closed("caches", "the first list is not in yet");
     let health = Health::bind(args.health_addr).await?;
 
-    let identity = runtime::lease::identity();
+    let identity = service::lease::identity();
     let namespaces = args.namespaces.names().to_vec();
     let elector = args.leader_elect.then(|| {
         let namespace = args.lease_namespace.clone().unwrap_or_else(|| cluster.namespace.clone());
@@ -137,7 +140,7 @@ impl Certificates {
     async fn check_permissions(&self, client: &kube::Client) -> Result<(), PreflightError> {
         let names = certificates::preflight::names(&self.wanted);
         let questions = certificates::preflight::questions(&self.namespace, &names);
-        runtime::preflight::check_permissions(client, questions).await
+        service::preflight::check_permissions(client, questions).await
     }
 }
 

@@ -12,7 +12,7 @@ use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::CustomRe
 use kube::{Client, core::Status};
 use pat_operator::{
     api::{StoredOwner, StoredPat, crd as definition},
-    controller::intent::Intent,
+    planner::intent::Intent,
 };
 use serde::Deserialize;
 use serde_json::{Value, json};

@@ -20,12 +20,12 @@ use kube::{
 };
 use pat_operator::{
     api::{Condition, ConditionType, Credential, CredentialState, Parsed, StoredPat, Time},
-    controller::{
-        cache::{Cache, Feed, Key, PatFeed},
+    controller::cache::{Cache, Feed, Key, PatFeed},
+    planner::{
         intent::Settings,
-        secret::{Digest, data_hash},
         view::{Ledger, Owned, PAT_UID, Record, hash},
     },
+    secret::{Digest, data_hash},
     token::{Token, TokenPrefix},
 };
 use serde_json::{Value, json};

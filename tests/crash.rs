@@ -26,7 +26,7 @@ use kube::{
 use pat_operator::{
     api::{CredentialState, PersonalAccessTokenStatus},
     controller::queue::Queue,
-    runtime::Clock,
+    service::Clock,
     token::{Presented, Token},
 };
 use serde_json::{Value, json};

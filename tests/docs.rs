@@ -35,8 +35,9 @@ use std::{
 use k8s_openapi::api::rbac::v1::ClusterRole;
 use pat_operator::{
     api::{ConditionType, PersonalAccessToken, Reason},
-    controller::{plan::EventReason, preflight},
-    runtime::preflight::Need,
+    controller::preflight,
+    planner::EventReason,
+    service::preflight::Need,
     verifier,
 };
 

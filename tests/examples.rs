@@ -14,7 +14,8 @@ use std::{
 use control_plane::{Access, Binary, Namespace};
 use pat_operator::{
     api::{PersonalAccessToken, TokenOwner},
-    controller::{intent, secret::Layout},
+    planner::intent,
+    secret::Layout,
 };
 
 fn folder() -> PathBuf {

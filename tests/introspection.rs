@@ -23,7 +23,7 @@ use kube::{
 use pat_operator::{
     api::Time,
     index::{Freshness, Index, Pat},
-    runtime::{Clock, HttpServer},
+    service::{Clock, HttpServer},
     token::Token,
     verifier::{Verifier, http, metrics::Metrics},
 };

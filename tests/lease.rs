@@ -18,7 +18,7 @@ use kube::{
     api::{Patch, PatchParams, PostParams},
     client::{Body, ClientBuilder},
 };
-use pat_operator::runtime::{Elector, LeaseError, LeaseHandle, LeaseSettings};
+use pat_operator::service::{Elector, LeaseError, LeaseHandle, LeaseSettings};
 use tokio::{sync::watch, task::JoinHandle};
 use tokio_util::sync::CancellationToken;
 use tower::{Layer, Service};

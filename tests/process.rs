@@ -202,7 +202,7 @@ async fn the_environment_can_say_everything_that_flags_can() {
         .env("PAT_OPERATOR_LEASE_NAME", "shard.a")
         .env("PAT_OPERATOR_LEASE_NAMESPACE", elsewhere.name())
         .env("PAT_OPERATOR_LOG_FORMAT", "json")
-        .env("PAT_OPERATOR_LOG_LEVEL", "info,pat_operator::runtime=debug");
+        .env("PAT_OPERATOR_LOG_LEVEL", "info,pat_operator::service=debug");
     let mut operator = launch.start();
     assert!(operator.address().await.ip().is_loopback());
     operator.is_ready().await;

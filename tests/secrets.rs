@@ -17,7 +17,7 @@ use kube::{
 };
 use pat_operator::{
     api::{Condition, ConditionType, Credential, CredentialState, Time},
-    controller::view::{CREDENTIALS, DATA_HASH, OWNED, PAT_UID, RENDER_HASH},
+    planner::view::{CREDENTIALS, DATA_HASH, OWNED, PAT_UID, RENDER_HASH},
     token::{Token, TokenPrefix},
 };
 use serde_json::{Value, json};

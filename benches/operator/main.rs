@@ -31,7 +31,7 @@ use self::{args::Args, plane::Plane, report::Report, script::Script};
 
 fn main() -> anyhow::Result<()> {
     let args = Args::parse();
-    pat_operator::runtime::client::install_crypto();
+    pat_operator::service::client::install_crypto();
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build().context("no threads")?;
     let report = runtime.block_on(run(&args))?;
     println!("{report}");

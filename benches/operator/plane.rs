@@ -41,7 +41,7 @@ impl Plane {
     /// A client set up as the operator's own is.
     pub fn client(&self) -> anyhow::Result<Client> {
         let config = self.plane.config_for(&Identity::admin())?;
-        Ok(pat_operator::runtime::client::client(config)?.client)
+        Ok(pat_operator::service::client::client(config)?.client)
     }
 
     /// Bare requests.

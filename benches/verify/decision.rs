@@ -7,9 +7,9 @@ use std::hint::black_box;
 use anyhow::ensure;
 use pat_operator::{
     api::Time,
-    decision::{Audience, Decision, Demand, Denial, Freshness, decide},
+    auth::decision::{Audience, Decision, Demand, Denial, Freshness, decide},
     index::Index,
-    runtime::Clock,
+    service::Clock,
     token::Presented,
 };
 use rustix::time::{ClockId, clock_gettime};

@@ -41,7 +41,7 @@ use self::{
 
 fn main() -> anyhow::Result<()> {
     let args = Args::parse();
-    pat_operator::runtime::client::install_crypto();
+    pat_operator::service::client::install_crypto();
     if let Some(Role::Memory { tokens }) = args.role {
         // Without any other thread, whose memory it would be.
         let (index, memory) = memory::fill(tokens)?;

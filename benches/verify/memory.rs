@@ -10,7 +10,8 @@ use std::{
 use anyhow::ensure;
 use pat_operator::{
     api::StoredPat,
-    index::{Index, feed::PatFeed, watch::Sink},
+    index::{Index, feed::PatFeed},
+    service::watch::Sink,
 };
 use serde::{Deserialize, Serialize};
 

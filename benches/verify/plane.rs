@@ -34,7 +34,7 @@ impl Plane {
         let crds = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("crds");
         let plane = ControlPlane::start(Options::default().without_controller_manager().apply(crds)).await?;
         let config = plane.config_for(&Identity::admin())?;
-        let client = pat_operator::runtime::client::client(config)?.client;
+        let client = pat_operator::service::client::client(config)?.client;
         let version = client.apiserver_version().await?.git_version;
         let namespace = serde_json::from_value(json!({"metadata": {"name": NAMESPACE}}))?;
         let namespaces: Api<k8s_openapi::api::core::v1::Namespace> = Api::all(client.clone());

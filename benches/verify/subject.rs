@@ -6,7 +6,7 @@ use std::{net::SocketAddr, sync::Arc, time::Duration};
 
 use pat_operator::{
     index::Pulse,
-    runtime::{
+    service::{
         Clock, HttpServer,
         http::Limits,
         telemetry::{self, LogFilter, LogFormat},

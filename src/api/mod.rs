@@ -14,7 +14,6 @@ pub mod spec;
 pub mod status;
 pub mod stored;
 pub mod time;
-pub mod verdict;
 
 pub use claims::{NotificationTarget, NotificationType, Permission};
 pub use condition::{Condition, ConditionType, Reason};

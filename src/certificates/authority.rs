@@ -14,7 +14,7 @@ use sha2::{Digest, Sha256};
 use zeroize::Zeroizing;
 
 use super::wanted::Names;
-use crate::runtime::tls::{Validity, validity};
+use crate::service::tls::{Validity, validity};
 
 /// Who made all of these certificates, as their subjects say.
 const ORGANIZATION: &str = "pat-operator";

@@ -1,6 +1,6 @@
 //! Why a certificate could not be looked after.
 
-use crate::runtime::explain_api_error;
+use crate::service::explain_api_error;
 
 /// Why a certificate could not be looked after.
 #[derive(Debug, thiserror::Error)]

@@ -29,7 +29,7 @@ use super::{
     plan::{Plan, Why, plan},
     stored,
 };
-use crate::runtime::{Clock, LeaseHandle};
+use crate::service::{Clock, LeaseHandle};
 
 /// How often it is looked at what is there. Somebody may delete it, and a wall clock can jump.
 const LOOK_EVERY: Duration = Duration::from_secs(60);

@@ -20,7 +20,7 @@ use super::{
     plan::{AUTHORITY_LIFETIME, CERTIFICATE_LIFETIME, Held, validity},
     wanted::Names,
 };
-use crate::runtime::tls::{Validity, validity as of_certificate};
+use crate::service::tls::{Validity, validity as of_certificate};
 
 /// The certificate, and then what vouches for its authority.
 pub const CERTIFICATE: &str = "tls.crt";

@@ -5,7 +5,7 @@ use std::fmt;
 use k8s_openapi::jiff::{SignedDuration, Timestamp};
 
 use super::wanted::Names;
-use crate::runtime::tls::Validity;
+use crate::service::tls::Validity;
 
 const DAY: SignedDuration = SignedDuration::from_hours(24);
 

@@ -1,7 +1,7 @@
 //! The rights that looking after certificates takes: in one namespace, and to objects of these names alone.
 
 use super::Wanted;
-use crate::runtime::preflight::Question;
+use crate::service::preflight::Question;
 
 /// What is done to each Secret and ConfigMap.
 pub const BY_NAME: &[&str] = &["get", "update"];

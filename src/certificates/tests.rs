@@ -19,7 +19,7 @@ use super::{
     stored,
     wanted::{Names, Wanted},
 };
-use crate::runtime::tls::validity;
+use crate::service::tls::validity;
 
 fn start() -> Timestamp {
     "2026-01-01T00:00:00.5Z".parse().unwrap()

@@ -12,16 +12,17 @@ use k8s_openapi::{
 use serde_json::{Map, Value, json};
 use zeroize::Zeroizing;
 
-use super::{
-    cluster::Cluster,
-    error::Error,
-    plan::{Content, SecretWrite, Source},
-    secret::{Digest, Layout, Rendered},
-    view::{Owned, Record, SecretView, hash},
-};
+use super::{cluster::Cluster, error::Error};
 use crate::{
     api::{GROUP, MANAGED_BY, MANAGED_BY_LABEL, StoredPat, VERSION},
     token::{Token, TokenPrefix},
+};
+use crate::{
+    planner::{
+        Content, SecretWrite, Source,
+        view::{Owned, Record, SecretView, hash},
+    },
+    secret::{Digest, Layout, Rendered},
 };
 
 /// Performs a planned write, or only asks whether it would be taken. What comes back is what the API server then holds.
@@ -86,7 +87,7 @@ impl<'a> Form<'a> {
                 Ok(Self { data: None, type_: None, layout: layout.as_ref(), record })
             }
             Content::Blank { type_ } => {
-                let data = super::secret::blank(type_);
+                let data = crate::secret::blank(type_);
                 let record = record(data.hash(), Digest::default(), write.stale.clone());
                 Ok(Self { data: Some(data), type_: Some(type_), layout: None, record })
             }

@@ -12,12 +12,12 @@ use std::{
 use k8s_openapi::jiff::Timestamp;
 use kube::runtime::watcher::Event;
 
-use super::{
+use super::stored_secret::StoredSecret;
+use crate::api::StoredPat;
+use crate::planner::{
     intent::secret_name,
-    stored_secret::StoredSecret,
     view::{Controller, SecretView},
 };
-use crate::api::StoredPat;
 
 /// A namespace and a name. Clones share one text: there are many of them.
 #[derive(Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]

@@ -26,12 +26,9 @@ use kube::{
 use serde::{Serialize, de::IgnoredAny};
 use serde_json::{Map, Value, json};
 
-use super::{
-    error::Error,
-    plan::{EventReason, Notice, Target},
-    stored_secret::StoredSecret,
-};
+use super::{error::Error, stored_secret::StoredSecret};
 use crate::api::{Credential, FIELD_MANAGER, GROUP, PersonalAccessTokenStatus, StoredPat, Time, VERSION};
+use crate::planner::{EventReason, Notice, Target};
 
 /// How long one request may take. Then its outcome is unknown and looked up.
 const LIMIT: Duration = Duration::from_secs(15);

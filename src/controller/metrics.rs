@@ -11,8 +11,9 @@ use prometheus_client::{
     registry::{Registry, Unit},
 };
 
-use super::{cache::Cache, error::Error, plan::EventReason, queue::Queue, reconcile::counts_as};
+use super::{cache::Cache, error::Error, queue::Queue, reconcile::counts_as};
 use crate::api::{ConditionType, CredentialState, PersonalAccessTokenStatus, Reason, Time};
+use crate::planner::EventReason;
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
 struct Category {

@@ -10,16 +10,11 @@ pub mod apply;
 pub mod cache;
 pub mod cluster;
 pub mod error;
-pub mod intent;
 pub mod metrics;
-pub mod plan;
 pub mod preflight;
 pub mod queue;
 pub mod reconcile;
-pub mod secret;
 pub mod stored_secret;
-pub mod table;
-pub mod view;
 pub mod watch;
 
 use std::{
@@ -41,7 +36,6 @@ use self::{
     cache::{Cache, Feed, Key, PatFeed, SecretFeed, Taken},
     cluster::Cluster,
     error::Error,
-    intent::Settings,
     metrics::Metrics,
     queue::Queue,
     reconcile::Reconciler,
@@ -49,7 +43,8 @@ use self::{
 };
 use crate::{
     api::{MANAGED_BY, MANAGED_BY_LABEL},
-    runtime::{Clock, Gate, LeaseHandle},
+    planner::intent::Settings,
+    service::{Clock, Gate, LeaseHandle},
 };
 
 /// The longest that a token is left alone: a wall clock can jump, and a timer does not see it.

@@ -6,7 +6,7 @@ use kube::{Api, Client, api::ListParams};
 
 use crate::{
     api::{GROUP, StoredPat, VERSION, crd},
-    runtime::{
+    service::{
         Gate, PreflightError,
         preflight::{self, Need, Question},
     },
@@ -76,6 +76,6 @@ pub async fn check_selector(
     match api.list_metadata(&ListParams::default().labels(selector).limit(1)).await {
         Ok(_) => Ok(()),
         Err(kube::Error::Api(status)) if status.code == 400 => Err(PreflightError::BadSelector(status.message.clone())),
-        Err(error) => Err(PreflightError::Unreachable(crate::runtime::explain_api_error(&error))),
+        Err(error) => Err(PreflightError::Unreachable(crate::service::explain_api_error(&error))),
     }
 }

@@ -16,14 +16,17 @@ use super::{
     cache::{Cache, Key, Kind, Progress, version},
     cluster::Cluster,
     error::Error,
-    intent::{Settings, secret_name},
     metrics::Metrics,
-    plan::{Content, EventReason, Notice, Source, Step, plan},
+};
+use crate::planner::{
+    Content, EventReason, Notice, Source, Step,
+    intent::{Settings, secret_name},
+    plan,
     view::{Held, Refusal, RefusalKind, SecretView, View},
 };
 use crate::{
     api::{StoredPat, Time},
-    runtime::Clock,
+    service::Clock,
     token::Token,
 };
 

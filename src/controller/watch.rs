@@ -101,7 +101,7 @@ pub fn explain(error: &watcher::Error) -> String {
     use watcher::Error::{InitialListFailed, WatchError, WatchFailed, WatchStartFailed};
     match error {
         InitialListFailed(cause) | WatchStartFailed(cause) | WatchFailed(cause) => {
-            crate::runtime::explain_api_error(cause)
+            crate::service::explain_api_error(cause)
         }
         WatchError(status) => format!("{} ({})", status.message, status.code),
         other => other.to_string(),

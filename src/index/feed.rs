@@ -7,8 +7,9 @@ use std::{collections::HashSet, sync::Arc};
 
 use tracing::warn;
 
-use super::{owners::Description, record::Pat, store::Index, uid::PatUid, watch::Sink};
+use super::{owners::Description, record::Pat, store::Index, uid::PatUid};
 use crate::api::{StoredOwner, StoredPat};
+use crate::service::watch::Sink;
 
 /// PATs of a list are put into the index in batches of so many: each copies every shard, and with a hundred thousand in the index
 /// that takes a millisecond.

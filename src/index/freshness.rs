@@ -10,7 +10,7 @@ use std::{
     time::Duration,
 };
 
-use crate::runtime::clock::uptime;
+use crate::service::clock::uptime;
 
 /// A watch on which nothing was heard for so long may have missed something: idle ones bring a bookmark every one to two
 /// minutes.

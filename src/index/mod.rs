@@ -1,7 +1,7 @@
 //! The watch-fed store of live credentials: SHA-256 of a token → whose it is and what it may do; and of their owners.
 //!
 //! Readers never wait: a look-up loads an immutable shard. It knows the resource and must not know any protocol, nor
-//! judge anything: that is `api::verdict` and [`crate::decision`].
+//! judge anything: that is `api::verdict` and [`crate::auth::decision`].
 
 pub mod feed;
 pub mod freshness;
@@ -15,7 +15,6 @@ mod tests;
 mod text;
 mod uid;
 pub mod usage;
-pub mod watch;
 
 pub use freshness::{Freshness, Pulse};
 pub use owners::{Description, Owners, Profile};

@@ -14,7 +14,7 @@ use tokio::time::{MissedTickBehavior, interval, timeout};
 use tracing::{info, warn};
 
 use super::freshness::{PROBE_EVERY, Pulse};
-use crate::runtime::explain_api_error;
+use crate::service::explain_api_error;
 
 /// How long an answer may take: the next question follows a second later.
 const ANSWER: Duration = Duration::from_secs(4);

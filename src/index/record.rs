@@ -13,7 +13,8 @@ use super::{
     uid::PatUid,
 };
 use crate::{
-    api::{CredentialState, Owner, OwnerKind, StoredPat, Time, verdict::Terms},
+    api::{CredentialState, Owner, OwnerKind, StoredPat, Time},
+    auth::verdict::Terms,
     token::{TokenHash, TokenId},
 };
 

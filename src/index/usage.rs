@@ -20,7 +20,7 @@ use tracing::{debug, warn};
 use super::{Credential, Index, Pat, PatUid};
 use crate::{
     api::{StoredPat, Time},
-    runtime::{Clock, clock::uptime, explain_api_error},
+    service::{Clock, clock::uptime, explain_api_error},
 };
 
 /// Who writes, as `managedFields` shows it.

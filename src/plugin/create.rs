@@ -18,7 +18,7 @@ use super::{
 use crate::{
     api::{GROUP, LengthOfTime, OwnerKind, PersonalAccessTokenSpec, VERSION},
     cli::subdomain,
-    controller::intent::Intent,
+    planner::intent::Intent,
     token::TokenPrefix,
 };
 

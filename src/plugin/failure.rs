@@ -6,7 +6,7 @@ use std::process::ExitCode;
 
 use zeroize::Zeroizing;
 
-use crate::runtime::{ClientError, explain_api_error};
+use crate::service::{ClientError, explain_api_error};
 
 /// The exit codes; `--help` tells them.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -47,7 +47,7 @@ use self::{
     failure::{Answer, Exit, Failure},
     session::Session,
 };
-use crate::{runtime::client::install_crypto, token::Presented};
+use crate::{service::client::install_crypto, token::Presented};
 
 /// The field manager of everything that the plugin writes.
 pub const FIELD_MANAGER: &str = "kubectl-pat";

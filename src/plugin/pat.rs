@@ -13,7 +13,7 @@ use crate::{
     api::{
         Credential, CredentialState, GROUP, PersonalAccessTokenSpec, PersonalAccessTokenStatus, StoredPat, VERSION, crd,
     },
-    controller::intent::secret_name,
+    planner::intent::secret_name,
 };
 
 /// See the module.
@@ -66,7 +66,7 @@ impl Pat {
 
     /// The owner as one string.
     pub fn owner(&self) -> String {
-        crate::controller::intent::owner(&self.stored, &self.spec()).text()
+        crate::planner::intent::owner(&self.stored, &self.spec()).text()
     }
 
     /// The Secret that holds the token now, or will.

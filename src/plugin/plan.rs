@@ -28,8 +28,8 @@ use super::{
 use crate::{
     api::{self, GROUP, Time},
     cli::subdomain,
-    controller::{
-        cache::{Cache, Feed, PatFeed},
+    controller::cache::{Cache, Feed, PatFeed},
+    planner::{
         intent::{Settings, secret_name},
         view::SecretView,
     },

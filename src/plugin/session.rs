@@ -21,7 +21,7 @@ use super::{
 };
 use crate::{
     api::{GROUP, PersonalAccessToken, Time, VERSION, crd},
-    runtime,
+    service,
 };
 
 /// How long one request may take.
@@ -50,7 +50,7 @@ pub struct Session {
 impl Session {
     /// Reads the kubeconfig; nothing is asked yet.
     pub async fn open(args: &ClusterArgs) -> Result<Self, Failure> {
-        let cluster = runtime::client::connect_as(args.kubeconfig.as_deref(), args.context.as_deref()).await?;
+        let cluster = service::client::connect_as(args.kubeconfig.as_deref(), args.context.as_deref()).await?;
         Ok(Self {
             client: cluster.client,
             url: cluster.url,

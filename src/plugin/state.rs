@@ -7,8 +7,9 @@ use k8s_openapi::jiff::SignedDuration;
 
 use super::{pat::Pat, terminal::Tone};
 use crate::{
-    api::{Condition, ConditionType, CredentialState, DeliveryState, Reason, Time, verdict::Terms},
-    controller::plan::DELIVERY_WINDOW,
+    api::{Condition, ConditionType, CredentialState, DeliveryState, Reason, Time},
+    auth::verdict::Terms,
+    planner::DELIVERY_WINDOW,
 };
 
 /// For how long after its time something may be about to be done.

@@ -22,7 +22,8 @@ use super::{
     terminal::{Tone, plain},
 };
 use crate::{
-    api::{Credential, StoredOwner, Time, verdict::Verdict},
+    api::{Credential, StoredOwner, Time},
+    auth::verdict::Verdict,
     token::{Token, TokenHash},
 };
 
@@ -222,7 +223,7 @@ async fn judge(session: &Session, pat: &Pat, credential: Credential, now: Time) 
 
 /// Whoever may not read TokenOwners is told what the token alone says.
 async fn owner_is_disabled(session: &Session, pat: &Pat) -> Result<bool, Failure> {
-    let owner = crate::controller::intent::owner(&pat.stored, &pat.spec());
+    let owner = crate::planner::intent::owner(&pat.stored, &pat.spec());
     let api: Api<StoredOwner> = Api::all(session.client.clone());
     match in_time(api.list(&ListParams::default())).await {
         Ok(owners) => Ok(owners

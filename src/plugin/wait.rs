@@ -16,7 +16,7 @@ use super::{
 };
 use crate::{
     api::{ConditionType, CredentialState, Time},
-    runtime::explain_api_error,
+    service::explain_api_error,
 };
 
 /// After so long without news a person wants to hear that it goes on.

@@ -9,12 +9,13 @@ use k8s_openapi::jiff::SignedDuration;
 
 use crate::{
     api::{Condition, ConditionType, Credential, CredentialState, MANAGED_BY, MANAGED_BY_LABEL, StoredPat, Time},
-    controller::{
+    planner::{
+        Content, Notice, Plan, SecretWrite, Source, Step,
         intent::{Settings, secret_name},
-        plan::{Content, Notice, Plan, SecretWrite, Source, Step, plan},
-        secret::{OPAQUE, blank, data_hash},
+        plan,
         view::{Controller, Held, Owned, Record, SecretView, View, hash},
     },
+    secret::{OPAQUE, blank, data_hash},
     token::{MintError, Token, TokenHash, TokenPrefix},
 };
 
@@ -281,7 +282,7 @@ impl World {
     }
 }
 
-fn digest(data: &[(String, TokenHash)]) -> crate::controller::secret::Digest {
+fn digest(data: &[(String, TokenHash)]) -> crate::secret::Digest {
     data_hash(data.iter().map(|(key, hash)| (key.as_str(), *hash.as_bytes())))
 }
 

@@ -14,7 +14,7 @@ use axum::{
 use serde::de::DeserializeOwned;
 
 use super::failure::Failure;
-use crate::runtime::http::{
+use crate::service::http::{
     Budget,
     body::{self, BodyError, MAX_BODY, Whole},
 };

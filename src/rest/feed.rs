@@ -10,8 +10,8 @@ use crate::{
     index::{
         PatUid,
         feed::{OwnerFeed as IndexOwnerFeed, PatFeed},
-        watch::Sink,
     },
+    service::watch::Sink,
 };
 
 /// PATs of a list are put into the store in batches of so many.

@@ -7,8 +7,9 @@ use k8s_openapi::jiff::SignedDuration;
 use crate::{
     api::{
         Credential, LengthOfTime, NotificationTarget, Owner, OwnerKind, Permission, PersonalAccessTokenStatus,
-        StoredPat, Time, verdict::Terms,
+        StoredPat, Time,
     },
+    auth::verdict::Terms,
     index::PatUid,
     token::TokenId,
 };

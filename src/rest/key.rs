@@ -14,7 +14,7 @@ use zeroize::{Zeroize, Zeroizing};
 use super::access_token::KEY_LENGTH;
 use crate::{
     api::{MANAGED_BY, MANAGED_BY_LABEL},
-    runtime::explain_api_error,
+    service::explain_api_error,
 };
 
 /// The type of the Secret. `spec.secret.type` of a PersonalAccessToken cannot be under this domain.

@@ -14,7 +14,10 @@ use prometheus_client::{
 };
 
 use super::{server::Dialect, store::Store, write::counters::TakeBackCounters};
-use crate::index::{Pulse, usage::UsageCounters, watch::counters::WatchCounters};
+use crate::{
+    index::{Pulse, usage::UsageCounters},
+    service::watch::counters::WatchCounters,
+};
 
 /// From an answer out of memory to a token that the controller has to mint.
 const BUCKETS: [f64; 12] = [0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.5, 2.5, 10.0, 30.0];

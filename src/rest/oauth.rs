@@ -26,7 +26,7 @@ use super::{
     reply,
     service::{Exchanged, Service},
 };
-use crate::runtime::{
+use crate::service::{
     authorization::Authorization,
     http::{body::BodyError, plain},
 };

@@ -6,7 +6,7 @@ use kube::Client;
 
 use crate::{
     api::{GROUP, VERSION, crd},
-    runtime::{
+    service::{
         Gate, PreflightError,
         preflight::{self, Need, Question},
     },

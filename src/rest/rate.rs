@@ -11,7 +11,7 @@ use std::{
     time::Duration,
 };
 
-use crate::runtime::clock::uptime;
+use crate::service::clock::uptime;
 
 /// So many entries are kept before those go that say nothing any more.
 const SWEEP_AT: usize = 1024;

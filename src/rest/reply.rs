@@ -13,7 +13,7 @@ use serde::Serialize;
 use zeroize::Zeroizing;
 
 use super::{failure::Failure, receipt::Receipt};
-use crate::runtime::http::OnlyIfThere;
+use crate::service::http::OnlyIfThere;
 
 /// An answer in JSON.
 pub fn json(status: StatusCode, content: &impl Serialize) -> Response {

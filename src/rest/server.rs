@@ -22,7 +22,7 @@ use super::{
     context::Context, cryptlex, failure::Failure, metrics::Metrics, oauth, openapi, reply, request_id::RequestId,
     sailpoint, service::Service, truefoundry,
 };
-use crate::runtime::http::within;
+use crate::service::http::within;
 
 /// How long a request may take: a new token is waited for, and the time for that is the service's to keep. Whoever serves this gives each
 /// request a little longer, so that it is here that its end is told.

@@ -22,9 +22,9 @@ use super::{
 };
 use crate::{
     api::{Expiry, Owner, Time},
-    decision::{Audience, Decision, Demand, Freshness, decide, decide_on},
+    auth::decision::{Audience, Decision, Demand, Freshness, decide, decide_on},
     index::{Index, PatUid, Record},
-    runtime::{Clock, authorization::Authorization, http::plain},
+    service::{Clock, authorization::Authorization, http::plain},
     token::{Presented, TokenId},
 };
 

@@ -25,9 +25,8 @@ use crate::{
     index::{
         Freshness, Index, PatUid,
         feed::{OwnerFeed as IndexOwnerFeed, PatFeed},
-        watch::Sink,
     },
-    runtime::{Clock, ClockHand},
+    service::{Clock, ClockHand, watch::Sink},
     token::Token,
 };
 

@@ -28,9 +28,9 @@ use super::{
     service_account::{ServiceAccounts, Standing},
 };
 use crate::{
-    decision::{Audience, Demand},
+    auth::decision::{Audience, Demand},
     index::{PatUid, Record},
-    runtime::{
+    service::{
         authorization::{Authorization, Basic},
         http::NoRoom,
     },

@@ -2,7 +2,7 @@
 //!
 //! The text of the header only. It must not know which status a protocol can send it with.
 
-use crate::{decision::Denial, runtime::authorization::NoToken};
+use crate::{auth::decision::Denial, service::authorization::NoToken};
 
 /// The realm of every challenge.
 pub const REALM: &str = "pat-operator";

@@ -14,8 +14,8 @@ use percent_encoding::percent_decode_str;
 use tracing::warn;
 
 use crate::{
-    decision::{Audience, Demand},
-    runtime::clock::uptime,
+    auth::decision::{Audience, Demand},
+    service::clock::uptime,
 };
 
 /// The most scopes that can be asked for; no token has more.

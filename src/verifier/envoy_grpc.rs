@@ -44,7 +44,7 @@ use super::{
     identity::{self, Identity},
     outcome::{self, Outcome},
 };
-use crate::runtime::{HttpServer, http::NoRoom};
+use crate::service::{HttpServer, http::NoRoom};
 
 /// The service's name, as health checks ask for it.
 pub const SERVICE: &str = "envoy.service.auth.v3.Authorization";

@@ -21,9 +21,9 @@ use super::{
 };
 use crate::{
     api::Time,
-    decision::{Audience, Decision, Demand},
+    auth::decision::{Audience, Decision, Demand},
     index::Record,
-    runtime::http::body::BodyError,
+    service::http::body::BodyError,
 };
 
 /// Where it is.

@@ -15,7 +15,10 @@ use prometheus_client::{
 };
 
 use super::{Protocol, histogram::Histogram, reason::Reason, striped::Counter};
-use crate::index::{Index, Pulse, usage::UsageCounters, watch::counters::WatchCounters};
+use crate::{
+    index::{Index, Pulse, usage::UsageCounters},
+    service::watch::counters::WatchCounters,
+};
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
 struct Decided {

@@ -34,9 +34,9 @@ use std::{
 
 use self::{audit::Audit, metrics::Metrics, reason::Reason};
 use crate::{
-    decision::{Decision, Demand, Denial, Unavailable, decide},
+    auth::decision::{Decision, Demand, Denial, Unavailable, decide},
     index::{Freshness, Index, Profile, Record},
-    runtime::{Clock, http::Budget},
+    service::{Clock, http::Budget},
     token::{ParseError, Presented},
 };
 

@@ -10,7 +10,7 @@ use super::{
     identity::{self, Identity, Unprintable},
     reason::Reason,
 };
-use crate::{decision::Unavailable, index::Record, runtime::authorization::Authorization};
+use crate::{auth::decision::Unavailable, index::Record, service::authorization::Authorization};
 
 /// The answer.
 #[expect(clippy::large_enum_variant, reason = "there is one at a time, and it is nearly always the large one")]

@@ -3,8 +3,10 @@
 //! It must not know who asked, nor how an answer is sent.
 
 use crate::{
-    api::verdict::Verdict,
-    decision::{Decision, Denial, Unavailable},
+    auth::{
+        decision::{Decision, Denial, Unavailable},
+        verdict::Verdict,
+    },
     token::ParseError,
 };
 

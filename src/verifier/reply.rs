@@ -11,7 +11,7 @@ use axum::{
 use serde::Serialize;
 
 use super::{challenge::Challenge, demand::InvalidRequirements, identity::NAMES, outcome::Outcome};
-pub use crate::runtime::http::{body::read as body, plain};
+pub use crate::service::http::{body::read as body, plain};
 
 /// An answer that a person reads.
 pub fn text(status: StatusCode, words: impl Into<Body>) -> Response {

@@ -22,7 +22,7 @@ use zeroize::Zeroize;
 
 use crate::{
     api::{GROUP, crd},
-    runtime::{clock::uptime, preflight::Question},
+    service::{clock::uptime, preflight::Question},
 };
 
 /// The audience that a ServiceAccount's token must be made for.

@@ -15,9 +15,9 @@ use zeroize::Zeroize;
 
 use super::{Checked, Protocol, Refusal, Verifier, reason::Reason, reply};
 use crate::{
-    decision::{Audience, Demand, Denial},
+    auth::decision::{Audience, Demand, Denial},
     index::{PatUid, Profile, Record},
-    runtime::http::body::BodyError,
+    service::http::body::BodyError,
 };
 
 /// Where it is.

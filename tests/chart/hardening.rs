@@ -6,7 +6,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use clap::Parser;
 use pat_operator::{
     cli::{Cli, Command},
-    runtime::ListenAddr,
+    service::ListenAddr,
 };
 use serde_json::{Value, json};
 

@@ -7,7 +7,7 @@ use clap::Parser;
 use control_plane::Options;
 use k8s_openapi::api::core::v1::Pod;
 use kube::{Api, api::PostParams};
-use pat_operator::{certificates, cli::Cli, controller::preflight, runtime::preflight::Need, verifier};
+use pat_operator::{certificates, cli::Cli, controller::preflight, service::preflight::Need, verifier};
 use serde_json::{Value, json};
 
 use super::{

@@ -4,7 +4,7 @@
 
 use pat_operator::{
     api::{Condition, ConditionType},
-    controller::view::RefusalKind,
+    planner::view::RefusalKind,
 };
 use serde_json::json;
 
@@ -35,10 +35,8 @@ impl Scene {
 impl From<World> for Scene {
     fn from(mut world: World) -> Self {
         let (conditions, frames) = (world.conditions().to_vec(), world.frames().to_vec());
-        let told = |notice: pat_operator::controller::plan::Notice| Told {
-            reason: notice.reason.to_string(),
-            warning: notice.warning,
-        };
+        let told =
+            |notice: pat_operator::planner::Notice| Told { reason: notice.reason.to_string(), warning: notice.warning };
         Self { conditions, events: world.events().into_iter().map(told).collect(), frames }
     }
 }

@@ -11,12 +11,13 @@ use k8s_openapi::{
 };
 use pat_operator::{
     api::{Condition, Credential, GROUP, MANAGED_BY, MANAGED_BY_LABEL, StoredPat, Time, VERSION, duration},
-    controller::{
+    planner::{
+        Content, Notice, Plan, SecretWrite, Source, Step,
         intent::{Settings, secret_name},
-        plan::{Content, Notice, Plan, SecretWrite, Source, Step, plan},
-        secret::{Rendered, blank},
+        plan,
         view::{Held, Owned, Record, Refusal, RefusalKind, SecretView, View},
     },
+    secret::{Rendered, blank},
     token::{Token, TokenPrefix},
 };
 use serde_json::{Value, json};

@@ -6,7 +6,8 @@ use std::{
 };
 
 use pat_operator::{
-    api::{CredentialState, MAX_LIVE_CREDENTIALS, PersonalAccessToken, Time, verdict::Terms},
+    api::{CredentialState, MAX_LIVE_CREDENTIALS, PersonalAccessToken, Time},
+    auth::verdict::Terms,
     controller::cache::Key,
     token::Token,
 };

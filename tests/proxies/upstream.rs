@@ -3,7 +3,7 @@
 use std::net::SocketAddr;
 
 use axum::{Router, extract::Request};
-use pat_operator::runtime::HttpServer;
+use pat_operator::service::HttpServer;
 use serde_json::{Value, json};
 use tokio_util::sync::{CancellationToken, DropGuard};
 

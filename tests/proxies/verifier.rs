@@ -2,7 +2,7 @@
 
 use std::{fs, path::PathBuf};
 
-use pat_operator::{certificates::Wanted, runtime::Clock, token::Token};
+use pat_operator::{certificates::Wanted, service::Clock, token::Token};
 use serde_json::json;
 
 use crate::support::process::{

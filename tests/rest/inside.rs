@@ -9,7 +9,6 @@ use pat_operator::{
     index::{
         Index, Pulse,
         feed::{OwnerFeed as IndexOwnerFeed, PatFeed},
-        watch,
     },
     rest::{
         access_token::{KEY_LENGTH, Signer},
@@ -24,9 +23,10 @@ use pat_operator::{
         store::Store,
         write::Writer,
     },
-    runtime::{
+    service::{
         Clock,
         http::{HttpServer, Limits},
+        watch,
     },
     token::Token,
 };

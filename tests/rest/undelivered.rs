@@ -3,7 +3,7 @@
 use axum::http::{Request, header};
 use http_body_util::BodyExt;
 use hyper_util::rt::{TokioExecutor, TokioIo};
-use pat_operator::runtime::http::Limits;
+use pat_operator::service::http::Limits;
 use serde_json::json;
 use std::time::Duration;
 use tokio::{

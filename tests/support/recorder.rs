@@ -17,12 +17,11 @@ use kube::{
     runtime::{watcher, watcher::Event},
 };
 use pat_operator::{
-    api::{
-        Credential, CredentialState, DeliveryState, PersonalAccessToken, PersonalAccessTokenSpec, StoredPat, Time,
-        verdict::Terms, verdict::Verdict,
-    },
-    controller::{cache::version, intent::Intent},
-    runtime::Clock,
+    api::{Credential, CredentialState, DeliveryState, PersonalAccessToken, PersonalAccessTokenSpec, StoredPat, Time},
+    auth::verdict::{Terms, Verdict},
+    controller::cache::version,
+    planner::intent::Intent,
+    service::Clock,
     token::Presented,
 };
 use tokio::task::JoinSet;

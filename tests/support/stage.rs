@@ -28,14 +28,14 @@ use pat_operator::{
         cache::{Cache, Feed, Key, PatFeed, SecretFeed},
         cluster::Cluster,
         error::Error,
-        intent::Settings,
         metrics::Metrics,
         queue::Queue,
         reconcile::Reconciler,
         stored_secret::StoredSecret,
         watch::watch,
     },
-    runtime::{Clock, ClockHand},
+    planner::intent::Settings,
+    service::{Clock, ClockHand},
 };
 use serde_json::Value;
 use tokio::task::JoinSet;
@@ -376,7 +376,7 @@ impl Stage {
         let pat = self.pat(name).await;
         let status = pat.status.unwrap_or_default();
         let deleted = pat.metadata.deletion_timestamp.is_some();
-        let terms = pat_operator::api::verdict::Terms::read(&pat.spec, &status, deleted).expect("terms");
+        let terms = pat_operator::auth::verdict::Terms::read(&pat.spec, &status, deleted).expect("terms");
         let hash = pat_operator::token::Token::parse(token).expect("a token").hash().to_string();
         let found = status.credentials.iter().find(|credential| credential.sha256.to_string() == hash);
         found.is_some_and(|credential| terms.judge(credential, self.now()).is_good())

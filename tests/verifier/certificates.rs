@@ -14,7 +14,7 @@ use k8s_openapi::{
 use kube::api::{DeleteParams, Patch, PatchParams, PostParams};
 use pat_operator::{
     certificates::{Error, Wanted, keeper::Looked},
-    runtime::{Clock, ClockHand},
+    service::{Clock, ClockHand},
 };
 use serde_json::{Value, json};
 

@@ -13,7 +13,7 @@ use super::{
     },
     Findings, allowed,
 };
-use crate::{api::Time, runtime::tls::validity};
+use crate::{api::Time, service::tls::validity};
 
 /// A certificate that ends sooner should have been renewed.
 const RENEWAL: SignedDuration = SignedDuration::from_hours(14 * 24);

@@ -20,7 +20,7 @@ use super::{
 };
 use crate::{
     api::{GROUP, crd},
-    runtime::preflight::Question,
+    service::preflight::Question,
 };
 
 /// One thing that was looked at.

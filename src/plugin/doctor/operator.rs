@@ -18,7 +18,7 @@ use crate::{
     certificates::{self, Wanted},
     cli::LEASE_NAME,
     controller::preflight,
-    runtime::preflight::ServiceAccount,
+    service::preflight::ServiceAccount,
 };
 
 /// The programs that are deployed, as the label of each calls it and its command line begins.

@@ -144,7 +144,7 @@ mod tests {
     use serde_json::{Value, json};
 
     use super::*;
-    use crate::{rest::failure::Conflict, runtime::http::body::BodyError};
+    use crate::{rest::failure::Conflict, service::http::body::BodyError};
 
     async fn answered(refusal: Refusal) -> (u16, Value, Option<String>) {
         let (parts, body) = refusal.into_response().into_parts();

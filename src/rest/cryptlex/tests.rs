@@ -11,7 +11,7 @@ use serde_json::{Value, json};
 
 use super::{TOKENS, routes};
 use crate::{
-    decision::Freshness,
+    auth::decision::Freshness,
     index::PatUid,
     rest::world::{Known, World, send},
 };

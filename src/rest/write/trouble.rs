@@ -7,7 +7,7 @@ use std::time::Duration;
 use kube::core::Status;
 use tracing::{error, warn};
 
-use crate::{rest::failure::Failure, runtime::explain_api_error};
+use crate::{rest::failure::Failure, service::explain_api_error};
 
 /// When a client should come back.
 pub(super) const COME_BACK: Duration = Duration::from_secs(2);

@@ -20,7 +20,7 @@ use axum::{
 use hyper::body::Frame;
 
 use super::MAX_QUESTION;
-use crate::runtime::http::{Budget, Share};
+use crate::service::http::{Budget, Share};
 
 /// A message without anything in it: not compressed, no bytes.
 const EMPTY: &[u8] = &[0; 5];

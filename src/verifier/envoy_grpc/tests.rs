@@ -13,7 +13,7 @@ use super::{wire::Kind, *};
 use crate::{
     api::Time,
     index::{Description, Freshness, Index, Pat},
-    runtime::{Clock, http::Budget},
+    service::{Clock, http::Budget},
     token::Token,
     verifier::metrics::Metrics,
 };

@@ -23,7 +23,7 @@ use super::*;
 use crate::{
     api::Time,
     index::{Description, Freshness, Index, Pat, PatUid, Pulse},
-    runtime::{Clock, ClockHand, http::Budget},
+    service::{Clock, ClockHand, http::Budget},
     token::Token,
     verifier::metrics::Metrics,
 };

@@ -8,7 +8,7 @@ use k8s_openapi::api::core::v1::{ConfigMap, Secret};
 use kube::Api;
 use pat_operator::{
     certificates::{Keeper, Wanted},
-    runtime::{Clock, LeaseHandle},
+    service::{Clock, LeaseHandle},
 };
 
 use super::place::Place;

@@ -4,7 +4,7 @@ use proptest::prelude::*;
 
 use super::*;
 use crate::{
-    runtime::authorization::Authorization,
+    service::authorization::Authorization,
     verifier::{demand::Requirements, identity, introspection},
 };
 

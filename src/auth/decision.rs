@@ -4,7 +4,8 @@
 
 pub use crate::index::Freshness;
 use crate::{
-    api::{Time, verdict::Verdict},
+    api::Time,
+    auth::verdict::Verdict,
     index::{Index, Owners, Record},
     token::{ParseError, Presented},
 };

@@ -12,10 +12,8 @@ use k8s_openapi::{
 use serde::{Deserialize, Deserializer, Serialize};
 use sha2::{Digest as _, Sha256};
 
-use super::{
-    secret::{Digest, OPAQUE},
-    table::Table,
-};
+use super::table::Table;
+use crate::secret::{Digest, OPAQUE};
 use crate::{
     api::{Credential, GROUP, MANAGED_BY, MANAGED_BY_LABEL, Parsed, RESERVED_PREFIX, StoredPat, Time},
     token::{TokenHash, TokenId},
@@ -191,12 +189,12 @@ impl SecretView {
 
     /// Its resource version as a number.
     pub fn version(&self) -> u64 {
-        super::cache::version(Some(&self.resource_version))
+        crate::controller::cache::version(Some(&self.resource_version))
     }
 
     /// The hash of its data as it is now, to be compared with [`Record::data_hash`].
     pub fn data_hash(&self) -> Digest {
-        super::secret::data_hash(self.data.iter().map(|(key, hash)| (key, *hash.as_bytes())))
+        crate::secret::data_hash(self.data.iter().map(|(key, hash)| (key, *hash.as_bytes())))
     }
 }
 

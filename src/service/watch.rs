@@ -17,7 +17,7 @@ use rand::{TryRng, rngs::SysRng};
 use serde::de::DeserializeOwned;
 use tokio::time::{Instant, sleep, timeout};
 
-use super::freshness::Beat;
+use crate::index::freshness::Beat;
 
 /// Bookmarks come up to two minutes apart: a watch that brings nothing for longer is a connection that died without a word.
 const QUIET: Duration = Duration::from_secs(150);
@@ -89,7 +89,7 @@ pub enum News {
 #[derive(Debug, thiserror::Error)]
 pub enum Interruption {
     /// The request failed, or the connection broke.
-    #[error("{}", crate::runtime::explain_api_error(.0))]
+    #[error("{}", crate::service::explain_api_error(.0))]
     Failed(Error),
     /// The API server ended the watch with an error.
     #[error("{} ({})", .0.message, .0.code)]

@@ -13,12 +13,11 @@ use proptest::{collection::vec, prelude::*, test_runner::RngSeed};
 use rand::SeedableRng;
 use serde_json::json;
 
-use super::{super::view::*, *};
+use super::*;
+use crate::planner::view::*;
 use crate::{
-    api::{
-        ConditionType, DeliveryState, MAX_LIVE_CREDENTIALS, PersonalAccessTokenSpec, StoredPat,
-        verdict::{Terms, Verdict},
-    },
+    api::{ConditionType, DeliveryState, MAX_LIVE_CREDENTIALS, PersonalAccessTokenSpec, StoredPat},
+    auth::verdict::{Terms, Verdict},
     token::{Token, TokenHash},
 };
 

@@ -3,9 +3,9 @@
 
 use std::sync::Arc;
 
-use pat_operator::index::{
-    Freshness, Pulse,
-    watch::{News, counters::WatchCounters},
+use pat_operator::{
+    index::{Freshness, Pulse},
+    service::watch::{News, counters::WatchCounters},
 };
 
 /// Where objects are that belong to no namespace.

@@ -11,7 +11,7 @@ use prometheus_client::{
 };
 
 use super::Tls;
-use crate::runtime::Clock;
+use crate::service::Clock;
 
 type Seconds = Gauge<f64, AtomicU64>;
 

@@ -3,7 +3,7 @@
 //! Pure. The planner uses it to bury the dead, the verifier at each request, so that a revocation works from the moment it is
 //! written even while no controller runs. It must not know how a token looks or where it is kept.
 
-use super::{Credential, InvalidDuration, PersonalAccessTokenSpec, PersonalAccessTokenStatus, Time};
+use crate::api::{Credential, InvalidDuration, PersonalAccessTokenSpec, PersonalAccessTokenStatus, Time};
 
 /// What a spec and a status say about the life of all credentials of one token, read once.
 #[derive(Clone, Debug, PartialEq, Eq)]

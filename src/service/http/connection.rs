@@ -31,7 +31,7 @@ use super::{
     limits::Limits,
     within::within,
 };
-use crate::runtime::tls::Tls;
+use crate::service::tls::Tls;
 
 /// Serves it to its end.
 pub(super) async fn serve(

@@ -2,7 +2,7 @@
 
 use pat_operator::{
     cli::TlsArgs,
-    runtime::{
+    service::{
         Clock, HttpServer, ListenAddr, Tls, TlsError,
         http::{HttpError, Limits, refuse_plain_text},
         tls,

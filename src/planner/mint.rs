@@ -2,8 +2,9 @@
 //!
 //! It must not decide whether a token is needed.
 
-use super::{super::view::SecretView, Cause, Content, Planner, Source, Step, life, place::Place, report::Blocked};
+use super::{Cause, Content, Planner, Source, Step, life, place::Place, report::Blocked};
 use crate::api::{Credential, CredentialState, MAX_LIVE_CREDENTIALS, Reason, Time};
+use crate::planner::view::SecretView;
 
 /// What minting asks for next.
 pub(super) enum Minting {

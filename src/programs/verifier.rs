@@ -13,12 +13,16 @@ use pat_operator::{
         freshness::Beat,
         probe,
         usage::Usage,
+    },
+    service::{
+        self, Clock, Gate, Health, HttpServer, Readiness, Shutdown,
+        http::Limits,
+        tls,
         watch::{
             self, Sink,
             counters::{OWNER, PAT},
         },
     },
-    runtime::{self, Clock, Gate, Health, HttpServer, Readiness, Shutdown, http::Limits, tls},
     verifier::{Verifier, envoy_grpc, http, metrics::Metrics, preflight, tokenreview::TokenReviewSettings},
 };
 use tokio::task::JoinSet;
@@ -46,7 +50,7 @@ pub async fn verifier(args: VerifierArgs) -> anyhow::Result<()> {
     let health = Health::bind(args.health_addr).await?;
     info!(addr = %http.local_addr(), tls = tls.is_some(), "serving introspection, forward auth and other HTTP protocols");
     info!(addr = %grpc.local_addr(), tls = tls.is_some(), "serving Envoy's checks over gRPC");
-    let cluster = runtime::client::connect().await?;
+    let cluster = service::client::connect().await?;
     info!(api_server = cluster.url, version = env!("CARGO_PKG_VERSION"), "starting");
 
     let namespaces = args.namespaces.names().to_vec();

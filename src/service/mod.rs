@@ -14,6 +14,7 @@ pub mod preflight;
 pub mod shutdown;
 pub mod telemetry;
 pub mod tls;
+pub mod watch;
 
 pub use client::{ClientError, Cluster, explain_api_error};
 pub use clock::{Clock, ClockHand};

@@ -60,7 +60,7 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
-    use crate::controller::secret::MAX_DATA;
+    use crate::secret::MAX_DATA;
 
     fn apply(filter: Filter, text: &str) -> String {
         filter.apply(text, MAX_DATA).unwrap().as_str().to_owned()

@@ -9,13 +9,16 @@
 
 mod content;
 mod handover;
+pub mod intent;
 mod life;
 mod mint;
 mod place;
 mod report;
 mod step;
+pub mod table;
 #[cfg(test)]
 mod tests;
+pub mod view;
 
 pub use handover::DELIVERY_WINDOW;
 pub use report::{EventReason, Notice};
@@ -28,11 +31,11 @@ use self::{
     place::Place,
     report::{Blocked, Outcome},
 };
-use super::{
+use crate::api::{Credential, CredentialState, InvalidField, PersonalAccessTokenStatus, Reason, Time};
+use crate::planner::{
     intent::{Intent, Settings, secret_name},
     view::{Held, RefusalKind, SecretView, View},
 };
-use crate::api::{Credential, CredentialState, InvalidField, PersonalAccessTokenStatus, Reason, Time};
 use k8s_openapi::jiff::SignedDuration;
 
 /// At most this many unplanned mints within [`BREAKER_WINDOW`].

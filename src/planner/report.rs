@@ -5,10 +5,11 @@
 
 use std::fmt;
 
-use super::{super::intent::Intent, handover::closes_at, life};
+use super::{handover::closes_at, life};
 use crate::api::{
     Condition, ConditionType, Credential, CredentialState, DeliveryState, PersonalAccessTokenStatus, Reason, Time,
 };
+use crate::planner::intent::Intent;
 
 /// Why the token cannot be brought to where the spec wants it, for now or until a person acts.
 #[derive(Clone, Debug)]

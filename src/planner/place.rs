@@ -4,13 +4,15 @@
 
 use std::collections::BTreeMap;
 
-use super::super::{
-    intent::{Intent, Settings},
-    secret::Layout,
-    table::Table,
-    view::{Controller, SecretView, View},
-};
 use crate::api::{Credential, PersonalAccessTokenStatus, Time};
+use crate::{
+    planner::{
+        intent::{Intent, Settings},
+        table::Table,
+        view::{Controller, SecretView, View},
+    },
+    secret::Layout,
+};
 
 /// The Secret of the name that the spec asks for, as far as this PAT is concerned.
 #[derive(Clone, Debug)]

@@ -12,10 +12,6 @@ use pat_operator::{
         feed::{OwnerFeed as IndexOwnerFeed, PatFeed},
         probe,
         usage::Usage,
-        watch::{
-            self,
-            counters::{OWNER, PAT},
-        },
     },
     rest::{
         access_token::Signer,
@@ -29,10 +25,14 @@ use pat_operator::{
         store::Store,
         write::Writer,
     },
-    runtime::{
+    service::{
         self, Clock, Gate, Health, Readiness, Shutdown,
         http::{Limits, body::MAX_BODY},
         tls,
+        watch::{
+            self,
+            counters::{OWNER, PAT},
+        },
     },
 };
 use tokio::task::JoinSet;
@@ -64,7 +64,7 @@ pub async fn api(args: ApiArgs) -> anyhow::Result<()> {
         listen(args.http_addr, ("the REST API", "--http-addr"), args.tls.insecure_listen, tls.as_ref(), limits).await?;
     let health = Health::bind(args.health_addr).await?;
     info!(addr = %http.local_addr(), tls = tls.is_some(), "serving the REST API");
-    let cluster = runtime::client::connect().await?;
+    let cluster = service::client::connect().await?;
     let namespace = args.namespace.clone().unwrap_or_else(|| cluster.namespace.clone());
     let key_namespace = args.key_namespace.clone().unwrap_or_else(|| cluster.namespace.clone());
     info!(api_server = cluster.url, namespace, version = env!("CARGO_PKG_VERSION"), "starting");

@@ -17,7 +17,7 @@ use tokio::{
 use tokio_rustls::{TlsConnector, client::TlsStream};
 
 use super::*;
-use crate::runtime::http::{HttpServer, Limits};
+use crate::service::http::{HttpServer, Limits};
 
 const SOON: Duration = Duration::from_secs(20);
 

@@ -3,14 +3,14 @@
 //! Nothing here mints; it must not decide over the life of a token.
 
 use super::{
-    super::{
-        secret::blank,
-        view::{Ledger, Record, SecretView, hash},
-    },
     Content, Facts, Notice, Planner, SecretWrite, Source, Step, Target,
     place::{self, Place},
 };
 use crate::api::{Credential, CredentialState, Time};
+use crate::{
+    planner::view::{Ledger, Record, SecretView, hash},
+    secret::blank,
+};
 
 impl Planner<'_> {
     /// The newest replaced token that is still good, wanted and there.

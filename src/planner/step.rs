@@ -2,13 +2,13 @@
 //!
 //! Data alone, and no plain token in it: only where to take it from.
 
-use super::super::{
-    secret::{self, Digest, Layout},
-    view::{Ledger, Owned},
-};
 use crate::{
     api::{Parsed, PersonalAccessTokenStatus, Time},
     token::{TokenHash, TokenPrefix},
+};
+use crate::{
+    planner::view::{Ledger, Owned},
+    secret::{self, Digest, Layout},
 };
 
 /// What can be done next.

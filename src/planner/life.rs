@@ -5,17 +5,14 @@
 use k8s_openapi::jiff::SignedDuration;
 use sha2::{Digest, Sha256};
 
-use super::{
-    super::{
-        intent::{Intent, Settings},
-        view::Held,
-    },
-    BREAKER_WINDOW,
-    handover::closes_at,
-    report::Notice,
+use super::{BREAKER_WINDOW, handover::closes_at, report::Notice};
+use crate::planner::{
+    intent::{Intent, Settings},
+    view::Held,
 };
-use crate::api::{
-    Credential, CredentialState, Parsed, PersonalAccessTokenSpec, PersonalAccessTokenStatus, Time, verdict::Verdict,
+use crate::{
+    api::{Credential, CredentialState, Parsed, PersonalAccessTokenSpec, PersonalAccessTokenStatus, Time},
+    auth::verdict::Verdict,
 };
 
 /// Rotation comes at most this early: a twentieth of the interval, and never more than 12 hours.

@@ -4,9 +4,10 @@
 
 use k8s_openapi::jiff::SignedDuration;
 
-use super::secret::Layout;
+use crate::secret::Layout;
 use crate::{
-    api::{InvalidField, Owner, OwnerKind, PersonalAccessTokenSpec, SecretDelivery, StoredPat, Time, verdict::Terms},
+    api::{InvalidField, Owner, OwnerKind, PersonalAccessTokenSpec, SecretDelivery, StoredPat, Time},
+    auth::verdict::Terms,
     token::TokenPrefix,
 };
 
