@@ -37,16 +37,31 @@ else
 	@PAT_OPERATOR_BIN=$(BUILT)/pat-operator $(CONTROL_PLANE) run --apply crds/ -- examples/demo/demo.sh
 endif
 
-# Everything is built before the control plane starts, so that it does not stand idle; all tests share it.
+# Everything is built before the control plane starts, so that it is not idle. All tests share it.
+IN_CONTROL_PLANE := $(CONTROL_PLANE) run --apply crds/ --
+
 .PHONY: test
-test: ## Check formatting, lints (warnings are errors) and documentation, and run every test
+test: lint ## Check format and lints, and run the unit and integration tests (needs only Rust and Go)
+	cargo test --locked --workspace --no-run --lib --bins --test '*' $(addprefix --exclude-test ,)
+	$(CONTROL_PLANE) build > /dev/null
+	$(IN_CONTROL_PLANE) cargo test --locked --no-fail-fast --package control-plane --package pat-operator \
+		--lib --bins --test integration --test docs
+
+.PHONY: test-ecosystem
+test-ecosystem: ## Run the tests with third-party programs: proxies, GitOps tools, Velero, shells, client libraries
+	cargo test --locked --no-run --test ecosystem
+	$(CONTROL_PLANE) build --ecosystem > /dev/null
+	$(IN_CONTROL_PLANE) cargo test --locked --no-fail-fast --test ecosystem
+
+.PHONY: lint
+lint: ## Check format and lints; warnings are errors
 	cargo fmt --all --check
 	rustfmt --check --edition 2024 fuzz/fuzz_targets/*.rs
 	cargo clippy --locked --workspace --all-targets -- --deny warnings
+
+.PHONY: doc
+doc: ## Check the documentation of the code; warnings are errors
 	RUSTDOCFLAGS='--deny warnings' cargo doc --locked --workspace --no-deps
-	cargo test --locked --workspace --no-run
-	$(CONTROL_PLANE) build > /dev/null
-	$(CONTROL_PLANE) run --apply crds/ -- cargo test --locked --workspace --no-fail-fast
 
 .PHONY: bench
 bench: ## Measure the release build on a real control plane (ARGS=--quick: only see that it works)
@@ -68,8 +83,8 @@ fuzz: ## Throw a minute of random text at each parser (needs nightly Rust and ca
 .PHONY: generate
 generate: ## Make anew what is made from code: crds/, pages and pictures of docs/, docs/openapi.json, the chart's copies, schema and README
 	cargo run --locked --quiet --bin crdgen crds
-	UPDATE_DOCS=1 cargo test --locked --quiet --test docs
-	UPDATE_DOCS=1 cargo test --locked --quiet --test chart -- --test-threads=1 adds_only_labels kustomize_base readme_describes spec_of_tokens
+	UPDATE_DOCS=1 cargo test --locked --quiet --test docs -- --skip demo:: --skip examples::
+	UPDATE_DOCS=1 cargo test --locked --quiet --test integration -- --test-threads=1 adds_only_labels kustomize_base readme_describes spec_of_tokens
 
 # The image is put in as it stands, whatever it has of port, tag and digest.
 .PHONY: manifests

@@ -2,11 +2,19 @@
 #![allow(dead_code, reason = "each test binary uses its part")]
 
 pub mod breaks;
+pub mod chart;
 pub mod checked_in;
 pub mod clients;
 pub mod crd;
 pub mod faults;
+pub mod fences;
 pub mod module;
+pub mod plugin;
+pub mod policies;
 pub mod process;
+pub mod programs;
+pub mod protocols;
 pub mod recorder;
+pub mod rest;
 pub mod stage;
+pub mod states;

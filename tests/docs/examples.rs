@@ -1,0 +1,102 @@
+//! `examples/` works: every file is taken by a real API server and can be followed by the controller.
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    ffi::OsStr,
+    fs,
+    path::{Path, PathBuf},
+    process::Output,
+};
+
+use control_plane::{Access, Binary, Namespace};
+use pat_operator::{
+    api::{PersonalAccessToken, TokenOwner},
+    planner::intent,
+    secret::Layout,
+};
+
+fn folder() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("examples")
+}
+
+/// The text of each file by its name. What `examples/demo` has is the demo's; `examples/owners` is for the whole cluster.
+fn examples() -> BTreeMap<String, String> {
+    let files = fs::read_dir(folder()).expect("examples/ is there").map(|file| file.expect("readable").path());
+    let read = |path: PathBuf| {
+        let name = path.file_name().and_then(OsStr::to_str).expect("a plain name");
+        (name.to_owned(), fs::read_to_string(&path).expect("readable"))
+    };
+    files.filter(|path| path.is_file()).map(read).collect()
+}
+
+fn parse(text: &str) -> PersonalAccessToken {
+    serde_yaml::from_str(text).expect("one PersonalAccessToken")
+}
+
+/// Applies all of `examples/` as the README says, and gives what kubectl prints for each object.
+async fn kubectl_apply(access: &Access, namespace: &Namespace) -> Vec<String> {
+    let (access, namespace) = (access.clone(), namespace.name().to_owned());
+    let run = move || {
+        let mut kubectl = access.command(Binary::Kubectl).expect("kubectl");
+        kubectl.args(["apply", "--namespace", &namespace, "--filename"]).arg(folder()).output().expect("kubectl runs")
+    };
+    let Output { status, stdout, stderr } = tokio::task::spawn_blocking(run).await.expect("no panic");
+    assert!(status.success(), "{}", String::from_utf8_lossy(&stderr));
+    String::from_utf8_lossy(&stdout).lines().map(str::to_owned).collect()
+}
+
+#[tokio::test]
+async fn all_examples_are_applied_at_once_and_a_second_time_changes_nothing() {
+    let access = control_plane::shared().await.expect("a control plane");
+    crate::crd::install_crds(&access.client().expect("an administrator's client")).await;
+    let namespace = access.namespace("examples").await.expect("a namespace");
+    for outcome in ["created", "unchanged"] {
+        let lines = kubectl_apply(&access, &namespace).await;
+        let other: Vec<_> = lines.iter().filter(|line| !line.ends_with(outcome)).collect();
+        assert!(other.is_empty(), "{other:?}");
+        assert_eq!(lines.len(), examples().len(), "one object each: {lines:?}");
+    }
+}
+
+#[tokio::test]
+async fn owners_are_taken_by_the_api_server_as_they_are_written() {
+    let access = control_plane::shared().await.expect("a control plane");
+    let client = access.client().expect("an administrator's client");
+    crate::crd::install_crds(&client).await;
+    let owners = kube::Api::<TokenOwner>::all(client);
+    let files = fs::read_dir(folder().join("owners")).expect("examples/owners/ is there");
+    for file in files.map(|file| file.expect("readable").path()) {
+        let owner: TokenOwner =
+            serde_yaml::from_str(&fs::read_to_string(&file).expect("readable")).expect("one TokenOwner");
+        let name = owner.metadata.name.clone().expect("a name");
+        // Nothing is stored: it would be there for every test.
+        let params = kube::api::PatchParams { dry_run: true, ..kube::api::PatchParams::apply("person") };
+        let taken = owners.patch(&name, &params, &kube::api::Patch::Apply(&owner)).await.expect("it is taken");
+        assert_eq!(taken.spec, owner.spec, "{}", file.display());
+    }
+}
+
+#[test]
+fn every_example_can_be_followed_and_gets_a_secret_of_its_own() {
+    let mut secrets = BTreeSet::new();
+    for (file, text) in examples() {
+        let pat = parse(&text);
+        let name = pat.metadata.name.expect("a name");
+        assert_eq!(pat.metadata.namespace, None, "{file}: where it goes is up to whoever applies it");
+        let stored = parse(&text).into();
+        let owner = intent::owner(&stored, &pat.spec).text();
+        let layout = Layout::read("team", &name, &owner, &pat.spec).unwrap_or_else(|error| panic!("{file}: {error}"));
+        assert!(secrets.insert(layout.name), "{file}: another example has the same Secret");
+    }
+}
+
+#[test]
+fn every_example_says_in_two_or_three_lines_what_it_is_for() {
+    let examples = examples();
+    assert!(examples.len() >= 10);
+    for (file, text) in examples {
+        assert!(file.ends_with(".yaml"), "{file}");
+        let comment = text.lines().take_while(|line| line.starts_with("# ")).count();
+        assert!((2..=3).contains(&comment), "{file}: {comment} lines");
+    }
+}

@@ -1,0 +1,211 @@
+//! What the documentation says is what the code does.
+//!
+//! `docs/conditions.md`, `docs/reference.md`, `docs/metrics.md` and the pictures are made from the code, and `make generate` writes them
+//! anew. States are real ones: each is told as a story, which the planner itself plays in a small world.
+
+#[path = "../support/checked_in.rs"]
+mod checked_in;
+#[path = "../support/crd.rs"]
+mod crd;
+mod demo;
+mod dialects;
+mod examples;
+#[allow(dead_code, reason = "each test binary uses its part")]
+#[path = "../support/fences.rs"]
+mod fences;
+mod generated;
+mod metrics;
+#[allow(dead_code, reason = "each test binary uses its part")]
+#[path = "../support/process/metrics.rs"]
+mod openmetrics;
+mod pictures;
+mod reference;
+mod stories;
+mod world;
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    env,
+    fmt::Write,
+    fs,
+    path::{Path, PathBuf},
+};
+
+use k8s_openapi::api::rbac::v1::ClusterRole;
+use pat_operator::{
+    api::{ConditionType, PersonalAccessToken, Reason},
+    controller::preflight,
+    planner::EventReason,
+    service::preflight::Need,
+    verifier,
+};
+
+use self::stories::{STATES, Scene, TURNS};
+
+const PAGE: &str = include_str!("conditions.md.in");
+
+#[test]
+fn the_page_on_conditions_is_what_the_code_does() {
+    checked_in::compare("docs/conditions.md", &page());
+}
+
+#[test]
+fn readers_are_told_to_grant_what_the_controller_asks_for() {
+    assert_eq!(granted("docs/running.md"), wanted(preflight::NEEDS));
+}
+
+#[test]
+fn readers_are_told_to_grant_what_the_verifier_asks_for_and_the_tests_grant_no_more() {
+    let mut asked = wanted(verifier::preflight::NEEDS);
+    asked.extend(wanted(verifier::preflight::OWNER_NEEDS));
+    // By another of its parts, of an API server that judges callers of introspection.
+    for (group, resource) in
+        [("authentication.k8s.io", "tokenreviews"), ("authorization.k8s.io", "subjectaccessreviews")]
+    {
+        asked.insert(format!("create {resource} {group}"));
+    }
+    assert_eq!(
+        granted("docs/verifier.md"),
+        asked.clone().into_iter().chain(["introspect personalaccesstokens pat-operator.io".into()]).collect()
+    );
+    let tested = fs::read_to_string(file("tests/data/rbac-verifier.yaml")).expect("it is there");
+    let role = tested.split("\n---\n").find(|one| one.contains("\nkind: ClusterRole\n")).expect("a ClusterRole");
+    assert_eq!(rules(role), asked);
+}
+
+/// Verb, resource and API group of each request that a program makes.
+fn wanted(needs: &[Need]) -> BTreeSet<String> {
+    let each = needs.iter().flat_map(|(group, resource, subresource, verbs)| {
+        let resource =
+            if subresource.is_empty() { (*resource).to_owned() } else { format!("{resource}/{subresource}") };
+        verbs.iter().map(move |verb| format!("{verb} {resource} {group}"))
+    });
+    each.collect()
+}
+
+/// What the ClusterRoles of a page allow.
+fn granted(page: &str) -> BTreeSet<String> {
+    let roles = manifests(page, "ClusterRole");
+    assert!(!roles.is_empty(), "{page} has a ClusterRole");
+    roles.iter().flat_map(|role| rules(role)).collect()
+}
+
+fn rules(role: &str) -> BTreeSet<String> {
+    let role: ClusterRole = serde_yaml::from_str(role).expect("a ClusterRole");
+    let mut granted = BTreeSet::new();
+    for rule in role.rules.unwrap_or_default() {
+        for group in rule.api_groups.unwrap_or_default() {
+            for resource in rule.resources.iter().flatten() {
+                granted.extend(rule.verbs.iter().map(|verb| format!("{verb} {resource} {group}")));
+            }
+        }
+    }
+    granted
+}
+
+#[test]
+fn the_readme_begins_with_a_manifest() {
+    let [manifest] = &manifests("README.md", "PersonalAccessToken")[..] else { panic!("it has one") };
+    let pat: PersonalAccessToken = serde_yaml::from_str(manifest).expect("a PersonalAccessToken");
+    assert!(pat.spec.rotation.is_some() && pat.spec.secret.is_some_and(|secret| secret.previous_key.is_some()));
+}
+
+fn file(name: &str) -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join(name)
+}
+
+/// The manifests of one kind in the YAML that a page shows.
+fn manifests(page: &str, kind: &str) -> Vec<String> {
+    let blocks = fences::of(page).into_iter().filter(|fence| fence.language == "yaml");
+    let manifests = blocks.flat_map(|block| block.text.split("\n---\n").map(str::to_owned).collect::<Vec<_>>());
+    manifests.filter(|manifest| manifest.contains(&format!("\nkind: {kind}\n"))).collect()
+}
+
+fn page() -> String {
+    let states: Vec<_> = STATES.iter().map(|(name, story)| (*name, story())).collect();
+    let turns: Vec<_> = TURNS.iter().map(|(name, story)| (*name, story())).collect();
+    let scenes: Vec<_> = states.iter().chain(&turns).map(|(_, scene)| scene).collect();
+    PAGE.replace("{{ conditions }}", &conditions())
+        .replace("{{ reasons }}", &reasons(&scenes))
+        .replace("{{ states }}", &state_table(&states))
+        .replace("{{ turns }}", &turn_table(&turns))
+        .replace("{{ events }}", &events(&scenes))
+}
+
+fn conditions() -> String {
+    table(&["type", "what it says"], ConditionType::ALL.iter().map(|type_| vec![code(type_), type_.meaning().into()]))
+}
+
+/// Each reason with the conditions that the stories met it in.
+fn reasons(scenes: &[&Scene]) -> String {
+    let rows = Reason::ALL.iter().map(|reason| {
+        let met = |type_: &&ConditionType| {
+            let found = scenes.iter().filter_map(|scene| scene.condition(**type_));
+            found.into_iter().any(|condition| condition.reason == reason.as_str())
+        };
+        let types: Vec<_> = ConditionType::ALL.iter().filter(met).map(code).collect();
+        assert!(!types.is_empty(), "no story has reason {reason}: tell one");
+        vec![code(reason), types.join(", "), reason.meaning().into()]
+    });
+    table(&["reason", "of", "what it says"], rows)
+}
+
+fn state_table(states: &[(&str, Scene)]) -> String {
+    let mut head = vec!["state"];
+    head.extend(ConditionType::ALL.iter().map(|type_| type_.as_str()));
+    let rows = states.iter().map(|(name, scene)| {
+        let cells = ConditionType::ALL.iter().map(|type_| match scene.condition(*type_) {
+            None => String::new(),
+            Some(condition) if *type_ == ConditionType::Ready => {
+                format!("**{}** {}", condition.status, code(&condition.reason))
+            }
+            Some(condition) => code(&condition.reason),
+        });
+        std::iter::once((*name).to_owned()).chain(cells).collect()
+    });
+    table(&head, rows)
+}
+
+fn turn_table(turns: &[(&str, Scene)]) -> String {
+    let rows = turns.iter().map(|(name, scene)| {
+        let events: Vec<_> = scene.events.iter().map(|event| code(&event.reason)).collect();
+        let none = || "none".to_owned();
+        vec![(*name).to_owned(), if events.is_empty() { none() } else { events.join(", ") }]
+    });
+    table(&["what happens", "events"], rows)
+}
+
+/// Every event of its own, and every reason of a condition that the stories heard as an event.
+fn events(scenes: &[&Scene]) -> String {
+    let mut heard: BTreeMap<&str, bool> = BTreeMap::new();
+    for event in scenes.iter().flat_map(|scene| &scene.events) {
+        let warning = heard.entry(event.reason.as_str()).or_insert(event.warning);
+        assert_eq!(*warning, event.warning, "{} is now a warning and now not", event.reason);
+    }
+    let type_ = |warning: bool| if warning { "Warning" } else { "Normal" }.to_owned();
+    let mut rows = Vec::new();
+    for reason in EventReason::ALL {
+        let warning = heard.get(reason.as_str()).unwrap_or_else(|| panic!("no story has event {reason}: tell one"));
+        rows.push(vec![code(reason), type_(*warning), reason.meaning().into()]);
+    }
+    for reason in Reason::ALL {
+        if let Some(warning) = heard.get(reason.as_str()) {
+            rows.push(vec![code(reason), type_(*warning), "The condition of that reason became true.".into()]);
+        }
+    }
+    table(&["reason", "type", "what it says"], rows)
+}
+
+fn code(word: &impl ToString) -> String {
+    format!("`{}`", word.to_string())
+}
+
+fn table(head: &[&str], rows: impl IntoIterator<Item = Vec<String>>) -> String {
+    let mut text = format!("| {} |\n|{}", head.join(" | "), " --- |".repeat(head.len()));
+    for row in rows {
+        assert_eq!(row.len(), head.len());
+        let cells: Vec<_> = row.iter().map(|cell| cell.replace('|', "\\|")).collect();
+        write!(text, "\n| {} |", cells.join(" | ")).expect("a string takes it all");
+    }
+    text
+}

@@ -1,0 +1,6 @@
+//! The chart with other programs: Prometheus reads its alerts, and Velero backs up and restores a release.
+
+use crate::support::chart::{helm, release, velero};
+
+mod monitoring;
+mod restored;

@@ -1,0 +1,301 @@
+//! Alerts and dashboard: promtool checks and tests them, and every figure and label in them is one that the operator serves.
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    fs,
+    process::Command,
+};
+
+use pat_operator::{
+    api::{CredentialState, Reason},
+    certificates, controller,
+    rest::server::Dialect,
+    verifier,
+};
+use serde_json::{Value, json};
+
+use super::helm::{Program, chart, of_kind};
+use crate::support::{
+    process::{
+        api::ApiProcess,
+        metrics::Metrics,
+        place::{Place, in_seconds, is_ready},
+        verifier::VerifierProcess,
+    },
+    programs::PROMTOOL,
+};
+
+fn alerts() -> Value {
+    serde_yaml::from_str(&fs::read_to_string(chart().join("files/alerts.yaml")).expect("alerts")).expect("YAML")
+}
+
+fn dashboard() -> Value {
+    serde_json::from_str(&fs::read_to_string(chart().join("files/dashboard.json")).expect("a dashboard")).expect("JSON")
+}
+
+/// Every query of the dashboard, by its panel, with Grafana's variables filled in.
+fn queries() -> Vec<(String, String)> {
+    let dashboard = dashboard();
+    let mut found = Vec::new();
+    for panel in dashboard["panels"].as_array().expect("panels") {
+        for target in panel["targets"].as_array().into_iter().flatten() {
+            let query = target["expr"].as_str().expect("a query").replace("$namespace", ".*");
+            let query = query.replace("$__rate_interval", "5m");
+            assert!(!query.contains('$'), "a variable that nobody fills in: {query}");
+            found.push((panel["title"].as_str().expect("a title").to_owned(), query));
+        }
+    }
+    found
+}
+
+fn rules() -> Vec<(String, String)> {
+    let alerts = alerts();
+    let rules = alerts["groups"][0]["rules"].as_array().expect("rules").iter();
+    rules
+        .map(|rule| {
+            let text = |key: &str| rule[key].as_str().expect("text").to_owned();
+            (text("alert"), text("expr"))
+        })
+        .collect()
+}
+
+#[test]
+fn promtool_finds_alerts_and_dashboard_sound_and_every_alert_is_tested() {
+    let Some(promtool) = PROMTOOL.or_left_out() else { return };
+    let run = |arguments: &[&str]| {
+        let output =
+            Command::new(&promtool).current_dir(chart().join("files")).args(arguments).output().expect("it runs");
+        let said = format!("{}{}", String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
+        assert!(output.status.success(), "{arguments:?}: {said}");
+        said
+    };
+    run(&["check", "rules", "--lint=all", "--lint-fatal", "alerts.yaml"]);
+    run(&["test", "rules", "alerts.test.yaml"]);
+    let tests: Value =
+        serde_yaml::from_str(&fs::read_to_string(chart().join("files/alerts.test.yaml")).expect("tests"))
+            .expect("YAML");
+    let (mut fire, mut silent) = (BTreeSet::new(), BTreeSet::new());
+    for test in tests["tests"].as_array().expect("tests") {
+        for case in test["alert_rule_test"].as_array().expect("cases") {
+            let name = case["alertname"].as_str().expect("a name").to_owned();
+            let is_silent = case["exp_alerts"].as_array().expect("a list").is_empty();
+            if is_silent { &mut silent } else { &mut fire }.insert(name);
+        }
+    }
+    let all: BTreeSet<_> = rules().into_iter().map(|(name, _)| name).collect();
+    assert_eq!(fire, all, "each fires once");
+    assert_eq!(silent, all, "and is silent once");
+
+    // The dashboard's queries, as rules that record something.
+    let recorded = queries().into_iter().enumerate();
+    let recorded: Vec<_> =
+        recorded.map(|(n, (_, query))| json!({"record": format!("panel:{n}"), "expr": query})).collect();
+    let file = tempfile::Builder::new().suffix(".json").tempfile().expect("a file");
+    fs::write(&file, json!({"groups": [{"name": "dashboard", "rules": recorded}]}).to_string()).expect("written");
+    let said = run(&["check", "rules", file.path().to_str().expect("text")]);
+    assert!(said.contains(&format!("{} rules found", queries().len())), "{said}");
+}
+
+/// Metrics and the labels that queries ask of them: `name{a="b"}` and `by (a, b)`.
+fn asked(query: &str) -> (BTreeSet<String>, BTreeSet<String>) {
+    let (mut names, mut labels) = (BTreeSet::new(), BTreeSet::new());
+    for (at, _) in query.match_indices("pat_operator_") {
+        let rest = &query[at..];
+        let end = rest.find(|c: char| !c.is_ascii_alphanumeric() && c != '_').unwrap_or(rest.len());
+        names.insert(rest[..end].to_owned());
+    }
+    for (open, close) in [("{", '}'), ("by (", ')')] {
+        for (at, _) in query.match_indices(open) {
+            let inside = &query[at + open.len()..];
+            let inside = &inside[..inside.find(close).expect("it is closed")];
+            for part in inside.split(',') {
+                let end = part.find(['=', '!', '~']).unwrap_or(part.len());
+                labels.insert(part[..end].trim().to_owned());
+            }
+        }
+    }
+    (names, labels)
+}
+
+#[test]
+fn queries_are_read_for_their_names_and_labels() {
+    let (names, labels) =
+        asked(r#"sum by (le, a) (rate(pat_operator_x_bucket{namespace=~".*",b!="c"}[5m])) > pat_operator_y"#);
+    assert_eq!(names.into_iter().collect::<Vec<_>>(), ["pat_operator_x_bucket", "pat_operator_y"]);
+    assert_eq!(labels.into_iter().collect::<Vec<_>>(), ["a", "b", "le", "namespace"]);
+}
+
+/// The values that queries and series ask of labels, such as `reason!~"a|b"`: of which metric, which label, which value.
+fn values_asked(query: &str) -> Vec<(String, String, String)> {
+    let mut found = Vec::new();
+    for (at, _) in query.match_indices("pat_operator_") {
+        let rest = &query[at..];
+        let end = rest.find(|c: char| !c.is_ascii_alphanumeric() && c != '_').unwrap_or(rest.len());
+        let Some(inside) = rest[end..].strip_prefix('{') else { continue };
+        let inside = &inside[..inside.find('}').expect("it is closed")];
+        for part in inside.split(',') {
+            let (label, value) = part.split_once(['=', '!']).expect("a comparison");
+            let value = value.trim_start_matches(['=', '~']).trim_matches('"');
+            let values = value.split('|').map(|one| (rest[..end].to_owned(), label.trim().to_owned(), one.to_owned()));
+            found.extend(values);
+        }
+    }
+    found
+}
+
+#[test]
+fn queries_are_read_for_the_values_of_labels() {
+    let found = values_asked(r#"max(pat_operator_x{a!~"b|c", d="e"}) / pat_operator_y > pat_operator_z{f=~"g"}"#);
+    let found: Vec<_> = found.iter().map(|(metric, label, value)| (&metric[..], &label[..], &value[..])).collect();
+    let x = "pat_operator_x";
+    assert_eq!(found, [(x, "a", "b"), (x, "a", "c"), (x, "d", "e"), ("pat_operator_z", "f", "g")]);
+}
+
+/// Every value that the code gives a label of a metric; `None` where it is no word of ours.
+fn words(metric: &str, label: &str) -> Option<Vec<&'static str>> {
+    match (metric, label) {
+        // Kubernetes', HTTP's and Prometheus's.
+        (_, "namespace" | "pod" | "status" | "route" | "le") => None,
+        (_, "dialect") => Some(Dialect::ALL.iter().map(|dialect| dialect.as_str()).collect()),
+        ("pat_operator_tokens", "ready") => Some(vec!["True", "False", "Unknown"]),
+        ("pat_operator_tokens", "reason") => Some(Reason::ALL.iter().map(|reason| reason.as_str()).collect()),
+        ("pat_operator_credentials", "state") => {
+            Some([CredentialState::Pending, CredentialState::Active, CredentialState::Grace].map(|s| s.as_str()).into())
+        }
+        ("pat_operator_decisions_total", "reason") => {
+            Some(verifier::reason::Reason::ALL.iter().map(|reason| reason.as_str()).collect())
+        }
+        ("pat_operator_reconcile_errors_total", "category") => Some(controller::error::Error::CATEGORIES.to_vec()),
+        ("pat_operator_serving_certificate_errors_total", "category") => {
+            Some(certificates::error::Error::CATEGORIES.to_vec())
+        }
+        _ => panic!("no test knows the values of {label} of {metric}"),
+    }
+}
+
+#[test]
+fn every_value_of_a_label_in_alerts_their_tests_and_dashboard_is_one_that_the_code_gives() {
+    let tests = fs::read_to_string(chart().join("files/alerts.test.yaml")).expect("tests");
+    let tests = [("alerts.test.yaml".to_owned(), tests)];
+    let mut seen = BTreeSet::new();
+    for (whose, query) in rules().into_iter().chain(queries()).chain(tests) {
+        for (metric, label, value) in values_asked(&query) {
+            if let Some(words) = words(&metric, &label) {
+                assert!(words.contains(&&value[..]), "{whose}: {metric} has no {label} {value}, but {words:?}");
+                seen.insert((metric, label));
+            }
+        }
+    }
+    for (metric, label) in [
+        ("pat_operator_tokens", "ready"),
+        ("pat_operator_tokens", "reason"),
+        ("pat_operator_decisions_total", "reason"),
+        ("pat_operator_reconcile_errors_total", "category"),
+    ] {
+        assert!(seen.contains(&(metric.to_owned(), label.to_owned())), "{label} of {metric} is asked for");
+    }
+}
+
+/// The labels of each series name.
+fn served(all: &[Metrics]) -> BTreeMap<String, BTreeSet<String>> {
+    let mut served: BTreeMap<String, BTreeSet<String>> = BTreeMap::new();
+    for series in all.iter().flat_map(|metrics| metrics.values.keys()) {
+        let (name, labels) = series.split_once('{').unwrap_or((series, ""));
+        let labels = labels.split(',').filter_map(|label| label.split_once('=')).map(|(name, _)| name.to_owned());
+        served.entry(name.to_owned()).or_default().extend(labels);
+    }
+    served
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn every_figure_and_label_in_alerts_and_dashboard_is_served() {
+    let place = Place::new("figures").await;
+    let mut operator = place.operator().start();
+    let spec = json!({"rotation": {"interval": "30d"}});
+    place.apply("app", spec.clone()).await;
+    place.ready("app").await;
+    let mut again = spec;
+    again["rotateIfIssuedBefore"] = in_seconds(0).into();
+    place.apply("app", again).await;
+    place.until("app", "rotated", |status| status.revision == Some(2) && is_ready(status)).await;
+    let namespaces = format!("--namespaces={}", place.name());
+    let mut verifier = VerifierProcess::start(&place.kubeconfig(), &[&namespaces]).await;
+    verifier.forwards(&place.token("app").await, 200).await;
+    let mut api = ApiProcess::start(&place, &[]).await;
+    let listed = api.call("GET", "/cryptlex/v3/personal-access-tokens", &place.token("app").await, None).await;
+    assert_ne!(listed.status, 404, "{listed:?}");
+    let served = served(&[operator.metrics().await, verifier.process.metrics().await, api.process.metrics().await]);
+
+    // Prometheus itself adds these.
+    let of_target = ["namespace", "pod"];
+    let cases = rules().into_iter().chain(queries());
+    for (whose, query) in cases {
+        let (names, labels) = asked(&query);
+        assert!(!names.is_empty(), "{whose}: {query}");
+        let mut known: BTreeSet<_> = of_target.map(str::to_owned).into();
+        for name in &names {
+            let labels = served.get(name).unwrap_or_else(|| panic!("{whose}: {name} is not served"));
+            known.extend(labels.iter().cloned());
+        }
+        let unknown: Vec<_> = labels.difference(&known).collect();
+        assert!(unknown.is_empty(), "{whose}: {unknown:?} are no labels of {names:?}");
+    }
+    // What the dashboard lets a person choose from.
+    let variables = dashboard()["templating"]["list"].as_array().expect("variables").clone();
+    let chosen: Vec<_> = variables.iter().filter(|variable| variable["type"] == "query").collect();
+    assert!(!chosen.is_empty());
+    for variable in chosen {
+        let query = variable["query"]["query"].as_str().expect("a query");
+        assert_eq!(variable["definition"], query, "what Grafana shows is what it asks");
+        let (name, label) = query
+            .strip_prefix("label_values(")
+            .and_then(|rest| rest.strip_suffix(')'))
+            .and_then(|inside| inside.split_once(", "))
+            .unwrap_or_else(|| panic!("label_values(metric, label): {query}"));
+        let labels = served.get(name).unwrap_or_else(|| panic!("{name} is not served"));
+        assert!(labels.contains(label) || of_target.contains(&label), "{query}");
+        // And panels ask by it.
+        let used = format!("${}", variable["name"].as_str().expect("a name"));
+        assert!(dashboard()["panels"].to_string().contains(&used), "{used} is used");
+    }
+    // And what docs and dashboard leave out is nothing that somebody would look for in vain.
+    let shown: BTreeSet<_> = queries().iter().flat_map(|(_, query)| asked(query).0).collect();
+    let families: BTreeSet<_> =
+        served.keys().filter(|name| !name.ends_with("_sum") && !name.ends_with("_count")).collect();
+    let hidden: Vec<_> = families.into_iter().filter(|name| !shown.contains(*name)).collect();
+    assert!(hidden.is_empty(), "not on the dashboard: {hidden:?}");
+    operator.terminate().await;
+}
+
+#[test]
+fn the_chart_ships_alerts_and_dashboard_as_they_are() {
+    let helm = Program::helm();
+    let values = chart().join("ci/pod-monitor.yaml");
+    let manifests = helm.renders(&["--values", values.to_str().expect("text")]);
+    let [rule] = &of_kind(&manifests, "PrometheusRule")[..] else { panic!("one") };
+    let mut alerts = alerts();
+    for rule in alerts["groups"][0]["rules"].as_array_mut().expect("rules") {
+        rule["labels"]["team"] = json!("platform");
+    }
+    assert_eq!(rule["spec"]["groups"], alerts["groups"]);
+    let maps = of_kind(&manifests, "ConfigMap");
+    let map = maps.iter().find(|map| map["metadata"]["labels"]["grafana_dashboard"] == "1").expect("a dashboard");
+    let shipped: Value = serde_json::from_str(map["data"]["pat-operator.json"].as_str().expect("text")).expect("JSON");
+    assert_eq!(shipped, dashboard());
+
+    let values = chart().join("ci/service-monitor.yaml");
+    let manifests = helm.renders(&["--values", values.to_str().expect("text")]);
+    let [rule] = &of_kind(&manifests, "PrometheusRule")[..] else { panic!("one") };
+    let names = rule["spec"]["groups"][0]["rules"].as_array().expect("rules").len();
+    assert_eq!(names, rules().len() - 2, "two are left out");
+    // Each monitor finds the one Service that is made for it.
+    for monitor in of_kind(&manifests, "ServiceMonitor") {
+        let wanted = monitor["spec"]["selector"]["matchLabels"].as_object().expect("a map");
+        let services = of_kind(&manifests, "Service");
+        let found = services.iter().filter(|service| {
+            wanted.iter().all(|(key, value)| service["metadata"]["labels"][key] == *value)
+                && service["spec"]["ports"][0]["name"] == monitor["spec"]["endpoints"][0]["port"]
+        });
+        assert_eq!(found.count(), 1, "{monitor}");
+    }
+}

@@ -1,0 +1,254 @@
+//! What Argo CD, Flux and kstatus say of real objects, taken from the API server in each state.
+
+use futures::StreamExt;
+use k8s_openapi::api::core::v1::ResourceQuota;
+use kube::{
+    Api, ResourceExt,
+    api::{ApiResource, DeleteParams, DynamicObject, ListParams, Patch, PatchParams, WatchEvent, WatchParams},
+};
+use pat_operator::api::{PersonalAccessToken, TokenOwner};
+use serde_json::{Value, json};
+
+use super::judges::{Verdicts, judge};
+use crate::support::{
+    stage::{SOON, Stage},
+    states::{CASES, foreign_secret},
+};
+
+/// State, Argo CD, and what both Flux and kstatus say.
+type Expected = (&'static str, &'static str, &'static str);
+
+/// What is said of the states that have a story in the lifecycle's own table.
+const TOLD: [Expected; 19] = [
+    ("issued", "Healthy", "Current"),
+    ("rotating", "Healthy", "Current"),
+    ("endless", "Healthy", "Current"),
+    ("in-grace", "Healthy", "Current"),
+    ("expiring", "Healthy", "Current"),
+    ("rotating-into-the-end", "Healthy", "Current"),
+    ("expired", "Degraded", "Failed"),
+    ("revoked", "Degraded", "Failed"),
+    ("revoked-and-expired", "Degraded", "Failed"),
+    ("suspended-never-issued", "Suspended", "Failed"),
+    ("suspended", "Healthy", "Current"),
+    ("suspended-near-its-end", "Healthy", "Current"),
+    ("suspended-past-its-end", "Suspended", "Failed"),
+    ("suspended-and-revoked", "Degraded", "Failed"),
+    ("suspended-and-expired", "Degraded", "Failed"),
+    ("invalid", "Degraded", "Failed"),
+    ("invalid-with-a-token", "Degraded", "Failed"),
+    ("conflict", "Degraded", "Failed"),
+    ("conflict-with-a-token", "Degraded", "Failed"),
+];
+
+fn raw(stage: &Stage) -> Api<DynamicObject> {
+    let kind = ApiResource::erase::<PersonalAccessToken>(&());
+    Api::namespaced_with(stage.client.clone(), stage.namespace.name(), &kind)
+}
+
+/// A token as it is, whole.
+async fn now(stage: &Stage, name: &str) -> Value {
+    let object = raw(stage).get(name).await.expect("it is there");
+    serde_json::to_value(object).expect("JSON")
+}
+
+/// Every version that the token of this name had since the list of this version, oldest first.
+async fn versions(stage: &Stage, name: &str, since: &str) -> Vec<Value> {
+    let last = raw(stage).get(name).await.expect("it is there").resource_version();
+    let only = WatchParams::default().fields(&format!("metadata.name={name}"));
+    let mut events = raw(stage).watch(&only, since).await.expect("a watch").boxed();
+    let mut found = Vec::new();
+    loop {
+        let event = tokio::time::timeout(SOON, events.next()).await.expect("in time").expect("an event");
+        let (WatchEvent::Added(object) | WatchEvent::Modified(object)) = event.expect("a good event") else { continue };
+        let is_last = object.resource_version() == last;
+        found.push(serde_json::to_value(object).expect("JSON"));
+        if is_last {
+            return found;
+        }
+    }
+}
+
+/// Lets nobody make a Secret here, as the quota controller would, which does not run.
+async fn no_more_secrets(stage: &Stage) {
+    let api: Api<ResourceQuota> = Api::namespaced(stage.client.clone(), stage.namespace.name());
+    let hard = json!({"secrets": "0"});
+    let quota = json!({"apiVersion": "v1", "kind": "ResourceQuota", "metadata": {"name": "q"}, "spec": {"hard": hard}});
+    let params = PatchParams::apply("tests").force();
+    api.patch("q", &params, &Patch::Apply(&quota)).await.expect("the quota is taken");
+    let status = json!({"status": {"hard": hard, "used": {"secrets": "0"}}});
+    api.patch_status("q", &PatchParams::default(), &Patch::Merge(&status)).await.expect("its status too");
+}
+
+/// Plays each state on the stage; its name, what is expected, and the object in it.
+async fn play(stage: &Stage) -> Vec<(Expected, Value)> {
+    let mut seen = Vec::new();
+    foreign_secret(stage).await;
+    for case in &CASES {
+        case.play(stage).await;
+        let expected =
+            TOLD.iter().find(|(name, ..)| *name == case.state).expect("every state is expected to be something");
+        seen.push((*expected, now(stage, case.state).await));
+    }
+
+    // A first token: applied, its hash published, issued.
+    stage.apply("first", json!({})).await;
+    let begin = raw(stage).list(&ListParams::default()).await.expect("a list").metadata.resource_version.expect("one");
+    seen.push((("not seen yet", "Progressing", "no status"), now(stage, "first").await));
+    stage.settle("first").await;
+    let [published, issued] = &versions(stage, "first", &begin).await[..] else { panic!("two writes of status") };
+    seen.push((("its hash is published", "Progressing", "InProgress"), published.clone()));
+    seen.push((("issued at last", "Healthy", "Current"), issued.clone()));
+
+    // A change that the controller has not seen, and that it has.
+    stage.apply("first", json!({"revoked": true})).await;
+    seen.push((("a change is not seen yet", "Progressing", "InProgress"), now(stage, "first").await));
+    stage.settle("first").await;
+    seen.push((("and is seen", "Degraded", "Failed"), now(stage, "first").await));
+
+    // All tokens were revoked; the new one is on its way.
+    stage.apply("anew", json!({})).await;
+    stage.settle("anew").await;
+    stage.advance("1h");
+    let begin = raw(stage).list(&ListParams::default()).await.expect("a list").metadata.resource_version.expect("one");
+    stage.apply("anew", json!({"revokeIfIssuedBefore": stage.now()})).await;
+    stage.settle("anew").await;
+    let all = versions(stage, "anew", &begin).await;
+    let under_way = all.iter().find(|one| one["status"]["conditions"][0]["status"] == "Unknown").expect("it is told");
+    seen.push((("all were revoked", "Progressing", "InProgress"), under_way.clone()));
+    seen.push((("another was issued", "Healthy", "Current"), now(stage, "anew").await));
+
+    // The new token of a rotation is published and not yet in the Secret: nobody has to wait for it.
+    stage.apply("turning", json!({"rotation": {"interval": "30d"}})).await;
+    stage.settle("turning").await;
+    stage.advance("30d");
+    stage.reconcile("turning").await.expect("the run succeeds");
+    let turning = now(stage, "turning").await;
+    assert_eq!(turning["status"]["credentials"][0]["state"], "Pending");
+    seen.push((("a rotation is under way", "Healthy", "Current"), turning));
+
+    // Handed over once, taken and not taken.
+    for name in ["taken", "missed"] {
+        stage.apply(name, json!({"secret": {"delivery": "Once"}})).await;
+        stage.settle(name).await;
+        seen.push((("it waits to be taken", "Healthy", "Current"), now(stage, name).await));
+    }
+    stage.secrets().delete("taken", &DeleteParams::default()).await.expect("it is there");
+    stage.settle("taken").await;
+    seen.push((("it was taken", "Healthy", "Current"), now(stage, "taken").await));
+    stage.advance("10m");
+    stage.settle("missed").await;
+    seen.push((("nobody took it", "Degraded", "Failed"), now(stage, "missed").await));
+
+    // Somebody keeps deleting the Secret.
+    stage.apply("fought-over", json!({})).await;
+    stage.settle("fought-over").await;
+    for _ in 0..4 {
+        stage.advance("1m");
+        stage.secrets().delete("fought-over", &DeleteParams::default()).await.expect("it is there");
+        stage.settle("fought-over").await;
+    }
+    seen.push((("a mint loop", "Degraded", "Failed"), now(stage, "fought-over").await));
+
+    // As many credentials as there may be, and one more is wanted.
+    let many = |more: Value| {
+        let mut spec = json!({"rotation": {"interval": "60d"}, "gracePeriod": "50d"});
+        spec.as_object_mut().expect("a map").extend(more.as_object().expect("a map").clone());
+        spec
+    };
+    stage.apply("crowded", many(json!({}))).await;
+    stage.settle("crowded").await;
+    for _ in 0..8 {
+        stage.advance("1h");
+        stage.apply("crowded", many(json!({"rotateIfIssuedBefore": stage.now()}))).await;
+        stage.settle("crowded").await;
+    }
+    seen.push((("too many live", "Progressing", "InProgress"), now(stage, "crowded").await));
+    stage.secrets().delete("crowded", &DeleteParams::default()).await.expect("it is there");
+    stage.settle("crowded").await;
+    seen.push((("too many live, and the Secret is gone", "Degraded", "Failed"), now(stage, "crowded").await));
+
+    // The API server refuses the Secret, and is asked again.
+    no_more_secrets(stage).await;
+    stage.apply("refused", json!({})).await;
+    stage.reconcile("refused").await.expect("the run succeeds");
+    seen.push((("the Secret is refused", "Progressing", "InProgress"), now(stage, "refused").await));
+    seen
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn argo_cd_flux_and_kstatus_say_the_same_of_every_state() {
+    let stage = Stage::new("gitops-health").await;
+    let (expected, objects): (Vec<_>, Vec<_>) = play(&stage).await.into_iter().unzip();
+    let mut met: Vec<_> = Vec::new();
+    for (((state, argo, flux), object), said) in expected.into_iter().zip(&objects).zip(judge(&objects).await) {
+        let Verdicts { argo: by_lua, flux: by_expressions, kstatus } = &said;
+        let by_expressions = by_expressions.as_ref().expect("there are expressions");
+        assert_eq!(by_lua.status, argo, "{state}: {said:?}");
+        match flux {
+            // Before the controller has said anything, expressions cannot be judged, which Flux takes for a reason to wait; kstatus alone
+            // would take such an object for finished. That is what the expressions are for.
+            "no status" => {
+                assert_eq!(
+                    (by_expressions.status.as_str(), kstatus.status.as_str()),
+                    ("Unknown", "Current"),
+                    "{state}"
+                );
+                assert!(by_expressions.message.contains("no such attribute"), "{said:?}");
+            }
+            flux => {
+                assert_eq!(by_expressions.status, flux, "{state}: {said:?}");
+                assert_eq!(kstatus.status, flux, "{state}: {said:?}");
+            }
+        }
+        // People are told what the controller says, word for word.
+        let mut words = object["status"]["conditions"].as_array().into_iter().flatten();
+        let is_seen = object["status"]["observedGeneration"] == object["metadata"]["generation"];
+        assert_eq!(words.any(|one| one["message"] == by_lua.message.as_str()), is_seen, "{state}: {said:?}");
+        met.push(argo);
+    }
+    for word in ["Healthy", "Progressing", "Degraded", "Suspended"] {
+        assert!(met.contains(&word), "no state is {word}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_token_that_ends_soon_is_healthy_and_says_so() {
+    let stage = Stage::new("gitops-soon").await;
+    stage.apply("app", json!({"expiry": {"after": "100d"}})).await;
+    stage.settle("app").await;
+    stage.advance("94d");
+    stage.settle("app").await;
+    let said = judge(&[now(&stage, "app").await]).await.remove(0);
+    let conditions = stage.status("app").await.conditions;
+    let soon = conditions.iter().find(|one| one.type_ == "ExpiringSoon").expect("the end is near");
+    assert_eq!((said.argo.status.as_str(), &said.argo.message), ("Healthy", &soon.message));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_owner_is_healthy_as_soon_as_it_is_there_and_tells_whether_it_is_disabled() {
+    let access = control_plane::shared().await.expect("a control plane");
+    let client = access.client().expect("an administrator's client");
+    crate::support::crd::install_crds(&client).await;
+    let api: Api<DynamicObject> = Api::all_with(client, &ApiResource::erase::<TokenOwner>(&()));
+    let mut owners = Vec::new();
+    for disabled in [false, true] {
+        let manifest = json!({
+            "apiVersion": "pat-operator.io/v1alpha1", "kind": "TokenOwner", "metadata": {"name": "gitops-health"},
+            "spec": {"subject": {"kind": "User", "name": "jane@example.com"}, "disabled": disabled},
+        });
+        // Nothing is stored: it would be there for every test.
+        let dry = PatchParams { dry_run: true, ..PatchParams::apply("tests") };
+        let owner = api.patch("gitops-health", &dry, &Patch::Apply(&manifest)).await.expect("it is taken");
+        owners.push(serde_json::to_value(owner).expect("JSON"));
+    }
+    let said = judge(&owners).await;
+    let words: Vec<_> = said.iter().map(|one| (one.argo.status.as_str(), one.argo.message.as_str())).collect();
+    assert_eq!(
+        words,
+        [("Healthy", "Its tokens are accepted"), ("Healthy", "Disabled: none of its tokens is accepted")]
+    );
+    for one in said {
+        assert_eq!((one.flux, one.kstatus.status.as_str()), (None, "Current"), "kstatus knows it without help");
+    }
+}

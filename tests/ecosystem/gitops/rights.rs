@@ -1,0 +1,78 @@
+//! Argo CD behind the guard rails: whose tokens it may apply.
+
+use control_plane::Identity;
+use kube::{
+    Api,
+    api::{DeleteParams, DynamicObject, Patch, PatchParams},
+    core::{ApiResource, GroupVersionKind},
+};
+use serde_json::{Value, json};
+
+use super::{
+    judges::manifests,
+    tools::{in_git, tokens},
+};
+use crate::support::{
+    policies::{guard::Guard, people},
+    process::place::{Place, eventually},
+};
+
+/// The rights of the example, under names of this test's own: they are the whole cluster's, which tests share.
+fn rights(place: &Place) -> Vec<(Api<DynamicObject>, String, Value)> {
+    let renamed = |mut manifest: Value| {
+        let name = format!("{}-issues-for-jane", place.name());
+        manifest["metadata"]["name"] = json!(name);
+        if manifest["roleRef"].is_object() {
+            manifest["roleRef"]["name"] = json!(name);
+        }
+        let kind = manifest["kind"].as_str().expect("a kind");
+        let kind = ApiResource::from_gvk(&GroupVersionKind::gvk("rbac.authorization.k8s.io", "v1", kind));
+        (Api::all_with(place.client.clone(), &kind), name, manifest)
+    };
+    manifests("issue-for-jane.yaml").into_iter().map(renamed).collect()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn argo_cd_applies_tokens_of_the_namespace_and_of_jane_only_with_the_right_that_the_page_shows() {
+    let place = Place::new("gitops-rights").await;
+    let guard = Guard::apply("owners", &place, &[&place]).await;
+    let argo = Identity::service_account("argocd", "argocd-application-controller");
+    let client = people::administers(&place, &argo).await;
+    let api = tokens(&client, place.name());
+    let apply = async |owner: Value| {
+        let manifest = in_git("app", &json!({"owner": owner}));
+        let dry = PatchParams { dry_run: true, ..PatchParams::apply("argocd-controller").force() };
+        api.patch("app", &dry, &Patch::Apply(&manifest)).await.map(drop).map_err(|error| error.to_string())
+    };
+    let user = |name: &str| json!({"kind": "User", "name": name});
+    let refused = async |name: &str| {
+        let words =
+            format!("{} may not issue tokens for the User {name}: ask an administrator of the cluster", argo.name());
+        apply(user(name)).await.is_err_and(|error| error.contains(&words))
+    };
+    eventually("the policy is in force", async || refused("jane@example.com").await).await;
+    let own = json!({"kind": "VirtualAccount", "name": format!("{}/ci", place.name())});
+    apply(own).await.expect("the namespace's own account");
+
+    for (api, name, manifest) in rights(&place) {
+        api.patch(&name, &PatchParams::apply("tests").force(), &Patch::Apply(&manifest)).await.expect("it is taken");
+    }
+    eventually("the right is in force", async || apply(user("jane@example.com")).await.is_ok()).await;
+    assert!(refused("bob@example.com").await, "and for nobody else");
+
+    // What is there is applied on when the right is gone again: nothing of it changes.
+    let manifest = in_git("app", &json!({"owner": user("jane@example.com")}));
+    let params = PatchParams::apply("argocd-controller").force();
+    api.patch("app", &params, &Patch::Apply(&manifest)).await.expect("it is hers");
+    for (api, name, _) in rights(&place) {
+        api.delete(&name, &DeleteParams::default()).await.expect("it goes");
+    }
+    let another = async || {
+        let manifest = in_git("another", &json!({"owner": user("jane@example.com")}));
+        let dry = PatchParams { dry_run: true, ..params.clone() };
+        api.patch("another", &dry, &Patch::Apply(&manifest)).await.is_err()
+    };
+    eventually("the right is gone", another).await;
+    api.patch("app", &params, &Patch::Apply(&manifest)).await.expect("it stays as it is");
+    guard.end().await;
+}

@@ -1,0 +1,445 @@
+//! What the API server makes of manifests: the message a person gets for each mistake, and that what is good is stored
+//! just as it was sent. The manifests are in `data/admission.yaml` and `data/admission-owners.yaml`.
+
+use std::{collections::BTreeSet, fmt};
+
+use axum::http::Request;
+use control_plane::Namespace;
+use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::CustomResourceDefinition;
+use kube::{Client, core::Status};
+use pat_operator::{
+    api::{StoredOwner, StoredPat, crd as definition},
+    planner::intent::Intent,
+};
+use serde::Deserialize;
+use serde_json::{Value, json};
+
+/// A resource and its table.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Kind {
+    PersonalAccessToken,
+    TokenOwner,
+}
+
+impl Kind {
+    const ALL: [Self; 2] = [Self::PersonalAccessToken, Self::TokenOwner];
+
+    fn crd(self) -> CustomResourceDefinition {
+        match self {
+            Self::PersonalAccessToken => definition::crd(),
+            Self::TokenOwner => definition::owner_crd(),
+        }
+    }
+}
+
+// ---- the table
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Table {
+    refused: Vec<Refused>,
+    accepted: Vec<Accepted>,
+    changes: Vec<Change>,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Refused {
+    it: String,
+    #[serde(default, deserialize_with = "present")]
+    spec: Option<Value>,
+    field: Fields,
+    says: String,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Accepted {
+    it: String,
+    spec: Value,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Change {
+    it: String,
+    from: Value,
+    to: Value,
+    field: Option<Fields>,
+    says: Option<String>,
+}
+
+/// One path, or two where the schema and the rules write the same path in different ways.
+#[derive(Deserialize)]
+#[serde(untagged)]
+enum Fields {
+    One(String),
+    Some(Vec<String>),
+}
+
+impl Fields {
+    fn contain(&self, field: &str) -> bool {
+        match self {
+            Self::One(one) => one == field,
+            Self::Some(all) => all.iter().any(|one| one == field),
+        }
+    }
+}
+
+/// Tells `null` from nothing.
+fn present<'de, D: serde::Deserializer<'de>>(deserializer: D) -> Result<Option<Value>, D::Error> {
+    Value::deserialize(deserializer).map(Some)
+}
+
+fn table(kind: Kind) -> Table {
+    let text = match kind {
+        Kind::PersonalAccessToken => include_str!("../data/admission.yaml"),
+        Kind::TokenOwner => include_str!("../data/admission-owners.yaml"),
+    };
+    let mut table: Table = serde_yaml::from_str(text).expect("the table is readable");
+    table.refused.iter_mut().filter_map(|case| case.spec.as_mut()).for_each(expand);
+    table.accepted.iter_mut().for_each(|case| expand(&mut case.spec));
+    table.changes.iter_mut().for_each(|case| [&mut case.from, &mut case.to].into_iter().for_each(expand));
+    table
+}
+
+/// Makes the long values that the head of the table explains.
+fn expand(value: &mut Value) {
+    match value {
+        Value::Array(items) => items.iter_mut().for_each(expand),
+        Value::Object(fields) => fields.values_mut().for_each(expand),
+        _ => {}
+    }
+    let Some(times) = value.get("times").and_then(Value::as_u64) else { return };
+    let width = value.get("width").and_then(Value::as_u64).unwrap_or_default() as usize;
+    let text = |form: &str| value.get(form).and_then(Value::as_str);
+    let numbered = |pattern: &str| -> Vec<String> {
+        let fill = |number: u64| {
+            let number = number.to_string();
+            let missing = width.saturating_sub(pattern.len() - 1 + number.len());
+            pattern.replace('#', &("x".repeat(missing) + &number))
+        };
+        (0..times).map(fill).collect()
+    };
+    *value = if let Some(text) = text("$text") {
+        text.repeat(times as usize).into()
+    } else if let Some(pattern) = text("$list") {
+        numbered(pattern).into()
+    } else if let Some(pattern) = text("$map") {
+        numbered(pattern).into_iter().map(|key| (key, value["value"].clone())).collect()
+    } else {
+        return;
+    };
+}
+
+// ---- the API server
+
+struct Api {
+    client: Client,
+    namespace: Namespace,
+    kind: Kind,
+}
+
+impl Api {
+    async fn new(kind: Kind, prefix: &str) -> Self {
+        let access = control_plane::shared().await.expect("a control plane");
+        let client = access.client().expect("an administrator's client");
+        crate::support::crd::install_crds(&client).await;
+        Self { client, namespace: access.namespace(prefix).await.expect("a namespace"), kind }
+    }
+
+    /// Objects of all cases have this name: a case that needs it can say so. What is in no namespace must not meet other tests.
+    fn name(&self) -> &str {
+        match self.kind {
+            Kind::PersonalAccessToken => "x",
+            Kind::TokenOwner => self.namespace.name(),
+        }
+    }
+
+    fn manifest(&self, spec: Option<&Value>) -> Value {
+        let mut manifest = json!({
+            "apiVersion": "pat-operator.io/v1alpha1",
+            "kind": format!("{:?}", self.kind),
+            "metadata": {"name": self.name()},
+        });
+        if let Some(spec) = spec {
+            manifest["spec"] = spec.clone();
+        }
+        manifest
+    }
+
+    async fn send(&self, method: &str, name: &str, query: &str, body: &Value) -> kube::Result<Value> {
+        let all = match self.kind {
+            Kind::PersonalAccessToken => format!("namespaces/{}/personalaccesstokens", self.namespace),
+            Kind::TokenOwner => "tokenowners".into(),
+        };
+        let kind = if method == "PATCH" { "application/apply-patch+yaml" } else { "application/json" };
+        let request = Request::builder()
+            .method(method)
+            .header("Content-Type", kind)
+            .uri(format!("/apis/pat-operator.io/v1alpha1/{all}{name}?{query}"));
+        let body = if method == "DELETE" { Vec::new() } else { body.to_string().into_bytes() };
+        self.client.request(request.body(body).expect("a request")).await
+    }
+
+    /// As `kubectl create` sends a manifest, but nothing is stored.
+    async fn try_create(&self, manifest: &Value) -> kube::Result<Value> {
+        self.send("POST", "", "fieldValidation=Strict&dryRun=All", manifest).await
+    }
+
+    async fn create(&self, manifest: &Value) -> Value {
+        let created = self.send("POST", "", "fieldValidation=Strict", manifest).await;
+        created.unwrap_or_else(|error| panic!("{error}: {manifest:.300}"))
+    }
+
+    /// As `kubectl replace` sends a manifest, but nothing is stored.
+    async fn try_replace(&self, manifest: &Value) -> kube::Result<Value> {
+        self.send("PUT", &format!("/{}", self.name()), "fieldValidation=Strict&dryRun=All", manifest).await
+    }
+
+    /// As `kubectl apply --server-side` and GitOps tools send a manifest.
+    async fn apply(&self, manifest: &Value) -> kube::Result<Value> {
+        self.send("PATCH", &format!("/{}", self.name()), "fieldValidation=Strict&fieldManager=gitops", manifest).await
+    }
+
+    async fn get(&self) -> Value {
+        self.send("GET", &format!("/{}", self.name()), "", &Value::Null).await.expect("the object is there")
+    }
+
+    async fn delete(&self) {
+        self.send("DELETE", &format!("/{}", self.name()), "", &Value::Null).await.expect("the object is deleted");
+    }
+}
+
+/// One line of a refusal.
+#[derive(Debug)]
+struct Complaint {
+    field: String,
+    message: String,
+}
+
+impl fmt::Display for Complaint {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}: {}", self.field, self.message)
+    }
+}
+
+/// The lines that a person reads.
+fn complaints(error: kube::Error) -> Vec<Complaint> {
+    let kube::Error::Api(status) = error else { panic!("the API server answers: {error}") };
+    let Status { details, message, .. } = *status;
+    let causes = details.map(|details| details.causes).unwrap_or_default();
+    if let Some((_, unknown)) = message.split_once("unknown field \"") {
+        return vec![Complaint { field: unknown.split('"').next().unwrap_or_default().to_owned(), message }];
+    }
+    assert!(!causes.is_empty(), "the manifest itself is at fault: {message}");
+    let about_the_others = |message: &str| message.contains("some validation rules were not checked");
+    causes
+        .into_iter()
+        .map(|cause| Complaint { field: cause.field, message: cause.message })
+        .filter(|complaint| !about_the_others(&complaint.message))
+        .collect()
+}
+
+/// Whether every complaint is about the field that is wrong, and one of them says what would be right.
+fn judge(it: &str, answer: kube::Result<Value>, field: &Fields, says: &str) -> Result<Vec<Complaint>, String> {
+    let Err(error) = answer else { return Err(format!("a manifest that {it} is accepted")) };
+    let complaints = complaints(error);
+    let good = complaints.iter().all(|complaint| field.contain(&complaint.field))
+        && complaints.iter().any(|complaint| complaint.message.contains(says));
+    if good {
+        return Ok(complaints);
+    }
+    let lines: Vec<_> = complaints.iter().map(Complaint::to_string).collect();
+    Err(format!("a manifest that {it} is refused in other words than {says:?}:\n  {}", lines.join("\n  ")))
+}
+
+fn report(wrong: Vec<String>, of: usize) {
+    assert!(wrong.is_empty(), "{} of {of} cases:\n{}", wrong.len(), wrong.join("\n"));
+}
+
+/// What the API server says to all manifests of the table that are refused, and which are not as the table has them.
+async fn refusals(api: &Api, table: &Table) -> (Vec<Complaint>, Vec<String>) {
+    let (mut heard, mut wrong) = (Vec::new(), Vec::new());
+    let mut hear = |judged: Result<Vec<Complaint>, String>| match judged {
+        Ok(complaints) => heard.extend(complaints),
+        Err(message) => wrong.push(message),
+    };
+    for Refused { it, spec, field, says } in &table.refused {
+        hear(judge(it, api.try_create(&api.manifest(spec.as_ref())).await, field, says));
+    }
+    for Change { it, from, to, field, says } in &table.changes {
+        let mut object = api.create(&api.manifest(Some(from))).await;
+        object["spec"] = to.clone();
+        let answer = api.try_replace(&object).await;
+        match (field, says) {
+            (Some(field), Some(says)) => hear(judge(it, answer, field, says)),
+            _ => hear(answer.map(|_| Vec::new()).map_err(|error| format!("a change that {it} is refused: {error}"))),
+        }
+        api.delete().await;
+    }
+    (heard, wrong)
+}
+
+// ---- the tests
+
+#[tokio::test]
+async fn a_person_is_told_which_field_is_wrong_and_what_would_be_right() {
+    for kind in Kind::ALL {
+        let (api, table) = (Api::new(kind, "refused").await, table(kind));
+        let (_, wrong) = refusals(&api, &table).await;
+        report(wrong, table.refused.len() + table.changes.len());
+    }
+}
+
+#[tokio::test]
+async fn every_bound_and_every_rule_of_the_spec_has_a_manifest_that_breaks_it() {
+    for kind in Kind::ALL {
+        let api = Api::new(kind, "bounds").await;
+        let (heard, _) = refusals(&api, &table(kind)).await;
+        let unbroken = |bound: &Bound| !heard.iter().any(|one| bound.breaks(one));
+        let unheard: Vec<_> = bounds(kind).into_iter().filter(unbroken).collect();
+        assert!(unheard.is_empty(), "nothing in the table of {kind:?} breaks: {unheard:#?}");
+    }
+}
+
+#[tokio::test]
+async fn what_is_stored_is_what_was_sent_and_a_second_apply_changes_nothing() {
+    for kind in Kind::ALL {
+        let (api, table) = (Api::new(kind, "accepted").await, table(kind));
+        let mut wrong = Vec::new();
+        for Accepted { it, spec } in &table.accepted {
+            let manifest = api.manifest(Some(spec));
+            let stored = match api.apply(&manifest).await {
+                Ok(stored) => stored,
+                Err(error) => {
+                    wrong.push(format!("a manifest that {it} is refused: {error}"));
+                    continue;
+                }
+            };
+            let (sent, kept) = (spec.to_string(), stored["spec"].to_string());
+            if kept != sent {
+                wrong.push(format!("a manifest that {it} is stored as {kept}"));
+            }
+            api.apply(&manifest).await.expect("the same once more");
+            if api.get().await != stored {
+                wrong.push(format!("a manifest that {it} is changed by a second apply"));
+            }
+            if let Err(error) = follow(kind, &stored) {
+                wrong.push(format!("a manifest that {it} cannot be followed: {error}"));
+            }
+            api.delete().await;
+        }
+        report(wrong, table.accepted.len());
+    }
+}
+
+/// Reads an object as those do who work with it.
+fn follow(kind: Kind, stored: &Value) -> Result<(), String> {
+    if kind == Kind::TokenOwner {
+        let owner: StoredOwner = serde_json::from_value(stored.clone()).map_err(|error| error.to_string())?;
+        return owner.spec.map(drop);
+    }
+    let pat: StoredPat = serde_json::from_value(stored.clone()).map_err(|error| error.to_string())?;
+    let (spec, status) = (pat.spec.clone()?, pat.status.clone()?);
+    let intent = Intent::read(&pat, &spec, &status).map_err(|error| error.to_string())?;
+    intent.layout.map(drop).map_err(|error| error.to_string())
+}
+
+#[tokio::test]
+async fn an_explicit_null_is_the_same_as_leaving_the_field_out() {
+    let api = Api::new(Kind::PersonalAccessToken, "nulls").await;
+    let schema = spec_schema(Kind::PersonalAccessToken);
+    let nothing = |of: &Value| -> Value {
+        let fields = of["properties"].as_object().expect("fields").keys();
+        fields.map(|field| (field.clone(), Value::Null)).collect()
+    };
+    let mut spec = nothing(&schema);
+    assert_eq!(api.create(&api.manifest(Some(&spec))).await["spec"], json!({}));
+    api.delete().await;
+    spec["secret"] = nothing(&schema["properties"]["secret"]);
+    assert_eq!(api.create(&api.manifest(Some(&spec))).await["spec"], json!({"secret": {}}));
+}
+
+// ---- what the schema says
+
+/// One thing that the schema asks for.
+#[derive(Debug, PartialEq, Eq, PartialOrd, Ord)]
+struct Bound {
+    /// With `*` for items and keys.
+    path: String,
+    /// What the API server says of a value that breaks it.
+    says: String,
+}
+
+impl Bound {
+    fn breaks(&self, complaint: &Complaint) -> bool {
+        let field = complaint.field.replace('[', ".").replace(']', "");
+        let mut names = field.split('.');
+        let same = self.path.split('.').all(|name| names.next().is_some_and(|other| name == "*" || name == other));
+        same && names.next().is_none() && complaint.message.contains(&self.says)
+    }
+}
+
+fn spec_schema(kind: Kind) -> Value {
+    root_schema(kind)["properties"]["spec"].clone()
+}
+
+fn root_schema(kind: Kind) -> Value {
+    let crd = serde_json::to_value(kind.crd()).expect("plain data");
+    crd["spec"]["versions"][0]["schema"]["openAPIV3Schema"].clone()
+}
+
+fn bounds(kind: Kind) -> BTreeSet<Bound> {
+    let mut bounds = BTreeSet::new();
+    rules("", &root_schema(kind), &mut bounds);
+    collect("spec", &spec_schema(kind), &mut bounds);
+    bounds
+}
+
+fn rules(path: &str, schema: &Value, bounds: &mut BTreeSet<Bound>) {
+    for rule in schema["x-kubernetes-validations"].as_array().into_iter().flatten() {
+        let path = format!("{path}{}", rule["fieldPath"].as_str().unwrap_or_default());
+        let says = rule["message"].as_str().expect("every rule has a message").to_owned();
+        bounds.insert(Bound { path: path.trim_start_matches('.').to_owned(), says });
+    }
+}
+
+fn collect(path: &str, schema: &Value, bounds: &mut BTreeSet<Bound>) {
+    rules(path, schema, bounds);
+    let mut add = |path: &str, says: String| bounds.insert(Bound { path: path.to_owned(), says });
+    for (keyword, value) in schema.as_object().expect("a schema") {
+        match keyword.as_str() {
+            // How wide a number is says nothing that its type does not.
+            "format" if value == "int64" => continue,
+            "x-kubernetes-list-type" if value == "atomic" => continue,
+            "enum" => add(path, "Unsupported value".into()),
+            "format" => add(path, format!("must be of type {}", value.as_str().expect("a format"))),
+            "maxItems" | "maxProperties" => add(path, format!("must have at most {value} items")),
+            "maxLength" => add(path, format!("may not be more than {value} bytes")),
+            "minimum" => add(path, format!("should be greater than or equal to {}", value.as_f64().expect("a number"))),
+            "minLength" => add(path, format!("should be at least {value} chars long")),
+            "minProperties" => add(path, format!("should have at least {value} properties")),
+            "pattern" => add(path, format!("should match '{}'", value.as_str().expect("a pattern"))),
+            "x-kubernetes-list-type" => add(&format!("{path}.*"), "Duplicate value".into()),
+            "required" => {
+                for field in value.as_array().into_iter().flatten().filter_map(Value::as_str) {
+                    add(&format!("{path}.{field}"), "Required value".into());
+                }
+                continue;
+            }
+            "additionalProperties" | "description" | "items" | "properties" | "type" | "x-kubernetes-validations" => {
+                continue;
+            }
+            other => panic!("{path}: this test does not know how {other} is broken"),
+        };
+    }
+    for (field, schema) in schema["properties"].as_object().into_iter().flatten() {
+        collect(&format!("{path}.{field}"), schema, bounds);
+    }
+    for each in ["items", "additionalProperties"] {
+        if schema[each].is_object() {
+            collect(&format!("{path}.*"), &schema[each], bounds);
+        }
+    }
+}

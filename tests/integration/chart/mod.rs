@@ -1,0 +1,19 @@
+//! The Helm chart: what it renders, and a release that is installed, upgraded, rolled back and removed on a real API server.
+//!
+//! The operator runs with the rights of its ServiceAccounts only.
+
+use crate::support::chart::{deployed, helm, next, release};
+
+mod certificates;
+mod dependent;
+mod dry_run;
+mod files;
+mod hardening;
+mod life;
+mod matrix;
+mod notes;
+mod plain;
+mod readme;
+mod refusals;
+mod rest;
+mod schema;

@@ -1,0 +1,267 @@
+//! The fence: what a process decided before another took over is refused, however late it arrives.
+
+use crate::support::{
+    faults::{Fault, Faults, Recorded},
+    recorder::Recorder,
+    stage::{SOON, Stage},
+};
+use k8s_openapi::{api::core::v1::Secret, jiff::SignedDuration};
+use kube::api::{Patch, PatchParams};
+use pat_operator::api::CredentialState;
+use serde_json::{Value, json};
+
+/// What a process is in the middle of when it is paused.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Work {
+    FirstMint,
+    Rotation,
+    RepairAfterDeletion,
+    RepairAfterEdit,
+    Rerender,
+    Rename,
+    GraceEnd,
+    Revocation,
+    Expiry,
+}
+
+impl Work {
+    const ALL: [Self; 9] = [
+        Self::FirstMint,
+        Self::Rotation,
+        Self::RepairAfterDeletion,
+        Self::RepairAfterEdit,
+        Self::Rerender,
+        Self::Rename,
+        Self::GraceEnd,
+        Self::Revocation,
+        Self::Expiry,
+    ];
+
+    fn spec(self) -> Value {
+        match self {
+            Self::Expiry => json!({"expiry": {"after": "1h"}}),
+            _ => json!({"rotation": {"interval": "30d"}, "secret": {"previousKey": "old"}}),
+        }
+    }
+
+    async fn prepare(self, stage: &Stage, name: &str) {
+        if self != Self::FirstMint {
+            stage.apply(name, self.spec()).await;
+            stage.settle(name).await;
+        }
+        if self == Self::GraceEnd {
+            stage.advance("30d");
+            stage.settle(name).await;
+        }
+    }
+
+    async fn begin(self, stage: &Stage, name: &str) {
+        let mut spec = self.spec();
+        match self {
+            Self::FirstMint => {}
+            Self::Rotation => return stage.advance("30d"),
+            Self::GraceEnd => return stage.advance("1d1s"),
+            Self::Expiry => return stage.advance("1h1s"),
+            Self::RepairAfterDeletion => {
+                stage.secrets().delete(name, &Default::default()).await.expect("it is deleted");
+                return;
+            }
+            Self::RepairAfterEdit => {
+                let edit = json!({"data": {"token": "b29wcw=="}});
+                let edited = stage.secrets().patch(name, &PatchParams::default(), &Patch::Merge(edit)).await;
+                edited.expect("it is edited");
+                return;
+            }
+            Self::Rerender => spec["secret"]["labels"] = json!({"team": "a"}),
+            Self::Rename => spec["secret"]["name"] = json!(format!("{name}-new")),
+            Self::Revocation => spec["revoked"] = json!(true),
+        }
+        stage.apply(name, spec).await;
+    }
+}
+
+/// Runs an operator of this client until it rests, or stands still.
+async fn run(stage: &mut Stage, name: &str, faults: &Faults) {
+    stage.restart_with(faults.client());
+    for _ in 0..20 {
+        let result = stage.reconcile(name).await;
+        if faults.is_dead() {
+            return;
+        }
+        let wake = result.expect("the run succeeds");
+        match wake.map(|at| at.since(stage.now())) {
+            Some(wait) if wait <= SignedDuration::from_secs(10) => {
+                stage.hand.advance(wait.max(SignedDuration::from_millis(1)));
+            }
+            _ => return,
+        }
+    }
+    panic!("{name} does not come to rest");
+}
+
+/// Freezes a process at each of its writes in turn; tells which they were.
+async fn frozen_writes(
+    stage: &mut Stage,
+    work: Work,
+    mut after: impl AsyncFnMut(&mut Stage, &str, Recorded),
+) -> Vec<String> {
+    let mut writes = Vec::new();
+    for at in 0..40 {
+        let name = format!("{work:?}.{at:02}").to_lowercase();
+        stage.restart();
+        work.prepare(stage, &name).await;
+        work.begin(stage, &name).await;
+        let former = Faults::at(&stage.client, at, Fault::Freeze);
+        run(stage, &name, &former).await;
+        let Some(late) = former.hit() else { return writes };
+        if late.is_write() && !late.is_event() {
+            writes.push(late.summary());
+            after(stage, &name, late).await;
+        }
+    }
+    panic!("{work:?} does not end");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn every_write_of_a_paused_process_is_refused_once_another_has_taken_over() {
+    let mut replayed = 0;
+    for work in Work::ALL {
+        let mut stage = Stage::new(&format!("fence-{work:?}").to_lowercase()).await;
+        let writes = frozen_writes(&mut stage, work, async |stage, name, late| {
+            let next = Faults::none(&stage.client);
+            run(stage, name, &next).await;
+            let versions = stage.versions().await;
+            let answer = late.replay(&stage.client).await;
+            assert!([404, 409].contains(&answer.as_u16()), "{work:?}: {} was answered {answer}", late.summary());
+            assert_eq!(versions, stage.versions().await, "{work:?}: {} changed something", late.summary());
+        })
+        .await;
+        assert!(writes.len() >= 2, "{work:?} has only {writes:?}");
+        replayed += writes.len();
+    }
+    println!("fence: {replayed} recorded writes of {} kinds of work were refused", Work::ALL.len());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn every_write_but_a_create_names_the_version_and_the_object_it_was_decided_on() {
+    for work in Work::ALL {
+        let mut stage = Stage::new(&format!("named-{work:?}").to_lowercase()).await;
+        frozen_writes(&mut stage, work, async |_, _, late| {
+            let body = late.json();
+            let named = match late.method.as_str() {
+                "POST" => return,
+                "DELETE" => &body["preconditions"],
+                _ => &body["metadata"],
+            };
+            for field in ["uid", "resourceVersion"] {
+                let text = named[field].as_str().unwrap_or_default();
+                assert!(!text.is_empty(), "{work:?}: {} names no {field}", late.summary());
+            }
+        })
+        .await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_late_status_does_not_land_on_a_namesake_that_was_made_after_a_deletion() {
+    for work in [Work::FirstMint, Work::Rotation, Work::Revocation] {
+        let mut stage = Stage::new(&format!("namesake-{work:?}").to_lowercase()).await;
+        frozen_writes(&mut stage, work, async |stage, name, late| {
+            let former = stage.pat(name).await.metadata.uid;
+            stage.pats().delete(name, &Default::default()).await.expect("it is deleted");
+            collected(stage, name).await;
+            let answer = late.replay(&stage.client).await;
+            let is_create = late.method == "POST";
+            if !is_create {
+                assert_eq!(answer, 404, "{work:?}: {} after the deletion", late.summary());
+            }
+            collected(stage, name).await;
+
+            stage.apply(name, work.spec()).await;
+            assert_ne!(stage.pat(name).await.metadata.uid, former);
+            if !is_create {
+                let answer = late.replay(&stage.client).await;
+                let refused = [404, 409].contains(&answer.as_u16());
+                assert!(refused, "{work:?}: {} to the namesake: {answer}", late.summary());
+                assert_eq!(stage.pat(name).await.status, None, "{work:?}: the namesake has a status of somebody else");
+            }
+            let next = Faults::none(&stage.client);
+            run(stage, name, &next).await;
+            let token = stage.value(name, "token").await;
+            assert!(stage.accepts(name, &token).await, "{work:?}: the namesake has a token of its own");
+        })
+        .await;
+    }
+}
+
+/// Waits until the garbage collector has removed the Secret of a PAT that is no more.
+async fn collected(stage: &Stage, name: &str) {
+    let gone = kube::runtime::wait::await_condition(stage.secrets(), name, |secret: Option<&Secret>| secret.is_none());
+    tokio::time::timeout(SOON, gone).await.expect("in time").expect("the API server answers");
+}
+
+/// A create cannot be fenced: it lands where nothing is. What it brings after a deletion is a token that was published for a
+/// while and is dead by now, in a Secret with our ownerReference; so the operator sees it, and puts a good one in its place.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_late_create_after_a_deletion_brings_a_dead_token_that_is_replaced_at_once() {
+    let mut stage = Stage::new("fence-late-create").await;
+    let recorder = Recorder::start(&stage.client, stage.namespace.name(), &stage.clock).await;
+    let mut created = 0;
+    frozen_writes(&mut stage, Work::FirstMint, async |stage, name, late| {
+        if late.method != "POST" {
+            return;
+        }
+        created += 1;
+        // Another process finishes the mint with a token of its own; then somebody deletes the Secret.
+        let next = Faults::none(&stage.client);
+        run(stage, name, &next).await;
+        let good = stage.value(name, "token").await;
+        stage.secrets().delete(name, &Default::default()).await.expect("it is deleted");
+        assert_eq!(late.replay(&stage.client).await, 201, "nothing is there: a create is taken");
+        let dead = stage.value(name, "token").await;
+        assert!(!stage.accepts(name, &dead).await, "its hash was dropped when the other token was in the Secret");
+
+        run(stage, name, &next).await;
+        let token = stage.value(name, "token").await;
+        assert!(token != dead && token != good && stage.accepts(name, &token).await);
+        assert!(stage.accepts(name, &good).await, "whoever read the deleted Secret has the grace period");
+        assert!(!stage.accepts(name, &dead).await, "the dead do not come back");
+        let story = recorder.judge(name, SignedDuration::ZERO).await;
+        let only_this = |what: &String| what.contains("invariant 1") && what.contains("no longer in the status");
+        assert!(!story.violations.is_empty() && story.violations.iter().all(only_this), "{:#?}", story.violations);
+        assert_eq!((story.leftovers, story.orphans), (vec![], 0));
+    })
+    .await;
+    assert_eq!(created, 1);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_late_create_by_a_deleted_object_is_collected_and_touches_nobody() {
+    let mut stage = Stage::new("fence-orphan").await;
+    frozen_writes(&mut stage, Work::FirstMint, async |stage, name, late| {
+        if late.method != "POST" {
+            return;
+        }
+        stage.pats().delete(name, &Default::default()).await.expect("it is deleted");
+        assert_eq!(late.replay(&stage.client).await, 201);
+        collected(stage, name).await;
+    })
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_write_that_arrives_while_the_next_process_is_at_work_is_followed_or_refused() {
+    let mut stage = Stage::new("fence-between").await;
+    frozen_writes(&mut stage, Work::Rotation, async |stage, name, late| {
+        let first = stage.data(name).await["token"].clone();
+        let next = Faults::landing(&stage.client, 1, late.clone());
+        run(stage, name, &next).await;
+        assert!(next.has_landed(), "{} landed among the other's", late.summary());
+        let token = stage.value(name, "token").await;
+        assert!(stage.accepts(name, &token).await && stage.accepts(name, &first).await, "{}", late.summary());
+        let status = stage.status(name).await;
+        let active: Vec<_> = status.credentials.iter().filter(|one| one.state == CredentialState::Active).collect();
+        assert_eq!(active.len(), 1, "{}: {status:#?}", late.summary());
+    })
+    .await;
+}

@@ -1,0 +1,397 @@
+//! Several real operator processes, one cluster: who works, who takes over, and what a late one can do.
+
+use std::{
+    path::PathBuf,
+    time::{Duration, Instant},
+};
+
+use crate::support::process::{
+    Launch, OperatorProcess,
+    history::History,
+    place::{Place, eventually, hash, in_seconds, is_ready},
+    wire::Wire,
+};
+use control_plane::{Component, ControlPlane, Identity, Options};
+use pat_operator::api::{CredentialState, PersonalAccessTokenStatus};
+use serde_json::json;
+
+/// What the project promises for the worst case.
+const HAND_OVER: Duration = Duration::from_secs(15);
+
+/// A leader that goes in good order is followed at once: the others look every 2 s or so.
+const AT_ONCE: Duration = Duration::from_secs(4);
+
+async fn the_leader_of(operators: &mut [OperatorProcess]) -> usize {
+    let deadline = Instant::now() + crate::support::process::SOON;
+    loop {
+        for (index, operator) in operators.iter_mut().enumerate() {
+            if operator.leads().await {
+                return index;
+            }
+        }
+        assert!(Instant::now() < deadline, "nobody leads");
+    }
+}
+
+/// Has all of them rotate at one moment, some seconds away.
+async fn rotate_all_soon(place: &Place, count: usize, mut spec: serde_json::Value) {
+    spec["rotateIfIssuedBefore"] = in_seconds(3).into();
+    place.apply_many("app", count, &spec).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn of_three_instances_one_works_and_who_dies_or_goes_is_followed() {
+    let place = Place::new("three").await;
+    let mut operators: Vec<_> = (0..3).map(|_| place.operator().start()).collect();
+    for operator in &mut operators {
+        operator.is_ready().await;
+    }
+    let leader = the_leader_of(&mut operators).await;
+    let mut leader = operators.remove(leader);
+    let holder = place.lease_holder().await.expect("somebody leads");
+    for standby in &mut operators {
+        standby.logs(&["standing by", &holder]).await;
+        let told = standby.get("/readyz?verbose").await;
+        assert_eq!(told.code, 200, "a standby is ready");
+        assert!(told.body.contains(&format!("[+]lease ok: standby: {holder} leads")), "{}", told.body);
+    }
+
+    place.apply_many("before", 20, &json!({"rotation": {"interval": "30d"}})).await;
+    place.all_ready(20).await;
+    assert_eq!(leader.metrics().await.value("pat_operator_mints_total"), 20.0);
+    assert_eq!(leader.metrics().await.value("pat_operator_leader"), 1.0);
+    for standby in &mut operators {
+        let metrics = standby.metrics().await;
+        assert_eq!(metrics.value("pat_operator_mints_total"), 0.0, "only one works");
+        assert_eq!(metrics.value("pat_operator_leader"), 0.0);
+        assert_eq!(metrics.value("pat_operator_reconcile_duration_seconds_count"), 0.0);
+        assert_eq!(metrics.value("pat_operator_secrets"), 20.0, "but every one knows all");
+    }
+
+    // What counts is when work goes on, so a token is waited for, not only the Lease.
+    let killed_at = Instant::now();
+    leader.kill();
+    place.apply("after-kill", json!({})).await;
+    place.ready("after-kill").await;
+    let took = killed_at.elapsed();
+    eprintln!("hand-over after kill -9: {took:?}");
+    assert!(took < HAND_OVER, "{took:?}");
+    let leader = the_leader_of(&mut operators).await;
+    let leader = operators.remove(leader);
+    let mut last = operators.remove(0);
+    assert!(!last.leads().await);
+
+    let asked_at = Instant::now();
+    let ended = leader.terminate().await;
+    assert!(ended.stderr.iter().any(|line| line.contains("released the lease")), "{ended}");
+    place.apply("after-term", json!({})).await;
+    place.ready("after-term").await;
+    let took = asked_at.elapsed();
+    eprintln!("hand-over after SIGTERM: {took:?}");
+    assert!(took < AT_ONCE, "{took:?}");
+    assert!(last.leads().await);
+    let metrics = last.metrics().await;
+    assert_eq!(metrics.value("pat_operator_mints_total"), 1.0, "what was there has not been minted again");
+    assert_eq!(metrics.value("pat_operator_rotations_total"), 0.0);
+
+    last.terminate().await;
+    assert_eq!(place.lease_holder().await, None);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_leader_paused_in_the_middle_of_a_rotation_changes_nothing_when_it_wakes_up() {
+    let place = Place::new("paused").await;
+    let launch = || place.operator().arg("--publish-lead=10s").start();
+    let mut former = launch();
+    former.leads_within(HAND_OVER).await;
+    let mut next = launch();
+    next.logs(&["standing by"]).await;
+    let history = History::of(&place.client, place.name()).await;
+
+    let spec = json!({"rotation": {"interval": "30d"}, "secret": {"previousKey": "previous"}});
+    place.apply("app", spec.clone()).await;
+    let first = place.ready("app").await;
+
+    // Published, but not in the Secret for another 10 s: the middle of a rotation.
+    let mut now = spec.clone();
+    now["rotateIfIssuedBefore"] = in_seconds(0).into();
+    place.apply("app", now).await;
+    let pending = |status: &pat_operator::api::PersonalAccessTokenStatus| {
+        status.credentials.iter().filter(|one| one.state == CredentialState::Pending).count()
+    };
+    let middle = place.until("app", "pending", |status| pending(status) == 1).await;
+    former.pause().await;
+    let lost = middle.credentials[0].sha256.to_string();
+    assert_eq!(place.token("app").await, first, "the Secret still has the old token");
+    let paused_at = Instant::now();
+
+    next.leads_within(HAND_OVER).await;
+    let took = paused_at.elapsed();
+    eprintln!("hand-over from a paused leader: {took:?}");
+    assert!(took < HAND_OVER, "{took:?}");
+
+    // The other is in the middle of the same rotation, with a token of its own, when the former leader wakes up: with
+    // its own token in memory, long published and overdue.
+    place.until("app", "minted again", |status| pending(status) == 2).await;
+    assert_eq!(place.token("app").await, first);
+    former.resume();
+    eventually("the former leader stands by", async || {
+        let told = former.get("/readyz?verbose").await;
+        told.body.contains("[+]lease ok: standby: ") && told.body.contains(" leads\n")
+    })
+    .await;
+    assert!(!former.leads().await && next.leads().await);
+
+    place.until("app", "rotated", |status| is_ready(status) && status.revision >= Some(2)).await;
+    place.holds_its_active_token("app").await;
+    let second = place.token("app").await;
+    assert_ne!(hash(&second), lost, "the token that only the paused process knew is gone for good");
+    assert_eq!(place.value("app", "previous").await.as_deref(), Some(&*first), "the old one has its grace");
+    let status = place.status("app").await;
+    assert!(
+        status
+            .credentials
+            .iter()
+            .any(|one| one.sha256.to_string() == hash(&first) && one.state == CredentialState::Grace)
+    );
+    assert!(!status.credentials.iter().any(|one| one.sha256.to_string() == lost), "nobody holds it: {status:#?}");
+    history.is_sound().await;
+    assert_eq!(history.hashes("app"), [hash(&first), lost, hash(&second)], "nothing else was ever published");
+    assert_eq!(former.metrics().await.value("pat_operator_rotations_total"), 0.0);
+
+    // It is as good as new: when the other goes, it works again.
+    next.terminate().await;
+    let third = place.rotated("app", spec).await;
+    assert_ne!(third, second);
+    place.holds_its_active_token("app").await;
+    history.is_sound().await;
+    former.terminate().await;
+}
+
+/// What of a wave of rotations arrives late.
+enum Late {
+    All,
+    Rest,
+}
+
+/// A wave of rotations, in the middle of which the leader is paused and what it last said is held back.
+struct Overtaken {
+    place: Place,
+    wire: Wire,
+    former: OperatorProcess,
+    next: OperatorProcess,
+    history: History,
+    names: Vec<String>,
+    first: Vec<String>,
+}
+
+impl Overtaken {
+    /// The former leader is paused; the next one does not lead yet.
+    async fn new(name: &str, count: usize, delay: Duration, late: Late) -> Self {
+        let place = Place::new(name).await;
+        let wire = Wire::slow(&place.access, delay).await;
+        let launch =
+            |kubeconfig: PathBuf| Launch::controller_in(&kubeconfig, place.name()).arg("--publish-lead=0s").start();
+        let mut former = launch(wire.kubeconfig_for(&Identity::admin()));
+        former.leads_within(HAND_OVER).await;
+        let mut next = launch(place.kubeconfig());
+        next.logs(&["standing by"]).await;
+        let history = History::of(&place.client, place.name()).await;
+
+        let spec = json!({"rotation": {"interval": "30d"}, "secret": {"previousKey": "previous"}});
+        let names = place.apply_many("app", count, &spec).await;
+        place.all_ready(count).await;
+        let mut first = Vec::new();
+        for name in &names {
+            first.push(place.token(name).await);
+        }
+        rotate_all_soon(&place, count, spec).await;
+
+        match late {
+            // Everything is sent and nothing arrives.
+            Late::All => {
+                wire.hold();
+                wire.holds_back(count).await;
+            }
+            // The moment the first step of any of them is seen, the wire holds back what the leader has to say next.
+            Late::Rest => {
+                eventually("the wave begins", async || names.iter().any(|name| history.hashes(name).len() > 1)).await;
+                wire.hold();
+            }
+        }
+        former.pause().await;
+        Self { place, wire, former, next, history, names, first }
+    }
+
+    /// What was held back arrives, and the process that sent it goes on.
+    async fn goes_on(&mut self) {
+        self.wire.let_go();
+        self.former.resume();
+        eventually("the former leader stands by and has no work in hand", async || {
+            let told = self.former.get("/readyz?verbose").await.body;
+            told.contains("standby: ") && self.former.has_logged(&["no longer leading"])
+        })
+        .await;
+    }
+
+    async fn all_have_rotated(&self) {
+        eventually("all have rotated", async || {
+            let done = |status: &PersonalAccessTokenStatus| {
+                let pending = status.credentials.iter().any(|one| one.state == CredentialState::Pending);
+                status.revision >= Some(2) && is_ready(status) && !pending
+            };
+            self.place.statuses().await.iter().all(|(_, status)| done(status))
+        })
+        .await;
+    }
+
+    /// Each has a new token that works, and the old one its grace.
+    async fn is_sound(&self) {
+        for (name, first) in self.names.iter().zip(&self.first) {
+            assert_ne!(self.place.token(name).await, *first, "{name}");
+            self.place.holds_its_active_token(name).await;
+            let status = self.place.status(name).await;
+            assert!(
+                status.credentials.iter().any(|one| one.sha256.to_string() == hash(first)),
+                "{name}: the old one has its grace"
+            );
+            assert_eq!(status.unplanned_mints, [], "{name}: nothing had to be repaired");
+        }
+        self.history.is_sound().await;
+    }
+
+    async fn ends(self) {
+        self.former.terminate().await;
+        self.next.terminate().await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn writes_that_arrive_after_another_has_taken_over_are_refused() {
+    let mut scene = Overtaken::new("late", 24, Duration::ZERO, Late::All).await;
+    scene.next.leads_within(HAND_OVER).await;
+    scene.all_have_rotated().await;
+    let mut second = Vec::new();
+    for name in &scene.names {
+        second.push(scene.place.token(name).await);
+    }
+    let before: Vec<_> = scene.place.statuses().await;
+
+    scene.goes_on().await;
+    let conflicts = scene.former.metrics().await.value(r#"pat_operator_reconcile_errors_total{category="Conflict"}"#);
+    assert!(conflicts >= 1.0, "late writes were refused: {conflicts}\n{}", scene.former);
+    assert_eq!(scene.place.statuses().await, before, "nothing has changed");
+    for (name, second) in scene.names.iter().zip(&second) {
+        assert_eq!(scene.place.token(name).await, *second, "{name}");
+    }
+    scene.is_sound().await;
+    scene.ends().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_leader_that_wakes_up_while_another_does_its_work_damages_nothing() {
+    let mut scene = Overtaken::new("midst", 96, Duration::from_millis(40), Late::Rest).await;
+    // What it reads and writes, slowly, now mixes with the other's publications and writes.
+    scene.next.leads_within(HAND_OVER).await;
+    scene.goes_on().await;
+    scene.all_have_rotated().await;
+    scene.is_sound().await;
+    scene.ends().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_lone_instance_that_slept_past_its_lease_goes_on_by_itself() {
+    const COUNT: usize = 40;
+    let place = Place::new("alone").await;
+    let mut operator = place.operator().arg("--publish-lead=0s").start();
+    operator.leads_within(HAND_OVER).await;
+    let spec = json!({"rotation": {"interval": "30d"}});
+    let names = place.apply_many("app", COUNT, &spec).await;
+    place.all_ready(COUNT).await;
+    let history = History::of(&place.client, place.name()).await;
+    rotate_all_soon(&place, COUNT, spec).await;
+    eventually("the wave begins", async || names.iter().any(|name| history.hashes(name).len() > 1)).await;
+    operator.pause().await;
+    // Nothing happens that could be waited for: the lease, 7 s for its holder, has to run out.
+    tokio::time::sleep(Duration::from_secs(8)).await;
+    operator.resume();
+    let took = operator.leads_within(HAND_OVER).await;
+    eprintln!("a lone instance leads again after: {took:?}");
+    place.apply("later", json!({})).await;
+    place.ready("later").await;
+    eventually("all have rotated", async || {
+        place.statuses().await.iter().all(|(name, status)| name == "later" || status.revision >= Some(2))
+    })
+    .await;
+    place.all_ready(COUNT + 1).await;
+    history.is_sound().await;
+    operator.terminate().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_lease_lost_and_won_back_in_the_middle_of_work_costs_no_worker() {
+    const COUNT: usize = 12;
+    let place = Place::new("regained").await;
+    let wire = Wire::to(&place.access).await;
+    let kubeconfig = wire.kubeconfig_for(&Identity::admin());
+    let mut operator = Launch::controller_in(&kubeconfig, place.name()).start();
+    operator.leads_within(HAND_OVER).await;
+
+    // One worker has something in hand while the lease runs out, the others have not.
+    place.apply("first", json!({})).await;
+    place.ready("first").await;
+    wire.hold();
+    place.apply("second", json!({})).await;
+    wire.holds_back(1).await;
+    eventually("the lease has run out", async || !operator.leads().await).await;
+    wire.let_go();
+    operator.leads_within(HAND_OVER).await;
+    place.ready("second").await;
+
+    // As many as before work at a time: each has a request that waits.
+    wire.hold();
+    place.apply_many("app", COUNT, &json!({})).await;
+    wire.holds_back(COUNT).await;
+    wire.let_go();
+    place.all_ready(COUNT + 2).await;
+    operator.terminate().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_api_server_and_a_store_that_die_and_come_back_are_waited_for() {
+    let mut plane = ControlPlane::start(Options::default().apply("crds")).await.expect("a control plane");
+    let place = Place::on(&plane, "reborn").await;
+    let mut operator = place.operator().arg("--publish-lead=0s").start();
+    let mut standby = place.operator().arg("--publish-lead=0s").start();
+    operator.is_ready().await;
+    standby.is_ready().await;
+    let spec = json!({"rotation": {"interval": "30d"}});
+    place.apply("app", spec.clone()).await;
+    let first = place.ready("app").await;
+    let history = History::of(&place.client, place.name()).await;
+
+    // Long enough for the lease to be lost, in the middle of work.
+    place.apply_many("crowd", 40, &spec).await;
+    plane.kill(Component::ApiServer);
+    plane.kill(Component::Etcd);
+    eventually("nobody leads any more", async || !operator.leads().await && !standby.leads().await).await;
+    assert!(operator.is_running() && standby.is_running());
+    assert_eq!(operator.get("/livez").await.code, 200);
+    plane.restart(Component::Etcd).await.expect("etcd comes back");
+    plane.restart(Component::ApiServer).await.expect("the API server comes back");
+    let back_at = Instant::now();
+
+    place.all_ready(41).await;
+    assert_eq!(place.token("app").await, first, "nothing was minted without need");
+    place.apply("new", spec.clone()).await;
+    place.ready("new").await;
+    place.rotated("app", spec).await;
+    eprintln!("at work after the API server's return: {:?}", back_at.elapsed());
+    for (name, _) in place.statuses().await {
+        place.holds_its_active_token(&name).await;
+    }
+
+    history.is_sound().await;
+    operator.terminate().await;
+    standby.terminate().await;
+}

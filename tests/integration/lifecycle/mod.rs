@@ -1,0 +1,18 @@
+//! The life of a token on the real API server: issue, rotation, grace period, expiry, revocation, and its Secret.
+//!
+//! Every test has a stage: a namespace, an operator in this process, and a clock that the test drives.
+
+use crate::support::states;
+
+mod expiry;
+mod handover;
+mod issue;
+mod observe;
+mod presets;
+mod revocation;
+mod rotation;
+mod secret;
+mod status;
+mod suspend;
+mod terms;
+mod year;

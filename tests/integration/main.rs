@@ -1,0 +1,25 @@
+//! Integration tests on a real control plane. They need Rust and Go, and nothing else.
+//!
+//! Each module is one topic. `support` has what they share: stages, processes, faults and the recorder.
+
+#[path = "../support/mod.rs"]
+mod support;
+
+mod admission;
+mod adversity;
+mod chart;
+mod crash;
+mod fence;
+mod leader;
+mod lease;
+mod lifecycle;
+mod owners;
+mod permissions;
+mod plugin;
+mod policies;
+mod process;
+mod rest;
+mod secrets;
+mod verifier;
+mod watches;
+mod webhook;

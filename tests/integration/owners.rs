@@ -1,0 +1,116 @@
+//! The policy that keeps a disabled owner disabled, against real users on a control plane of its own: it binds a whole cluster.
+
+use std::time::{Duration, Instant};
+
+use control_plane::{ControlPlane, Identity, Options};
+use k8s_openapi::api::{
+    admissionregistration::v1::{ValidatingAdmissionPolicy, ValidatingAdmissionPolicyBinding},
+    rbac::v1::{ClusterRole, ClusterRoleBinding},
+};
+use kube::{
+    Api, Client,
+    api::{DeleteParams, ListParams, Patch, PatchParams, PostParams},
+};
+use pat_operator::api::TokenOwner;
+use serde::de::DeserializeOwned;
+use serde_json::{Value, json};
+
+const POLICY: &str = include_str!("../../charts/pat-operator/policies/token-owners.yaml");
+
+const LIMIT: Duration = Duration::from_secs(30);
+
+fn parse<K: DeserializeOwned>(value: Value) -> K {
+    serde_json::from_value(value).expect("an object")
+}
+
+fn owner(name: &str, disabled: Option<bool>) -> TokenOwner {
+    let mut spec = json!({"subject": {"kind": "User", "name": format!("{name}@example.com")}});
+    if let Some(disabled) = disabled {
+        spec["disabled"] = disabled.into();
+    }
+    parse(json!({
+        "apiVersion": "pat-operator.io/v1alpha1", "kind": "TokenOwner", "metadata": {"name": name}, "spec": spec,
+    }))
+}
+
+/// Somebody who may do everything with TokenOwners, and nothing else.
+async fn manager(plane: &ControlPlane, admin: &Client) -> Client {
+    let identity = Identity::user("owners-manager", &[]);
+    let role = json!({
+        "metadata": {"name": "owners-manager"},
+        "rules": [{"apiGroups": ["pat-operator.io"], "resources": ["tokenowners"], "verbs": ["*"]}],
+    });
+    let binding = json!({
+        "metadata": {"name": "owners-manager"},
+        "roleRef": {"apiGroup": "rbac.authorization.k8s.io", "kind": "ClusterRole", "name": "owners-manager"},
+        "subjects": [{"apiGroup": "rbac.authorization.k8s.io", "kind": "User", "name": identity.name()}],
+    });
+    let (roles, bindings) = (Api::<ClusterRole>::all(admin.clone()), Api::<ClusterRoleBinding>::all(admin.clone()));
+    roles.create(&PostParams::default(), &parse(role)).await.expect("the role is taken");
+    bindings.create(&PostParams::default(), &parse(binding)).await.expect("the binding is taken");
+    plane.access().client_for(&identity).expect("a client")
+}
+
+/// Applies the policy as the chart ships it, and waits until it acts.
+async fn in_force(admin: &Client) {
+    let (policy, binding) = POLICY.split_once("\n---\n").expect("a policy and its binding");
+    let params = PatchParams::apply("tests").force();
+    let policy: ValidatingAdmissionPolicy = serde_yaml::from_str(policy).expect("a policy");
+    let binding: ValidatingAdmissionPolicyBinding = serde_yaml::from_str(binding).expect("a binding");
+    let name = policy.metadata.name.clone().expect("a name");
+    let policies = Api::<ValidatingAdmissionPolicy>::all(admin.clone());
+    policies.patch(&name, &params, &Patch::Apply(&policy)).await.expect("the policy is taken");
+    let bindings = Api::<ValidatingAdmissionPolicyBinding>::all(admin.clone());
+    bindings.patch(&name, &params, &Patch::Apply(&binding)).await.expect("the binding is taken");
+    let owners = Api::<TokenOwner>::all(admin.clone());
+    owners.create(&PostParams::default(), &owner("probe", Some(true))).await.expect("it is created");
+    let deadline = Instant::now() + LIMIT;
+    let dry = DeleteParams { dry_run: true, ..DeleteParams::default() };
+    while owners.delete("probe", &dry).await.is_ok() {
+        assert!(Instant::now() < deadline, "the policy does not act");
+        tokio::time::sleep(Duration::from_millis(50)).await;
+    }
+    let policy = policies.get(&name).await.expect("it is there");
+    let warnings =
+        policy.status.and_then(|status| status.type_checking).and_then(|checked| checked.expression_warnings);
+    assert_eq!(warnings, None, "the API server finds fault with an expression");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_disabled_owner_is_deleted_by_nobody_until_it_is_enabled() {
+    let plane = ControlPlane::start(Options::default().without_controller_manager().apply("crds/"));
+    let plane = plane.await.expect("a control plane");
+    let admin = plane.access().client().expect("an administrator's client");
+    let manager = manager(&plane, &admin).await;
+    in_force(&admin).await;
+
+    let stranger = plane.access().client_for(&Identity::user("stranger", &[])).expect("a client");
+    for (who, client) in [("manager", manager), ("admin", admin)] {
+        let owners = Api::<TokenOwner>::all(client);
+        for (what, disabled) in [("silent", None), ("enabled", Some(false)), ("disabled", Some(true))] {
+            let name = format!("{who}-{what}");
+            owners.create(&PostParams::default(), &owner(&name, disabled)).await.expect("it is created");
+            let deleted = owners.delete(&name, &DeleteParams::default()).await;
+            if disabled != Some(true) {
+                deleted.expect(&name);
+                continue;
+            }
+            let refused = deleted.expect_err(&name).to_string();
+            let says = format!(
+                "TokenOwner {name} is disabled: with it gone, the tokens of {name}@example.com would be accepted again; if that is meant, set spec.disabled to false first"
+            );
+            assert!(refused.contains(&says), "{refused}");
+
+            // Nor along with others, nor by somebody who may not delete any.
+            let all = owners.delete_collection(&DeleteParams::default(), &ListParams::default()).await;
+            assert!(all.expect_err("all of them").to_string().contains("is disabled"));
+            let theirs = Api::<TokenOwner>::all(stranger.clone());
+            let answer = theirs.delete(&name, &DeleteParams::default()).await.expect_err("a stranger");
+            assert!(matches!(answer, kube::Error::Api(status) if status.code == 403));
+
+            let enable = Patch::Merge(json!({"spec": {"disabled": false}}));
+            owners.patch(&name, &PatchParams::default(), &enable).await.expect("it is enabled");
+            owners.delete(&name, &DeleteParams::default()).await.expect("now it goes");
+        }
+    }
+}

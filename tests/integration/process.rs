@@ -1,0 +1,694 @@
+//! The real binary from its start to its end: what it says, what it serves, what it leaves behind.
+
+use std::{
+    collections::BTreeSet,
+    path::{Path, PathBuf},
+    time::{Duration, Instant},
+};
+
+use crate::support::process::{
+    Launch, SOON,
+    place::{Place, eventually, in_seconds, is_ready},
+    wire::Wire,
+};
+use base64::{Engine, engine::general_purpose::STANDARD};
+use clap::CommandFactory;
+use control_plane::{ControlPlane, Identity, Options};
+use k8s_openapi::{
+    api::core::v1::Namespace, apiextensions_apiserver::pkg::apis::apiextensions::v1::CustomResourceDefinition,
+};
+use kube::{
+    Api,
+    api::{DeleteParams, DynamicObject, ListParams, Patch, PatchParams, PropagationPolicy},
+    core::{ApiResource, GroupVersionKind},
+};
+use pat_operator::api::{CredentialState, crd};
+use serde_json::{Value, json};
+
+/// How long the operator may take from SIGTERM to its end.
+const FINISH: Duration = Duration::from_secs(10);
+
+fn temporary(text: &str) -> tempfile::TempPath {
+    let file = tempfile::NamedTempFile::new().expect("a file").into_temp_path();
+    std::fs::write(&file, text).expect("it is written");
+    file
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_keeps_it_from_starting_is_told_in_one_line() {
+    let place = Place::new("refused").await;
+    let good = place.access.kubeconfig_text(&Identity::admin()).unwrap();
+    let url = place.access.api_server_url();
+    let edited = |edit: &dyn Fn(&mut Value)| {
+        let mut kubeconfig: Value = serde_yaml::from_str(&good).unwrap();
+        edit(&mut kubeconfig);
+        temporary(&kubeconfig.to_string())
+    };
+    let server = |server: &str| edited(&|config| config["clusters"][0]["cluster"]["server"] = server.into());
+    let user = |user: Value| edited(&|config| config["users"][0]["user"] = user.clone());
+    // A certificate of another authority, as after the cluster was built anew.
+    let stranger = ControlPlaneKeys::of_a_stranger(&good);
+
+    let nobody_listens = server("https://127.0.0.1:1");
+    let no_such_name = server("https://api.invalid:6443");
+    let plain = server(&url.replace("https://", "http://"));
+    let bad_token = user(json!({"token": "s3cret-but-wrong"}));
+    let nameless = user(json!({}));
+    let wrong_authority =
+        edited(&|config| config["clusters"][0]["cluster"]["certificate-authority-data"] = stranger.authority.clone());
+    let no_authority = edited(&|config| {
+        config["clusters"][0]["cluster"]["certificate-authority-data"] = "bm9uc2Vuc2U=".into();
+    });
+    let no_plugin = user(json!({"exec": {
+        "apiVersion": "client.authentication.k8s.io/v1", "command": "/no/such/plugin", "interactiveMode": "Never",
+    }}));
+    let not_yaml = temporary("users: [{user: {token: s3cret-in-a-file}}");
+    let empty = temporary("");
+    let missing = PathBuf::from("/nonexistent/kubeconfig");
+
+    let cases: [(&str, &Path, &[&str]); 11] = [
+        ("a file that is not there", &missing, &["cannot read /nonexistent/kubeconfig", "KUBECONFIG"]),
+        ("an empty file", &empty, &["kubeconfig", "KUBECONFIG"]),
+        ("a file that is no YAML", &not_yaml, &["not YAML", "KUBECONFIG"]),
+        ("nobody listens there", &nobody_listens, &["nobody listens at the API server's address", "is it running"]),
+        ("a name that nobody knows", &no_such_name, &["the API server's name cannot be resolved"]),
+        ("plain HTTP to a TLS port", &plain, &["400"]),
+        ("a wrong token", &bad_token, &["does not know who we are (401", "renew the kubeconfig's user"]),
+        ("no credentials", &nameless, &["does not know who we are (401"]),
+        ("another authority", &wrong_authority, &["no secure connection to the API server", "certificate-authority"]),
+        ("an authority that is none", &no_authority, &["kubeconfig"]),
+        ("a credentials plugin that is not there", &no_plugin, &["no credentials for the API server", "exec"]),
+    ];
+    for (what, kubeconfig, parts) in cases {
+        let ended = Launch::controller(kubeconfig).run().await;
+        let line = ended.refusal();
+        for part in parts {
+            assert!(line.contains(part), "{what}: no {part:?} in {line}");
+        }
+        assert!(line.len() < 500, "{what}: {line}");
+        assert!(!ended.to_string().contains("s3cret"), "{what}: {ended}");
+    }
+
+    let nowhere = Launch::new(&["controller", "--health-addr=127.0.0.1:0"]).run().await.refusal();
+    assert!(nowhere.contains("no kubeconfig and not in a cluster: set KUBECONFIG"), "{nowhere}");
+    let podless = Launch::new(&["controller", "--health-addr=127.0.0.1:0"]);
+    let podless = podless.env("KUBERNETES_SERVICE_HOST", "127.0.0.1").env("KUBERNETES_SERVICE_PORT", "1");
+    let podless = podless.run().await.refusal();
+    assert!(podless.contains("without a usable ServiceAccount"), "{podless}");
+
+    let taken = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = taken.local_addr().unwrap();
+    let ended = place.operator().arg(format!("--health-addr={address}")).run().await;
+    assert_eq!(ended.code, 2, "a flag given twice is no guess: {ended}");
+    let ended = Launch::new(&["controller"]).env("KUBECONFIG", place.kubeconfig());
+    let line = ended.arg(format!("--health-addr={address}")).run().await.refusal();
+    assert!(line.contains(&format!("cannot listen on {address}")) && line.contains("--health-addr"), "{line}");
+
+    let lease = Launch::controller(&place.kubeconfig()).arg(format!("--namespaces={}", place.name()));
+    let line = lease.arg("--lease-namespace=no-such-namespace").run().await.refusal();
+    assert!(line.contains("needs namespace no-such-namespace, which does not exist"), "{line}");
+}
+
+/// What belongs to another cluster.
+struct ControlPlaneKeys {
+    authority: Value,
+}
+
+impl ControlPlaneKeys {
+    /// Any certificate but the authority's does: nothing that the API server shows was signed by it.
+    fn of_a_stranger(kubeconfig: &str) -> Self {
+        let kubeconfig: Value = serde_yaml::from_str(kubeconfig).unwrap();
+        Self { authority: kubeconfig["users"][0]["user"]["client-certificate-data"].clone() }
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_wrong_command_line_ends_with_code_2_and_what_would_be_right() {
+    let crowd: Vec<String> = (0..51).map(|n| format!("n{n}")).collect();
+    let crowd = format!("--namespaces={}", crowd.join(","));
+    for (arguments, part) in [
+        (&[][..], "Usage: pat-operator"),
+        (&["control"], "similar subcommand exists: 'controller'"),
+        (&["controller", "--namespace=a"], "a similar argument exists: '--namespaces'"),
+        (&["controller", "--concurrency=0"], "1..=256"),
+        (&["controller", "--publish-lead=2"], "30d, 2w, 12h or 1d12h"),
+        (&["controller", "--log-level=loud"], "write error, warn, info, debug or trace"),
+        (&["controller", "--label-selector=a=\"b\""], "write it as for `kubectl get -l`"),
+        (&["controller", &crowd], "51 namespaces are more than one instance watches one by one: list at most 50"),
+    ] {
+        let ended = Launch::new(arguments).run().await;
+        assert_eq!(ended.code, 2, "{arguments:?}: {ended}");
+        assert!(ended.stderr.join("\n").contains(part), "{arguments:?}: no {part:?} in {ended}");
+        assert!(ended.stdout.is_empty(), "{ended}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn help_lists_every_flag_with_its_variable_and_every_variable_is_read() {
+    let help = Launch::new(&["controller", "--help"]).run().await;
+    assert_eq!((help.code, help.stderr.len()), (0, 0), "{help}");
+    let help = help.stdout.join("\n");
+    let command = pat_operator::cli::Cli::command();
+    let controller = command.find_subcommand("controller").unwrap();
+    let mut variables = 0;
+    for flag in controller.get_arguments().filter(|flag| flag.get_id() != "help") {
+        let (long, variable) = (flag.get_long().unwrap(), flag.get_env().unwrap().to_str().unwrap());
+        assert!(help.contains(&format!("--{long}")), "--{long} is missing in:\n{help}");
+        assert!(help.contains(&format!("[env: {variable}=]")), "{variable} is missing in:\n{help}");
+        // A value that no flag takes: whoever refuses it has read it.
+        let ended = Launch::new(&["controller"]).env(variable, "?!").run().await;
+        let told = ended.stderr.join("\n");
+        assert_eq!(ended.code, 2, "{variable}: {ended}");
+        assert!(told.contains(&format!("--{long}")), "{variable}: {told}");
+        variables += 1;
+    }
+    assert_eq!(variables, 14);
+    let short = Launch::new(&["controller", "-h"]).run().await;
+    assert_eq!(short.code, 0, "{short}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_environment_can_say_everything_that_flags_can() {
+    let place = Place::new("environment").await;
+    let elsewhere = Place::new("elsewhere").await;
+    // A Secret of a PAT that is no more, as a restored backup has it.
+    let issuer = place.operator().start();
+    place.apply_labelled("restored", json!({"shard": "a"}), json!({})).await;
+    let restored = place.ready("restored").await;
+    issuer.terminate().await;
+    let orphaning = DeleteParams { propagation_policy: Some(PropagationPolicy::Orphan), ..DeleteParams::default() };
+    place.pats().delete("restored", &orphaning).await.unwrap();
+    eventually("the PAT is gone and its Secret is nobody's", async || {
+        let secret = place.secrets().get("restored").await.unwrap();
+        place.pats().get_opt("restored").await.unwrap().is_none() && secret.metadata.owner_references.is_none()
+    })
+    .await;
+    place.apply_labelled("restored", json!({"shard": "a"}), json!({})).await;
+
+    place.apply_labelled("other-shard", json!({"shard": "b"}), json!({})).await;
+    elsewhere.apply_labelled("other-namespace", json!({"shard": "a"}), json!({})).await;
+    let launch = Launch::new(&["controller"])
+        .env("KUBECONFIG", place.kubeconfig())
+        .env("PAT_OPERATOR_HEALTH_ADDR", "127.0.0.1:0")
+        .env("PAT_OPERATOR_NAMESPACES", place.name())
+        .env("PAT_OPERATOR_LABEL_SELECTOR", "shard=a")
+        .env("PAT_OPERATOR_CONCURRENCY", "1")
+        .env("PAT_OPERATOR_DEFAULT_LIFETIME", "10d")
+        .env("PAT_OPERATOR_PUBLISH_LEAD", "5s")
+        .env("PAT_OPERATOR_RESTORE_ISSUED_BEFORE", in_seconds(0))
+        .env("PAT_OPERATOR_LEADER_ELECT", "true")
+        .env("PAT_OPERATOR_LEASE_NAME", "shard.a")
+        .env("PAT_OPERATOR_LEASE_NAMESPACE", elsewhere.name())
+        .env("PAT_OPERATOR_LOG_FORMAT", "json")
+        .env("PAT_OPERATOR_LOG_LEVEL", "info,pat_operator::service=debug");
+    let mut operator = launch.start();
+    assert!(operator.address().await.ip().is_loopback());
+    operator.is_ready().await;
+    for line in operator.log() {
+        let line: Value = serde_json::from_str(&line).unwrap_or_else(|_| panic!("a line of JSON: {line}"));
+        assert!(["INFO", "DEBUG"].contains(&line["level"].as_str().unwrap()), "{line}");
+    }
+    let leases: Api<DynamicObject> = Api::namespaced_with(
+        place.client.clone(),
+        elsewhere.name(),
+        &ApiResource::from_gvk(&GroupVersionKind::gvk("coordination.k8s.io", "v1", "Lease")),
+    );
+    eventually("the Lease is where it is wanted", async || leases.get_opt("shard.a").await.unwrap().is_some()).await;
+
+    assert_eq!(place.ready("restored").await, restored, "the Secret was adopted");
+    place.apply_labelled("mine", json!({"shard": "a"}), json!({})).await;
+    place.ready("mine").await;
+    let status = place.status("mine").await;
+    let lifetime = status.default_expires_at.unwrap().since(status.first_issued_at.unwrap());
+    assert_eq!(lifetime.as_hours(), 240, "{lifetime}");
+
+    let spec = json!({"rotation": {"interval": "30d"}});
+    place.apply_labelled("rotated", json!({"shard": "a"}), spec).await;
+    let first = place.ready("rotated").await;
+    let spec = json!({"rotation": {"interval": "30d"}, "rotateIfIssuedBefore": in_seconds(0)});
+    let asked_at = Instant::now();
+    place.apply_labelled("rotated", json!({"shard": "a"}), spec).await;
+    place.until("rotated", "rotated", |status| status.revision == Some(2) && is_ready(status)).await;
+    assert!(asked_at.elapsed() >= Duration::from_secs(5), "the flag's default is 2s: {:?}", asked_at.elapsed());
+    assert_ne!(place.token("rotated").await, first);
+
+    assert_eq!(place.status("other-shard").await, Default::default());
+    assert_eq!(elsewhere.status("other-namespace").await, Default::default());
+    operator.terminate().await;
+
+    let alone = place.operator().env("PAT_OPERATOR_LEADER_ELECT", "false").start();
+    let mut alone = alone;
+    alone.is_ready().await;
+    assert!(alone.get("/readyz?verbose").await.body.contains("[+]lease ok: leader election is off"));
+    place.ready("other-shard").await;
+    assert_eq!(place.lease_holder().await, None, "nobody took the Lease of the other flags' defaults");
+    alone.terminate().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_missing_resource_is_waited_for_and_said_once() {
+    let plane = ControlPlane::start(Options::default()).await.expect("a control plane");
+    let place = Place::on(&plane, "early").await;
+    let mut operator = place.operator().start();
+    operator.logs(&["waiting: ", "personalaccesstokens.pat-operator.io is not installed"]).await;
+    let told = operator.get("/readyz").await;
+    assert_eq!(told.code, 503, "{}", told.body);
+    let line = "[-]crd not ready: personalaccesstokens.pat-operator.io is not installed: kubectl apply -f crds/";
+    assert!(told.body.contains(line) && told.body.ends_with("readyz check failed\n"), "{}", told.body);
+    assert!(told.body.contains("[-]caches not ready: "), "{}", told.body);
+    assert_eq!(operator.get("/livez").await.code, 200, "waiting is no reason to be restarted");
+    operator.metrics().await;
+
+    // Another one is told to stop while it waits.
+    let mut impatient = place.operator().start();
+    impatient.logs(&["is not installed"]).await;
+    let ended = impatient.terminate().await;
+    assert!(ended.took < Duration::from_secs(2), "{ended}");
+
+    crate::support::crd::install_crds(&place.client).await;
+    operator.is_ready().await;
+    place.apply("app", json!({})).await;
+    place.ready("app").await;
+    let warnings = operator.log().iter().filter(|line| line.contains("is not installed")).count();
+    assert_eq!(warnings, 1, "{operator}");
+    operator.terminate().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_endpoints_tell_the_truth_and_metrics_name_no_object() {
+    let place = Place::new("endpoints").await;
+    let mut operator = place.operator().arg("--publish-lead=0s").start();
+    operator.leads_within(SOON).await;
+    operator.is_ready().await;
+    for (path, code, body) in [
+        ("/livez", 200, "ok"),
+        ("/livez?verbose", 200, "[+]ping ok\nlivez check passed\n"),
+        ("/readyz", 200, "ok"),
+        ("/nothing", 404, "there are /livez, /readyz and /metrics here\n"),
+    ] {
+        let answer = operator.get(path).await;
+        assert_eq!((answer.code, &*answer.body), (code, body), "{path}");
+    }
+    let verbose = operator.get("/readyz?verbose").await.body;
+    let lines: Vec<_> = verbose.lines().map(|line| line.split(" since").next().unwrap_or(line)).collect();
+    assert_eq!(lines, ["[+]crd ok", "[+]caches ok", "[+]lease ok: leading", "readyz check passed"]);
+
+    let empty = operator.metrics().await;
+    for category in pat_operator::controller::error::Error::CATEGORIES {
+        let series = format!(r#"pat_operator_reconcile_errors_total{{category="{category}"}}"#);
+        assert_eq!(empty.value(&series), 0.0, "every category is there from the start");
+    }
+    assert_eq!(empty.value("pat_operator_nearest_expiry_seconds"), f64::INFINITY);
+    assert_eq!(empty.value("pat_operator_nearest_rotation_seconds"), f64::INFINITY);
+    assert_eq!(empty.value("pat_operator_leader"), 1.0);
+
+    let peculiar = "zyzzyva-0.peculiar";
+    let spec = json!({"rotation": {"interval": "30d"}, "secret": {"name": "quixotic-secret"}});
+    place.apply(peculiar, spec.clone()).await;
+    place.apply("dies", json!({"expiry": {"after": "12h"}})).await;
+    place.apply("is-revoked", json!({})).await;
+    place.all_ready(3).await;
+    let tokens = [place.token("quixotic-secret").await, place.token("dies").await];
+    let minted = operator.metrics().await;
+    for (family, type_) in [
+        ("mints", "counter"),
+        ("rotations", "counter"),
+        ("revocations", "counter"),
+        ("repairs", "counter"),
+        ("reconcile_errors", "counter"),
+        ("reconcile_duration_seconds", "histogram"),
+        ("queue_lag_seconds", "histogram"),
+        ("queue_oldest_due_seconds", "gauge"),
+        ("tokens", "gauge"),
+        ("credentials", "gauge"),
+        ("nearest_expiry_seconds", "gauge"),
+        ("nearest_rotation_seconds", "gauge"),
+        ("nearest_grace_end_in_use_seconds", "gauge"),
+        ("leader", "gauge"),
+    ] {
+        let name = format!("pat_operator_{family}");
+        assert_eq!(minted.types.get(&name).map(String::as_str), Some(type_), "{name} in:\n{}", minted.text);
+    }
+    assert_eq!(minted.value("pat_operator_mints_total"), 3.0);
+    assert_eq!(minted.value("pat_operator_rotations_total"), 0.0);
+    assert_eq!(minted.value("pat_operator_secrets"), 3.0);
+    assert_eq!(minted.value(r#"pat_operator_credentials{state="Active"}"#), 3.0);
+    assert_eq!(minted.value(r#"pat_operator_tokens{ready="True",reason="Issued"}"#), 3.0);
+    assert!(minted.value("pat_operator_reconcile_duration_seconds_count") >= 3.0);
+    assert!(minted.value("pat_operator_queue_lag_seconds_count") >= 3.0);
+    let hours = |value: f64| value / 3600.0;
+    let expiry = hours(minted.value("pat_operator_nearest_expiry_seconds"));
+    // Ends are rounded up to whole seconds.
+    assert!((11.9..12.001).contains(&expiry), "{expiry}");
+    let rotation = hours(minted.value("pat_operator_nearest_rotation_seconds"));
+    assert!((24.0 * 26.0..=24.0 * 30.0).contains(&rotation), "{rotation}");
+
+    let mut again = spec;
+    again["rotateIfIssuedBefore"] = in_seconds(0).into();
+    place.apply(peculiar, again).await;
+    place.until(peculiar, "rotated", |status| status.revision == Some(2) && is_ready(status)).await;
+    place.apply("is-revoked", json!({"revoked": true})).await;
+    place.has("is-revoked", "Ready", "False", "Revoked").await;
+    place.secrets().delete("dies", &DeleteParams::default()).await.unwrap();
+    place.until("dies", "repaired", |status| status.revision == Some(2) && is_ready(status)).await;
+    let after = operator.metrics().await;
+    assert_eq!(after.value("pat_operator_nearest_grace_end_in_use_seconds"), f64::INFINITY);
+    assert_eq!(after.value("pat_operator_rotations_total"), 1.0);
+    assert_eq!(after.value("pat_operator_revocations_total"), 1.0);
+    assert_eq!(after.value("pat_operator_repairs_total"), 1.0);
+    assert_eq!(after.value("pat_operator_mints_total"), 5.0);
+    assert_eq!(after.value(r#"pat_operator_credentials{state="Grace"}"#), 2.0);
+    assert_eq!(after.value(r#"pat_operator_tokens{ready="False",reason="Revoked"}"#), 1.0);
+    assert_eq!(after.value(r#"pat_operator_tokens{ready="True",reason="Issued"}"#), 2.0);
+
+    let ids = tokens.map(|token| token.split('_').nth(1).unwrap()[..12].to_owned());
+    // Somebody goes on using the token that was replaced, as a verifier would note it.
+    let use_ = json!({"status": {"usage": {&ids[0]: in_seconds(600)}}});
+    place.pats().patch_status(peculiar, &PatchParams::default(), &Patch::Merge(use_)).await.unwrap();
+    let within = Instant::now() + SOON;
+    loop {
+        let ends = hours(operator.metrics().await.value("pat_operator_nearest_grace_end_in_use_seconds"));
+        if ends.is_finite() {
+            assert!((23.9..24.001).contains(&ends), "{ends}");
+            break;
+        }
+        assert!(Instant::now() < within, "the use is not noticed in time");
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+    for word in ["zyzzyva", "peculiar", "quixotic", place.name(), &*ids[0], &*ids[1]] {
+        assert!(!after.text.contains(word), "{word} is in:\n{}", after.text);
+    }
+    operator.terminate().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn sigterm_under_load_finishes_what_was_begun_and_leaves_the_rest() {
+    const COUNT: usize = 200;
+    let place = Place::new("load").await;
+    place.apply_many("app", COUNT, &json!({"rotation": {"interval": "30d"}})).await;
+    let mut operator = place.operator().start();
+    let mut minted = 0.0;
+    while minted < 20.0 {
+        assert!(operator.is_running());
+        minted = operator.metrics().await.value("pat_operator_mints_total");
+    }
+    let ended = operator.terminate().await;
+    assert!(ended.took < FINISH, "{ended}");
+    assert_eq!(place.lease_holder().await, None, "the lease is released");
+
+    let statuses = place.statuses().await;
+    let done = statuses.iter().filter(|(_, status)| is_ready(status)).count();
+    eprintln!("{done} of {COUNT} were done when it ended after {:?}", ended.took);
+    assert!(done < COUNT, "it ended in the middle");
+    let half: Vec<_> = statuses.iter().filter(|(_, status)| status.credentials.iter().any(is_pending)).collect();
+    assert!(half.is_empty(), "{} were left half done, such as {:#?}", half.len(), half[0]);
+    let secrets = place.secrets().list(&ListParams::default()).await.unwrap().items.len();
+    assert_eq!(secrets, done, "no Secret without its status, no status without its Secret");
+    assert_eq!(statuses.iter().filter(|(_, status)| status.revision.is_some()).count(), done);
+
+    let mut next = place.operator().start();
+    place.all_ready(COUNT).await;
+    for (name, status) in place.statuses().await {
+        assert_eq!((status.revision, status.credentials.len()), (Some(1), 1), "{name} was minted once: {status:#?}");
+    }
+    assert_eq!(next.metrics().await.value("pat_operator_mints_total"), (COUNT - done) as f64);
+    next.terminate().await;
+}
+
+fn is_pending(credential: &pat_operator::api::Credential) -> bool {
+    credential.state == CredentialState::Pending
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn with_an_api_server_that_no_longer_answers_it_still_ends_in_time_and_a_second_signal_ends_it_at_once() {
+    let place = Place::new("deaf").await;
+    let wire = Wire::to(&place.access).await;
+    let kubeconfig = wire.kubeconfig_for(&Identity::admin());
+    let launch = |lease: &str| Launch::controller_in(&kubeconfig, place.name()).arg(format!("--lease-name={lease}"));
+    let mut patient = launch("patient").start();
+    let mut hasty = launch("hasty").start();
+    patient.leads_within(SOON).await;
+    hasty.leads_within(SOON).await;
+    wire.hold();
+    place.apply_many("app", 5, &json!({})).await;
+    // Both have begun all of them.
+    wire.holds_back(10).await;
+
+    patient.signal("TERM");
+    hasty.signal("TERM");
+    hasty.logs(&["stopping: ", "SIGTERM"]).await;
+    patient.logs(&["stopping: ", "SIGTERM"]).await;
+    hasty.signal("TERM");
+    let ended = hasty.ends_within(Duration::from_secs(2)).await;
+    assert_eq!(ended.code, 143, "{ended}");
+    let ended = patient.ends_within(FINISH + Duration::from_secs(5)).await;
+    assert_eq!(ended.code, 0, "{ended}");
+    eprintln!("ended without an answer after {:?}", ended.took);
+    assert!(ended.took < FINISH, "{ended}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_is_broken_stops_nobody_else() {
+    const GOOD: usize = 20;
+    let plane = ControlPlane::start(Options::default().apply("crds")).await.expect("a control plane");
+    let place = Place::on(&plane, "good").await;
+    let barred = Place::on(&plane, "barred").await;
+    let dying = Place::on(&plane, "dying").await;
+    bar_secrets(&barred).await;
+    dying.apply("stuck", json!({})).await;
+    terminate_but_keep(&dying, "stuck").await;
+
+    barred.apply("refused", json!({})).await;
+    let broken_template = json!({"secret": {"template": {"data": {"conf": "{{ tokn }}"}}}});
+    place.apply("bad-template", broken_template).await;
+    let foreign: Value = json!({
+        "apiVersion": "v1", "kind": "Secret", "metadata": {"name": "taken"}, "stringData": {"token": "somebody's"},
+    });
+    let params = PatchParams::apply("somebody");
+    place.secrets().patch("taken", &params, &Patch::Apply(foreign)).await.unwrap();
+    place.apply("taken", json!({})).await;
+    relax_the_schema(&place).await;
+    let garbage = json!({"scopes": "not-a-list", "rotation": 7});
+    eventually("the API server takes garbage", async || {
+        place.try_apply("garbage", json!({}), garbage.clone()).await.is_ok()
+    })
+    .await;
+
+    // In all namespaces, with all of this there from the start.
+    let mut operator =
+        Launch::controller(&place.kubeconfig()).arg(format!("--lease-namespace={}", place.name())).start();
+    operator.is_ready().await;
+    let names = place.apply_many("good", GOOD, &json!({"rotation": {"interval": "30d"}})).await;
+    for name in &names {
+        place.ready(name).await;
+    }
+    let told = barred.has("refused", "Ready", "False", "ApiError").await;
+    assert!(told.message.contains("no Secrets here"), "the API server's words: {}", told.message);
+    let told = place.has("bad-template", "Ready", "False", "InvalidSpec").await;
+    assert!(told.message.contains("spec.secret.template.data") && told.message.contains("tokn"), "{}", told.message);
+    place.has("bad-template", "Stalled", "True", "InvalidSpec").await;
+    let told = place.has("taken", "Ready", "False", "SecretConflict").await;
+    assert!(told.message.contains("taken"), "{}", told.message);
+    assert_eq!(place.token("taken").await, "somebody's");
+    let told = dying.has("stuck", "Ready", "False", "NamespaceTerminating").await;
+    assert!(!told.message.is_empty());
+    assert_eq!(dying.value("stuck", "token").await, None);
+    let raw = raw_until_ready_is(&place, "garbage", "False").await;
+    let ready = condition(&raw, "Ready");
+    assert_eq!(ready["reason"], "InvalidSpec", "{raw:#}");
+    assert!(ready["message"].as_str().unwrap().contains("scopes") || !ready["message"].as_str().unwrap().is_empty());
+    assert_eq!(condition(&raw, "Stalled")["status"], "True", "{raw:#}");
+    assert_eq!(raw["spec"], garbage, "and it is left as it is");
+
+    // With all of that around, a restart and rotations still go through.
+    operator.terminate().await;
+    let mut operator =
+        Launch::controller(&place.kubeconfig()).arg(format!("--lease-namespace={}", place.name())).start();
+    for name in &names {
+        let rotated = json!({"rotation": {"interval": "30d"}, "rotateIfIssuedBefore": in_seconds(0)});
+        place.apply(name, rotated).await;
+    }
+    for name in &names {
+        place.until(name, "rotated", |status| status.revision == Some(2) && is_ready(status)).await;
+    }
+    let metrics = operator.metrics().await;
+    assert_eq!(metrics.value(r#"pat_operator_reconcile_errors_total{category="Panicked"}"#), 0.0);
+    assert_eq!(metrics.value(r#"pat_operator_reconcile_errors_total{category="Restless"}"#), 0.0);
+
+    // Each comes right once its cause is gone.
+    let policy = format!("barred-{}", barred.name());
+    let bindings: Api<DynamicObject> = admission(&place, "ValidatingAdmissionPolicyBinding");
+    bindings.delete(&policy, &DeleteParams::default()).await.unwrap();
+    place.apply("bad-template", json!({"secret": {"template": {"data": {"conf": "{{ token }}"}}}})).await;
+    place.ready("bad-template").await;
+    place.apply("garbage", json!({"scopes": ["read"]})).await;
+    place.ready("garbage").await;
+    barred.ready("refused").await;
+    operator.terminate().await;
+    release(&dying, "stuck").await;
+}
+
+fn admission(place: &Place, kind: &str) -> Api<DynamicObject> {
+    let kind = GroupVersionKind::gvk("admissionregistration.k8s.io", "v1", kind);
+    Api::all_with(place.client.clone(), &ApiResource::from_gvk(&kind))
+}
+
+/// From now on this namespace takes no Secret.
+async fn bar_secrets(place: &Place) {
+    let name = format!("barred-{}", place.name());
+    let policy = json!({
+        "apiVersion": "admissionregistration.k8s.io/v1",
+        "kind": "ValidatingAdmissionPolicy",
+        "metadata": {"name": name},
+        "spec": {
+            "matchConstraints": {"resourceRules": [{
+                "apiGroups": [""], "apiVersions": ["v1"], "operations": ["CREATE", "UPDATE"], "resources": ["secrets"],
+            }]},
+            "validations": [{"expression": "false", "message": "no Secrets here"}],
+        },
+    });
+    let binding = json!({
+        "apiVersion": "admissionregistration.k8s.io/v1",
+        "kind": "ValidatingAdmissionPolicyBinding",
+        "metadata": {"name": name},
+        "spec": {
+            "policyName": name,
+            "validationActions": ["Deny"],
+            "matchResources": {"namespaceSelector": {"matchLabels": {"kubernetes.io/metadata.name": place.name()}}},
+        },
+    });
+    let params = PatchParams::apply("tests");
+    admission(place, "ValidatingAdmissionPolicy").patch(&name, &params, &Patch::Apply(policy)).await.unwrap();
+    admission(place, "ValidatingAdmissionPolicyBinding").patch(&name, &params, &Patch::Apply(binding)).await.unwrap();
+    let probe: k8s_openapi::api::core::v1::Secret =
+        serde_json::from_value(json!({"metadata": {"generateName": "probe-"}})).unwrap();
+    let dry = kube::api::PostParams { dry_run: true, ..Default::default() };
+    eventually("the policy is in force", async || place.secrets().create(&dry, &probe).await.is_err()).await;
+}
+
+/// The namespace is being deleted, but this PAT holds it up.
+async fn terminate_but_keep(place: &Place, pat: &str) {
+    let hold = json!({"metadata": {"finalizers": ["example.org/hold"]}});
+    place.pats().patch(pat, &PatchParams::default(), &Patch::Merge(hold)).await.unwrap();
+    let namespaces: Api<Namespace> = Api::all(place.client.clone());
+    namespaces.delete(place.name(), &DeleteParams::default()).await.unwrap();
+    // The PAT itself must not be deleted yet: it has to want a Secret that the namespace refuses.
+    let probe: k8s_openapi::api::core::v1::Secret =
+        serde_json::from_value(json!({"metadata": {"generateName": "probe-"}})).unwrap();
+    let dry = kube::api::PostParams { dry_run: true, ..Default::default() };
+    eventually("the namespace takes nothing new", async || place.secrets().create(&dry, &probe).await.is_err()).await;
+}
+
+async fn release(place: &Place, pat: &str) {
+    let free = json!({"metadata": {"finalizers": null}});
+    let _ = place.pats().patch(pat, &PatchParams::default(), &Patch::Merge(free)).await;
+}
+
+/// The CRD as somebody edited it by hand: any spec is stored.
+async fn relax_the_schema(place: &Place) {
+    let crds: Api<CustomResourceDefinition> = Api::all(place.client.clone());
+    let mut definition = serde_json::to_value(crds.get(crd::NAME).await.unwrap()).unwrap();
+    let schema = &mut definition["spec"]["versions"][0]["schema"]["openAPIV3Schema"];
+    let spec = schema["properties"]["spec"].as_object_mut().unwrap();
+    spec.remove("x-kubernetes-validations");
+    for field in ["scopes", "rotation"] {
+        spec["properties"][field] = json!({"x-kubernetes-preserve-unknown-fields": true});
+    }
+    let definition: CustomResourceDefinition = serde_json::from_value(definition).unwrap();
+    crds.replace(crd::NAME, &Default::default(), &definition).await.expect("the CRD is relaxed");
+}
+
+fn condition<'a>(pat: &'a Value, type_: &str) -> &'a Value {
+    let conditions = pat["status"]["conditions"].as_array();
+    conditions.and_then(|all| all.iter().find(|one| one["type"] == type_)).unwrap_or(&Value::Null)
+}
+
+/// The object as it stands, whatever is in it.
+async fn raw_until_ready_is(place: &Place, name: &str, status: &str) -> Value {
+    let kind = GroupVersionKind::gvk("pat-operator.io", "v1alpha1", "PersonalAccessToken");
+    let api: Api<DynamicObject> =
+        Api::namespaced_with(place.client.clone(), place.name(), &ApiResource::from_gvk(&kind));
+    let deadline = Instant::now() + SOON;
+    loop {
+        let pat = serde_json::to_value(api.get(name).await.unwrap()).unwrap();
+        if condition(&pat, "Ready")["status"] == status {
+            return pat;
+        }
+        assert!(Instant::now() < deadline, "{name} is not Ready={status} in time: {pat:#}");
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn no_token_is_in_logs_at_any_level_nor_in_metrics_events_or_status() {
+    // A level alone leaves out what the libraries below have to say.
+    const EVERYTHING: &str = "--log-level=trace,kube_client=trace,kube_runtime=trace,hyper=trace,hyper_util=trace,\
+                              rustls=trace,tower=trace";
+    let place = Place::new("canary").await;
+    let mut operator = place.operator().arg("--publish-lead=0s").arg(EVERYTHING).start();
+    operator.is_ready().await;
+    let specs = [
+        ("plain", json!({"rotation": {"interval": "30d"}, "secret": {"previousKey": "previous"}})),
+        (
+            "login",
+            json!({"rotation": {"interval": "30d"}, "secret": {
+                "type": "kubernetes.io/basic-auth", "template": {"preset": "BasicAuth", "username": "me"},
+            }}),
+        ),
+        (
+            "pulls",
+            json!({"rotation": {"interval": "30d"}, "secret": {
+                "type": "kubernetes.io/dockerconfigjson",
+                "template": {"preset": "DockerConfigJson", "host": "registry.example.org"},
+            }}),
+        ),
+        (
+            "words",
+            json!({"rotation": {"interval": "30d"}, "secret": {
+                "template": {"data": {"conf": "Authorization: Basic {{ token | b64encode }}"}},
+            }}),
+        ),
+    ];
+    let mut tokens = BTreeSet::new();
+    for (name, spec) in &specs {
+        place.apply(name, spec.clone()).await;
+        tokens.insert(place.ready(name).await);
+        tokens.insert(place.rotated(name, spec.clone()).await);
+        // Repair and refusal are the ways that end in messages.
+        place.secrets().delete(name, &DeleteParams::default()).await.unwrap();
+        place.until(name, "repaired", |status| status.revision == Some(3) && is_ready(status)).await;
+        tokens.insert(place.token(name).await);
+    }
+    assert_eq!(tokens.len(), 12);
+    // A Secret that somebody has made immutable refuses the write, and what the API server says is told.
+    let frozen = json!({"immutable": true});
+    place.secrets().patch("plain", &PatchParams::default(), &Patch::Merge(frozen)).await.unwrap();
+    let mut again = specs[0].1.clone();
+    again["rotateIfIssuedBefore"] = in_seconds(0).into();
+    place.apply("plain", again).await;
+    place.has("plain", "Reconciling", "True", "ApiError").await;
+
+    let mut places = vec![("metrics", operator.metrics().await.text)];
+    let events: Api<k8s_openapi::api::events::v1::Event> = Api::namespaced(place.client.clone(), place.name());
+    places.push(("events", serde_json::to_string(&events.list(&ListParams::default()).await.unwrap().items).unwrap()));
+    places.push((
+        "PATs",
+        serde_json::to_string(&place.pats().list(&ListParams::default()).await.unwrap().items).unwrap(),
+    ));
+    let mut metadata = place.secrets().list(&ListParams::default()).await.unwrap().items;
+    metadata.iter_mut().for_each(|secret| secret.data = None);
+    places.push(("Secrets but their data", serde_json::to_string(&metadata).unwrap()));
+    let ended = operator.terminate().await;
+    assert!(ended.stderr.len() > 500, "trace says a lot: {} lines", ended.stderr.len());
+    places.push(("the log", ended.stderr.join("\n")));
+    for token in &tokens {
+        let id = token.split('_').nth(1).unwrap()[..12].to_owned();
+        assert!(places.iter().any(|(_, text)| text.contains(&id)), "the search finds what is there");
+        let secret_part = &token[token.len() - 49..token.len() - 6];
+        let encoded = STANDARD.encode(token);
+        for (what, text) in &places {
+            assert!(!text.contains(secret_part), "a token is in {what}");
+            assert!(!text.contains(encoded.trim_end_matches('=')), "a token in base64 is in {what}");
+        }
+    }
+}
