@@ -42,10 +42,9 @@ IN_CONTROL_PLANE := $(CONTROL_PLANE) run --apply crds/ --
 
 .PHONY: test
 test: lint ## Check format and lints, and run the unit and integration tests (needs only Rust and Go)
-	cargo test --locked --workspace --no-run --lib --bins --test '*' $(addprefix --exclude-test ,)
+	cargo test --locked --workspace --no-run
 	$(CONTROL_PLANE) build > /dev/null
-	$(IN_CONTROL_PLANE) cargo test --locked --no-fail-fast --package control-plane --package pat-operator \
-		--lib --bins --test integration --test docs
+	$(IN_CONTROL_PLANE) cargo test --locked --workspace --no-fail-fast
 
 .PHONY: test-ecosystem
 test-ecosystem: ## Run the tests with third-party programs: proxies, GitOps tools, Velero, shells, client libraries
