@@ -10,7 +10,7 @@ use std::{
     time::Duration,
 };
 
-use crate::service::clock::uptime;
+use crate::{auth::decision::Freshness, service::clock::uptime};
 
 /// A watch on which nothing was heard for so long may have missed something: idle ones bring a bookmark every one to two
 /// minutes.
@@ -22,19 +22,6 @@ pub const PROBE_EVERY: Duration = Duration::from_secs(5);
 /// So long without a good answer: two in a row were bad or missing, and the third is late. One may be lost on the way, or be late
 /// on a busy machine, without any consequence.
 pub const UNANSWERED: Duration = Duration::from_secs(15);
-
-/// How far the index can be trusted.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Freshness {
-    /// The first full list is not in yet.
-    Starting,
-    /// It shows what the API server has, but for the watch's lag.
-    Fresh,
-    /// Nothing has been heard for a while: what is unknown may merely be new.
-    Stale,
-    /// Nothing has been heard for too long: a revocation may have been missed.
-    Lost,
-}
 
 type Uptime = Box<dyn Fn() -> Duration + Send + Sync>;
 

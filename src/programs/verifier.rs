@@ -23,7 +23,7 @@ use pat_operator::{
             counters::{OWNER, PAT},
         },
     },
-    verifier::{Verifier, envoy_grpc, http, metrics::Metrics, preflight, tokenreview::TokenReviewSettings},
+    verifier::{Verifier, envoy_grpc, http, metrics::Metrics, preflight, tokenreview::TokenReviewConfig},
 };
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
@@ -79,15 +79,15 @@ pub async fn verifier(args: VerifierArgs) -> anyhow::Result<()> {
     // Asked before the first list is in, they answer that nobody can tell.
     let servers_end = CancellationToken::new();
     let mut servers = JoinSet::new();
-    let settings = http::Settings {
+    let settings = http::HttpConfig {
         issuer: args.issuer.clone(),
         tokenreview: args
             .enable_tokenreview
-            .then(|| TokenReviewSettings { username_prefix: args.tokenreview_username_prefix.clone() }),
+            .then(|| TokenReviewConfig { username_prefix: args.tokenreview_username_prefix.clone() }),
     };
     // No Role can allow the questions that a ServiceAccount as a caller takes: only a ClusterRole.
     let asking = namespaces.is_empty().then(|| cluster.client.clone());
-    let protocols = http::Protocols::new(verifier.clone(), settings, asking);
+    let protocols = http::VerifierService::new(verifier.clone(), settings, asking);
     servers.spawn(http_server(http, protocols, servers_end.clone()));
     servers.spawn(envoy_grpc::serve(grpc, verifier.clone(), servers_end.clone()));
 
@@ -144,7 +144,7 @@ pub async fn verifier(args: VerifierArgs) -> anyhow::Result<()> {
     result
 }
 
-async fn http_server(server: HttpServer, protocols: http::Protocols, end: CancellationToken) {
+async fn http_server(server: HttpServer, protocols: http::VerifierService, end: CancellationToken) {
     server.serve(protocols, end).await;
 }
 

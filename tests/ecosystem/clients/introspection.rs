@@ -35,7 +35,7 @@ use tower::{ServiceExt, util::MapRequestLayer};
 
 /// A verifier with one PAT that may introspect and one that may not, and what it asks the API server.
 struct Desk {
-    protocols: http::Protocols,
+    protocols: http::VerifierService,
     requests: Arc<Mutex<Vec<String>>>,
     caller: Token,
     token: Token,
@@ -52,7 +52,7 @@ impl Desk {
         let spec = json!({"scopes": ["a", "b"], "owner": {"kind": "User", "name": "jane@example.com"}});
         index.put(pat("00000000-0000-4000-8000-000000000002", &token, spec));
         let verifier = Verifier::new(index, || Freshness::Fresh, Clock::system(), Arc::new(Metrics::default()));
-        let protocols = http::Protocols::new(Arc::new(verifier), http::Settings::default(), client);
+        let protocols = http::VerifierService::new(Arc::new(verifier), http::HttpConfig::default(), client);
         Self { protocols, requests, caller, token }
     }
 
