@@ -1,5 +1,5 @@
-//! Certificates that the operator makes itself, on a real API server: served by a verifier that reads them from files, renewed while it serves, and
-//! nobody breaks who trusts what was published once.
+//! Certificates that the operator issues, on a real API server: a verifier serves them from files and reloads renewed ones. Clients that
+//! trust an earlier authority keep working.
 
 use std::sync::{
     Arc,
@@ -41,9 +41,9 @@ fn days_before_now(days: i64) -> Timestamp {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn renewals_are_served_without_a_restart_and_whoever_trusts_only_the_first_authority_goes_on() {
+async fn renewed_certificates_are_served_without_a_restart_and_old_clients_keep_working() {
     let place = Place::new("renewals").await;
-    // An authority is followed by another after two thirds of ten years, 2,433 days.
+    // An authority is replaced after two thirds of ten years, 2,433 days.
     let (clock, hand) = driven(2440);
     let keeper = keeper(&place, &wanted(), clock);
     assert_eq!(keeper.look(&wanted()).await.expect("it is made"), Looked::Made);
@@ -71,7 +71,7 @@ async fn renewals_are_served_without_a_restart_and_whoever_trusts_only_the_first
     let stranger = rcgen::generate_simple_self_signed(vec![HOST.to_owned()]).expect("a certificate");
     assert!(ask(&Trust::new(&[stranger.cert.der().clone()], HOST)).await.is_err(), "nobody else vouches for it");
 
-    // Clients that have known the first authority all along, and never look again.
+    // Clients that trust only the first authority and never reload.
     let (enough, asked) = (Arc::new(AtomicBool::new(false)), Arc::new(AtomicUsize::new(0)));
     let callers: Vec<_> = (0..3)
         .map(|_| {
@@ -118,7 +118,7 @@ async fn renewals_are_served_without_a_restart_and_whoever_trusts_only_the_first
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn what_is_in_order_is_not_written_again_and_what_was_deleted_or_damaged_comes_back() {
+async fn intact_certificates_are_not_rewritten_and_damaged_ones_are_restored() {
     let place = Place::new("mended").await;
     let keeper = keeper(&place, &wanted(), Clock::system());
     let look = async || keeper.look(&wanted()).await.expect("it is looked after");
@@ -165,7 +165,7 @@ async fn what_is_in_order_is_not_written_again_and_what_was_deleted_or_damaged_c
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn what_is_somebody_else_s_is_not_touched_and_told_once() {
+async fn foreign_objects_are_not_changed_and_one_event_says_so() {
     let place = Place::new("others").await;
     let pair = rcgen::generate_simple_self_signed(vec![HOST.to_owned()]).expect("a certificate");
     let theirs: Secret = serde_json::from_value(json!({
@@ -192,7 +192,7 @@ async fn what_is_somebody_else_s_is_not_touched_and_told_once() {
     assert_eq!(secret(&place, &wanted()).await, theirs);
     assert!(maps(&place).get_opt(&wanted().config_map()).await.expect("an answer").is_none());
 
-    // Given way to, it goes on by itself.
+    // Once the foreign Secret is deleted, it continues without help.
     let map = json!({"metadata": {"name": wanted().config_map()}, "data": {"ca.crt": "theirs"}});
     let map: ConfigMap = serde_json::from_value(map).expect("a ConfigMap");
     let map = maps(&place).create(&PostParams::default(), &map).await.expect("created");
@@ -205,7 +205,7 @@ async fn what_is_somebody_else_s_is_not_touched_and_told_once() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn of_many_that_look_at_a_time_one_makes_it_and_all_agree() {
+async fn of_concurrent_controllers_one_issues_and_all_agree() {
     let place = Place::new("many").await;
     for round in 0..3 {
         let keepers: Vec<_> = (0..8).map(|_| keeper(&place, &wanted(), Clock::system())).collect();
@@ -219,7 +219,7 @@ async fn of_many_that_look_at_a_time_one_makes_it_and_all_agree() {
             match looked {
                 Ok(Looked::Made) => made += 1,
                 Ok(Looked::Kept(_)) | Err(Error::Conflict { .. }) => {}
-                // The Secret was theirs to make, the ConfigMap another's.
+                // Another controller created the ConfigMap.
                 other => panic!("{other:?}"),
             }
         }

@@ -1,4 +1,4 @@
-//! What somebody could write who has taken over the verifier or the REST API: of status, when tokens were used, and nothing else.
+//! The identities of the verifier and the REST API can write only last uses in the status, even if they are compromised.
 
 use kube::{
     Api,
@@ -9,16 +9,16 @@ use serde_json::{Value, json};
 use super::grant::{API, Account, Grant, VERIFIER, pat_kind, writer};
 use crate::support::process::place::Place;
 
-/// The part of the message that says what is allowed.
+/// Part of the message of the admission policy.
 const ALLOWED: &str = "the verifier may change status.lastUsedAt and status.usage of a PersonalAccessToken, and";
 
 const NOW: &str = "2026-01-01T00:00:00Z";
 
 #[tokio::test(flavor = "multi_thread")]
-async fn the_verifier_s_identity_can_write_uses_and_nothing_else() {
+async fn the_verifiers_identity_can_write_only_uses() {
     let place = Place::new("policy").await;
     let grant = only_uses(&place, &VERIFIER).await;
-    // What is not status it has no right to at all.
+    // It has no permission outside the status.
     let pats = own(&place, &grant);
     let labels = json!({"metadata": {"labels": {"a": "b"}}});
     pats.patch("app", &PatchParams::default(), &Patch::Merge(&labels)).await.expect_err("no right to patch a PAT");
@@ -26,7 +26,7 @@ async fn the_verifier_s_identity_can_write_uses_and_nothing_else() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn the_rest_api_s_identity_can_write_uses_and_nothing_else_of_status() {
+async fn the_rest_apis_identity_can_write_only_uses_in_status() {
     let place = Place::new("policy-api").await;
     let grant = only_uses(&place, &API).await;
     // The rest of a token it manages; what it says of status along with that counts for nothing.
@@ -56,7 +56,7 @@ async fn only_uses(place: &Place, account: &Account) -> Grant {
     let pats = own(place, &grant);
     let id = place.status("app").await.credentials[0].id.to_string();
 
-    // What it is for, and that again.
+    // Its purpose, twice with the same value.
     for when in [NOW, NOW, "2026-01-02T00:00:00Z"] {
         let uses = json!({"status": {"lastUsedAt": when, "usage": {&id: when}}});
         pats.patch_status("app", &writer(), &Patch::Merge(uses)).await.expect("its own keys");
@@ -125,14 +125,14 @@ async fn only_uses(place: &Place, account: &Account) -> Grant {
         }
     }
 
-    // Nor can it come to own what others set: what the controller drops would then stay.
+    // It cannot become owner of fields that others set: the controller could not remove them any more.
     let owner = serde_json::to_value(&before.status.as_ref().unwrap().owner).unwrap();
     let apply =
         json!({"apiVersion": "pat-operator.io/v1alpha1", "kind": "PersonalAccessToken", "status": {"owner": owner}});
     for manager in ["pat-operator-verifier", "pat-operator", "somebody"] {
         let params = PatchParams::apply(manager).force();
         let applied = pats.patch_status("app", &params, &Patch::Apply(&apply)).await.expect_err(manager).to_string();
-        // As the controller it would remove what else the controller has set.
+        // As the controller, the apply would remove other fields of the controller.
         let parts = ["field manager pat-operator-verifier", "who set other fields", ALLOWED];
         assert!(parts.iter().any(|part| applied.contains(part)), "{manager}: {applied}");
     }
@@ -140,7 +140,7 @@ async fn only_uses(place: &Place, account: &Account) -> Grant {
     let odd = pats.patch_status("app", &writer(), &Patch::Merge(odd)).await.expect_err("no id").to_string();
     assert!(odd.contains("keys of status.usage are ids of credentials"), "{odd}");
 
-    // Metadata is no part of a request for status: nobody can change it there.
+    // A request for the status cannot change metadata.
     let metadata = json!({
         "labels": {"a": "b"}, "annotations": {"pat-operator.io/x": "y"}, "finalizers": ["example.com/stuck"],
         "ownerReferences": [{"apiVersion": "v1", "kind": "Pod", "name": "x", "uid": "00000000-0000-4000-8000-000000000001"}],
@@ -155,7 +155,7 @@ async fn only_uses(place: &Place, account: &Account) -> Grant {
     };
     assert_eq!(seen(&after), seen(&before));
 
-    // A PUT takes the verb `update`, which no Role has; with it, the policy still holds.
+    // A PUT needs the verb `update`, which no Role grants. With that verb, the policy still holds.
     let mut object = pats.get("app").await.unwrap();
     object.data["status"]["owner"] = json!({"kind": "User", "name": "root"});
     let put = pats.replace_status("app", &PostParams::default(), &object).await.expect_err("no right to PUT");
@@ -167,13 +167,13 @@ async fn only_uses(place: &Place, account: &Account) -> Grant {
     })
     .await;
 
-    // Whoever else writes status is not concerned.
+    // The policy does not affect other writers of the status.
     let person = json!({"status": {"revision": 7}});
     place.pats().patch_status("app", &PatchParams::default(), &Patch::Merge(person)).await.expect("an administrator");
     grant
 }
 
-/// Lets this user PUT the status of PATs in the place's namespace.
+/// Permits this user to PUT the status of PATs in the namespace.
 async fn allow_put(place: &Place, user: &str) {
     use k8s_openapi::api::rbac::v1::{Role, RoleBinding};
     let role = json!({
