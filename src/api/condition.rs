@@ -118,7 +118,7 @@ names! {
         NotDelivered,
         /// `spec.suspend` is true: no token is issued or rotated.
         Suspended,
-        /// Another object owns a Secret with this name, or an older PersonalAccessToken claims it. The operator does not change that Secret.
+        /// A Secret with this name exists and does not belong to this object, or an older PersonalAccessToken claims the name. The operator never changes that Secret.
         SecretConflict,
         /// The spec is invalid; the message names the field.
         InvalidSpec,

@@ -82,7 +82,7 @@ impl<'de> Deserialize<'de> for StoredPat {
         #[derive(Deserialize)]
         struct Parts {
             #[serde(default)]
-            metadata: Slim,
+            metadata: SlimMetadata,
             #[serde(default = "no_spec", deserialize_with = "leniently")]
             spec: Result<PersonalAccessTokenSpec, String>,
             #[serde(default = "no_status", deserialize_with = "leniently_optional")]
@@ -100,7 +100,7 @@ impl<'de> Deserialize<'de> for StoredOwner {
         #[derive(Deserialize)]
         struct Parts {
             #[serde(default)]
-            metadata: Slim,
+            metadata: SlimMetadata,
             #[serde(default = "no_spec", deserialize_with = "leniently")]
             spec: Result<TokenOwnerSpec, String>,
         }
@@ -112,7 +112,7 @@ impl<'de> Deserialize<'de> for StoredOwner {
 /// The metadata that is decoded. The rest, which is most of an object's bytes, is skipped.
 #[derive(Default, Deserialize)]
 #[serde(rename_all = "camelCase", default)]
-struct Slim {
+struct SlimMetadata {
     namespace: Option<String>,
     name: Option<String>,
     uid: Option<String>,
@@ -120,13 +120,13 @@ struct Slim {
     generation: Option<i64>,
     creation_timestamp: Option<ApiTime>,
     deletion_timestamp: Option<ApiTime>,
-    annotations: Annotations,
-    managed_fields: Vec<Change>,
+    annotations: SlimAnnotations,
+    managed_fields: Vec<FieldChange>,
 }
 
 /// The annotations that are decoded.
 #[derive(Default, Deserialize)]
-struct Annotations {
+struct SlimAnnotations {
     #[serde(rename = "pat-operator.io/unacknowledged")]
     unacknowledged: Option<Box<str>>,
 }
@@ -134,12 +134,12 @@ struct Annotations {
 /// One entry of `managedFields`: who wrote, and when.
 #[derive(Default, Deserialize)]
 #[serde(default)]
-struct Change {
+struct FieldChange {
     manager: Option<String>,
     time: Option<ApiTime>,
 }
 
-impl Slim {
+impl SlimMetadata {
     fn updated_at(&self) -> Option<Time> {
         let changes = self.managed_fields.iter().map(|change| (change.manager.as_deref(), change.time.as_ref()));
         newest(changes).or(self.creation_timestamp.as_ref().map(|time| time.0.into()))
@@ -158,10 +158,18 @@ fn updated_at(metadata: &ObjectMeta) -> Option<Time> {
         .or(metadata.creation_timestamp.as_ref().map(|time| time.0.into()))
 }
 
-impl From<Slim> for ObjectMeta {
-    fn from(slim: Slim) -> Self {
-        let Slim { namespace, name, uid, resource_version, generation, creation_timestamp, deletion_timestamp, .. } =
-            slim;
+impl From<SlimMetadata> for ObjectMeta {
+    fn from(slim: SlimMetadata) -> Self {
+        let SlimMetadata {
+            namespace,
+            name,
+            uid,
+            resource_version,
+            generation,
+            creation_timestamp,
+            deletion_timestamp,
+            ..
+        } = slim;
         Self {
             namespace,
             name,

@@ -125,7 +125,8 @@ fn username(template: &SecretTemplate, owner_text: &str) -> Result<String, Inval
     let (username, message) = match &template.username {
         Some(username) => (username.as_str(), right.to_owned()),
         None => {
-            let message = format!("the default is the owner's name, but {right}; set another user name here");
+            let message =
+                format!("the default, the owner's name, cannot be used: the user name {right}; set another user name");
             (owner_text.strip_prefix("va:").unwrap_or(owner_text), message)
         }
     };

@@ -140,7 +140,7 @@ fn an_owner_that_http_basic_cannot_carry_needs_an_explicit_username() {
     for preset in ["BasicAuth", "DockerConfigJson", "Netrc", "GitCredentials"] {
         let error = read(json!({"preset": preset, "host": "h"})).unwrap_err();
         assert_eq!(error.field, "spec.secret.template.username");
-        assert!(error.message.starts_with("the default is the owner's name, but "), "{error}");
+        assert!(error.message.starts_with("the default, the owner's name, cannot be used: "), "{error}");
         assert!(read(json!({"preset": preset, "host": "h", "username": "alice"})).is_ok());
     }
     assert!(read(json!({"preset": "Npmrc", "host": "h"})).is_ok());
@@ -269,13 +269,13 @@ fn mistakes_name_their_field_in_the_words_of_admission() {
         (
             json!({"template": {"host": "h", "data": {"a": ""}}}),
             "template",
-            "template.host and template.username are for presets",
+            "template.host and template.username are only for presets",
             true,
         ),
         (
             json!({"template": {"username": "u", "data": {"a": ""}}}),
             "template",
-            "template.host and template.username are for presets",
+            "template.host and template.username are only for presets",
             true,
         ),
         (json!({"template": {"preset": "Npmrc"}}), "template.host", "this preset needs template.host", true),
@@ -318,22 +318,17 @@ fn mistakes_name_their_field_in_the_words_of_admission() {
             "annotations under pat-operator.io/",
             true,
         ),
-        (
-            json!({"key": "username", "template": {"preset": "BasicAuth"}}),
-            "key",
-            "the preset writes this key itself",
-            true,
-        ),
+        (json!({"key": "username", "template": {"preset": "BasicAuth"}}), "key", "the preset writes this key", true),
         (
             json!({"previousKey": "password", "template": {"preset": "BasicAuth"}}),
             "previousKey",
-            "the preset writes this key itself",
+            "the preset writes this key",
             true,
         ),
         (
             json!({"key": ".netrc", "template": {"preset": "Netrc", "host": "h"}}),
             "key",
-            "the preset writes this key itself",
+            "the preset writes this key",
             true,
         ),
         (

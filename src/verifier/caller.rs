@@ -73,33 +73,36 @@ impl CallerAuthenticator {
     ///
     /// # Errors
     /// Returns an error if the caller may not introspect or cannot be authenticated at the moment.
-    pub async fn identify(&self, headers: &HeaderMap) -> Result<IntrospectionCaller, CallerRejection> {
+    pub async fn authenticate(&self, headers: &HeaderMap) -> Result<IntrospectionCaller, CallerRejection> {
         match Authorization::read(response::plain(headers)) {
             Authorization::Missing => Err(CallerRejection::Challenge(Challenge::Missing)),
             Authorization::Malformed => Err(CallerRejection::Challenge(Challenge::InvalidRequest)),
-            Authorization::Basic(basic) => self.basic(&basic),
+            Authorization::Basic(basic) => self.authenticate_basic(&basic),
             Authorization::Bearer(token) => {
                 if let Ok(token) = Presented::parse(token) {
-                    return self.pat(token, |_| Ok(()));
+                    return self.authenticate_pat(token, |_| Ok(()));
                 }
                 // The header stays in memory while the API server is asked.
                 let mut share = self.verifier.memory().share();
                 let head = response::plain(headers).map(|(name, value)| name.len() + value.len()).sum();
                 share.take(head).map_err(|NoRoom| CallerRejection::Unavailable)?;
-                self.account(token).await
+                self.authenticate_account(token).await
             }
         }
     }
 
-    fn basic(&self, basic: &Basic) -> Result<IntrospectionCaller, CallerRejection> {
+    fn authenticate_basic(&self, basic: &Basic) -> Result<IntrospectionCaller, CallerRejection> {
         // OAuth form-encodes both values (RFC 6749, 2.3.1): strict libraries write `%5F` for `_`, most do not.
         let user = decoded(basic.user());
         let uid: Option<PatUid> = str::from_utf8(&user).ok().and_then(|user| user.parse().ok());
         let token = decoded(basic.password());
-        self.pat(token.as_slice(), |record| if uid == Some(record.pat.uid) { Ok(()) } else { Err(ClientMismatch) })
+        self.authenticate_pat(
+            token.as_slice(),
+            |record| if uid == Some(record.pat.uid) { Ok(()) } else { Err(ClientMismatch) },
+        )
     }
 
-    fn pat<'t>(
+    fn authenticate_pat<'t>(
         &self,
         token: impl TryInto<Presented<'t>, Error: Into<ParseError>>,
         admit: impl FnOnce(&Record) -> Result<(), ClientMismatch>,
@@ -113,7 +116,7 @@ impl CallerAuthenticator {
         }
     }
 
-    async fn account(&self, token: &[u8]) -> Result<IntrospectionCaller, CallerRejection> {
+    async fn authenticate_account(&self, token: &[u8]) -> Result<IntrospectionCaller, CallerRejection> {
         let (Some(accounts), Ok(token)) = (&self.accounts, str::from_utf8(token)) else {
             return Err(CallerRejection::Challenge(Challenge::InvalidToken));
         };

@@ -77,7 +77,7 @@ pub async fn answer(
     if !response::is_allowed(&head.method, ALLOWED) {
         return response::method_not_allowed(ALLOWED);
     }
-    let caller = match callers.identify(&head.headers).await {
+    let caller = match callers.authenticate(&head.headers).await {
         Ok(caller) => caller,
         Err(rejection) => return refuse(&rejection),
     };

@@ -108,26 +108,26 @@ impl ServiceAccountReviewer {
         if let Some(known) = self.cached(&key) {
             return Ok(known);
         }
-        let asking = async {
+        let reviewing = async {
             // The semaphore is never closed.
             let _permit = self.permits.acquire().await;
             // Another request may have cached the answer in the meantime.
             if let Some(known) = self.cached(&key) {
                 return Ok(known);
             }
-            let permission = self.ask(token).await?;
+            let permission = self.review(token).await?;
             self.lock().insert(key, permission, left, uptime());
             Ok(permission)
         };
-        tokio::time::timeout(REVIEW_TIMEOUT, asking).await.unwrap_or(Err(ReviewError::Timeout))
+        tokio::time::timeout(REVIEW_TIMEOUT, reviewing).await.unwrap_or(Err(ReviewError::Timeout))
     }
 
-    async fn ask(&self, token: &str) -> Result<AccountPermission, ReviewError> {
-        let Some(user) = self.review(token).await? else { return Ok(AccountPermission::NotAuthenticated) };
+    async fn review(&self, token: &str) -> Result<AccountPermission, ReviewError> {
+        let Some(user) = self.authenticate(token).await? else { return Ok(AccountPermission::NotAuthenticated) };
         Ok(if self.is_permitted(user).await? { AccountPermission::Permitted } else { AccountPermission::Forbidden })
     }
 
-    async fn review(&self, token: &str) -> Result<Option<UserInfo>, ReviewError> {
+    async fn authenticate(&self, token: &str) -> Result<Option<UserInfo>, ReviewError> {
         let spec = TokenReviewSpec { audiences: Some(vec![AUDIENCE.to_owned()]), token: token.to_owned() };
         let mut review = TokenReview { spec, ..TokenReview::default() };
         let answer = Api::all(self.client.clone()).create(&PostParams::default(), &review).await;
@@ -136,16 +136,16 @@ impl ServiceAccountReviewer {
         answer.spec.token.zeroize();
         let status = answer.status.unwrap_or_default();
         // An authenticator that does not support audiences returns none, and would accept any token.
-        let for_us = status.audiences.iter().flatten().any(|audience| audience == AUDIENCE);
+        let has_audience = status.audiences.iter().flatten().any(|audience| audience == AUDIENCE);
         let is_account =
             |user: &UserInfo| user.username.as_ref().is_some_and(|name| name.starts_with("system:serviceaccount:"));
-        Ok(status.user.filter(|user| status.authenticated == Some(true) && for_us && is_account(user)))
+        Ok(status.user.filter(|user| status.authenticated == Some(true) && has_audience && is_account(user)))
     }
 
     async fn is_permitted(&self, user: UserInfo) -> Result<bool, ReviewError> {
         let (resource, verb) = (crd::PLURAL, VERB);
-        let question = Question { namespace: "", group: GROUP, resource, subresource: "", verb, name: "" };
-        Ok(question.is_allowed_to(&self.client, user).await.map_err(Box::new)?)
+        let access = Question { namespace: "", group: GROUP, resource, subresource: "", verb, name: "" };
+        Ok(access.is_allowed_to(&self.client, user).await.map_err(Box::new)?)
     }
 
     fn cached(&self, key: &TokenDigest) -> Option<AccountPermission> {
@@ -174,11 +174,11 @@ enum AudienceClaim {
 
 impl JwtClaims {
     fn are_plausible(&self, now: i64) -> bool {
-        let is_for_us = match &self.aud {
+        let has_audience = match &self.aud {
             AudienceClaim::One(one) => one == AUDIENCE,
             AudienceClaim::Several(several) => several.iter().any(|one| one == AUDIENCE),
         };
-        is_for_us && now < self.exp
+        has_audience && now < self.exp
     }
 }
 

@@ -134,10 +134,10 @@ async fn callers_authenticate_with_bearer_or_with_uid_and_token() {
             _ => assert_eq!(challenges, [r#"Bearer realm="pat-operator", error="invalid_request""#]),
         }
     }
-    let nobody = fixture.ask("POST", PATH, &[FORM], "token=x").await;
-    assert_eq!(nobody.status, 401);
-    assert_eq!(nobody.all("www-authenticate"), [r#"Bearer realm="pat-operator""#, r#"Basic realm="pat-operator""#]);
-    assert_eq!(nobody.json()["error"], "invalid_client");
+    let anonymous = fixture.ask("POST", PATH, &[FORM], "token=x").await;
+    assert_eq!(anonymous.status, 401);
+    assert_eq!(anonymous.all("www-authenticate"), [r#"Bearer realm="pat-operator""#, r#"Basic realm="pat-operator""#]);
+    assert_eq!(anonymous.json()["error"], "invalid_client");
 }
 
 #[tokio::test]
