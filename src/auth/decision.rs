@@ -229,3 +229,119 @@ fn check<L: CredentialLookup>(
     }
     Decision::Allow(credential)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::token::Token;
+
+    /// One credential, and what an index says about it.
+    #[derive(Clone)]
+    struct OneCredential {
+        hash: TokenHash,
+        verdict: Verdict,
+        audience: &'static str,
+        scope: &'static str,
+        owner_disabled: bool,
+        removed: bool,
+    }
+
+    impl KnownCredential for OneCredential {
+        fn hash(&self) -> &TokenHash {
+            &self.hash
+        }
+
+        fn verdict(&self, _: Time) -> Verdict {
+            self.verdict
+        }
+
+        fn audiences(&self) -> impl Iterator<Item = &str> {
+            [self.audience].into_iter()
+        }
+
+        fn has_scope(&self, scope: &str) -> bool {
+            self.scope == scope
+        }
+    }
+
+    impl CredentialLookup for OneCredential {
+        type Credential = Self;
+
+        fn find(&self, hash: &TokenHash) -> Option<Self> {
+            (self.hash == *hash && !self.removed).then(|| self.clone())
+        }
+
+        fn conflicting(&self, _: &TokenHash) -> Vec<Self> {
+            Vec::new()
+        }
+
+        fn was_removed(&self, hash: &TokenHash) -> bool {
+            self.hash == *hash && self.removed
+        }
+
+        fn is_owner_disabled(&self, credential: &Self) -> bool {
+            credential.owner_disabled
+        }
+    }
+
+    fn token(number: u8) -> Token {
+        Token::from_parts(&Default::default(), "accessor0001".parse().unwrap(), &[number; 32])
+    }
+
+    fn credential() -> OneCredential {
+        OneCredential {
+            hash: token(1).hash(),
+            verdict: Verdict::Valid,
+            audience: "shop",
+            scope: "read",
+            owner_disabled: false,
+            removed: false,
+        }
+    }
+
+    fn decision(index: &OneCredential, freshness: Freshness, token: &[u8]) -> Decision<OneCredential> {
+        let requirements = Requirements { scopes: &["read"], audience: Audience::OneOf(&["till", "shop"]) };
+        decide(index, freshness, token, &requirements, Time::from_micros(0))
+    }
+
+    #[test]
+    fn checks_run_in_order_validity_owner_audience_scopes() {
+        let decided = |index: &OneCredential| decision(index, Freshness::Fresh, token(1).expose().as_bytes());
+        let mut index = OneCredential {
+            verdict: Verdict::Revoked,
+            audience: "bank",
+            scope: "write",
+            owner_disabled: true,
+            ..credential()
+        };
+        assert!(matches!(decided(&index), Decision::Deny(Denial::Inactive(_, Verdict::Revoked))));
+        index.verdict = Verdict::Valid;
+        assert!(matches!(decided(&index), Decision::Deny(Denial::OwnerDisabled(_))));
+        index.owner_disabled = false;
+        assert!(matches!(decided(&index), Decision::Deny(Denial::WrongAudience(_))));
+        index.audience = "shop";
+        assert!(matches!(decided(&index), Decision::Deny(Denial::InsufficientScope(_))));
+        index.scope = "read";
+        assert!(matches!(decided(&index), Decision::Allow(_)));
+    }
+
+    #[test]
+    fn a_stale_index_decides_only_on_known_and_removed_tokens() {
+        let removed = OneCredential { removed: true, ..credential() };
+        let known = credential();
+        let (first, second) = (token(1), token(2));
+        let decided = |index, freshness, token: &Token| decision(index, freshness, token.expose().as_bytes());
+        assert!(matches!(decided(&known, Freshness::Stale, &first), Decision::Allow(_)));
+        let denied = decided(&removed, Freshness::Stale, &first);
+        assert!(matches!(denied, Decision::Deny(Denial::Unknown { removed: true })));
+        let unavailable = decided(&known, Freshness::Stale, &second);
+        assert!(matches!(unavailable, Decision::Unavailable(Unavailable::UnknownWhileStale)));
+        let denied = decided(&known, Freshness::Fresh, &second);
+        assert!(matches!(denied, Decision::Deny(Denial::Unknown { removed: false })));
+        for (freshness, why) in [(Freshness::Starting, Unavailable::Starting), (Freshness::Lost, Unavailable::Lost)] {
+            assert!(matches!(decided(&known, freshness, &first), Decision::Unavailable(reason) if reason == why));
+            let malformed = decision(&known, freshness, b"junk");
+            assert!(matches!(malformed, Decision::Deny(Denial::Malformed(_))));
+        }
+    }
+}
