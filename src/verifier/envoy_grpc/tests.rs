@@ -35,9 +35,9 @@ impl EnvoyFixture {
         let index = Arc::new(Index::default());
         let (now, _) = Clock::driven("2026-01-01T00:00:00Z".parse().unwrap());
         let freshness = Arc::new(Mutex::new(Freshness::Fresh));
-        let told = Arc::clone(&freshness);
+        let current = Arc::clone(&freshness);
         let metrics = Arc::new(Metrics::default());
-        let verifier = Verifier::new(Arc::clone(&index), move || *told.lock().unwrap(), now.clone(), metrics);
+        let verifier = Verifier::new(Arc::clone(&index), move || *current.lock().unwrap(), now.clone(), metrics);
         let (_, health) = tonic_health::server::health_reporter();
         Self { index, now, freshness, router: router(Arc::new(verifier.with_memory(memory)), health) }
     }
@@ -229,8 +229,8 @@ async fn denials_have_their_status_and_challenge() {
     ] {
         let headers: Vec<_> = authorization.iter().map(|value| ("authorization", value.as_bytes())).collect();
         let response = fixture.ask(extensions, &headers).await;
-        let (code, told, body) = denial(&response);
-        assert_eq!((code, told), (status, Some(challenge)), "{what}");
+        let (code, header, body) = denial(&response);
+        assert_eq!((code, header), (status, Some(challenge)), "{what}");
         assert!(body.ends_with('\n') && body.len() > 10, "{what}: {body}");
     }
     is_allowed(&fixture.ask(&shop, &[("authorization", bearer.as_bytes())]).await);
@@ -260,10 +260,12 @@ async fn a_misconfigured_route_denies_every_request() {
     // A token in place of a key: neither the response nor the log may contain any of its secret.
     let token = bearer.trim_start_matches("Bearer ");
     let response = fixture.ask(&[(token, "read")], &[]).await;
-    let told = response.status.unwrap().message;
-    assert!(told.contains(&token[..14]) && !told.contains(&token[..15]), "{told}");
-    let Some(HttpResponse::Denied(DeniedHttpResponse { body, .. })) = response.http_response else { panic!("{told}") };
-    assert_eq!(body.trim_end(), told);
+    let message = response.status.unwrap().message;
+    assert!(message.contains(&token[..14]) && !message.contains(&token[..15]), "{message}");
+    let Some(HttpResponse::Denied(DeniedHttpResponse { body, .. })) = response.http_response else {
+        panic!("{message}")
+    };
+    assert_eq!(body.trim_end(), message);
 }
 
 #[tokio::test]

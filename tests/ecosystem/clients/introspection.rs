@@ -173,8 +173,8 @@ async fn a_permitted_service_account_introspects_and_is_reviewed_once() {
     .await;
     fixture.asked();
 
-    let (status, told) = fixture.ask(&bearer).await;
-    assert_eq!((status, &told["active"], &told["sub"]), (200, &json!(true), &json!("jane@example.com")));
+    let (status, claims) = fixture.ask(&bearer).await;
+    assert_eq!((status, &claims["active"], &claims["sub"]), (200, &json!(true), &json!("jane@example.com")));
     assert_eq!(fixture.asked(), [""; 0], "the result is cached");
 
     let another = token_of(&place, "shop", &["pat-operator"]).await;
@@ -271,7 +271,7 @@ async fn third_party_client_libraries_can_introspect() {
             "tokens": [fixture.token.expose(), "unknown"],
         })
     };
-    // Authlib and openid-client encode Basic differently: one as it is, one with `_` and others percent-encoded.
+    // Authlib and openid-client encode Basic differently: one without escapes, one with `_` and others percent-encoded.
     for script in ["introspect.py", "introspect.mjs"] {
         let by_uid = clients::run(script, &asked(&CALLER.replace('-', ""))).await;
         let by_another = clients::run(script, &asked("jane")).await;

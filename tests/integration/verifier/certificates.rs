@@ -69,7 +69,10 @@ async fn renewed_certificates_are_served_without_a_restart_and_old_clients_keep_
     assert_eq!(ask(&old).await.expect("it is trusted"), Seen { code: 401, chain: before.clone() });
     assert!(ask(&Trust::new(&first, "api.system.svc")).await.is_err(), "it is for no other name");
     let stranger = rcgen::generate_simple_self_signed(vec![HOST.to_owned()]).expect("a certificate");
-    assert!(ask(&Trust::new(&[stranger.cert.der().clone()], HOST)).await.is_err(), "nobody else vouches for it");
+    assert!(
+        ask(&Trust::new(&[stranger.cert.der().clone()], HOST)).await.is_err(),
+        "another certificate is not trusted"
+    );
 
     // Clients that trust only the first authority and never reload.
     let (enough, asked) = (Arc::new(AtomicBool::new(false)), Arc::new(AtomicUsize::new(0)));
@@ -80,7 +83,7 @@ async fn renewed_certificates_are_served_without_a_restart_and_old_clients_keep_
                 while !enough.load(Ordering::Relaxed) {
                     old.get(addr, "/auth/forward?scope=a", "none")
                         .await
-                        .expect("a client with the first authority goes on");
+                        .expect("a client with the first authority still trusts it");
                     asked.fetch_add(1, Ordering::Relaxed);
                 }
             })
@@ -97,7 +100,7 @@ async fn renewed_certificates_are_served_without_a_restart_and_old_clients_keep_
         assert_eq!(ask(&Trust::new(trusted, HOST)).await.expect("trusted").code, 401);
     }
     let seen = asked.load(Ordering::Relaxed);
-    eventually("calls go on", async || asked.load(Ordering::Relaxed) > seen + 9).await;
+    eventually("calls continue", async || asked.load(Ordering::Relaxed) > seen + 9).await;
     enough.store(true, Ordering::Relaxed);
     for caller in callers {
         caller.await.expect("no call failed");
@@ -109,9 +112,9 @@ async fn renewed_certificates_are_served_without_a_restart_and_old_clients_keep_
     assert_eq!(metrics.value("pat_operator_tls_reloads_total"), 1.0);
     assert_eq!(metrics.value("pat_operator_tls_files_unusable"), 0.0);
     verifier.process.terminate().await;
-    let told: Vec<_> = place.events(SECRET).await.into_iter().map(|(reason, _)| reason).collect();
+    let reasons: Vec<_> = place.events(SECRET).await.into_iter().map(|(reason, _)| reason).collect();
     for reason in ["CertificateIssued", "CertificateRenewed", "AuthorityReplaced"] {
-        assert_eq!(told.iter().filter(|told| *told == reason).count(), 1, "{reason}: {told:?}");
+        assert_eq!(reasons.iter().filter(|one| *one == reason).count(), 1, "{reason}: {reasons:?}");
     }
     let text = keeper.metrics_text();
     assert!(text.contains("pat_operator_serving_certificate_renewals_total 3\n"), "{text}");
@@ -143,7 +146,7 @@ async fn intact_certificates_are_not_rewritten_and_damaged_ones_are_restored() {
     maps(&place).delete(&wanted().config_map(), &DeleteParams::default()).await.expect("deleted");
     assert!(matches!(look().await, Looked::Kept(_)));
     assert_eq!(certificates(&published(&place, &wanted()).await), first);
-    let other = json!({"data": {"ca.crt": "somebody else's"}});
+    let other = json!({"data": {"ca.crt": "foreign"}});
     maps(&place).patch(&wanted().config_map(), &PatchParams::default(), &Patch::Merge(other)).await.expect("changed");
     look().await;
     assert_eq!(certificates(&published(&place, &wanted()).await), first);
@@ -176,7 +179,7 @@ async fn foreign_objects_are_not_changed_and_one_event_says_so() {
     let theirs = place.secrets().create(&PostParams::default(), &theirs).await.expect("created");
     let keeper = keeper(&place, &wanted(), Clock::system());
     let running = tokio::spawn(keeper.clone().run());
-    eventually("it is told", async || !place.events(SECRET).await.is_empty()).await;
+    eventually("an event is published", async || !place.events(SECRET).await.is_empty()).await;
     eventually("it is tried again", async || {
         let text = keeper.metrics_text();
         let series = r#"pat_operator_serving_certificate_errors_total{category="CertificateNotOurs"} "#;

@@ -178,7 +178,7 @@ async fn no_event_is_lost_when_etcd_and_the_api_server_restart() {
     done.store(true, Ordering::Relaxed);
     asking.await.expect("no request was refused");
     assert!(asked.load(Ordering::Relaxed) > 100);
-    let mut verifier = Arc::into_inner(verifier).expect("nobody else has it");
+    let mut verifier = Arc::into_inner(verifier).expect("no other reference");
     let restarts = r#"pat_operator_watch_restarts_total{kind="PersonalAccessToken"}"#;
     assert!(verifier.process.metrics().await.value(restarts) >= 1.0);
     eventually("it is fresh", async || {

@@ -132,19 +132,19 @@ async fn address_and_groups_reach_services_and_the_api_server() {
     let scene = Scene::new("described").await;
     let groups = json!(["staff", "system:masters"]);
     scene.describe("a", "jane", json!({"email": "jane@example.com", "groups": groups})).await;
-    let told = async |way: Way| way.asks(&scene.verifier, &scene.caller, &scene.jane).await.1;
+    let answer_of = async |way: Way| way.asks(&scene.verifier, &scene.caller, &scene.jane).await.1;
     let began = Instant::now();
-    while !told(Way::ForwardAuth).await.contains("x-auth-request-email: jane@example.com\r\n") {
-        assert!(began.elapsed() < SOON, "{}", told(Way::ForwardAuth).await);
+    while !answer_of(Way::ForwardAuth).await.contains("x-auth-request-email: jane@example.com\r\n") {
+        assert!(began.elapsed() < SOON, "{}", answer_of(Way::ForwardAuth).await);
         tokio::time::sleep(Duration::from_millis(5)).await;
     }
     for way in [Way::ForwardAuth, Way::EnvoyHttp] {
-        let answer = told(way).await;
+        let answer = answer_of(way).await;
         assert!(answer.contains("x-auth-request-groups: staff,system:masters\r\n"), "{answer}");
     }
-    let answer = told(Way::EnvoyGrpc).await;
+    let answer = answer_of(Way::EnvoyGrpc).await;
     assert!(answer.contains("jane@example.com") && answer.contains("staff,system:masters"), "{answer}");
-    let answer = told(Way::TokenReview).await;
+    let answer = answer_of(Way::TokenReview).await;
     assert!(answer.contains(r#""groups":["pat:staff","pat:system:masters"]"#), "{answer}");
     scene.end().await;
 }
@@ -170,8 +170,8 @@ async fn without_the_crd_of_owners_it_waits_and_says_what_to_do() {
     crds.create(&PostParams::default(), &crd::crd()).await.expect("the API server takes the CRD");
     let mut verifier = VerifierProcess::begin(&place.kubeconfig(), &[]).await;
     verifier.process.logs(&["waiting: tokenowners.pat-operator.io is not installed: kubectl apply -f crds/"]).await;
-    let told = verifier.process.get("/readyz").await;
-    assert!(told.code == 503 && told.body.contains("[-]crd not ready: tokenowners"), "{}", told.body);
+    let readiness = verifier.process.get("/readyz").await;
+    assert!(readiness.code == 503 && readiness.body.contains("[-]crd not ready: tokenowners"), "{}", readiness.body);
     crate::support::crd::install_crds(&place.client).await;
     verifier.process.is_ready().await;
     let token = issued(&place, &["app"]).await.remove(0);

@@ -129,7 +129,7 @@ async fn only_uses(place: &Place, account: &Account) -> Grant {
     let owner = serde_json::to_value(&before.status.as_ref().unwrap().owner).unwrap();
     let apply =
         json!({"apiVersion": "pat-operator.io/v1alpha1", "kind": "PersonalAccessToken", "status": {"owner": owner}});
-    for manager in ["pat-operator-verifier", "pat-operator", "somebody"] {
+    for manager in ["pat-operator-verifier", "pat-operator", "another"] {
         let params = PatchParams::apply(manager).force();
         let applied = pats.patch_status("app", &params, &Patch::Apply(&apply)).await.expect_err(manager).to_string();
         // As the controller, the apply would remove other fields of the controller.

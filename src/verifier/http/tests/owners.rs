@@ -88,7 +88,7 @@ async fn services_get_the_address_and_all_printable_groups() {
 
 #[tokio::test]
 async fn the_api_server_gets_prefixed_groups_and_never_a_reserved_one() {
-    for (prefix, groups, told) in [
+    for (prefix, groups, expected) in [
         ("pat:", json!(["staff", "system:masters"]), Some(json!(["pat:staff", "pat:system:masters"]))),
         ("sys", json!(["staff", "tem:masters"]), None),
         ("pat:", json!([]), Some(Value::Null)),
@@ -98,7 +98,7 @@ async fn the_api_server_gets_prefixed_groups_and_never_a_reserved_one() {
         let token = fixture.put(1, json!({"owner": {"kind": "User", "name": "jane"}, "audiences": ["k8s"]}));
         fixture.describe("jane", json!({"subject": {"kind": "User", "name": "jane"}, "groups": groups}));
         let status = all(&fixture, &token).await[1].clone();
-        assert_eq!(status["authenticated"], told.is_some(), "{prefix} {groups}");
-        assert_eq!(status["user"]["groups"], told.unwrap_or_default(), "{prefix} {groups}");
+        assert_eq!(status["authenticated"], expected.is_some(), "{prefix} {groups}");
+        assert_eq!(status["user"]["groups"], expected.unwrap_or_default(), "{prefix} {groups}");
     }
 }

@@ -90,11 +90,11 @@ async fn an_invalid_token_is_denied_and_a_possibly_new_one_is_an_error() {
         let answer = ask(&fixture, review(BETA, token, audiences)).await;
         assert_eq!(answer.status, 200, "{what}");
         let mut status = answer.json()["status"].clone();
-        let told = status.as_object_mut().unwrap().remove("error");
+        let error_text = status.as_object_mut().unwrap().remove("error");
         // Without audiences, the API server would turn the error into a denial.
         let echoed = status.as_object_mut().unwrap().remove("audiences");
-        assert_eq!(echoed.is_some(), told.is_some() && !audiences.is_empty(), "{what}");
-        assert_eq!((status, told.is_some()), (denied.clone(), is_error), "{what}: {told:?}");
+        assert_eq!(echoed.is_some(), error_text.is_some() && !audiences.is_empty(), "{what}");
+        assert_eq!((status, error_text.is_some()), (denied.clone(), is_error), "{what}: {error_text:?}");
     }
 }
 
