@@ -67,21 +67,21 @@ app.kubernetes.io/component: {{ .component }}
 {{- if $tls.selfSigned.enabled }}{{ $chosen = append $chosen "selfSigned" }}{{ end -}}
 {{- if $tls.insecure }}{{ $chosen = append $chosen "insecure" }}{{ end -}}
 {{- if not $chosen -}}
-{{- fail (printf "%s.tls: set selfSigned.enabled, for a certificate that the controller makes and renews; or secretName to a Secret with a certificate, or certManager.enabled; or insecure, if something else encrypts, such as a service mesh" .component) -}}
+{{- fail (printf "%s.tls: set one of selfSigned.enabled (the controller issues and renews the certificate), secretName (a Secret with a certificate), certManager.enabled, or insecure (if something else encrypts the traffic, such as a service mesh)" .component) -}}
 {{- else if gt (len $chosen) 1 -}}
-{{- fail (printf "%s.tls: %s exclude each other: secretName is a Secret of your own, certManager and selfSigned make one, insecure serves in plain text; set one of them" .component (join " and " $chosen)) -}}
+{{- fail (printf "%s.tls: %s exclude each other: set only one of secretName (your own Secret), certManager and selfSigned (which create one), and insecure (plain text)" .component (join " and " $chosen)) -}}
 {{- end -}}
 {{- $name := include "pat-operator.name" . -}}
 {{- if $tls.secretName -}}
 {{- $tls.secretName -}}
 {{- else if $tls.certManager.enabled -}}
 {{- if not $tls.certManager.issuerRef.name -}}
-{{- fail (printf "%s.tls.certManager.issuerRef: give the name of the Issuer that signs the certificate" .component) -}}
+{{- fail (printf "%s.tls.certManager.issuerRef: set the name of the Issuer that signs the certificate" .component) -}}
 {{- end -}}
 {{- printf "%s-tls" $name -}}
 {{- else if $tls.selfSigned.enabled -}}
 {{- if not .root.Values.controller.enabled -}}
-{{- fail (printf "%s.tls.selfSigned: the controller makes the certificate: set controller.enabled, or give the certificate in another way" .component) -}}
+{{- fail (printf "%s.tls.selfSigned: the controller issues the certificate: set controller.enabled, or another field of %s.tls" .component .component) -}}
 {{- end -}}
 {{- printf "%s-serving" $name -}}
 {{- end -}}

@@ -277,5 +277,5 @@ async fn tokens_of_a_release_in_a_cluster_that_does_not_know_them_are_refused_wi
     let chart = chart();
     let arguments = ["install", "pat-operator", chart.to_str().expect("text"), "--set", "tokens[0].name=app"];
     let said = helm.refuses(&arguments);
-    assert!(said.contains("install the chart without tokens, and then upgrade with them"), "{said}");
+    assert!(said.contains("install the chart without tokens, then upgrade with them"), "{said}");
 }
