@@ -36,7 +36,10 @@ fn what_cannot_be_right_is_refused_with_the_name_of_the_value() {
             "api.enabled=true,api.tls.insecure=true",
             "api.namespace: set the namespace whose tokens the REST API manages",
         ),
-        ("api.enabled=true,api.namespace=a,api.tls.insecure=true,namespaces={a}", "api: the REST API reads TokenOwners"),
+        (
+            "api.enabled=true,api.namespace=a,api.tls.insecure=true,namespaces={a}",
+            "api: the REST API reads TokenOwners",
+        ),
         (
             "verifier.enabled=true,verifier.tls.insecure=true,verifier.tokenReview.enabled=true,namespaces={a}",
             "verifier.tokenReview: TokenReview needs all namespaces",
