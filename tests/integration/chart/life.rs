@@ -106,7 +106,7 @@ async fn a_release_is_installed_and_works_is_upgraded_rolled_back_taken_away_and
     .await;
     let status = json!({"status": {"revision": 9}});
     let status = pats.patch_status("first", &PatchParams::default(), &Patch::Merge(status)).await;
-    assert!(status.expect_err("not hers").to_string().contains("only the controller of pat-operator"));
+    assert!(status.expect_err("not hers").to_string().contains("only the pat-operator controller"));
     let planted = json!({"metadata": {"annotations": {"pat-operator.io/pat-uid": "x"}}});
     let secrets: Api<Secret> = Api::namespaced(shop.clone(), "shop");
     let planted = secrets.patch("first", &PatchParams::default(), &Patch::Merge(planted)).await;
@@ -277,5 +277,5 @@ async fn tokens_of_a_release_in_a_cluster_that_does_not_know_them_are_refused_wi
     let chart = chart();
     let arguments = ["install", "pat-operator", chart.to_str().expect("text"), "--set", "tokens[0].name=app"];
     let said = helm.refuses(&arguments);
-    assert!(said.contains("install the chart without tokens, and then upgrade with them"), "{said}");
+    assert!(said.contains("install the chart without tokens, then upgrade with them"), "{said}");
 }

@@ -2,8 +2,8 @@
 
 use super::helm::{NAMESPACE, Program, chart};
 
-const VERIFIER: &str = "The verifier serves in plain text, and tokens go over it: see that something else encrypts what goes to pat-operator-verifier.";
-const API: &str = "The REST API serves in plain text, and tokens go over it: see that something else encrypts what goes to pat-operator-api.";
+const VERIFIER: &str = "The verifier receives tokens in plain text. Make sure that something else encrypts the traffic to pat-operator-verifier.";
+const API: &str = "The REST API receives tokens in plain text. Make sure that something else encrypts the traffic to pat-operator-api.";
 
 /// The notes with what is set so, in a cluster that nobody asks.
 fn notes(set: &str) -> String {

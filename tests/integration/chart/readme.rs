@@ -48,7 +48,7 @@ fn read(text: &str) -> Vec<Described> {
 }
 
 fn table(values: &[Described]) -> String {
-    let mut table = String::from("| value | unless set | |\n| --- | --- | --- |\n");
+    let mut table = String::from("| Value | Default | Description |\n| --- | --- | --- |\n");
     for Described { path, default, about } in values {
         let cell = |text: &str| text.replace('|', "\\|");
         let _ = writeln!(table, "| `{path}` | `{}` | {} |", cell(default), cell(about));

@@ -83,7 +83,7 @@ fn sentence(kind: &str, owner: &str) -> String {
         _ => ("virtualaccounts", ""),
     };
     format!(
-        "the REST API may not issue tokens for the {kind} {owner}: ask whoever runs pat-operator to grant its ServiceAccount the verb \
+        "the REST API may not issue tokens for the {kind} {owner}: ask the administrator of pat-operator to grant its ServiceAccount the verb \
          issue-for on {resource}.pat-operator.io with the resource name {owner}{helm}"
     )
 }
@@ -156,7 +156,7 @@ async fn behind_the_guard_rails_the_rest_api_issues_for_whom_it_may_and_tells_th
     })
     .await;
     let words = refused.json()["message"].as_str().expect("a message").to_owned();
-    let ask = "spec.scopes: namespace shop is not granted deploy: ask whoever runs pat-operator to add them, one a line, under the key shop of \
+    let ask = "spec.scopes: namespace shop is not granted deploy: ask the administrator of pat-operator to add them, one per line, under the key shop of \
                the ConfigMap pat-operator/pat-operator-scope-grants (with Helm: the value scopeGrants.shop)";
     assert_eq!(words, ask);
     let without = api.call("POST", CRYPTLEX, &jane, Some(&json!({"name": "without", "scopes": []}))).await;
