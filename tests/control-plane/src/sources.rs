@@ -65,6 +65,16 @@ static RELEASES: &[Release] = &[
             ("arm64", "3d86f24401c41ae5a46ac50eef8865fe891d3647d324a0836f6c63757a126e62"),
         ],
     },
+    Release {
+        binary: Binary::Helm,
+        version: "v4.3.0",
+        url: "https://get.helm.sh/helm-{version}-linux-{arch}.tar.gz",
+        member: Some("linux-{arch}/helm"),
+        sha256: &[
+            ("amd64", "86584a54def73570558f66f5111cc53dfed56689637ae32c1201205d494f54fb"),
+            ("arm64", "31c5794dd55c66a51e6b7d2e2ac7a114ae8b1de41ff1d9ba51748ac973b06a08"),
+        ],
+    },
 ];
 
 /// A release file to download, and the program in it.
@@ -150,7 +160,7 @@ mod tests {
 
     #[test]
     fn control_plane_is_pinned_for_amd64_and_arm64() {
-        for binary in Assets::TO_RUN.into_iter().chain([Binary::Kubectl]) {
+        for binary in Assets::CONTROL_PLANE {
             for arch in ["x86_64", "aarch64"] {
                 assert!(source_for(binary, &Mirror::Official, "linux", arch).is_some(), "{binary} {arch}");
             }
