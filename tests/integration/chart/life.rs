@@ -22,6 +22,7 @@ use super::{
     next,
     release::{Release, manifest, person},
 };
+use crate::support::is_left_out;
 use crate::support::process::{
     SOON,
     place::{eventually, eventually_within},
@@ -40,6 +41,9 @@ fn certificate() -> Value {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_release_is_installed_and_works_is_upgraded_rolled_back_taken_away_and_comes_back_and_no_token_is_lost() {
+    if is_left_out(Binary::Helm) {
+        return;
+    }
     let next_program = tokio::task::spawn_blocking(|| next::program(&next::VERSION)).await.expect("it is built");
     println!("the next version: {}", next_program.display());
     let release = Release::new().await;
@@ -230,6 +234,9 @@ async fn a_release_is_installed_and_works_is_upgraded_rolled_back_taken_away_and
 
 #[tokio::test(flavor = "multi_thread")]
 async fn in_some_namespaces_the_release_has_rights_there_only_and_does_the_same_work() {
+    if is_left_out(Binary::Helm) {
+        return;
+    }
     let release = Release::new().await;
     let (_, kubeconfig) = person(&release, "team-a").await;
     person(&release, "team-b").await;
@@ -272,6 +279,9 @@ async fn in_some_namespaces_the_release_has_rights_there_only_and_does_the_same_
 
 #[tokio::test(flavor = "multi_thread")]
 async fn tokens_of_a_release_in_a_cluster_that_does_not_know_them_are_refused_with_what_to_do() {
+    if is_left_out(Binary::Helm) {
+        return;
+    }
     let plane = ControlPlane::start(Options::default().without_controller_manager()).await.expect("a control plane");
     let helm = Program::new(Binary::Helm, Some(plane.admin_kubeconfig()));
     let chart = chart();

@@ -1,9 +1,14 @@
 //! Values that cannot be right are refused in words that say what would be.
 
 use super::helm::{Program, chart};
+use crate::support::is_left_out;
+use control_plane::Binary;
 
 #[test]
 fn what_cannot_be_right_is_refused_with_the_name_of_the_value() {
+    if is_left_out(Binary::Helm) {
+        return;
+    }
     let cases = [
         ("controller.replica=2", "additional properties 'replica' not allowed"),
         (
@@ -73,6 +78,9 @@ fn what_cannot_be_right_is_refused_with_the_name_of_the_value() {
 
 #[test]
 fn an_api_server_that_is_too_old_is_refused() {
+    if is_left_out(Binary::Helm) {
+        return;
+    }
     let (helm, chart) = (Program::helm(), chart());
     let said = helm.refuses(&["template", chart.to_str().expect("text"), "--kube-version", "1.30.9"]);
     assert!(said.contains("requires kubeVersion: >=1.31.0-0"), "{said}");
