@@ -108,6 +108,11 @@ image: ## Build the container image (IMAGE=pat-operator:dev)
 	@engine=$$(command -v docker || command -v podman) || { echo 'an image is built by docker or podman: install one' >&2; exit 1; }; \
 	set -x; "$$engine" build --tag $(IMAGE) .
 
+.PHONY: lint-workflows
+lint-workflows: ## Check .github/ (needs Go, and zizmor from PyPI)
+	go run github.com/rhysd/actionlint/cmd/actionlint@v1.7.12
+	zizmor --offline --persona=auditor .github
+
 .PHONY: deny
 deny: ## Check licences, sources and advisories of all dependencies (needs cargo-deny)
 	@cargo deny --version >/dev/null 2>&1 || { echo 'this needs cargo-deny: cargo install --locked cargo-deny' >&2; exit 1; }

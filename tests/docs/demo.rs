@@ -110,7 +110,7 @@ async fn in_a_cluster_that_is_thrown_away_it_plays_to_its_end_and_no_process_is_
 async fn in_the_current_cluster_it_asks_first_and_takes_away_all_that_it_brought() {
     let stage = Stage::new(Options::default()).await;
     let (said, code) = to_its_end(stage.play(&["--current"], "n\n")).await;
-    assert!(code == Some(0) && said.ends_with("Nothing has been done.\n"), "{code:?}: {said}");
+    assert!(code == Some(0) && said.ends_with("Nothing was changed.\n"), "{code:?}: {said}");
     assert!(stage.has().await.is_empty());
     stage.is_left_clean();
 
@@ -119,7 +119,7 @@ async fn in_the_current_cluster_it_asks_first_and_takes_away_all_that_it_brought
     for crd in ["personalaccesstokens.pat-operator.io", "tokenowners.pat-operator.io"] {
         for line in [
             format!("  - installs the CRD {crd}, and removes it at the end\n"),
-            format!("Removed the CRD {crd}, which this demo had installed.\n"),
+            format!("Removed the CRD {crd}, which this demo installed.\n"),
         ] {
             assert!(said.contains(&line), "{line}: {said}");
         }
@@ -145,7 +145,7 @@ async fn stopped_half_way_it_leaves_what_was_there_before_and_nothing_else() {
     .await
     .expect("no panic");
     assert!(said.contains("tokenowners.pat-operator.io, and removes it at the end"), "{said}");
-    assert!(said.contains("personalaccesstokens.pat-operator.io is there already and is left as it is"), "{said}");
+    assert!(said.contains("keeps the CRD personalaccesstokens.pat-operator.io, which exists already"), "{said}");
     assert_eq!(stage.has().await.len(), 3, "two CRDs, one namespace");
 
     let stopped = Command::new("sh").args(["-c", &format!("kill -TERM {}", demo.id())]).status();

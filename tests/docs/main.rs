@@ -133,7 +133,7 @@ fn page() -> String {
 }
 
 fn conditions() -> String {
-    table(&["type", "what it says"], ConditionType::ALL.iter().map(|type_| vec![code(type_), type_.meaning().into()]))
+    table(&["type", "meaning"], ConditionType::ALL.iter().map(|type_| vec![code(type_), type_.meaning().into()]))
 }
 
 /// Each reason with the conditions that the stories met it in.
@@ -147,7 +147,7 @@ fn reasons(scenes: &[&Scene]) -> String {
         assert!(!types.is_empty(), "no story has reason {reason}: tell one");
         vec![code(reason), types.join(", "), reason.meaning().into()]
     });
-    table(&["reason", "of", "what it says"], rows)
+    table(&["reason", "condition", "meaning"], rows)
 }
 
 fn state_table(states: &[(&str, Scene)]) -> String {
@@ -190,10 +190,10 @@ fn events(scenes: &[&Scene]) -> String {
     }
     for reason in Reason::ALL {
         if let Some(warning) = heard.get(reason.as_str()) {
-            rows.push(vec![code(reason), type_(*warning), "The condition of that reason became true.".into()]);
+            rows.push(vec![code(reason), type_(*warning), "A condition got this reason.".into()]);
         }
     }
-    table(&["reason", "type", "what it says"], rows)
+    table(&["reason", "type", "meaning"], rows)
 }
 
 fn code(word: &impl ToString) -> String {

@@ -74,7 +74,7 @@ fn figures(text: &str) -> String {
         };
         vec![code(&name), type_.to_owned(), labels(&metrics, family), help.to_owned()]
     });
-    table(&["metric", "type", "labels", "what it says"], rows)
+    table(&["metric", "type", "labels", "description"], rows)
 }
 
 /// The labels of a family's series, each with the values that are known from the start.
@@ -114,8 +114,8 @@ fn alerts() -> String {
         let text = |value: &Value| value.as_str().unwrap_or_default().trim().to_owned();
         let severity = text(&rule["labels"]["severity"]);
         let wait = match text(&rule["for"]) {
-            wait if wait.is_empty() => "at once".to_owned(),
-            wait => format!("if it lasts for {wait}"),
+            wait if wait.is_empty() => "immediately".to_owned(),
+            wait => format!("after {wait}"),
         };
         let annotations = &rule["annotations"];
         let summary = without_placeholders(&text(&annotations["summary"]));

@@ -57,11 +57,11 @@ fn object(path: &str, schema: &Value, made: &mut Vec<String>) {
         }
         vec![code(name), holds, about(schema)]
     });
-    let mut section = format!("### `{path}`\n\n{}", table(&["field", "holds", "what it does"], rows));
+    let mut section = format!("### `{path}`\n\n{}", table(&["field", "type", "description"], rows));
     let mut rules = Vec::new();
     messages("", schema, &mut rules);
     if !rules.is_empty() {
-        section.push_str("\n\nWhat the API server says to what it refuses here:\n");
+        section.push_str("\n\nValidation messages:\n");
         for (field, message) in rules {
             let field = if field.is_empty() { String::new() } else { format!("`{field}`: ") };
             let _ = write!(section, "\n- {field}{}", escaped(&message));
@@ -112,18 +112,18 @@ fn type_of(schema: &Value) -> String {
         return values.iter().map(|value| code(&text(value))).collect::<Vec<_>>().join(" or ");
     }
     match (text(&schema["type"]).as_str(), text(&schema["format"]).as_str()) {
-        ("string", "duration") => "a length of time".to_owned(),
-        ("string", "date-time") => "a time".to_owned(),
-        ("string", _) => format!("text{}", limits("minLength", "maxLength", "characters")),
-        ("boolean", _) => "`true` or `false`".to_owned(),
-        ("integer", _) => "a whole number".to_owned(),
+        ("string", "duration") => "duration".to_owned(),
+        ("string", "date-time") => "timestamp".to_owned(),
+        ("string", _) => format!("string{}", limits("minLength", "maxLength", "characters")),
+        ("boolean", _) => "boolean".to_owned(),
+        ("integer", _) => "integer".to_owned(),
         ("array", _) => {
             let what = if schema["x-kubernetes-list-type"] == "set" { "set" } else { "list" };
-            format!("a {what} of {}{}", type_of(&schema["items"]), limits("minItems", "maxItems", "of them"))
+            format!("{what} of {}{}", type_of(&schema["items"]), limits("minItems", "maxItems", "items"))
         }
         ("object", _) if schema["additionalProperties"].is_object() => {
             let values = type_of(&schema["additionalProperties"]);
-            format!("a map of names to {values}{}", limits("minProperties", "maxProperties", "of them"))
+            format!("map of string to {values}{}", limits("minProperties", "maxProperties", "entries"))
         }
         ("object", _) => "fields".to_owned(),
         (other, _) => panic!("nobody can say what {other:?} is"),
@@ -143,17 +143,17 @@ fn escaped(text: &str) -> String {
 
 /// What `kubectl get` shows, and what it can select by.
 fn columns(version: &Value) -> String {
-    let mut section = "### What `kubectl get` shows\n\n".to_owned();
+    let mut section = "### Columns of `kubectl get`\n\n".to_owned();
     let rows = version["additionalPrinterColumns"].as_array().expect("columns").iter().map(|column| {
         let wide = column["priority"].as_u64().unwrap_or(0) > 0;
         let when = if wide { "with `-o wide`" } else { "always" };
         vec![text(&column["name"]).to_uppercase(), code(&text(&column["jsonPath"])), when.to_owned()]
     });
-    section.push_str(&table(&["column", "from", "shown"], rows));
+    section.push_str(&table(&["column", "field", "shown"], rows));
     let fields = version["selectableFields"].as_array().into_iter().flatten();
     let fields: Vec<_> = fields.map(|field| code(&text(&field["jsonPath"]).trim_start_matches('.'))).collect();
     if !fields.is_empty() {
-        let _ = write!(section, "\n\n`kubectl get --field-selector` knows {}.", fields.join(", "));
+        let _ = write!(section, "\n\n`kubectl get --field-selector` supports {}.", fields.join(", "));
     }
     section
 }

@@ -45,20 +45,20 @@ type Story = (&'static str, fn() -> Scene);
 
 /// The states, in the order of the table.
 pub const STATES: &[Story] = &[
-    ("The first token is on its way", || {
+    ("The first token is being issued", || {
         let mut world = World::new(json!({}));
         world.run_for(1);
         world.into()
     }),
     ("Issued", || World::settled(json!({})).into()),
-    ("A rotation is on its way: the new token is published, the Secret still holds the old one", || {
+    ("A rotation is in progress: the new hash is published, the Secret still holds the old token", || {
         let mut world = World::settled(json!({"rotation": {"interval": "30d"}}));
         world.pass("30d");
         world.run();
         world.into()
     }),
     ("Rotated: the old token is in its grace period", || rotated().into()),
-    ("The end is near", || {
+    ("The token expires soon", || {
         let mut world = World::settled(json!({"expiry": {"after": "90d"}}));
         world.pass("85d");
         world.run();
@@ -76,55 +76,55 @@ pub const STATES: &[Story] = &[
         world.run();
         world.into()
     }),
-    ("Every token was revoked by `spec.revokeIfIssuedBefore`: a new one is on its way", || {
+    ("`spec.revokeIfIssuedBefore` revoked every token: a new one is being issued", || {
         let mut world = World::settled(json!({}));
         world.pass("1d");
         world.edit(json!({"revokeIfIssuedBefore": world.now()}));
         world.run_for(2);
         world.into()
     }),
-    ("`spec.suspend`, and the token works", || {
+    ("`spec.suspend`, with a valid token", || {
         let mut world = World::settled(json!({}));
         world.edit(json!({"suspend": true}));
         world.run();
         world.into()
     }),
-    ("`spec.suspend` holds up a rotation, and the token's end comes near", || {
+    ("`spec.suspend` prevents a rotation, and the token expires soon", || {
         let mut world = World::settled(json!({"rotation": {"interval": "30d"}}));
         world.edit(json!({"rotation": {"interval": "30d"}, "suspend": true}));
         world.pass("58d");
         world.run();
         world.into()
     }),
-    ("`spec.suspend`, and there is no token", || World::settled(json!({"suspend": true})).into()),
-    ("The Secret's name is taken by somebody else's Secret", || {
+    ("`spec.suspend`, without a token", || World::settled(json!({"suspend": true})).into()),
+    ("Another owner has a Secret with that name", || {
         let mut world = World::new(json!({}));
         world.add_foreign("app");
         world.run();
         world.into()
     }),
-    ("The Secret's name is wanted by an older PersonalAccessToken", || {
+    ("An older PersonalAccessToken uses the same Secret name", || {
         let mut world = World::new(json!({}));
         world.rival = Some("older");
         world.run();
         world.into()
     }),
-    ("`spec.secret.name` was changed to one that is taken; the token works on in its former Secret", || {
+    ("`spec.secret.name` was changed to a name that is taken; the token still works in its former Secret", || {
         let mut world = World::settled(json!({}));
         world.add_foreign("taken");
         world.edit(json!({"secret": {"name": "taken"}}));
         world.run();
         world.into()
     }),
-    ("The spec cannot be followed, and there is no token", || World::settled(bad_template()).into()),
-    ("The spec cannot be followed; an earlier token works on", || {
+    ("The spec is invalid, and there is no token", || World::settled(bad_template()).into()),
+    ("The spec is invalid; an earlier token still works", || {
         let mut world = World::settled(json!({}));
         world.edit(bad_template());
         world.run();
         world.into()
     }),
     ("The API server refuses the first Secret (quota, admission, permission)", || refused(RefusalKind::Other).into()),
-    ("The API server refuses the Secret of a rotation; the present token works on", || {
+    ("The API server refuses the Secret of a rotation; the current token still works", || {
         let mut world = World::settled(json!({"rotation": {"interval": "30d"}}));
         world.refuses = Some(RefusalKind::Other);
         world.pass("30d");
@@ -132,7 +132,7 @@ pub const STATES: &[Story] = &[
         world.into()
     }),
     (
-        "`spec.secret.name` was changed and the API server refuses the new Secret; the token works on in its former one",
+        "`spec.secret.name` was changed and the API server refuses the new Secret; the token still works in its former one",
         || {
             let mut world = World::settled(json!({}));
             world.refuses = Some(RefusalKind::Other);
@@ -142,15 +142,15 @@ pub const STATES: &[Story] = &[
         },
     ),
     ("The namespace is being deleted, and there is no token", || refused(RefusalKind::NamespaceTerminating).into()),
-    ("`delivery: Once`: the token waits in the Secret to be taken", || World::settled(once()).into()),
+    ("`delivery: Once`: the token waits in the Secret", || World::settled(once()).into()),
     ("`delivery: Once`: the token was taken", || taken().into()),
-    ("`delivery: Once`: taken, and another was asked for, which waits", || {
+    ("`delivery: Once`: taken, and a second token was requested and waits", || {
         let mut world = taken();
         ask(&mut world);
         world.into()
     }),
     ("`delivery: Once`: not taken within 10 minutes", || missed().into()),
-    ("`delivery: Once`: taken, and `spec.revokedCredentials` names it", || {
+    ("`delivery: Once`: taken, then revoked by `spec.revokedCredentials`", || {
         let mut world = taken();
         let id = world.credentials()[0].id.clone();
         world.edit(json!({"secret": {"delivery": "Once"}, "revokedCredentials": [id]}));
@@ -167,7 +167,7 @@ pub const STATES: &[Story] = &[
         }
         world.into()
     }),
-    ("8 credentials are live and a rotation is due; the present token works on", || eight_live().into()),
+    ("8 credentials are live and a rotation is due; the current token still works", || eight_live().into()),
     ("8 credentials are live, and the Secret was deleted", || {
         let mut world = eight_live();
         world.delete("app");
@@ -229,7 +229,7 @@ pub const TURNS: &[Story] = &[
         world.run();
         world.into()
     }),
-    ("The end of a token comes near, and comes", || {
+    ("A token approaches its expiry, and expires", || {
         let mut world = World::settled(json!({"expiry": {"after": "90d"}}));
         world.pass("85d");
         world.run();
@@ -237,25 +237,25 @@ pub const TURNS: &[Story] = &[
         world.run();
         world.into()
     }),
-    ("The operator was away for more than two intervals of rotation", || {
+    ("The operator was down for more than two rotation intervals", || {
         let mut world = World::settled(json!({"rotation": {"interval": "30d"}}));
         world.pass("61d");
         world.run();
         world.into()
     }),
-    ("The status is lost (a restored backup, a mistaken `kubectl replace`)", || {
+    ("The status is lost (a restored backup, an accidental `kubectl replace`)", || {
         let mut world = World::settled(json!({}));
         world.lose_status();
         world.run();
         world.into()
     }),
     ("`delivery: Once`: the token is taken", || taken().into()),
-    ("`delivery: Once`: another is asked for after that", || {
+    ("`delivery: Once`: a second token is requested after that", || {
         let mut world = taken();
         ask(&mut world);
         world.into()
     }),
-    ("`delivery: Once`: nobody takes the token within 10 minutes", || missed().into()),
+    ("`delivery: Once`: the token is not taken within 10 minutes", || missed().into()),
     ("The API server refuses a Secret", || refused(RefusalKind::Other).into()),
 ];
 

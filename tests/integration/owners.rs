@@ -97,7 +97,7 @@ async fn a_disabled_owner_is_deleted_by_nobody_until_it_is_enabled() {
             }
             let refused = deleted.expect_err(&name).to_string();
             let says = format!(
-                "TokenOwner {name} is disabled: with it gone, the tokens of {name}@example.com would be accepted again; if that is meant, set spec.disabled to false first"
+                "TokenOwner {name} is disabled: if you delete it, the tokens of {name}@example.com are accepted again; if you want this, set spec.disabled to false first"
             );
             assert!(refused.contains(&says), "{refused}");
 

@@ -18,3 +18,8 @@ pub mod recorder;
 pub mod rest;
 pub mod stage;
 pub mod states;
+
+/// Returns whether a test is left out because this program cannot be had. It says so on stderr. In CI that is a failure.
+pub fn is_left_out(program: control_plane::Binary) -> bool {
+    control_plane::require(program).is_none()
+}

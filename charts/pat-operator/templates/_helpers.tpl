@@ -1,4 +1,4 @@
-{{/* The first part of the names of objects. */}}
+{{/* The prefix of the names of objects. */}}
 {{- define "pat-operator.fullname" -}}
 {{- if .Values.fullnameOverride -}}
 {{- .Values.fullnameOverride | trunc 40 | trimSuffix "-" -}}
@@ -22,14 +22,14 @@
 {{- .values.serviceAccount.name | default (include "pat-operator.name" .) -}}
 {{- end -}}
 
-{{/* What a component's Pods are selected by. It never changes over upgrades. */}}
+{{/* The labels that select a component's Pods. They must not change in an upgrade. */}}
 {{- define "pat-operator.selectorLabels" -}}
 app.kubernetes.io/name: {{ default .root.Chart.Name .root.Values.nameOverride | trunc 63 | trimSuffix "-" }}
 app.kubernetes.io/instance: {{ .root.Release.Name }}
 app.kubernetes.io/component: {{ .component }}
 {{- end -}}
 
-{{/* Labels of an object that belongs to no component; takes the root context. */}}
+{{/* The labels of an object that belongs to no component. Takes the root context. */}}
 {{- define "pat-operator.commonLabels" -}}
 helm.sh/chart: {{ printf "%s-%s" .Chart.Name .Chart.Version | replace "+" "_" | trunc 63 | trimSuffix "-" }}
 app.kubernetes.io/name: {{ default .Chart.Name .Values.nameOverride | trunc 63 | trimSuffix "-" }}
@@ -41,7 +41,7 @@ app.kubernetes.io/managed-by: {{ .Release.Service }}
 {{- end }}
 {{- end -}}
 
-{{/* Labels of a component's object. */}}
+{{/* The labels of a component's object. */}}
 {{- define "pat-operator.labels" -}}
 {{ include "pat-operator.commonLabels" .root }}
 app.kubernetes.io/component: {{ .component }}
@@ -58,7 +58,7 @@ app.kubernetes.io/component: {{ .component }}
 {{- end -}}
 {{- end -}}
 
-{{/* The name of the Secret that a component serves with; empty for plain text. Fails unless exactly one way is chosen. */}}
+{{/* The name of the Secret with a component's serving certificate; empty for plain text. Fails unless exactly one source is set. */}}
 {{- define "pat-operator.tlsSecretName" -}}
 {{- $tls := .values.tls -}}
 {{- $chosen := list -}}
@@ -67,34 +67,34 @@ app.kubernetes.io/component: {{ .component }}
 {{- if $tls.selfSigned.enabled }}{{ $chosen = append $chosen "selfSigned" }}{{ end -}}
 {{- if $tls.insecure }}{{ $chosen = append $chosen "insecure" }}{{ end -}}
 {{- if not $chosen -}}
-{{- fail (printf "%s.tls: set selfSigned.enabled, for a certificate that the controller makes and renews; or secretName to a Secret with a certificate, or certManager.enabled; or insecure, if something else encrypts, such as a service mesh" .component) -}}
+{{- fail (printf "%s.tls: set one of selfSigned.enabled (the controller issues and renews the certificate), secretName (a Secret with a certificate), certManager.enabled, or insecure (if something else encrypts the traffic, such as a service mesh)" .component) -}}
 {{- else if gt (len $chosen) 1 -}}
-{{- fail (printf "%s.tls: %s exclude each other: secretName is a Secret of your own, certManager and selfSigned make one, insecure serves in plain text; set one of them" .component (join " and " $chosen)) -}}
+{{- fail (printf "%s.tls: %s exclude each other: set only one of secretName (your own Secret), certManager and selfSigned (which create one), and insecure (plain text)" .component (join " and " $chosen)) -}}
 {{- end -}}
 {{- $name := include "pat-operator.name" . -}}
 {{- if $tls.secretName -}}
 {{- $tls.secretName -}}
 {{- else if $tls.certManager.enabled -}}
 {{- if not $tls.certManager.issuerRef.name -}}
-{{- fail (printf "%s.tls.certManager.issuerRef: give the name of the Issuer that signs the certificate" .component) -}}
+{{- fail (printf "%s.tls.certManager.issuerRef: set the name of the Issuer that signs the certificate" .component) -}}
 {{- end -}}
 {{- printf "%s-tls" $name -}}
 {{- else if $tls.selfSigned.enabled -}}
 {{- if not .root.Values.controller.enabled -}}
-{{- fail (printf "%s.tls.selfSigned: the controller makes the certificate: set controller.enabled, or give the certificate in another way" .component) -}}
+{{- fail (printf "%s.tls.selfSigned: the controller issues the certificate: set controller.enabled, or another field of %s.tls" .component .component) -}}
 {{- end -}}
 {{- printf "%s-serving" $name -}}
 {{- end -}}
 {{- end -}}
 
-{{/* The names of a component's server, as a list in JSON: those of its Service, and then .more. */}}
+{{/* The DNS names of a component's server as a JSON list: those of its Service, then .more. */}}
 {{- define "pat-operator.dnsNames" -}}
 {{- $name := include "pat-operator.name" . -}}
 {{- $namespace := .root.Release.Namespace -}}
 {{- concat (list (printf "%s.%s.svc" $name $namespace) (printf "%s.%s" $name $namespace) $name) .more | toJson -}}
 {{- end -}}
 
-{{/* The rules that a component needs in each namespace that it works in. */}}
+{{/* The rules that a component needs in each of its namespaces. */}}
 {{- define "pat-operator.controllerRules" -}}
 - apiGroups: [pat-operator.io]
   resources: [personalaccesstokens]
@@ -169,7 +169,7 @@ metadata:
 {{- end }}
 {{- end -}}
 
-{{/* A component's Deployment. Beside root, component and values it takes args, ports, and tlsSecretName if it serves with one. */}}
+{{/* A component's Deployment. In addition to root, component and values, it takes args, ports, and tlsSecretName if it serves with TLS. */}}
 {{- define "pat-operator.deployment" -}}
 apiVersion: apps/v1
 kind: Deployment
@@ -184,7 +184,7 @@ spec:
     matchLabels:
       {{- include "pat-operator.selectorLabels" . | nindent 6 }}
   strategy:
-    # Never less than there should be: also one alone is replaced by a second that is ready.
+    # A new Pod must be ready before an old one stops, even with one replica.
     rollingUpdate:
       maxUnavailable: 0
       maxSurge: 1
@@ -256,7 +256,7 @@ spec:
               port: health
             periodSeconds: 5
             timeoutSeconds: 5
-          # The first list of many tokens takes a while.
+          # The first list of many tokens takes some time.
           startupProbe:
             httpGet:
               path: /livez
@@ -264,7 +264,7 @@ spec:
             periodSeconds: 2
             failureThreshold: 30
           {{- if .ports }}
-          # Until nobody sends requests here any more.
+          # Waits until clients send no new requests to this Pod.
           lifecycle:
             preStop:
               sleep:
@@ -288,11 +288,11 @@ spec:
         - name: tls
           secret:
             secretName: {{ .tlsSecretName }}
-            # Nothing else of it: beside a certificate that the operator makes is the key of its authority.
+            # Mount only these keys: the Secret of a self-signed certificate also contains the key of its authority.
             items:
               - {key: tls.crt, path: tls.crt}
               - {key: tls.key, path: tls.key}
-            # 0444: the user of the image is not root, and owns no files here.
+            # 0444: the user of the image is not root, and does not own these files.
             defaultMode: 292
       {{- end }}
       {{- with .values.nodeSelector }}
@@ -334,7 +334,7 @@ metadata:
     {{- include "pat-operator.labels" . | nindent 4 }}
 spec:
   maxUnavailable: {{ .values.podDisruptionBudget.maxUnavailable }}
-  # One that is not ready protects nobody, and must not hold up a node.
+  # A Pod that is not ready must not block the drain of a node.
   unhealthyPodEvictionPolicy: AlwaysAllow
   selector:
     matchLabels:
@@ -342,7 +342,7 @@ spec:
 {{- end }}
 {{- end -}}
 
-{{/* A component's NetworkPolicy. Beside root, component and values it takes ports and from. */}}
+{{/* A component's NetworkPolicy. In addition to root, component and values, it takes ports and from. */}}
 {{- define "pat-operator.networkPolicy" -}}
 {{- $settings := .root.Values.networkPolicy }}
 {{- if $settings.enabled }}
@@ -393,7 +393,7 @@ spec:
 {{- end }}
 {{- end -}}
 
-{{/* A component's Service. Beside root, component and values it takes ports (as Pods have them) and servicePorts. */}}
+{{/* A component's Service. In addition to root, component and values, it takes ports (in the syntax of Pods) and servicePorts. */}}
 {{- define "pat-operator.service" -}}
 apiVersion: v1
 kind: Service
@@ -418,7 +418,7 @@ spec:
     {{- end }}
 {{- end -}}
 
-{{/* A component's Certificate, if cert-manager is to make its Secret. */}}
+{{/* A component's Certificate, if cert-manager creates its Secret. */}}
 {{- define "pat-operator.certificate" -}}
 {{- $settings := .values.tls.certManager }}
 {{- if $settings.enabled }}

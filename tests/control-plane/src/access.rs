@@ -1,7 +1,4 @@
-//! A way in to a running control plane: clients, kubeconfigs and namespaces.
-//!
-//! For: tests; it is cheap to clone and outlives nothing.
-//! Must not know whether this process or another one runs the control plane.
+//! Access to a running control plane: clients, kubeconfigs and namespaces.
 
 use std::{
     fmt, fs, io,
@@ -19,18 +16,18 @@ use crate::{
     pki::{Authority, Certified},
 };
 
-/// The environment variable by which `control-plane run` tells tests where the shared control plane is.
+/// The environment variable in which `control-plane run` passes the shared control plane's kubeconfig to tests.
 pub const KUBECONFIG_VARIABLE: &str = "PAT_CONTROL_PLANE_KUBECONFIG";
 
-/// Where the administrator's kubeconfig lies in the control plane's folder.
+/// The administrator's kubeconfig in the control plane's folder.
 pub(crate) const ADMIN_KUBECONFIG: &str = "admin.kubeconfig";
-/// Where the authority's key lies in the control plane's folder.
+/// The certificate authority's key in the control plane's folder.
 pub(crate) const AUTHORITY_KEY: &str = "pki/ca.key";
 
-/// A running control plane, to talk to.
+/// Access to a running control plane. It is cheap to clone and does not keep the control plane alive.
 ///
-/// Every client is new: a [`Client`] belongs to the tokio runtime that it was made in, and each `#[tokio::test]` has
-/// its own, so a client must never be kept in a static.
+/// Every client is new: a [`Client`] belongs to the tokio runtime in which it was made, and each `#[tokio::test]` has its
+/// own. Never keep a client in a static.
 #[derive(Clone)]
 pub struct Access(Arc<Inner>);
 
@@ -41,7 +38,7 @@ struct Inner {
 }
 
 impl fmt::Debug for Access {
-    /// Without the authority's key.
+    /// Omits the authority's key.
     fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
         out.debug_tuple("Access").field(&self.0.url).finish()
     }
@@ -52,7 +49,7 @@ impl Access {
         Self(Arc::new(Inner { folder, url, authority }))
     }
 
-    /// The control plane whose administrator's kubeconfig is at `kubeconfig`, started by `up` or `run`.
+    /// Access to the control plane of an administrator's kubeconfig, started by `control-plane up` or `run`.
     pub fn from_kubeconfig(kubeconfig: &Path) -> Result<Self, Error> {
         let folder = kubeconfig.parent().unwrap_or(Path::new(".")).to_owned();
         let foreign = |reason: String| Error::Foreign { kubeconfig: kubeconfig.to_owned(), reason };
@@ -61,38 +58,38 @@ impl Access {
             .clusters
             .into_iter()
             .find_map(|named| named.cluster?.server)
-            .ok_or_else(|| foreign("it names no server".to_owned()))?;
+            .ok_or_else(|| foreign("it has no server".to_owned()))?;
         let key = fs::read_to_string(folder.join(AUTHORITY_KEY))
-            .map_err(|error| foreign(format!("{AUTHORITY_KEY} beside it: {error}")))?;
+            .map_err(|error| foreign(format!("{AUTHORITY_KEY} in the same folder: {error}")))?;
         Ok(Self::new(folder, url, Authority::from_key_pem(&key)?))
     }
 
-    /// The API server's address, such as `https://127.0.0.1:40123`.
+    /// The URL of the API server, such as `https://127.0.0.1:40123`.
     pub fn api_server_url(&self) -> &str {
         &self.0.url
     }
 
-    /// The administrator's kubeconfig; it lies here as long as the control plane runs.
+    /// The path of the administrator's kubeconfig. The file exists as long as the control plane runs.
     pub fn admin_kubeconfig(&self) -> PathBuf {
         self.0.folder.join(ADMIN_KUBECONFIG)
     }
 
-    /// The control plane's folder, with the log of each component.
+    /// The control plane's folder, which has the log of each component.
     pub fn folder(&self) -> &Path {
         &self.0.folder
     }
 
-    /// A new client for the administrator.
+    /// Returns a new client for the administrator.
     pub fn client(&self) -> Result<Client, Error> {
         self.client_for(&Identity::admin())
     }
 
-    /// A new client for anybody, by a certificate that the API server trusts: no impersonation is involved.
+    /// Returns a new client for an identity. It authenticates by certificate, not by impersonation.
     pub fn client_for(&self, identity: &Identity) -> Result<Client, Error> {
         Ok(Client::try_from(self.config_for(identity)?)?)
     }
 
-    /// A client configuration for anybody, for a client with timeouts or layers of its own.
+    /// Returns a client configuration for an identity, to build a client with special timeouts or layers.
     pub fn config_for(&self, identity: &Identity) -> Result<Config, Error> {
         let Certified { certificate, key } = self.0.authority.client(identity)?;
         let url = self.0.url.parse().map_err(|_| Error::Url(self.0.url.clone()))?;
@@ -103,10 +100,10 @@ impl Access {
         Ok(config)
     }
 
-    /// Writes a kubeconfig for anybody, which needs no other file, and says where.
+    /// Writes a self-contained kubeconfig for an identity, and returns its path.
     pub fn kubeconfig_for(&self, identity: &Identity) -> Result<PathBuf, Error> {
         let write = |text: String| -> io::Result<PathBuf> {
-            // The name says whose it is; what does not belong into a file name becomes a dash.
+            // The file name has the identity's name, with dashes for special characters.
             let name = identity.name().replace(|c: char| !c.is_ascii_alphanumeric(), "-");
             let mut builder = tempfile::Builder::new();
             let file = builder.prefix(&format!("{name}-")).suffix(".kubeconfig").tempfile_in(&self.0.folder)?;
@@ -116,7 +113,7 @@ impl Access {
         write(self.kubeconfig_text(identity)?).map_err(Error::io("write a kubeconfig"))
     }
 
-    /// The text of a kubeconfig for anybody.
+    /// Returns the text of a kubeconfig for an identity.
     pub fn kubeconfig_text(&self, identity: &Identity) -> Result<String, Error> {
         let Certified { certificate, key } = self.0.authority.client(identity)?;
         let config = serde_json::json!({
@@ -145,16 +142,17 @@ impl Access {
         serde_yaml::to_string(&config).map_err(|error| Error::Kubeconfig(error.to_string()))
     }
 
-    /// `kubectl` or `helm` as the administrator: `access.command(Binary::Kubectl)?.args(["get", "pods"])`.
+    /// Returns a command for `kubectl` or `helm` as the administrator, to add arguments to:
+    /// `access.command(Binary::Kubectl)?.args(["get", "pods"])`.
     ///
-    /// Blocks for a while if the program has to be built first.
+    /// Blocks while the program is downloaded or built, if it is missing.
     pub fn command(&self, binary: Binary) -> Result<Command, Error> {
         let mut command = Command::new(Assets::ensure(&[binary])?.path(binary));
         command.envs(self.variables());
         Ok(command)
     }
 
-    /// What a program's environment needs to work as the administrator and to leave nothing in the user's home.
+    /// The environment variables with which a program acts as the administrator and leaves nothing in the user's home.
     pub fn variables(&self) -> [(&'static str, PathBuf); 3] {
         [
             ("KUBECONFIG", self.admin_kubeconfig()),
@@ -163,18 +161,18 @@ impl Access {
         ]
     }
 
-    /// The API server's own metrics, in the Prometheus text format.
+    /// Returns the API server's metrics in the Prometheus text format.
     pub async fn metrics(&self) -> Result<String, Error> {
         Ok(self.client()?.request_text(get("/metrics")?).await?)
     }
 
-    /// Makes a namespace with a name of its own, `<prefix>-<random>`, which is deleted on drop.
+    /// Creates a namespace with a unique name, `<prefix>-<random>`. Dropping it deletes it.
     pub async fn namespace(&self, prefix: &str) -> Result<Namespace, Error> {
         Namespace::create(self.clone(), prefix).await
     }
 }
 
-/// A plain GET, for what is no Kubernetes resource.
+/// A GET request for a path that is not a Kubernetes resource.
 pub(crate) fn get(path: &str) -> Result<Request<Vec<u8>>, kube::Error> {
     Request::get(path).body(Vec::new()).map_err(kube::Error::HttpError)
 }

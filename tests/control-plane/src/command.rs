@@ -1,7 +1,4 @@
-//! Runs somebody's command against a control plane.
-//!
-//! For: `control-plane run`.
-//! Must not know how the control plane was started.
+//! The command of `control-plane run`.
 
 use std::{
     io::{self, IsTerminal},
@@ -15,7 +12,7 @@ use tokio::signal::unix::{SignalKind, signal};
 
 use crate::Failure;
 
-/// Runs `command`, passes signals on to it, and says how to exit: as it did.
+/// Runs `command`, forwards signals to it, and returns its exit code.
 pub async fn run(plane: &ControlPlane, command: &[String]) -> Result<ExitCode, Failure> {
     let failed = |source| Failure::Command { command: command.join(" "), source };
     let mut interrupt = signal(SignalKind::interrupt()).map_err(Failure::Signals)?;
@@ -26,23 +23,23 @@ pub async fn run(plane: &ControlPlane, command: &[String]) -> Result<ExitCode, F
     process.args(arguments).envs(plane.variables()).env("PATH", plane.assets().search_path());
     let mut child = control_plane::spawn(process).map_err(failed)?;
     let pid = i32::try_from(child.id()).ok().and_then(Pid::from_raw);
-    let pass_on = |signal| {
+    let forward = |signal| {
         if let Some(pid) = pid {
-            // It may have ended at this very moment.
+            // The process may have exited meanwhile.
             let _ = kill_process(pid, signal);
         }
     };
-    // At a terminal the command is in the foreground with us and gets Ctrl-C by itself: twice would be once too often.
+    // On a terminal the command is in the foreground process group and gets Ctrl-C itself: it must not get it twice.
     let at_terminal = io::stdin().is_terminal();
-    let mut ended = tokio::task::spawn_blocking(move || child.wait());
+    let mut exited = tokio::task::spawn_blocking(move || child.wait());
     let status = loop {
         tokio::select! {
-            status = &mut ended => break status.map_err(io::Error::other).flatten().map_err(failed)?,
-            _ = interrupt.recv() => if !at_terminal { pass_on(Signal::INT) },
-            _ = terminate.recv() => pass_on(Signal::TERM),
+            status = &mut exited => break status.map_err(io::Error::other).flatten().map_err(failed)?,
+            _ = interrupt.recv() => if !at_terminal { forward(Signal::INT) },
+            _ = terminate.recv() => forward(Signal::TERM),
         }
     };
-    // As a shell does: a command that died of signal n exits with 128 + n.
+    // As in a shell: a command killed by signal n exits with 128 + n.
     let code = status.code().or_else(|| Some(128 + status.signal()?)).and_then(|code| u8::try_from(code).ok());
     Ok(ExitCode::from(code.unwrap_or(1)))
 }

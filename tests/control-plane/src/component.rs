@@ -1,16 +1,13 @@
-//! The three programs of a control plane and the flags they are started with.
-//!
-//! For: the one place where flags stand, each unusual one with its reason.
-//! Must not start anything.
+//! The three components of a control plane and their flags.
 
 use std::{fmt, path::Path, process::Command};
 
 use crate::Binary;
 
-/// A part of the control plane.
+/// A component of the control plane.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Component {
-    /// The store.
+    /// The database of the API server.
     Etcd,
     /// The API server.
     ApiServer,
@@ -19,10 +16,10 @@ pub enum Component {
 }
 
 impl Component {
-    /// Every component, in the order in which they start.
+    /// Every component, in start order.
     pub const ALL: [Self; 3] = [Self::Etcd, Self::ApiServer, Self::ControllerManager];
 
-    /// The program that it is.
+    /// The program of the component.
     pub fn binary(self) -> Binary {
         match self {
             Self::Etcd => Binary::Etcd,
@@ -49,7 +46,7 @@ impl fmt::Display for Component {
     }
 }
 
-/// etcd's socket for clients. A socket in a private folder: no port to race for, and no other user can read Secrets.
+/// etcd's socket for clients. A socket in a private folder needs no free port, and other users cannot read Secrets.
 pub(crate) const ETCD_SOCKET: &str = "etcd.sock";
 
 const ETCD: &[&str] = &[
@@ -57,11 +54,11 @@ const ETCD: &[&str] = &[
     "--data-dir=etcd",
     "--listen-client-urls=unix://etcd.sock",
     "--listen-peer-urls=unix://etcd-peer.sock",
-    // Must look like TCP; nobody ever dials them, there is one member.
+    // Must look like TCP. No client uses them: there is one member.
     "--advertise-client-urls=http://localhost:2379",
     "--initial-advertise-peer-urls=http://localhost:2380",
     "--initial-cluster=control-plane=http://localhost:2380",
-    // The data outlives a kill of the process, which is all that a test does; it need not outlive the machine.
+    // The data survives a kill of the process. It need not survive a crash of the machine.
     "--unsafe-no-fsync",
     "--quota-backend-bytes=8589934592",
     "--log-level=warn",
@@ -70,9 +67,9 @@ const ETCD: &[&str] = &[
 const API_SERVER: &[&str] = &[
     "--etcd-servers=unix://etcd.sock",
     "--bind-address=127.0.0.1",
-    // The port is held by a socket of ours, so that nobody can take it while the API server is down.
+    // `ControlPlane` reserves the port, so that no process takes it while the API server is down.
     "--permit-port-sharing=true",
-    // Without these two a machine with no default route cannot start it.
+    // Without these two it does not start on a machine without a default route.
     "--advertise-address=127.0.0.1",
     "--endpoint-reconciler-type=none",
     "--tls-cert-file=pki/server.crt",
@@ -84,7 +81,7 @@ const API_SERVER: &[&str] = &[
     "--service-account-signing-key-file=pki/service-account.key",
     "--service-account-issuer=https://kubernetes.default.svc",
     "--service-cluster-ip-range=10.0.0.0/24",
-    // Nothing makes ServiceAccounts or their tokens here, so it would refuse every Pod.
+    // No controller creates ServiceAccounts or their tokens here, so it would reject every Pod.
     "--disable-admission-plugins=ServiceAccount",
 ];
 
@@ -93,9 +90,9 @@ const CONTROLLER_MANAGER: &[&str] = &[
     "--controllers=garbage-collector-controller,namespace-controller",
     "--use-service-account-credentials=false",
     "--leader-elect=false",
-    // It serves nothing that anybody here reads.
+    // Its health and metrics endpoints are not used.
     "--secure-port=0",
-    // The default of 20 requests a second would make a test wait for its namespace to go.
+    // With the default of 20 requests a second, tests wait for the deletion of their namespaces.
     "--kube-api-qps=500",
     "--kube-api-burst=1000",
 ];

@@ -1,7 +1,6 @@
-//! The few DER shapes that an X.509 certificate is made of.
+//! The DER elements of an X.509 certificate.
 //!
-//! For: `pki`, which writes certificates; the usual crate for that cannot put two groups into one subject.
-//! Must not know what a certificate is.
+//! `pki` writes certificates with them: rcgen cannot put two groups into one subject.
 
 /// One DER element: tag, length, content.
 pub fn element(tag: u8, content: &[u8]) -> Vec<u8> {
@@ -19,7 +18,7 @@ pub fn element(tag: u8, content: &[u8]) -> Vec<u8> {
     out
 }
 
-/// A SEQUENCE of elements that are encoded already.
+/// A SEQUENCE of encoded elements.
 pub fn sequence(parts: &[Vec<u8>]) -> Vec<u8> {
     element(0x30, &parts.concat())
 }
@@ -34,7 +33,7 @@ pub fn object_identifier(content: &[u8]) -> Vec<u8> {
     element(0x06, content)
 }
 
-/// A positive INTEGER, big-endian; the first byte must be below 0x80.
+/// A positive INTEGER, big-endian. The first byte must be below 0x80.
 pub fn integer(content: &[u8]) -> Vec<u8> {
     element(0x02, content)
 }
@@ -49,7 +48,7 @@ pub fn text(content: &str) -> Vec<u8> {
     element(0x0c, content.as_bytes())
 }
 
-/// A BIT STRING; `unused` bits at its end do not count.
+/// A BIT STRING without the last `unused` bits.
 pub fn bits(unused: u8, content: &[u8]) -> Vec<u8> {
     element(0x03, &[&[unused], content].concat())
 }
@@ -69,7 +68,7 @@ mod tests {
     use super::element;
 
     #[test]
-    fn lengths_are_in_the_short_form_up_to_127_and_in_the_long_form_above() {
+    fn long_form_of_a_length_starts_at_128() {
         assert_eq!(element(4, &[7; 127])[..3], [4, 127, 7]);
         assert_eq!(element(4, &[7; 128])[..4], [4, 0x81, 128, 7]);
         assert_eq!(element(4, &[7; 256])[..5], [4, 0x82, 1, 0, 7]);

@@ -1,90 +1,87 @@
-//! What can go wrong while a control plane runs; every message ends with what to do.
-//!
-//! For: whoever reads a failed test.
-//! Must not know how binaries are built: `assets` has its own enum.
+//! Errors of a running control plane. Every message ends with what to do.
 
 use std::{io, path::PathBuf, process::ExitStatus, time::Duration};
 
 use crate::{AssetsError, Component, pki::PkiError};
 
-/// A control plane could not be started, reached or used.
+/// A control plane cannot be started, reached or used.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum Error {
-    /// The programs are not there and could not be built.
+    /// A program cannot be provided.
     #[error(transparent)]
     Assets(#[from] AssetsError),
 
-    /// Keys and certificates.
+    /// A key or certificate cannot be made.
     #[error(transparent)]
     Pki(#[from] PkiError),
 
     /// A request to the API server failed.
-    #[error("the control plane's API server refused or did not answer: {0}; its log is in the control plane's folder")]
+    #[error("request to the control plane's API server failed: {0}; see its log in the control plane's folder")]
     Api(#[from] kube::Error),
 
-    /// A component ended by itself.
-    #[error("{component} ended ({status}) instead of running; what it said last tells why:\n{log}")]
+    /// A component exited by itself.
+    #[error("{component} exited ({status}); fix what the end of its log reports:\n{log}")]
     Ended {
-        /// Which one.
+        /// The component.
         component: Component,
-        /// How it ended.
+        /// The exit status.
         status: ExitStatus,
         /// The end of its log.
         log: String,
     },
 
-    /// It runs but is not ready in time.
+    /// A component runs, but is not ready in time.
     #[error(
-        "{component} was not ready after {waited:?} ({last}); is the machine overloaded? The end of its log:\n{log}"
+        "{component} is not ready after {waited:?} ({last}); check the load of the machine and the end of the log:\n{log}"
     )]
     NotReady {
-        /// Which one.
+        /// The component.
         component: Component,
-        /// How long we waited.
+        /// How long the start was waited for.
         waited: Duration,
-        /// What the last look at it found.
+        /// The result of the last readiness check.
         last: String,
         /// The end of its log.
         log: String,
     },
 
-    /// A manifest could not be applied at the start.
-    #[error("kubectl could not apply {path}: correct it, then start again\n{output}")]
+    /// A manifest cannot be applied at the start.
+    #[error("kubectl cannot apply {path}; correct the manifest, then start again:\n{output}")]
     Apply {
         /// The manifest, or the folder of manifests.
         path: PathBuf,
-        /// What kubectl said.
+        /// The error of kubectl.
         output: String,
     },
 
-    /// The kubeconfig in the environment belongs to something else.
+    /// The kubeconfig in the environment belongs to another cluster.
     #[error(
-        "{kubeconfig} does not belong to a running control plane of ours: {reason}; unset {variable}, or start one with \
-         `control-plane up`",
+        "{kubeconfig} does not belong to a running control plane of this crate: {reason}; unset {variable}, or start a control \
+         plane with `control-plane up`",
         variable = crate::KUBECONFIG_VARIABLE
     )]
     Foreign {
-        /// The file.
+        /// The kubeconfig.
         kubeconfig: PathBuf,
-        /// What is wrong with it.
+        /// The reason.
         reason: String,
     },
 
-    /// The address of the API server is none.
-    #[error("`{0}` is no address of an API server: start the control plane again")]
+    /// The URL of the API server is not valid.
+    #[error("`{0}` is not the URL of an API server; start the control plane again")]
     Url(String),
 
-    /// A kubeconfig could not be written as YAML.
-    #[error("could not write a kubeconfig as YAML: {0}; use a user name of plain characters")]
+    /// A kubeconfig cannot be written as YAML.
+    #[error("cannot write a kubeconfig as YAML: {0}; use a user name of plain characters")]
     Kubeconfig(String),
 
-    /// The operating system refused something.
-    #[error("could not {action}: {source}; check the disk space and the rights of the folder for temporary files")]
+    /// An operation of the operating system failed.
+    #[error("cannot {action}: {source}; check disk space and the permissions of the folder for temporary files")]
     Io {
-        /// What was tried.
+        /// The operation.
         action: &'static str,
-        /// What came back.
+        /// The error of the operating system.
         source: io::Error,
     },
 }

@@ -1,32 +1,34 @@
-//! Builds a program from its pinned Go module into the cache, once.
-//!
-//! For: `assets`. What stands under a program's own name is always a whole build: it is built under another name and
-//! renamed; a lock makes a second builder wait for the first.
-//! Must not know where the cache is.
+//! Builds a program from its pinned Go module.
 
 use std::{
     env,
-    fs::{self, File, TryLockError},
+    fs::{self, File},
     io,
-    path::{Path, PathBuf},
-    process::{self, Command, Stdio},
+    path::Path,
+    process::{Command, Stdio},
 };
 
-use crate::{AssetsError, Binary, process::tail, progress::Progress, spawn};
+use crate::{
+    AssetsError, Binary,
+    process::tail,
+    progress::{Progress, about},
+    spawn,
+};
 
-/// A Go module whose `go.mod` pins a program. Its files are part of this crate: the cache needs no checkout.
+/// A Go module whose `go.mod` pins a program. Its files are compiled into this crate: the cache needs no checkout.
 ///
 /// To move to another version, edit `go.mod` (for Kubernetes also its `replace` lines), then run `go mod tidy` there.
+/// If [`sources`](crate::sources) has digests for the program, change them too.
 pub(crate) struct Module {
     name: &'static str,
     path: &'static str,
     go_mod: &'static str,
     go_sum: &'static str,
-    /// The program itself, if it is our own and not the module's.
+    /// The source of the program, if it is our own and not the module's.
     main_go: Option<&'static str>,
 }
 
-/// The module in the folder of this name, which pins the program at this path; with `main.go` it has the program itself.
+/// The module in `go/<name>`, which pins the module path; with `"main.go"` it has a program of our own.
 macro_rules! module {
     ($name:literal, $path:literal) => {
         module!($name, $path, None)
@@ -80,8 +82,8 @@ impl Module {
         }
     }
 
-    /// The folder's name: the version for people, and a hash of everything that decides what is built.
-    fn key(&self) -> String {
+    /// The name of the cache folder: the version for people, and a hash of everything that the build depends on.
+    pub(crate) fn key(&self) -> String {
         let flags = self.linker_flags();
         let mut parts = vec![self.go_mod, self.go_sum, &flags, env::consts::OS, env::consts::ARCH];
         parts.extend(self.main_go);
@@ -89,77 +91,12 @@ impl Module {
     }
 }
 
-/// Where a program is, or would be.
-pub(crate) fn place(binary: Binary, cache: &Path) -> PathBuf {
-    cache.join(binary.module().key()).join("bin").join(binary.name())
-}
-
-/// Makes sure that a program is in the cache and says where.
-pub(crate) fn ensure(binary: Binary, cache: &Path) -> Result<PathBuf, AssetsError> {
-    let program = place(binary, cache);
-    if program.is_file() {
-        return Ok(program);
-    }
-    let folder = cache.join(binary.module().key());
-    let failed = |action| {
-        let folder = folder.clone();
-        move |source| AssetsError::Io { action, folder, source }
-    };
-    fs::create_dir_all(folder.join("bin")).map_err(failed("make a folder"))?;
-    // Held until the end of this function, and let go by the kernel if we are killed.
-    let _lock = lock(&folder, binary).map_err(failed("take the lock"))?;
-    if program.is_file() {
-        return Ok(program);
-    }
-    sweep(&folder.join("bin")).map_err(failed("remove a half-finished build"))?;
-    let source = folder.join("src");
-    fs::create_dir_all(&source).map_err(failed("make a folder"))?;
-    fs::write(source.join("go.mod"), binary.module().go_mod).map_err(failed("write go.mod"))?;
-    fs::write(source.join("go.sum"), binary.module().go_sum).map_err(failed("write go.sum"))?;
-    if let Some(main_go) = binary.module().main_go {
-        fs::write(source.join("main.go"), main_go).map_err(failed("write main.go"))?;
-    }
-
-    let partial = program.with_file_name(format!("{PARTIAL}{}-{}", binary.name(), process::id()));
-    build(binary, &source, &partial)?;
-    File::open(&partial).and_then(|file| file.sync_all()).map_err(failed("write the program"))?;
-    fs::rename(&partial, &program).map_err(failed("name the program"))?;
-    Ok(program)
-}
-
-/// What the name of an unfinished build begins with.
-const PARTIAL: &str = ".partial-";
-
-/// Takes the lock on a module's folder; says so if that means waiting.
-fn lock(folder: &Path, binary: Binary) -> io::Result<File> {
-    let file = File::create(folder.join("lock"))?;
-    match file.try_lock() {
-        Ok(()) => {}
-        Err(TryLockError::WouldBlock) => {
-            let waiting = Progress::begin(format!("waiting for {binary}, which somebody else is building"));
-            file.lock()?;
-            waiting.done("their build has ended");
-        }
-        Err(TryLockError::Error(error)) => return Err(error),
-    }
-    Ok(file)
-}
-
-/// Removes what a killed build left; we hold the lock, so nobody is building there.
-fn sweep(folder: &Path) -> io::Result<()> {
-    for entry in fs::read_dir(folder)? {
-        let entry = entry?;
-        if entry.file_name().to_string_lossy().starts_with(PARTIAL) {
-            fs::remove_file(entry.path())?;
-        }
-    }
-    Ok(())
-}
-
-fn build(binary: Binary, source: &Path, output: &Path) -> Result<(), AssetsError> {
-    let log = source.join(binary.name()).with_extension("log");
+/// Builds a program in the folder `source` and writes it to `output`.
+pub(crate) fn build(binary: Binary, source: &Path, output: &Path) -> Result<(), AssetsError> {
     let failed = |action| move |error| AssetsError::Io { action, folder: source.to_owned(), source: error };
-    let said = File::create(&log).map_err(failed("write a log"))?;
+    write_module(binary.module(), source).map_err(failed("write the Go module"))?;
+    let log_path = source.join(binary.name()).with_extension("log");
+    let log = File::create(&log_path).map_err(failed("write a log"))?;
     let mut go = Command::new("go");
     go.current_dir(source)
         .args(["build", "-trimpath", "-mod=readonly", "-ldflags", &binary.module().linker_flags()])
@@ -168,22 +105,29 @@ fn build(binary: Binary, source: &Path, output: &Path) -> Result<(), AssetsError
         .arg(binary.package())
         .env("GOWORK", "off")
         .stdin(Stdio::null())
-        .stdout(said.try_clone().map_err(failed("write a log"))?)
-        .stderr(said);
+        .stdout(log.try_clone().map_err(failed("write a log"))?)
+        .stderr(log);
     let mut child = match spawn::spawn(go) {
         Ok(child) => child,
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Err(AssetsError::NoGo { binary }),
         Err(error) => return Err(failed("start go")(error)),
     };
-    let text = format!("building {binary} {} ({}, once)", binary.version(), binary.first_build());
+    let text = format!("building {binary} {} ({}, once)", binary.version(), about(binary.build_time()));
     let progress = Progress::begin(text);
     let status = child.wait().map_err(failed("wait for go"))?;
     if !status.success() {
         progress.done("failed");
-        return Err(AssetsError::Build { binary, status, output: tail(&log) });
+        return Err(AssetsError::Build { binary, status, output: tail(&log_path) });
     }
     progress.done("done");
     Ok(())
+}
+
+fn write_module(module: &Module, folder: &Path) -> io::Result<()> {
+    fs::create_dir_all(folder)?;
+    fs::write(folder.join("go.mod"), module.go_mod)?;
+    fs::write(folder.join("go.sum"), module.go_sum)?;
+    module.main_go.map_or(Ok(()), |main_go| fs::write(folder.join("main.go"), main_go))
 }
 
 /// FNV-1a: stable across Rust releases, which the standard library's hasher does not promise to be.
@@ -198,7 +142,7 @@ mod tests {
     use crate::Binary;
 
     #[test]
-    fn each_module_pins_a_version_and_its_folder_is_named_after_it() {
+    fn module_folder_is_named_after_the_pinned_version() {
         for module in Binary::ALL.map(Binary::module) {
             assert!(module.version().split('.').count() == 3, "{} {}", module.name, module.version());
             assert!(module.key().starts_with(&format!("{}-{}-", module.name, module.version())));
@@ -206,7 +150,7 @@ mod tests {
     }
 
     #[test]
-    fn kubernetes_is_told_the_version_that_it_is() {
+    fn kubernetes_reports_the_pinned_version() {
         let version = KUBERNETES.version();
         assert!(KUBERNETES.linker_flags().contains(&format!("version.gitVersion={version} ")));
         assert_eq!(ETCD.linker_flags(), "-s -w");

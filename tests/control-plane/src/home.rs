@@ -1,7 +1,6 @@
-//! The temporary folder of one control plane, and the janitor that removes it.
+//! The temporary folder of a control plane, and the janitor process that removes it.
 //!
-//! For: nothing stays on disk, however the process ends: statics are never dropped, and `kill -9` runs no destructor.
-//! Must not know what lies in the folder, but for `*.pid`.
+//! A destructor is not enough: statics are never dropped, and `kill -9` runs none.
 
 use std::{
     io,
@@ -10,8 +9,9 @@ use std::{
     process::{Child, Command, Stdio},
 };
 
-/// Waits for the end of its input, which comes when the owner drops it or dies, then clears up.
-/// It kills first, so that nothing writes into the folder while it is being removed; on Linux the kernel did already.
+/// Waits for the end of its input, which comes when the owner drops it or dies, then removes the folder.
+///
+/// It kills the processes first, so that nothing writes into the folder meanwhile. On Linux the kernel has killed them.
 const JANITOR: &str = r#"
 trap '' INT TERM HUP
 read -r _
@@ -29,7 +29,7 @@ pub(crate) struct Home {
 }
 
 impl Home {
-    /// A new folder that only this user can read.
+    /// Creates a folder that only this user can read.
     pub(crate) fn create() -> io::Result<Self> {
         let path = tempfile::Builder::new().prefix("pat-control-plane-").tempdir()?.keep();
         let janitor = Command::new("/bin/sh")
@@ -44,7 +44,7 @@ impl Home {
         Ok(Self { path, janitor })
     }
 
-    /// Where the folder is.
+    /// The path of the folder.
     pub(crate) fn path(&self) -> &Path {
         &self.path
     }

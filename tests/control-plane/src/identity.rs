@@ -1,7 +1,4 @@
-//! Who somebody is to the API server.
-//!
-//! For: naming users, ServiceAccounts and the administrator in tests.
-//! Must not know how an identity is proved.
+//! Users, ServiceAccounts and the administrator, as the API server sees them.
 
 /// A user with groups, as the API server sees it.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -11,12 +8,12 @@ pub struct Identity {
 }
 
 impl Identity {
-    /// Any user; `system:authenticated` is added by the API server itself.
+    /// A user. The API server adds the group `system:authenticated`.
     pub fn user(name: impl Into<String>, groups: &[&str]) -> Self {
         Self { name: name.into(), groups: groups.iter().map(|group| (*group).to_owned()).collect() }
     }
 
-    /// The ServiceAccount `name` in `namespace`; the object itself need not exist.
+    /// The ServiceAccount `name` in `namespace`. The object need not exist.
     pub fn service_account(namespace: &str, name: &str) -> Self {
         Self::user(
             format!("system:serviceaccount:{namespace}:{name}"),
@@ -24,7 +21,7 @@ impl Identity {
         )
     }
 
-    /// The administrator: may do everything and is exempt from priority and fairness.
+    /// The administrator, who may do everything and is exempt from priority and fairness.
     pub fn admin() -> Self {
         Self::user("admin", &["system:masters"])
     }

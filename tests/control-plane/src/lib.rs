@@ -10,33 +10,43 @@
 //! # }
 //! ```
 //!
-//! The programs come from `KUBEBUILDER_ASSETS`, or are built once from pinned Go modules into a per-user cache.
-//! Nothing stays behind: not after a panic, not after `kill -9`.
-//! This crate must not know anything about personal access tokens.
+//! The programs come from `KUBEBUILDER_ASSETS`. Otherwise they are downloaded once into a per-user cache, or built there
+//! from pinned Go modules where a download is not possible. `CONTROL_PLANE_MIRROR` replaces the official download hosts.
+//! A test that needs a program which a `KUBEBUILDER_ASSETS` folder lacks calls [`require`] first.
+//!
+//! A control plane leaves no process and no file behind, not even after a panic or `kill -9`.
 
 mod access;
 mod assets;
+mod binary;
+mod cache;
 mod component;
+mod control_plane;
 mod der;
+mod download;
 mod error;
 mod go_build;
 mod home;
 mod identity;
 mod namespace;
 mod pki;
-mod plane;
 mod process;
 mod progress;
+#[cfg(test)]
+#[path = "../tests/support/server.rs"]
+mod server;
 mod shared;
+mod sources;
 mod spawn;
 
 pub use access::{Access, KUBECONFIG_VARIABLE};
-pub use assets::{Assets, AssetsError, Binary};
+pub use assets::{Assets, AssetsError, require};
+pub use binary::Binary;
 pub use component::Component;
+pub use control_plane::{ControlPlane, Options};
 pub use error::Error;
 pub use identity::Identity;
 pub use namespace::Namespace;
 pub use pki::PkiError;
-pub use plane::{ControlPlane, Options};
 pub use shared::shared;
 pub use spawn::spawn;

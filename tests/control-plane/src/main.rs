@@ -1,7 +1,4 @@
-//! The command line: build the programs, run a control plane, run a command against one.
-//!
-//! For: people and Makefiles.
-//! Must not know more than the library's public API.
+//! The command `control-plane`: provides the programs, runs a control plane, runs a command with one.
 
 mod cli;
 mod command;
@@ -14,14 +11,14 @@ use tokio::signal::unix::{SignalKind, signal};
 
 use crate::cli::{Action, Cli, Start};
 
-/// A failure of the command line; all of them are told in one line, and the exit code is 1.
+/// A failed command. It is printed in one line, and the exit code is 1.
 #[derive(Debug, thiserror::Error)]
 enum Failure {
     #[error(transparent)]
-    Plane(#[from] Error),
-    #[error("could not listen for signals: {0}; try again")]
+    ControlPlane(#[from] Error),
+    #[error("cannot listen for signals: {0}; try again")]
     Signals(#[source] std::io::Error),
-    #[error("could not run `{command}`: {source}; check the name and PATH")]
+    #[error("cannot run `{command}`: {source}; check the name and PATH")]
     Command { command: String, source: std::io::Error },
 }
 
@@ -38,10 +35,11 @@ async fn main() -> ExitCode {
 
 async fn act(action: Action) -> Result<ExitCode, Failure> {
     match action {
-        Action::Build => {
-            let assets = Assets::ensure(&Binary::ALL).map_err(Error::from)?;
-            for binary in Binary::ALL {
-                println!("{}", assets.path(binary).display());
+        Action::Build { ecosystem } => {
+            let wanted = if ecosystem { &Binary::ALL[..] } else { &Assets::CONTROL_PLANE };
+            let assets = Assets::ensure_available(wanted).map_err(Error::from)?;
+            for binary in wanted.iter().filter(|binary| assets.has(**binary)) {
+                println!("{}", assets.path(*binary).display());
             }
         }
         Action::Path { binary } => {
@@ -54,10 +52,10 @@ async fn act(action: Action) -> Result<ExitCode, Failure> {
     Ok(ExitCode::SUCCESS)
 }
 
-/// Starts a control plane with everything a person needs beside it.
+/// Starts a control plane, with kubectl and Helm at hand.
 async fn start(start: Start) -> Result<ControlPlane, Failure> {
-    // So that nothing has to be built in the middle of the work.
-    Assets::ensure(&Assets::TO_WORK_WITH).map_err(Error::from)?;
+    // Here, so that no build starts later, while the command runs.
+    Assets::ensure_available(&Assets::CONTROL_PLANE).map_err(Error::from)?;
     let options = start.apply.into_iter().fold(Options::default(), Options::apply);
     Ok(ControlPlane::start(options).await?)
 }
@@ -65,26 +63,32 @@ async fn start(start: Start) -> Result<ControlPlane, Failure> {
 async fn up(options: Start) -> Result<(), Failure> {
     let begin = std::time::Instant::now();
     let mut plane = start(options).await?;
-    // From here on we end in order; before, the kernel and the janitor see to it.
+    // A signal before this point ends the process at once; the kernel and the janitor clean up.
     let mut interrupt = signal(SignalKind::interrupt()).map_err(Failure::Signals)?;
     let mut terminate = signal(SignalKind::terminate()).map_err(Failure::Signals)?;
     println!(
         "kube-apiserver {version} is ready at {url} after {seconds:.1} s. In another terminal:\n\n  \
          export KUBECONFIG={kubeconfig}\n  export PATH={tools}:$PATH\n  kubectl get namespaces\n\n\
-         Logs: {folder}/*.log\nCtrl-C stops it and leaves nothing behind.",
+         Logs: {folder}/*.log\nCtrl-C stops the control plane and removes its folder.",
         version = Binary::KubeApiserver.version(),
         url = plane.api_server_url(),
         seconds = begin.elapsed().as_secs_f32(),
         kubeconfig = plane.admin_kubeconfig().display(),
-        tools = plane.assets().tool_folders().map(|folder| folder.display().to_string()).join(":"),
+        tools = plane
+            .assets()
+            .tool_folders()
+            .iter()
+            .map(|folder| folder.display().to_string())
+            .collect::<Vec<_>>()
+            .join(":"),
         folder = plane.folder().display(),
     );
-    let mut look = tokio::time::interval(std::time::Duration::from_secs(1));
+    let mut check = tokio::time::interval(std::time::Duration::from_secs(1));
     loop {
         tokio::select! {
             _ = interrupt.recv() => break,
             _ = terminate.recv() => break,
-            _ = look.tick() => plane.check()?,
+            _ = check.tick() => plane.check()?,
         }
     }
     plane.stop();

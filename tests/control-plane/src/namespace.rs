@@ -1,7 +1,4 @@
-//! A namespace that a test has to itself.
-//!
-//! For: tests that share one control plane and must not see each other.
-//! Must not know what lives in it.
+//! A namespace for a single test, so that tests on a shared control plane do not see each other.
 
 use std::{fmt, thread};
 
@@ -13,7 +10,7 @@ use kube::{
 
 use crate::{Access, Error};
 
-/// A namespace with a unique name; its deletion is asked for on drop.
+/// A namespace with a unique name. Dropping it requests its deletion.
 #[derive(Debug)]
 pub struct Namespace {
     access: Access,
@@ -28,7 +25,7 @@ impl Namespace {
         Ok(Self { access, name: made.meta().name.clone().unwrap_or_default() })
     }
 
-    /// Its name.
+    /// The name.
     pub fn name(&self) -> &str {
         &self.name
     }
@@ -41,16 +38,16 @@ impl fmt::Display for Namespace {
 }
 
 impl Drop for Namespace {
-    /// Best effort: if it does not work, the namespace goes with its control plane.
+    /// Best effort: if it fails, the namespace goes with its control plane.
     ///
-    /// The runtime of the test may be shutting down around us, so the request gets a thread and a runtime of its own.
+    /// The test's runtime may be shutting down, so the request gets a thread and a runtime of its own.
     fn drop(&mut self) {
         let (access, name) = (self.access.clone(), self.name.clone());
         let _ = thread::spawn(move || {
             let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().ok()?;
             runtime.block_on(async {
                 let mut config = access.config_for(&crate::Identity::admin()).ok()?;
-                // A test may have killed the API server: do not hang on to it.
+                // A test may have killed the API server: do not retry.
                 config.default_retry = false;
                 let client = kube::Client::try_from(config).ok()?;
                 let delete = Api::<v1::Namespace>::all(client);

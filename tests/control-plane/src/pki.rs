@@ -1,7 +1,6 @@
-//! A certificate authority of our own: it signs the API server's certificate and every identity.
+//! The certificate authority of a control plane: it signs the API server's certificate and one for each identity.
 //!
-//! For: real x509 identities (the common name is the user, each organisation a group).
-//! Must not know where files lie or what a kubeconfig is; and no clock: validity is fixed.
+//! In a client certificate the common name is the user, and each organisation is a group.
 
 use base64::{Engine, engine::general_purpose::STANDARD};
 use ring::{
@@ -25,14 +24,14 @@ const CLIENT_AUTH: &[u8] = &[0x2b, 0x06, 0x01, 0x05, 0x05, 0x07, 0x03, 0x02];
 
 const AUTHORITY_NAME: &str = "control-plane tests";
 
-/// What can go wrong with keys.
+/// A key or certificate cannot be made.
 #[derive(Debug, thiserror::Error)]
 pub enum PkiError {
-    /// ring refused: no randomness, or a key that is none.
-    #[error("could not make or use a key: {0}; if this repeats, the machine's source of randomness is broken")]
+    /// A key cannot be generated or used.
+    #[error("cannot make or use a key: {0}; if this repeats, check the machine's source of randomness")]
     Key(&'static str),
-    /// The authority's key file is not what this crate writes.
-    #[error("the certificate authority's key is damaged: start the control plane again")]
+    /// The file with the authority's key is damaged.
+    #[error("the key of the certificate authority is damaged; start the control plane again")]
     NotPem,
 }
 
@@ -48,7 +47,7 @@ pub struct Certified {
     pub key: String,
 }
 
-/// The authority that signs everything.
+/// A certificate authority.
 pub struct Authority {
     key: Key,
 }
@@ -60,7 +59,7 @@ enum Usage<'a> {
 }
 
 impl Key {
-    /// A new key.
+    /// Generates a key.
     pub fn generate() -> Result<Self, PkiError> {
         let pkcs8 = EcdsaKeyPair::generate_pkcs8(&ECDSA_P256_SHA256_ASN1_SIGNING, &SystemRandom::new())
             .map_err(|_| PkiError::Key("no random key"))?;
@@ -90,12 +89,12 @@ impl Key {
 }
 
 impl Authority {
-    /// A new authority.
+    /// Generates an authority.
     pub fn generate() -> Result<Self, PkiError> {
         Ok(Self { key: Key::generate()? })
     }
 
-    /// The authority whose key was written by [`Authority::key_pem`].
+    /// Reads the key that [`Authority::key_pem`] has written.
     pub fn from_key_pem(text: &str) -> Result<Self, PkiError> {
         Ok(Self { key: Key::from_pkcs8(unpem(text).ok_or(PkiError::NotPem)?)? })
     }
@@ -115,12 +114,12 @@ impl Authority {
         Ok(pem("CERTIFICATE", &self.certificate()?))
     }
 
-    /// A certificate for a server on this machine's loopback.
+    /// A certificate for a server on loopback.
     pub fn server(&self) -> Result<Certified, PkiError> {
         self.certify(Usage::Server)
     }
 
-    /// A certificate that makes its holder `identity`.
+    /// A client certificate for `identity`.
     pub fn client(&self, identity: &Identity) -> Result<Certified, PkiError> {
         self.certify(Usage::Client(identity))
     }
@@ -146,7 +145,7 @@ impl Authority {
             der::integer(&serial),
             algorithm.clone(),
             name(AUTHORITY_NAME, &[]),
-            // From 2000 to the end of 2099: whoever drives the clock of a test never meets an expired certificate.
+            // From 2000 to the end of 2099, so that no test with a driven clock meets an expired certificate.
             der::sequence(&[der::element(0x17, b"000101000000Z"), der::element(0x18, b"20991231235959Z")]),
             subject,
             key.public(),
@@ -207,7 +206,7 @@ mod tests {
     use super::{Authority, pem, unpem};
 
     #[test]
-    fn an_authority_survives_being_written_and_read() {
+    fn authority_can_be_written_and_read() {
         let authority = Authority::generate().unwrap();
         let read = Authority::from_key_pem(&authority.key_pem()).unwrap();
         assert_eq!(read.key.public(), authority.key.public());
@@ -215,7 +214,7 @@ mod tests {
     }
 
     #[test]
-    fn pem_is_wrapped_and_read_back() {
+    fn pem_lines_are_wrapped() {
         let content = [7; 100];
         let text = pem("THING", &content);
         assert!(text.lines().all(|line| line.len() <= 64));

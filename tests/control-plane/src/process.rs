@@ -1,7 +1,4 @@
-//! One component of the control plane as a running process.
-//!
-//! For: starting it with a log file, seeing whether it lives, killing it.
-//! Must not know which component it is or what its flags mean.
+//! A running process with a log file and a PID file.
 
 use std::{
     fs::{self, File},
@@ -12,11 +9,11 @@ use std::{
 
 use crate::spawn;
 
-/// How much of a log an error shows.
+/// How much of a log an error message shows.
 const TAIL_BYTES: u64 = 4096;
 const TAIL_LINES: usize = 15;
 
-/// A running child; killed on drop.
+/// A running child process. Dropping it kills it.
 #[derive(Debug)]
 pub(crate) struct Process {
     child: Child,
@@ -24,7 +21,7 @@ pub(crate) struct Process {
 }
 
 impl Process {
-    /// Starts `command` in `folder`; what it says is appended to `log`.
+    /// Starts `command` in `folder` and appends its output to `log`.
     pub(crate) fn start(mut command: Command, folder: &Path, name: &str, log: &Path) -> io::Result<Self> {
         let log = File::options().create(true).append(true).open(log)?;
         command.current_dir(folder).stdin(Stdio::null()).stdout(log.try_clone()?).stderr(log);
@@ -33,16 +30,16 @@ impl Process {
         Ok(process)
     }
 
-    /// The process id.
+    /// The process ID.
     pub(crate) fn pid(&self) -> u32 {
         self.child.id()
     }
 
-    /// How it ended, if it has.
-    pub(crate) fn ended(&mut self) -> Option<ExitStatus> {
+    /// The exit status, if the process has exited.
+    pub(crate) fn exit_status(&mut self) -> Option<ExitStatus> {
         let status = self.child.try_wait().ok().flatten();
         if status.is_some() {
-            // Its number is free for others now: nobody must kill by it.
+            // The ID can be reused now: the janitor must not kill by it.
             let _ = fs::remove_file(&self.pid_file);
         }
         status
@@ -50,7 +47,7 @@ impl Process {
 }
 
 impl Drop for Process {
-    /// SIGKILL: the data is thrown away, and a test that kills wants no goodbye.
+    /// Sends SIGKILL: the data is thrown away, so a graceful shutdown has no use.
     fn drop(&mut self) {
         let _ = self.child.kill();
         let _ = self.child.wait();
@@ -58,7 +55,7 @@ impl Drop for Process {
     }
 }
 
-/// The last lines of a file, for an error message; empty if there is none.
+/// Returns the last lines of a file for an error message, or nothing if the file cannot be read.
 pub(crate) fn tail(path: &Path) -> String {
     let read = || -> io::Result<Vec<u8>> {
         let mut file = File::open(path)?;

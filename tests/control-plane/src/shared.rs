@@ -1,7 +1,4 @@
-//! The control plane that the tests of one run share.
-//!
-//! For: `let plane = control_plane::shared().await?;` in any test, under `control-plane run` or plain `cargo test`.
-//! Must not know what the tests do with it.
+//! The control plane that the tests of a run share, under `control-plane run` or plain `cargo test`.
 
 use std::{env, path::Path};
 
@@ -9,11 +6,11 @@ use tokio::sync::OnceCell;
 
 use crate::{Access, ControlPlane, Error, KUBECONFIG_VARIABLE, Options};
 
-/// The shared control plane.
+/// Returns the shared control plane.
 ///
-/// Under `control-plane run` it is the one that was started for the command; else the first call starts one for this
-/// process. It needs no teardown: when the process ends, the kernel kills its children and the janitor removes the
-/// folder. Tests keep apart by a [`Namespace`](crate::Namespace) each; a test that breaks things starts its own with
+/// Under `control-plane run` it is the one started for the command. Otherwise the first call starts one for this process.
+/// It needs no teardown: when the process ends, the kernel kills its children and the janitor removes the folder. Each
+/// test uses a [`Namespace`](crate::Namespace) of its own. A test that kills components starts its own control plane with
 /// [`ControlPlane::start`].
 pub async fn shared() -> Result<Access, Error> {
     static OWN: OnceCell<ControlPlane> = OnceCell::const_new();

@@ -1,7 +1,4 @@
-//! Starts child processes that cannot outlive this one.
-//!
-//! For: every process this crate starts, `go build` included.
-//! Must not know what the processes are.
+//! Child processes that do not outlive this process.
 
 use std::{
     io,
@@ -13,10 +10,10 @@ use std::{
 
 type Request = (Command, mpsc::Sender<io::Result<Child>>);
 
-/// Starts `command` so that the kernel kills it when this process ends, however it ends.
+/// Starts `command` so that the kernel kills it when this process ends for any reason.
 ///
-/// The kernel's promise (`PR_SET_PDEATHSIG`) is tied to the *thread* that forked. Test threads end long before their
-/// process does, so one thread, which lives as long as the process, does all the spawning.
+/// `PR_SET_PDEATHSIG` acts when the *thread* that forked ends. Test threads end long before their process, so a single
+/// thread that lives as long as the process starts all children.
 pub fn spawn(mut command: Command) -> io::Result<Child> {
     static SPAWNER: OnceLock<mpsc::Sender<Request>> = OnceLock::new();
     die_with_parent(&mut command);
@@ -24,7 +21,7 @@ pub fn spawn(mut command: Command) -> io::Result<Child> {
         let (sender, requests) = mpsc::channel::<Request>();
         thread::spawn(move || {
             for (mut command, answer) in requests {
-                // Nobody may be waiting any more; then the child is dropped here, and dies with the process.
+                // If the caller is gone, the child is dropped here and dies with the process.
                 let _ = answer.send(command.spawn());
             }
         });
@@ -36,7 +33,8 @@ pub fn spawn(mut command: Command) -> io::Result<Child> {
     child.recv().map_err(|_| gone())?
 }
 
-/// As [`spawn`], in a process group of its own: a Ctrl-C at the terminal reaches only us, and we decide the order.
+/// Does the same as [`spawn`] in a new process group: Ctrl-C on the terminal reaches only this process, which then stops
+/// its children in order.
 pub(crate) fn spawn_apart(mut command: Command) -> io::Result<Child> {
     command.process_group(0);
     spawn(command)
@@ -50,15 +48,15 @@ fn die_with_parent(command: &mut Command) {
     let parent = getpid();
     let arm = move || {
         set_parent_process_death_signal(Some(Signal::KILL))?;
-        // The parent may have died between fork and prctl: then no signal will ever come.
+        // If the parent died between fork and prctl, the signal will never come.
         if getppid() == Some(parent) { Ok(()) } else { Err(rustix::io::Errno::SRCH.into()) }
     };
-    // SAFETY: between fork and exec `arm` makes two system calls; it neither allocates nor takes a lock.
+    // SAFETY: between fork and exec, `arm` makes two system calls. It neither allocates nor takes a lock.
     unsafe {
         command.pre_exec(arm);
     }
 }
 
-/// Elsewhere the janitor of the control plane's folder (see `home`) does the killing.
+/// On other systems the janitor of the control plane's folder (see `home`) kills the processes.
 #[cfg(not(target_os = "linux"))]
 fn die_with_parent(_: &mut Command) {}

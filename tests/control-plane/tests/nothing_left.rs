@@ -1,5 +1,5 @@
-//! However it ends, nothing stays behind: no process, no folder.
-#![cfg(target_os = "linux")] // it looks into /proc
+//! No process and no folder is left behind, no matter how a control plane ends.
+#![cfg(target_os = "linux")] // reads /proc
 
 use std::{
     env,
@@ -12,17 +12,17 @@ use control_plane::{ControlPlane, KUBECONFIG_VARIABLE, Options, shared};
 use rustix::process::{Pid, Signal, kill_process};
 
 mod support;
-use support::{Outcome, binary, is_alive, pids, until_blocking, until_gone};
+use support::{Outcome, binary, is_alive, pids, processes, until_blocking, until_gone};
 
 fn send(pid: u32, signal: Signal) -> Outcome {
     Ok(kill_process(Pid::from_raw(pid.try_into()?).ok_or("a process has a number")?, signal)?)
 }
 
 #[tokio::test]
-async fn a_dropped_control_plane_is_gone_when_drop_returns() -> Outcome {
+async fn dropped_control_plane_is_gone_when_drop_returns() -> Outcome {
     let plane = ControlPlane::start(Options::default()).await?;
     let (folder, pids) = (plane.folder().to_owned(), pids(plane.folder()));
-    assert_eq!(pids.len(), 3);
+    assert_eq!(pids.len(), processes());
     plane.stop();
     assert!(!folder.exists());
     assert!(!pids.into_iter().any(is_alive));
@@ -30,8 +30,8 @@ async fn a_dropped_control_plane_is_gone_when_drop_returns() -> Outcome {
 }
 
 #[tokio::test]
-#[ignore = "the test below runs it, as a process of its own"]
-async fn a_test_that_panics() {
+#[ignore = "the next test runs it in a process of its own"]
+async fn panics_with_two_control_planes() {
     let own = ControlPlane::start(Options::default()).await.unwrap();
     let shared = shared().await.unwrap();
     for folder in [own.folder(), shared.folder()] {
@@ -45,9 +45,9 @@ async fn a_test_that_panics() {
 }
 
 #[test]
-fn a_panicking_test_leaves_nothing_neither_its_own_nor_the_shared_one() -> Outcome {
+fn panicking_test_leaves_nothing_behind() -> Outcome {
     let output = Command::new(env::current_exe()?)
-        .args(["--exact", "a_test_that_panics", "--ignored", "--nocapture"])
+        .args(["--exact", "panics_with_two_control_planes", "--ignored", "--nocapture"])
         .env_remove(KUBECONFIG_VARIABLE)
         .output()?;
     let text = String::from_utf8(output.stdout)?;
@@ -64,7 +64,7 @@ fn a_panicking_test_leaves_nothing_neither_its_own_nor_the_shared_one() -> Outco
 }
 
 #[test]
-fn kill_9_of_run_takes_the_command_and_the_control_plane_with_it() -> Outcome {
+fn kill_9_of_run_ends_the_command_and_the_control_plane() -> Outcome {
     let script = r#"echo $$ "$PAT_CONTROL_PLANE_KUBECONFIG"; exec sleep 600"#;
     let mut run = binary(&["run", "sh", "-c", script]).spawn()?;
     let mut line = String::new();
@@ -83,21 +83,21 @@ fn kill_9_of_run_takes_the_command_and_the_control_plane_with_it() -> Outcome {
 }
 
 #[test]
-fn up_says_how_to_use_it_and_ends_in_order_on_a_signal() -> Outcome {
+fn up_prints_how_to_connect_and_stops_on_a_signal() -> Outcome {
     for signal in [Signal::INT, Signal::TERM] {
         let mut up = binary(&["up"]).spawn()?;
         let mut out = BufReader::new(up.stdout.take().ok_or("piped")?);
-        let mut said = String::new();
-        while !said.contains("Ctrl-C") {
-            assert!(out.read_line(&mut said)? > 0, "{said}");
+        let mut output = String::new();
+        while !output.contains("Ctrl-C") {
+            assert!(out.read_line(&mut output)? > 0, "{output}");
         }
-        let kubeconfig = said.lines().find_map(|line| line.trim().strip_prefix("export KUBECONFIG="));
-        let folder = Path::new(kubeconfig.ok_or("it says where")?).parent().ok_or("in a folder")?.to_owned();
+        let kubeconfig = output.lines().find_map(|line| line.trim().strip_prefix("export KUBECONFIG="));
+        let folder = Path::new(kubeconfig.ok_or("it prints the kubeconfig")?).parent().ok_or("in a folder")?.to_owned();
         let pids = pids(&folder);
         send(up.id(), signal)?;
         assert!(up.wait()?.success());
-        out.read_to_string(&mut said)?;
-        assert!(said.ends_with("stopped\n"), "{said}");
+        out.read_to_string(&mut output)?;
+        assert!(output.ends_with("stopped\n"), "{output}");
         until_gone(&folder, &pids);
     }
     Ok(())

@@ -46,8 +46,7 @@ async fn argo_cd_applies_tokens_of_the_namespace_and_of_jane_only_with_the_right
     };
     let user = |name: &str| json!({"kind": "User", "name": name});
     let refused = async |name: &str| {
-        let words =
-            format!("{} may not issue tokens for the User {name}: ask an administrator of the cluster", argo.name());
+        let words = format!("{} may not issue tokens for the User {name}: ask a cluster administrator", argo.name());
         apply(user(name)).await.is_err_and(|error| error.contains(&words))
     };
     eventually("the policy is in force", async || refused("jane@example.com").await).await;

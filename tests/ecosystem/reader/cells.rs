@@ -7,7 +7,7 @@ use crate::support::fences;
 use crate::support::process::place::Place;
 
 /// A heading of these columns begins so.
-const HEADING: &str = "you write in `spec`";
+const HEADING: &str = "Write in `spec`";
 
 /// What stands between backquotes in the columns of that name, if it is a field and its value.
 fn written(text: &str) -> Vec<String> {

@@ -40,11 +40,13 @@ followed! {
     the_index_can_be_followed: "docs/README.md", Nothing;
     the_page_on_the_chart_can_be_followed: "charts/pat-operator/README.md", Nothing;
     the_page_on_the_rest_api_can_be_followed: "docs/api.md", Installed;
+    the_page_on_api_versions_can_be_followed: "docs/api-versions.md", Nothing;
     the_concepts_can_be_followed: "docs/concepts.md", Installed;
     the_page_on_conditions_can_be_followed: "docs/conditions.md", Installed;
     the_design_notes_can_be_followed: "docs/design-notes.md", Nothing;
     the_page_on_dialects_can_be_followed: "docs/dialects.md", Nothing;
     getting_started_can_be_followed: "docs/getting-started.md", Nothing;
+    the_glossary_can_be_followed: "docs/glossary.md", Nothing;
     the_page_on_guard_rails_can_be_followed: "docs/guard-rails.md", Chart;
     the_page_on_kubectl_pat_can_be_followed: "docs/kubectl-pat.md", Chart;
     the_page_on_metrics_can_be_followed: "docs/metrics.md", Nothing;

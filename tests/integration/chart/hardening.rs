@@ -1,6 +1,7 @@
 //! What every Deployment is hardened by and kept alive by, and that its ports are the same for the process, the probes, the NetworkPolicy and
 //! the Service.
 
+use control_plane::Binary;
 use std::collections::{BTreeMap, BTreeSet};
 
 use clap::Parser;
@@ -14,6 +15,7 @@ use super::{
     deployed::Deployed,
     helm::{NAMESPACE, Program, chart, of_kind, place},
 };
+use crate::support::is_left_out;
 
 /// Every component that has a Deployment.
 const ALL: [&str; 3] = ["api", "controller", "verifier"];
@@ -110,6 +112,9 @@ fn rendered(helm: &Program, file: &str, set: &str) -> Vec<Value> {
 
 #[test]
 fn each_component_has_two_pods_unless_told_otherwise() {
+    if is_left_out(Binary::Helm) {
+        return;
+    }
     let helm = Program::helm();
     for (file, set, components, replicas) in CASES {
         let manifests = rendered(&helm, file, set);
@@ -121,6 +126,9 @@ fn each_component_has_two_pods_unless_told_otherwise() {
 
 #[test]
 fn no_process_is_root_writes_to_its_image_or_gains_rights_and_each_says_what_it_needs() {
+    if is_left_out(Binary::Helm) {
+        return;
+    }
     with_each(|one| {
         let about = &one.about;
         assert_eq!(
@@ -150,6 +158,9 @@ fn no_process_is_root_writes_to_its_image_or_gains_rights_and_each_says_what_it_
 
 #[test]
 fn pods_are_spread_and_an_update_or_a_drain_leaves_some_at_work() {
+    if is_left_out(Binary::Helm) {
+        return;
+    }
     with_each(|one| {
         let about = &one.about;
         let [budget] = one.selected_by("PodDisruptionBudget", "/selector/matchLabels")[..] else {
@@ -195,6 +206,9 @@ fn listens(deployment: &Value) -> BTreeMap<&'static str, u64> {
 
 #[test]
 fn what_a_process_listens_at_is_probed_let_in_and_reached_and_nothing_else_is() {
+    if is_left_out(Binary::Helm) {
+        return;
+    }
     with_each(|one| {
         let about = &one.about;
         let ports = one.ports();
@@ -234,6 +248,9 @@ fn what_a_process_listens_at_is_probed_let_in_and_reached_and_nothing_else_is() 
 
 #[test]
 fn what_may_leave_a_pod_is_what_it_asks_the_api_server_and_dns() {
+    if is_left_out(Binary::Helm) {
+        return;
+    }
     let manifests = rendered(&Program::helm(), "everything", "");
     let policies = of_kind(&manifests, "NetworkPolicy");
     assert_eq!(policies.len(), ALL.len());

@@ -4,7 +4,7 @@
 use std::collections::BTreeSet;
 
 use clap::Parser;
-use control_plane::Options;
+use control_plane::{Binary, Options};
 use k8s_openapi::api::core::v1::Pod;
 use kube::{Api, api::PostParams};
 use pat_operator::{certificates, cli::Cli, controller::preflight, service::preflight::Need, verifier};
@@ -15,6 +15,7 @@ use super::{
     dry_run::DryRun,
     helm::{NAMESPACE, Program, of_kind, place, root, values_files},
 };
+use crate::support::is_left_out;
 use crate::support::module::module;
 
 /// Kinds of others, which the chart makes only where they are, by their own definitions.
@@ -34,6 +35,9 @@ fn there_are_values_for_every_case() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn the_api_server_takes_all_that_is_rendered_and_restricted_pods_are_let_in() {
+    if is_left_out(Binary::Helm) {
+        return;
+    }
     let folder = tempfile::tempdir().expect("a folder");
     let add = |options: Options, (name, file)| options.apply(module(name).join(file));
     let options = OTHERS.into_iter().fold(Options::default(), add);
@@ -64,6 +68,9 @@ async fn the_api_server_takes_all_that_is_rendered_and_restricted_pods_are_let_i
 
 #[test]
 fn the_operator_takes_every_flag_that_is_rendered_and_its_stops_fit_their_time() {
+    if is_left_out(Binary::Helm) {
+        return;
+    }
     let helm = Program::helm();
     for (name, path) in values_files() {
         let manifests = helm.renders(&["--values", path.to_str().expect("text")]);
@@ -83,6 +90,9 @@ fn the_operator_takes_every_flag_that_is_rendered_and_its_stops_fit_their_time()
 
 #[test]
 fn labels_select_what_they_should_and_everything_has_a_place() {
+    if is_left_out(Binary::Helm) {
+        return;
+    }
     let helm = Program::helm();
     for (name, path) in values_files() {
         let manifests = helm.renders(&["--values", path.to_str().expect("text")]);
@@ -144,6 +154,9 @@ fn granted(manifests: &[Value], kind: &str, name: &str) -> Vec<(String, BTreeSet
 
 #[test]
 fn rights_are_what_the_code_asks_for_and_the_verifier_has_no_secrets() {
+    if is_left_out(Binary::Helm) {
+        return;
+    }
     let helm = Program::helm();
     let of = |file: &str| {
         let path = root().join(format!("charts/pat-operator/ci/{file}.yaml"));
@@ -232,6 +245,9 @@ fn rights_are_what_the_code_asks_for_and_the_verifier_has_no_secrets() {
 
 #[test]
 fn a_certificate_is_asked_for_by_the_names_of_its_service_and_in_one_way_only() {
+    if is_left_out(Binary::Helm) {
+        return;
+    }
     let helm = Program::helm();
     let render = |set: &[&str]| {
         let set = set.iter().flat_map(|set| ["--set", set]);

@@ -48,7 +48,7 @@ fn read(text: &str) -> Vec<Described> {
 }
 
 fn table(values: &[Described]) -> String {
-    let mut table = String::from("| value | unless set | |\n| --- | --- | --- |\n");
+    let mut table = String::from("| Value | Default | Description |\n| --- | --- | --- |\n");
     for Described { path, default, about } in values {
         let cell = |text: &str| text.replace('|', "\\|");
         let _ = writeln!(table, "| `{path}` | `{}` | {} |", cell(default), cell(about));
@@ -60,7 +60,7 @@ fn table(values: &[Described]) -> String {
 fn the_readme_describes_every_value_as_values_yaml_does() {
     let values = read(&fs::read_to_string(chart().join("values.yaml")).expect("values.yaml"));
     assert!(values.len() > 100, "{}", values.len());
-    let page = fs::read_to_string(root().join("tests/chart/README.md.in")).expect("the page");
+    let page = fs::read_to_string(root().join("tests/integration/chart/README.md.in")).expect("the page");
     let made = page.replace("{{values}}\n", &table(&values));
     checked_in::compare("charts/pat-operator/README.md", &made);
 }

@@ -26,9 +26,9 @@ fn account(name: &str) -> Value {
 fn ask(place: &Place, who: &str, kind: &str, owner: &str) -> Outcome {
     let resource = if kind == "User" { "users" } else { "virtualaccounts" };
     Err(format!(
-        "spec.owner: {who} may not issue tokens for the {kind} {owner}: ask an administrator of the cluster for a ClusterRole, \
-         with a ClusterRoleBinding, that grants the verb issue-for on {resource}.pat-operator.io with the resource name {owner}; \
-         without it, leave spec.owner out, or name a VirtualAccount {}/<name>",
+        "spec.owner: {who} may not issue tokens for the {kind} {owner}: ask a cluster administrator for a ClusterRole \
+         and a ClusterRoleBinding that grant the verb issue-for on {resource}.pat-operator.io with the resource name {owner}; \
+         otherwise omit spec.owner, or name a VirtualAccount {}/<name>",
         place.name()
     ))
 }
@@ -40,14 +40,14 @@ fn ask_for_rest(kind: &str, owner: &str) -> Outcome {
         _ => ("virtualaccounts", ""),
     };
     Err(format!(
-        "the REST API may not issue tokens for the {kind} {owner}: ask whoever runs pat-operator to grant its ServiceAccount the verb \
+        "the REST API may not issue tokens for the {kind} {owner}: ask the administrator of pat-operator to grant its ServiceAccount the verb \
          issue-for on {resource}.pat-operator.io with the resource name {owner}{helm}"
     ))
 }
 
 fn never(place: &Place, owner: &str) -> Outcome {
     Err(format!(
-        "spec.owner: {owner} cannot own a token: names that begin with system: are for Kubernetes itself; leave spec.owner out, or \
+        "spec.owner: {owner} cannot own a token: names that begin with system: are reserved for Kubernetes; omit spec.owner, or \
          name a VirtualAccount {}/<name>",
         place.name()
     ))

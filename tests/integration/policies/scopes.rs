@@ -25,7 +25,7 @@ fn scopes(scopes: &[&str]) -> Value {
 /// The sentence of a refusal.
 fn ask(home: &Place, namespace: &str, which: &str) -> Outcome {
     Err(format!(
-        "spec.scopes: namespace {namespace} is not granted {which}: ask whoever runs pat-operator to add them, one a line, under the key \
+        "spec.scopes: namespace {namespace} is not granted {which}: ask the administrator of pat-operator to add them, one per line, under the key \
          {namespace} of the ConfigMap {}/{GRANTS} (with Helm: the value scopeGrants.{namespace})",
         home.name()
     ))

@@ -38,9 +38,9 @@ async fn our_annotations_on_secrets_are_set_by_the_controller_and_by_whoever_res
 
     let refused = |who: &str| {
         Err(format!(
-            "metadata.annotations: {who} may not set annotations under pat-operator.io/ on a Secret: they say which tokens it holds, and only \
-             the controller of pat-operator does that; for a copy, leave them out; to restore a backup, ask an administrator of the cluster for \
-             a ClusterRole, with a ClusterRoleBinding, that grants the verb restore on secrets.pat-operator.io"
+            "metadata.annotations: {who} may not set annotations under pat-operator.io/ on a Secret: they say which tokens it contains, and only \
+             the pat-operator controller sets them; to copy the Secret, omit them; to restore a backup, ask a cluster administrator for \
+             a ClusterRole and a ClusterRoleBinding that grant the verb restore on secrets.pat-operator.io"
         ))
     };
     let creations = [

@@ -55,8 +55,8 @@ async fn status_is_written_by_the_controller_and_by_those_who_note_uses_and_by_n
 
     let refused = |who: &str| {
         Err(format!(
-            "status: {who} may not write it: it says which tokens are good, and only the controller of pat-operator does that; what you \
-             want of a token stands in spec: revoked, revokeIfIssuedBefore, rotateIfIssuedBefore, suspend"
+            "status: {who} may not write it: it says which tokens are valid, and only the pat-operator controller writes it; to change \
+             a token, set a field of spec: revoked, revokeIfIssuedBefore, rotateIfIssuedBefore, suspend"
         ))
     };
     let (_, first) = &others[0];

@@ -10,7 +10,7 @@ use super::grant::{API, Account, Grant, VERIFIER, pat_kind, writer};
 use crate::support::process::place::Place;
 
 /// Part of the message of the admission policy.
-const ALLOWED: &str = "the verifier may change status.lastUsedAt and status.usage of a PersonalAccessToken, and";
+const ALLOWED: &str = "the verifier may change only status.lastUsedAt and status.usage of a PersonalAccessToken";
 
 const NOW: &str = "2026-01-01T00:00:00Z";
 
@@ -133,12 +133,12 @@ async fn only_uses(place: &Place, account: &Account) -> Grant {
         let params = PatchParams::apply(manager).force();
         let applied = pats.patch_status("app", &params, &Patch::Apply(&apply)).await.expect_err(manager).to_string();
         // As the controller, the apply would remove other fields of the controller.
-        let parts = ["field manager pat-operator-verifier", "who set other fields", ALLOWED];
+        let parts = ["field manager pat-operator-verifier", "the field managers of other fields", ALLOWED];
         assert!(parts.iter().any(|part| applied.contains(part)), "{manager}: {applied}");
     }
     let odd = json!({"status": {"usage": {"not an id": NOW}}});
     let odd = pats.patch_status("app", &writer(), &Patch::Merge(odd)).await.expect_err("no id").to_string();
-    assert!(odd.contains("keys of status.usage are ids of credentials"), "{odd}");
+    assert!(odd.contains("each key of status.usage must be the id of a credential"), "{odd}");
 
     // A request for the status cannot change metadata.
     let metadata = json!({

@@ -1,6 +1,6 @@
-// What Argo CD says of objects, by its own code: how healthy they are, and whether they differ from what stands in Git.
+// Command argocd-verdict runs Argo CD's own health checks on objects, and its comparison with the manifests in Git.
 //
-// It reads one JSON document and writes one, and never meets a cluster; it must not know any kind of object that it judges.
+// It reads one JSON document from standard input and writes one to standard output. It uses no cluster.
 package main
 
 import (
@@ -24,27 +24,27 @@ import (
 	"k8s.io/client-go/kubernetes/fake"
 )
 
-// question is what is read.
+// question is the input.
 type question struct {
 	// Settings is the `data` of the ConfigMap argocd-cm.
 	Settings map[string]string `json:"settings"`
-	// Objects are judged one by one.
+	// Objects to check, one by one.
 	Objects []*unstructured.Unstructured `json:"objects"`
-	// Pairs are compared.
+	// Pairs to compare.
 	Pairs []pair `json:"pairs"`
 }
 
-// pair is a manifest as it stands in Git, marked as Argo CD marks it, and the object that it has become.
+// pair is a manifest in Git, with Argo CD's tracking label, and the live object.
 type pair struct {
 	Git  *unstructured.Unstructured `json:"git"`
 	Live *unstructured.Unstructured `json:"live"`
 }
 
-// answer is what is written.
+// answer is the output.
 type answer struct {
-	// Healths are those of the objects.
+	// Healths of the objects.
 	Healths []health.HealthStatus `json:"healths"`
-	// Differences are those of the pairs: none is null, and any is what Argo CD would make of the object.
+	// Differences of the pairs: null without one, else the object that Argo CD would make.
 	Differences []json.RawMessage `json:"differences"`
 }
 
@@ -87,7 +87,7 @@ func run() error {
 	return json.NewEncoder(os.Stdout).Encode(said)
 }
 
-// overridesOf has Argo CD read its settings from where it finds them, which is an API server.
+// overridesOf lets Argo CD read its settings from a fake API server.
 func overridesOf(data map[string]string) (map[string]v1alpha1.ResourceOverride, error) {
 	const namespace = "argocd"
 	meta := func(name string) metav1.ObjectMeta {
@@ -103,7 +103,7 @@ func overridesOf(data map[string]string) (map[string]v1alpha1.ResourceOverride, 
 	return settings.NewSettingsManager(ctx, objects, namespace).GetResourceOverrides()
 }
 
-// differenceOf compares as a comparison of an application does that has no option of its own, not by an earlier answer.
+// differenceOf compares as Argo CD does for an application without comparison options, and without a cached result.
 func differenceOf(pair pair, overrides map[string]v1alpha1.ResourceOverride) (json.RawMessage, error) {
 	config, err := diff.NewDiffConfigBuilder().
 		WithDiffSettings(nil, overrides, false, normalizers.IgnoreNormalizerOpts{}).

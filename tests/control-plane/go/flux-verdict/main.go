@@ -1,6 +1,6 @@
-// What Flux says of objects, by its own code: its reader of `healthCheckExprs`, and kstatus.
+// Command flux-verdict runs Flux's own health checks on objects: its evaluation of `healthCheckExprs`, and kstatus.
 //
-// It reads one JSON document and writes one; it must not know any kind of object that it judges.
+// It reads one JSON document from standard input and writes one to standard output.
 package main
 
 import (
@@ -17,17 +17,17 @@ import (
 	"sigs.k8s.io/yaml"
 )
 
-// question is what is read.
+// question is the input.
 type question struct {
 	// Expressions is the list `healthCheckExprs` of a Kustomization.
 	Expressions json.RawMessage `json:"expressions"`
-	// Objects are judged one by one.
+	// Objects to check, one by one.
 	Objects []json.RawMessage `json:"objects"`
-	// Releases are HelmReleases of Flux, which have to be read without a rest.
+	// Releases are HelmReleases of Flux. An unknown field is an error.
 	Releases []json.RawMessage `json:"releases"`
 }
 
-// answer is what is said of one object.
+// answer is the output for one object.
 type answer struct {
 	Flux    *verdict `json:"flux"`
 	Kstatus verdict  `json:"kstatus"`
@@ -66,7 +66,7 @@ func run() error {
 	}
 	answers := make([]answer, 0, len(asked.Objects))
 	for _, text := range asked.Objects {
-		// Whole numbers are whole numbers, as in what comes from an API server.
+		// Integers stay integers, as in objects from an API server.
 		object := &unstructured.Unstructured{}
 		if err := object.UnmarshalJSON(text); err != nil {
 			return fmt.Errorf("objects: %w", err)

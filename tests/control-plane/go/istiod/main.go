@@ -1,5 +1,7 @@
-// Istio's control plane as its own `pilot-discovery` is, and what a test asks of the same version: `istiod crds` prints the kinds that it reads,
-// `istiod mesh` takes a MeshConfig on standard input, and refuses a field or a value that Istio does not know, which Istio itself passes over.
+// Command istiod is Istio's `pilot-discovery` with two more subcommands for tests with the same version.
+//
+// `istiod crds` prints the CRDs that Istio reads. `istiod mesh` reads a MeshConfig from standard input and rejects unknown
+// fields and values, which Istio itself ignores.
 package main
 
 import (

@@ -1,5 +1,5 @@
-// Velero as its own `velero` is; and under the name `folder-store` the plugin through which that keeps backups in a folder of this machine: a
-// bucket is a folder in it, and a key the path of a file in that.
+// Command velero is Velero. Under the name `folder-store` it is a Velero plugin that keeps backups in a local folder: a
+// bucket is a folder in it, and a key is the path of a file in the bucket.
 package main
 
 import (
@@ -20,7 +20,7 @@ import (
 	metrics "sigs.k8s.io/controller-runtime/pkg/metrics/server"
 )
 
-// plugin is the name of its file in `--plugin-dir`, and what the provider of a BackupStorageLocation has after the slash.
+// plugin is the file name of the plugin in `--plugin-dir`, and the part after the slash of a BackupStorageLocation's provider.
 const plugin = "folder-store"
 
 func main() {
@@ -34,12 +34,12 @@ func main() {
 		framework.NewServer().BindFlags(pflag.CommandLine).RegisterObjectStore("pat-operator.io/"+plugin, store).Serve()
 		return
 	}
-	// A port that no flag of Velero's chooses, and that is always the same: two servers on one machine could not both have it.
+	// No flag of Velero sets this port, and two servers on one machine cannot share it.
 	metrics.DefaultBindAddress = "0"
 	cmd.CheckError(velero.NewCommand(name).Execute())
 }
 
-// endWithParent is for plugins, whose server does not stop them when it is killed.
+// endWithParent ends a plugin whose server was killed: a killed server does not stop its plugins.
 func endWithParent() {
 	for parent := os.Getppid(); os.Getppid() == parent; {
 		time.Sleep(100 * time.Millisecond)
@@ -52,16 +52,16 @@ type folder struct {
 	root string
 }
 
-// Init takes `folder` of the BackupStorageLocation's `config`.
+// Init reads `folder` from the BackupStorageLocation's `config`.
 func (f *folder) Init(config map[string]string) error {
 	f.root = config["folder"]
 	if !filepath.IsAbs(f.root) {
-		return errors.New("config.folder of the BackupStorageLocation has to be an absolute path")
+		return errors.New("config.folder of the BackupStorageLocation must be an absolute path")
 	}
 	return nil
 }
 
-// PutObject renames what is whole: whoever looks sees all of it or nothing.
+// PutObject renames a complete file into place, so that a reader never sees a part of it.
 func (f *folder) PutObject(bucket, key string, body io.Reader) error {
 	path := f.path(bucket, key)
 	if err := os.MkdirAll(filepath.Dir(path), 0o700); err != nil {
@@ -96,7 +96,7 @@ func (f *folder) ListCommonPrefixes(bucket, prefix, delimiter string) ([]string,
 	var prefixes []string
 	for _, key := range keys {
 		before, _, found := strings.Cut(key[len(prefix):], delimiter)
-		// Keys come in order, so equal prefixes follow one another.
+		// Keys are sorted, so equal prefixes follow each other.
 		if common := prefix + before + delimiter; found && (len(prefixes) == 0 || prefixes[len(prefixes)-1] != common) {
 			prefixes = append(prefixes, common)
 		}
@@ -117,7 +117,7 @@ func (f *folder) ListObjects(bucket, prefix string) ([]string, error) {
 		}
 		return err
 	})
-	// Nobody has put anything there yet.
+	// The bucket is empty.
 	if errors.Is(err, fs.ErrNotExist) {
 		return nil, nil
 	}
@@ -128,7 +128,7 @@ func (f *folder) DeleteObject(bucket, key string) error {
 	return os.Remove(f.path(bucket, key))
 }
 
-// CreateSignedURL is for `velero backup logs` and its like, which download: what they would show is a file in the folder.
+// CreateSignedURL is for commands that download, such as `velero backup logs`. What they show is a file in the folder.
 func (f *folder) CreateSignedURL(string, string, time.Duration) (string, error) {
 	return "", errors.New("a folder has no addresses")
 }

@@ -1,7 +1,4 @@
-//! A control plane of one's own: start it, break it, start parts of it again.
-//!
-//! For: tests that kill things, the shared control plane, and the binary.
-//! Must not know how the programs came to be or what a certificate looks like.
+//! A control plane: start it, kill its components, restart them.
 
 use std::{
     fs, io,
@@ -25,12 +22,12 @@ use crate::{
     process::{Process, tail},
 };
 
-/// How often readiness is looked at.
-const LOOK_EVERY: Duration = Duration::from_millis(50);
-/// A start takes some three seconds; a machine under heavy load gets this long.
-const READY_WITHIN: Duration = Duration::from_secs(90);
+/// The interval between readiness checks.
+const POLL_INTERVAL: Duration = Duration::from_millis(50);
+/// A start takes about three seconds; this is for a machine under heavy load.
+const READY_TIMEOUT: Duration = Duration::from_secs(90);
 
-/// What to start, and how.
+/// What to start, and with which flags.
 #[derive(Debug, Clone)]
 pub struct Options {
     controller_manager: bool,
@@ -45,7 +42,7 @@ impl Default for Options {
 }
 
 impl Options {
-    /// Leaves out the controller manager: no garbage collection, and no namespace ever goes.
+    /// Leaves out the controller manager: no garbage collection, and deleted namespaces stay.
     pub fn without_controller_manager(mut self) -> Self {
         self.controller_manager = false;
         self
@@ -53,23 +50,22 @@ impl Options {
 
     /// Adds a flag to a component's command line, such as `--authentication-token-webhook-config-file=…`.
     ///
-    /// `--controllers=resourcequota-controller` adds a controller to the two that run: without that one, quotas are not
-    /// enforced.
+    /// `--controllers=resourcequota-controller` adds a controller to the two that run: quotas are enforced only with it.
     pub fn argument(mut self, component: Component, argument: impl Into<String>) -> Self {
         self.arguments.push((component, argument.into()));
         self
     }
 
-    /// Applies a manifest, or a folder of them, before the controller manager starts.
+    /// Applies a manifest, or a folder of manifests, before the controller manager starts.
     ///
-    /// The place for CRDs: the garbage collector looks for new kinds only every 30 seconds, and at its start.
+    /// Apply CRDs here: the garbage collector discovers new kinds only at its start and every 30 seconds.
     pub fn apply(mut self, manifest: impl Into<PathBuf>) -> Self {
         self.manifests.push(manifest.into());
         self
     }
 }
 
-/// A running control plane; dropped, it is gone, with its processes and its folder.
+/// A running control plane. Dropping it kills its processes and removes its folder.
 ///
 /// It dereferences to [`Access`], which has the clients and the kubeconfigs.
 #[derive(Debug)]
@@ -80,17 +76,20 @@ pub struct ControlPlane {
     options: Options,
     assets: Assets,
     port: u16,
-    /// Holds the port while the API server is down: a client that keeps dialling a free port may get it itself.
+    /// Reserves the port while the API server is down: a client that keeps dialling a free port can connect to itself.
     _reservation: TcpSocket,
     home: Home,
 }
 
 impl ControlPlane {
-    /// Starts one and waits until it is ready: some three seconds, if the programs are built already.
+    /// Starts a control plane and waits until it is ready: about three seconds, if the programs are in the cache.
+    ///
+    /// It starts without a controller manager if `KUBEBUILDER_ASSETS` has none and this machine cannot provide one. A test
+    /// that needs it calls [`require`](crate::require) first.
     pub async fn start(options: Options) -> Result<Self, Error> {
-        let assets = tokio::task::spawn_blocking(|| Assets::ensure(&Assets::TO_RUN))
+        let assets = tokio::task::spawn_blocking(|| Assets::ensure_available(&Assets::TO_RUN))
             .await
-            .map_err(|error| Error::io("look for the programs")(io::Error::other(error)))??;
+            .map_err(|error| Error::io("find the programs")(io::Error::other(error)))??;
         let home = Home::create().map_err(Error::io("make a folder for the control plane"))?;
         let (reservation, port) = reserve_port().map_err(Error::io("find a free port"))?;
         let url = format!("https://127.0.0.1:{port}");
@@ -105,40 +104,40 @@ impl ControlPlane {
         plane.spawn(Component::ApiServer)?;
         plane.api_server_is_ready().await?;
         plane.apply_manifests().await?;
-        if plane.options.controller_manager {
+        if plane.options.controller_manager && plane.assets.has(Binary::KubeControllerManager) {
             plane.spawn(Component::ControllerManager)?;
         }
         Ok(plane)
     }
 
-    /// A way in that can be cloned and moved into tasks.
+    /// Clients and kubeconfigs for this control plane, to clone and move into tasks.
     pub fn access(&self) -> Access {
         self.access.clone()
     }
 
-    /// The programs that it runs, and kubectl and helm that fit it.
+    /// The programs it runs, and the kubectl and Helm that fit.
     pub fn assets(&self) -> &Assets {
         &self.assets
     }
 
-    /// The process id of a component, if it runs.
+    /// The process ID of a component, if it runs.
     pub fn pid(&self, component: Component) -> Option<u32> {
         self.running[component as usize].as_ref().map(Process::pid)
     }
 
-    /// Where a component's log is.
+    /// The path of a component's log.
     pub fn log(&self, component: Component) -> PathBuf {
         self.home.path().join(component.binary().name()).with_extension("log")
     }
 
-    /// Kills a component as `kill -9` does; nothing happens if it is not running.
+    /// Kills a component as `kill -9` does. Does nothing if it is not running.
     pub fn kill(&mut self, component: Component) {
         self.running[component as usize] = None;
     }
 
-    /// Starts a component again, on the same data and the same port, and waits until it is ready.
+    /// Restarts a component on the same data and the same port, and waits until it is ready.
     ///
-    /// It is killed first if it runs. After etcd and the API server were both killed, start etcd first.
+    /// Kills it first if it runs. If etcd and the API server are both down, restart etcd first.
     pub async fn restart(&mut self, component: Component) -> Result<(), Error> {
         self.kill(component);
         self.spawn(component)?;
@@ -149,20 +148,23 @@ impl ControlPlane {
         }
     }
 
-    /// Fails if a component that should be running has ended by itself.
+    /// Returns an error if a component has exited by itself.
     pub fn check(&mut self) -> Result<(), Error> {
         for component in Component::ALL {
-            if let Some(status) = self.running[component as usize].as_mut().and_then(Process::ended) {
+            if let Some(status) = self.running[component as usize].as_mut().and_then(Process::exit_status) {
                 return Err(Error::Ended { component, status, log: tail(&self.log(component)) });
             }
         }
         Ok(())
     }
 
-    /// Stops it; the same as dropping it.
+    /// Stops the control plane, as dropping it does.
     pub fn stop(self) {}
 
     fn spawn(&mut self, component: Component) -> Result<(), Error> {
+        if !self.assets.has(component.binary()) {
+            self.assets = Assets::ensure(&[component.binary()])?;
+        }
         let mut command = component.command(self.assets.path(component.binary()), self.port);
         command.args(self.options.arguments.iter().filter(|(to, _)| *to == component).map(|(_, argument)| argument));
         let process = Process::start(command, self.home.path(), component.binary().name(), &self.log(component))
@@ -179,7 +181,7 @@ impl ControlPlane {
 
     async fn api_server_is_ready(&mut self) -> Result<(), Error> {
         let mut config = self.access.config_for(&Identity::admin())?;
-        // We do the retrying, and want to see each answer.
+        // `wait` retries, and reports the last answer.
         config.default_retry = false;
         config.read_timeout = Some(Duration::from_secs(5));
         let client = Client::try_from(config)?;
@@ -207,7 +209,7 @@ impl ControlPlane {
         self.wait(Component::ApiServer, async || crds_are_established(&client).await).await
     }
 
-    /// Looks until `ready` says so, a component ends, or time is up.
+    /// Polls `ready` until it succeeds, a component exits, or the timeout is reached.
     async fn wait(
         &mut self,
         component: Component,
@@ -218,10 +220,10 @@ impl ControlPlane {
             self.check()?;
             let Err(last) = ready().await else { return Ok(()) };
             let waited = begin.elapsed();
-            if waited > READY_WITHIN {
+            if waited > READY_TIMEOUT {
                 return Err(Error::NotReady { component, waited, last, log: tail(&self.log(component)) });
             }
-            sleep(LOOK_EVERY).await;
+            sleep(POLL_INTERVAL).await;
         }
     }
 }
@@ -234,7 +236,7 @@ impl Deref for ControlPlane {
     }
 }
 
-/// A port on loopback that stays ours: the API server shares it (SO_REUSEPORT), everybody else is refused.
+/// Reserves a port on loopback: the API server shares it (SO_REUSEPORT), every other process is refused.
 fn reserve_port() -> io::Result<(TcpSocket, u16)> {
     let socket = TcpSocket::new_v4()?;
     socket.set_reuseport(true)?;
@@ -263,7 +265,7 @@ fn write_pki(folder: &Path) -> Result<Authority, Error> {
     Ok(authority)
 }
 
-/// `/readyz` passes, and the namespace that everybody expects is there, which happens a moment later.
+/// Checks `/readyz` and the `default` namespace, which is created a moment later.
 async fn is_ready(client: &Client) -> Result<(), kube::Error> {
     client.request_text(crate::access::get("/readyz")?).await?;
     Api::<k8s_openapi::api::core::v1::Namespace>::all(client.clone()).get("default").await.map(drop)
