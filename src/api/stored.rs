@@ -201,21 +201,6 @@ fn leniently_optional<'de, D: Deserializer<'de>, T: DeserializeOwned + Default>(
 }
 
 impl StoredPat {
-    /// Gives back the room that its lists do not need: one that has grown has room for four at least, and most have one entry. For
-    /// whoever keeps thousands of them.
-    #[must_use]
-    pub fn shrunk_to_fit(mut self) -> Self {
-        if let Ok(spec) = &mut self.spec {
-            spec.scopes.shrink_to_fit();
-            spec.audiences.shrink_to_fit();
-        }
-        if let Ok(status) = &mut self.status {
-            status.conditions.shrink_to_fit();
-            status.credentials.shrink_to_fit();
-        }
-        self
-    }
-
     /// The object's uid; empty only for an object that never came from an API server.
     pub fn uid(&self) -> &str {
         self.metadata.uid.as_deref().unwrap_or_default()

@@ -1,0 +1,191 @@
+//! The handlers of watch events: each event updates the stores, then the progress of its watch, and yields the PATs to reconcile.
+
+use std::{collections::HashSet, fmt::Debug, sync::Arc};
+
+use k8s_openapi::NamespaceResourceScope;
+use kube::{Resource, runtime::watcher::Event};
+use serde::de::DeserializeOwned;
+
+use super::{
+    namespaced_name::NamespacedName,
+    secret_index::controlling_pat,
+    stored_secret::StoredSecret,
+    stores::{Stores, WatchedKind, version},
+};
+use crate::{api::StoredPat, planner::view::SecretView};
+
+/// Handles the events of one watch.
+pub trait EventHandler: Send {
+    /// The objects that are watched.
+    type Object: Resource<Scope = NamespaceResourceScope, DynamicType = ()>
+        + Clone
+        + Debug
+        + DeserializeOwned
+        + Send
+        + 'static;
+
+    /// Takes one event into the stores.
+    fn handle(&mut self, event: Event<Self::Object>) -> Triggers;
+}
+
+/// What follows from a watch event.
+#[derive(Debug, Default)]
+pub struct Triggers {
+    /// The PATs to reconcile.
+    pub pats: Vec<NamespacedName>,
+    /// The object that was created or changed, and its version.
+    pub applied: Option<(WatchedKind, NamespacedName, u64)>,
+    /// The objects that no longer exist.
+    pub deleted: Vec<(WatchedKind, NamespacedName)>,
+    /// Whether the event completes a list.
+    pub list_complete: bool,
+}
+
+impl Triggers {
+    fn merge(mut self, other: Self) -> Self {
+        self.pats.extend(other.pats);
+        self.deleted.extend(other.deleted);
+        self
+    }
+}
+
+/// Takes the events of a watch of PATs into the stores.
+pub struct PatHandler {
+    stores: Arc<Stores>,
+    scope: Option<String>,
+    /// The PATs of the list that is being received.
+    listed: HashSet<NamespacedName>,
+}
+
+impl PatHandler {
+    /// Creates a handler for the watch of one namespace, or of all.
+    pub fn new(stores: Arc<Stores>, scope: Option<String>) -> Self {
+        Self { stores, scope, listed: HashSet::new() }
+    }
+
+    fn apply(&self, pat: StoredPat) -> Triggers {
+        let version = version(pat.metadata.resource_version.as_deref());
+        let key = self.stores.key_of(&pat);
+        let mut pats = self.stores.apply_pat(&key, pat);
+        self.stores.advance(WatchedKind::Pat, self.scope.as_ref(), version);
+        pats.push(key.clone());
+        Triggers { pats, applied: Some((WatchedKind::Pat, key, version)), ..Triggers::default() }
+    }
+
+    fn delete(&self, key: NamespacedName) -> Triggers {
+        let pats = self.stores.remove_pat(&key);
+        Triggers { pats, deleted: vec![(WatchedKind::Pat, key)], ..Triggers::default() }
+    }
+}
+
+impl EventHandler for PatHandler {
+    type Object = StoredPat;
+
+    fn handle(&mut self, event: Event<StoredPat>) -> Triggers {
+        match event {
+            Event::Init => {
+                self.listed.clear();
+                self.stores.start_epoch(WatchedKind::Pat, self.scope.as_ref());
+                Triggers::default()
+            }
+            Event::InitApply(pat) => {
+                let triggers = self.apply(pat);
+                self.listed.extend(triggers.applied.as_ref().map(|(_, key, _)| key.clone()));
+                triggers
+            }
+            Event::Apply(pat) => self.apply(pat),
+            Event::Delete(pat) => {
+                let triggers = self.delete(NamespacedName::new(pat.namespace(), pat.name()));
+                let version = version(pat.metadata.resource_version.as_deref());
+                self.stores.advance(WatchedKind::Pat, self.scope.as_ref(), version);
+                triggers
+            }
+            Event::InitDone => {
+                let gone = missing(self.stores.keys(), self.scope.as_ref(), &self.listed);
+                self.listed = HashSet::new();
+                let done = Triggers { list_complete: true, ..Triggers::default() };
+                gone.into_iter().fold(done, |all, key| all.merge(self.delete(key)))
+            }
+        }
+    }
+}
+
+/// Takes the events of a watch of Secrets into the stores.
+pub struct SecretHandler {
+    stores: Arc<Stores>,
+    scope: Option<String>,
+    /// The Secrets of the list that is being received.
+    listed: HashSet<NamespacedName>,
+}
+
+impl SecretHandler {
+    /// Creates a handler for the watch of one namespace, or of all.
+    pub fn new(stores: Arc<Stores>, scope: Option<String>) -> Self {
+        Self { stores, scope, listed: HashSet::new() }
+    }
+
+    fn apply(&self, secret: StoredSecret) -> Triggers {
+        let mut secret = SecretView::of(secret.0);
+        // Only a live read is asked who changed the Secret.
+        secret.last_editor = None;
+        let version = version(Some(&secret.resource_version));
+        let key = self.stores.key(&secret.namespace, &secret.name);
+        let controller = controlling_pat(&secret).map(|(namespace, name)| self.stores.key(namespace, name));
+        let mut pats = self.stores.pats_wanting(&key);
+        pats.extend(self.stores.secrets.apply(&key, secret, controller.as_ref()));
+        pats.extend(controller);
+        self.stores.advance(WatchedKind::Secret, self.scope.as_ref(), version);
+        Triggers { pats, applied: Some((WatchedKind::Secret, key, version)), ..Triggers::default() }
+    }
+
+    fn delete(&self, key: NamespacedName) -> Triggers {
+        let mut pats = self.stores.pats_wanting(&key);
+        pats.extend(self.stores.secrets.remove(&key));
+        Triggers { pats, deleted: vec![(WatchedKind::Secret, key)], ..Triggers::default() }
+    }
+}
+
+impl EventHandler for SecretHandler {
+    type Object = StoredSecret;
+
+    fn handle(&mut self, event: Event<StoredSecret>) -> Triggers {
+        match event {
+            Event::Init => {
+                self.listed.clear();
+                self.stores.start_epoch(WatchedKind::Secret, self.scope.as_ref());
+                Triggers::default()
+            }
+            Event::InitApply(secret) => {
+                let triggers = self.apply(secret);
+                self.listed.extend(triggers.applied.as_ref().map(|(_, key, _)| key.clone()));
+                triggers
+            }
+            Event::Apply(secret) => self.apply(secret),
+            Event::Delete(StoredSecret(secret)) => {
+                let metadata = &secret.metadata;
+                let (namespace, name) = (metadata.namespace.as_deref(), metadata.name.as_deref());
+                let key = NamespacedName::new(namespace.unwrap_or_default(), name.unwrap_or_default());
+                let triggers = self.delete(key);
+                let version = version(metadata.resource_version.as_deref());
+                self.stores.advance(WatchedKind::Secret, self.scope.as_ref(), version);
+                triggers
+            }
+            Event::InitDone => {
+                let gone = missing(self.stores.secrets.keys(), self.scope.as_ref(), &self.listed);
+                self.listed = HashSet::new();
+                let done = Triggers { list_complete: true, ..Triggers::default() };
+                gone.into_iter().fold(done, |all, key| all.merge(self.delete(key)))
+            }
+        }
+    }
+}
+
+/// The stored objects in the scope of a watch that its list does not contain.
+fn missing(
+    stored: Vec<NamespacedName>,
+    scope: Option<&String>,
+    listed: &HashSet<NamespacedName>,
+) -> Vec<NamespacedName> {
+    let in_scope = |key: &NamespacedName| scope.is_none_or(|scope| scope == key.namespace());
+    stored.into_iter().filter(|key| in_scope(key) && !listed.contains(key)).collect()
+}
