@@ -202,9 +202,9 @@ impl TokenSources<'_> {
                 .held
                 .filter(|token| token.hash() == *sha256)
                 .map(|token| Zeroizing::new(token.expose().to_owned()))
-                .ok_or_else(|| Error::TokenMoved { secret: "memory".into() }),
+                .ok_or_else(|| Error::TokenMoved { place: "memory".into() }),
             Source::Secret { target, key, sha256 } => {
-                let moved = || Error::TokenMoved { secret: target.name.clone() };
+                let moved = || Error::TokenMoved { place: format!("Secret {:?}", target.name) };
                 if !self.read.contains_key(&target.name) {
                     let secret = self.cluster.secret(self.namespace, &target.name).await?.ok_or_else(moved)?;
                     let resource_version = secret.metadata.resource_version.unwrap_or_default();

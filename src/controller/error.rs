@@ -61,10 +61,10 @@ pub enum Error {
     #[error(transparent)]
     Mint(#[from] crate::token::MintError),
     /// A token is not where the plan expects it.
-    #[error("the token is no longer in Secret {secret:?}")]
+    #[error("the token is no longer in {place}")]
     TokenMoved {
-        /// The Secret.
-        secret: String,
+        /// Where the plan expects it.
+        place: String,
     },
     /// A valid template did not render.
     #[error(transparent)]

@@ -98,6 +98,17 @@ impl Metrics {
     }
 
     fn register(&mut self) {
+        self.register_counters();
+        self.register_gauges();
+        for category in Error::CATEGORIES {
+            let _ = self.errors.get_or_create(&Category { category });
+        }
+        for kind in [WatchedKind::Pat, WatchedKind::Secret] {
+            let _ = self.watch_errors.get_or_create(&ByKind { kind: kind.as_str() });
+        }
+    }
+
+    fn register_counters(&mut self) {
         let registry = &mut self.registry;
         registry.register("mints", "Tokens written to Secrets", self.mints.clone());
         registry.register("rotations", "Tokens replaced with a grace period", self.rotations.clone());
@@ -118,6 +129,10 @@ impl Metrics {
             Unit::Seconds,
             self.queue_lag.clone(),
         );
+    }
+
+    fn register_gauges(&mut self) {
+        let registry = &mut self.registry;
         registry.register("tokens", "PersonalAccessTokens by their Ready condition", self.tokens.clone());
         registry.register("credentials", "Live credentials by state", self.credentials.clone());
         registry.register("secrets", "Secrets that the operator manages", self.secrets.clone());
@@ -152,12 +167,6 @@ impl Metrics {
             self.nearest_grace_end.clone(),
         );
         registry.register("leader", "1 if this instance leads", self.leader.clone());
-        for category in Error::CATEGORIES {
-            let _ = self.errors.get_or_create(&Category { category });
-        }
-        for kind in [WatchedKind::Pat, WatchedKind::Secret] {
-            let _ = self.watch_errors.get_or_create(&ByKind { kind: kind.as_str() });
-        }
     }
 
     /// Counts a token that was written to a Secret.

@@ -81,7 +81,8 @@ pub(super) fn jitter(key: &NamespacedName) -> f64 {
     (hash >> 11) as f64 / (1u64 << 53) as f64
 }
 
-/// The span of the log lines of one reconcile. Its level is that of errors, so that no filter hides it and shows its lines.
+/// The span of the log lines of one reconcile. It has the level of errors, so that every line that is logged is logged with it. In JSON
+/// `name` is the name of the span itself.
 fn span(pat: &StoredPat) -> Span {
-    tracing::error_span!("reconcile", namespace = pat.namespace(), name = pat.name(), uid = pat.uid())
+    tracing::error_span!("reconcile", namespace = pat.namespace(), pat = pat.name(), uid = pat.uid())
 }

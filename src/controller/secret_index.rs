@@ -32,11 +32,6 @@ impl SecretIndex {
         self.read().by_key.len()
     }
 
-    /// Whether there are none.
-    pub fn is_empty(&self) -> bool {
-        self.len() == 0
-    }
-
     /// Returns the keys of all Secrets.
     pub fn keys(&self) -> Vec<NamespacedName> {
         self.read().by_key.keys().cloned().collect()

@@ -96,11 +96,6 @@ impl Stores {
         self.pats.state().iter().map(|pat| self.key_of(pat)).collect()
     }
 
-    /// Returns the number of PATs.
-    pub fn pat_count(&self) -> usize {
-        self.pats.len()
-    }
-
     /// Returns one Secret.
     pub fn secret(&self, namespace: &str, name: &str) -> Option<Arc<SecretView>> {
         self.secrets.get(&NamespacedName::new(namespace, name))
