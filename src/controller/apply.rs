@@ -36,7 +36,7 @@ pub async fn write_secret(
     write: &SecretWrite,
     dry_run: bool,
 ) -> Result<SecretView, Error> {
-    let content = SecretContent::of(cluster, pat, held, write).await?;
+    let content = SecretBody::of(cluster, pat, held, write).await?;
     let namespace = pat.namespace();
     let secret = match &write.base {
         None => cluster.create_secret(namespace, content.create(pat, write), dry_run).await?,
@@ -49,7 +49,7 @@ pub async fn write_secret(
 }
 
 /// The content that a write gives to a Secret.
-struct SecretContent<'a> {
+struct SecretBody<'a> {
     /// The data; `None` leaves it as it is.
     data: Option<Rendered>,
     type_: Option<&'a str>,
@@ -57,7 +57,7 @@ struct SecretContent<'a> {
     record: Record,
 }
 
-impl<'a> SecretContent<'a> {
+impl<'a> SecretBody<'a> {
     async fn of(
         cluster: &ClusterClient,
         pat: &StoredPat,

@@ -189,3 +189,82 @@ fn missing(
     let in_scope = |key: &NamespacedName| scope.is_none_or(|scope| scope == key.namespace());
     stored.into_iter().filter(|key| in_scope(key) && !listed.contains(key)).collect()
 }
+
+#[cfg(test)]
+mod tests {
+    use serde_json::{Value, json};
+
+    use super::{super::stores::WatchProgress, *};
+
+    fn pat(namespace: &str, name: &str, version: u64, spec: Value) -> StoredPat {
+        let metadata = json!({"namespace": namespace, "name": name, "uid": format!("uid-{name}"), "resourceVersion": version.to_string()});
+        serde_json::from_value(json!({"metadata": metadata, "spec": spec})).expect("a PAT")
+    }
+
+    fn secret(name: &str, version: u64, owner: &str) -> StoredSecret {
+        let owner = json!({
+            "apiVersion": "pat-operator.io/v1alpha1", "kind": "PersonalAccessToken", "name": owner, "uid": format!("uid-{owner}"),
+            "controller": true,
+        });
+        let metadata =
+            json!({"namespace": "a", "name": name, "resourceVersion": version.to_string(), "ownerReferences": [owner]});
+        serde_json::from_value(json!({"metadata": metadata, "type": "Opaque"})).expect("a Secret")
+    }
+
+    fn texts(keys: &[NamespacedName]) -> Vec<String> {
+        let mut texts: Vec<_> = keys.iter().map(ToString::to_string).collect();
+        texts.sort();
+        texts
+    }
+
+    #[test]
+    fn list_of_one_namespace_removes_only_what_it_misses_there() {
+        let stores = Arc::new(Stores::default());
+        let mut a = PatHandler::new(stores.clone(), Some("a".into()));
+        let mut b = PatHandler::new(stores.clone(), Some("b".into()));
+        for handler in [&mut a, &mut b] {
+            let namespace = handler.scope.clone().unwrap();
+            handler.handle(Event::Init);
+            handler.handle(Event::InitApply(pat(&namespace, "stays", 1, json!({}))));
+            handler.handle(Event::InitApply(pat(&namespace, "goes", 2, json!({}))));
+            assert!(handler.handle(Event::InitDone).list_complete);
+        }
+        assert_eq!(stores.keys().len(), 4);
+        a.handle(Event::Init);
+        a.handle(Event::InitApply(pat("a", "stays", 1, json!({}))));
+        let triggers = a.handle(Event::InitDone);
+        assert_eq!(triggers.deleted, [(WatchedKind::Pat, NamespacedName::new("a", "goes"))]);
+        assert_eq!(texts(&stores.keys()), ["a/stays", "b/goes", "b/stays"]);
+        assert_eq!(stores.progress(WatchedKind::Pat, "a"), WatchProgress { version: 2, epoch: 2 });
+        assert_eq!(stores.progress(WatchedKind::Pat, "b"), WatchProgress { version: 2, epoch: 1 });
+    }
+
+    #[test]
+    fn pats_that_want_a_secret_are_triggered_when_another_gives_it_up_or_it_changes() {
+        let stores = Arc::new(Stores::default());
+        let mut pats = PatHandler::new(stores.clone(), None);
+        let mut secrets = SecretHandler::new(stores.clone(), None);
+        let shared = json!({"secret": {"name": "shared"}});
+        pats.handle(Event::Apply(pat("a", "first", 1, shared.clone())));
+        pats.handle(Event::Apply(pat("a", "second", 2, shared.clone())));
+        pats.handle(Event::Apply(pat("a", "other", 3, json!({}))));
+        let second = stores.pat(&NamespacedName::new("a", "second")).expect("it is stored");
+        assert_eq!(stores.conflicting_pat(&second, "shared").as_deref(), Some("first"));
+
+        let triggers = secrets.handle(Event::Apply(secret("shared", 4, "other")));
+        assert_eq!(texts(&triggers.pats), ["a/first", "a/other", "a/second"]);
+        assert_eq!(stores.controlled_by(&pat("a", "other", 3, json!({}))).len(), 1);
+        let triggers = secrets.handle(Event::Apply(secret("shared", 5, "first")));
+        assert_eq!(texts(&triggers.pats), ["a/first", "a/first", "a/other", "a/second"], "its former controller too");
+
+        let triggers = pats.handle(Event::Apply(pat("a", "first", 6, json!({}))));
+        assert_eq!(texts(&triggers.pats), ["a/first", "a/second"]);
+        assert_eq!(stores.conflicting_pat(&second, "shared"), None);
+        pats.handle(Event::Apply(pat("a", "first", 7, shared)));
+        let triggers = pats.handle(Event::Delete(pat("a", "first", 8, json!({}))));
+        assert_eq!((texts(&triggers.pats), triggers.deleted.len()), (vec!["a/second".to_owned()], 1));
+        let triggers = secrets.handle(Event::Delete(secret("shared", 9, "first")));
+        assert_eq!(texts(&triggers.pats), ["a/first", "a/second"]);
+        assert_eq!((stores.secret_count(), stores.progress(WatchedKind::Secret, "a").version), (0, 9));
+    }
+}
