@@ -10,7 +10,7 @@ use pat_operator::{
     api::crd,
     certificates::{self, Keeper},
     cli::{Cli, Command, ControllerArgs, LogArgs},
-    controller::{Controller, Options, preflight},
+    controller::{ControllerOptions, PatController, preflight},
     planner::intent::Settings,
     service::{self, Clock, Elector, Gate, Health, LeaseHandle, LeaseSettings, PreflightError, Readiness, Shutdown},
 };
@@ -83,7 +83,7 @@ async fn controller(args: ControllerArgs) -> anyhow::Result<()> {
     });
     let lease = elector.as_ref().map_or_else(LeaseHandle::always, Elector::watch);
 
-    let options = Options {
+    let options = ControllerOptions {
         namespaces: namespaces.clone(),
         label_selector: args.label_selector.as_deref().map(str::to_owned),
         concurrency: usize::from(args.concurrency),
@@ -96,7 +96,7 @@ async fn controller(args: ControllerArgs) -> anyhow::Result<()> {
     };
     let clock = Clock::system();
     let controller =
-        Controller::new(cluster.client.clone(), options, clock.clone(), lease.clone(), caches_full.clone());
+        PatController::new(cluster.client.clone(), options, clock.clone(), lease.clone(), caches_full.clone());
     let certificates = Certificates {
         namespace: args.serving_certificate_namespace.clone().unwrap_or_else(|| cluster.namespace.clone()),
         wanted: args.serving_certificate.clone(),
@@ -151,7 +151,7 @@ async fn work(
     namespaces: &[String],
     selector: Option<&str>,
     crd_there: &Gate,
-    controller: Controller,
+    controller: PatController,
     (certificates, keeper): (&Certificates, Arc<Keeper>),
     elector: Option<Elector>,
     stopping: CancellationToken,

@@ -189,7 +189,7 @@ impl SecretView {
 
     /// Its resource version as a number.
     pub fn version(&self) -> u64 {
-        crate::controller::cache::version(Some(&self.resource_version))
+        crate::controller::stores::version(Some(&self.resource_version))
     }
 
     /// The hash of its data as it is now, to be compared with [`Record::data_hash`].
