@@ -9,7 +9,7 @@ use k8s_openapi::jiff::SignedDuration;
 
 use crate::{
     api::{self, Time},
-    certificates::Wanted,
+    certificates::CertificateRequest,
     service::{ListenAddr, LogFilter, LogFormat},
     verifier::{metadata::Issuer, tokenreview::UsernamePrefix},
 };
@@ -159,7 +159,7 @@ pub struct ControllerArgs {
     /// name, or IP addresses. May be given several times; in the variable with a `;` between. The Secret gets `tls.crt` and `tls.key`
     /// by a private authority; what clients are to trust is in the ConfigMap of that name with `-ca`, under `ca.crt`.
     #[arg(long, env = "PAT_OPERATOR_SERVING_CERTIFICATE", value_name = "SECRET:NAMES", value_delimiter = ';')]
-    pub serving_certificate: Vec<Wanted>,
+    pub serving_certificate: Vec<CertificateRequest>,
 
     /// The namespace of those Secrets [default: the pod's own, or the one of the kubeconfig's context]
     #[arg(long, env = "PAT_OPERATOR_SERVING_CERTIFICATE_NAMESPACE", value_name = "NAME", value_parser = label)]
@@ -653,7 +653,7 @@ mod tests {
             "--serving-certificate=more:10.0.0.1",
         ])
         .unwrap();
-        let secrets: Vec<_> = args.serving_certificate.iter().map(Wanted::secret).collect();
+        let secrets: Vec<_> = args.serving_certificate.iter().map(CertificateRequest::secret).collect();
         assert_eq!(secrets, ["verifier", "api", "more"]);
         assert!(!args.leader_elect);
         assert_eq!(args.namespaces.names(), ["a", "b"]);

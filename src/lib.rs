@@ -16,6 +16,7 @@ pub mod index;
 pub mod planner;
 #[cfg(feature = "plugin")]
 pub mod plugin;
+pub mod programs;
 pub mod rest;
 pub mod secret;
 pub mod service;

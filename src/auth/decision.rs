@@ -6,7 +6,7 @@ pub use crate::index::Freshness;
 use crate::{
     api::Time,
     auth::verdict::Verdict,
-    index::{Index, Owners, Record},
+    index::{CredentialRef, Index, OwnerIndex},
     token::{ParseError, Presented},
 };
 
@@ -35,7 +35,7 @@ pub enum Audience<'a> {
 #[derive(Clone, Debug)]
 pub enum Decision {
     /// The token is good for what is asked.
-    Allow(Record),
+    Allow(CredentialRef),
     /// It is not.
     Deny(Denial),
     /// Nobody can tell at the moment.
@@ -53,18 +53,18 @@ pub enum Denial {
         gone: bool,
     },
     /// It is known, and no longer good.
-    Dead(Record, Verdict),
+    Dead(CredentialRef, Verdict),
     /// It is known and alive, and its owner disabled.
-    OwnerDisabled(Record),
+    OwnerDisabled(CredentialRef),
     /// It is good, but not for this audience.
-    Audience(Record),
+    Audience(CredentialRef),
     /// It is good, but lacks a scope.
-    Scope(Record),
+    Scope(CredentialRef),
 }
 
 impl Denial {
     /// The token that was presented, if it is known.
-    pub fn record(&self) -> Option<&Record> {
+    pub fn record(&self) -> Option<&CredentialRef> {
         match self {
             Self::Dead(record, _) | Self::OwnerDisabled(record) | Self::Audience(record) | Self::Scope(record) => {
                 Some(record)
@@ -105,7 +105,7 @@ pub fn decide<'t>(
     }
     let hash = token.hash();
     let Some(record) = index.get(&hash) else {
-        let gone = index.has_left(&hash);
+        let gone = index.was_removed(&hash);
         return if freshness == Freshness::Stale && !gone {
             Decision::Unavailable(Unavailable::UnknownWhileStale)
         } else {
@@ -116,7 +116,13 @@ pub fn decide<'t>(
 }
 
 /// Decides on a credential that is known otherwise than by its token, such as by an access token that names it.
-pub fn decide_on(index: &Index, freshness: Freshness, record: Record, demand: &Demand<'_>, now: Time) -> Decision {
+pub fn decide_on(
+    index: &Index,
+    freshness: Freshness,
+    record: CredentialRef,
+    demand: &Demand<'_>,
+    now: Time,
+) -> Decision {
     match freshness {
         Freshness::Starting => Decision::Unavailable(Unavailable::Starting),
         Freshness::Lost => Decision::Unavailable(Unavailable::Lost),
@@ -124,13 +130,13 @@ pub fn decide_on(index: &Index, freshness: Freshness, record: Record, demand: &D
     }
 }
 
-fn decide_known(index: &Index, record: Record, demand: &Demand<'_>, now: Time) -> Decision {
+fn decide_known(index: &Index, record: CredentialRef, demand: &Demand<'_>, now: Time) -> Decision {
     // A restored PAT may claim the token of its former self, or of one that was restored elsewhere. Taking it back in either place
     // takes it back, so that every one of them has to let it in; then it is the eldest's.
-    let rivals = index.rivals(&record.credential().hash);
+    let rivals = index.conflicting(&record.credential().hash);
     let Some((eldest, younger)) = rivals.split_first() else { return judge(record, index.owners(), demand, now) };
     let decision = judge(eldest.clone(), index.owners(), demand, now);
-    let refusal = |rival: &Record| match judge(rival.clone(), index.owners(), demand, now) {
+    let refusal = |rival: &CredentialRef| match judge(rival.clone(), index.owners(), demand, now) {
         Decision::Allow(_) => None,
         refusal => Some(refusal),
     };
@@ -141,7 +147,7 @@ fn decide_known(index: &Index, record: Record, demand: &Demand<'_>, now: Time) -
 }
 
 /// Judges what was found.
-fn judge(record: Record, owners: &Owners, demand: &Demand<'_>, now: Time) -> Decision {
+fn judge(record: CredentialRef, owners: &OwnerIndex, demand: &Demand<'_>, now: Time) -> Decision {
     let credential = record.credential();
     let verdict = record.pat.terms.judge_life(credential.id.as_str(), credential.issued_at, credential.expires_at, now);
     if !verdict.is_good() {
@@ -171,7 +177,7 @@ mod tests {
     use serde_json::{Value, json};
 
     use super::*;
-    use crate::{api::CredentialState, index::Pat, token::Token};
+    use crate::{api::CredentialState, index::IndexedPat, token::Token};
 
     const NOW: &str = "2026-01-02T00:00:00Z";
 
@@ -180,12 +186,12 @@ mod tests {
     }
 
     /// A PAT of this number that claims the token, created at this second.
-    fn claim(number: u8, second: u8, spec: Value) -> Pat {
+    fn claim(number: u8, second: u8, spec: Value) -> IndexedPat {
         claim_in_state(CredentialState::Active, number, second, spec)
     }
 
     /// The same, with its credential in this state.
-    fn claim_in_state(state: CredentialState, number: u8, second: u8, spec: Value) -> Pat {
+    fn claim_in_state(state: CredentialState, number: u8, second: u8, spec: Value) -> IndexedPat {
         let stored = json!({
             "metadata": {
                 "namespace": format!("n{number}"), "name": "app", "uid": format!("{number:032}"),
@@ -197,7 +203,7 @@ mod tests {
                 "issuedAt": "2026-01-01T00:00:00Z",
             }]},
         });
-        Pat::read(&serde_json::from_value(stored).unwrap()).expect("a PAT")
+        IndexedPat::read(&serde_json::from_value(stored).unwrap()).expect("a PAT")
     }
 
     fn ask(index: &Index) -> Result<String, Denial> {

@@ -44,7 +44,7 @@ use self::{
 use crate::{
     api::{MANAGED_BY, MANAGED_BY_LABEL},
     planner::intent::Settings,
-    service::{Clock, Gate, LeaseHandle},
+    service::{Clock, LeaseHandle, ReadinessGate},
 };
 
 /// The longest that a token is left alone: a wall clock can jump, and a timer does not see it.
@@ -81,7 +81,7 @@ pub struct Controller {
     options: Options,
     clock: Clock,
     lease: LeaseHandle,
-    caches_full: Gate,
+    caches_full: ReadinessGate,
     full: CancellationToken,
     cache: Arc<Cache>,
     queue: Arc<Queue>,
@@ -99,7 +99,7 @@ pub enum Ended {
 
 impl Controller {
     /// A controller over this client. It works only while `lease` leads, and passes `caches_full` once it has seen everything.
-    pub fn new(client: Client, options: Options, clock: Clock, lease: LeaseHandle, caches_full: Gate) -> Self {
+    pub fn new(client: Client, options: Options, clock: Clock, lease: LeaseHandle, caches_full: ReadinessGate) -> Self {
         let cache = Arc::new(Cache::default());
         let metrics = Arc::new(Metrics::new());
         let cluster = Cluster::new(client.clone(), options.instance.clone());

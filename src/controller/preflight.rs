@@ -7,13 +7,13 @@ use kube::{Api, Client, api::ListParams};
 use crate::{
     api::{GROUP, StoredPat, VERSION, crd},
     service::{
-        Gate, PreflightError,
-        preflight::{self, Need, Question},
+        PreflightError, ReadinessGate,
+        preflight::{self, AccessCheck, RequiredAccess},
     },
 };
 
 /// Every request that the controller makes: API group, resource, subresource, verbs.
-pub const NEEDS: &[Need] = &[
+pub const NEEDS: &[RequiredAccess] = &[
     (GROUP, "personalaccesstokens", "", &["get", "list", "watch"]),
     (GROUP, "personalaccesstokens", "status", &["patch"]),
     ("", "secrets", "", &["get", "list", "watch", "create", "patch", "delete"]),
@@ -27,21 +27,21 @@ pub const LEASE_NEEDS: &[&str] = &["get", "create", "update"];
 ///
 /// # Errors
 /// The API server cannot be asked at all.
-pub async fn wait_for_crd(client: &Client, gate: &Gate) -> Result<(), PreflightError> {
+pub async fn wait_for_crd(client: &Client, gate: &ReadinessGate) -> Result<(), PreflightError> {
     let version = format!("{GROUP}/{VERSION}");
     preflight::wait_for_resource(client, &version, crd::PLURAL, &crd::how_to_install(crd::NAME), gate).await
 }
 
 /// Every request that the controller will make, in each namespace or everywhere; and those of leader election, if there is a
 /// `lease` (namespace and name): without the right to renew it, an instance would work for some seconds, lose it and end.
-pub fn questions<'a>(namespaces: &'a [String], lease: Option<(&'a str, &'a str)>) -> Vec<Question<'a>> {
+pub fn questions<'a>(namespaces: &'a [String], lease: Option<(&'a str, &'a str)>) -> Vec<AccessCheck<'a>> {
     let mut questions = preflight::questions(NEEDS, namespaces);
     if let Some((namespace, name)) = lease {
         for &verb in LEASE_NEEDS {
             // A name is not known to the authorizer when something is created.
             let name = if verb == "create" { "" } else { name };
             let (group, resource) = ("coordination.k8s.io", "leases");
-            questions.push(Question { namespace, group, resource, subresource: "", verb, name });
+            questions.push(AccessCheck { namespace, group, resource, subresource: "", verb, name });
         }
     }
     questions

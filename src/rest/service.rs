@@ -23,7 +23,7 @@ use super::{
 use crate::{
     api::{Expiry, Owner, Time},
     auth::decision::{Audience, Decision, Demand, Freshness, decide, decide_on},
-    index::{Index, PatUid, Record},
+    index::{CredentialRef, Index, PatUid},
     service::{Clock, authorization::Authorization, http::plain},
     token::{Presented, TokenId},
 };
@@ -345,7 +345,7 @@ impl Service {
     }
 
     /// What a decision lets in, if it is for this server as well.
-    fn allowed(&self, decision: Decision) -> Result<Record, Failure> {
+    fn allowed(&self, decision: Decision) -> Result<CredentialRef, Failure> {
         let record = match decision {
             Decision::Allow(record) => record,
             Decision::Deny(_) => return Err(self.failed()),
@@ -360,14 +360,14 @@ impl Service {
     }
 
     /// A credential of a PAT, if it is still there.
-    fn record_of(&self, pat: PatUid, credential: &TokenId) -> Option<Record> {
+    fn record_of(&self, pat: PatUid, credential: &TokenId) -> Option<CredentialRef> {
         let known = self.index.pat(pat)?;
         let credential = known.credentials.iter().find(|one| one.id == *credential)?;
         self.index.get(&credential.hash).filter(|record| record.pat.uid == pat)
     }
 
     /// Takes a request of the owner's budget.
-    fn admit(&self, record: &Record) -> Result<(), Failure> {
+    fn admit(&self, record: &CredentialRef) -> Result<(), Failure> {
         let owner = record.pat.subject();
         context::note_caller(owner, record.credential().id);
         self.requests.take(owner.to_owned()).map_err(too_many)

@@ -12,7 +12,7 @@ use super::{
     reason::{Answer, Reason},
     striped::Striped,
 };
-use crate::{api::Time, index::Record};
+use crate::{api::Time, index::CredentialRef};
 
 /// Lines a second of each kind, at level info.
 const LINES: u64 = 5;
@@ -43,7 +43,7 @@ struct Sample {
 
 impl Audit {
     /// Writes down a decision; `record` is the token that was presented, if it is known.
-    pub fn decided(&self, protocol: Protocol, record: Option<&Record>, reason: Reason, now: Time) {
+    pub fn decided(&self, protocol: Protocol, record: Option<&CredentialRef>, reason: Reason, now: Time) {
         if !enabled!(Level::INFO) {
             return;
         }

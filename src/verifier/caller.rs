@@ -29,7 +29,7 @@ use super::{
 };
 use crate::{
     auth::decision::{Audience, Demand},
-    index::{PatUid, Record},
+    index::{CredentialRef, PatUid},
     service::{
         authorization::{Authorization, Basic},
         http::NoRoom,
@@ -45,7 +45,7 @@ pub enum Caller {
     /// Is told about every token.
     Unlimited,
     /// Is told about tokens that list an audience of its own PAT.
-    Limited(Record),
+    Limited(CredentialRef),
 }
 
 /// Somebody who may not.
@@ -102,7 +102,7 @@ impl Callers {
     fn pat<'t>(
         &self,
         token: impl TryInto<Presented<'t>, Error: Into<ParseError>>,
-        is_its: impl FnOnce(&Record) -> Result<(), Another>,
+        is_its: impl FnOnce(&CredentialRef) -> Result<(), Another>,
     ) -> Result<Caller, Rejected> {
         let demand = Demand { scopes: &[SCOPE], audience: Audience::Any };
         match self.verifier.check_for(Protocol::Introspection, token, &demand, is_its) {
@@ -140,7 +140,7 @@ impl Refusal for Another {
     }
 }
 
-fn told(record: Record) -> Caller {
+fn told(record: CredentialRef) -> Caller {
     if record.pat.audiences().is_empty() { Caller::Unlimited } else { Caller::Limited(record) }
 }
 

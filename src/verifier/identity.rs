@@ -2,7 +2,7 @@
 //!
 //! Works on names and text, so that HTTP and gRPC share it. It must not know how a proxy is answered.
 
-use crate::index::{Profile, Record};
+use crate::index::{CredentialRef, OwnerProfile};
 
 /// The owner: `jane@example.com`, `va:<namespace>/<name>`.
 pub const USER: &str = "x-auth-request-user";
@@ -42,7 +42,7 @@ impl Identity {
     ///
     /// # Errors
     /// If anything but visible ASCII is in the owner's name or in the scopes.
-    pub fn of(record: &Record, owner: Option<&Profile>) -> Result<Self, Unprintable> {
+    pub fn of(record: &CredentialRef, owner: Option<&OwnerProfile>) -> Result<Self, Unprintable> {
         let user = record.pat.subject();
         let scopes = record.pat.scopes().joined();
         let fits = |text: &str| text.bytes().all(|byte| byte == b' ' || byte.is_ascii_graphic());

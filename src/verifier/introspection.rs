@@ -22,7 +22,7 @@ use super::{
 use crate::{
     api::Time,
     auth::decision::{Audience, Decision, Demand},
-    index::Record,
+    index::CredentialRef,
     service::http::body::BodyError,
 };
 
@@ -109,7 +109,7 @@ fn decide(verifier: &Verifier, caller: &Caller, issuer: Option<&Issuer>, token: 
     }
 }
 
-fn tell(record: &Record, issuer: Option<&Issuer>) -> Response {
+fn tell(record: &CredentialRef, issuer: Option<&Issuer>) -> Response {
     let (pat, credential) = (&record.pat, record.credential());
     let subject = pat.subject();
     let issued_at = seconds(credential.issued_at);

@@ -16,8 +16,8 @@ use prometheus_client::{
 
 use super::{Protocol, histogram::Histogram, reason::Reason, striped::Counter};
 use crate::{
-    index::{Index, Pulse, usage::UsageCounters},
-    service::watch::counters::WatchCounters,
+    index::{Index, IndexFreshness, WATCHED_KINDS, last_used::LastUsedCounters},
+    service::watch::WatchMetrics,
 };
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
@@ -43,8 +43,8 @@ struct Counted {
 pub struct Metrics {
     registry: Registry,
     protocols: [Counted; Protocol::ALL.len()],
-    watches: WatchCounters,
-    uses: UsageCounters,
+    watches: WatchMetrics,
+    uses: LastUsedCounters,
     credentials: Gauge,
     pats: Gauge,
     owners: Gauge,
@@ -78,8 +78,8 @@ impl Metrics {
         let mut metrics = Self {
             registry: Registry::with_prefix("pat_operator"),
             protocols,
-            watches: WatchCounters::default(),
-            uses: UsageCounters::default(),
+            watches: WatchMetrics::default(),
+            uses: LastUsedCounters::default(),
             credentials: Gauge::default(),
             pats: Gauge::default(),
             owners: Gauge::default(),
@@ -105,7 +105,7 @@ impl Metrics {
             Unit::Seconds,
             answered,
         );
-        self.watches.register(registry);
+        self.watches.register(registry, &WATCHED_KINDS);
         self.uses.register(registry);
         registry.register("index_credentials", "Live credentials in the index", self.credentials.clone());
         registry.register("index_tokens", "PersonalAccessTokens in the index", self.pats.clone());
@@ -132,17 +132,17 @@ impl Metrics {
     }
 
     /// What is counted of watches.
-    pub fn watches(&self) -> WatchCounters {
+    pub fn watches(&self) -> WatchMetrics {
         self.watches.clone()
     }
 
     /// What is counted of last uses.
-    pub fn uses(&self) -> UsageCounters {
+    pub fn uses(&self) -> LastUsedCounters {
         self.uses.clone()
     }
 
     /// The text that `/metrics` serves.
-    pub fn text(&self, index: &Index, pulse: &Pulse) -> String {
+    pub fn text(&self, index: &Index, pulse: &IndexFreshness) -> String {
         self.credentials.set(index.len() as i64);
         self.pats.set(index.pats() as i64);
         self.owners.set(index.owners().len() as i64);
@@ -156,7 +156,11 @@ impl Metrics {
     }
 
     /// A closure for the endpoint that serves them.
-    pub fn render(self: &Arc<Self>, index: Arc<Index>, pulse: Arc<Pulse>) -> impl Fn() -> String + Send + Sync + use<> {
+    pub fn render(
+        self: &Arc<Self>,
+        index: Arc<Index>,
+        pulse: Arc<IndexFreshness>,
+    ) -> impl Fn() -> String + Send + Sync + use<> {
         let metrics = self.clone();
         move || metrics.text(&index, &pulse)
     }
@@ -169,7 +173,7 @@ mod tests {
     #[test]
     fn decisions_are_counted_where_they_belong_and_every_figure_is_there_from_the_start() {
         let (metrics, index) = (Metrics::new(), Index::default());
-        let pulse = Pulse::new(1, Duration::from_secs(300));
+        let pulse = IndexFreshness::new(1, Duration::from_secs(300));
         let before = metrics.text(&index, &pulse);
         for protocol in Protocol::ALL {
             for reason in Reason::ALL {

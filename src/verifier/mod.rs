@@ -35,7 +35,7 @@ use std::{
 use self::{audit::Audit, metrics::Metrics, reason::Reason};
 use crate::{
     auth::decision::{Decision, Demand, Denial, Unavailable, decide},
-    index::{Freshness, Index, Profile, Record},
+    index::{CredentialRef, Freshness, Index, OwnerProfile},
     service::{Clock, http::Budget},
     token::{ParseError, Presented},
 };
@@ -101,9 +101,9 @@ impl Refusal for Infallible {
 #[derive(Clone, Debug)]
 pub enum Checked<T, R> {
     /// It is let in.
-    Allow(Record, T),
+    Allow(CredentialRef, T),
     /// It is good, but the protocol cannot let it in.
-    Refused(Record, R),
+    Refused(CredentialRef, R),
     /// It is not good for what is asked.
     Deny(Denial),
     /// Nobody can tell at the moment.
@@ -112,7 +112,7 @@ pub enum Checked<T, R> {
 
 impl<T, R> Checked<T, R> {
     /// Which token it was, if it is known.
-    fn record(&self) -> Option<&Record> {
+    fn record(&self) -> Option<&CredentialRef> {
         match self {
             Self::Allow(record, _) | Self::Refused(record, _) => Some(record),
             Self::Deny(denial) => denial.record(),
@@ -194,7 +194,7 @@ impl Verifier {
         protocol: Protocol,
         token: impl TryInto<Presented<'t>, Error: Into<ParseError>>,
         demand: &Demand<'_>,
-        admit: impl FnOnce(&Record) -> Result<T, R>,
+        admit: impl FnOnce(&CredentialRef) -> Result<T, R>,
     ) -> Checked<T, R> {
         let began = Instant::now();
         let now = self.clock.now().into();
@@ -218,7 +218,7 @@ impl Verifier {
     }
 
     /// What is known of the owner of a token, beside the name.
-    pub fn owner_of(&self, record: &Record) -> Option<Arc<Profile>> {
+    pub fn owner_of(&self, record: &CredentialRef) -> Option<Arc<OwnerProfile>> {
         self.index.owners().get(record.pat.subject())
     }
 

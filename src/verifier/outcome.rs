@@ -10,7 +10,7 @@ use super::{
     identity::{self, Identity, Unprintable},
     reason::Reason,
 };
-use crate::{auth::decision::Unavailable, index::Record, service::authorization::Authorization};
+use crate::{auth::decision::Unavailable, index::CredentialRef, service::authorization::Authorization};
 
 /// The answer.
 #[expect(clippy::large_enum_variant, reason = "there is one at a time, and it is nearly always the large one")]
@@ -47,7 +47,7 @@ pub fn judge<'a>(
         Ok(token) => token,
         Err(reason) => return Outcome::Challenge(reason.into()),
     };
-    let admit = |record: &Record| Identity::of(record, verifier.owner_of(record).as_deref());
+    let admit = |record: &CredentialRef| Identity::of(record, verifier.owner_of(record).as_deref());
     match needed.ask(|demand| verifier.check_for(protocol, token, demand, admit)) {
         Checked::Allow(_, identity) => Outcome::Allow(identity),
         Checked::Refused(_, Unprintable) => Outcome::Unprintable,

@@ -16,7 +16,7 @@ use zeroize::Zeroize;
 use super::{Checked, Protocol, Refusal, Verifier, reason::Reason, reply};
 use crate::{
     auth::decision::{Audience, Demand, Denial},
-    index::{PatUid, Profile, Record},
+    index::{CredentialRef, OwnerProfile, PatUid},
     service::http::body::BodyError,
 };
 
@@ -165,7 +165,7 @@ fn judge(verifier: &Verifier, settings: &TokenReviewSettings, spec: &Spec<'_>) -
     let wanted: Vec<&str> = wanted.iter().map(|audience| &**audience).collect();
     // Without any, no token matches: the API server would take our answer for its own audience, which we cannot know.
     let demand = Demand { scopes: &[], audience: Audience::OneOf(&wanted) };
-    let admit = |record: &Record| admit(record, verifier.owner_of(record).as_deref(), settings, &wanted);
+    let admit = |record: &CredentialRef| admit(record, verifier.owner_of(record).as_deref(), settings, &wanted);
     match verifier.check_for(Protocol::TokenReview, spec.token.as_bytes(), &demand, admit) {
         Checked::Allow(_, status) => status,
         Checked::Refused(_, Reserved) => Status::default(),
@@ -190,8 +190,8 @@ impl Refusal for Reserved {
 }
 
 fn admit(
-    record: &Record,
-    owner: Option<&Profile>,
+    record: &CredentialRef,
+    owner: Option<&OwnerProfile>,
     settings: &TokenReviewSettings,
     wanted: &[&str],
 ) -> Result<Status, Reserved> {

@@ -17,7 +17,7 @@ use pat_operator::{
         cache::{Cache, Feed, PatFeed},
         queue::Queue,
     },
-    index::{Index, Pulse},
+    index::{Index, IndexFreshness},
     rest::{self, server::Dialect, store::Store},
     verifier,
 };
@@ -51,7 +51,7 @@ fn controller() -> String {
 }
 
 fn verifier() -> String {
-    verifier::metrics::Metrics::new().text(&Index::default(), &Pulse::new(1, Duration::from_secs(1)))
+    verifier::metrics::Metrics::new().text(&Index::default(), &IndexFreshness::new(1, Duration::from_secs(1)))
 }
 
 fn api() -> String {
@@ -59,7 +59,7 @@ fn api() -> String {
     for dialect in Dialect::ALL {
         metrics.answered(dialect, "", 200, Duration::ZERO);
     }
-    metrics.text(&Store::default(), &Pulse::new(1, Duration::from_secs(1)))
+    metrics.text(&Store::default(), &IndexFreshness::new(1, Duration::from_secs(1)))
 }
 
 /// A table of what a text of OpenMetrics has.

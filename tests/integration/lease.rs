@@ -18,7 +18,7 @@ use kube::{
     api::{Patch, PatchParams, PostParams},
     client::{Body, ClientBuilder},
 };
-use pat_operator::service::{Elector, LeaseError, LeaseHandle, LeaseSettings};
+use pat_operator::service::{LeaderElector, LeaseError, LeaseHandle, LeaseSettings};
 use tokio::{sync::watch, task::JoinHandle};
 use tokio_util::sync::CancellationToken;
 use tower::{Layer, Service};
@@ -81,7 +81,7 @@ impl Stage {
     }
 
     fn start_with(&self, client: Client, identity: &str, duration: Duration) -> Instance {
-        let elector = Elector::new(client, self.settings(identity, duration));
+        let elector = LeaderElector::new(client, self.settings(identity, duration));
         let (handle, stop) = (elector.watch(), CancellationToken::new());
         let task = tokio::spawn(elector.run(stop.clone()));
         Instance { identity: identity.to_owned(), handle, stop, task }
@@ -89,7 +89,7 @@ impl Stage {
 
     /// Runs an elector that is expected to give up.
     async fn refusal(&self, client: Client, settings: LeaseSettings) -> LeaseError {
-        let running = Elector::new(client, settings).run(CancellationToken::new());
+        let running = LeaderElector::new(client, settings).run(CancellationToken::new());
         tokio::time::timeout(Duration::from_secs(10), running).await.expect("gives up").unwrap_err()
     }
 }
@@ -324,7 +324,7 @@ async fn a_paused_leader_stops_leading_by_itself_and_steps_back_when_it_wakes_up
     let thread = std::thread::spawn(move || {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
         runtime.block_on(async {
-            let elector = Elector::new(Client::try_from(config).unwrap(), settings);
+            let elector = LeaderElector::new(Client::try_from(config).unwrap(), settings);
             handles.send(elector.watch()).unwrap();
             let pauses = tokio::spawn(async move {
                 loop {

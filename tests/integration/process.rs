@@ -70,11 +70,11 @@ async fn what_keeps_it_from_starting_is_told_in_one_line() {
         ("a file that is not there", &missing, &["cannot read /nonexistent/kubeconfig", "KUBECONFIG"]),
         ("an empty file", &empty, &["kubeconfig", "KUBECONFIG"]),
         ("a file that is no YAML", &not_yaml, &["not YAML", "KUBECONFIG"]),
-        ("nobody listens there", &nobody_listens, &["nobody listens at the API server's address", "is it running"]),
+        ("nobody listens there", &nobody_listens, &["no API server listens at this address", "is it running"]),
         ("a name that nobody knows", &no_such_name, &["the API server's name cannot be resolved"]),
         ("plain HTTP to a TLS port", &plain, &["400"]),
-        ("a wrong token", &bad_token, &["does not know who we are (401", "renew the kubeconfig's user"]),
-        ("no credentials", &nameless, &["does not know who we are (401"]),
+        ("a wrong token", &bad_token, &["rejects our credentials (401", "renew the kubeconfig's user"]),
+        ("no credentials", &nameless, &["rejects our credentials (401"]),
         ("another authority", &wrong_authority, &["no secure connection to the API server", "certificate-authority"]),
         ("an authority that is none", &no_authority, &["kubeconfig"]),
         ("a credentials plugin that is not there", &no_plugin, &["no credentials for the API server", "exec"]),
@@ -284,7 +284,7 @@ async fn the_endpoints_tell_the_truth_and_metrics_name_no_object() {
         ("/livez", 200, "ok"),
         ("/livez?verbose", 200, "[+]ping ok\nlivez check passed\n"),
         ("/readyz", 200, "ok"),
-        ("/nothing", 404, "there are /livez, /readyz and /metrics here\n"),
+        ("/nothing", 404, "not found: try /livez, /readyz or /metrics\n"),
     ] {
         let answer = operator.get(path).await;
         assert_eq!((answer.code, &*answer.body), (code, body), "{path}");

@@ -52,7 +52,7 @@ async fn it_is_ready_only_with_the_first_list_and_tells_nobody_anything_before()
     wire.holds_back(1).await;
     let told = verifier.process.get("/readyz").await;
     assert_eq!(told.code, 503, "{}", told.body);
-    assert!(told.body.contains("[-]index not ready: the first list is not in yet\n"), "{}", told.body);
+    assert!(told.body.contains("[-]index not ready: the first list is not complete\n"), "{}", told.body);
     assert!(told.body.contains("[+]freshness ok: starting\n"), "{}", told.body);
     assert_eq!(verifier.process.get("/livez").await.code, 200);
     assert_eq!(verifier.forward(&token, "").await, 403, "nobody can tell");
