@@ -690,7 +690,7 @@ mod tests {
             ("--log-level=loud", "write error, warn, info, debug or trace"),
             ("--namespace=a", "'--namespaces'"),
             ("--serving-certificate=tls", "write <Secret>:<name>"),
-            ("--serving-certificate=tls:a b", "is not a name that a server can have"),
+            ("--serving-certificate=tls:a b", "is not a valid server name"),
             ("--serving-certificate-namespace=a.b", "is not a name"),
         ] {
             let error = controller(&[flag]).expect_err(flag);

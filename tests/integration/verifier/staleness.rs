@@ -6,7 +6,7 @@ use control_plane::{Component, ControlPlane, Options};
 use kube::Api;
 use pat_operator::{
     api::StoredPat,
-    index::{Freshness, IndexFreshness, probe::probe},
+    index::{Freshness, IndexFreshness, freshness::probe},
     token::Token,
 };
 use serde_json::json;
@@ -64,13 +64,13 @@ async fn an_api_server_without_its_etcd_is_no_proof_of_anything_however_its_watc
     crate::support::crd::install_crds(&client).await;
     // As a watch of another API server would look that goes on with bookmarks: it never breaks, and is heard all the time.
     let pulse = IndexFreshness::new(1, Duration::from_secs(2));
-    let beat = pulse.heartbeat(0);
+    let heartbeat = pulse.heartbeat(0);
     let (probed, api) = (pulse.clone(), Api::<StoredPat>::all(client.clone()));
     let probing = tokio::spawn(async move { probe(api, &probed).await });
     let becomes = async |freshness: Freshness| {
         let began = Instant::now();
         loop {
-            beat.heard();
+            heartbeat.beat();
             if pulse.freshness() == freshness {
                 return;
             }
