@@ -33,7 +33,7 @@ pub async fn serve(tokens: u32) -> anyhow::Result<()> {
     telemetry::init(LogFormat::Json, &LogFilter::default())?;
     let (index, _) = memory::fill(tokens)?;
     let pulse = IndexFreshness::new(1, Duration::from_mins(5));
-    let (beat, told) = (pulse.heartbeat(0), pulse.clone());
+    let (heartbeat, told) = (pulse.heartbeat(0), pulse.clone());
     let verifier = Verifier::new(index, move || told.freshness(), Clock::system(), Arc::new(Metrics::new()));
     let verifier = Arc::new(verifier);
     let (http, grpc) = (bind().await?, bind().await?);
