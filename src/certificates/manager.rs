@@ -384,17 +384,17 @@ impl Metrics {
         let registry = &mut metrics.registry;
         registry.register(
             "serving_certificate_renewals",
-            "Serving certificates made by this instance",
+            "Serving certificates issued by this instance",
             metrics.renewals.clone(),
         );
         registry.register(
             "serving_certificate_errors",
-            "Failures to look after a serving certificate, by category",
+            "Failed checks of serving certificates, by category",
             metrics.errors.clone(),
         );
         registry.register_with_unit(
             "nearest_serving_certificate_expiry",
-            "Time to the nearest end of a serving certificate that this instance looks after; +Inf if there is none",
+            "Time until the first serving certificate of this instance expires; +Inf if there is none",
             Unit::Seconds,
             metrics.nearest.clone(),
         );

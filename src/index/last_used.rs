@@ -55,12 +55,8 @@ pub struct LastUsedCounters {
 impl LastUsedCounters {
     /// Registers the counters.
     pub fn register(&self, registry: &mut Registry) {
-        registry.register("last_used_writes", "Times of last use written to status", self.written.clone());
-        registry.register(
-            "last_used_errors",
-            "Times of last use that could not be written; they are tried again",
-            self.failed.clone(),
-        );
+        registry.register("last_used_writes", "Last uses written to status", self.written.clone());
+        registry.register("last_used_errors", "Failed writes of last uses; they are retried", self.failed.clone());
     }
 }
 

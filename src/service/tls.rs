@@ -212,24 +212,20 @@ impl TlsMetrics {
         let registry = &mut metrics.registry;
         registry.register_with_unit(
             "tls_certificate_expiry",
-            "Time to the end of the certificate that is served with; +Inf without TLS",
+            "Time until the serving certificate expires; +Inf without TLS",
             Unit::Seconds,
             metrics.expiry.clone(),
         );
         registry.register_with_unit(
             "tls_certificate_lifetime",
-            "How long that certificate is good for from its beginning to its end; +Inf without TLS",
+            "Lifetime of the serving certificate; +Inf without TLS",
             Unit::Seconds,
             metrics.lifetime.clone(),
         );
-        registry.register(
-            "tls_reloads",
-            "How often that certificate was replaced by a newer one",
-            metrics.reloads.clone(),
-        );
+        registry.register("tls_reloads", "Reloads of the serving certificate", metrics.reloads.clone());
         registry.register(
             "tls_files_unusable",
-            "1 while the files hold something else than what is served with, and that is of no use",
+            "1 while the TLS files are unusable and differ from the certificate in use",
             metrics.unusable.clone(),
         );
         metrics

@@ -31,14 +31,7 @@ fn texts(credentials: &[Credential]) -> Vec<String> {
         .iter()
         .map(|one| {
             let ends = one.expires_at.expect("an end");
-            format!(
-                "{} {} {:?} {} {ends} {}",
-                one.id.as_str(),
-                one.revision,
-                one.state,
-                one.issued_at,
-                one.sha256
-            )
+            format!("{} {} {:?} {} {ends} {}", one.id.as_str(), one.revision, one.state, one.issued_at, one.sha256)
         })
         .collect()
 }

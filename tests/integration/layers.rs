@@ -85,7 +85,7 @@ fn use_trees_are_read() {
     let text = r#"
         use crate::{
             api::{StoredPat, Time},
-            auth::{decision::Decision, verdict::{Terms, Verdict}},
+            auth::{decision::Decision, verdict::{Terms, Verdict},},
             service,
         };
         pub(super) use pat_operator::index::Index;
@@ -172,7 +172,8 @@ fn head(path: &str) -> Vec<String> {
     match first {
         "auth" => {
             let rest = rest.strip_prefix("::").unwrap_or_default();
-            branches(rest).into_iter().map(|path| format!("auth::{}", first_name(path).0)).collect()
+            let names = branches(rest).into_iter().map(|path| first_name(path).0).filter(|name| !name.is_empty());
+            names.map(|name| format!("auth::{name}")).collect()
         }
         // A macro or an item of the crate's root is no module.
         _ if LAYERS.iter().any(|(layer, _)| *layer == first) => vec![first.to_owned()],

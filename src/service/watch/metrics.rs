@@ -29,7 +29,7 @@ impl WatchMetrics {
             let _ = (self.restarts.get_or_create(&labels), self.lists.get_or_create(&labels));
         }
         registry.register("watch_restarts", "Interruptions of watches", self.restarts.clone());
-        registry.register("watch_lists", "Full lists taken in", self.lists.clone());
+        registry.register("watch_lists", "Complete lists received", self.lists.clone());
     }
 
     /// Counts and logs a report. `scope` is the namespace, or a description of what is watched.
