@@ -57,7 +57,7 @@ impl Drop for Shutdown {
 
 async fn handle_signals(mut next: impl AsyncFnMut() -> i32, token: CancellationToken, exit: impl Fn(i32)) {
     let code = next().await;
-    info!(signal = name(code), "stopping gracefully, a second signal stops at once");
+    info!(signal = name(code), "stopping: finishing work in flight; a second signal stops at once");
     token.cancel();
     let code = next().await;
     warn!(signal = name(code), "second signal: stopping at once");

@@ -134,7 +134,7 @@ async fn an_invalid_command_line_exits_with_2_and_a_hint() {
         (&["controller", "--publish-lead=2"], "30d, 2w, 12h or 1d12h"),
         (&["controller", "--log-level=loud"], "write error, warn, info, debug or trace"),
         (&["controller", "--label-selector=a=\"b\""], "write it as for `kubectl get -l`"),
-        (&["controller", &crowd], "51 namespaces are more than one instance watches one by one: list at most 50"),
+        (&["controller", &crowd], "51 namespaces are too many for one instance: list at most 50"),
     ] {
         let ended = Launch::new(arguments).run().await;
         assert_eq!(ended.code, 2, "{arguments:?}: {ended}");
