@@ -7,7 +7,7 @@ use std::hint::black_box;
 use anyhow::ensure;
 use pat_operator::{
     api::Time,
-    auth::decision::{Audience, Decision, Demand, Denial, Freshness, decide},
+    auth::decision::{Audience, Decision, Denial, Freshness, Requirements, decide},
     index::Index,
     service::Clock,
     token::Presented,
@@ -56,11 +56,11 @@ pub fn measure(index: &Index, count: u32) -> anyhow::Result<Decisions> {
     let unknown = texts(&|one| count + one)?;
     let junk: Vec<String> = good.iter().map(|text| swapped(text)).collect();
     let now: Time = Clock::system().now().into();
-    let demand = Demand { scopes: &SCOPES, audience: Audience::OneOf(&[AUDIENCE]) };
-    let judge = |text: &String| decide(index, Freshness::Fresh, text.as_bytes(), &demand, now);
+    let requirements = Requirements { scopes: &SCOPES, audience: Audience::OneOf(&[AUDIENCE]) };
+    let judge = |text: &String| decide(index, Freshness::Fresh, text.as_bytes(), &requirements, now);
     ensure!(good.iter().all(|text| matches!(judge(text), Decision::Allow(_))), "a good token is refused");
     ensure!(
-        unknown.iter().all(|text| matches!(judge(text), Decision::Deny(Denial::Unknown { gone: false }))),
+        unknown.iter().all(|text| matches!(judge(text), Decision::Deny(Denial::Unknown { removed: false }))),
         "an unknown token is not unknown"
     );
     ensure!(

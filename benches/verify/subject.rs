@@ -39,7 +39,7 @@ pub async fn serve(tokens: u32) -> anyhow::Result<()> {
     let (http, grpc) = (bind().await?, bind().await?);
     let addresses = Addresses { http: http.local_addr(), grpc: grpc.local_addr() };
     let forever = CancellationToken::new();
-    let protocols = http::Protocols::new(verifier.clone(), http::Settings::default(), None);
+    let protocols = http::VerifierService::new(verifier.clone(), http::HttpConfig::default(), None);
     tokio::spawn(http.serve(protocols, forever.clone()));
     tokio::spawn(envoy_grpc::serve(grpc, verifier, forever));
     heartbeat.beat();

@@ -10,7 +10,7 @@ use std::sync::{Arc, LazyLock};
 use libfuzzer_sys::fuzz_target;
 use pat_operator::{
     index::{Freshness, Index},
-    runtime::Clock,
+    service::Clock,
     verifier::{Verifier, envoy_grpc::answer_message, metrics::Metrics},
 };
 

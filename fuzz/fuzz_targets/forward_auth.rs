@@ -12,8 +12,8 @@ use axum::http::{HeaderMap, HeaderName, HeaderValue, Uri};
 use libfuzzer_sys::fuzz_target;
 use pat_operator::{
     index::{Freshness, Index},
-    runtime::{Clock, authorization::Authorization},
-    verifier::{Verifier, demand::Mistakes, envoy_http, forward_auth, metrics::Metrics},
+    service::{Clock, authorization::Authorization},
+    verifier::{Verifier, forward_auth, metrics::Metrics, requirements::MisconfigurationLog},
 };
 
 static VERIFIER: LazyLock<Verifier> = LazyLock::new(|| {
@@ -36,14 +36,14 @@ fuzz_target!(|input: &[u8]| {
     if Authorization::read(plain).token().is_ok() {
         assert_eq!(headers.get_all("authorization").iter().count(), 1);
     }
-    let mistakes = Mistakes::default();
+    let log = MisconfigurationLog::default();
     let to = |prefix: &str| Uri::try_from([prefix.as_bytes(), target].concat()).ok();
     if let Some(uri) = to("/auth/forward?") {
-        let status = forward_auth::answer(&VERIFIER, &mistakes, &uri, &headers).status();
+        let status = forward_auth::answer(&VERIFIER, &log, &uri, &headers).status();
         assert!([401, 403].contains(&status.as_u16()), "{status}");
     }
-    if let Some(uri) = to(envoy_http::PREFIX) {
-        let status = envoy_http::answer(&VERIFIER, &mistakes, &uri, &headers).status();
+    if let Some(uri) = to(forward_auth::ENVOY_PREFIX) {
+        let status = forward_auth::answer_envoy(&VERIFIER, &log, &uri, &headers).status();
         assert!(status.is_client_error(), "{status}");
     }
 });

@@ -9,11 +9,11 @@ use std::sync::{Arc, LazyLock};
 use libfuzzer_sys::fuzz_target;
 use pat_operator::{
     index::{Freshness, Index},
-    runtime::Clock,
+    service::Clock,
     verifier::{
         Verifier,
         metrics::Metrics,
-        tokenreview::{TokenReviewSettings, answer_body},
+        tokenreview::{TokenReviewConfig, answer_body},
     },
 };
 
@@ -26,9 +26,9 @@ fuzz_target!(|input: &[u8]| {
     let sound = format!(
         r#"{{"apiVersion":"authentication.k8s.io/v1","kind":"TokenReview","spec":{{"token":{token},"audiences":["k8s"]}}}}"#
     );
-    let settings = TokenReviewSettings { username_prefix: Default::default() };
+    let config = TokenReviewConfig { username_prefix: Default::default() };
     for (body, statuses) in [(input, &[200, 400][..]), (sound.as_bytes(), &[200])] {
-        let response = answer_body(&VERIFIER, &settings, body);
+        let response = answer_body(&VERIFIER, &config, body);
         assert!(statuses.contains(&response.status().as_u16()));
         let answer = futures::executor::block_on(axum::body::to_bytes(response.into_body(), 4096)).expect("short");
         let answer = String::from_utf8(answer.to_vec()).expect("text");

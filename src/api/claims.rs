@@ -1,6 +1,6 @@
-//! What a spec says of a token for the products that show it: rights to single resources, and whom to notify.
+//! Claims in a spec that only other products use: permissions on resources, and notification targets.
 //!
-//! Kept and told by the REST API. It must not mean anything to controller and verifier: no verdict depends on it.
+//! The REST API stores and returns them. No decision of the controller or the verifier depends on them.
 
 use kube::KubeSchema;
 use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
@@ -10,37 +10,38 @@ use serde::{Deserialize, Serialize};
 #[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct Permission {
-    /// The resource's full name in the product that knows it: 1 to 256 characters.
+    /// Fully qualified name of the resource in the product that owns it, 1 to 256 characters.
     #[serde(rename = "resourceFQN")]
     #[schemars(length(min = 1, max = 256))]
     pub resource_fqn: String,
-    /// What kind of resource it is: 1 to 256 characters.
+    /// Type of the resource, 1 to 256 characters.
     #[schemars(length(min = 1, max = 256))]
     pub resource_type: String,
-    /// The role that is held on the resource: 1 to 256 characters.
+    /// ID of the role on the resource, 1 to 256 characters.
     #[serde(rename = "roleID")]
     #[schemars(length(min = 1, max = 256))]
     pub role_id: String,
 }
 
-/// Whom to tell of rotations, and how.
+/// Where to send notifications about rotations.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize, KubeSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct NotificationTarget {
-    /// `Email`: by mail to `recipients`.
+    /// `Email` sends a mail to each of `recipients`.
     #[serde(rename = "type")]
     pub type_: NotificationType,
-    /// The name of the channel, in the program that sends, through which it goes: 1 to 256 characters. Default: that program's own.
+    /// Name of the channel in the program that sends the notification, 1 to 256 characters. Default: the default
+    /// channel of that program.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(min = 1, max = 256))]
     pub channel: Option<String>,
-    /// The addresses: up to 32 of 1 to 254 characters. Default: none.
+    /// Mail addresses of the recipients: up to 32, each of 1 to 254 characters. Default: none.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(schema_with = "recipients_schema")]
     pub recipients: Vec<String>,
 }
 
-/// The ways to notify.
+/// How a notification is sent.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize, JsonSchema)]
 pub enum NotificationType {
     /// By mail.

@@ -1,6 +1,6 @@
-//! Condition types and reasons: API, listed once here and once in `docs/conditions.md`, which a test compares.
+//! Condition types and reasons. They are part of the API; a test compares them with `docs/conditions.md`.
 //!
-//! It must not decide when a condition holds; that is the planner's.
+//! The planner decides when a condition holds.
 
 use std::{borrow::Cow, fmt};
 
@@ -9,12 +9,12 @@ use serde::{Deserialize, Deserializer, Serialize, de::Visitor};
 
 use super::Time;
 
-/// One condition, as Kubernetes' API conventions define it
+/// One condition, as defined by the Kubernetes API conventions
 /// (<https://github.com/kubernetes/community/blob/master/contributors/devel/sig-architecture/api-conventions.md>).
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct Condition {
-    /// What it speaks of.
+    /// Type of the condition.
     #[serde(rename = "type", deserialize_with = "word")]
     #[schemars(length(max = 64))]
     pub type_: Cow<'static, str>,
@@ -22,21 +22,21 @@ pub struct Condition {
     #[serde(deserialize_with = "word")]
     #[schemars(length(max = 16))]
     pub status: Cow<'static, str>,
-    /// Why, in one word.
+    /// Reason for the status, as one word in CamelCase.
     #[serde(deserialize_with = "word")]
     #[schemars(length(max = 64))]
     pub reason: Cow<'static, str>,
-    /// Why, for people, with what to do next.
+    /// Explanation for people, with what to do next.
     #[schemars(length(max = 4096))]
     pub message: String,
     /// When `status` last changed.
     pub last_transition_time: Time,
-    /// The metadata.generation that the condition speaks of.
+    /// The metadata.generation that the condition describes.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub observed_generation: Option<i64>,
 }
 
-/// Reads a word; one that is known here takes no room of its own. Thousands of objects have the same few.
+/// Reads a word. Well-known words are borrowed, because thousands of objects repeat the same few.
 fn word<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Cow<'static, str>, D::Error> {
     struct Word;
 
@@ -65,15 +65,15 @@ macro_rules! names {
         pub enum $name { $($(#[doc = $doc])+ $variant),+ }
 
         impl $name {
-            /// All of them, in the order of the documentation.
+            /// All values, in the order of the documentation.
             pub const ALL: &'static [Self] = &[$(Self::$variant),+];
 
-            /// The name as it stands in the API.
+            /// Returns the name that the API uses.
             pub fn as_str(self) -> &'static str {
                 match self { $(Self::$variant => stringify!($variant)),+ }
             }
 
-            /// What it means, in the words of the documentation.
+            /// Returns the meaning, as the documentation states it.
             pub fn meaning(self) -> &'static str {
                 match self { $(Self::$variant => concat!($($doc),+).trim_ascii()),+ }
             }
@@ -88,57 +88,57 @@ macro_rules! names {
 }
 
 names! {
-    /// The condition types. All but `Ready` are abnormal-true: present while they hold, absent else.
+    /// The condition types. `Ready` is always present; all others have abnormal-true polarity and are present only while true.
     ConditionType {
-        /// `True`: the Secret holds a token that works. `False`: it does not, or a person has to mend something. `Unknown`: the first token is on its way.
+        /// `True`: the Secret holds a valid token. `False`: it does not, or a person must fix something. `Unknown`: the first token is being issued.
         Ready,
-        /// The controller is at work and will go on by itself.
+        /// The controller is working towards the desired state and continues without help.
         Reconciling,
-        /// A person should look: nothing goes on until something is changed, or until a time that the message names.
+        /// A person must act: nothing happens until something is changed, or until a time that the message states.
         Stalled,
-        /// A replaced token still works beside the new one.
+        /// A replaced token is still valid alongside the new one.
         InGracePeriod,
-        /// The token will end soon and no rotation will save it.
+        /// The token expires soon, and no rotation is planned before that.
         ExpiringSoon,
     }
 }
 
 names! {
-    /// The reasons of conditions, and of the events that tell of them.
+    /// The reasons of conditions and of the related events.
     Reason {
-        /// The Secret holds a token that works.
+        /// The Secret holds a valid token.
         Issued,
-        /// A token is being issued for the first time, or anew after all before it died.
+        /// A token is being issued: the first one, or a new one because none is valid any more.
         Issuing,
-        /// The token has reached its end. A later `spec.expiry` issues a new one.
+        /// The token has expired. A later `spec.expiry` issues a new one.
         Expired,
-        /// `spec.revoked` is true, or the token that `delivery: Once` handed over has died: nothing that was issued last works any more.
+        /// `spec.revoked` is true, or the token that was delivered with `delivery: Once` is revoked or expired. The token issued last is not valid.
         Revoked,
-        /// With `delivery: Once`: the token was not taken within 10 minutes, or could not be any more, or its arrival was not acknowledged, and it is dead. None is issued by itself.
+        /// With `delivery: Once`: the token was not taken within 10 minutes, could not be taken, or was not acknowledged, and is revoked. No new token is issued automatically.
         NotDelivered,
-        /// `spec.suspend` is true: nothing is issued or rotated.
+        /// `spec.suspend` is true: no token is issued or rotated.
         Suspended,
-        /// The Secret's name is taken by something that is not this object's. It is never touched.
+        /// A Secret with this name exists and does not belong to this object, or an older PersonalAccessToken claims the name. The operator never changes that Secret.
         SecretConflict,
-        /// The spec asks for something that cannot be done; the message names the field.
+        /// The spec is invalid; the message names the field.
         InvalidSpec,
-        /// Something keeps damaging the Secret: 3 tokens had to be issued within an hour, and no more are until the hour has passed.
+        /// The Secret is damaged or deleted repeatedly: 3 tokens were issued within an hour to repair it, and no more are issued until the hour has passed.
         MintLoop,
-        /// 8 credentials are live; another is issued only when one has ended.
+        /// 8 credentials are live; another is issued only after one of them expires.
         TooManyLive,
-        /// The namespace is being deleted and takes no new Secret.
+        /// The namespace is being deleted, so no Secret can be created in it.
         NamespaceTerminating,
-        /// The API server refused a write; the message says why, and it is tried again.
+        /// The API server rejected a write; the message says why. The controller retries.
         ApiError,
-        /// The end of the token is within 7 days, or the last fifth of its life if that is less.
+        /// The token expires within 7 days, or within the last fifth of its lifetime if that is shorter.
         ExpiryNear,
-        /// A replaced credential is live; the message says until when.
+        /// A replaced credential is still valid; the message says until when.
         PreviousCredentialLive,
     }
 }
 
 impl Condition {
-    /// `True`, and nothing else.
+    /// Reports whether the status is `True`.
     pub fn is_true(&self) -> bool {
         self.status == "True"
     }

@@ -1,6 +1,6 @@
-//! The CustomResourceDefinitions, made from the types.
+//! The CustomResourceDefinitions, generated from the types.
 //!
-//! They must not be edited by hand anywhere: `crds/` is this, printed, and a test compares.
+//! `crds/` holds this module's output; a test compares them. Run `make generate` after a change.
 
 use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::{
     CustomResourceDefinition, JSONSchemaProps, JSONSchemaPropsOrArray, JSONSchemaPropsOrBool,
@@ -9,70 +9,116 @@ use kube::CustomResourceExt;
 
 use super::{PersonalAccessToken, TokenOwner};
 
-/// The name of the CustomResourceDefinition of `PersonalAccessToken`.
+/// Name of the CustomResourceDefinition of `PersonalAccessToken`.
 pub const NAME: &str = "personalaccesstokens.pat-operator.io";
 
-/// The plural of `PersonalAccessToken`, as it stands in URLs and Roles.
+/// Plural of `PersonalAccessToken`, as used in URLs and Roles.
 pub const PLURAL: &str = "personalaccesstokens";
 
-/// The name of the CustomResourceDefinition of `TokenOwner`.
+/// Name of the CustomResourceDefinition of `TokenOwner`.
 pub const OWNER_NAME: &str = "tokenowners.pat-operator.io";
 
-/// The plural of `TokenOwner`, as it stands in URLs and ClusterRoles.
+/// Plural of `TokenOwner`, as used in URLs and ClusterRoles.
 pub const OWNER_PLURAL: &str = "tokenowners";
 
-/// What to tell a person whose cluster does not have the definition `name`.
+/// Returns the message for a cluster that lacks the CustomResourceDefinition `name`.
 pub fn how_to_install(name: &str) -> String {
     format!("{name} is not installed: kubectl apply -f crds/ (or: pat-operator crds | kubectl apply -f -)")
 }
 
-/// The CustomResourceDefinition of `PersonalAccessToken`.
+/// Returns the CustomResourceDefinition of `PersonalAccessToken`.
 pub fn crd() -> CustomResourceDefinition {
-    strict(PersonalAccessToken::crd())
+    finished(PersonalAccessToken::crd())
 }
 
-/// The CustomResourceDefinition of `TokenOwner`.
+/// Returns the CustomResourceDefinition of `TokenOwner`.
 pub fn owner_crd() -> CustomResourceDefinition {
-    strict(TokenOwner::crd())
+    finished(TokenOwner::crd())
 }
 
-/// All of them, each with the name of its file in `crds/`.
+/// Returns all CustomResourceDefinitions, each with the name of its file in `crds/`.
 pub fn all() -> [(&'static str, CustomResourceDefinition); 2] {
     [("personalaccesstokens.yaml", crd()), ("tokenowners.yaml", owner_crd())]
 }
 
-/// The derive marks every optional field `nullable`, which would let an explicit `null` in a manifest pass the rules
-/// that ask whether a field is there; a field is either absent or has a value.
-fn strict(mut crd: CustomResourceDefinition) -> CustomResourceDefinition {
+/// Corrects what the derive generates, in every schema of the definition.
+fn finished(mut crd: CustomResourceDefinition) -> CustomResourceDefinition {
     for version in &mut crd.spec.versions {
         if let Some(schema) = version.schema.as_mut().and_then(|validation| validation.open_api_v3_schema.as_mut()) {
-            refuse_null(schema);
+            finish(schema);
         }
     }
     crd
 }
 
-fn refuse_null(schema: &mut JSONSchemaProps) {
+/// Corrects a schema and all schemas in it:
+/// - The derive marks every optional field `nullable`. An explicit `null` would then pass CEL rules that use `has()`.
+/// - A doc comment wraps its lines, and `kubectl explain` would print those line breaks.
+fn finish(schema: &mut JSONSchemaProps) {
     schema.nullable = None;
+    schema.description = schema.description.take().map(|text| unwrapped(&text));
     for property in schema.properties.iter_mut().flat_map(|properties| properties.values_mut()) {
-        refuse_null(property);
+        finish(property);
     }
     match &mut schema.items {
-        Some(JSONSchemaPropsOrArray::Schema(item)) => refuse_null(item),
-        Some(JSONSchemaPropsOrArray::Schemas(items)) => items.iter_mut().for_each(refuse_null),
+        Some(JSONSchemaPropsOrArray::Schema(item)) => finish(item),
+        Some(JSONSchemaPropsOrArray::Schemas(items)) => items.iter_mut().for_each(finish),
         None => {}
     }
     if let Some(JSONSchemaPropsOrBool::Schema(value)) = &mut schema.additional_properties {
-        refuse_null(value);
+        finish(value);
     }
 }
 
-/// One of them as YAML, as its file in `crds/` holds it.
+/// Joins the lines of each paragraph. Blank lines still separate paragraphs.
+fn unwrapped(text: &str) -> String {
+    text.split("\n\n").map(|paragraph| paragraph.replace('\n', " ")).collect::<Vec<_>>().join("\n\n")
+}
+
+/// Returns a CustomResourceDefinition as YAML, as its file in `crds/` holds it.
 pub fn yaml(crd: &CustomResourceDefinition) -> String {
     serde_yaml::to_string(crd).expect("a CustomResourceDefinition is plain data")
 }
 
-/// All of them as one stream of YAML documents.
+/// Returns all CustomResourceDefinitions as one stream of YAML documents.
 pub fn all_yaml() -> String {
     all().map(|(_, crd)| yaml(&crd)).join("---\n")
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::Value;
+
+    use super::*;
+
+    #[test]
+    fn descriptions_have_no_line_break_within_a_sentence() {
+        fn descriptions<'v>(value: &'v Value, found: &mut Vec<&'v str>) {
+            match value {
+                Value::Object(fields) => {
+                    found.extend(fields.get("description").and_then(Value::as_str));
+                    fields.values().for_each(|field| descriptions(field, found));
+                }
+                Value::Array(items) => items.iter().for_each(|item| descriptions(item, found)),
+                _ => {}
+            }
+        }
+        for (file, crd) in all() {
+            let crd = serde_json::to_value(crd).unwrap();
+            let mut found = Vec::new();
+            descriptions(&crd, &mut found);
+            assert!(found.len() > 30, "{file}: {} descriptions", found.len());
+            for text in found {
+                let lines: Vec<_> = text.split('\n').collect();
+                let broken = lines.windows(2).any(|pair| !pair[0].is_empty() && !pair[1].is_empty());
+                assert!(!broken, "{file}: {text:?}");
+                assert!(text.ends_with(['.', '`', ')']) || !text.contains(". "), "{file}: {text:?} is cut off");
+            }
+        }
+    }
+
+    #[test]
+    fn lines_of_a_paragraph_are_joined_and_paragraphs_are_kept() {
+        assert_eq!(unwrapped("One\nsentence. Another\none.\n\nNext."), "One sentence. Another one.\n\nNext.");
+    }
 }

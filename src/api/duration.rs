@@ -1,6 +1,6 @@
-//! A length of time as a person writes it: `30d`, `2w`, `1d12h`.
+//! Durations as people write them in the resources and on the command line: `30d`, `2w`, `1d12h`.
 //!
-//! The grammar is that of the resource; what it must not do is guess: anything else is an error that says what is right.
+//! The grammar is strict: any other text is an error that states the right form.
 
 use std::{borrow::Cow, fmt, str::FromStr};
 
@@ -8,30 +8,30 @@ use k8s_openapi::jiff::{SignedDuration, Span, SpanRelativeTo, fmt::friendly::Spa
 use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 use serde::{Deserialize, Serialize};
 
-/// Weeks, days, hours, minutes and seconds in this order, each at most once, as whole numbers. A day is 24 hours.
+/// Grammar of a duration: whole weeks, days, hours, minutes and seconds, in this order, each at most once. A day has 24 hours.
 ///
-/// The API server reads `format: duration` more freely than anybody expects (`-1d` as one day, `1.5d` as five), so the
-/// pattern is what really decides.
+/// The pattern decides, because the API server reads `format: duration` too freely: `-1d` as one day, `1.5d` as five days.
 pub const PATTERN: &str = "^([0-9]{1,3}w)?([0-9]{1,4}d)?([0-9]{1,6}h)?([0-9]{1,6}m)?([0-9]{1,7}s)?$";
 
-/// What [`PATTERN`] says, in words. A rule cannot say it: to rules the value is a duration already, whatever its text was.
+/// [`PATTERN`] in words. A CEL rule cannot check the text, because it sees a parsed duration.
 const WORDS: &str =
     "whole weeks, days, hours, minutes and seconds, in this order and without spaces, such as 30d, 12h or 1d12h";
 
-/// The longest text that can be a length of time.
+/// Maximum length of a duration's text.
 const MAX_LENGTH: usize = 24;
 
-/// A length of time in the resource, kept as it was written. [`LengthOfTime::parse`] reads it; keeping the text means
-/// that one object with an unreadable value is a problem of that object and not of the whole list it arrives in.
+/// A duration in a resource, kept as text and parsed by [`LengthOfTime::parse`].
+///
+/// Because it stays text, an invalid value affects only its own object and not the list that contains it.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(transparent)]
 pub struct LengthOfTime(pub String);
 
 impl LengthOfTime {
-    /// Reads the text: more than zero, at most 999 weeks + 9999 days + 999999 h + 999999 min + 9999999 s.
+    /// Parses the text: more than zero, at most 999 weeks + 9999 days + 999999 h + 999999 min + 9999999 s.
     ///
     /// # Errors
-    /// Text outside of the grammar, and zero.
+    /// Returns an error for zero and for text outside the grammar.
     pub fn parse(&self) -> Result<SignedDuration, InvalidDuration> {
         parse(&self.0)
     }
@@ -49,19 +49,19 @@ impl fmt::Display for LengthOfTime {
     }
 }
 
-/// Text that is not a length of time.
+/// The error for text that is not a duration.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error(
-    "{text:?} is not a length of time; write whole weeks, days, hours, minutes and seconds in this order and more than zero in all, such as 30d, 2w, 12h or 1d12h"
+    "{text:?} is not a duration: write whole weeks, days, hours, minutes and seconds, in this order and greater than zero in total, such as 30d, 2w, 12h or 1d12h"
 )]
 pub struct InvalidDuration {
     text: String,
 }
 
-/// Reads a length of time, see [`PATTERN`]. Also the parser of command-line flags.
+/// Parses a duration, see [`PATTERN`]. Command-line flags use it too.
 ///
 /// # Errors
-/// Text outside of the grammar, and zero.
+/// Returns an error for zero and for text outside the grammar.
 pub fn parse(text: &str) -> Result<SignedDuration, InvalidDuration> {
     read(text)
         .filter(SignedDuration::is_positive)
@@ -70,7 +70,7 @@ pub fn parse(text: &str) -> Result<SignedDuration, InvalidDuration> {
 
 fn read(text: &str) -> Option<SignedDuration> {
     const PARSER: SpanParser = SpanParser::new();
-    // jiff's friendly format is wider than ours (signs, fractions, spaces, words): hold the text against the grammar.
+    // jiff's friendly format accepts more (signs, fractions, spaces, words), so check the grammar first.
     let mut rest = text;
     for (unit, digits) in [('w', 3), ('d', 4), ('h', 6), ('m', 6), ('s', 7)] {
         let number = rest.len() - rest.trim_start_matches(|c: char| c.is_ascii_digit()).len();
@@ -88,7 +88,7 @@ fn read(text: &str) -> Option<SignedDuration> {
     span.to_duration(SpanRelativeTo::days_are_24_hours()).ok()
 }
 
-/// Writes a length of time in the grammar that [`parse`] reads; parts of a second are cut off.
+/// Formats a duration in the grammar that [`parse`] reads. Fractions of a second are dropped.
 pub fn format(length: SignedDuration) -> String {
     let mut seconds = length.as_secs().max(0);
     let mut text = String::new();
@@ -118,7 +118,7 @@ impl JsonSchema for LengthOfTime {
         true
     }
 
-    // The API server shows the pattern to whoever breaks it, so the words are a branch of it; no value is that long.
+    // The API server shows the pattern in its error, so the words are one branch of it. No value is as long as the words.
     fn json_schema(_: &mut SchemaGenerator) -> Schema {
         json_schema!({
             "type": "string",
@@ -127,7 +127,7 @@ impl JsonSchema for LengthOfTime {
             "pattern": format!("{PATTERN}|^{WORDS}$"),
             "x-kubernetes-validations": [{
                 "rule": "self > duration('0s')",
-                "message": "must be a length of time of more than zero, such as 30d, 12h or 1d12h",
+                "message": "must be a duration greater than zero, such as 30d, 12h or 1d12h",
             }],
         })
     }
@@ -138,7 +138,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn reads_what_the_api_server_reads() {
+    fn valid_durations_are_parsed() {
         for (text, seconds) in [
             ("30d", 30 * 86_400),
             ("2w", 14 * 86_400),
@@ -154,7 +154,7 @@ mod tests {
     }
 
     #[test]
-    fn refuses_what_only_looks_like_a_length_of_time() {
+    fn near_durations_are_refused() {
         for text in [
             "", "0s", "0d0h", "-1d", "1.5d", "1d 12h", "12h1d", "1day", "1000w", "5", "d", "1d1d", "10000d", "P1D",
             "1 d", "1ms",
@@ -164,12 +164,12 @@ mod tests {
     }
 
     #[test]
-    fn the_words_in_the_schema_are_too_long_to_be_a_value() {
+    fn the_words_in_the_pattern_exceed_the_maximum_length() {
         assert!(WORDS.len() > MAX_LENGTH);
     }
 
     #[test]
-    fn formats_what_it_can_read_again() {
+    fn a_formatted_duration_parses_to_the_same_duration() {
         for seconds in [1, 59, 60, 3_600, 86_399, 86_400, 129_600, 7 * 86_400] {
             let length = SignedDuration::from_secs(seconds);
             assert_eq!(parse(&format(length)), Ok(length));

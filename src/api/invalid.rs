@@ -1,19 +1,19 @@
-//! The error for a spec that asks for something impossible: which field, and what would be right.
+//! The error for an invalid spec: the field, what is wrong with it, and what is valid.
 //!
-//! It must not carry a token or any Secret's content: it goes into status, events and logs.
+//! It appears in status, events and logs, so it never carries a token or the content of a Secret.
 
-/// A field of a spec that cannot be followed.
+/// An invalid field of a spec.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("{field}: {message}")]
 pub struct InvalidField {
-    /// The field's path, such as `spec.secret.template.data[config.ini]`.
+    /// Path of the field, such as `spec.secret.template.data[config.ini]`.
     pub field: String,
-    /// What is wrong and what would be right.
+    /// What is wrong and what is valid.
     pub message: String,
 }
 
 impl InvalidField {
-    /// Names the field and says what is wrong with it.
+    /// Creates an error for `field`.
     pub fn new(field: impl Into<String>, message: impl Into<String>) -> Self {
         Self { field: field.into(), message: message.into() }
     }

@@ -1,7 +1,7 @@
-//! The API types: what a person writes, what the controller answers, and the one pure judgement on a credential.
+//! The API types: the custom resources, their conditions, durations and times.
 //!
-//! Everything here is data and arithmetic on it. It must not know a Kubernetes client, a clock or any other module of this
-//! crate but what names a token: its id and its hash.
+//! Everything here is data and arithmetic on data: no I/O and no clock. To add a field, edit `spec.rs`, `status.rs` or
+//! `owner.rs` and run `make generate`; to add a condition type or reason, edit `condition.rs`.
 
 pub mod claims;
 pub mod condition;
@@ -29,33 +29,35 @@ pub use status::{Credential, CredentialState, DeliveryState, PersonalAccessToken
 pub use stored::{StoredOwner, StoredPat};
 pub use time::Time;
 
-/// The API group of everything this project defines, and the prefix of its annotations.
+/// API group of all resources of this project, and the prefix of its annotations.
 pub const GROUP: &str = "pat-operator.io";
 
-/// The served and stored version of the group.
+/// Served and stored version of the API group.
 pub const VERSION: &str = "v1alpha1";
 
-/// The field manager of everything the controller writes
+/// Field manager of all writes of the controller
 /// (<https://kubernetes.io/docs/reference/using-api/server-side-apply/#managers>).
 pub const FIELD_MANAGER: &str = "pat-operator";
 
-/// The field manager of what the verifier writes: when tokens were last used, and nothing else.
+/// Field manager of the verifier, which writes only when tokens were last used.
 pub const VERIFIER_FIELD_MANAGER: &str = "pat-operator-verifier";
 
-/// The prefix of labels and annotations that only the controller may set.
+/// Prefix of labels and annotations that only the controller may set.
 pub const RESERVED_PREFIX: &str = "pat-operator.io/";
 
-/// The annotation of a `PersonalAccessToken` with `delivery: Once` by which whoever takes a token for somebody else says whose arrival is
-/// still to be acknowledged: the id of a credential. As long as it stands, the absent Secret alone is no receipt, and the credential dies
-/// with its 10 minutes. It is set before the Secret is deleted, and removed once the token has gone out.
+/// Annotation of a `PersonalAccessToken` with `delivery: Once`: the ID of a credential whose receipt is not acknowledged yet.
+///
+/// A program that takes a token on behalf of a client sets it before it deletes the Secret, and removes it once the client has
+/// the token. While it is set, a missing Secret does not acknowledge receipt, and the credential is revoked after 10 minutes.
 pub const UNACKNOWLEDGED: &str = "pat-operator.io/unacknowledged";
 
-/// The recommended label that says which program manages an object
-/// (<https://kubernetes.io/docs/concepts/overview/working-with-objects/common-labels/>); Secrets are watched by it.
+/// Recommended label that names the program that manages an object
+/// (<https://kubernetes.io/docs/concepts/overview/working-with-objects/common-labels/>).
+/// The controller watches Secrets by it.
 pub const MANAGED_BY_LABEL: &str = "app.kubernetes.io/managed-by";
 
-/// The value of [`MANAGED_BY_LABEL`] on every Secret of ours.
+/// Value of [`MANAGED_BY_LABEL`] on every Secret of this operator.
 pub const MANAGED_BY: &str = "pat-operator";
 
-/// The largest number of live credentials that one token may have.
+/// Maximum number of live credentials per `PersonalAccessToken`.
 pub const MAX_LIVE_CREDENTIALS: usize = 8;

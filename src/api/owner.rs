@@ -1,6 +1,7 @@
-//! `TokenOwner`: what is known of an owner of tokens beside the name. The doc comments are what `kubectl explain` prints.
+//! `TokenOwner`, the optional description of a token owner. `kubectl explain` prints the doc comments.
 //!
-//! An owner without one works, known by its name alone. It must not give anybody a right: it describes, and it can disable.
+//! An owner needs no `TokenOwner`: its tokens work without one. A `TokenOwner` grants no rights; it describes the owner and can
+//! disable its tokens.
 
 use kube::{CustomResource, KubeSchema};
 use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
@@ -8,8 +9,8 @@ use serde::{Deserialize, Serialize};
 
 use super::{Owner, Time, spec::text};
 
-/// An owner of tokens: who it is for people and for the REST API, and whether its tokens are accepted at all.
-#[expect(clippy::duplicated_attributes, reason = "columns of one type are no duplicates")]
+/// A description of a token owner for people and for the REST API. It can also disable all tokens of the owner.
+#[expect(clippy::duplicated_attributes, reason = "printer columns of the same type are not duplicates")]
 #[derive(CustomResource, Clone, Debug, PartialEq, Eq, Serialize, Deserialize, KubeSchema)]
 #[kube(
     group = "pat-operator.io",
@@ -20,7 +21,7 @@ use super::{Owner, Time, spec::text};
     shortname = "patowner",
     category = "tokens",
     derive = "PartialEq",
-    doc = "An owner of personal access tokens: who it is for people and for the REST API, and whether its tokens are accepted at all.",
+    doc = "A description of a token owner for people and for the REST API. It can also disable all tokens of the owner.",
     selectable = ".spec.subject.name",
     selectable = ".spec.subject.kind",
     selectable = ".spec.email",
@@ -32,247 +33,251 @@ use super::{Owner, Time, spec::text};
 )]
 #[serde(rename_all = "camelCase")]
 pub struct TokenOwnerSpec {
-    /// The owner whom this describes, as spec.owner of its tokens names it. Immutable. If several objects describe one owner, it is
-    /// disabled as soon as one of them says so.
+    /// The owner that this object describes, as in spec.owner of its tokens. Immutable. If several objects describe
+    /// the same owner, the owner is disabled if any of them disables it.
     #[x_kube(validation = Rule::new("self == oldSelf")
-        .message("subject is immutable: create another TokenOwner for another subject"))]
+        .message("subject is immutable: to describe another owner, create another TokenOwner"))]
     pub subject: Owner,
 
-    /// A name for people. Default: subject.name.
+    /// Name shown to people, 1 to 256 characters. Default: subject.name.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(min = 1, max = 256))]
     pub display_name: Option<String>,
 
-    /// The mail address, by which the REST API finds the owner too.
+    /// Mail address, up to 254 characters. The REST API can look up the owner by it, and the verifier passes it to
+    /// services. Default: none.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(schema_with = "email_schema")]
     pub email: Option<String>,
 
-    /// The first name.
+    /// First name, 1 to 256 characters. Returned by the REST API. Default: none.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(min = 1, max = 256))]
     pub first_name: Option<String>,
 
-    /// The last name.
+    /// Last name, 1 to 256 characters. Returned by the REST API. Default: none.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(min = 1, max = 256))]
     pub last_name: Option<String>,
 
-    /// The company.
+    /// Company, 1 to 256 characters. Returned by the REST API. Default: none.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(min = 1, max = 256))]
     pub company: Option<String>,
 
-    /// The groups that the owner is in: up to 256.
+    /// Groups of the owner: up to 256, each of 1 to 253 characters. The verifier passes them to services and to the
+    /// API server. Default: none.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(schema_with = "groups_schema")]
     pub groups: Vec<String>,
 
-    /// The names of all roles, as the REST API tells them: up to 64.
+    /// Names of all roles of the owner: up to 64, each of 1 to 256 characters. Returned by the REST API. Default:
+    /// none.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(schema_with = "roles_schema")]
     pub roles: Vec<String>,
 
-    /// The name of the first role, as the REST API tells it.
+    /// Name of the main role, 1 to 256 characters. Returned by the REST API. Default: none.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(min = 1, max = 256))]
     pub role: Option<String>,
 
-    /// `true`: none of the owner's tokens is accepted. Back to `false`: what is still alive works again. Default: false.
+    /// If `true`, no token of the owner is accepted. Setting it back to `false` makes tokens that are still live
+    /// valid again. Default: false.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub disabled: Option<bool>,
 
-    /// Whether a second factor is asked for. Told by the REST API.
+    /// Whether the owner uses two-factor authentication. Informational: returned by the REST API. Default: not set.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub two_factor_enabled: Option<bool>,
 
-    /// Whether the owner may log in by Google. Told by the REST API.
+    /// Whether the owner may log in with Google. Informational: returned by the REST API. Default: not set.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub google_sso_enabled: Option<bool>,
 
-    /// When the owner last logged in (RFC 3339). Told by the REST API.
+    /// When the owner last logged in (RFC 3339). Informational: returned by the REST API. Default: not set.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub last_login_at: Option<Time>,
 
-    /// When the owner was last seen (RFC 3339). Told by the REST API.
+    /// When the owner was last active (RFC 3339). Informational: returned by the REST API. Default: not set.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub last_seen_at: Option<Time>,
 
-    /// Whether the owner may use the customer portal. Told by the REST API.
+    /// Whether the owner may use the customer portal. Informational: returned by the REST API. Default: not set.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub allow_customer_portal_access: Option<bool>,
 
-    /// The organization's id: 1 to 128 characters. Told by the REST API.
+    /// ID of the organization, 1 to 128 characters. Returned by the REST API. Default: none.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(min = 1, max = 128))]
     pub organization_id: Option<String>,
 
-    /// The organization. Told by the REST API.
+    /// The organization of the owner. Returned by the REST API. Default: none.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub organization: Option<Box<Organization>>,
 
-    /// The reseller's id: 1 to 128 characters. Told by the REST API.
+    /// ID of the reseller, 1 to 128 characters. Returned by the REST API. Default: none.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(min = 1, max = 128))]
     pub reseller_id: Option<String>,
 
-    /// The reseller. Told by the REST API.
+    /// The reseller of the owner. Returned by the REST API. Default: none.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub reseller: Option<Box<Reseller>>,
 
-    /// Values of your own: up to 64. Told by the REST API.
+    /// Custom key-value pairs: up to 64. Returned by the REST API. Default: none.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(length(max = 64), extend("x-kubernetes-list-type" = "atomic"))]
     pub metadata: Vec<OwnerMetadata>,
 
-    /// Tags: up to 64. Told by the REST API.
+    /// Tags: up to 64, each of 1 to 256 characters. Returned by the REST API. Default: none.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(schema_with = "tags_schema")]
     pub tags: Vec<String>,
 
-    /// Which mails the owner wants. Told by the REST API.
+    /// Mail preferences of the owner. Returned by the REST API. Default: none.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub email_preference: Option<EmailPreference>,
 }
 
-/// An organization, as the REST API tells it.
+/// An organization, as returned by the REST API.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct Organization {
-    /// The organization's id: 1 to 128 characters.
+    /// ID of the organization, 1 to 128 characters.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(min = 1, max = 128))]
     pub id: Option<String>,
-    /// When it was created (RFC 3339).
+    /// When the organization was created (RFC 3339).
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub created_at: Option<Time>,
-    /// When it last changed (RFC 3339).
+    /// When the organization last changed (RFC 3339).
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub updated_at: Option<Time>,
-    /// Its name.
+    /// Name of the organization, 1 to 256 characters.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(min = 1, max = 256))]
     pub name: Option<String>,
-    /// Its mail address.
+    /// Mail address of the organization, up to 254 characters.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(schema_with = "email_schema")]
     pub email: Option<String>,
-    /// What it is, for people: up to 1,024 characters.
+    /// Description for people, up to 1024 characters.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(max = 1024))]
     pub description: Option<String>,
-    /// How many users it may have.
+    /// Maximum number of users.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(range(min = 0))]
     pub allowed_users: Option<i64>,
-    /// Its reseller's id: 1 to 128 characters.
+    /// ID of the organization's reseller, 1 to 128 characters.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(min = 1, max = 128))]
     pub reseller_id: Option<String>,
-    /// Where it is.
+    /// Postal address of the organization.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub address: Option<Address>,
-    /// Its reseller.
+    /// The organization's reseller.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub reseller: Option<Reseller>,
 }
 
-/// A postal address, each line of up to 256 characters.
+/// A postal address. Each field has up to 256 characters.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct Address {
-    /// The first line.
+    /// First address line.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(max = 256))]
     pub address_line1: Option<String>,
-    /// The second line.
+    /// Second address line.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(max = 256))]
     pub address_line2: Option<String>,
-    /// The city.
+    /// City.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(max = 256))]
     pub city: Option<String>,
-    /// The state or region.
+    /// State or region.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(max = 256))]
     pub state: Option<String>,
-    /// The country.
+    /// Country.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(max = 256))]
     pub country: Option<String>,
-    /// The postal code.
+    /// Postal code.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(max = 256))]
     pub postal_code: Option<String>,
 }
 
-/// A reseller, as the REST API tells it.
+/// A reseller, as returned by the REST API.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct Reseller {
-    /// The reseller's id: 1 to 128 characters.
+    /// ID of the reseller, 1 to 128 characters.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(min = 1, max = 128))]
     pub id: Option<String>,
-    /// When it was created (RFC 3339).
+    /// When the reseller was created (RFC 3339).
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub created_at: Option<Time>,
-    /// When it last changed (RFC 3339).
+    /// When the reseller last changed (RFC 3339).
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub updated_at: Option<Time>,
-    /// Its name.
+    /// Name of the reseller, 1 to 256 characters.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(min = 1, max = 256))]
     pub name: Option<String>,
-    /// Its mail address.
+    /// Mail address of the reseller, up to 254 characters.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(schema_with = "email_schema")]
     pub email: Option<String>,
-    /// What it is, for people: up to 1,024 characters.
+    /// Description for people, up to 1024 characters.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(max = 1024))]
     pub description: Option<String>,
-    /// How many users it may have.
+    /// Maximum number of users.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(range(min = 0))]
     pub allowed_users: Option<i64>,
-    /// How many organizations it may have.
+    /// Maximum number of organizations.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(range(min = 0))]
     pub allowed_organizations: Option<i64>,
 }
 
-/// A value of one's own, as the REST API tells it.
+/// A custom key-value pair, as returned by the REST API.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct OwnerMetadata {
-    /// Its id: 1 to 128 characters.
+    /// ID of the pair, 1 to 128 characters.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(min = 1, max = 128))]
     pub id: Option<String>,
-    /// When it was created (RFC 3339).
+    /// When the pair was created (RFC 3339).
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub created_at: Option<Time>,
-    /// When it last changed (RFC 3339).
+    /// When the pair last changed (RFC 3339).
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub updated_at: Option<Time>,
-    /// Its name: 1 to 256 characters.
+    /// Key, 1 to 256 characters.
     #[schemars(length(min = 1, max = 256))]
     pub key: String,
-    /// Its text: up to 4,096 characters.
+    /// Value, up to 4096 characters.
     #[schemars(length(max = 4096))]
     pub value: String,
-    /// Where it may be seen, such as `activation`: up to 16.
+    /// Where the pair may be shown, such as `activation`: up to 16 places, each of 1 to 64 characters.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(schema_with = "view_permissions_schema")]
     pub view_permissions: Vec<String>,
-    /// Whether the owner sees it.
+    /// Whether the owner can see the pair.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub visible: Option<bool>,
 }
 
-/// Which mails an owner wants.
+/// Mail preferences of an owner.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct EmailPreference {
@@ -285,7 +290,7 @@ fn email_schema(_: &mut SchemaGenerator) -> Schema {
     text(
         254,
         r"^[^@\s]+@[^@\s]+$",
-        "a mail address has up to 254 characters, one '@' and no spaces, such as ada@example.com",
+        "must be a mail address of up to 254 characters, with one '@' and without spaces, such as ada@example.com",
     )
 }
 

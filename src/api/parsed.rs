@@ -1,24 +1,24 @@
-//! Text that a cache keeps in its short form: a hash of 64 digits as 32 bytes, in place. It must not know what the text means.
+//! Text that a cache stores in a compact form: a hash of 64 digits as 32 bytes, in place.
 
 use std::{borrow::Cow, fmt, str::FromStr};
 
 use schemars::{JsonSchema, Schema, SchemaGenerator};
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
-/// A value whose text is read where it can be and kept as it stands where it cannot: a hand-edited entry spoils nothing but itself,
-/// and is written back unchanged.
+/// A value that is parsed from text if possible and otherwise kept as text.
 ///
-/// For types with one text for each value, such as [`TokenId`](crate::token::TokenId): two of them are equal if their texts are.
+/// An entry that was edited by hand affects only itself and is written back unchanged. Use it for types with exactly one text
+/// per value, such as [`TokenId`](crate::token::TokenId), so that two values are equal if their texts are.
 #[derive(Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub enum Parsed<T> {
-    /// What the text says.
+    /// The parsed value.
     Value(T),
-    /// Text that says nothing.
+    /// Text that does not parse.
     Text(Box<str>),
 }
 
 impl<T> Parsed<T> {
-    /// What the text says, if it says something.
+    /// Returns the parsed value, if the text parses.
     pub fn value(&self) -> Option<&T> {
         match self {
             Self::Value(value) => Some(value),
@@ -28,7 +28,7 @@ impl<T> Parsed<T> {
 }
 
 impl<T: AsRef<str>> Parsed<T> {
-    /// The text.
+    /// Returns the text.
     pub fn as_str(&self) -> &str {
         match self {
             Self::Value(value) => value.as_ref(),
@@ -99,7 +99,7 @@ mod tests {
     use crate::token::{TokenHash, TokenId};
 
     #[test]
-    fn every_text_is_written_back_as_it_was() {
+    fn every_text_is_written_back_unchanged() {
         let hash = "0123456789abcdef".repeat(4);
         for text in [hash.as_str(), &hash.to_uppercase(), &hash[1..], "", "0123456789ab", "grüße \"\\\n"] {
             let json = serde_json::to_string(text).unwrap();
@@ -119,7 +119,7 @@ mod tests {
     }
 
     #[test]
-    fn what_can_be_read_takes_no_room_elsewhere() {
+    fn parsed_values_need_no_heap_allocation() {
         assert_eq!((size_of::<Parsed<TokenHash>>(), size_of::<Parsed<TokenId>>()), (40, 24));
     }
 }

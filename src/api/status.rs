@@ -1,6 +1,6 @@
-//! What the controller answers: the status of a `PersonalAccessToken`.
+//! The status of a `PersonalAccessToken`. `kubectl explain` prints the doc comments.
 //!
-//! Everything here may be read by anybody who may read the object: no token, only hashes.
+//! Everyone who may read the object may read its status, so it holds hashes of tokens and never a token.
 
 use std::collections::BTreeMap;
 
@@ -10,123 +10,127 @@ use serde::{Deserialize, Serialize};
 use super::{Condition, Owner, Parsed, Time};
 use crate::token::{TokenHash, TokenId};
 
-/// What is known of a token. Conditions and all else come from the controller; `lastUsedAt` and `usage` from the verifier.
+/// Observed state of a token. The verifier writes `lastUsedAt` and `usage`; the controller writes everything else.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct PersonalAccessTokenStatus {
-    /// The metadata.generation that this status speaks of.
+    /// The metadata.generation that the controller last processed.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub observed_generation: Option<i64>,
 
-    /// Ready, and while they are true: Reconciling, Stalled, InGracePeriod, ExpiringSoon.
+    /// Conditions of the token: Ready, which is always present, and Reconciling, Stalled, InGracePeriod and
+    /// ExpiringSoon, which are present while they are true.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(length(max = 16), extend("x-kubernetes-list-type" = "map", "x-kubernetes-list-map-keys" = ["type"]))]
     pub conditions: Vec<Condition>,
 
-    /// Whom the token speaks for, defaults filled in.
+    /// The owner of the token, with defaults applied.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(schema_with = "status_owner_schema")]
     pub owner: Option<Owner>,
 
-    /// The Secret that holds the token. With delivery: Once it is told only until the token is taken.
+    /// Name of the Secret that holds the token. With delivery: Once, it is set only until the token is taken.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(max = 253))]
     pub secret_name: Option<String>,
 
-    /// With delivery: Once: what became of the newest token. Absent while none has been issued yet, or none since spec.revoked.
+    /// With delivery: Once, the delivery state of the newest token. Absent until the first token is issued, and after
+    /// spec.revoked until the next one.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub delivery: Option<DeliveryState>,
 
-    /// How many tokens have been issued, the present one included.
+    /// Number of tokens issued so far, including the current one.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(range(min = 0))]
     pub revision: Option<i64>,
 
-    /// When the first token was issued; `expiry.after` counts from here.
+    /// When the first token was issued. `expiry.after` counts from this time.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub first_issued_at: Option<Time>,
 
-    /// When the newest token that anybody could get was issued, also while none is live any more.
+    /// When the newest token that reached the Secret was issued. It stays set after that token expires or is revoked.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub last_issued_at: Option<Time>,
 
-    /// The end that the installation's default lifetime gave; fixed when it was first needed.
+    /// Expiry from the default lifetime of the installation. Fixed when it is first applied.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub default_expires_at: Option<Time>,
 
-    /// The end of the whole token; absent if it has none.
+    /// When the token expires, across all rotations. Absent if it never expires.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub expires_at: Option<Time>,
 
-    /// When the token will be replaced next; absent if it will not be.
+    /// When the token is rotated next. Absent if no rotation is planned.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub next_rotation_at: Option<Time>,
 
-    /// When tokens had to be issued because somebody damaged or deleted the Secret, in the last hour: at most 3 are.
+    /// When tokens were issued in the last hour because the Secret was damaged or deleted. At most 3 are issued per
+    /// hour.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(length(max = 8), extend("x-kubernetes-list-type" = "atomic"))]
     pub unplanned_mints: Vec<Time>,
 
-    /// Every live credential, the newest first.
+    /// All live credentials, newest first: the active token, replaced tokens in their grace period, and a token that
+    /// is being issued.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(length(max = 8), extend("x-kubernetes-list-type" = "atomic"))]
     pub credentials: Vec<Credential>,
 
-    /// When a verifier last accepted the token, to some minutes.
+    /// When a verifier last accepted a token of this object, accurate to a few minutes.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub last_used_at: Option<Time>,
 
-    /// The same for each credential, by id.
+    /// When a verifier last accepted each credential, by credential ID, accurate to a few minutes.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     #[schemars(schema_with = "usage_schema")]
     pub usage: BTreeMap<String, Time>,
 }
 
-/// What became of a token that is handed over once.
+/// Delivery state of a token with `delivery: Once`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize, JsonSchema)]
 pub enum DeliveryState {
-    /// The Secret holds it until it is taken.
+    /// The Secret holds the token until it is taken.
     Waiting,
-    /// It was taken: the Secret was deleted.
+    /// The token was taken: its holder deleted the Secret.
     Delivered,
-    /// It was not taken and is dead.
+    /// The token was not taken in time and is revoked.
     NotDelivered,
 }
 
-/// One issued token, known by its hash.
+/// One issued token, identified by its hash.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct Credential {
-    /// The public id: the 12 characters after the token's underscore.
+    /// Public ID: the first 12 characters after the underscore of the token.
     #[schemars(length(max = 12))]
     pub id: Parsed<TokenId>,
-    /// The how-manieth token of this object it is, from 1.
+    /// Number of this credential, counted from 1 for the first token issued for this object.
     pub revision: i64,
-    /// SHA-256 of the whole token, 64 lower-case hexadecimal digits.
+    /// SHA-256 of the whole token, as 64 lower-case hexadecimal digits.
     #[schemars(length(max = 64))]
     pub sha256: Parsed<TokenHash>,
-    /// Where in its life it is.
+    /// State of the credential: Pending, Active or Grace.
     pub state: CredentialState,
-    /// When it was issued.
+    /// When the credential was issued.
     pub issued_at: Time,
-    /// When it ends; absent if it has no end.
+    /// When the credential expires. Absent if it never expires.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub expires_at: Option<Time>,
 }
 
-/// The states of a live credential.
+/// State of a live credential.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, JsonSchema)]
 pub enum CredentialState {
-    /// Its hash is published and accepted; the Secret does not hold it yet.
+    /// Verifiers accept the credential, but the Secret does not hold it yet.
     Pending,
-    /// The Secret holds it.
+    /// The Secret holds the credential.
     Active,
-    /// It was replaced and still works until its end.
+    /// The credential was replaced and stays valid until its grace period ends.
     Grace,
 }
 
 impl CredentialState {
-    /// The name as it stands in the status.
+    /// Returns the name as it appears in the status.
     pub fn as_str(self) -> &'static str {
         match self {
             Self::Pending => "Pending",
@@ -136,7 +140,7 @@ impl CredentialState {
     }
 }
 
-// Without the rules of the spec: an object must not become unwritable because its status, which nobody types, breaks a rule.
+// Without the validation rules of the spec: an object must stay writable even if its status breaks a rule.
 fn status_owner_schema(_: &mut SchemaGenerator) -> Schema {
     json_schema!({
         "type": "object",
@@ -147,7 +151,7 @@ fn status_owner_schema(_: &mut SchemaGenerator) -> Schema {
                 "enum": ["User", "VirtualAccount"],
                 "description": "`User` for a person, `VirtualAccount` for a program.",
             },
-            "name": {"type": "string", "maxLength": 512, "description": "The owner's name."},
+            "name": {"type": "string", "maxLength": 512, "description": "Name of the owner."},
         },
     })
 }

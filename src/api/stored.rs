@@ -1,7 +1,7 @@
-//! `PersonalAccessToken` and `TokenOwner` as caches hold them: small, and decodable whatever stands in them.
+//! `PersonalAccessToken` and `TokenOwner` as caches hold them: compact, and tolerant of invalid content.
 //!
-//! Admission is strict, so what is stored normally decodes. Where it does not (a hand-edited CRD, a newer version's object),
-//! only that object is affected: a list never fails as a whole.
+//! Admission is strict, so stored objects normally decode. If one does not (a modified CRD, an object of a newer version), only
+//! that object is affected: a list never fails as a whole.
 
 use k8s_openapi::{
     ClusterResourceScope, NamespaceResourceScope,
@@ -16,7 +16,7 @@ use super::{
     UNACKNOWLEDGED, VERIFIER_FIELD_MANAGER,
 };
 
-/// Makes a type that holds less of a resource be that resource to a client. The fields after the scope lead to the metadata.
+/// Implements `kube::Resource` for a type that holds only a part of a resource. The fields after the scope lead to the metadata.
 macro_rules! stands_for {
     ($stored:ty, $resource:ty, $scope:ty, $($metadata:tt).+) => {
         impl ::kube::Resource for $stored {
@@ -51,29 +51,29 @@ macro_rules! stands_for {
 }
 pub(crate) use stands_for;
 
-/// A stored `PersonalAccessToken` whose parts decoded or did not, each by itself.
+/// A stored `PersonalAccessToken`. Spec and status decode independently, and either may fail.
 #[derive(Clone, Debug)]
 pub struct StoredPat {
-    /// The object's metadata, as far as decisions need it: neither labels nor annotations nor who set which field.
+    /// Metadata of the object, without labels, annotations and managed fields.
     pub metadata: ObjectMeta,
-    /// When the object last changed by other than use, to the second, as its field managers tell.
+    /// When the object last changed, other than by a recorded use; to the second, from its managed fields.
     pub updated_at: Option<Time>,
-    /// The credential that the annotation [`UNACKNOWLEDGED`] names.
+    /// ID of the credential in the annotation [`UNACKNOWLEDGED`].
     pub unacknowledged: Option<Box<str>>,
-    /// The spec, or why it cannot be read.
+    /// The spec, or why it does not decode.
     pub spec: Result<PersonalAccessTokenSpec, String>,
-    /// The status (empty if there is none), or why it cannot be read.
+    /// The status (empty if there is none), or why it does not decode.
     pub status: Result<PersonalAccessTokenStatus, String>,
 }
 
-/// A stored `TokenOwner` whose spec decoded or did not.
+/// A stored `TokenOwner`. Its spec may fail to decode.
 #[derive(Clone, Debug)]
 pub struct StoredOwner {
-    /// The object's metadata, as far as decisions need it.
+    /// Metadata of the object, without labels, annotations and managed fields.
     pub metadata: ObjectMeta,
-    /// When the object last changed, to the second, as its field managers tell.
+    /// When the object last changed; to the second, from its managed fields.
     pub updated_at: Option<Time>,
-    /// The spec, or why it cannot be read.
+    /// The spec, or why it does not decode.
     pub spec: Result<TokenOwnerSpec, String>,
 }
 
@@ -82,7 +82,7 @@ impl<'de> Deserialize<'de> for StoredPat {
         #[derive(Deserialize)]
         struct Parts {
             #[serde(default)]
-            metadata: Slim,
+            metadata: SlimMetadata,
             #[serde(default = "no_spec", deserialize_with = "leniently")]
             spec: Result<PersonalAccessTokenSpec, String>,
             #[serde(default = "no_status", deserialize_with = "leniently_optional")]
@@ -100,7 +100,7 @@ impl<'de> Deserialize<'de> for StoredOwner {
         #[derive(Deserialize)]
         struct Parts {
             #[serde(default)]
-            metadata: Slim,
+            metadata: SlimMetadata,
             #[serde(default = "no_spec", deserialize_with = "leniently")]
             spec: Result<TokenOwnerSpec, String>,
         }
@@ -109,10 +109,10 @@ impl<'de> Deserialize<'de> for StoredOwner {
     }
 }
 
-/// What is needed of an object's metadata. The rest, which is most of the bytes of an object, is skipped.
+/// The metadata that is decoded. The rest, which is most of an object's bytes, is skipped.
 #[derive(Default, Deserialize)]
 #[serde(rename_all = "camelCase", default)]
-struct Slim {
+struct SlimMetadata {
     namespace: Option<String>,
     name: Option<String>,
     uid: Option<String>,
@@ -120,36 +120,36 @@ struct Slim {
     generation: Option<i64>,
     creation_timestamp: Option<ApiTime>,
     deletion_timestamp: Option<ApiTime>,
-    annotations: Annotations,
-    managed_fields: Vec<Change>,
+    annotations: SlimAnnotations,
+    managed_fields: Vec<FieldChange>,
 }
 
-/// The annotations that decide anything.
+/// The annotations that are decoded.
 #[derive(Default, Deserialize)]
-struct Annotations {
+struct SlimAnnotations {
     #[serde(rename = "pat-operator.io/unacknowledged")]
     unacknowledged: Option<Box<str>>,
 }
 
-/// Who wrote to an object last, and when.
+/// One entry of `managedFields`: who wrote, and when.
 #[derive(Default, Deserialize)]
 #[serde(default)]
-struct Change {
+struct FieldChange {
     manager: Option<String>,
     time: Option<ApiTime>,
 }
 
-impl Slim {
+impl SlimMetadata {
     fn updated_at(&self) -> Option<Time> {
         let changes = self.managed_fields.iter().map(|change| (change.manager.as_deref(), change.time.as_ref()));
         newest(changes).or(self.creation_timestamp.as_ref().map(|time| time.0.into()))
     }
 }
 
-/// The newest change, leaving out those that only tell of use.
+/// Returns the time of the newest change, ignoring recorded uses.
 fn newest<'a>(changes: impl Iterator<Item = (Option<&'a str>, Option<&'a ApiTime>)>) -> Option<Time> {
-    let told = changes.filter(|(manager, _)| *manager != Some(VERIFIER_FIELD_MANAGER));
-    told.filter_map(|(_, time)| Some(time?.0.into())).max()
+    let changes = changes.filter(|(manager, _)| *manager != Some(VERIFIER_FIELD_MANAGER));
+    changes.filter_map(|(_, time)| Some(time?.0.into())).max()
 }
 
 fn updated_at(metadata: &ObjectMeta) -> Option<Time> {
@@ -158,10 +158,18 @@ fn updated_at(metadata: &ObjectMeta) -> Option<Time> {
         .or(metadata.creation_timestamp.as_ref().map(|time| time.0.into()))
 }
 
-impl From<Slim> for ObjectMeta {
-    fn from(slim: Slim) -> Self {
-        let Slim { namespace, name, uid, resource_version, generation, creation_timestamp, deletion_timestamp, .. } =
-            slim;
+impl From<SlimMetadata> for ObjectMeta {
+    fn from(slim: SlimMetadata) -> Self {
+        let SlimMetadata {
+            namespace,
+            name,
+            uid,
+            resource_version,
+            generation,
+            creation_timestamp,
+            deletion_timestamp,
+            ..
+        } = slim;
         Self {
             namespace,
             name,
@@ -183,13 +191,15 @@ fn no_status() -> Result<PersonalAccessTokenStatus, String> {
     Ok(PersonalAccessTokenStatus::default())
 }
 
-/// Reads a part of which only the text is taken from the object: whatever is wrong in it stays in it. The text is there as long as
-/// nothing has taken it apart before, as serde would in an event that did not begin with its type; API servers' do.
+/// Decodes a part of an object from its raw JSON, so that an error in it does not fail the whole object.
+///
+/// The raw JSON is available only if serde has not buffered the object. It would buffer a watch event that does not start with
+/// its type; those of API servers do.
 fn leniently<'de, D: Deserializer<'de>, T: DeserializeOwned>(deserializer: D) -> Result<Result<T, String>, D::Error> {
     let text = Box::<RawValue>::deserialize(deserializer)?;
     if text.get().starts_with('[') {
-        // serde would take an array for a struct whose fields are all optional.
-        return Ok(Err("it is a list, not an object".into()));
+        // serde would accept an array for a struct whose fields are all optional.
+        return Ok(Err("expected an object, found a list".into()));
     }
     Ok(serde_json::from_str(text.get()).map_err(|error| error.to_string()))
 }
@@ -201,8 +211,8 @@ fn leniently_optional<'de, D: Deserializer<'de>, T: DeserializeOwned + Default>(
 }
 
 impl StoredPat {
-    /// Gives back the room that its lists do not need: one that has grown has room for four at least, and most have one entry. For
-    /// whoever keeps thousands of them.
+    /// Releases unused capacity of its lists, for caches that keep thousands of objects. Most lists have one entry, and one that
+    /// has grown has room for at least four.
     #[must_use]
     pub fn shrunk_to_fit(mut self) -> Self {
         if let Ok(spec) = &mut self.spec {
@@ -216,22 +226,22 @@ impl StoredPat {
         self
     }
 
-    /// The object's uid; empty only for an object that never came from an API server.
+    /// Returns the uid; empty only for an object that did not come from an API server.
     pub fn uid(&self) -> &str {
         self.metadata.uid.as_deref().unwrap_or_default()
     }
 
-    /// The object's namespace.
+    /// Returns the namespace of the object.
     pub fn namespace(&self) -> &str {
         self.metadata.namespace.as_deref().unwrap_or_default()
     }
 
-    /// The object's name.
+    /// Returns the name of the object.
     pub fn name(&self) -> &str {
         self.metadata.name.as_deref().unwrap_or_default()
     }
 
-    /// The version that the next write must be based on.
+    /// Returns the version that the next write must be based on.
     pub fn resource_version(&self) -> &str {
         self.metadata.resource_version.as_deref().unwrap_or_default()
     }
@@ -252,12 +262,12 @@ impl From<PersonalAccessToken> for StoredPat {
 stands_for!(StoredPat, PersonalAccessToken, NamespaceResourceScope, metadata);
 
 impl StoredOwner {
-    /// The object's uid; empty only for an object that never came from an API server.
+    /// Returns the uid; empty only for an object that did not come from an API server.
     pub fn uid(&self) -> &str {
         self.metadata.uid.as_deref().unwrap_or_default()
     }
 
-    /// The object's name.
+    /// Returns the name of the object.
     pub fn name(&self) -> &str {
         self.metadata.name.as_deref().unwrap_or_default()
     }

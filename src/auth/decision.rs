@@ -1,280 +1,347 @@
-//! The one decision on a token, by which the verifier judges, and whoever else takes tokens.
-//!
-//! No I/O, no clock, no logging: everything it takes is an argument. It knows the index and must not know any protocol.
+//! Whether a presented token is accepted for one request. [`decide`] is the entry point.
 
-pub use crate::index::Freshness;
+use super::verdict::Verdict;
 use crate::{
     api::Time,
-    auth::verdict::Verdict,
-    index::{CredentialRef, Index, OwnerIndex},
-    token::{ParseError, Presented},
+    token::{ParseError, Presented, TokenHash},
 };
 
-/// What whoever protects something asks of a token.
+/// The lookups that a decision needs. The index implements them.
+pub trait CredentialLookup {
+    /// A live credential together with its PAT.
+    type Credential: KnownCredential;
+
+    /// Returns the live credential with this hash; if several PATs claim the hash, that of any of them.
+    fn find(&self, hash: &TokenHash) -> Option<Self::Credential>;
+
+    /// Returns the credentials of all PATs that claim this hash, oldest PAT first, if more than one does. Otherwise returns none.
+    fn conflicting(&self, hash: &TokenHash) -> Vec<Self::Credential>;
+
+    /// Reports whether a credential with this hash was known and has been removed.
+    fn was_removed(&self, hash: &TokenHash) -> bool;
+
+    /// Reports whether the owner of this credential is disabled.
+    fn is_owner_disabled(&self, credential: &Self::Credential) -> bool;
+}
+
+/// What a decision reads of a credential and its PAT.
+pub trait KnownCredential: Clone {
+    /// Returns the hash of the token.
+    fn hash(&self) -> &TokenHash;
+
+    /// Returns whether the credential is valid at the time `now`.
+    fn verdict(&self, now: Time) -> Verdict;
+
+    /// Returns the audiences of the PAT.
+    fn audiences(&self) -> impl Iterator<Item = &str>;
+
+    /// Reports whether the PAT has this scope.
+    fn has_scope(&self, scope: &str) -> bool;
+}
+
+/// How current the index is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Freshness {
+    /// The first full list has not arrived yet.
+    Starting,
+    /// The index is up to date, except for the lag of its watches.
+    Fresh,
+    /// No event has arrived for a while: an unknown token may be new.
+    Stale,
+    /// No event has arrived for too long: a revocation may have been missed.
+    Lost,
+}
+
+/// Requirements that a relying party places on a token.
 #[derive(Clone, Copy, Debug, Default)]
-pub struct Demand<'a> {
-    /// Every one of these scopes.
+pub struct Requirements<'a> {
+    /// Scopes that the token must have, all of them.
     pub scopes: &'a [&'a str],
-    /// For whom the token must be.
+    /// Audience that the token must be for.
     pub audience: Audience<'a>,
 }
 
-/// For whom a token must be.
+/// The audience that a token must be for.
 #[derive(Clone, Copy, Debug, Default)]
 pub enum Audience<'a> {
-    /// The verifier asks for none: only tokens that name none are for it.
+    /// The relying party states none, so the token must not be limited to an audience.
     #[default]
-    Unnamed,
-    /// The token must list at least one of these itself.
+    Unspecified,
+    /// The token must list at least one of these.
     OneOf(&'a [&'a str]),
-    /// Whoever it is for. Only for those who are told the audience and judge it themselves.
+    /// Any audience is accepted. Only for callers that get the audiences and check them themselves.
     Any,
 }
 
-/// The answer.
+/// The result of a decision; `C` is the credential of a known token.
 #[derive(Clone, Debug)]
-pub enum Decision {
-    /// The token is good for what is asked.
-    Allow(CredentialRef),
-    /// It is not.
-    Deny(Denial),
-    /// Nobody can tell at the moment.
+pub enum Decision<C> {
+    /// The token is valid and meets the requirements.
+    Allow(C),
+    /// The token is not valid or does not meet the requirements.
+    Deny(Denial<C>),
+    /// The index is not current enough for a decision.
     Unavailable(Unavailable),
 }
 
-/// Why a token is refused.
+/// Why a token is denied.
 #[derive(Clone, Debug)]
-pub enum Denial {
-    /// It is no token of ours at all.
+pub enum Denial<C> {
+    /// The text is not a token.
     Malformed(ParseError),
     /// No live credential has its hash.
     Unknown {
-        /// It was known and is gone: not merely unseen.
-        gone: bool,
+        /// Whether the credential was known and has been removed.
+        removed: bool,
     },
-    /// It is known, and no longer good.
-    Dead(CredentialRef, Verdict),
-    /// It is known and alive, and its owner disabled.
-    OwnerDisabled(CredentialRef),
-    /// It is good, but not for this audience.
-    Audience(CredentialRef),
-    /// It is good, but lacks a scope.
-    Scope(CredentialRef),
+    /// The credential is expired or revoked.
+    Inactive(C, Verdict),
+    /// The owner of the token is disabled.
+    OwnerDisabled(C),
+    /// The token is not for the required audience.
+    WrongAudience(C),
+    /// The token lacks a required scope.
+    InsufficientScope(C),
 }
 
-impl Denial {
-    /// The token that was presented, if it is known.
-    pub fn record(&self) -> Option<&CredentialRef> {
+impl<C> Denial<C> {
+    /// Returns the credential of the token, if it is known.
+    pub fn credential(&self) -> Option<&C> {
         match self {
-            Self::Dead(record, _) | Self::OwnerDisabled(record) | Self::Audience(record) | Self::Scope(record) => {
-                Some(record)
-            }
+            Self::Inactive(credential, _)
+            | Self::OwnerDisabled(credential)
+            | Self::WrongAudience(credential)
+            | Self::InsufficientScope(credential) => Some(credential),
             Self::Malformed(_) | Self::Unknown { .. } => None,
         }
     }
 }
 
-/// Why nobody can tell.
+/// Why no decision is possible.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Unavailable {
-    /// The first full list is not in yet.
+    /// The first full list has not arrived yet.
     Starting,
-    /// The token is well-formed and unknown, and the index stale.
+    /// The token is well-formed but unknown, and the index is stale.
     UnknownWhileStale,
-    /// The index is too old to be trusted at all.
+    /// The index is too old to be trusted.
     Lost,
 }
 
-/// Decides. Cheap checks come first; junk is refused by its checksum before anything is hashed or looked up, whatever the state
-/// of the index.
-pub fn decide<'t>(
-    index: &Index,
+/// Decides whether a presented token is accepted.
+///
+/// Cheap checks come first. A malformed token is denied before anything is hashed or looked up, however current the index is.
+pub fn decide<'t, L: CredentialLookup>(
+    index: &L,
     freshness: Freshness,
     token: impl TryInto<Presented<'t>, Error: Into<ParseError>>,
-    demand: &Demand<'_>,
+    requirements: &Requirements<'_>,
     now: Time,
-) -> Decision {
+) -> Decision<L::Credential> {
     let token: Presented<'t> = match token.try_into() {
         Ok(token) => token,
         Err(error) => return Decision::Deny(Denial::Malformed(error.into())),
     };
-    match freshness {
-        Freshness::Starting => return Decision::Unavailable(Unavailable::Starting),
-        Freshness::Lost => return Decision::Unavailable(Unavailable::Lost),
-        Freshness::Fresh | Freshness::Stale => {}
+    if let Some(why) = unavailable(freshness) {
+        return Decision::Unavailable(why);
     }
     let hash = token.hash();
-    let Some(record) = index.get(&hash) else {
-        let gone = index.was_removed(&hash);
-        return if freshness == Freshness::Stale && !gone {
+    let Some(credential) = index.find(&hash) else {
+        let removed = index.was_removed(&hash);
+        return if freshness == Freshness::Stale && !removed {
             Decision::Unavailable(Unavailable::UnknownWhileStale)
         } else {
-            Decision::Deny(Denial::Unknown { gone })
+            Decision::Deny(Denial::Unknown { removed })
         };
     };
-    decide_known(index, record, demand, now)
+    check_all_claims(index, credential, requirements, now)
 }
 
-/// Decides on a credential that is known otherwise than by its token, such as by an access token that names it.
-pub fn decide_on(
-    index: &Index,
+/// Decides on a credential that was found without its token, such as by an access token that refers to it.
+pub fn decide_known<L: CredentialLookup>(
+    index: &L,
     freshness: Freshness,
-    record: CredentialRef,
-    demand: &Demand<'_>,
+    credential: L::Credential,
+    requirements: &Requirements<'_>,
     now: Time,
-) -> Decision {
+) -> Decision<L::Credential> {
+    match unavailable(freshness) {
+        Some(why) => Decision::Unavailable(why),
+        None => check_all_claims(index, credential, requirements, now),
+    }
+}
+
+fn unavailable(freshness: Freshness) -> Option<Unavailable> {
     match freshness {
-        Freshness::Starting => Decision::Unavailable(Unavailable::Starting),
-        Freshness::Lost => Decision::Unavailable(Unavailable::Lost),
-        Freshness::Fresh | Freshness::Stale => decide_known(index, record, demand, now),
+        Freshness::Starting => Some(Unavailable::Starting),
+        Freshness::Lost => Some(Unavailable::Lost),
+        Freshness::Fresh | Freshness::Stale => None,
     }
 }
 
-fn decide_known(index: &Index, record: CredentialRef, demand: &Demand<'_>, now: Time) -> Decision {
-    // A restored PAT may claim the token of its former self, or of one that was restored elsewhere. Taking it back in either place
-    // takes it back, so that every one of them has to let it in; then it is the eldest's.
-    let rivals = index.conflicting(&record.credential().hash);
-    let Some((eldest, younger)) = rivals.split_first() else { return judge(record, index.owners(), demand, now) };
-    let decision = judge(eldest.clone(), index.owners(), demand, now);
-    let refusal = |rival: &CredentialRef| match judge(rival.clone(), index.owners(), demand, now) {
+/// Checks the credential and every other PAT that claims the same token.
+///
+/// A PAT restored from a backup may claim the token of its original. A revocation of either must take effect, so all of them have
+/// to allow the token; it then belongs to the oldest.
+fn check_all_claims<L: CredentialLookup>(
+    index: &L,
+    credential: L::Credential,
+    requirements: &Requirements<'_>,
+    now: Time,
+) -> Decision<L::Credential> {
+    let claims = index.conflicting(credential.hash());
+    let Some((oldest, others)) = claims.split_first() else { return check(index, credential, requirements, now) };
+    let decision = check(index, oldest.clone(), requirements, now);
+    if !matches!(decision, Decision::Allow(_)) {
+        return decision;
+    }
+    let denial = |other: &L::Credential| match check(index, other.clone(), requirements, now) {
         Decision::Allow(_) => None,
-        refusal => Some(refusal),
+        denial => Some(denial),
     };
-    match decision {
-        Decision::Allow(_) => younger.iter().find_map(refusal).unwrap_or(decision),
-        refusal => refusal,
-    }
+    others.iter().find_map(denial).unwrap_or(decision)
 }
 
-/// Judges what was found.
-fn judge(record: CredentialRef, owners: &OwnerIndex, demand: &Demand<'_>, now: Time) -> Decision {
-    let credential = record.credential();
-    let verdict = record.pat.terms.judge_life(credential.id.as_str(), credential.issued_at, credential.expires_at, now);
-    if !verdict.is_good() {
-        return Decision::Deny(Denial::Dead(record, verdict));
+/// Checks one credential: validity, owner, audience, scopes, in this order.
+fn check<L: CredentialLookup>(
+    index: &L,
+    credential: L::Credential,
+    requirements: &Requirements<'_>,
+    now: Time,
+) -> Decision<L::Credential> {
+    let verdict = credential.verdict(now);
+    if !verdict.is_valid() {
+        return Decision::Deny(Denial::Inactive(credential, verdict));
     }
-    if owners.is_disabled(record.pat.subject()) {
-        return Decision::Deny(Denial::OwnerDisabled(record));
+    if index.is_owner_disabled(&credential) {
+        return Decision::Deny(Denial::OwnerDisabled(credential));
     }
-    let audiences = record.pat.audiences();
-    let for_us = match demand.audience {
+    let audience_matches = match requirements.audience {
         Audience::Any => true,
-        Audience::Unnamed => audiences.is_empty(),
-        Audience::OneOf(wanted) => audiences.iter().any(|one| wanted.contains(&one)),
+        Audience::Unspecified => credential.audiences().next().is_none(),
+        Audience::OneOf(accepted) => credential.audiences().any(|audience| accepted.contains(&audience)),
     };
-    if !for_us {
-        return Decision::Deny(Denial::Audience(record));
+    if !audience_matches {
+        return Decision::Deny(Denial::WrongAudience(credential));
     }
-    if !demand.scopes.iter().all(|wanted| record.pat.scopes().contains(wanted)) {
-        return Decision::Deny(Denial::Scope(record));
+    if !requirements.scopes.iter().all(|scope| credential.has_scope(scope)) {
+        return Decision::Deny(Denial::InsufficientScope(credential));
     }
-    Decision::Allow(record)
+    Decision::Allow(credential)
 }
 
 #[cfg(test)]
 mod tests {
-    use proptest::prelude::*;
-    use serde_json::{Value, json};
-
     use super::*;
-    use crate::{api::CredentialState, index::IndexedPat, token::Token};
+    use crate::token::Token;
 
-    const NOW: &str = "2026-01-02T00:00:00Z";
-
-    fn token() -> Token {
-        Token::from_parts(&Default::default(), "accessor0001".parse().unwrap(), &[7; 32])
+    /// One credential, and what an index says about it.
+    #[derive(Clone)]
+    struct OneCredential {
+        hash: TokenHash,
+        verdict: Verdict,
+        audience: &'static str,
+        scope: &'static str,
+        owner_disabled: bool,
+        removed: bool,
     }
 
-    /// A PAT of this number that claims the token, created at this second.
-    fn claim(number: u8, second: u8, spec: Value) -> IndexedPat {
-        claim_in_state(CredentialState::Active, number, second, spec)
-    }
+    impl KnownCredential for OneCredential {
+        fn hash(&self) -> &TokenHash {
+            &self.hash
+        }
 
-    /// The same, with its credential in this state.
-    fn claim_in_state(state: CredentialState, number: u8, second: u8, spec: Value) -> IndexedPat {
-        let stored = json!({
-            "metadata": {
-                "namespace": format!("n{number}"), "name": "app", "uid": format!("{number:032}"),
-                "creationTimestamp": format!("2026-01-01T00:00:{second:02}Z"),
-            },
-            "spec": spec,
-            "status": {"credentials": [{
-                "id": "accessor0001", "revision": 1, "sha256": token().hash().to_string(), "state": state,
-                "issuedAt": "2026-01-01T00:00:00Z",
-            }]},
-        });
-        IndexedPat::read(&serde_json::from_value(stored).unwrap()).expect("a PAT")
-    }
+        fn verdict(&self, _: Time) -> Verdict {
+            self.verdict
+        }
 
-    fn ask(index: &Index) -> Result<String, Denial> {
-        let demand = Demand { scopes: &["a"], audience: Audience::Unnamed };
-        match decide(index, Freshness::Fresh, token().expose().as_bytes(), &demand, NOW.parse().unwrap()) {
-            Decision::Allow(record) => Ok(record.pat.subject().to_owned()),
-            Decision::Deny(denial) => Err(denial),
-            Decision::Unavailable(why) => panic!("{why:?}"),
+        fn audiences(&self) -> impl Iterator<Item = &str> {
+            [self.audience].into_iter()
+        }
+
+        fn has_scope(&self, scope: &str) -> bool {
+            self.scope == scope
         }
     }
 
-    #[test]
-    fn a_credential_is_good_from_its_publication_to_the_end_of_its_grace() {
-        for state in [CredentialState::Pending, CredentialState::Active, CredentialState::Grace] {
-            let index = Index::default();
-            index.put(claim_in_state(state, 1, 0, json!({"scopes": ["a"]})));
-            assert_eq!(ask(&index).ok().as_deref(), Some("va:n1/app"), "{state:?}");
-            index.put(claim_in_state(state, 1, 0, json!({"scopes": ["a"], "revoked": true})));
-            assert!(matches!(ask(&index), Err(Denial::Dead(_, Verdict::Revoked))), "{state:?}");
+    impl CredentialLookup for OneCredential {
+        type Credential = Self;
+
+        fn find(&self, hash: &TokenHash) -> Option<Self> {
+            (self.hash == *hash && !self.removed).then(|| self.clone())
+        }
+
+        fn conflicting(&self, _: &TokenHash) -> Vec<Self> {
+            Vec::new()
+        }
+
+        fn was_removed(&self, hash: &TokenHash) -> bool {
+            self.hash == *hash && self.removed
+        }
+
+        fn is_owner_disabled(&self, credential: &Self) -> bool {
+            credential.owner_disabled
         }
     }
 
-    #[test]
-    fn of_pats_that_claim_one_token_the_eldest_answers_as_long_as_none_refuses() {
-        let index = Index::default();
-        let good = || json!({"scopes": ["a", "b"]});
-        index.put(claim(2, 30, good()));
-        assert_eq!(ask(&index).unwrap(), "va:n2/app");
-        index.put(claim(3, 10, good()));
-        assert_eq!(ask(&index).unwrap(), "va:n3/app");
-        index.put(claim(1, 10, good()));
-        assert_eq!(ask(&index).unwrap(), "va:n1/app", "of two of one second, the smaller uid");
-        index.put(claim(2, 30, json!({"scopes": ["a"], "revoked": true})));
-        assert!(matches!(ask(&index), Err(Denial::Dead(record, Verdict::Revoked)) if record.pat.namespace() == "n2"));
-        index.put(claim(2, 30, json!({"scopes": ["b"]})));
-        assert!(matches!(ask(&index), Err(Denial::Scope(_))));
-        index.put(claim(2, 30, json!({"scopes": ["a"], "audiences": ["x"]})));
-        assert!(matches!(ask(&index), Err(Denial::Audience(_))));
-        index.remove(format!("{:032}", 2).parse().unwrap());
-        assert_eq!(ask(&index).unwrap(), "va:n1/app");
-        index.remove(format!("{:032}", 1).parse().unwrap());
-        index.remove(format!("{:032}", 3).parse().unwrap());
-        assert!(matches!(ask(&index), Err(Denial::Unknown { gone: true })));
+    fn token(number: u8) -> Token {
+        Token::from_parts(&Default::default(), "accessor0001".parse().unwrap(), &[number; 32])
     }
 
-    proptest! {
-        /// In whatever order they come and change, the answer is that of what is there in the end.
-        #[test]
-        fn the_answer_does_not_depend_on_the_order_in_which_claims_came(
-            steps in prop::collection::vec((0u8..4, 0u8..3, any::<bool>(), any::<bool>()), 1..20),
-        ) {
-            let (one, other) = (Index::default(), Index::default());
-            let mut last = std::collections::BTreeMap::new();
-            for (number, second, good, there) in steps {
-                let spec = || if good { json!({"scopes": ["a"]}) } else { json!({"revoked": true}) };
-                if there {
-                    one.put(claim(number, second, spec()));
-                    last.insert(number, (second, good));
-                } else {
-                    one.remove(format!("{number:032}").parse().unwrap());
-                    last.remove(&number);
-                }
-            }
-            for (number, (second, good)) in last.iter().rev() {
-                let spec = if *good { json!({"scopes": ["a"]}) } else { json!({"revoked": true}) };
-                other.put(claim(*number, *second, spec));
-            }
-            let eldest = last.iter().min_by_key(|(number, (second, _))| (*second, **number));
-            let wanted = eldest.filter(|_| last.values().all(|(_, good)| *good)).map(|(number, _)| format!("va:n{number}/app"));
-            prop_assert_eq!(ask(&one).ok(), wanted.clone());
-            prop_assert_eq!(ask(&other).ok(), wanted);
+    fn credential() -> OneCredential {
+        OneCredential {
+            hash: token(1).hash(),
+            verdict: Verdict::Valid,
+            audience: "shop",
+            scope: "read",
+            owner_disabled: false,
+            removed: false,
+        }
+    }
+
+    fn decision(index: &OneCredential, freshness: Freshness, token: &[u8]) -> Decision<OneCredential> {
+        let requirements = Requirements { scopes: &["read"], audience: Audience::OneOf(&["till", "shop"]) };
+        decide(index, freshness, token, &requirements, Time::from_micros(0))
+    }
+
+    #[test]
+    fn checks_run_in_order_validity_owner_audience_scopes() {
+        let decided = |index: &OneCredential| decision(index, Freshness::Fresh, token(1).expose().as_bytes());
+        let mut index = OneCredential {
+            verdict: Verdict::Revoked,
+            audience: "bank",
+            scope: "write",
+            owner_disabled: true,
+            ..credential()
+        };
+        assert!(matches!(decided(&index), Decision::Deny(Denial::Inactive(_, Verdict::Revoked))));
+        index.verdict = Verdict::Valid;
+        assert!(matches!(decided(&index), Decision::Deny(Denial::OwnerDisabled(_))));
+        index.owner_disabled = false;
+        assert!(matches!(decided(&index), Decision::Deny(Denial::WrongAudience(_))));
+        index.audience = "shop";
+        assert!(matches!(decided(&index), Decision::Deny(Denial::InsufficientScope(_))));
+        index.scope = "read";
+        assert!(matches!(decided(&index), Decision::Allow(_)));
+    }
+
+    #[test]
+    fn a_stale_index_decides_only_on_known_and_removed_tokens() {
+        let removed = OneCredential { removed: true, ..credential() };
+        let known = credential();
+        let (first, second) = (token(1), token(2));
+        let decided = |index, freshness, token: &Token| decision(index, freshness, token.expose().as_bytes());
+        assert!(matches!(decided(&known, Freshness::Stale, &first), Decision::Allow(_)));
+        let denied = decided(&removed, Freshness::Stale, &first);
+        assert!(matches!(denied, Decision::Deny(Denial::Unknown { removed: true })));
+        let unavailable = decided(&known, Freshness::Stale, &second);
+        assert!(matches!(unavailable, Decision::Unavailable(Unavailable::UnknownWhileStale)));
+        let denied = decided(&known, Freshness::Fresh, &second);
+        assert!(matches!(denied, Decision::Deny(Denial::Unknown { removed: false })));
+        for (freshness, why) in [(Freshness::Starting, Unavailable::Starting), (Freshness::Lost, Unavailable::Lost)] {
+            assert!(matches!(decided(&known, freshness, &first), Decision::Unavailable(reason) if reason == why));
+            let malformed = decision(&known, freshness, b"junk");
+            assert!(matches!(malformed, Decision::Deny(Denial::Malformed(_))));
         }
     }
 }

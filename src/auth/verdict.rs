@@ -1,11 +1,11 @@
-//! The one judgement on a credential: is it good now, by what its owner wrote and by its own deadlines?
+//! Whether one credential is valid at a given time.
 //!
-//! Pure. The planner uses it to bury the dead, the verifier at each request, so that a revocation works from the moment it is
-//! written even while no controller runs. It must not know how a token looks or where it is kept.
+//! The planner uses it to retire credentials. The verifier uses it for every request, so that a revocation takes effect as soon
+//! as it is written, even while no controller runs.
 
 use crate::api::{Credential, InvalidDuration, PersonalAccessTokenSpec, PersonalAccessTokenStatus, Time};
 
-/// What a spec and a status say about the life of all credentials of one token, read once.
+/// The terms of validity of all credentials of one PAT, read once from its spec and status.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Terms {
     revoked: bool,
@@ -16,42 +16,42 @@ pub struct Terms {
     end: Option<Time>,
 }
 
-/// The judgement on one credential.
+/// Whether a credential is valid, and if not, why.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Verdict {
-    /// It works.
-    Good,
-    /// The object is being deleted.
+    /// The credential is valid.
+    Valid,
+    /// The PAT is being deleted.
     Deleted,
-    /// `spec.revoked`.
+    /// `spec.revoked` is true.
     Revoked,
-    /// `spec.revokeIfIssuedBefore` has come and covers it.
+    /// `spec.revokeIfIssuedBefore` is reached, and the credential was issued before it.
     RevokedByTime,
-    /// `spec.revokedCredentials` names it.
+    /// `spec.revokedCredentials` lists the credential.
     RevokedById,
-    /// The whole token has reached its end.
+    /// The PAT has expired.
     TokenExpired,
-    /// This credential has reached its own end.
+    /// The credential has expired, but not its PAT.
     CredentialExpired,
 }
 
 impl Verdict {
-    /// Whether the credential works.
-    pub fn is_good(self) -> bool {
-        self == Self::Good
+    /// Reports whether the credential is valid.
+    pub fn is_valid(self) -> bool {
+        self == Self::Valid
     }
 
-    /// Whether somebody took the credential back, rather than time.
+    /// Reports whether the credential was revoked, as opposed to expired.
     pub fn is_revocation(self) -> bool {
         matches!(self, Self::Deleted | Self::Revoked | Self::RevokedByTime | Self::RevokedById)
     }
 }
 
 impl Terms {
-    /// Reads the terms. `deleted` says whether the object has a deletionTimestamp.
+    /// Reads the terms. `deleted` is whether the PAT has a deletionTimestamp.
     ///
     /// # Errors
-    /// `expiry.after` that is not a length of time.
+    /// Returns an error if `expiry.after` is not a duration.
     pub fn read(
         spec: &PersonalAccessTokenSpec,
         status: &PersonalAccessTokenStatus,
@@ -67,42 +67,42 @@ impl Terms {
         })
     }
 
-    /// The same, of an object that was created so many seconds after the Unix epoch.
+    /// Sets when the PAT was created, in seconds since the Unix epoch.
     #[must_use]
     pub fn of_object_created_at(self, created: u32) -> Self {
         Self { created, ..self }
     }
 
-    /// When the object was created, in seconds since the Unix epoch: of two that claim one token, the elder's it is. 0 if nobody
-    /// has said. No verdict depends on it.
+    /// Returns when the PAT was created, in seconds since the Unix epoch, or 0 if unknown. If two PATs claim a token, it belongs
+    /// to the older one. No verdict depends on it.
     pub fn created(&self) -> u32 {
         self.created
     }
 
-    /// The end of the whole token; `None` if it has none, or if it counts from an issue that has not happened.
+    /// Returns when the PAT expires; `None` if never, or if the expiry counts from a first issue that has not happened yet.
     pub fn end(&self) -> Option<Time> {
         self.end
     }
 
-    /// Whether the whole token is past its end.
+    /// Reports whether the PAT has expired.
     pub fn expired(&self, now: Time) -> bool {
         self.end.is_some_and(|end| end <= now)
     }
 
-    /// Judges one credential at one instant. Revocation is told before expiry: it is what somebody wanted.
+    /// Judges a credential at the time `now`. Revocation takes precedence over expiry, because it is intended.
     pub fn judge(&self, credential: &Credential, now: Time) -> Verdict {
-        self.judge_life(credential.id.as_str(), credential.issued_at, credential.expires_at, now)
+        self.judge_fields(credential.id.as_str(), credential.issued_at, credential.expires_at, now)
     }
 
-    /// Judges one credential by what an index keeps of it.
-    pub fn judge_life(&self, id: &str, issued_at: Time, expires_at: Option<Time>, now: Time) -> Verdict {
+    /// Judges a credential by its fields, for callers that do not keep an API object.
+    pub fn judge_fields(&self, id: &str, issued_at: Time, expires_at: Option<Time>, now: Time) -> Verdict {
         if self.deleted {
             return Verdict::Deleted;
         }
         if self.revoked {
             return Verdict::Revoked;
         }
-        if self.revoke_if_issued_before.is_some_and(|line| issued_at < line && line <= now) {
+        if self.revoke_if_issued_before.is_some_and(|before| issued_at < before && before <= now) {
             return Verdict::RevokedByTime;
         }
         if self.revoked_credentials.iter().any(|revoked| revoked == id) {
@@ -114,14 +114,14 @@ impl Terms {
         if expires_at.is_some_and(|end| end <= now) {
             return Verdict::CredentialExpired;
         }
-        Verdict::Good
+        Verdict::Valid
     }
 }
 
-/// The end of the whole token, as spec and status give it.
+/// Returns when a PAT expires, from its spec and status.
 ///
 /// # Errors
-/// `expiry.after` that is not a length of time.
+/// Returns an error if `expiry.after` is not a duration.
 pub fn end(
     spec: &PersonalAccessTokenSpec,
     status: &PersonalAccessTokenStatus,
@@ -162,16 +162,16 @@ mod tests {
     }
 
     #[test]
-    fn a_statement_acts_only_once_its_time_has_come_and_only_on_what_is_older() {
+    fn revoke_if_issued_before_acts_when_reached_and_only_on_older_credentials() {
         let spec = PersonalAccessTokenSpec { revoke_if_issued_before: Some(at(100)), ..Default::default() };
-        assert_eq!(judge(spec.clone(), &credential(50, None), 99), Verdict::Good);
+        assert_eq!(judge(spec.clone(), &credential(50, None), 99), Verdict::Valid);
         assert_eq!(judge(spec.clone(), &credential(50, None), 100), Verdict::RevokedByTime);
-        assert_eq!(judge(spec, &credential(100, None), 200), Verdict::Good);
+        assert_eq!(judge(spec, &credential(100, None), 200), Verdict::Valid);
     }
 
     #[test]
-    fn an_end_is_the_first_instant_at_which_it_no_longer_works() {
-        assert_eq!(judge(Default::default(), &credential(0, Some(10)), 9), Verdict::Good);
+    fn a_credential_is_invalid_from_the_instant_of_its_expiry() {
+        assert_eq!(judge(Default::default(), &credential(0, Some(10)), 9), Verdict::Valid);
         assert_eq!(judge(Default::default(), &credential(0, Some(10)), 10), Verdict::CredentialExpired);
         let spec = PersonalAccessTokenSpec {
             expiry: Some(Expiry { at: Some(at(10)), ..Default::default() }),
@@ -181,7 +181,7 @@ mod tests {
     }
 
     #[test]
-    fn after_counts_from_the_first_issue_and_the_default_only_without_rotation() {
+    fn after_counts_from_the_first_issue_and_the_default_applies_only_without_rotation() {
         let mut spec = PersonalAccessTokenSpec {
             expiry: Some(Expiry { after: Some("1h".into()), ..Default::default() }),
             ..Default::default()

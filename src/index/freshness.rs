@@ -16,10 +16,13 @@ use serde::de::DeserializeOwned;
 use tokio::time::{MissedTickBehavior, interval, timeout};
 use tracing::{info, warn};
 
-use crate::service::{
-    clock::uptime,
-    explain_api_error,
-    watch::{SILENCE, WatchHeartbeat},
+use crate::{
+    auth::decision::Freshness,
+    service::{
+        clock::uptime,
+        explain_api_error,
+        watch::{SILENCE, WatchHeartbeat},
+    },
 };
 
 /// The interval of probes of the API server.
@@ -31,19 +34,6 @@ pub const UNANSWERED: Duration = Duration::from_secs(15);
 
 /// The longest time for an answer to a probe; the next probe follows a second later.
 const PROBE_TIMEOUT: Duration = Duration::from_secs(4);
-
-/// How far the index can be trusted.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Freshness {
-    /// The first full list is not complete.
-    Starting,
-    /// The index shows what the API server has, apart from the watch's lag.
-    Fresh,
-    /// The watches have been silent for a while: an unknown token may merely be new.
-    Stale,
-    /// The watches have been silent for too long: a revocation may have been missed.
-    Lost,
-}
 
 /// The heartbeats of all watches that feed an index, and the last answer of the API server. Reading it takes no lock and a few nanoseconds.
 pub struct IndexFreshness {

@@ -5,6 +5,7 @@
 pub mod events;
 pub mod freshness;
 pub mod last_used;
+mod lookup;
 mod owners;
 mod record;
 mod store;
@@ -12,11 +13,13 @@ mod store;
 mod tests;
 mod uid;
 
-pub use freshness::{Freshness, IndexFreshness};
+pub use freshness::IndexFreshness;
 pub use owners::{OwnerDescription, OwnerIndex, OwnerProfile};
 pub use record::{CredentialRef, IndexedCredential, IndexedPat, WordList};
 pub use store::Index;
 pub use uid::{InvalidUid, PatUid};
+
+pub use crate::auth::decision::Freshness;
 
 /// The watch of tokens, as metrics and logs name it.
 pub const PAT_KIND: &str = "PersonalAccessToken";

@@ -37,7 +37,7 @@ impl Burial {
     pub fn notice(&self, intent: &Intent) -> Option<Notice> {
         let id = self.credential.id.as_str();
         match self.verdict {
-            Verdict::Good | Verdict::Deleted | Verdict::Revoked | Verdict::TokenExpired => None,
+            Verdict::Valid | Verdict::Deleted | Verdict::Revoked | Verdict::TokenExpired => None,
             Verdict::RevokedByTime => Some(Notice::revoked(id, "it was issued before spec.revokeIfIssuedBefore")),
             Verdict::RevokedById => Some(Notice::revoked(id, "spec.revokedCredentials names it")),
             Verdict::CredentialExpired
@@ -88,7 +88,7 @@ pub fn sort(intent: &Intent, credentials: &[Credential], now: Time) -> (Vec<Cred
     let mut buried = Vec::new();
     for credential in credentials {
         let verdict = intent.terms.judge(credential, now);
-        if verdict.is_good() {
+        if verdict.is_valid() {
             let mut credential = credential.clone();
             credential.expires_at = deadline(intent, &credential, now);
             live.push(credential);

@@ -27,7 +27,7 @@ impl Planner<'_> {
             let credential = life::credential(self.intent, held, 0);
             // One whose hash was published and is pending no more has arrived, or is dead: it is not published again.
             let used_up = held.published_at.is_some() && !self.is_pending(live, held);
-            !used_up && self.is_fresh(held.issued_at) && self.intent.terms.judge(&credential, self.now).is_good()
+            !used_up && self.is_fresh(held.issued_at) && self.intent.terms.judge(&credential, self.now).is_valid()
         });
         let orphans = live
             .iter()

@@ -205,7 +205,7 @@ impl World {
         let spec = self.pat.spec.as_ref().unwrap();
         let terms = Terms::read(spec, self.status(), false).unwrap();
         let now = self.now;
-        let bad = self.status().credentials.iter().filter(|credential| !terms.judge(credential, now).is_good());
+        let bad = self.status().credentials.iter().filter(|credential| !terms.judge(credential, now).is_valid());
         let bad: Vec<_> = bad.map(|credential| credential.sha256.to_string()).collect();
         self.ever_bad.extend(bad);
     }
@@ -611,7 +611,7 @@ impl World {
             let Some(hash) = view.data.get(key).filter(|hash| self.minted.contains_key(hash)) else { continue };
             let sha256 = hash.to_string();
             let accepted = status.credentials.iter().any(|credential| {
-                credential.sha256.to_string() == sha256 && terms.judge(credential, self.now).is_good()
+                credential.sha256.to_string() == sha256 && terms.judge(credential, self.now).is_valid()
             });
             // What was never good for anything but was given up, is no excuse: it must never have got there.
             // What nobody is told to take need not be good for anything: it is on its way out.
@@ -625,7 +625,7 @@ impl World {
         // And what somebody took works on, for as long as was promised.
         for sha256 in self.taken.difference(&self.ever_bad) {
             let credential = status.credentials.iter().find(|credential| credential.sha256.to_string() == *sha256);
-            let good = credential.is_some_and(|credential| terms.judge(credential, self.now).is_good());
+            let good = credential.is_some_and(|credential| terms.judge(credential, self.now).is_valid());
             assert!(good || terms.expired(self.now), "what was taken works no more: {status:#?}");
         }
         // 6: no plain token but in the Secret.
@@ -675,7 +675,7 @@ impl World {
             }
             "True" => {
                 let active = active.expect("a token that works");
-                assert_eq!(terms.judge(active, self.now), Verdict::Good);
+                assert_eq!(terms.judge(active, self.now), Verdict::Valid);
                 let token = token.expect("it is in the Secret");
                 assert_eq!(active.sha256, hash(token.as_bytes()));
             }

@@ -76,7 +76,7 @@ fn check(session: &Session, pat: &Pat, secret: &str, value: &[u8]) -> Result<(),
     let credential = pat.status().credentials.into_iter().find(|one| one.sha256 == hash);
     let credential = credential.ok_or_else(|| broken(secret, pat.name()))?;
     match terms(pat).map(|terms| terms.judge(&credential, session.now())) {
-        Some(verdict) if verdict.is_good() => Ok(()),
+        Some(verdict) if verdict.is_valid() => Ok(()),
         _ => {
             let state = state(pat, session.now());
             Err(Failure::NotValid(format!("the token {} does not work any more: {}", credential.id, state.message)))

@@ -116,7 +116,7 @@ fn credentials(pat: &Pat, now: Time) -> Table {
     for one in &status.credentials {
         let verdict = terms.as_ref().map(|terms| terms.judge(one, now));
         let (tone, state) = match (verdict, one.state) {
-            (Some(verdict), _) if !verdict.is_good() => (Tone::Bad, format!("{verdict:?}")),
+            (Some(verdict), _) if !verdict.is_valid() => (Tone::Bad, format!("{verdict:?}")),
             (_, CredentialState::Active) => (Tone::Good, one.state.as_str().to_owned()),
             _ => (Tone::Notice, one.state.as_str().to_owned()),
         };

@@ -120,7 +120,7 @@ pub fn coming(pat: &Pat, now: Time) -> Vec<Coming> {
     let mut add = |at: Time, word: &'static str, what: String| {
         all.push(Coming { at, word, what, overdue: at.plus(SLACK) < now });
     };
-    let live = status.credentials.iter().filter(|one| terms.judge(one, now).is_good());
+    let live = status.credentials.iter().filter(|one| terms.judge(one, now).is_valid());
     for credential in live {
         match (credential.state, credential.expires_at) {
             (CredentialState::Grace, Some(end)) => {

@@ -194,8 +194,8 @@ async fn judge(session: &Session, pat: &Pat, credential: Credential, now: Time) 
     let disabled = owner_is_disabled(session, pat).await?;
     let why = match verdict {
         None => format!("its spec cannot be read: {}", state(pat, now).message),
-        Some(Verdict::Good) if disabled => "its owner is disabled by a TokenOwner".to_owned(),
-        Some(Verdict::Good) => String::new(),
+        Some(Verdict::Valid) if disabled => "its owner is disabled by a TokenOwner".to_owned(),
+        Some(Verdict::Valid) => String::new(),
         Some(Verdict::Deleted) => "its PersonalAccessToken is being deleted".to_owned(),
         Some(Verdict::Revoked) => "spec.revoked is true".to_owned(),
         Some(Verdict::RevokedByTime) => "it was issued before spec.revokeIfIssuedBefore".to_owned(),

@@ -110,7 +110,7 @@ fn reached(args: &WaitArgs, pat: Option<&Pat>, revision: Option<i64>, now: Time)
     match args.goal {
         Goal::Dead => {
             let terms = terms(pat);
-            let lives = |one| terms.as_ref().is_some_and(|terms| terms.judge(one, now).is_good());
+            let lives = |one| terms.as_ref().is_some_and(|terms| terms.judge(one, now).is_valid());
             return Ok((!status.credentials.iter().any(lives) && status.revision.is_some())
                 .then(|| format!("{name} is dead: {}", state.message)));
         }

@@ -14,7 +14,7 @@ use crate::{
         events::{OwnerEventHandler, PatEventHandler},
     },
     service::{HealthServer, HttpServer, ReadinessGate, http::Limits},
-    verifier::{Verifier, envoy_grpc, http, metrics::Metrics, preflight, tokenreview::TokenReviewSettings},
+    verifier::{Verifier, envoy_grpc, http, metrics::Metrics, preflight, tokenreview::TokenReviewConfig},
 };
 
 const HTTP: (&str, &str) = ("the verifier's HTTP protocols", "--http-addr");
@@ -87,18 +87,18 @@ fn watches(namespaces: &[String]) -> usize {
     if namespaces.is_empty() { 2 } else { namespaces.len() }
 }
 
-fn protocols(args: &VerifierArgs, verifier: &Arc<Verifier>, client: &Client) -> http::Protocols {
+fn protocols(args: &VerifierArgs, verifier: &Arc<Verifier>, client: &Client) -> http::VerifierService {
     let prefix = args.enable_tokenreview.then(|| args.tokenreview_username_prefix.clone());
-    let settings = http::Settings {
+    let settings = http::HttpConfig {
         issuer: args.issuer.clone(),
-        tokenreview: prefix.map(|username_prefix| TokenReviewSettings { username_prefix }),
+        tokenreview: prefix.map(|username_prefix| TokenReviewConfig { username_prefix }),
     };
     // Reviews of callers that are ServiceAccounts take a ClusterRole.
     let reviewer = args.namespaces.is_all().then(|| client.clone());
-    http::Protocols::new(verifier.clone(), settings, reviewer)
+    http::VerifierService::new(verifier.clone(), settings, reviewer)
 }
 
-async fn serve_http(server: HttpServer, protocols: http::Protocols, end: tokio_util::sync::CancellationToken) {
+async fn serve_http(server: HttpServer, protocols: http::VerifierService, end: tokio_util::sync::CancellationToken) {
     server.serve(protocols, end).await;
 }
 

@@ -22,7 +22,7 @@ use super::{
 };
 use crate::{
     api::{Expiry, Owner, Time},
-    auth::decision::{Audience, Decision, Demand, Freshness, decide, decide_on},
+    auth::decision::{Audience, Decision, Freshness, Requirements, decide, decide_known},
     index::{CredentialRef, Index, PatUid},
     service::{Clock, authorization::Authorization, http::plain},
     token::{Presented, TokenId},
@@ -117,7 +117,7 @@ impl Service {
             let grant =
                 self.signer.as_ref().and_then(|signer| signer.check(token, now).ok()).ok_or_else(|| self.failed())?;
             let record = self.record_of(grant.pat, &grant.credential).ok_or_else(|| self.failed())?;
-            (self.allowed(decide_on(&self.index, (self.freshness)(), record, &ANY, now))?, Some(grant.scopes))
+            (self.allowed(decide_known(&*self.index, (self.freshness)(), record, &ANY, now))?, Some(grant.scopes))
         };
         self.index.mark_used(&record, now);
         let present = record.pat.scopes();
@@ -328,7 +328,7 @@ impl Service {
     fn still(&self, caller: &Caller) -> Result<Caller, Failure> {
         let now = self.now();
         let record = self.record_of(caller.id, &caller.credential).ok_or_else(|| self.failed())?;
-        let record = self.allowed(decide_on(&self.index, (self.freshness)(), record, &ANY, now))?;
+        let record = self.allowed(decide_known(&*self.index, (self.freshness)(), record, &ANY, now))?;
         let present = record.pat.scopes();
         let mut caller = caller.clone();
         caller.scopes.retain(|scope| present.contains(scope));
@@ -340,12 +340,12 @@ impl Service {
         Ok(caller)
     }
 
-    fn decide(&self, token: &[u8], now: Time) -> Decision {
-        decide(&self.index, (self.freshness)(), token, &ANY, now)
+    fn decide(&self, token: &[u8], now: Time) -> Decision<CredentialRef> {
+        decide(&*self.index, (self.freshness)(), token, &ANY, now)
     }
 
     /// What a decision lets in, if it is for this server as well.
-    fn allowed(&self, decision: Decision) -> Result<CredentialRef, Failure> {
+    fn allowed(&self, decision: Decision<CredentialRef>) -> Result<CredentialRef, Failure> {
         let record = match decision {
             Decision::Allow(record) => record,
             Decision::Deny(_) => return Err(self.failed()),
@@ -414,7 +414,7 @@ pub struct Exchanged {
 }
 
 /// Who asks here is judged by rights, not by scopes that are demanded; audiences are looked at apart.
-const ANY: Demand<'static> = Demand { scopes: &[], audience: Audience::Any };
+const ANY: Requirements<'static> = Requirements { scopes: &[], audience: Audience::Any };
 
 fn too_many(wait: Duration) -> Failure {
     let seconds = wait.as_secs() + u64::from(wait.subsec_nanos() > 0);

@@ -113,7 +113,7 @@ impl Layout {
     fn check_keys(&self) -> Result<(), InvalidField> {
         let previous = self.previous_key.as_deref();
         if previous == Some(&self.key) {
-            let message = "previousKey must differ from key: both tokens stand in the Secret during the grace period";
+            let message = "previousKey must differ from key: the Secret holds both tokens during the grace period";
             return Err(InvalidField::new("spec.secret.previousKey", message));
         }
         for (field, bare) in [("key", Some(self.key.as_str())), ("previousKey", previous)] {
@@ -122,11 +122,11 @@ impl Layout {
                 // Under `password` BasicAuth writes the bare token as well.
                 Body::Preset(_) if field == "key" && bare == "password" => {}
                 Body::Preset(_) => {
-                    let message = "the preset writes this key itself: choose another name";
+                    let message = "the preset writes this key: choose another key";
                     return Err(InvalidField::new(format!("spec.secret.{field}"), message));
                 }
                 Body::Nothing | Body::Templates { .. } => {
-                    let message = "template.data may not define the keys that hold the bare tokens (key, default 'token', and previousKey): choose other names";
+                    let message = "template.data may not define the keys that hold the bare tokens (key, default 'token', and previousKey): choose other keys";
                     return Err(InvalidField::new("spec.secret.template", message));
                 }
             }
@@ -139,7 +139,7 @@ impl Layout {
         let Body::Templates { templates, .. } = &self.body else { return Ok(()) };
         let mut variables = templates.values().flat_map(Template::variables);
         if !self.wants_previous() && variables.any(Variable::is_previous) {
-            let message = "a template that uses previousToken or previousId needs previousKey: the replaced token is kept only where it is asked for";
+            let message = "a template that uses previousToken or previousId needs previousKey: without it, the previous token is not kept";
             return Err(InvalidField::new("spec.secret.template", message));
         }
         Ok(())
@@ -156,7 +156,7 @@ impl Layout {
         if complete {
             return Ok(());
         }
-        let message = "this type needs its keys: set template.preset (BasicAuth or DockerConfigJson), or template.data with username and password, or with .dockerconfigjson";
+        let message = "this type requires certain keys: set template.preset to BasicAuth or DockerConfigJson, or define username and password or .dockerconfigjson in template.data";
         Err(InvalidField::new("spec.secret.type", message))
     }
 
@@ -188,8 +188,7 @@ fn read_body(
     match (template.preset, &template.data) {
         (Some(preset), None) => Form::read(preset, template, owner_text).map(Body::Preset),
         (None, Some(_)) if template.host.is_some() || template.username.is_some() => {
-            let message =
-                "template.host and template.username are for presets; with template.data write them into the text";
+            let message = "template.host and template.username are only for presets: with template.data, write them in the template";
             Err(InvalidField::new("spec.secret.template", message))
         }
         (None, Some(data)) => {
@@ -226,7 +225,7 @@ fn read_type(type_: Option<&str>, preset: Option<Preset>) -> Result<String, Inva
     }
     let fits = type_ == default || preset.is_none() || default == OPAQUE && !well_known;
     if !fits {
-        return error("type does not go with the preset: leave type out, and the preset chooses it");
+        return error("type does not match the preset: remove type to use the type of the preset");
     }
     Ok(type_.to_owned())
 }
@@ -240,7 +239,7 @@ fn is_own_type(type_: &str) -> bool {
 fn check_reserved(what: &str, map: &BTreeMap<String, String>) -> Result<(), InvalidField> {
     if map.keys().any(|key| is_in(key, RESERVED_PREFIX) || key == MANAGED_BY_LABEL) {
         let message = format!(
-            "{what} under pat-operator.io/ and app.kubernetes.io/managed-by are the operator's own: choose other names"
+            "{what} under pat-operator.io/ and app.kubernetes.io/managed-by are reserved for the operator: choose other keys"
         );
         return Err(InvalidField::new(format!("spec.secret.{what}"), message));
     }

@@ -121,11 +121,12 @@ impl Form {
 /// All of these forms end up in HTTP Basic authentication, where the first colon ends the user name (RFC 7617, section 2):
 /// with `va:ci/deploy` the server would see a user `va` and a password `ci/deploy:kpat_…`.
 fn username(template: &SecretTemplate, owner_text: &str) -> Result<String, InvalidField> {
-    let right = "a user name is 1 to 256 visible ASCII characters, without spaces, and without ':': in HTTP Basic authentication the first ':' is where the password begins";
+    let right = "must be 1 to 256 visible ASCII characters, without spaces and without ':', which separates user name and password in HTTP Basic authentication";
     let (username, message) = match &template.username {
         Some(username) => (username.as_str(), right.to_owned()),
         None => {
-            let message = format!("the default is the owner's name, but {right}; set another user name here");
+            let message =
+                format!("the default, the owner's name, cannot be used: the user name {right}; set another user name");
             (owner_text.strip_prefix("va:").unwrap_or(owner_text), message)
         }
     };
@@ -137,7 +138,7 @@ fn username(template: &SecretTemplate, owner_text: &str) -> Result<String, Inval
 fn netrc_username(username: String) -> Result<String, InvalidField> {
     if username.contains(['"', '\'', '\\', '#']) {
         let message =
-            "a .netrc cannot hold a user name with a quotation mark, a backslash or '#'; set another user name here";
+            "a .netrc cannot hold a user name with a quotation mark, a backslash or '#': set another user name";
         return Err(InvalidField::new(USERNAME, message));
     }
     Ok(username)
@@ -160,7 +161,7 @@ fn host(template: &SecretTemplate) -> Result<String, InvalidField> {
         && port.parse::<u16>().is_ok_and(|port| port > 0)
         && path.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"-._~/".contains(&byte));
     if !valid {
-        let message = "write a host name without https://, with a port from 1 to 65535 and a path if it needs them, such as registry.example.com:5000";
+        let message = "must be a host name without https://, with an optional port from 1 to 65535 and an optional path, such as registry.example.com:5000";
         return Err(InvalidField::new(HOST, message));
     }
     Ok(host.clone())
@@ -169,7 +170,7 @@ fn host(template: &SecretTemplate) -> Result<String, InvalidField> {
 /// `.netrc` knows machines, not ports. Dropping the port silently would offer the token to everything else on that machine.
 fn netrc_host(host: String) -> Result<String, InvalidField> {
     if host.contains([':', '/']) {
-        let message = "a .netrc knows neither ports nor paths: write the host name alone, and the token is for every port of that host";
+        let message = "a .netrc supports neither ports nor paths: set the host name alone, which applies to every port of that host";
         return Err(InvalidField::new(HOST, message));
     }
     Ok(host)

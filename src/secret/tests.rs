@@ -140,7 +140,7 @@ fn an_owner_that_http_basic_cannot_carry_needs_an_explicit_username() {
     for preset in ["BasicAuth", "DockerConfigJson", "Netrc", "GitCredentials"] {
         let error = read(json!({"preset": preset, "host": "h"})).unwrap_err();
         assert_eq!(error.field, "spec.secret.template.username");
-        assert!(error.message.starts_with("the default is the owner's name, but "), "{error}");
+        assert!(error.message.starts_with("the default, the owner's name, cannot be used: "), "{error}");
         assert!(read(json!({"preset": preset, "host": "h", "username": "alice"})).is_ok());
     }
     assert!(read(json!({"preset": "Npmrc", "host": "h"})).is_ok());
@@ -269,13 +269,13 @@ fn mistakes_name_their_field_in_the_words_of_admission() {
         (
             json!({"template": {"host": "h", "data": {"a": ""}}}),
             "template",
-            "template.host and template.username are for presets",
+            "template.host and template.username are only for presets",
             true,
         ),
         (
             json!({"template": {"username": "u", "data": {"a": ""}}}),
             "template",
-            "template.host and template.username are for presets",
+            "template.host and template.username are only for presets",
             true,
         ),
         (json!({"template": {"preset": "Npmrc"}}), "template.host", "this preset needs template.host", true),
@@ -287,27 +287,27 @@ fn mistakes_name_their_field_in_the_words_of_admission() {
         (
             json!({"type": "Opaque", "template": {"preset": "BasicAuth"}}),
             "type",
-            "type does not go with the preset",
+            "type does not match the preset",
             true,
         ),
         (
             json!({"type": "example.com/x", "template": {"preset": "BasicAuth"}}),
             "type",
-            "type does not go with the preset",
+            "type does not match the preset",
             true,
         ),
         (
             json!({"type": docker, "template": {"preset": "Npmrc", "host": "h"}}),
             "type",
-            "type does not go with the preset",
+            "type does not match the preset",
             true,
         ),
-        (json!({"type": docker}), "type", "this type needs its keys", true),
-        (json!({"type": docker, "key": ".dockerconfigjson"}), "type", "this type needs its keys", true),
+        (json!({"type": docker}), "type", "this type requires certain keys", true),
+        (json!({"type": docker, "key": ".dockerconfigjson"}), "type", "this type requires certain keys", true),
         (
             json!({"type": "kubernetes.io/basic-auth", "template": {"data": {"a": ""}}}),
             "type",
-            "this type needs its keys",
+            "this type requires certain keys",
             true,
         ),
         (json!({"labels": {"pat-operator.io/x": ""}}), "labels", "labels under pat-operator.io/", true),
@@ -318,34 +318,29 @@ fn mistakes_name_their_field_in_the_words_of_admission() {
             "annotations under pat-operator.io/",
             true,
         ),
-        (
-            json!({"key": "username", "template": {"preset": "BasicAuth"}}),
-            "key",
-            "the preset writes this key itself",
-            true,
-        ),
+        (json!({"key": "username", "template": {"preset": "BasicAuth"}}), "key", "the preset writes this key", true),
         (
             json!({"previousKey": "password", "template": {"preset": "BasicAuth"}}),
             "previousKey",
-            "the preset writes this key itself",
+            "the preset writes this key",
             true,
         ),
         (
             json!({"key": ".netrc", "template": {"preset": "Netrc", "host": "h"}}),
             "key",
-            "the preset writes this key itself",
+            "the preset writes this key",
             true,
         ),
         (
             json!({"template": {"preset": "Netrc", "host": "h:80"}}),
             "template.host",
-            "a .netrc knows neither ports nor paths",
+            "a .netrc supports neither ports nor paths",
             true,
         ),
         (
             json!({"template": {"preset": "Netrc", "host": "h/x"}}),
             "template.host",
-            "a .netrc knows neither ports nor paths",
+            "a .netrc supports neither ports nor paths",
             true,
         ),
         (
@@ -376,43 +371,43 @@ fn mistakes_name_their_field_in_the_words_of_admission() {
         (
             json!({"template": {"preset": "GitCredentials", "host": "h", "username": ""}}),
             "template.username",
-            "a user name is 1 to 256",
+            "must be 1 to 256",
             true,
         ),
         (
             json!({"template": {"preset": "Npmrc", "host": "h\nx=y"}}),
             "template.host",
-            "write a host name without https://",
+            "must be a host name without https://",
             true,
         ),
         (
             json!({"template": {"preset": "Npmrc", "host": "https://h"}}),
             "template.host",
-            "write a host name without https://",
+            "must be a host name without https://",
             true,
         ),
         (
             json!({"template": {"preset": "GitCredentials", "host": "u@h"}}),
             "template.host",
-            "write a host name without https://",
+            "must be a host name without https://",
             true,
         ),
         (
             json!({"template": {"preset": "GitCredentials", "host": "h:65536"}}),
             "template.host",
-            "write a host name without https://",
+            "must be a host name without https://",
             true,
         ),
         (
             json!({"template": {"preset": "GitCredentials", "host": "h:+1"}}),
             "template.host",
-            "write a host name without https://",
+            "must be a host name without https://",
             true,
         ),
         (
             json!({"template": {"preset": "GitCredentials", "host": "h-"}}),
             "template.host",
-            "write a host name without https://",
+            "must be a host name without https://",
             true,
         ),
         (

@@ -1,29 +1,28 @@
-//! The hash of a token: all that is ever stored of it.
+//! The hash of a token, the only form in which tokens are stored outside Secrets.
 //!
-//! For status, the verifier's index and reports of leaks (secret-scanning programmes send back
-//! SHA-256). Must not keep any part of the text that it hashes.
+//! The status, the verifier's index and reports of leaked tokens use it.
 
 use std::{fmt, str::FromStr};
 
 use sha2::{Digest, Sha256};
 
-/// SHA-256 over the whole text of a token, written as 64 lower-case hexadecimal digits.
+/// SHA-256 of the whole text of a token, written as 64 lower-case hexadecimal digits.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct TokenHash([u8; 32]);
 
-/// A text that cannot be a token hash. The text itself is left out: it may be a token put into the
-/// wrong field.
+/// The error for text that is not a token hash. It omits the text, which may be a token in the wrong
+/// field.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("a token hash is SHA-256 as 64 lower-case hexadecimal digits")]
+#[error("must be a token hash: SHA-256 as 64 lower-case hexadecimal digits")]
 pub struct InvalidHash;
 
 impl TokenHash {
-    /// The hash of a text whose grammar has been checked.
+    /// Hashes text whose grammar has been checked.
     pub(super) fn of(token: &str) -> Self {
         Self(Sha256::digest(token).into())
     }
 
-    /// The 32 bytes of the hash.
+    /// Returns the 32 bytes of the hash.
     pub fn as_bytes(&self) -> &[u8; 32] {
         &self.0
     }
@@ -38,7 +37,7 @@ impl From<[u8; 32]> for TokenHash {
 impl FromStr for TokenHash {
     type Err = InvalidHash;
 
-    /// Strict, so that one hash has one text: upper-case digits are refused.
+    /// Parses strictly, so that each hash has exactly one text: upper-case digits are refused.
     fn from_str(text: &str) -> Result<Self, InvalidHash> {
         let (pairs, []) = text.as_bytes().as_chunks() else {
             return Err(InvalidHash);

@@ -1,7 +1,5 @@
-//! The id of a token: its public name.
-//!
-//! For status, events, logs and revocation lists. Must not know the secret: an id is drawn
-//! independently of it.
+//! The ID of a token: its public name in status, events, logs and revocation lists. It is drawn
+//! independently of the secret.
 
 use std::{fmt, str::FromStr};
 
@@ -9,32 +7,32 @@ use rand::TryCryptoRng;
 
 use super::base62::{self, digit_from_random};
 
-/// The public name of a credential: 12 base62 characters. It authenticates nothing and may be
-/// printed anywhere.
+/// The public name of a credential: 12 base62 characters. It authenticates nothing and may be shown
+/// anywhere.
 ///
-/// 62^12 is about 2^71, so among a million credentials two share an id with odds below one in a
-/// billion. Ordered as text.
+/// 62^12 is about 2^71, so the probability that two of a million credentials share an ID is below one
+/// in a billion. IDs are ordered as text.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct TokenId([u8; TokenId::LEN]);
 
-/// A text that cannot be a token id. The text itself is left out: it may be a token put into the
-/// wrong field.
+/// The error for text that is not a token ID. It omits the text, which may be a token in the wrong
+/// field.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("a token id is 12 ASCII letters and digits")]
+#[error("must be a token ID: 12 ASCII letters and digits")]
 pub struct InvalidId;
 
-/// Random bytes taken at a time: nearly always enough for an id (12.4 are needed on average).
+/// Random bytes per draw, nearly always enough for an ID (12.4 are needed on average).
 const DRAW: usize = 16;
 
-/// Draws after which a generator that still has not yielded an id is taken to be broken. A sound
-/// one needs more than 16 with a probability below 2^-1000.
+/// Maximum number of draws before the generator counts as broken. A sound generator needs more with a
+/// probability below 2^-1000.
 const MAX_DRAWS: usize = 16;
 
 impl TokenId {
-    /// Characters in an id.
+    /// Number of characters in an ID.
     pub const LEN: usize = 12;
 
-    /// An id drawn uniformly from all 62^12, or `None` from a generator that is stuck.
+    /// Draws an ID uniformly from all 62^12, or returns `None` if the generator is stuck.
     pub(super) fn random<R: TryCryptoRng + ?Sized>(rng: &mut R) -> Result<Option<Self>, R::Error> {
         let mut id = [0; Self::LEN];
         let mut empty = id.iter_mut();
@@ -54,7 +52,7 @@ impl TokenId {
         Ok(None)
     }
 
-    /// The id as text.
+    /// Returns the ID as text.
     pub fn as_str(&self) -> &str {
         str::from_utf8(&self.0).expect("base62 is ASCII")
     }

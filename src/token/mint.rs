@@ -1,7 +1,4 @@
-//! The token itself, and where it comes from.
-//!
-//! For the controller, which mints tokens and writes them into Secrets. Must not know where they
-//! go.
+//! Minting of tokens.
 
 use std::{error::Error, fmt};
 
@@ -14,24 +11,24 @@ use super::{
     presented::checksum,
 };
 
-/// A plain token, zeroized on drop. `Debug` prints prefix and id only; [`expose`](Self::expose) is
-/// the one way to the text. It cannot be cloned, compared or serialised: compare its
-/// [`hash`](Self::hash).
+/// A plain token, zeroized on drop. `Debug` prints only prefix and ID; [`expose`](Self::expose) is the
+/// only way to the text. It cannot be cloned, compared or serialised: compare its
+/// [`hash`](Self::hash) instead.
 pub struct Token(Zeroizing<String>);
 
-/// No token could be minted.
+/// Why no token could be minted.
 #[derive(Debug, thiserror::Error)]
 pub enum MintError {
-    /// The random number generator reported a failure.
+    /// The random number generator failed.
     #[error("the random number generator failed")]
     Rng(#[source] Box<dyn Error + Send + Sync>),
-    /// The random number generator's output cannot be random.
+    /// The output of the random number generator is not random.
     #[error("the random number generator is stuck")]
     StuckRng,
 }
 
 impl MintError {
-    /// The one name of this error for metrics, events and logs.
+    /// Returns the name of this error in metrics, events and logs.
     pub fn category(&self) -> &'static str {
         match self {
             Self::Rng(_) => "RandomnessFailed",
@@ -41,18 +38,18 @@ impl MintError {
 }
 
 impl Token {
-    /// Mints a token from 32 bytes of the operating system's random number generator.
+    /// Mints a token from the random number generator of the operating system.
     ///
     /// # Errors
-    /// When that generator fails.
+    /// Returns an error if the generator fails.
     pub fn mint(prefix: &TokenPrefix) -> Result<Self, MintError> {
         Self::mint_with(&mut SysRng, prefix)
     }
 
-    /// Mints a token from a given generator; for tests that need the same token each time.
+    /// Mints a token from the given generator, for tests that need reproducible tokens.
     ///
     /// # Errors
-    /// When the generator fails, or yields nothing that an id can be made of.
+    /// Returns an error if the generator fails or is stuck.
     pub fn mint_with<R>(rng: &mut R, prefix: &TokenPrefix) -> Result<Self, MintError>
     where
         R: TryCryptoRng<Error: Send + Sync + 'static> + ?Sized,
@@ -64,10 +61,10 @@ impl Token {
         Ok(Self::from_parts(prefix, id, &secret))
     }
 
-    /// The token of these parts; for known-answer tests and fuzzing. The secret is read as a
-    /// big-endian number.
+    /// Builds a token from its parts, for known-answer tests and fuzzing. The secret is a big-endian
+    /// number.
     pub fn from_parts(prefix: &TokenPrefix, id: TokenId, secret: &[u8; 32]) -> Self {
-        // Sized for the longest, for a string that grows would leave a copy behind.
+        // Sized for the longest token: a string that grows would leave a copy behind.
         let mut text = Zeroizing::new(String::with_capacity(Presented::MAX_LEN));
         text.push_str(prefix.as_str());
         text.push('_');
@@ -80,31 +77,31 @@ impl Token {
         Self(text)
     }
 
-    /// Copies a text that is a well-formed token.
+    /// Copies text that is a well-formed token.
     ///
     /// # Errors
-    /// As [`Presented::parse`].
+    /// Returns the same errors as [`Presented::parse`].
     pub fn parse(input: &(impl AsRef<[u8]> + ?Sized)) -> Result<Self, ParseError> {
         let text = Presented::parse(input)?.expose();
         Ok(Self(Zeroizing::new(text.to_owned())))
     }
 
-    /// The plain token, 64 to 77 ASCII characters. It belongs into the Secret and nowhere else.
+    /// Returns the plain token, 64 to 77 ASCII characters. It belongs in the Secret and nowhere else.
     pub fn expose(&self) -> &str {
         &self.0
     }
 
-    /// The prefix, without the `_`.
+    /// Returns the prefix, without the `_`.
     pub fn prefix(&self) -> &str {
         self.presented().prefix()
     }
 
-    /// The public name of the credential.
+    /// Returns the ID of the credential.
     pub fn id(&self) -> TokenId {
         self.presented().id()
     }
 
-    /// SHA-256 over the whole token; computed at each call.
+    /// Computes SHA-256 of the whole token.
     pub fn hash(&self) -> TokenHash {
         self.presented().hash()
     }

@@ -1,7 +1,6 @@
-//! The token: minting it, recognising it, naming it and hashing it.
+//! The token format: mint, parse, checksum and hash.
 //!
-//! For everything that has to make or accept a token, so that its grammar is written once. Must not
-//! know Kubernetes, a clock, or whether a token is still good: all of this is about text alone.
+//! This module is about text only. Whether a token is valid is decided in [`crate::auth`].
 //!
 //! ```text
 //! token  = prefix "_" id secret check
@@ -12,15 +11,15 @@
 //! base62 = 0-9A-Za-z    in ASCII order, most significant digit first
 //! ```
 //!
-//! The checksum in the token is GitHub's practice: scanners and verifiers tell junk from a token
-//! offline. It protects against accidents only; whoever wants to forge one can compute it.
+//! The checksum follows GitHub's practice: scanners and verifiers tell tokens from other text offline.
+//! It detects accidents only; an attacker can compute it.
 //!
-//! What is stored is [`TokenHash`], SHA-256 over the whole text. At 256 bits of secret a slow or
-//! salted hash buys nothing, and comparing hashes needs no constant time: an attacker cannot choose
-//! a text by its hash.
+//! The operator stores [`TokenHash`], SHA-256 of the whole text. With a secret of 256 random bits the
+//! hash cannot be reversed, so a slow or salted hash adds nothing. Comparing hashes needs no constant
+//! time, because an attacker cannot choose a text by its hash.
 //!
-//! Buffers that hold secret bytes are zeroized. What the compiler itself spills to stack and
-//! registers is beyond us, as it is for every crate that makes this promise.
+//! Buffers that hold secret bytes are zeroized. This does not cover copies that the compiler makes on
+//! the stack and in registers.
 
 mod base62;
 mod hash;

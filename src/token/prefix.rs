@@ -1,6 +1,4 @@
-//! The prefix of a token: what tells people and secret scanners whose token it is.
-//!
-//! For spec validation and minting. Must not know the rest of the token.
+//! The prefix of a token, by which people and secret scanners recognise where it belongs.
 
 use std::{fmt, str::FromStr};
 
@@ -9,19 +7,19 @@ use std::{fmt, str::FromStr};
 #[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct TokenPrefix(String);
 
-/// A text that cannot be a token prefix. The text itself is left out: it may be a token put into
-/// the wrong field.
+/// The error for text that is not a token prefix. It omits the text, which may be a token in the
+/// wrong field.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("a token prefix is 2 to 15 lower-case ASCII letters and digits, a letter first")]
+#[error("must be 2 to 15 lower-case ASCII letters and digits, starting with a letter")]
 pub struct InvalidPrefix;
 
-/// The fewest characters of a prefix.
+/// Minimum length of a prefix.
 pub(super) const MIN_LEN: usize = 2;
 
-/// The most characters of a prefix.
+/// Maximum length of a prefix.
 pub(super) const MAX_LEN: usize = 15;
 
-/// Whether these bytes are a valid prefix.
+/// Reports whether `text` is a valid prefix.
 pub(super) fn is_prefix(text: &[u8]) -> bool {
     (MIN_LEN..=MAX_LEN).contains(&text.len())
         && text[0].is_ascii_lowercase()
@@ -29,7 +27,7 @@ pub(super) fn is_prefix(text: &[u8]) -> bool {
 }
 
 impl TokenPrefix {
-    /// The prefix as text, 2 to 15 characters.
+    /// Returns the prefix as text.
     pub fn as_str(&self) -> &str {
         &self.0
     }

@@ -1,7 +1,7 @@
-//! The grammar of a token, checked on text that somebody presents.
+//! Parsing of a token that a client presents.
 //!
-//! For the verifier's hot path: nothing is allocated, nothing of the secret is copied, and junk is
-//! refused before any look-up. Must not know whether the token was ever issued.
+//! This is the verifier's hot path: it allocates nothing, copies nothing of the secret, and rejects
+//! malformed text before any lookup.
 
 use std::{convert::Infallible, fmt};
 
@@ -11,38 +11,38 @@ use super::{
     prefix,
 };
 
-/// Characters after the `_`.
+/// Number of characters after the `_`.
 const BODY_LEN: usize = TokenId::LEN + WIDTH_256 + WIDTH_32;
 
-/// A borrowed text that is a well-formed token. `Debug` prints prefix and id only.
+/// Borrowed text that is a well-formed token. `Debug` prints only prefix and ID.
 #[derive(Clone, Copy)]
 pub struct Presented<'a>(&'a str);
 
-/// Why a text is not a token. Says nothing of the text: it may be most of a secret.
+/// Why text is not a token. The error omits the text, which may contain most of a secret.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, thiserror::Error)]
 pub enum ParseError {
-    /// Shorter or longer than any token.
+    /// It is shorter or longer than any token.
     #[error("a token has 64 to 77 characters")]
     Length,
-    /// No `_` in the one place where it can be.
-    #[error("a token has one \"_\", 61 characters before its end")]
+    /// The `_` is missing or in the wrong place.
+    #[error("a token has exactly one \"_\", 61 characters before its end")]
     Separator,
-    /// What comes before the `_` is not a prefix.
-    #[error("a token's prefix is 2 to 15 lower-case ASCII letters and digits, a letter first")]
+    /// The text before the `_` is not a prefix.
+    #[error("the prefix of a token has 2 to 15 lower-case ASCII letters and digits, starting with a letter")]
     Prefix,
-    /// Something other than base62 after the `_`.
-    #[error("after its \"_\" a token has only ASCII letters and digits")]
+    /// A character after the `_` is not base62.
+    #[error("a token has only ASCII letters and digits after the \"_\"")]
     Alphabet,
-    /// The checksum is not that of the text before it: mistyped, cut off or made up.
+    /// The checksum does not match: the token is mistyped, truncated or invented.
     #[error("the token's checksum does not match")]
     Checksum,
-    /// The secret stands for a number of 2^256 or more, which nobody mints.
+    /// The secret encodes a number of 2^256 or more, which is never minted.
     #[error("the token's secret is out of range")]
     Range,
 }
 
 impl ParseError {
-    /// The one name of this error for metrics, events and logs.
+    /// Returns the name of this error in metrics, events and logs.
     pub fn category(self) -> &'static str {
         match self {
             Self::Length => "TokenLength",
@@ -55,7 +55,7 @@ impl ParseError {
     }
 }
 
-// Whoever decides on a token takes its text, or what has been read of it before.
+// A decision accepts the text of a token as well as a parsed token.
 impl<'a> TryFrom<&'a [u8]> for Presented<'a> {
     type Error = ParseError;
 
@@ -71,18 +71,16 @@ impl From<Infallible> for ParseError {
 }
 
 impl<'a> Presented<'a> {
-    /// The fewest characters (and bytes) of a token.
+    /// Minimum length of a token, in characters and bytes.
     pub const MIN_LEN: usize = prefix::MIN_LEN + 1 + BODY_LEN;
 
-    /// The most characters (and bytes) of a token.
+    /// Maximum length of a token, in characters and bytes.
     pub const MAX_LEN: usize = prefix::MAX_LEN + 1 + BODY_LEN;
 
-    /// Checks a text, or bytes of any kind, against the grammar of a token; cheap checks first.
-    ///
-    /// The text must be the token and nothing else: no white space is trimmed.
+    /// Parses text or arbitrary bytes as a token, cheap checks first. White space is not trimmed.
     ///
     /// # Errors
-    /// The first rule that the text breaks, in the order of [`ParseError`]'s variants.
+    /// Returns the first rule that the text breaks, in the order of the variants of [`ParseError`].
     pub fn parse(input: &'a (impl AsRef<[u8]> + ?Sized)) -> Result<Self, ParseError> {
         let input = input.as_ref();
         if !(Self::MIN_LEN..=Self::MAX_LEN).contains(&input.len()) {
@@ -105,47 +103,47 @@ impl<'a> Presented<'a> {
         if secret(signed) > base62::MAX_256.as_slice() {
             return Err(ParseError::Range);
         }
-        // Always UTF-8: every byte has been found to be ASCII.
+        // Always succeeds, because every byte is ASCII.
         str::from_utf8(input).map(Self).map_err(|_| ParseError::Alphabet)
     }
 
-    /// A text that came out of [`parse`](Self::parse), or was minted.
+    /// Wraps text that was parsed or minted before.
     pub(super) fn trusted(text: &'a str) -> Self {
         Self(text)
     }
 
-    /// The plain token; for this module only, which copies it into a [`Token`](super::Token).
+    /// Returns the plain token, which only this module may copy into a [`Token`](super::Token).
     pub(super) fn expose(&self) -> &'a str {
         self.0
     }
 
-    /// The prefix, without the `_`.
+    /// Returns the prefix, without the `_`.
     pub fn prefix(&self) -> &'a str {
         &self.0[..self.0.len() - BODY_LEN - 1]
     }
 
-    /// The public name of the credential.
+    /// Returns the ID of the credential.
     pub fn id(&self) -> TokenId {
         let body = &self.0[self.0.len() - BODY_LEN..];
         body[..TokenId::LEN].parse().expect("the grammar has been checked")
     }
 
-    /// SHA-256 over the whole text; computed at each call.
+    /// Computes SHA-256 of the whole text.
     pub fn hash(&self) -> TokenHash {
         TokenHash::of(self.0)
     }
 }
 
-/// The checksum that follows `text`: CRC-32 as in IEEE 802.3, clause 3.2.9 (zlib's and PNG's), in
-/// base62.
+/// Computes the checksum that follows `text`: CRC-32 as in IEEE 802.3, clause 3.2.9 (as in zlib and
+/// PNG), in base62.
 ///
-/// It finds every error within 32 successive bits: any one wrong character, for certain. Whatever
-/// else happens to a token goes unnoticed once in four billion times.
+/// It detects every error within 32 successive bits, and so every single wrong character. Any other
+/// error goes undetected with a probability of one in four billion.
 pub(super) fn checksum(text: &[u8]) -> [u8; WIDTH_32] {
     base62::encode_32(crc32fast::hash(text))
 }
 
-/// The secret's digits: the last of what the checksum covers.
+/// Returns the digits of the secret, which the checksum follows.
 fn secret(signed: &[u8]) -> &[u8] {
     &signed[signed.len() - WIDTH_256..]
 }

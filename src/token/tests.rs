@@ -1,4 +1,4 @@
-//! The token grammar, attacked from every side that an accident or a forger would come from.
+//! Tests of the token grammar against accidents and forgery.
 
 use std::{collections::HashMap, convert::Infallible, io};
 
@@ -15,7 +15,7 @@ use super::{
 
 // ---- helpers
 
-/// A generator that hands out these bytes over and over.
+/// A generator that repeats these bytes.
 struct Scripted(Vec<u8>, usize);
 
 impl Scripted {
@@ -46,7 +46,7 @@ impl TryRng for Scripted {
 
 impl TryCryptoRng for Scripted {}
 
-/// A generator that works for so many calls and then fails.
+/// A generator that fails after this number of calls.
 struct Failing(usize);
 
 impl TryRng for Failing {
@@ -87,7 +87,7 @@ fn encoded(secret: &[u8; 32]) -> String {
     String::from_utf8(text.into()).unwrap()
 }
 
-/// Schoolbook base62 into 33 bytes, so that what is too big can be written down too.
+/// Decodes base62 into 33 bytes, so that numbers above the maximum decode too.
 fn decoded(text: &str) -> [u8; 33] {
     let mut number = [0; 33];
     for digit in text.bytes() {
@@ -124,7 +124,7 @@ fn vectors(list: &str) -> Vec<HashMap<String, String>> {
 }
 
 #[test]
-fn another_implementation_makes_the_same_tokens() {
+fn tokens_match_another_implementation() {
     let list = vectors("valid");
     assert!(list.len() >= 10);
     for vector in list {
@@ -144,7 +144,7 @@ fn another_implementation_makes_the_same_tokens() {
 }
 
 #[test]
-fn what_another_implementation_calls_invalid_is_refused_for_the_same_reason() {
+fn invalid_vectors_are_refused_for_the_expected_reason() {
     let list = vectors("invalid");
     assert!(list.len() >= 40);
     for vector in list {
@@ -155,7 +155,7 @@ fn what_another_implementation_calls_invalid_is_refused_for_the_same_reason() {
 }
 
 #[test]
-fn the_checksum_is_the_crc_32_of_ieee_802_3() {
+fn the_checksum_is_crc_32_of_ieee_802_3() {
     // The check value of CRC-32/ISO-HDLC.
     assert_eq!(checksum(b"123456789"), base62::encode_32(0xcbf4_3926));
 }
@@ -170,7 +170,7 @@ fn the_alphabet_is_in_ascii_order() {
 }
 
 #[test]
-fn the_greatest_secret_is_two_to_the_256_less_one() {
+fn the_largest_secret_is_two_to_the_256_minus_one() {
     assert_eq!(encoded(&[0xff; 32]).as_bytes(), base62::MAX_256);
 }
 
@@ -183,7 +183,7 @@ fn checksums_are_zero_padded() {
 }
 
 #[test]
-fn every_digit_is_made_of_just_four_random_bytes() {
+fn every_digit_has_exactly_four_byte_values() {
     let mut made = HashMap::new();
     for byte in 0..=u8::MAX {
         match base62::digit_from_random(byte) {
@@ -196,7 +196,7 @@ fn every_digit_is_made_of_just_four_random_bytes() {
 
 proptest! {
     #[test]
-    fn secrets_are_written_as_big_endian_numbers(secret: [u8; 32]) {
+    fn secrets_are_encoded_as_big_endian_numbers(secret: [u8; 32]) {
         prop_assert_eq!(decoded(&encoded(&secret)).to_vec(), [&[0], &secret[..]].concat());
     }
 }
@@ -204,8 +204,8 @@ proptest! {
 // ---- minting
 
 #[test]
-fn ids_and_secrets_come_from_the_generator_byte_by_byte() {
-    // 248 and up are skipped, 12 digits are taken; what is left of the two draws of 16 is dropped.
+fn ids_and_secrets_come_from_the_generator() {
+    // Bytes from 248 are skipped and 12 digits are taken; the rest of the two draws of 16 is dropped.
     let id = [255, 0, 61, 62, 247, 10, 248, 35, 36, 1, 2, 3, 255, 254, 253, 252];
     let more = [4, 5, 251, 9, 9, 9, 9, 9, 9, 9, 9, 9, 9, 9, 9, 9];
     let secret: Vec<u8> = (1..=32).collect();
@@ -218,7 +218,7 @@ fn ids_and_secrets_come_from_the_generator_byte_by_byte() {
 }
 
 #[test]
-fn tokens_of_the_operating_system_differ() {
+fn minted_tokens_differ() {
     let prefix = TokenPrefix::default();
     let [a, b] = [Token::mint(&prefix).unwrap(), Token::mint(&prefix).unwrap()];
     assert_ne!(a.id(), b.id());
@@ -228,8 +228,8 @@ fn tokens_of_the_operating_system_differ() {
 }
 
 #[test]
-fn a_generator_that_fails_is_an_error() {
-    // The first call is for the id, and zeros make one at once; the second is for the secret.
+fn a_failing_generator_is_an_error() {
+    // The first call draws the ID, for which zeros suffice; the second draws the secret.
     for works in [0, 1] {
         let error = Token::mint_with(&mut Failing(works), &TokenPrefix::default()).unwrap_err();
         assert!(matches!(error, MintError::Rng(_)));
@@ -239,23 +239,23 @@ fn a_generator_that_fails_is_an_error() {
 }
 
 #[test]
-fn a_generator_that_is_stuck_is_an_error_and_no_endless_loop() {
+fn a_stuck_generator_is_an_error() {
     let error = Token::mint_with(&mut Scripted::new([255]), &TokenPrefix::default()).unwrap_err();
     assert!(matches!(error, MintError::StuckRng));
 }
 
-/// Chi-squared of 62 counts against an even spread.
+/// Chi-squared of 62 counts against a uniform distribution.
 fn chi_squared(counts: &[u32; 62]) -> f64 {
     let expected = f64::from(counts.iter().sum::<u32>()) / 62.0;
     counts.iter().map(|&n| (f64::from(n) - expected).powi(2) / expected).sum()
 }
 
 #[test]
-fn every_digit_of_an_id_and_all_low_digits_of_a_secret_are_uniform() {
+fn digits_of_ids_and_low_digits_of_secrets_are_uniform() {
     let mut rng = ChaCha8Rng::seed_from_u64(0);
     let prefix = TokenPrefix::default();
-    // The first digits of a secret are not: 2^256 is no power of 62. By the third, the bias is far
-    // below the noise.
+    // The first digits of a secret are biased, because 2^256 is not a power of 62. From the fourth digit
+    // on, the bias is far below the noise.
     let positions: Vec<_> = (5..17).chain(20..60).collect();
     let mut counts = vec![[0; 62]; positions.len()];
     for _ in 0..62 * 400 {
@@ -265,8 +265,8 @@ fn every_digit_of_an_id_and_all_low_digits_of_a_secret_are_uniform() {
         }
     }
     for (count, at) in counts.iter().zip(positions) {
-        // 61 degrees of freedom: mean 61, and above 120 with odds of 1 in 100,000. byte % 62
-        // without rejection would give about 225 in the id.
+        // 61 degrees of freedom: the mean is 61, and the probability of more than 120 is 1 in 100,000.
+        // `byte % 62` without rejection would give about 225 in the ID.
         let chi = chi_squared(count);
         assert!(chi < 120.0, "position {at}: {chi}");
     }
@@ -276,7 +276,7 @@ fn every_digit_of_an_id_and_all_low_digits_of_a_secret_are_uniform() {
 
 proptest! {
     #[test]
-    fn a_token_survives_its_round_trip(prefix in prefixes(), id in ids(), secret: [u8; 32]) {
+    fn a_token_round_trips(prefix in prefixes(), id in ids(), secret: [u8; 32]) {
         let token = Token::from_parts(&prefix, id, &secret);
         let text = token.expose();
         let check = &text[text.len() - 6..];
@@ -292,24 +292,24 @@ proptest! {
     }
 
     #[test]
-    fn any_bytes_are_refused_without_a_panic(input in vec(any::<u8>(), 0..100)) {
+    fn random_bytes_are_refused_without_a_panic(input in vec(any::<u8>(), 0..100)) {
         prop_assert!(refusal(&input).is_some());
     }
 
     #[test]
-    fn any_text_is_refused_without_a_panic(input in "\\PC{0,90}") {
+    fn random_text_is_refused_without_a_panic(input in "\\PC{0,90}") {
         prop_assert!(refusal(&input).is_some());
     }
 
     #[test]
-    fn near_tokens_of_any_shape_are_refused_without_a_panic(
+    fn near_tokens_are_refused_without_a_panic(
         input in "[a-z_]{0,3}[a-z0-9_é]{0,14}_[0-9A-Za-z_é-]{52,64}",
     ) {
         prop_assert!(refusal(&input).is_some());
     }
 
     #[test]
-    fn sealed_junk_is_a_token_only_if_it_keeps_the_grammar(
+    fn text_with_a_valid_checksum_must_still_match_the_grammar(
         signed in "[a-z0-9_]{1,16}_[0-9A-Za-z]{54,56}",
     ) {
         if let Ok(presented) = Presented::parse(&sealed(&signed)) {
@@ -321,7 +321,7 @@ proptest! {
     }
 }
 
-/// Tokens with the shortest, the usual and the longest prefix, and with the extreme secrets.
+/// Tokens with the shortest, default and longest prefix, and with the smallest and largest secret.
 fn specimens() -> Vec<Token> {
     let longest: TokenPrefix = "a23456789012345".parse().unwrap();
     let kpat = TokenPrefix::default();
@@ -336,7 +336,7 @@ fn specimens() -> Vec<Token> {
 }
 
 #[test]
-fn every_change_of_one_byte_is_refused() {
+fn every_single_byte_change_is_refused() {
     for token in specimens() {
         let mut text = token.expose().as_bytes().to_vec();
         for at in 0..text.len() {
@@ -352,7 +352,7 @@ fn every_change_of_one_byte_is_refused() {
 }
 
 #[test]
-fn every_swap_of_neighbours_is_refused() {
+fn every_swap_of_adjacent_characters_is_refused() {
     for token in specimens() {
         let text = token.expose().as_bytes();
         for at in 1..text.len() {
@@ -364,7 +364,7 @@ fn every_swap_of_neighbours_is_refused() {
 }
 
 #[test]
-fn every_loss_and_every_gain_of_characters_is_refused() {
+fn missing_and_additional_characters_are_refused() {
     for token in specimens() {
         let text = token.expose();
         for at in 0..text.len() {
@@ -391,8 +391,8 @@ fn a_secret_of_two_to_the_256_or_more_is_refused() {
     assert_eq!(with(greatest), None);
     assert_eq!(decoded(greatest)[0], 0);
 
-    // The least above it is …p2; then one step up in each other digit, with the least that can
-    // follow.
+    // The smallest number above the maximum ends in …p2. Then increase each other digit by one, followed
+    // by zeros.
     for at in 0..WIDTH_256 {
         let digit = ALPHABET.binary_search(&greatest.as_bytes()[at]).unwrap();
         let Some(&next) = ALPHABET.get(digit + 1) else {
@@ -415,7 +415,7 @@ proptest! {
 }
 
 #[test]
-fn the_bounds_are_those_of_the_shortest_and_the_longest_prefix() {
+fn length_bounds_match_the_shortest_and_longest_prefix() {
     let specimens = specimens();
     assert_eq!(specimens[0].expose().len(), Presented::MIN_LEN);
     assert_eq!(specimens[2].expose().len(), Presented::MAX_LEN);
@@ -426,7 +426,7 @@ fn the_bounds_are_those_of_the_shortest_and_the_longest_prefix() {
 // ---- what is shown
 
 #[test]
-fn debug_shows_prefix_and_id_and_nothing_else() {
+fn debug_shows_only_prefix_and_id() {
     let token = minted(4, &TokenPrefix::default());
     let presented = Presented::parse(token.expose()).unwrap();
     let shown = format!("kpat_{}…", token.id());
@@ -454,7 +454,7 @@ fn errors_do_not_repeat_the_input() {
 // ---- the parts
 
 #[test]
-fn prefixes_are_2_to_15_lower_case_letters_and_digits_a_letter_first() {
+fn prefixes_are_2_to_15_lower_case_letters_and_digits_starting_with_a_letter() {
     for good in ["ab", "kpat", "a1", "z99999999999999", "abcdefghijklmno"] {
         assert_eq!(good.parse::<TokenPrefix>().unwrap().to_string(), good);
         assert_eq!(TokenPrefix::try_from(good).unwrap().as_str(), good);
@@ -504,7 +504,7 @@ fn hashes_are_64_lower_case_hexadecimal_digits() {
     }
 }
 
-// ---- properties of types that a change of features or derives would take away
+// ---- properties of types that a change of features or derives could remove
 
 #[test]
 fn the_hasher_zeroizes_what_it_buffers() {
@@ -513,7 +513,7 @@ fn the_hasher_zeroizes_what_it_buffers() {
 }
 
 #[test]
-fn a_token_can_be_handed_to_another_thread() {
+fn tokens_can_move_between_threads() {
     fn sent<T: Send + Sync + 'static>() {}
     sent::<Token>();
     sent::<MintError>();

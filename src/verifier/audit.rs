@@ -1,7 +1,7 @@
-//! What the log tells of decisions: each at level debug, and at level info some of each kind every second.
+//! The audit log: one line per decision at level debug, and a sample of each kind every second at level info.
 //!
-//! The id and the owner, the protocol and the reason; never the token, nor any part of it but the id of one that is known.
-//! A flood of one kind does not hide the others. It must not know how an answer is sent.
+//! A line has the protocol, the answer and its reason, and for a known token its ID and owner. It never has the token. Because
+//! each kind is sampled on its own, a flood of one kind does not hide the others.
 
 use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
 
@@ -9,41 +9,41 @@ use tracing::{Level, debug, enabled, info};
 
 use super::{
     Protocol,
-    reason::{Answer, Reason},
-    striped::Striped,
+    reason::{DecisionAnswer, DecisionReason},
+    sharded::Sharded,
 };
 use crate::{api::Time, index::CredentialRef};
 
-/// Lines a second of each kind, at level info.
-const LINES: u64 = 5;
+/// Number of lines per second and kind at level info.
+const LINES_PER_SECOND: u64 = 5;
 
-/// The samples of one verifier.
+/// The audit log of one verifier.
 #[derive(Default)]
-pub struct Audit {
-    kinds: [Sample; 4],
+pub struct AuditLog {
+    kinds: [LogSampler; 4],
 }
 
-/// Kinds of decisions that are sampled apart from each other.
+/// Kinds of decisions, which are sampled independently.
 #[derive(Clone, Copy)]
-enum Kind {
+enum DecisionKind {
     Allow,
-    /// A token that is or was known.
+    /// Denial of a token that is or was known.
     Deny,
-    /// Anything else that somebody presents.
+    /// Denial of anything else.
     Junk,
     Unavailable,
 }
 
 #[derive(Default)]
-struct Sample {
+struct LogSampler {
     second: AtomicI64,
     lines: AtomicU64,
-    left_out: Striped<AtomicU64>,
+    left_out: Sharded<AtomicU64>,
 }
 
-impl Audit {
-    /// Writes down a decision; `record` is the token that was presented, if it is known.
-    pub fn decided(&self, protocol: Protocol, record: Option<&CredentialRef>, reason: Reason, now: Time) {
+impl AuditLog {
+    /// Logs a decision; `record` belongs to the presented token, if it is known.
+    pub fn decided(&self, protocol: Protocol, record: Option<&CredentialRef>, reason: DecisionReason, now: Time) {
         if !enabled!(Level::INFO) {
             return;
         }
@@ -64,8 +64,8 @@ impl Audit {
     }
 }
 
-impl Sample {
-    /// How many were left out since the last line, if there is to be a line now.
+impl LogSampler {
+    /// Returns how many lines were left out since the last one, if a line is due now.
     fn take(&self, now: Time) -> Option<u64> {
         let second = now.as_micros().div_euclid(1_000_000);
         let before = self.second.load(Ordering::Relaxed);
@@ -74,21 +74,25 @@ impl Sample {
         {
             self.lines.store(0, Ordering::Relaxed);
         }
-        if self.lines.load(Ordering::Relaxed) < LINES && self.lines.fetch_add(1, Ordering::Relaxed) < LINES {
+        if self.lines.load(Ordering::Relaxed) < LINES_PER_SECOND
+            && self.lines.fetch_add(1, Ordering::Relaxed) < LINES_PER_SECOND
+        {
             Some(self.left_out.iter().map(|part| part.swap(0, Ordering::Relaxed)).sum())
         } else {
-            self.left_out.mine().fetch_add(1, Ordering::Relaxed);
+            self.left_out.local().fetch_add(1, Ordering::Relaxed);
             None
         }
     }
 }
 
-fn kind(reason: Reason) -> Kind {
+fn kind(reason: DecisionReason) -> DecisionKind {
     match (reason.answer(), reason) {
-        (Answer::Allow, _) => Kind::Allow,
-        (Answer::Deny, Reason::Malformed | Reason::Checksum | Reason::Unknown) => Kind::Junk,
-        (Answer::Deny, _) => Kind::Deny,
-        (Answer::Unavailable, _) => Kind::Unavailable,
+        (DecisionAnswer::Allow, _) => DecisionKind::Allow,
+        (DecisionAnswer::Deny, DecisionReason::Malformed | DecisionReason::Checksum | DecisionReason::Unknown) => {
+            DecisionKind::Junk
+        }
+        (DecisionAnswer::Deny, _) => DecisionKind::Deny,
+        (DecisionAnswer::Unavailable, _) => DecisionKind::Unavailable,
     }
 }
 
@@ -101,7 +105,7 @@ mod tests {
 
     use super::*;
 
-    /// Counts lines by level, of what is told at `most`.
+    /// Records the level of each line up to level `most`.
     #[derive(Clone)]
     struct Lines {
         most: Level,
@@ -119,13 +123,13 @@ mod tests {
         }
     }
 
-    /// How many lines of level info and of level debug there are of so many decisions in one second, half of them good.
+    /// Returns the number of lines at levels info and debug for this many decisions in one second, half of them accepted.
     fn lines(most: Level, decisions: usize) -> (usize, usize) {
         let lines = Lines { most, seen: Arc::default() };
-        let audit = Audit::default();
+        let audit = AuditLog::default();
         tracing::subscriber::with_default(tracing_subscriber::registry().with(lines.clone()), || {
             for number in 0..decisions {
-                let reason = if number % 2 == 0 { Reason::Good } else { Reason::Unknown };
+                let reason = if number % 2 == 0 { DecisionReason::Good } else { DecisionReason::Unknown };
                 audit.decided(Protocol::ForwardAuth, None, reason, Time::from_micros(7));
             }
         });
@@ -135,18 +139,18 @@ mod tests {
     }
 
     #[test]
-    fn at_level_debug_there_is_one_line_for_each_decision_and_at_level_info_some() {
-        let sampled = 2 * LINES as usize;
+    fn level_debug_logs_every_decision_and_level_info_a_sample() {
+        let sampled = 2 * LINES_PER_SECOND as usize;
         assert_eq!(lines(Level::DEBUG, 100), (sampled, 100 - sampled));
         assert_eq!(lines(Level::INFO, 100), (sampled, 0));
         assert_eq!(lines(Level::WARN, 100), (0, 0));
     }
 
     #[test]
-    fn each_second_has_its_lines_and_what_is_left_out_is_told_by_the_next() {
-        let sample = Sample::default();
+    fn each_second_has_its_own_sample_and_reports_what_was_left_out() {
+        let sample = LogSampler::default();
         let at = |seconds: i64| Time::from_micros(seconds * 1_000_000 + 7);
-        for _ in 0..LINES {
+        for _ in 0..LINES_PER_SECOND {
             assert_eq!(sample.take(at(100)), Some(0));
         }
         for _ in 0..40 {

@@ -1,17 +1,18 @@
-//! Who may introspect, and which tokens they are told about.
+//! Authentication and authorization of callers of introspection.
 //!
-//! Introspection tells whose a token is and what it may do, so being somebody is not enough. Three ways in:
+//! Introspection reveals the owner and the scopes of a token, so a caller needs a permission. There are three ways to call:
 //!
 //! - Bearer with a PAT that has the scope `introspect`;
-//! - Basic with that PAT's uid (32 hex digits, dashes or not) and the token, as OAuth's `client_secret_basic` has it;
-//! - Bearer with a ServiceAccount's token for the audience `pat-operator`, whose account may `introspect`
+//! - Basic with the uid of that PAT (32 hexadecimal digits, with or without dashes) and its token, as in OAuth's
+//!   `client_secret_basic`;
+//! - Bearer with a ServiceAccount token for the audience `pat-operator`, whose account has the verb `introspect` on
 //!   `personalaccesstokens.pat-operator.io`.
 //!
-//! A caller's PAT may have any audiences: they do not say where it may call, but what it is told about. If it lists some, only
-//! tokens that list one of them, and all others are not active to it. A PAT without audiences, and a ServiceAccount, are told
-//! about every token, with its `aud`, which they have to judge themselves.
+//! The audiences of a caller's PAT limit which tokens it may introspect: if it lists any, tokens that list none of them are
+//! inactive to it. A PAT without audiences and a ServiceAccount may introspect every token, and must check its `aud` themselves.
 //!
-//! A text that is a PAT by its grammar never goes to TokenReview: with our own webhook on, it would vouch for itself.
+//! Text with the grammar of a PAT is never sent to TokenReview: if the verifier is the API server's webhook, it would vouch for
+//! itself.
 
 use std::sync::Arc;
 
@@ -21,14 +22,13 @@ use tracing::warn;
 use zeroize::Zeroizing;
 
 use super::{
-    Checked, Protocol, Refusal, Verifier,
-    challenge::Challenge,
-    reason::Reason,
-    reply,
-    service_account::{ServiceAccounts, Standing},
+    CheckResult, Protocol, ProtocolRejection, Verifier,
+    reason::DecisionReason,
+    response::{self, Challenge},
+    service_account::{AccountPermission, ServiceAccountReviewer},
 };
 use crate::{
-    auth::decision::{Audience, Demand},
+    auth::decision::{Audience, Requirements},
     index::{CredentialRef, PatUid},
     service::{
         authorization::{Authorization, Basic},
@@ -37,111 +37,118 @@ use crate::{
     token::{ParseError, Presented},
 };
 
-/// The scope that a PAT needs.
+/// The scope that the PAT of a caller needs.
 pub const SCOPE: &str = "introspect";
 
-/// Somebody who may introspect.
-pub enum Caller {
-    /// Is told about every token.
-    Unlimited,
-    /// Is told about tokens that list an audience of its own PAT.
-    Limited(CredentialRef),
+/// A caller that may introspect.
+pub enum IntrospectionCaller {
+    /// It may introspect every token.
+    Unrestricted,
+    /// It may introspect tokens that list an audience of its own PAT.
+    Restricted(CredentialRef),
 }
 
-/// Somebody who may not.
+/// Why a caller may not introspect.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Rejected {
-    /// What is missing or wrong.
+pub enum CallerRejection {
+    /// The credentials are missing, invalid or lack the permission.
     Challenge(Challenge),
-    /// Nobody can tell at the moment.
+    /// The caller cannot be authenticated at the moment.
     Unavailable,
 }
 
-/// Tells callers apart.
-pub struct Callers {
+/// Authenticates callers.
+pub struct CallerAuthenticator {
     verifier: Arc<Verifier>,
-    accounts: Option<ServiceAccounts>,
+    accounts: Option<ServiceAccountReviewer>,
 }
 
-impl Callers {
-    /// Without a client, only PATs are taken.
+impl CallerAuthenticator {
+    /// Creates an authenticator. Without a client, only PATs are accepted.
     pub fn new(verifier: Arc<Verifier>, client: Option<kube::Client>) -> Self {
-        Self { verifier, accounts: client.map(ServiceAccounts::new) }
+        Self { verifier, accounts: client.map(ServiceAccountReviewer::new) }
     }
 
-    /// Who calls.
+    /// Authenticates the caller and checks its permission.
     ///
     /// # Errors
-    /// When it is nobody who may, or nobody can tell.
-    pub async fn identify(&self, headers: &HeaderMap) -> Result<Caller, Rejected> {
-        match Authorization::read(reply::plain(headers)) {
-            Authorization::Missing => Err(Rejected::Challenge(Challenge::Missing)),
-            Authorization::Malformed => Err(Rejected::Challenge(Challenge::InvalidRequest)),
-            Authorization::Basic(basic) => self.basic(&basic),
+    /// Returns an error if the caller may not introspect or cannot be authenticated at the moment.
+    pub async fn authenticate(&self, headers: &HeaderMap) -> Result<IntrospectionCaller, CallerRejection> {
+        match Authorization::read(response::plain(headers)) {
+            Authorization::Missing => Err(CallerRejection::Challenge(Challenge::Missing)),
+            Authorization::Malformed => Err(CallerRejection::Challenge(Challenge::InvalidRequest)),
+            Authorization::Basic(basic) => self.authenticate_basic(&basic),
             Authorization::Bearer(token) => {
                 if let Ok(token) = Presented::parse(token) {
-                    return self.pat(token, |_| Ok(()));
+                    return self.authenticate_pat(token, |_| Ok(()));
                 }
-                // The API server is asked, and meanwhile all of the header is kept.
+                // The header stays in memory while the API server is asked.
                 let mut share = self.verifier.memory().share();
-                let head = reply::plain(headers).map(|(name, value)| name.len() + value.len()).sum();
-                share.take(head).map_err(|NoRoom| Rejected::Unavailable)?;
-                self.account(token).await
+                let head = response::plain(headers).map(|(name, value)| name.len() + value.len()).sum();
+                share.take(head).map_err(|NoRoom| CallerRejection::Unavailable)?;
+                self.authenticate_account(token).await
             }
         }
     }
 
-    fn basic(&self, basic: &Basic) -> Result<Caller, Rejected> {
-        // OAuth has both form-encoded first (RFC 6749, 2.3.1): strict libraries write `%5F` for `_`, most leave it as it is.
+    fn authenticate_basic(&self, basic: &Basic) -> Result<IntrospectionCaller, CallerRejection> {
+        // OAuth form-encodes both values (RFC 6749, 2.3.1): strict libraries write `%5F` for `_`, most do not.
         let user = decoded(basic.user());
         let uid: Option<PatUid> = str::from_utf8(&user).ok().and_then(|user| user.parse().ok());
         let token = decoded(basic.password());
-        self.pat(token.as_slice(), |record| if uid == Some(record.pat.uid) { Ok(()) } else { Err(Another) })
+        self.authenticate_pat(
+            token.as_slice(),
+            |record| if uid == Some(record.pat.uid) { Ok(()) } else { Err(ClientMismatch) },
+        )
     }
 
-    fn pat<'t>(
+    fn authenticate_pat<'t>(
         &self,
         token: impl TryInto<Presented<'t>, Error: Into<ParseError>>,
-        is_its: impl FnOnce(&CredentialRef) -> Result<(), Another>,
-    ) -> Result<Caller, Rejected> {
-        let demand = Demand { scopes: &[SCOPE], audience: Audience::Any };
-        match self.verifier.check_for(Protocol::Introspection, token, &demand, is_its) {
-            Checked::Allow(record, ()) => Ok(told(record)),
-            Checked::Refused(_, Another) => Err(Rejected::Challenge(Challenge::InvalidToken)),
-            Checked::Deny(denial) => Err(Rejected::Challenge(Challenge::to(&denial, || SCOPE.to_owned()))),
-            Checked::Unavailable(_) => Err(Rejected::Unavailable),
+        admit: impl FnOnce(&CredentialRef) -> Result<(), ClientMismatch>,
+    ) -> Result<IntrospectionCaller, CallerRejection> {
+        let requirements = Requirements { scopes: &[SCOPE], audience: Audience::Any };
+        match self.verifier.check_and_admit(Protocol::Introspection, token, &requirements, admit) {
+            CheckResult::Allow(record, ()) => Ok(caller(record)),
+            CheckResult::Reject(_, ClientMismatch) => Err(CallerRejection::Challenge(Challenge::InvalidToken)),
+            CheckResult::Deny(denial) => Err(CallerRejection::Challenge(Challenge::of(&denial, || SCOPE.to_owned()))),
+            CheckResult::Unavailable(_) => Err(CallerRejection::Unavailable),
         }
     }
 
-    async fn account(&self, token: &[u8]) -> Result<Caller, Rejected> {
+    async fn authenticate_account(&self, token: &[u8]) -> Result<IntrospectionCaller, CallerRejection> {
         let (Some(accounts), Ok(token)) = (&self.accounts, str::from_utf8(token)) else {
-            return Err(Rejected::Challenge(Challenge::InvalidToken));
+            return Err(CallerRejection::Challenge(Challenge::InvalidToken));
         };
-        match accounts.standing(token).await {
-            Ok(Standing::Permitted) => Ok(Caller::Unlimited),
-            Ok(Standing::Forbidden) => {
-                Err(Rejected::Challenge(Challenge::InsufficientScope { scope: SCOPE.to_owned() }))
+        match accounts.permission(token).await {
+            Ok(AccountPermission::Permitted) => Ok(IntrospectionCaller::Unrestricted),
+            Ok(AccountPermission::Forbidden) => {
+                Err(CallerRejection::Challenge(Challenge::InsufficientScope { scope: SCOPE.to_owned() }))
             }
-            Ok(Standing::Stranger) => Err(Rejected::Challenge(Challenge::InvalidToken)),
+            Ok(AccountPermission::NotAuthenticated) => Err(CallerRejection::Challenge(Challenge::InvalidToken)),
             Err(error) => {
-                warn!(%error, category = error.category(), "cannot tell whether a ServiceAccount may introspect");
-                Err(Rejected::Unavailable)
+                warn!(%error, category = error.category(), "cannot check whether a ServiceAccount may introspect");
+                Err(CallerRejection::Unavailable)
             }
         }
     }
 }
 
-/// The token is another client's.
-struct Another;
+/// The token does not belong to the client ID in the request.
+struct ClientMismatch;
 
-impl Refusal for Another {
-    fn reason(&self) -> Reason {
-        Reason::Client
+impl ProtocolRejection for ClientMismatch {
+    fn reason(&self) -> DecisionReason {
+        DecisionReason::Client
     }
 }
 
-fn told(record: CredentialRef) -> Caller {
-    if record.pat.audiences().is_empty() { Caller::Unlimited } else { Caller::Limited(record) }
+fn caller(record: CredentialRef) -> IntrospectionCaller {
+    if record.pat.audiences().is_empty() {
+        IntrospectionCaller::Unrestricted
+    } else {
+        IntrospectionCaller::Restricted(record)
+    }
 }
 
 fn decoded(text: &[u8]) -> Zeroizing<Vec<u8>> {

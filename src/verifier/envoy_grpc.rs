@@ -1,16 +1,15 @@
-//! Envoy's ext_authz over gRPC: `envoy.service.auth.v3.Authorization/Check`, and `grpc.health.v1` beside it.
+//! Envoy's ext_authz over gRPC: `envoy.service.auth.v3.Authorization/Check`, and `grpc.health.v1`.
 //!
-//! What is needed stands in the route's `context_extensions`: `scope`, separated by spaces or commas, `audience`, and
-//! `strip-authorization`, which keeps the token from the upstream. A client cannot change them.
+//! The `context_extensions` of a route have its requirements: `scope`, separated by spaces or commas, and `audience`. With
+//! `strip-authorization: "true"`, Envoy does not forward the token. Clients cannot change them.
 //!
-//! Every denial stands in the answer, with OK as gRPC's status: an error of gRPC is a fault to Envoy, which
-//! `failure_mode_allow` lets pass. It must not know how a token is judged.
+//! Every denial is a response with the gRPC status OK, because Envoy treats a gRPC error as a fault, which `failure_mode_allow`
+//! lets pass.
 
-mod charged;
-mod codec;
+mod framing;
+mod messages;
 #[cfg(test)]
 mod tests;
-mod wire;
 
 use std::{borrow::Cow, future, sync::Arc, time::Duration};
 
@@ -30,53 +29,50 @@ use tonic_health::{
 };
 
 use self::{
-    charged::{Charged, Full},
-    codec::{CheckCodec, Question},
-    wire::{
+    framing::{BudgetExceeded, BudgetedBody, CheckCodec, DecodedRequest},
+    messages::{
         CheckRequest, CheckResponse, DeniedHttpResponse, HeaderValueOption, HttpResponse, HttpStatus, OkHttpResponse,
-        Status, Struct, Value,
+        RpcStatus, Struct, Value,
     },
 };
 use super::{
     Protocol, Verifier,
-    challenge::Challenge,
-    demand::{self, InvalidRequirements, Mistakes, Requirements},
-    identity::{self, Identity},
-    outcome::{self, Outcome},
+    proxy::{self, IdentityHeaders, ProxyDecision},
+    requirements::{self, InvalidRequirements, MisconfigurationLog, ProxyRequirements},
+    response::{Challenge, misconfiguration},
 };
 use crate::service::{HttpServer, http::NoRoom};
 
-/// The service's name, as health checks ask for it.
+/// The name of the service in health checks.
 pub const SERVICE: &str = "envoy.service.auth.v3.Authorization";
 
-/// The one method.
+/// The path of the only method.
 const CHECK: &str = "/envoy.service.auth.v3.Authorization/Check";
 
-/// The largest question: Envoy's largest header (96 KiB) and what it tells of the connection. Without `with_request_body`, of
-/// which there is no use here, there is no more.
-const MAX_QUESTION: usize = 192 * 1024;
+/// Maximum size of a request: Envoy's largest header (96 KiB) and its attributes. `with_request_body` is not supported.
+const MAX_MESSAGE: usize = 192 * 1024;
 
-/// How often it is looked whether the verifier can answer.
-const HEALTH_EVERY: Duration = Duration::from_secs(1);
+/// How often the health status is updated.
+const HEALTH_INTERVAL: Duration = Duration::from_secs(1);
 
-/// Answers until cancelled.
+/// Serves until cancelled.
 pub async fn serve(server: HttpServer, verifier: Arc<Verifier>, cancellation: CancellationToken) {
     let (reporter, health) = tonic_health::server::health_reporter();
-    tell_health(&reporter, &verifier).await;
-    let telling = async {
+    report_health(&reporter, &verifier).await;
+    let reporting = async {
         loop {
-            tokio::time::sleep(HEALTH_EVERY).await;
-            tell_health(&reporter, &verifier).await;
+            tokio::time::sleep(HEALTH_INTERVAL).await;
+            report_health(&reporter, &verifier).await;
         }
     };
     tokio::select! {
         () = server.serve(router(Arc::clone(&verifier), health), cancellation) => {}
-        () = telling => {}
+        () = reporting => {}
     }
 }
 
-/// `SERVING` unless it is to stop, or every answer would be that nobody can tell.
-async fn tell_health(reporter: &HealthReporter, verifier: &Verifier) {
+/// Reports `SERVING`, unless the verifier is draining or its index is not current enough.
+async fn report_health(reporter: &HealthReporter, verifier: &Verifier) {
     let status = if verifier.is_serving() { ServingStatus::Serving } else { ServingStatus::NotServing };
     for service in ["", SERVICE] {
         reporter.set_service_status(service, status).await;
@@ -84,13 +80,13 @@ async fn tell_health(reporter: &HealthReporter, verifier: &Verifier) {
 }
 
 fn router<H: Health>(verifier: Arc<Verifier>, health: HealthServer<H>) -> Router {
-    let check = Arc::new(Check { verifier, mistakes: Mistakes::default() });
+    let service = Arc::new(CheckService { verifier, misconfigurations: MisconfigurationLog::default() });
     let answer = async move |request: Request<Body>| {
-        let _timing = check.verifier.time(Protocol::EnvoyGrpc);
+        let _timer = service.verifier.start_timer(Protocol::EnvoyGrpc);
         let (head, body) = request.into_parts();
-        let (body, full) = Charged::new(&head.headers, body, check.verifier.memory());
-        let mut grpc = tonic::server::Grpc::new(CheckCodec).max_decoding_message_size(MAX_QUESTION);
-        grpc.unary(Asked { check: &check, full }, Request::from_parts(head, body)).await.map(Body::new)
+        let (body, exceeded) = BudgetedBody::new(&head.headers, body, service.verifier.memory());
+        let mut grpc = tonic::server::Grpc::new(CheckCodec).max_decoding_message_size(MAX_MESSAGE);
+        grpc.unary(CheckCall { service: &service, exceeded }, Request::from_parts(head, body)).await.map(Body::new)
     };
     Router::new()
         .route(CHECK, post(answer))
@@ -98,13 +94,13 @@ fn router<H: Health>(verifier: Arc<Verifier>, health: HealthServer<H>) -> Router
         .fallback(async || unimplemented())
 }
 
-/// Answers one message, without gRPC around it; for fuzzing, which has no connection.
+/// Answers one message without gRPC framing, for fuzzing.
 pub fn answer_message(verifier: Arc<Verifier>, message: &[u8]) -> Vec<u8> {
-    let check = Check { verifier, mistakes: Mistakes::default() };
-    check.answer(CheckRequest::decode(message).ok()).encode_to_vec()
+    let service = CheckService { verifier, misconfigurations: MisconfigurationLog::default() };
+    service.answer(CheckRequest::decode(message).ok()).encode_to_vec()
 }
 
-/// What a gRPC client is told about a method that is not there.
+/// Returns the response for an unknown method.
 fn unimplemented() -> Response<Body> {
     let mut response = Response::new(Body::empty());
     let headers = response.headers_mut();
@@ -113,30 +109,30 @@ fn unimplemented() -> Response<Body> {
     response
 }
 
-/// What every question is answered from.
-struct Check {
+/// Answers requests.
+struct CheckService {
     verifier: Arc<Verifier>,
-    mistakes: Mistakes,
+    misconfigurations: MisconfigurationLog,
 }
 
-/// The method as tonic calls it.
-struct Asked<'a> {
-    check: &'a Check,
-    full: Full,
+/// One call of the method by tonic.
+struct CheckCall<'a> {
+    service: &'a CheckService,
+    exceeded: BudgetExceeded,
 }
 
-impl UnaryService<Question> for Asked<'_> {
+impl UnaryService<DecodedRequest> for CheckCall<'_> {
     type Response = CheckResponse;
     type Future = future::Ready<Result<tonic::Response<CheckResponse>, tonic::Status>>;
 
-    fn call(&mut self, question: tonic::Request<Question>) -> Self::Future {
-        let answer = if self.full.is_so() { no_room() } else { self.check.answer(question.into_inner()) };
+    fn call(&mut self, request: tonic::Request<DecodedRequest>) -> Self::Future {
+        let answer = if self.exceeded.get() { budget_exceeded() } else { self.service.answer(request.into_inner()) };
         future::ready(Ok(tonic::Response::new(answer)))
     }
 }
 
-/// What is answered where there is no room for the question.
-fn no_room() -> CheckResponse {
+/// Returns the denial for a request that exceeds the memory budget.
+fn budget_exceeded() -> CheckResponse {
     let mut answer = denied(StatusCode::SERVICE_UNAVAILABLE, Code::Unavailable, format!("{NoRoom}\n"), None);
     if let Some(HttpResponse::Denied(denied)) = &mut answer.http_response {
         denied.headers.push(HeaderValueOption::set("retry-after", "1"));
@@ -144,25 +140,25 @@ fn no_room() -> CheckResponse {
     answer
 }
 
-/// What a route's configuration asks for.
-struct Route<'a> {
-    needed: Requirements<'a>,
-    /// Whether the upstream must not get the token.
-    strip: bool,
+/// The configuration of a route.
+struct RouteConfig<'a> {
+    requirements: ProxyRequirements<'a>,
+    /// Whether to remove the token before the request is forwarded.
+    strip_authorization: bool,
 }
 
-impl Check {
-    fn answer(&self, question: Question) -> CheckResponse {
-        let Some(CheckRequest { attributes: Some(attributes) }) = question else {
-            return denied(StatusCode::FORBIDDEN, Code::PermissionDenied, "the question cannot be read\n", None);
+impl CheckService {
+    fn answer(&self, request: DecodedRequest) -> CheckResponse {
+        let _span = Protocol::EnvoyGrpc.span().entered();
+        let Some(CheckRequest { attributes: Some(attributes) }) = request else {
+            return denied(StatusCode::FORBIDDEN, Code::PermissionDenied, "the request is not readable\n", None);
         };
         let extensions = attributes.context_extensions.iter().map(|entry| (&*entry.key, &*entry.value));
-        let route = match Route::read(extensions) {
+        let route = match RouteConfig::parse(extensions) {
             Ok(route) => route,
             Err(error) => {
-                self.mistakes.tell("Envoy over gRPC", &error);
-                let words = format!("this check is set up wrongly: {error}\n");
-                return denied(StatusCode::FORBIDDEN, Code::PermissionDenied, words, None);
+                self.misconfigurations.log("Envoy over gRPC", &error);
+                return denied(StatusCode::FORBIDDEN, Code::PermissionDenied, misconfiguration(&error), None);
             }
         };
         let http = attributes.request.and_then(|request| request.http).unwrap_or_default();
@@ -172,41 +168,41 @@ impl Check {
             (&*header.key, &**value)
         });
         let headers = http.headers.iter().map(|entry| (&*entry.key, &*entry.value)).chain(raw);
-        // What is no text is no name that means anything to anybody; HTTP has none.
+        // A name that is not UTF-8 is not a header that matters here; HTTP does not allow it.
         let headers = headers.map(|(name, value)| (str::from_utf8(name).unwrap_or_default(), value));
-        match outcome::judge(&self.verifier, Protocol::EnvoyGrpc, headers, &route.needed) {
-            Outcome::Allow(identity) => allowed(&identity, route.strip),
-            Outcome::Challenge(challenge) => {
-                let status = StatusCode::from_u16(challenge.status()).unwrap_or(StatusCode::FORBIDDEN);
+        match ProxyDecision::on(&self.verifier, Protocol::EnvoyGrpc, headers, &route.requirements) {
+            ProxyDecision::Allow(identity) => allowed(&identity, route.strip_authorization),
+            ProxyDecision::Challenge(challenge) => {
+                let status = challenge.status();
                 let code = if status == StatusCode::FORBIDDEN { Code::PermissionDenied } else { Code::Unauthenticated };
-                denied(status, code, challenge.words(), Some(&challenge))
+                denied(status, code, challenge.message(), Some(&challenge))
             }
-            other @ (Outcome::Alias | Outcome::Unprintable) => {
-                denied(StatusCode::FORBIDDEN, Code::PermissionDenied, other.words(), None)
+            other @ (ProxyDecision::AliasHeader | ProxyDecision::Unprintable) => {
+                denied(StatusCode::FORBIDDEN, Code::PermissionDenied, other.message(), None)
             }
-            other @ Outcome::Unavailable(_) => {
-                denied(StatusCode::SERVICE_UNAVAILABLE, Code::Unavailable, other.words(), None)
+            other @ ProxyDecision::Unavailable(_) => {
+                denied(StatusCode::SERVICE_UNAVAILABLE, Code::Unavailable, other.message(), None)
             }
         }
     }
 }
 
-impl<'a> Route<'a> {
-    /// Reads a route's `context_extensions`; nothing in them is ignored.
-    fn read(extensions: impl Iterator<Item = (&'a [u8], &'a [u8])>) -> Result<Self, InvalidRequirements> {
-        let mut route = Self { needed: Requirements::default(), strip: false };
+impl<'a> RouteConfig<'a> {
+    /// Parses the `context_extensions` of a route. Unknown keys are errors.
+    fn parse(extensions: impl Iterator<Item = (&'a [u8], &'a [u8])>) -> Result<Self, InvalidRequirements> {
+        let mut route = Self { requirements: ProxyRequirements::default(), strip_authorization: false };
         for (key, value) in extensions {
-            let unknown = || demand::unknown(&String::from_utf8_lossy(key));
+            let unknown = || requirements::unknown_requirement(&String::from_utf8_lossy(key));
             let value = str::from_utf8(value).map_err(|_| unknown())?;
             match key {
                 b"scope" => {
                     let mut scopes = value.split([' ', ',']).filter(|scope| !scope.is_empty()).peekable();
-                    // An empty requirement is a mistake: some variable of a template was not set.
+                    // An empty requirement is an error, such as an unset variable of a template.
                     scopes.peek().ok_or(InvalidRequirements::Scope)?;
-                    scopes.try_for_each(|scope| route.needed.require_scope(Cow::Borrowed(scope)))?;
+                    scopes.try_for_each(|scope| route.requirements.require_scope(Cow::Borrowed(scope)))?;
                 }
-                b"audience" => route.needed.require_audience(Cow::Borrowed(value))?,
-                b"strip-authorization" if value == "true" => route.strip = true,
+                b"audience" => route.requirements.require_audience(Cow::Borrowed(value))?,
+                b"strip-authorization" if value == "true" => route.strip_authorization = true,
                 b"strip-authorization" if value == "false" => {}
                 _ => return Err(unknown()),
             }
@@ -215,37 +211,37 @@ impl<'a> Route<'a> {
     }
 }
 
-fn allowed(identity: &Identity, strip: bool) -> CheckResponse {
-    let value = |wanted: &str| {
-        let found = identity.headers().find(|(name, _)| *name == wanted);
+fn allowed(identity: &IdentityHeaders, strip: bool) -> CheckResponse {
+    let value = |header: &str| {
+        let found = identity.headers().find(|(name, _)| *name == header);
         found.map(|(_, value)| value.to_owned()).unwrap_or_default()
     };
     let metadata = Struct::from([
-        ("id", Value::from(value(identity::TOKEN_ID))),
-        ("owner", Value::from(value(identity::USER))),
-        ("scopes", value(identity::SCOPES).split_ascii_whitespace().map(str::to_owned).collect()),
+        ("id", Value::from(value(proxy::TOKEN_ID))),
+        ("owner", Value::from(value(proxy::USER))),
+        ("scopes", value(proxy::SCOPES).split_ascii_whitespace().map(str::to_owned).collect()),
     ]);
     let response = OkHttpResponse {
         headers: identity.headers().map(|(name, value)| HeaderValueOption::set(name, value)).collect(),
         headers_to_remove: if strip { vec!["authorization".to_owned()] } else { Vec::new() },
     };
     CheckResponse {
-        status: Some(Status::default()),
+        status: Some(RpcStatus::default()),
         http_response: Some(HttpResponse::Ok(response)),
         dynamic_metadata: Some(metadata),
     }
 }
 
-fn denied(status: StatusCode, code: Code, words: impl Into<String>, challenge: Option<&Challenge>) -> CheckResponse {
+fn denied(status: StatusCode, code: Code, message: impl Into<String>, challenge: Option<&Challenge>) -> CheckResponse {
     let mut headers = vec![
         HeaderValueOption::set("content-type", "text/plain; charset=utf-8"),
         HeaderValueOption::set("cache-control", "no-store"),
         HeaderValueOption::set("x-content-type-options", "nosniff"),
     ];
     headers.extend(challenge.map(|challenge| HeaderValueOption::set("www-authenticate", &challenge.header())));
-    let body = words.into();
+    let body = message.into();
     CheckResponse {
-        status: Some(Status { code: code as i32, message: body.trim_end().to_owned() }),
+        status: Some(RpcStatus { code: code as i32, message: body.trim_end().to_owned() }),
         http_response: Some(HttpResponse::Denied(DeniedHttpResponse {
             status: Some(HttpStatus { code: i32::from(status.as_u16()) }),
             headers,

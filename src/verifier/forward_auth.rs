@@ -1,13 +1,7 @@
-//! Forward auth, for nginx's `auth_request`, Traefik's `forwardAuth` and Caddy's `forward_auth`.
+//! Forward auth (nginx's `auth_request`, Traefik's `forwardAuth`, Caddy's `forward_auth`), and Envoy's ext_authz over HTTP.
 //!
-//! `/auth/forward?scope=…&scope=…&audience=…`: what is needed stands in the query, the client's credential in its own
-//! `Authorization`. The method and whatever else a proxy adds do not matter.
-//!
-//! The answer is 200, 401 or 403 and never anything else: nginx makes 500 of all others, and its users would see our
-//! denial as a fault of theirs. So what is malformed is 401, and when nobody can tell it is 403 with a body that says so.
-//!
-//! Besides Bearer the token may be the password of Basic, whatever its user name: `git`, `docker` and `npm` can send nothing else,
-//! and the presets of our Secrets put the owner there.
+//! The token is a Bearer token, or the password of Basic with any user name: `git`, `docker` and `npm` support only Basic, and the
+//! Secret presets write the owner as its user name.
 
 use axum::{
     http::{HeaderMap, StatusCode, Uri},
@@ -16,27 +10,52 @@ use axum::{
 
 use super::{
     Protocol, Verifier,
-    challenge::Challenge,
-    demand::{Mistakes, Requirements},
-    outcome, reply,
+    proxy::ProxyDecision,
+    requirements::{InvalidRequirements, MisconfigurationLog, ProxyRequirements},
+    response::{self, Challenge},
 };
 
-/// Answers a proxy that asks whether it may let a request pass.
-pub fn answer(verifier: &Verifier, mistakes: &Mistakes, uri: &Uri, headers: &HeaderMap) -> Response {
-    let needed = match Requirements::from_query(uri.query().unwrap_or_default()) {
-        Ok(needed) => needed,
-        Err(error) => {
-            mistakes.tell("forward auth", &error);
-            return reply::misconfigured(&error);
-        }
-    };
-    let outcome = outcome::judge(verifier, Protocol::ForwardAuth, reply::plain(headers), &needed);
-    reply::to_proxy(&outcome, status, StatusCode::FORBIDDEN)
-}
+/// Path of forward auth.
+pub const PATH: &str = "/auth/forward";
 
-fn status(challenge: &Challenge) -> StatusCode {
-    match challenge {
+/// Prefix of all paths of Envoy's ext_authz over HTTP.
+pub const ENVOY_PREFIX: &str = "/auth/envoy/";
+
+/// Answers a request of nginx, Traefik or Caddy: `/auth/forward?scope=…&scope=…&audience=…`, with any method.
+///
+/// The query has the requirements. The status is 200, 401 or 403 and no other, because nginx turns any other into 500, which looks
+/// like a fault of the service. So a malformed header is 401, and "unavailable" is 403 with a body that says so.
+pub fn answer(verifier: &Verifier, log: &MisconfigurationLog, uri: &Uri, headers: &HeaderMap) -> Response {
+    let requirements = match ProxyRequirements::from_query(uri.query().unwrap_or_default()) {
+        Ok(requirements) => requirements,
+        Err(error) => return misconfigured(log, "forward auth", &error),
+    };
+    let decision = ProxyDecision::on(verifier, Protocol::ForwardAuth, response::plain(headers), &requirements);
+    let status = |challenge: &Challenge| match challenge {
         Challenge::Missing | Challenge::InvalidRequest | Challenge::InvalidToken => StatusCode::UNAUTHORIZED,
         Challenge::InsufficientScope { .. } => StatusCode::FORBIDDEN,
-    }
+    };
+    response::to_proxy(&decision, status, StatusCode::FORBIDDEN)
+}
+
+/// Answers a request of Envoy: `/auth/envoy/scope=a,b/audience=c/-/…`, with any method.
+///
+/// Envoy appends the path and query of the client to its configured prefix. So the path has the requirements, `/-/` ends them, and
+/// the rest is ignored: a client must not be able to weaken the requirements.
+///
+/// Only status 200 lets the request pass. "Unavailable" is 503, which Envoy treats as an error and handles according to its
+/// `failure_mode_allow`, which must stay off.
+pub fn answer_envoy(verifier: &Verifier, log: &MisconfigurationLog, uri: &Uri, headers: &HeaderMap) -> Response {
+    let path = uri.path().strip_prefix(ENVOY_PREFIX).unwrap_or_default();
+    let requirements = match ProxyRequirements::from_path(path) {
+        Ok(requirements) => requirements,
+        Err(error) => return misconfigured(log, "Envoy over HTTP", &error),
+    };
+    let decision = ProxyDecision::on(verifier, Protocol::EnvoyHttp, response::plain(headers), &requirements);
+    response::to_proxy(&decision, Challenge::status, StatusCode::SERVICE_UNAVAILABLE)
+}
+
+fn misconfigured(log: &MisconfigurationLog, protocol: &'static str, error: &InvalidRequirements) -> Response {
+    log.log(protocol, error);
+    response::misconfigured(error)
 }

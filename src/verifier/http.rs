@@ -1,6 +1,4 @@
-//! Puts the HTTP protocols together.
-//!
-//! It must not know where it listens, nor what any protocol says.
+//! The HTTP service of the verifier: routes requests to the protocols.
 
 #[cfg(test)]
 mod tests;
@@ -24,56 +22,55 @@ use futures::{
     future::{BoxFuture, Either},
 };
 use tower::Service;
+use tracing::Instrument;
 
 use super::{
     Protocol, Verifier,
-    caller::Callers,
-    demand::Mistakes,
-    envoy_http, forward_auth, introspection,
+    caller::CallerAuthenticator,
+    forward_auth, introspection,
     metadata::{self, Issuer},
-    reply,
-    tokenreview::{self, TokenReviewSettings},
+    requirements::MisconfigurationLog,
+    response,
+    tokenreview::{self, TokenReviewConfig},
 };
 
-/// Where forward auth is.
-const FORWARD: &str = "/auth/forward";
-
-/// What is answered, and how.
+/// Configuration of the HTTP service.
 #[derive(Clone, Debug, Default)]
-pub struct Settings {
-    /// The URL under which OAuth clients reach this verifier. Without it there is no metadata and no `iss`.
+pub struct HttpConfig {
+    /// The URL at which OAuth clients reach this verifier. Without it, there is no metadata and no `iss`.
     pub issuer: Option<Issuer>,
-    /// The API server's webhook; without it there is none.
-    pub tokenreview: Option<TokenReviewSettings>,
+    /// The TokenReview webhook, if it is enabled.
+    pub tokenreview: Option<TokenReviewConfig>,
 }
 
-struct Shared {
+struct HttpState {
     verifier: Arc<Verifier>,
-    callers: Callers,
-    mistakes: Mistakes,
-    settings: Settings,
+    callers: CallerAuthenticator,
+    misconfigurations: MisconfigurationLog,
+    config: HttpConfig,
 }
 
-/// All HTTP protocols.
+/// All HTTP protocols of the verifier as one service.
 ///
-/// Every path takes every method and refuses those that are not for it: proxies ask with their clients' methods. What is asked
-/// with each of somebody's requests does not take the way through a router, which costs more than the decision.
+/// Every path accepts every method, and protocols reject those that they do not support: proxies send the methods of their clients.
+/// The two busiest paths bypass the router, which would cost more than the decision.
 #[derive(Clone)]
-pub struct Protocols {
-    shared: Arc<Shared>,
-    others: Router,
+pub struct VerifierService {
+    state: Arc<HttpState>,
+    router: Router,
 }
 
-impl Protocols {
-    /// The client is for callers of introspection who are ServiceAccounts; without it there are none.
-    pub fn new(verifier: Arc<Verifier>, settings: Settings, client: Option<kube::Client>) -> Self {
-        let callers = Callers::new(Arc::clone(&verifier), client);
-        let shared = Arc::new(Shared { verifier, callers, mistakes: Mistakes::default(), settings });
-        Self { others: others(&shared), shared }
+impl VerifierService {
+    /// Creates the service. The client authenticates ServiceAccounts that call introspection; without it, only PATs may call.
+    pub fn new(verifier: Arc<Verifier>, config: HttpConfig, client: Option<kube::Client>) -> Self {
+        let callers = CallerAuthenticator::new(Arc::clone(&verifier), client);
+        let state =
+            Arc::new(HttpState { verifier, callers, misconfigurations: MisconfigurationLog::default(), config });
+        Self { router: router(&state), state }
     }
 }
 
-impl Service<Request> for Protocols {
+impl Service<Request> for VerifierService {
     type Response = Response;
     type Error = Infallible;
     type Future = Either<Ready<Result<Response, Infallible>>, BoxFuture<'static, Result<Response, Infallible>>>;
@@ -84,76 +81,79 @@ impl Service<Request> for Protocols {
 
     fn call(&mut self, request: Request) -> Self::Future {
         match request.uri().path() {
-            FORWARD => {
-                let Shared { verifier, mistakes, .. } = &*self.shared;
-                let _timing = verifier.time(Protocol::ForwardAuth);
-                let answer = forward_auth::answer(verifier, mistakes, request.uri(), request.headers());
+            forward_auth::PATH => {
+                let _span = Protocol::ForwardAuth.span().entered();
+                let HttpState { verifier, misconfigurations, .. } = &*self.state;
+                let _timer = verifier.start_timer(Protocol::ForwardAuth);
+                let answer = forward_auth::answer(verifier, misconfigurations, request.uri(), request.headers());
                 Either::Left(ready(Ok(answer)))
             }
             introspection::PATH => {
-                let shared = Arc::clone(&self.shared);
+                let state = Arc::clone(&self.state);
                 let answer = async move {
-                    let Shared { verifier, callers, settings, .. } = &*shared;
-                    let _timing = verifier.time(Protocol::Introspection);
-                    Ok(introspection::answer(verifier, callers, settings.issuer.as_ref(), request).await)
+                    let HttpState { verifier, callers, config, .. } = &*state;
+                    let _timer = verifier.start_timer(Protocol::Introspection);
+                    Ok(introspection::answer(verifier, callers, config.issuer.as_ref(), request).await)
                 };
-                Either::Right(answer.boxed())
+                Either::Right(answer.instrument(Protocol::Introspection.span()).boxed())
             }
-            _ => Either::Right(self.others.call(request).boxed()),
+            _ => Either::Right(self.router.call(request).boxed()),
         }
     }
 }
 
-/// Those that are asked now and then, and what is said where there is nothing.
-fn others(shared: &Arc<Shared>) -> Router {
-    let shared = Arc::clone(shared);
-    let with = |answer: fn(&Shared, &Request) -> Response| {
-        let shared = Arc::clone(&shared);
-        any(move |request: Request| std::future::ready(answer(&shared, &request)))
+/// Routes all other paths.
+fn router(state: &Arc<HttpState>) -> Router {
+    let state = Arc::clone(state);
+    let with = |answer: fn(&HttpState, &Request) -> Response| {
+        let state = Arc::clone(&state);
+        any(move |request: Request| std::future::ready(answer(&state, &request)))
     };
     let mut router = Router::new().route(
-        &format!("{}{{*path}}", envoy_http::PREFIX),
-        with(|shared, request| {
-            let _timing = shared.verifier.time(Protocol::EnvoyHttp);
-            envoy_http::answer(&shared.verifier, &shared.mistakes, request.uri(), request.headers())
+        &format!("{}{{*path}}", forward_auth::ENVOY_PREFIX),
+        with(|state, request| {
+            let _span = Protocol::EnvoyHttp.span().entered();
+            let _timer = state.verifier.start_timer(Protocol::EnvoyHttp);
+            forward_auth::answer_envoy(&state.verifier, &state.misconfigurations, request.uri(), request.headers())
         }),
     );
-    if shared.settings.issuer.is_some() {
-        let metadata = with(|shared, request| {
-            let issuer = shared.settings.issuer.as_ref();
+    if state.config.issuer.is_some() {
+        let metadata = with(|state, request| {
+            let issuer = state.config.issuer.as_ref();
             issuer
                 .and_then(|issuer| metadata::answer(issuer, request.method(), request.uri()))
-                .unwrap_or_else(|| not_found(&shared.settings))
+                .unwrap_or_else(|| not_found(&state.config))
         });
         router =
             router.route(metadata::PATH, metadata.clone()).route(&format!("{}/{{*path}}", metadata::PATH), metadata);
     }
-    if shared.settings.tokenreview.is_some() {
-        let shared = Arc::clone(&shared);
-        router = router.route(
-            tokenreview::PATH,
-            any(async move |request: Request| match &shared.settings.tokenreview {
-                Some(settings) => {
-                    let _timing = shared.verifier.time(Protocol::TokenReview);
-                    tokenreview::answer(&shared.verifier, settings, request).await
-                }
-                None => not_found(&shared.settings),
-            }),
-        );
+    if state.config.tokenreview.is_some() {
+        let state = Arc::clone(&state);
+        let answer = async move |request: Request| match &state.config.tokenreview {
+            Some(config) => {
+                let _timer = state.verifier.start_timer(Protocol::TokenReview);
+                let answer = tokenreview::answer(&state.verifier, config, request);
+                answer.instrument(Protocol::TokenReview.span()).await
+            }
+            None => not_found(&state.config),
+        };
+        router = router.route(tokenreview::PATH, any(answer));
     }
-    router.fallback(async move |_: Uri| not_found(&shared.settings))
+    router.fallback(async move |_: Uri| not_found(&state.config))
 }
 
-/// Names what is there.
-fn not_found(settings: &Settings) -> Response {
-    let mut paths =
-        vec![format!("{FORWARD}?scope=…&audience=…"), format!("{}scope=…/audience=…/-/", envoy_http::PREFIX)];
+/// Builds a response 404 that lists the available paths.
+fn not_found(config: &HttpConfig) -> Response {
+    let mut paths = vec![
+        format!("{}?scope=…&audience=…", forward_auth::PATH),
+        format!("{}scope=…/audience=…/-/", forward_auth::ENVOY_PREFIX),
+    ];
     paths.push(introspection::PATH.to_owned());
-    if settings.issuer.is_some() {
+    if config.issuer.is_some() {
         paths.push(metadata::PATH.to_owned());
     }
-    if settings.tokenreview.is_some() {
+    if config.tokenreview.is_some() {
         paths.push(tokenreview::PATH.to_owned());
     }
-    reply::text(StatusCode::NOT_FOUND, format!("there are {} here\n", paths.join(", ")))
+    response::text(StatusCode::NOT_FOUND, format!("not found: the paths are {}\n", paths.join(", ")))
 }

@@ -1,6 +1,7 @@
-//! RFC 7662: tells a service that was given a token whether it is good, whose it is and what it may do.
+//! RFC 7662 token introspection: whether a token is active, who owns it and what it permits.
 //!
-//! Unknown, expired, revoked and not for this caller all look alike: `{"active":false}`. Who may call is in `caller`.
+//! Unknown, expired and revoked tokens and those for another audience all get `{"active":false}`. `caller.rs` decides who may
+//! call.
 
 use std::{borrow::Cow, ops::Deref};
 
@@ -14,29 +15,28 @@ use zeroize::{Zeroize, Zeroizing};
 
 use super::{
     Protocol, Verifier,
-    caller::{Caller, Callers, Rejected},
-    challenge::{Challenge, REALM},
+    caller::{CallerAuthenticator, CallerRejection, IntrospectionCaller},
     metadata::Issuer,
-    reply,
+    response::{self, Challenge, REALM},
 };
 use crate::{
     api::Time,
-    auth::decision::{Audience, Decision, Demand},
+    auth::decision::{Audience, Decision, Requirements},
     index::CredentialRef,
     service::http::body::BodyError,
 };
 
-/// Where it is.
+/// Path of the endpoint.
 pub const PATH: &str = "/oauth2/introspect";
 
-/// The methods that are answered. GET is not: the token would stand in the logs of everything on the way.
+/// The allowed methods. GET is not one of them, because the token would appear in access logs.
 const ALLOWED: &str = "POST";
 
 const FORM: &str = "application/x-www-form-urlencoded";
 
-/// What is said about a good token.
+/// The response for an active token.
 #[derive(Serialize)]
-struct Active<'a> {
+struct ActiveToken<'a> {
     active: bool,
     scope: &'a str,
     client_id: String,
@@ -54,73 +54,84 @@ struct Active<'a> {
     jti: String,
 }
 
-/// And about all others.
+/// The response for every other token.
 #[derive(Serialize)]
-struct Inactive {
+struct InactiveToken {
     active: bool,
 }
 
 #[derive(Serialize)]
-struct Failure {
+struct IntrospectionError {
     error: &'static str,
     error_description: &'static str,
 }
 
-/// Answers a request to introspect.
-pub async fn answer(verifier: &Verifier, callers: &Callers, issuer: Option<&Issuer>, request: Request) -> Response {
+/// Answers an introspection request.
+pub async fn answer(
+    verifier: &Verifier,
+    callers: &CallerAuthenticator,
+    issuer: Option<&Issuer>,
+    request: Request,
+) -> Response {
     let (head, body) = request.into_parts();
-    if !reply::is_allowed(&head.method, ALLOWED) {
-        return reply::wrong_method(ALLOWED);
+    if !response::is_allowed(&head.method, ALLOWED) {
+        return response::method_not_allowed(ALLOWED);
     }
-    let caller = match callers.identify(&head.headers).await {
+    let caller = match callers.authenticate(&head.headers).await {
         Ok(caller) => caller,
-        Err(rejected) => return refuse(&rejected),
+        Err(rejection) => return refuse(&rejection),
     };
     if !is_form(&head.headers) {
-        return fail(StatusCode::UNSUPPORTED_MEDIA_TYPE, "invalid_request", "send application/x-www-form-urlencoded");
+        return fail(
+            StatusCode::UNSUPPORTED_MEDIA_TYPE,
+            "invalid_request",
+            "Content-Type: must be application/x-www-form-urlencoded",
+        );
     }
-    // Its header is not needed any more, and may be large.
+    // The header is no longer needed and may be large.
     drop(head);
-    let body = match reply::body(body, verifier.memory()).await {
+    let body = match response::body(body, verifier.memory()).await {
         Ok(body) => body,
-        Err(BodyError::NoRoom(_)) => return reply::try_again(unavailable()),
-        Err(error) => return fail(error.status(), "invalid_request", "the body is too large, too slow or broken off"),
+        Err(BodyError::NoRoom(_)) => return response::with_retry_after(unavailable()),
+        Err(error) => return fail(error.status(), "invalid_request", "the body is too large, too slow or incomplete"),
     };
     match token(&body) {
         Ok(token) => decide(verifier, &caller, issuer, &token),
         Err(InvalidForm::Missing) => fail(StatusCode::BAD_REQUEST, "invalid_request", "the form has no token"),
-        Err(InvalidForm::Twice) => fail(StatusCode::BAD_REQUEST, "invalid_request", "the form has more than one token"),
+        Err(InvalidForm::Repeated) => {
+            fail(StatusCode::BAD_REQUEST, "invalid_request", "the form has more than one token")
+        }
     }
 }
 
-fn decide(verifier: &Verifier, caller: &Caller, issuer: Option<&Issuer>, token: &[u8]) -> Response {
+fn decide(verifier: &Verifier, caller: &IntrospectionCaller, issuer: Option<&Issuer>, token: &[u8]) -> Response {
     let audiences: Vec<&str> = match caller {
-        Caller::Unlimited => Vec::new(),
-        Caller::Limited(record) => record.pat.audiences().iter().collect(),
+        IntrospectionCaller::Unrestricted => Vec::new(),
+        IntrospectionCaller::Restricted(record) => record.pat.audiences().iter().collect(),
     };
     let audience = match caller {
-        Caller::Unlimited => Audience::Any,
-        Caller::Limited(_) => Audience::OneOf(&audiences),
+        IntrospectionCaller::Unrestricted => Audience::Any,
+        IntrospectionCaller::Restricted(_) => Audience::OneOf(&audiences),
     };
-    match verifier.check(Protocol::Introspection, token, &Demand { scopes: &[], audience }) {
-        Decision::Allow(record) => tell(&record, issuer),
-        Decision::Deny(_) => reply::json(StatusCode::OK, &Inactive { active: false }),
+    match verifier.check(Protocol::Introspection, token, &Requirements { scopes: &[], audience }) {
+        Decision::Allow(record) => active(&record, issuer),
+        Decision::Deny(_) => response::json(StatusCode::OK, &InactiveToken { active: false }),
         Decision::Unavailable(_) => unavailable(),
     }
 }
 
-fn tell(record: &CredentialRef, issuer: Option<&Issuer>) -> Response {
+fn active(record: &CredentialRef, issuer: Option<&Issuer>) -> Response {
     let (pat, credential) = (&record.pat, record.credential());
     let subject = pat.subject();
     let issued_at = seconds(credential.issued_at);
-    let end = [credential.expires_at, pat.terms.end()].into_iter().flatten().min();
-    let active = Active {
+    let expires_at = [credential.expires_at, pat.terms.end()].into_iter().flatten().min();
+    let claims = ActiveToken {
         active: true,
         scope: pat.scopes().joined(),
         client_id: pat.uid.to_string(),
         username: subject,
         token_type: "Bearer",
-        exp: end.map(seconds),
+        exp: expires_at.map(seconds),
         iat: issued_at,
         nbf: issued_at,
         sub: subject,
@@ -128,29 +139,29 @@ fn tell(record: &CredentialRef, issuer: Option<&Issuer>) -> Response {
         iss: issuer.map(Issuer::as_str),
         jti: credential.id.to_string(),
     };
-    reply::json(StatusCode::OK, &active)
+    response::json(StatusCode::OK, &claims)
 }
 
-/// Whole seconds, rounded down: nobody is told a start that has not come yet, or an end that has passed.
+/// Returns whole seconds, rounded down, so that `nbf` is never in the future and `exp` never later than the expiry.
 fn seconds(time: Time) -> i64 {
     time.as_micros().div_euclid(1_000_000)
 }
 
-fn refuse(rejected: &Rejected) -> Response {
-    let challenge = match rejected {
-        Rejected::Challenge(challenge) => challenge,
-        Rejected::Unavailable => return unavailable(),
+fn refuse(rejection: &CallerRejection) -> Response {
+    let challenge = match rejection {
+        CallerRejection::Challenge(challenge) => challenge,
+        CallerRejection::Unavailable => return unavailable(),
     };
-    let status = StatusCode::from_u16(challenge.status()).unwrap_or(StatusCode::FORBIDDEN);
-    let (error, words) = match challenge {
-        Challenge::Missing => ("invalid_client", "authenticate by Bearer or Basic"),
+    let status = challenge.status();
+    let (error, description) = match challenge {
+        Challenge::Missing => ("invalid_client", "authenticate with Bearer or Basic"),
         Challenge::InvalidToken => ("invalid_client", "the credentials are not accepted"),
-        Challenge::InvalidRequest => ("invalid_request", "Authorization was sent twice or cannot be read"),
+        Challenge::InvalidRequest => ("invalid_request", "the header Authorization was sent twice or is malformed"),
         Challenge::InsufficientScope { .. } => {
-            ("insufficient_scope", "the credentials are good but may not introspect")
+            ("insufficient_scope", "the credentials lack the permission to introspect")
         }
     };
-    let mut response = reply::challenged(fail(status, error, words), challenge);
+    let mut response = response::with_challenge(fail(status, error, description), challenge);
     if status == StatusCode::UNAUTHORIZED
         && let Ok(basic) = HeaderValue::try_from(format!("Basic realm=\"{REALM}\""))
     {
@@ -168,7 +179,7 @@ fn unavailable() -> Response {
 }
 
 fn fail(status: StatusCode, error: &'static str, error_description: &'static str) -> Response {
-    reply::json(status, &Failure { error, error_description })
+    response::json(status, &IntrospectionError { error, error_description })
 }
 
 fn is_form(headers: &HeaderMap) -> bool {
@@ -176,40 +187,40 @@ fn is_form(headers: &HeaderMap) -> bool {
     value.split(';').next().unwrap_or_default().trim().eq_ignore_ascii_case(FORM)
 }
 
-/// Why a form cannot be used.
+/// Why a form has no usable token.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum InvalidForm {
-    /// It has no `token`, or an empty one.
+    /// The form has no `token`, or an empty one.
     #[error("the form has no token")]
     Missing,
-    /// It has several.
+    /// The form has several tokens.
     #[error("the form has more than one token")]
-    Twice,
+    Repeated,
 }
 
-/// The token of a form; everything else in it, `token_type_hint` too, is left alone.
+/// Returns the token in a form. Everything else in the form is ignored, including `token_type_hint`.
 ///
 /// # Errors
-/// If there is not exactly one.
+/// Returns an error if there is not exactly one token.
 pub fn token(form: &[u8]) -> Result<FormToken<'_>, InvalidForm> {
-    // No token has anything in it that a form would have to escape, so that most forms are read as they stand.
+    // A form need not escape any character of a token, so most forms are read without decoding.
     if form.iter().any(|byte| matches!(byte, b'%' | b'+')) {
         return escaped_token(form);
     }
     let named = form.split(|byte| *byte == b'&').filter_map(|pair| pair.strip_prefix(b"token"));
     let mut values = named.filter_map(|rest| if rest.is_empty() { Some(rest) } else { rest.strip_prefix(b"=") });
     match (values.next(), values.next()) {
-        (Some(_), Some(_)) => Err(InvalidForm::Twice),
+        (Some(_), Some(_)) => Err(InvalidForm::Repeated),
         (Some(token), None) if !token.is_empty() => Ok(FormToken::Plain(token)),
         _ => Err(InvalidForm::Missing),
     }
 }
 
-/// The token of a form.
+/// The token in a form.
 pub enum FormToken<'a> {
-    /// As it stands there.
+    /// The token was not escaped.
     Plain(&'a [u8]),
-    /// Freed of what the form has escaped.
+    /// The token after decoding.
     Unescaped(Zeroizing<String>),
 }
 
@@ -226,18 +237,18 @@ impl Deref for FormToken<'_> {
 
 fn escaped_token(form: &[u8]) -> Result<FormToken<'static>, InvalidForm> {
     let mut found: Option<Zeroizing<String>> = None;
-    let mut twice = false;
+    let mut is_repeated = false;
     for (name, value) in form_urlencoded::parse(form) {
         if name == "token" {
-            twice |= found.is_some();
+            is_repeated |= found.is_some();
             found = Some(Zeroizing::new(value.into_owned()));
         } else if let Cow::Owned(mut value) = value {
-            // It may hold a token under a name that was misspelt.
+            // It may hold a token under a misspelt name.
             value.zeroize();
         }
     }
     match found {
-        Some(_) if twice => Err(InvalidForm::Twice),
+        Some(_) if is_repeated => Err(InvalidForm::Repeated),
         Some(token) if !token.is_empty() => Ok(FormToken::Unescaped(token)),
         _ => Err(InvalidForm::Missing),
     }
@@ -254,23 +265,22 @@ mod tests {
     }
 
     proptest! {
-        /// What is read as it stands is what the library reads.
         #[test]
-        fn a_form_without_escapes_is_read_as_any_other(form in "(token|tokens|toke|a|=|&|token=|token=b|&token=c){0,6}") {
+        fn a_form_without_escapes_reads_like_a_decoded_form(form in "(token|tokens|toke|a|=|&|token=|token=b|&token=c){0,6}") {
             prop_assert_eq!(read(token(form.as_bytes())), read(escaped_token(form.as_bytes())));
         }
     }
 
     #[test]
-    fn a_token_is_found_however_a_form_writes_it() {
+    fn a_token_is_found_in_every_encoding_of_a_form() {
         for (form, found) in [
             ("token=abc", Ok("abc")),
             ("token_type_hint=access_token&token=abc", Ok("abc")),
             ("a=b%20c&token=ab%63", Ok("abc")),
             ("to%6Ben=a+b", Ok("a b")),
-            ("token=abc&token=abc", Err(InvalidForm::Twice)),
-            ("token=abc&%74oken=abc", Err(InvalidForm::Twice)),
-            ("token=&token", Err(InvalidForm::Twice)),
+            ("token=abc&token=abc", Err(InvalidForm::Repeated)),
+            ("token=abc&%74oken=abc", Err(InvalidForm::Repeated)),
+            ("token=&token", Err(InvalidForm::Repeated)),
             ("token=", Err(InvalidForm::Missing)),
             ("tokens=abc", Err(InvalidForm::Missing)),
             ("", Err(InvalidForm::Missing)),

@@ -1,6 +1,4 @@
-//! RFC 8414: where the OAuth endpoints are, for clients that look for themselves.
-//!
-//! It must not know what the endpoints answer.
+//! RFC 8414 authorization server metadata, by which OAuth clients discover the endpoints.
 
 use std::{fmt, str::FromStr};
 
@@ -10,25 +8,25 @@ use axum::{
 };
 use serde::Serialize;
 
-use super::{introspection, reply};
+use super::{introspection, response};
 
-/// Where the metadata is; an issuer with a path has that path appended.
+/// Path of the metadata. An issuer with a path has its metadata under that path too.
 pub const PATH: &str = "/.well-known/oauth-authorization-server";
 
-/// The methods that are answered.
+/// The allowed methods.
 const ALLOWED: &str = "GET, HEAD";
 
-/// The name of this installation in OAuth: the https URL under which clients reach the verifier.
+/// The issuer identifier of this installation: the https URL at which clients reach the verifier.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Issuer(String);
 
-/// Text that is no issuer.
+/// The error for text that is not an issuer identifier.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("an issuer is an https URL without user, query and fragment, such as https://tokens.example.com")]
+#[error("must be an https URL without user, query and fragment, such as https://tokens.example.com")]
 pub struct InvalidIssuer;
 
 impl Issuer {
-    /// The URL, letter by letter as it was given: clients compare it so.
+    /// Returns the URL exactly as configured, because clients compare it character by character.
     pub fn as_str(&self) -> &str {
         &self.0
     }
@@ -37,7 +35,7 @@ impl Issuer {
         format!("{}{path}", self.0.trim_end_matches('/'))
     }
 
-    /// The URL's path without slashes around it.
+    /// Returns the path of the URL without slashes around it.
     fn path(&self) -> &str {
         let after = self.0.get("https://".len()..).unwrap_or_default();
         after.split_once('/').map_or("", |(_, path)| path.trim_matches('/'))
@@ -48,9 +46,9 @@ impl FromStr for Issuer {
     type Err = InvalidIssuer;
 
     fn from_str(text: &str) -> Result<Self, Self::Err> {
-        let plain = text.starts_with("https://") && !text.contains(['?', '#', '@', '\\', '"']);
+        let is_plain = text.starts_with("https://") && !text.contains(['?', '#', '@', '\\', '"']);
         match text.parse::<Uri>() {
-            Ok(uri) if plain && uri.host().is_some_and(|host| !host.is_empty()) => Ok(Self(text.to_owned())),
+            Ok(uri) if is_plain && uri.host().is_some_and(|host| !host.is_empty()) => Ok(Self(text.to_owned())),
             _ => Err(InvalidIssuer),
         }
     }
@@ -63,29 +61,29 @@ impl fmt::Display for Issuer {
 }
 
 #[derive(Serialize)]
-struct Metadata<'a> {
+struct ServerMetadata<'a> {
     issuer: &'a str,
-    // Required, and may not be empty: this server hands out nothing by redirection.
+    // Required and not empty, although this server issues nothing by redirection.
     response_types_supported: [&'static str; 1],
     introspection_endpoint: String,
     introspection_endpoint_auth_methods_supported: [&'static str; 2],
 }
 
-/// Answers a client that looks for the endpoints; `None` if it looks for another issuer's.
+/// Answers a request for the metadata; returns `None` if it asks for another issuer.
 pub fn answer(issuer: &Issuer, method: &Method, uri: &Uri) -> Option<Response> {
-    let wanted = uri.path().strip_prefix(PATH)?;
-    if !wanted.is_empty() && wanted.strip_prefix('/') != Some(issuer.path()) {
+    let suffix = uri.path().strip_prefix(PATH)?;
+    if !suffix.is_empty() && suffix.strip_prefix('/') != Some(issuer.path()) {
         return None;
     }
-    if !reply::is_allowed(method, ALLOWED) {
-        return Some(reply::wrong_method(ALLOWED));
+    if !response::is_allowed(method, ALLOWED) {
+        return Some(response::method_not_allowed(ALLOWED));
     }
-    let metadata = Metadata {
+    let metadata = ServerMetadata {
         issuer: issuer.as_str(),
         response_types_supported: ["none"],
         introspection_endpoint: issuer.endpoint(introspection::PATH),
-        // The second is a registered name too: RFC 8414 lets access token types stand here.
+        // RFC 8414 also allows access token types here, such as Bearer.
         introspection_endpoint_auth_methods_supported: ["client_secret_basic", "Bearer"],
     };
-    Some(reply::json(StatusCode::OK, &metadata))
+    Some(response::json(StatusCode::OK, &metadata))
 }

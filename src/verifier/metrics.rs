@@ -1,7 +1,7 @@
-//! The verifier's figures. No owner, no token, no id is a label.
+//! The metrics of the verifier. No label holds an owner, a token or an ID.
 //!
-//! Decisions are counted into places that were looked up at the start: no lock, no allocation. Gauges are read from the index
-//! when somebody asks, so nothing goes stale.
+//! All series of decisions are created at the start, so counting takes no lock and allocates nothing. Gauges are read from the
+//! index at each scrape, so they are never stale.
 
 use std::{
     sync::{Arc, atomic::AtomicU64},
@@ -14,35 +14,39 @@ use prometheus_client::{
     registry::{Registry, Unit},
 };
 
-use super::{Protocol, histogram::Histogram, reason::Reason, striped::Counter};
+use super::{
+    Protocol,
+    reason::DecisionReason,
+    sharded::{ShardedCounter, ShardedHistogram},
+};
 use crate::{
     index::{Index, IndexFreshness, WATCHED_KINDS, last_used::LastUsedCounters},
     service::watch::WatchMetrics,
 };
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
-struct Decided {
+struct DecisionLabels {
     protocol: &'static str,
     answer: &'static str,
     reason: &'static str,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
-struct By {
+struct ProtocolLabels {
     protocol: &'static str,
 }
 
-/// What is counted of one protocol.
-struct Counted {
-    decisions: [Counter; Reason::ALL.len()],
-    took: Histogram,
-    answered: Histogram,
+/// The metrics of one protocol.
+struct ProtocolMetrics {
+    decisions: [ShardedCounter; DecisionReason::ALL.len()],
+    decision_duration: ShardedHistogram,
+    request_duration: ShardedHistogram,
 }
 
-/// All figures of one verifier.
+/// All metrics of one verifier.
 pub struct Metrics {
     registry: Registry,
-    protocols: [Counted; Protocol::ALL.len()],
+    protocols: [ProtocolMetrics; Protocol::ALL.len()],
     watches: WatchMetrics,
     uses: LastUsedCounters,
     credentials: Gauge,
@@ -59,20 +63,23 @@ impl Default for Metrics {
 }
 
 impl Metrics {
-    /// Every figure at zero.
+    /// Creates all metrics, each at zero.
     pub fn new() -> Self {
-        let decisions = Family::<Decided, Counter>::default();
-        let (took, answered) = (Family::<By, Histogram>::default(), Family::<By, Histogram>::default());
+        let decisions = Family::<DecisionLabels, ShardedCounter>::default();
+        let (decision_duration, request_duration) = (
+            Family::<ProtocolLabels, ShardedHistogram>::default(),
+            Family::<ProtocolLabels, ShardedHistogram>::default(),
+        );
         let protocols = Protocol::ALL.map(|protocol| {
             let protocol = protocol.as_str();
-            let counter = |reason: Reason| {
+            let counter = |reason: DecisionReason| {
                 let (answer, reason) = (reason.answer().as_str(), reason.as_str());
-                decisions.get_or_create_owned(&Decided { protocol, answer, reason })
+                decisions.get_or_create_owned(&DecisionLabels { protocol, answer, reason })
             };
-            Counted {
-                decisions: Reason::ALL.map(counter),
-                took: took.get_or_create_owned(&By { protocol }),
-                answered: answered.get_or_create_owned(&By { protocol }),
+            ProtocolMetrics {
+                decisions: DecisionReason::ALL.map(counter),
+                decision_duration: decision_duration.get_or_create_owned(&ProtocolLabels { protocol }),
+                request_duration: request_duration.get_or_create_owned(&ProtocolLabels { protocol }),
             }
         });
         let mut metrics = Self {
@@ -86,62 +93,67 @@ impl Metrics {
             disabled: Gauge::default(),
             staleness: Gauge::default(),
         };
-        metrics.register(decisions, took, answered);
+        metrics.register(decisions, decision_duration, request_duration);
         metrics
     }
 
     fn register(
         &mut self,
-        decisions: Family<Decided, Counter>,
-        took: Family<By, Histogram>,
-        answered: Family<By, Histogram>,
+        decisions: Family<DecisionLabels, ShardedCounter>,
+        decision_duration: Family<ProtocolLabels, ShardedHistogram>,
+        request_duration: Family<ProtocolLabels, ShardedHistogram>,
     ) {
         let registry = &mut self.registry;
-        registry.register("decisions", "Tokens judged, by protocol and reason", decisions);
-        registry.register_with_unit("decision_duration", "How long judging a token takes", Unit::Seconds, took);
+        registry.register("decisions", "Decisions on tokens, by protocol and reason", decisions);
+        registry.register_with_unit(
+            "decision_duration",
+            "Duration of a decision on a token",
+            Unit::Seconds,
+            decision_duration,
+        );
         registry.register_with_unit(
             "request_duration",
-            "How long a request takes from its header to its answer, whatever becomes of it",
+            "Duration of a request, from its header to its answer",
             Unit::Seconds,
-            answered,
+            request_duration,
         );
         self.watches.register(registry, &WATCHED_KINDS);
         self.uses.register(registry);
         registry.register("index_credentials", "Live credentials in the index", self.credentials.clone());
         registry.register("index_tokens", "PersonalAccessTokens in the index", self.pats.clone());
-        registry.register("index_owners", "Owners that a TokenOwner describes", self.owners.clone());
-        registry.register("index_disabled_owners", "Those of them that are disabled", self.disabled.clone());
+        registry.register("index_owners", "Owners described by a TokenOwner", self.owners.clone());
+        registry.register("index_disabled_owners", "Owners disabled by a TokenOwner", self.disabled.clone());
         registry.register_with_unit(
             "index_staleness",
-            "How long the index has been stale; 0 while it is fresh",
+            "Time since the index became stale; 0 while it is fresh",
             Unit::Seconds,
             self.staleness.clone(),
         );
     }
 
-    /// Counts a decision and how long it took.
-    pub fn decided(&self, protocol: Protocol, reason: Reason, took: Duration) {
-        let counted = &self.protocols[protocol as usize];
-        counted.decisions[reason as usize].inc();
-        counted.took.observe(took);
+    /// Counts a decision and its duration.
+    pub fn decided(&self, protocol: Protocol, reason: DecisionReason, duration: Duration) {
+        let metrics = &self.protocols[protocol as usize];
+        metrics.decisions[reason as usize].inc();
+        metrics.decision_duration.observe(duration);
     }
 
-    /// Counts a request, from its header to its answer.
-    pub fn answered(&self, protocol: Protocol, took: Duration) {
-        self.protocols[protocol as usize].answered.observe(took);
+    /// Counts a request and its duration, from its header to its answer.
+    pub fn request_finished(&self, protocol: Protocol, duration: Duration) {
+        self.protocols[protocol as usize].request_duration.observe(duration);
     }
 
-    /// What is counted of watches.
+    /// Returns the counters of the watches.
     pub fn watches(&self) -> WatchMetrics {
         self.watches.clone()
     }
 
-    /// What is counted of last uses.
+    /// Returns the counters of recorded uses.
     pub fn uses(&self) -> LastUsedCounters {
         self.uses.clone()
     }
 
-    /// The text that `/metrics` serves.
+    /// Returns the text for `/metrics`.
     pub fn text(&self, index: &Index, pulse: &IndexFreshness) -> String {
         self.credentials.set(index.len() as i64);
         self.pats.set(index.pats() as i64);
@@ -150,12 +162,12 @@ impl Metrics {
         self.staleness.set(pulse.stale_for().as_secs_f64());
         let mut text = String::new();
         if encode(&mut text, &self.registry).is_err() {
-            tracing::warn!("metrics could not be written");
+            tracing::warn!("cannot encode metrics");
         }
         text
     }
 
-    /// A closure for the endpoint that serves them.
+    /// Returns a function that renders the metrics for the health endpoint.
     pub fn render(
         self: &Arc<Self>,
         index: Arc<Index>,
@@ -171,19 +183,19 @@ mod tests {
     use super::*;
 
     #[test]
-    fn decisions_are_counted_where_they_belong_and_every_figure_is_there_from_the_start() {
+    fn every_series_exists_from_the_start_and_counts_its_decisions() {
         let (metrics, index) = (Metrics::new(), Index::default());
         let pulse = IndexFreshness::new(1, Duration::from_secs(300));
         let before = metrics.text(&index, &pulse);
         for protocol in Protocol::ALL {
-            for reason in Reason::ALL {
+            for reason in DecisionReason::ALL {
                 metrics.decided(protocol, reason, Duration::from_micros(1));
                 metrics.decided(protocol, reason, Duration::from_micros(1));
             }
         }
         let after = metrics.text(&index, &pulse);
         for protocol in Protocol::ALL {
-            for reason in Reason::ALL {
+            for reason in DecisionReason::ALL {
                 let (protocol, answer, reason) = (protocol.as_str(), reason.answer().as_str(), reason.as_str());
                 let series = format!(
                     "pat_operator_decisions_total{{protocol=\"{protocol}\",answer=\"{answer}\",reason=\"{reason}\"}}"

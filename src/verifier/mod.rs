@@ -1,26 +1,36 @@
-//! The verifier: is this token good, whose is it, what may it do. One decision, and one thin file for each protocol over it.
+//! The verifier: tells services whether a token is valid, who owns it and what it permits.
 //!
-//! It answers from memory and must not know the controller.
+//! It answers from memory. [`Verifier::check`] asks [`crate::auth::decision`], counts and logs the decision, and records the use.
+//! One file per protocol translates the result:
+//!
+//! | protocol | file |
+//! | --- | --- |
+//! | RFC 7662 introspection | `introspection.rs`; `caller.rs` authenticates its callers |
+//! | RFC 8414 server metadata | `metadata.rs` |
+//! | Kubernetes TokenReview | `tokenreview.rs` |
+//! | forward auth (nginx, Traefik, Caddy) and Envoy over HTTP | `forward_auth.rs` |
+//! | Envoy over gRPC | `envoy_grpc.rs` |
+//!
+//! To add a protocol, add a variant to [`Protocol`], a file here, and a route in `http.rs`. Protocols of proxies share `proxy.rs`
+//! and `requirements.rs`.
 
-pub mod audit;
-pub mod caller;
-pub mod challenge;
-pub mod demand;
+mod audit;
+mod caller;
 pub mod envoy_grpc;
-pub mod envoy_http;
 pub mod forward_auth;
-pub mod histogram;
 pub mod http;
-pub mod identity;
 pub mod introspection;
 pub mod metadata;
 pub mod metrics;
-pub mod outcome;
 pub mod preflight;
+mod proxy;
 pub mod reason;
-pub mod reply;
-pub mod service_account;
-mod striped;
+pub mod requirements;
+mod response;
+mod service_account;
+mod sharded;
+#[cfg(test)]
+mod tests;
 pub mod tokenreview;
 
 use std::{
@@ -32,9 +42,11 @@ use std::{
     time::Instant,
 };
 
-use self::{audit::Audit, metrics::Metrics, reason::Reason};
+use tracing::{Span, debug_span};
+
+use self::{audit::AuditLog, metrics::Metrics, reason::DecisionReason};
 use crate::{
-    auth::decision::{Decision, Demand, Denial, Unavailable, decide},
+    auth::decision::{Decision, Denial, Requirements, Unavailable, decide},
     index::{CredentialRef, Freshness, Index, OwnerProfile},
     service::{Clock, http::Budget},
     token::{ParseError, Presented},
@@ -43,24 +55,24 @@ use crate::{
 /// The protocols, as metrics and the audit log name them.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Protocol {
-    /// RFC 7662.
+    /// RFC 7662 token introspection.
     Introspection,
-    /// The API server's webhook.
+    /// The Kubernetes TokenReview webhook.
     TokenReview,
-    /// nginx, Traefik, Caddy.
+    /// Forward auth of nginx, Traefik and Caddy.
     ForwardAuth,
-    /// Envoy's ext_authz over HTTP.
+    /// Envoy's external authorization over HTTP.
     EnvoyHttp,
-    /// Envoy's ext_authz over gRPC.
+    /// Envoy's external authorization over gRPC.
     EnvoyGrpc,
 }
 
 impl Protocol {
-    /// All of them, each at the place of its number.
+    /// All protocols, in the order of their discriminants.
     pub const ALL: [Self; 5] =
         [Self::Introspection, Self::TokenReview, Self::ForwardAuth, Self::EnvoyHttp, Self::EnvoyGrpc];
 
-    /// Its name.
+    /// Returns the name in metrics and logs.
     pub fn as_str(self) -> &'static str {
         match self {
             Self::Introspection => "introspection",
@@ -70,70 +82,75 @@ impl Protocol {
             Self::EnvoyGrpc => "envoy-grpc",
         }
     }
-}
 
-/// A request that is being timed, until it is dropped.
-pub struct Timing<'a> {
-    metrics: &'a Metrics,
-    protocol: Protocol,
-    began: Instant,
-}
-
-impl Drop for Timing<'_> {
-    fn drop(&mut self) {
-        self.metrics.answered(self.protocol, self.began.elapsed());
+    /// Returns a span for one request, which exists only at level debug. It holds no token, nor anything else of the request.
+    fn span(self) -> Span {
+        debug_span!("verify", protocol = self.as_str())
     }
 }
 
-/// Why a protocol does not let a good token in.
-pub trait Refusal {
-    /// As which it is counted.
-    fn reason(&self) -> Reason;
+/// Measures the duration of a request until it is dropped.
+pub struct RequestTimer<'a> {
+    metrics: &'a Metrics,
+    protocol: Protocol,
+    started: Instant,
 }
 
-impl Refusal for Infallible {
-    fn reason(&self) -> Reason {
+impl Drop for RequestTimer<'_> {
+    fn drop(&mut self) {
+        self.metrics.request_finished(self.protocol, self.started.elapsed());
+    }
+}
+
+/// Why a protocol rejects a valid token.
+pub trait ProtocolRejection {
+    /// Returns the reason for metrics and the audit log.
+    fn reason(&self) -> DecisionReason;
+}
+
+impl ProtocolRejection for Infallible {
+    fn reason(&self) -> DecisionReason {
         match *self {}
     }
 }
 
-/// What came of a check in the end.
+/// The result of a check, including the protocol's own conditions.
 #[derive(Clone, Debug)]
-pub enum Checked<T, R> {
-    /// It is let in.
+pub enum CheckResult<T, R> {
+    /// The token is accepted.
     Allow(CredentialRef, T),
-    /// It is good, but the protocol cannot let it in.
-    Refused(CredentialRef, R),
-    /// It is not good for what is asked.
-    Deny(Denial),
-    /// Nobody can tell at the moment.
+    /// The token is valid, but the protocol rejects it.
+    Reject(CredentialRef, R),
+    /// The token is not valid or does not meet the requirements.
+    Deny(Denial<CredentialRef>),
+    /// The index is not current enough for a decision.
     Unavailable(Unavailable),
 }
 
-impl<T, R> Checked<T, R> {
-    /// Which token it was, if it is known.
+impl<T, R> CheckResult<T, R> {
+    /// Returns the record of the token, if it is known.
     fn record(&self) -> Option<&CredentialRef> {
         match self {
-            Self::Allow(record, _) | Self::Refused(record, _) => Some(record),
-            Self::Deny(denial) => denial.record(),
+            Self::Allow(record, _) | Self::Reject(record, _) => Some(record),
+            Self::Deny(denial) => denial.credential(),
             Self::Unavailable(_) => None,
         }
     }
 }
 
-/// What every protocol asks. Cheap to share; nothing in it waits for anything.
+/// The verifier that all protocols share. No method waits for anything.
 pub struct Verifier {
     index: Arc<Index>,
     freshness: Box<dyn Fn() -> Freshness + Send + Sync>,
     clock: Clock,
     metrics: Arc<Metrics>,
-    audit: Audit,
+    audit: AuditLog,
     memory: Arc<Budget>,
     draining: AtomicBool,
 }
 
 impl Verifier {
-    /// A verifier over this index; `freshness` tells how far to trust it.
+    /// Creates a verifier over this index; `freshness` returns how current the index is.
     pub fn new(
         index: Arc<Index>,
         freshness: impl Fn() -> Freshness + Send + Sync + 'static,
@@ -145,94 +162,86 @@ impl Verifier {
             freshness: Box::new(freshness),
             clock,
             metrics,
-            audit: Audit::default(),
+            audit: AuditLog::default(),
             memory: Arc::default(),
             draining: AtomicBool::new(false),
         }
     }
 
-    /// The same within so much memory for what is asked.
+    /// Sets the memory budget of all requests together.
     #[must_use]
     pub fn with_memory(self, memory: Budget) -> Self {
         Self { memory: Arc::new(memory), ..self }
     }
 
-    /// The memory that all requests share.
+    /// Returns the memory budget that all requests share.
     pub fn memory(&self) -> &Arc<Budget> {
         &self.memory
     }
 
-    /// From now on nobody should be sent here, though whoever comes is still answered.
+    /// Reports the verifier as not serving from now on. It still answers requests.
     pub fn drain(&self) {
         self.draining.store(true, Ordering::Relaxed);
     }
 
-    /// Whether others should be sent here: it has not been told to stop, and not every answer would be that nobody can tell.
+    /// Reports whether clients should send requests here: it is not draining, and its index is current enough for decisions.
     pub fn is_serving(&self) -> bool {
         !self.draining.load(Ordering::Relaxed) && matches!(self.freshness(), Freshness::Fresh | Freshness::Stale)
     }
 
-    /// Begins to time a request to a protocol, whose header is in; it ends when what is returned is dropped.
-    pub fn time(&self, protocol: Protocol) -> Timing<'_> {
-        Timing { metrics: &self.metrics, protocol, began: Instant::now() }
+    /// Starts to measure a request whose header has arrived. Dropping the timer ends the measurement.
+    pub fn start_timer(&self, protocol: Protocol) -> RequestTimer<'_> {
+        RequestTimer { metrics: &self.metrics, protocol, started: Instant::now() }
     }
 
-    /// Decides on what somebody presented, counts it, logs it and notes the use of what is let in.
-    pub fn check(&self, protocol: Protocol, token: &[u8], demand: &Demand<'_>) -> Decision {
-        match self.check_for(protocol, token, demand, |_| Ok::<(), Infallible>(())) {
-            Checked::Allow(record, ()) => Decision::Allow(record),
-            Checked::Refused(_, never) => match never {},
-            Checked::Deny(denial) => Decision::Deny(denial),
-            Checked::Unavailable(reason) => Decision::Unavailable(reason),
+    /// Decides on a presented token, counts and logs the decision, and records the use of an accepted token.
+    pub fn check(&self, protocol: Protocol, token: &[u8], requirements: &Requirements<'_>) -> Decision<CredentialRef> {
+        match self.check_and_admit(protocol, token, requirements, |_| Ok::<(), Infallible>(())) {
+            CheckResult::Allow(record, ()) => Decision::Allow(record),
+            CheckResult::Reject(_, never) => match never {},
+            CheckResult::Deny(denial) => Decision::Deny(denial),
+            CheckResult::Unavailable(reason) => Decision::Unavailable(reason),
         }
     }
 
-    /// The same for a protocol that has a say itself in whether it can let a good token in: `admit` makes what the answer
-    /// needs of it, or refuses. What is counted and logged is what came of it in the end.
-    pub fn check_for<'t, T, R: Refusal>(
+    /// Does the same as [`check`](Self::check) for a protocol that may reject a valid token.
+    ///
+    /// For a valid token, `admit` either returns what the answer needs or rejects the token. The final result is counted and
+    /// logged.
+    pub fn check_and_admit<'t, T, R: ProtocolRejection>(
         &self,
         protocol: Protocol,
         token: impl TryInto<Presented<'t>, Error: Into<ParseError>>,
-        demand: &Demand<'_>,
+        requirements: &Requirements<'_>,
         admit: impl FnOnce(&CredentialRef) -> Result<T, R>,
-    ) -> Checked<T, R> {
-        let began = Instant::now();
+    ) -> CheckResult<T, R> {
+        let started = Instant::now();
         let now = self.clock.now().into();
-        let decision = decide(&self.index, (self.freshness)(), token, demand, now);
-        let took = began.elapsed();
-        let judged = Reason::of(&decision);
-        let (reason, checked) = match decision {
+        let decision = decide(&*self.index, (self.freshness)(), token, requirements, now);
+        let duration = started.elapsed();
+        let decided = DecisionReason::of(&decision);
+        let (reason, result) = match decision {
             Decision::Allow(record) => match admit(&record) {
                 Ok(admitted) => {
                     self.index.mark_used(&record, now);
-                    (judged, Checked::Allow(record, admitted))
+                    (decided, CheckResult::Allow(record, admitted))
                 }
-                Err(refusal) => (refusal.reason(), Checked::Refused(record, refusal)),
+                Err(rejection) => (rejection.reason(), CheckResult::Reject(record, rejection)),
             },
-            Decision::Deny(denial) => (judged, Checked::Deny(denial)),
-            Decision::Unavailable(why) => (judged, Checked::Unavailable(why)),
+            Decision::Deny(denial) => (decided, CheckResult::Deny(denial)),
+            Decision::Unavailable(why) => (decided, CheckResult::Unavailable(why)),
         };
-        self.metrics.decided(protocol, reason, took);
-        self.audit.decided(protocol, checked.record(), reason, now);
-        checked
+        self.metrics.decided(protocol, reason, duration);
+        self.audit.decided(protocol, result.record(), reason, now);
+        result
     }
 
-    /// What is known of the owner of a token, beside the name.
+    /// Returns the profile of a token's owner, if a `TokenOwner` describes it.
     pub fn owner_of(&self, record: &CredentialRef) -> Option<Arc<OwnerProfile>> {
         self.index.owners().get(record.pat.subject())
     }
 
-    /// The index that it decides by.
-    pub fn index(&self) -> &Index {
-        &self.index
-    }
-
-    /// The clock that it decides by.
-    pub fn clock(&self) -> &Clock {
-        &self.clock
-    }
-
-    /// How far the index can be trusted at this moment.
+    /// Returns how current the index is.
     pub fn freshness(&self) -> Freshness {
         (self.freshness)()
     }

@@ -1,6 +1,4 @@
-//! What must be in place before the verifier can answer: the resources, and permission for every request that it will make.
-//!
-//! It must not change anything.
+//! Checks before the verifier starts: the resources are installed, and every request it makes is permitted.
 
 use kube::Client;
 
@@ -12,17 +10,17 @@ use crate::{
     },
 };
 
-/// Every request that the verifier makes about tokens, in each namespace or everywhere: API group, resource, subresource, verbs.
+/// Permissions on tokens, per namespace or for the cluster: API group, resource, subresource, verbs.
 pub const NEEDS: &[RequiredAccess] =
     &[(GROUP, crd::PLURAL, "", &["get", "list", "watch"]), (GROUP, crd::PLURAL, "status", &["patch"])];
 
-/// Every request about owners. They belong to no namespace, so a verifier of some namespaces makes none.
+/// Permissions on owners, which are cluster-scoped: a verifier limited to namespaces needs none of them.
 pub const OWNER_NEEDS: &[RequiredAccess] = &[(GROUP, crd::OWNER_PLURAL, "", &["get", "list", "watch"])];
 
-/// Waits until the API server serves the resources, and asks whether everything is allowed that will be needed.
+/// Waits until the API server serves the resources, then checks all permissions.
 ///
 /// # Errors
-/// What is not, or the API server cannot be asked at all.
+/// Returns an error that lists the missing permissions, or if the API server cannot be reached.
 pub async fn check(client: &Client, namespaces: &[String], crd_there: &ReadinessGate) -> Result<(), PreflightError> {
     let version = format!("{GROUP}/{VERSION}");
     preflight::wait_for_resource(client, &version, crd::PLURAL, &crd::how_to_install(crd::NAME), crd_there).await?;

@@ -1,6 +1,4 @@
-//! The one name of each decision, for metrics and logs.
-//!
-//! It must not know who asked, nor how an answer is sent.
+//! The reason of each decision, as metrics and the audit log name it.
 
 use crate::{
     auth::{
@@ -10,58 +8,58 @@ use crate::{
     token::ParseError,
 };
 
-/// Why a token was let in, refused or could not be judged.
+/// Why a token was accepted or denied, or why no decision was possible.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub enum Reason {
-    /// It is good for what was asked.
+pub enum DecisionReason {
+    /// The token is valid and meets the requirements.
     Good,
-    /// It is no token of ours.
+    /// The text is not a token.
     Malformed,
-    /// It is well-formed, but not what anybody minted or wrote down in full.
+    /// The checksum of the token does not match.
     Checksum,
-    /// No live credential has its hash.
+    /// No live credential has the hash of the token.
     Unknown,
-    /// The same, but one had.
+    /// No live credential has the hash of the token, but one had it.
     Gone,
-    /// Its resource is being deleted.
+    /// The PAT is being deleted.
     Deleted,
-    /// It was taken back.
+    /// The credential is revoked.
     Revoked,
-    /// It is past its end.
+    /// The credential or its PAT has expired.
     Expired,
-    /// Its owner is disabled.
+    /// The owner is disabled.
     OwnerDisabled,
-    /// It is for somebody else.
+    /// The token is not for the required audience.
     Audience,
-    /// It lacks a scope.
+    /// The token lacks a required scope.
     Scope,
-    /// Its owner or its scopes cannot stand in a header.
+    /// The owner or the scopes contain characters that a header cannot hold.
     Unprintable,
-    /// The name or a group that it stands for is reserved to Kubernetes.
+    /// The user name or a group is reserved for Kubernetes.
     Reserved,
-    /// It is not the token of the client whose id came with it.
+    /// The token does not belong to the client whose ID came with it.
     Client,
-    /// The index is not full yet.
+    /// The first full list has not arrived yet.
     Starting,
-    /// It may be new, and the index is stale.
+    /// The token is unknown, and the index is stale.
     Stale,
-    /// The index is too old.
+    /// The index is too old to be trusted.
     Lost,
 }
 
-/// What came of a decision.
+/// The answer that follows from a reason.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub enum Answer {
-    /// It was let in.
+pub enum DecisionAnswer {
+    /// The token is accepted.
     Allow,
-    /// It was refused.
+    /// The token is denied.
     Deny,
-    /// Nobody could tell.
+    /// No decision was possible.
     Unavailable,
 }
 
-impl Reason {
-    /// All of them, each at the place of its number.
+impl DecisionReason {
+    /// All reasons, in the order of their discriminants.
     pub const ALL: [Self; 17] = [
         Self::Good,
         Self::Malformed,
@@ -82,39 +80,39 @@ impl Reason {
         Self::Lost,
     ];
 
-    /// The reason of a decision, before whoever asked for it has had a say.
-    pub fn of(decision: &Decision) -> Self {
+    /// Returns the reason of a decision, before the protocol's own conditions.
+    pub fn of<C>(decision: &Decision<C>) -> Self {
         match decision {
             Decision::Allow(_) => Self::Good,
             Decision::Deny(Denial::Malformed(ParseError::Checksum)) => Self::Checksum,
             Decision::Deny(Denial::Malformed(_)) => Self::Malformed,
-            Decision::Deny(Denial::Unknown { gone: false }) => Self::Unknown,
-            Decision::Deny(Denial::Unknown { gone: true }) => Self::Gone,
-            Decision::Deny(Denial::Dead(_, verdict)) => match verdict {
+            Decision::Deny(Denial::Unknown { removed: false }) => Self::Unknown,
+            Decision::Deny(Denial::Unknown { removed: true }) => Self::Gone,
+            Decision::Deny(Denial::Inactive(_, verdict)) => match verdict {
                 Verdict::Deleted => Self::Deleted,
                 Verdict::Revoked | Verdict::RevokedByTime | Verdict::RevokedById => Self::Revoked,
-                // A dead credential is never good.
-                Verdict::TokenExpired | Verdict::CredentialExpired | Verdict::Good => Self::Expired,
+                // An inactive credential is never valid.
+                Verdict::TokenExpired | Verdict::CredentialExpired | Verdict::Valid => Self::Expired,
             },
             Decision::Deny(Denial::OwnerDisabled(_)) => Self::OwnerDisabled,
-            Decision::Deny(Denial::Audience(_)) => Self::Audience,
-            Decision::Deny(Denial::Scope(_)) => Self::Scope,
+            Decision::Deny(Denial::WrongAudience(_)) => Self::Audience,
+            Decision::Deny(Denial::InsufficientScope(_)) => Self::Scope,
             Decision::Unavailable(Unavailable::Starting) => Self::Starting,
             Decision::Unavailable(Unavailable::UnknownWhileStale) => Self::Stale,
             Decision::Unavailable(Unavailable::Lost) => Self::Lost,
         }
     }
 
-    /// What comes of it.
-    pub fn answer(self) -> Answer {
+    /// Returns the answer that follows from this reason.
+    pub fn answer(self) -> DecisionAnswer {
         match self {
-            Self::Good => Answer::Allow,
-            Self::Starting | Self::Stale | Self::Lost => Answer::Unavailable,
-            _ => Answer::Deny,
+            Self::Good => DecisionAnswer::Allow,
+            Self::Starting | Self::Stale | Self::Lost => DecisionAnswer::Unavailable,
+            _ => DecisionAnswer::Deny,
         }
     }
 
-    /// Its name.
+    /// Returns the name in metrics and logs.
     pub fn as_str(self) -> &'static str {
         match self {
             Self::Good => "Good",
@@ -138,8 +136,8 @@ impl Reason {
     }
 }
 
-impl Answer {
-    /// Its name.
+impl DecisionAnswer {
+    /// Returns the name in metrics and logs.
     pub fn as_str(self) -> &'static str {
         match self {
             Self::Allow => "allow",
@@ -156,10 +154,10 @@ mod tests {
     use super::*;
 
     #[test]
-    fn every_reason_stands_at_its_number_and_has_a_name_of_its_own() {
-        let names: HashSet<_> = Reason::ALL.iter().map(|reason| reason.as_str()).collect();
-        assert_eq!(names.len(), Reason::ALL.len());
-        for (number, reason) in Reason::ALL.iter().enumerate() {
+    fn reasons_are_in_order_and_their_names_are_unique() {
+        let names: HashSet<_> = DecisionReason::ALL.iter().map(|reason| reason.as_str()).collect();
+        assert_eq!(names.len(), DecisionReason::ALL.len());
+        for (number, reason) in DecisionReason::ALL.iter().enumerate() {
             assert_eq!(*reason as usize, number);
         }
     }

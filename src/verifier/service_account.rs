@@ -1,7 +1,7 @@
-//! Whether a ServiceAccount may introspect, as the API server has it.
+//! Whether a ServiceAccount may introspect, according to the API server.
 //!
-//! TokenReview says whose a token is, SubjectAccessReview whether that account may; both answers together are kept for a
-//! short while, under a hash of the token. It must not know PATs: the caller keeps those away.
+//! TokenReview authenticates the token, and SubjectAccessReview checks the permission of its account. The result is cached for a
+//! short time under a hash of the token. Callers must not pass PATs to this module.
 
 use std::{
     collections::HashMap,
@@ -25,43 +25,43 @@ use crate::{
     service::{clock::uptime, preflight::AccessCheck},
 };
 
-/// The audience that a ServiceAccount's token must be made for.
+/// The audience that a ServiceAccount token must have.
 pub const AUDIENCE: &str = "pat-operator";
 
-/// The verb that it needs on `personalaccesstokens.pat-operator.io`, in all namespaces.
+/// The verb that the account needs on `personalaccesstokens.pat-operator.io`, in all namespaces.
 pub const VERB: &str = "introspect";
 
-/// How long a permission is remembered, and so lives on at most after it was taken away.
-const REMEMBER_YES: Duration = Duration::from_secs(60);
+/// How long a permission is cached, and so how long it may outlive its removal.
+const POSITIVE_TTL: Duration = Duration::from_secs(60);
 
-/// How long a refusal is: shorter, for somebody may be waiting for a permission just given.
-const REMEMBER_NO: Duration = Duration::from_secs(10);
+/// How long a refusal is cached: shorter, because a permission may just have been granted.
+const NEGATIVE_TTL: Duration = Duration::from_secs(10);
 
-/// How many of each are remembered. Apart, so that a flood of junk does not push out those who may.
-const REMEMBERED: usize = 1024;
+/// Maximum number of cached permissions, and of cached refusals. They are separate, so that junk does not evict permissions.
+const CACHE_SIZE: usize = 1024;
 
-/// How many reviews are under way at a time.
-const AT_A_TIME: usize = 8;
+/// Maximum number of concurrent reviews.
+const MAX_CONCURRENT: usize = 8;
 
-/// How long the API server may take for both reviews.
-const WITHIN: Duration = Duration::from_secs(5);
+/// Timeout for both reviews together.
+const REVIEW_TIMEOUT: Duration = Duration::from_secs(5);
 
-/// The longest token that is looked at; real ones have about 1,200 characters.
+/// Maximum length of a token; real ones have about 1,200 characters.
 const MAX_TOKEN: usize = 8 * 1024;
 
-/// Why nobody can tell.
+/// Why the permission could not be checked.
 #[derive(Debug, thiserror::Error)]
 pub enum ReviewError {
-    /// The API server did not do as asked.
-    #[error("the API server does not review: {0}")]
+    /// The API server rejected the review.
+    #[error("the API server rejected the review: {0}")]
     Api(#[from] Box<kube::Error>),
-    /// It did not answer in time.
-    #[error("the API server did not review within {} s", WITHIN.as_secs())]
+    /// The API server did not answer in time.
+    #[error("the API server did not answer the review within {} s", REVIEW_TIMEOUT.as_secs())]
     Timeout,
 }
 
 impl ReviewError {
-    /// The one name of this error for metrics, events and logs.
+    /// Returns the name of this error in metrics, events and logs.
     pub fn category(&self) -> &'static str {
         match self {
             Self::Api(_) => "ReviewFailed",
@@ -70,64 +70,64 @@ impl ReviewError {
     }
 }
 
-/// What the API server says of a token's holder.
+/// The permission of the holder of a token.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Standing {
-    /// No ServiceAccount's good token, made for us.
-    Stranger,
-    /// A ServiceAccount without the permission.
+pub enum AccountPermission {
+    /// The token is not a valid ServiceAccount token for the audience of the verifier.
+    NotAuthenticated,
+    /// The token belongs to a ServiceAccount without the permission.
     Forbidden,
-    /// A ServiceAccount that may.
+    /// The token belongs to a ServiceAccount with the permission.
     Permitted,
 }
 
-/// Asks the API server about ServiceAccounts.
-pub struct ServiceAccounts {
+/// Checks the permissions of ServiceAccounts at the API server.
+pub struct ServiceAccountReviewer {
     client: Client,
-    places: Semaphore,
-    remembered: Mutex<Memory>,
+    permits: Semaphore,
+    cache: Mutex<ReviewCache>,
 }
 
-impl ServiceAccounts {
-    /// With this client, which must be allowed to create TokenReviews and SubjectAccessReviews.
+impl ServiceAccountReviewer {
+    /// Creates a reviewer. The client must be permitted to create TokenReviews and SubjectAccessReviews.
     pub fn new(client: Client) -> Self {
-        Self { client, places: Semaphore::new(AT_A_TIME), remembered: Mutex::default() }
+        Self { client, permits: Semaphore::new(MAX_CONCURRENT), cache: Mutex::default() }
     }
 
-    /// Whether the holder of this token may introspect.
+    /// Returns whether the holder of this token may introspect.
     ///
     /// # Errors
-    /// When the API server cannot say.
-    pub async fn standing(&self, token: &str) -> Result<Standing, ReviewError> {
+    /// Returns an error if the API server does not answer.
+    pub async fn permission(&self, token: &str) -> Result<AccountPermission, ReviewError> {
         let now = Timestamp::now().as_second();
-        let Some(claims) = claims(token).filter(|claims| claims.are_worth_a_request(now)) else {
-            return Ok(Standing::Stranger);
+        let Some(claims) = claims(token).filter(|claims| claims.are_plausible(now)) else {
+            return Ok(AccountPermission::NotAuthenticated);
         };
         let left = Duration::from_secs(u64::try_from(claims.exp.saturating_sub(now)).unwrap_or(0));
         let key = Sha256::digest(token).into();
-        if let Some(known) = self.recall(&key) {
+        if let Some(known) = self.cached(&key) {
             return Ok(known);
         }
-        let asking = async {
-            // Never closed.
-            let _place = self.places.acquire().await;
-            // Whoever waited for a place may have waited for this very answer.
-            if let Some(known) = self.recall(&key) {
+        let reviewing = async {
+            // The semaphore is never closed.
+            let _permit = self.permits.acquire().await;
+            // Another request may have cached the answer in the meantime.
+            if let Some(known) = self.cached(&key) {
                 return Ok(known);
             }
-            let standing = self.ask(token).await?;
-            self.lock().note(key, standing, left, uptime());
-            Ok(standing)
+            let permission = self.review(token).await?;
+            self.lock().insert(key, permission, left, uptime());
+            Ok(permission)
         };
-        tokio::time::timeout(WITHIN, asking).await.unwrap_or(Err(ReviewError::Timeout))
+        tokio::time::timeout(REVIEW_TIMEOUT, reviewing).await.unwrap_or(Err(ReviewError::Timeout))
     }
 
-    async fn ask(&self, token: &str) -> Result<Standing, ReviewError> {
-        let Some(user) = self.review(token).await? else { return Ok(Standing::Stranger) };
-        Ok(if self.is_permitted(user).await? { Standing::Permitted } else { Standing::Forbidden })
+    async fn review(&self, token: &str) -> Result<AccountPermission, ReviewError> {
+        let Some(user) = self.authenticate(token).await? else { return Ok(AccountPermission::NotAuthenticated) };
+        Ok(if self.is_permitted(user).await? { AccountPermission::Permitted } else { AccountPermission::Forbidden })
     }
 
-    async fn review(&self, token: &str) -> Result<Option<UserInfo>, ReviewError> {
+    async fn authenticate(&self, token: &str) -> Result<Option<UserInfo>, ReviewError> {
         let spec = TokenReviewSpec { audiences: Some(vec![AUDIENCE.to_owned()]), token: token.to_owned() };
         let mut review = TokenReview { spec, ..TokenReview::default() };
         let answer = Api::all(self.client.clone()).create(&PostParams::default(), &review).await;
@@ -135,56 +135,56 @@ impl ServiceAccounts {
         let mut answer = answer.map_err(Box::new)?;
         answer.spec.token.zeroize();
         let status = answer.status.unwrap_or_default();
-        // An authenticator that knows no audiences leaves them out, and would let any token in.
-        let for_us = status.audiences.iter().flatten().any(|audience| audience == AUDIENCE);
+        // An authenticator that does not support audiences returns none, and would accept any token.
+        let has_audience = status.audiences.iter().flatten().any(|audience| audience == AUDIENCE);
         let is_account =
             |user: &UserInfo| user.username.as_ref().is_some_and(|name| name.starts_with("system:serviceaccount:"));
-        Ok(status.user.filter(|user| status.authenticated == Some(true) && for_us && is_account(user)))
+        Ok(status.user.filter(|user| status.authenticated == Some(true) && has_audience && is_account(user)))
     }
 
     async fn is_permitted(&self, user: UserInfo) -> Result<bool, ReviewError> {
         let (resource, verb) = (crd::PLURAL, VERB);
-        let question = AccessCheck { namespace: "", group: GROUP, resource, subresource: "", verb, name: "" };
-        Ok(question.is_allowed_to(&self.client, user).await.map_err(Box::new)?)
+        let access = AccessCheck { namespace: "", group: GROUP, resource, subresource: "", verb, name: "" };
+        Ok(access.is_allowed_to(&self.client, user).await.map_err(Box::new)?)
     }
 
-    fn recall(&self, key: &Key) -> Option<Standing> {
-        self.lock().recall(key, uptime())
+    fn cached(&self, key: &TokenDigest) -> Option<AccountPermission> {
+        self.lock().get(key, uptime())
     }
 
-    fn lock(&self) -> std::sync::MutexGuard<'_, Memory> {
-        self.remembered.lock().unwrap_or_else(PoisonError::into_inner)
+    fn lock(&self) -> std::sync::MutexGuard<'_, ReviewCache> {
+        self.cache.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
-/// What a ServiceAccount's token says of itself. Nothing of it is believed; it only spares the API server what cannot be good.
+/// Unverified claims of a JWT. They only spare the API server reviews of tokens that cannot be valid.
 #[derive(Deserialize)]
-struct Claims {
-    aud: Audience,
-    /// Seconds since the epoch.
+struct JwtClaims {
+    aud: AudienceClaim,
+    /// Seconds since the Unix epoch.
     exp: i64,
 }
 
 #[derive(Deserialize)]
 #[serde(untagged)]
-enum Audience {
+enum AudienceClaim {
     One(String),
     Several(Vec<String>),
 }
 
-impl Claims {
-    fn are_worth_a_request(&self, now: i64) -> bool {
-        let is_for_us = match &self.aud {
-            Audience::One(one) => one == AUDIENCE,
-            Audience::Several(several) => several.iter().any(|one| one == AUDIENCE),
+impl JwtClaims {
+    fn are_plausible(&self, now: i64) -> bool {
+        let has_audience = match &self.aud {
+            AudienceClaim::One(one) => one == AUDIENCE,
+            AudienceClaim::Several(several) => several.iter().any(|one| one == AUDIENCE),
         };
-        is_for_us && now < self.exp
+        has_audience && now < self.exp
     }
 }
 
-/// Reads the claims of a text that has the form of a JWT (RFC 7519, RFC 7515): three parts in base64url, the second of them JSON.
-/// Nothing else is worth a request, and a mistyped PAT is nobody's business.
-fn claims(token: &str) -> Option<Claims> {
+/// Reads the claims of text in the form of a JWT (RFC 7519, RFC 7515): three parts in base64url, the second of which is JSON. Other
+/// text is not sent to the API server, in particular no mistyped PAT.
+fn claims(token: &str) -> Option<JwtClaims> {
     let is_part = |part: &str| {
         !part.is_empty() && part.bytes().all(|byte| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_'))
     };
@@ -196,38 +196,38 @@ fn claims(token: &str) -> Option<Claims> {
 }
 
 /// SHA-256 of a token.
-type Key = [u8; 32];
+type TokenDigest = [u8; 32];
 
-/// What was said, until when.
+/// Cached permissions and refusals, each with the uptime until which it holds.
 #[derive(Default)]
-struct Memory {
-    yes: HashMap<Key, (Standing, Duration)>,
-    no: HashMap<Key, (Standing, Duration)>,
+struct ReviewCache {
+    positive: HashMap<TokenDigest, (AccountPermission, Duration)>,
+    negative: HashMap<TokenDigest, (AccountPermission, Duration)>,
 }
 
-impl Memory {
-    fn recall(&self, key: &Key, now: Duration) -> Option<Standing> {
-        let (standing, until) = self.yes.get(key).or_else(|| self.no.get(key))?;
-        (now < *until).then_some(*standing)
+impl ReviewCache {
+    fn get(&self, key: &TokenDigest, now: Duration) -> Option<AccountPermission> {
+        let (permission, until) = self.positive.get(key).or_else(|| self.negative.get(key))?;
+        (now < *until).then_some(*permission)
     }
 
-    /// `left` is how long the token will still live.
-    fn note(&mut self, key: Key, standing: Standing, left: Duration, now: Duration) {
-        self.yes.remove(&key);
-        self.no.remove(&key);
-        let (memory, remember) = match standing {
-            Standing::Permitted => (&mut self.yes, REMEMBER_YES),
-            Standing::Forbidden | Standing::Stranger => (&mut self.no, REMEMBER_NO),
+    /// Caches a result for a token that expires in `left`.
+    fn insert(&mut self, key: TokenDigest, permission: AccountPermission, left: Duration, now: Duration) {
+        self.positive.remove(&key);
+        self.negative.remove(&key);
+        let (cache, ttl) = match permission {
+            AccountPermission::Permitted => (&mut self.positive, POSITIVE_TTL),
+            AccountPermission::Forbidden | AccountPermission::NotAuthenticated => (&mut self.negative, NEGATIVE_TTL),
         };
-        if memory.len() >= REMEMBERED {
-            memory.retain(|_, (_, until)| now < *until);
+        if cache.len() >= CACHE_SIZE {
+            cache.retain(|_, (_, until)| now < *until);
         }
-        if memory.len() >= REMEMBERED
-            && let Some(oldest) = memory.iter().min_by_key(|(_, (_, until))| *until).map(|(key, _)| *key)
+        if cache.len() >= CACHE_SIZE
+            && let Some(oldest) = cache.iter().min_by_key(|(_, (_, until))| *until).map(|(key, _)| *key)
         {
-            memory.remove(&oldest);
+            cache.remove(&oldest);
         }
-        memory.insert(key, (standing, now + remember.min(left)));
+        cache.insert(key, (permission, now + ttl.min(left)));
     }
 }
 
@@ -235,15 +235,15 @@ impl Memory {
 mod tests {
     use super::*;
 
-    const LONG: Duration = Duration::from_secs(3600);
+    const ONE_HOUR: Duration = Duration::from_secs(3600);
 
     fn token(claims: &str) -> String {
         format!("a-_.{}.c9", URL_SAFE_NO_PAD.encode(claims))
     }
 
     #[test]
-    fn only_what_says_that_it_is_for_us_and_alive_is_worth_a_request() {
-        let is_worth = |token: &str| claims(token).is_some_and(|claims| claims.are_worth_a_request(1_000));
+    fn only_live_jwts_for_our_audience_are_sent_to_the_api_server() {
+        let is_plausible = |token: &str| claims(token).is_some_and(|claims| claims.are_plausible(1_000));
         for (text, yes) in [
             (token(r#"{"aud":["x","pat-operator"],"exp":1001}"#), true),
             (token(r#"{"aud":"pat-operator","exp":2000,"iss":"y"}"#), true),
@@ -260,38 +260,38 @@ mod tests {
             ("kpat_abc".into(), false),
             (String::new(), false),
         ] {
-            assert_eq!(is_worth(&text), yes, "{text}");
+            assert_eq!(is_plausible(&text), yes, "{text}");
         }
     }
 
     #[test]
-    fn a_permission_is_remembered_for_a_minute_and_a_refusal_for_less() {
-        let mut memory = Memory::default();
+    fn a_permission_is_cached_for_a_minute_and_a_refusal_for_less() {
+        let mut cache = ReviewCache::default();
         let at = Duration::from_secs;
-        memory.note([1; 32], Standing::Permitted, LONG, at(100));
-        memory.note([2; 32], Standing::Forbidden, LONG, at(100));
-        memory.note([3; 32], Standing::Stranger, LONG, at(100));
-        assert_eq!(memory.recall(&[1; 32], at(159)), Some(Standing::Permitted));
-        assert_eq!(memory.recall(&[1; 32], at(160)), None);
-        assert_eq!(memory.recall(&[2; 32], at(109)), Some(Standing::Forbidden));
-        assert_eq!(memory.recall(&[3; 32], at(110)), None);
-        memory.note([4; 32], Standing::Permitted, at(7), at(100));
-        assert_eq!(memory.recall(&[4; 32], at(106)), Some(Standing::Permitted));
-        assert_eq!(memory.recall(&[4; 32], at(107)), None, "it is not remembered beyond its own life");
-        memory.note([1; 32], Standing::Forbidden, LONG, at(101));
-        assert_eq!(memory.recall(&[1; 32], at(102)), Some(Standing::Forbidden));
+        cache.insert([1; 32], AccountPermission::Permitted, ONE_HOUR, at(100));
+        cache.insert([2; 32], AccountPermission::Forbidden, ONE_HOUR, at(100));
+        cache.insert([3; 32], AccountPermission::NotAuthenticated, ONE_HOUR, at(100));
+        assert_eq!(cache.get(&[1; 32], at(159)), Some(AccountPermission::Permitted));
+        assert_eq!(cache.get(&[1; 32], at(160)), None);
+        assert_eq!(cache.get(&[2; 32], at(109)), Some(AccountPermission::Forbidden));
+        assert_eq!(cache.get(&[3; 32], at(110)), None);
+        cache.insert([4; 32], AccountPermission::Permitted, at(7), at(100));
+        assert_eq!(cache.get(&[4; 32], at(106)), Some(AccountPermission::Permitted));
+        assert_eq!(cache.get(&[4; 32], at(107)), None, "it is not cached beyond the expiry of the token");
+        cache.insert([1; 32], AccountPermission::Forbidden, ONE_HOUR, at(101));
+        assert_eq!(cache.get(&[1; 32], at(102)), Some(AccountPermission::Forbidden));
     }
 
     #[test]
-    fn what_is_remembered_is_bounded_and_junk_does_not_push_out_who_may() {
-        let mut memory = Memory::default();
-        memory.note([255; 32], Standing::Permitted, LONG, Duration::ZERO);
-        for number in 0..3 * REMEMBERED {
+    fn the_cache_is_bounded_and_junk_does_not_evict_permissions() {
+        let mut cache = ReviewCache::default();
+        cache.insert([255; 32], AccountPermission::Permitted, ONE_HOUR, Duration::ZERO);
+        for number in 0..3 * CACHE_SIZE {
             let mut key = [0; 32];
             key[..8].copy_from_slice(&number.to_be_bytes());
-            memory.note(key, Standing::Stranger, LONG, Duration::from_millis(number as u64));
+            cache.insert(key, AccountPermission::NotAuthenticated, ONE_HOUR, Duration::from_millis(number as u64));
         }
-        assert_eq!(memory.no.len(), REMEMBERED);
-        assert_eq!(memory.recall(&[255; 32], Duration::from_secs(5)), Some(Standing::Permitted));
+        assert_eq!(cache.negative.len(), CACHE_SIZE);
+        assert_eq!(cache.get(&[255; 32], Duration::from_secs(5)), Some(AccountPermission::Permitted));
     }
 }

@@ -1,11 +1,11 @@
-//! The webhook by which a Kubernetes API server asks who the holder of a token is: PATs become cluster credentials.
+//! The TokenReview webhook of a Kubernetes API server: PATs become cluster credentials. It is disabled by default.
 //!
-//! Off unless it is asked for. Two rules keep it from handing out more than it should: a PAT must itself list an audience that
-//! the API server asks for (one without audiences is for no cluster), and no name or group that begins with `system:` ever
-//! leaves here. A PAT's scopes are not Kubernetes rights: they go along as `extra`, and RBAC decides.
+//! Two rules limit what it grants. A PAT must list an audience that the API server requires, so a PAT without audiences is not
+//! valid for a cluster. No user name and no group starts with `system:`. The scopes of a PAT are not Kubernetes permissions: the
+//! answer has them as `extra`, and RBAC decides.
 //!
-//! The API server keeps answers for two minutes, denials too, but none with `status.error`. So a token that may merely be new
-//! here gets an error, and only what is known to be dead, or can never become a token, a plain denial.
+//! The API server caches answers for two minutes, denials too, but not answers with `status.error`. So a token that may be new
+//! gets an error. A token that is known to be invalid, or malformed text, gets a denial.
 
 use std::{borrow::Cow, collections::BTreeMap, fmt, str::FromStr};
 
@@ -13,43 +13,43 @@ use axum::{extract::Request, http::StatusCode, response::Response};
 use serde::{Deserialize, Serialize};
 use zeroize::Zeroize;
 
-use super::{Checked, Protocol, Refusal, Verifier, reason::Reason, reply};
+use super::{CheckResult, Protocol, ProtocolRejection, Verifier, reason::DecisionReason, response};
 use crate::{
-    auth::decision::{Audience, Demand, Denial},
+    auth::decision::{Audience, Denial, Requirements},
     index::{CredentialRef, OwnerProfile, PatUid},
     service::http::body::BodyError,
 };
 
-/// Where it is.
+/// Path of the webhook.
 pub const PATH: &str = "/k8s/tokenreview";
 
-/// The key of `extra` under which the credential's id stands. The API server wants keys in lower case.
+/// Key of `extra` for the ID of the credential. The API server requires keys in lower case.
 pub const EXTRA_TOKEN_ID: &str = "pat-operator.io/token-id";
 
-/// The key of `extra` under which the token's scopes stand.
+/// Key of `extra` for the scopes of the token.
 pub const EXTRA_SCOPES: &str = "pat-operator.io/scopes";
 
 const ALLOWED: &str = "POST";
 const VERSIONS: [&str; 2] = ["authentication.k8s.io/v1", "authentication.k8s.io/v1beta1"];
 const KIND: &str = "TokenReview";
 
-/// What names and groups begin with that only Kubernetes itself may give.
-const RESERVED: &str = "system:";
+/// Prefix of names and groups that are reserved for Kubernetes.
+const RESERVED_PREFIX: &str = "system:";
 
-/// How the webhook answers.
+/// Configuration of the webhook.
 #[derive(Clone, Debug)]
-pub struct TokenReviewSettings {
-    /// What stands before the owner in the user name, and before each group.
+pub struct TokenReviewConfig {
+    /// Prefix of the user name and of each group.
     pub username_prefix: UsernamePrefix,
 }
 
-/// What user names and groups begin with, so that nobody's owner is taken for a user of another kind. Default: `pat:`.
+/// Prefix of user names and groups, which keeps them apart from users of other authenticators. Default: `pat:`.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct UsernamePrefix(String);
 
-/// Text that cannot be such a prefix.
+/// The error for text that is not a valid prefix.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("the prefix of user names is 1 to 64 visible ASCII characters and does not begin with system:, such as pat:")]
+#[error("must be 1 to 64 visible ASCII characters and not start with system:, such as pat:")]
 pub struct InvalidUsernamePrefix;
 
 impl Default for UsernamePrefix {
@@ -73,27 +73,27 @@ impl fmt::Display for UsernamePrefix {
     }
 }
 
-/// A review as it comes in; what else it may have does not matter.
+/// The request of an API server. Other fields are ignored.
 #[derive(Deserialize)]
 #[serde(rename_all = "camelCase")]
-struct Review<'a> {
+struct ReviewRequest<'a> {
     api_version: String,
     kind: String,
     #[serde(borrow)]
-    spec: Spec<'a>,
+    spec: ReviewSpec<'a>,
 }
 
 #[derive(Deserialize)]
-struct Spec<'a> {
+struct ReviewSpec<'a> {
     #[serde(borrow, default)]
     token: Cow<'a, str>,
     #[serde(default)]
     audiences: Option<Vec<String>>,
 }
 
-impl Drop for Spec<'_> {
+impl Drop for ReviewSpec<'_> {
     fn drop(&mut self) {
-        // Borrowed, unless it was written with escapes.
+        // Owned only if the JSON string has escapes.
         if let Cow::Owned(token) = &mut self.token {
             token.zeroize();
         }
@@ -102,18 +102,18 @@ impl Drop for Spec<'_> {
 
 #[derive(Serialize)]
 #[serde(rename_all = "camelCase")]
-struct Reviewed<'a> {
+struct ReviewResponse<'a> {
     api_version: &'a str,
     kind: &'static str,
-    status: Status,
+    status: ReviewStatus,
 }
 
-/// What the API server reads.
+/// The status that the API server reads.
 #[derive(Debug, Default, PartialEq, Eq, Serialize)]
-struct Status {
+struct ReviewStatus {
     authenticated: bool,
     #[serde(skip_serializing_if = "Option::is_none")]
-    user: Option<User>,
+    user: Option<ReviewUser>,
     #[serde(skip_serializing_if = "Vec::is_empty")]
     audiences: Vec<String>,
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -121,7 +121,7 @@ struct Status {
 }
 
 #[derive(Debug, PartialEq, Eq, Serialize)]
-struct User {
+struct ReviewUser {
     username: String,
     uid: String,
     #[serde(skip_serializing_if = "Vec::is_empty")]
@@ -129,107 +129,112 @@ struct User {
     extra: BTreeMap<&'static str, Vec<String>>,
 }
 
-/// Answers an API server.
-pub async fn answer(verifier: &Verifier, settings: &TokenReviewSettings, request: Request) -> Response {
+/// Answers a TokenReview request.
+pub async fn answer(verifier: &Verifier, config: &TokenReviewConfig, request: Request) -> Response {
     let (head, body) = request.into_parts();
-    if !reply::is_allowed(&head.method, ALLOWED) {
-        return reply::wrong_method(ALLOWED);
+    if !response::is_allowed(&head.method, ALLOWED) {
+        return response::method_not_allowed(ALLOWED);
     }
-    // Its header is not needed any more, and may be large.
+    // The header is no longer needed and may be large.
     drop(head);
-    match reply::body(body, verifier.memory()).await {
-        Ok(body) => answer_body(verifier, settings, &body),
-        Err(error @ BodyError::NoRoom(_)) => reply::try_again(reply::text(error.status(), format!("{error}\n"))),
-        Err(error) => reply::text(error.status(), format!("{error}\n")),
+    match response::body(body, verifier.memory()).await {
+        Ok(body) => answer_body(verifier, config, &body),
+        Err(error @ BodyError::NoRoom(_)) => {
+            response::with_retry_after(response::text(error.status(), format!("{error}\n")))
+        }
+        Err(error) => response::text(error.status(), format!("{error}\n")),
     }
 }
 
-/// Answers a review as it stands in a body.
-pub fn answer_body(verifier: &Verifier, settings: &TokenReviewSettings, body: &[u8]) -> Response {
-    // What serde says may quote the token, so nobody is told.
-    let Ok(review) = serde_json::from_slice::<Review<'_>>(body) else {
-        return reply::text(StatusCode::BAD_REQUEST, "the body is no TokenReview\n");
+/// Answers the body of a TokenReview request.
+pub fn answer_body(verifier: &Verifier, config: &TokenReviewConfig, body: &[u8]) -> Response {
+    // serde's error may quote the token, so it is dropped.
+    let Ok(review) = serde_json::from_slice::<ReviewRequest<'_>>(body) else {
+        return response::text(StatusCode::BAD_REQUEST, "the body is not a TokenReview\n");
     };
     if review.kind != KIND || !VERSIONS.contains(&&*review.api_version) {
-        return reply::text(
+        return response::text(
             StatusCode::BAD_REQUEST,
-            "there is TokenReview of authentication.k8s.io/v1 and v1beta1 here\n",
+            "the body must be a TokenReview of authentication.k8s.io/v1 or v1beta1\n",
         );
     }
-    let status = judge(verifier, settings, &review.spec);
-    reply::json(StatusCode::OK, &Reviewed { api_version: &review.api_version, kind: KIND, status })
+    let status = authenticate(verifier, config, &review.spec);
+    response::json(StatusCode::OK, &ReviewResponse { api_version: &review.api_version, kind: KIND, status })
 }
 
-fn judge(verifier: &Verifier, settings: &TokenReviewSettings, spec: &Spec<'_>) -> Status {
-    let wanted = spec.audiences.as_deref().unwrap_or_default();
-    let wanted: Vec<&str> = wanted.iter().map(|audience| &**audience).collect();
-    // Without any, no token matches: the API server would take our answer for its own audience, which we cannot know.
-    let demand = Demand { scopes: &[], audience: Audience::OneOf(&wanted) };
-    let admit = |record: &CredentialRef| admit(record, verifier.owner_of(record).as_deref(), settings, &wanted);
-    match verifier.check_for(Protocol::TokenReview, spec.token.as_bytes(), &demand, admit) {
-        Checked::Allow(_, status) => status,
-        Checked::Refused(_, Reserved) => Status::default(),
-        Checked::Deny(Denial::Unknown { gone: false }) => {
-            Status::error("the token is not known, or not known yet", &wanted)
+fn authenticate(verifier: &Verifier, config: &TokenReviewConfig, spec: &ReviewSpec<'_>) -> ReviewStatus {
+    let required = spec.audiences.as_deref().unwrap_or_default();
+    let required: Vec<&str> = required.iter().map(|audience| &**audience).collect();
+    // Without audiences no token matches: the API server would apply the answer to its own audience, which is unknown here.
+    let requirements = Requirements { scopes: &[], audience: Audience::OneOf(&required) };
+    let admit = |record: &CredentialRef| admit(record, verifier.owner_of(record).as_deref(), config, &required);
+    match verifier.check_and_admit(Protocol::TokenReview, spec.token.as_bytes(), &requirements, admit) {
+        CheckResult::Allow(_, status) => status,
+        CheckResult::Reject(_, ReservedName) => ReviewStatus::default(),
+        CheckResult::Deny(Denial::Unknown { removed: false }) => {
+            ReviewStatus::error("the token is unknown or not known yet", &required)
         }
-        Checked::Deny(Denial::Audience(_)) if wanted.is_empty() => {
-            Status::error("spec.audiences is empty: start the API server with --api-audiences", &wanted)
+        CheckResult::Deny(Denial::WrongAudience(_)) if required.is_empty() => {
+            ReviewStatus::error("spec.audiences is empty: start the API server with --api-audiences", &required)
         }
-        Checked::Deny(_) => Status::default(),
-        Checked::Unavailable(_) => Status::error("tokens cannot be verified at the moment", &wanted),
+        CheckResult::Deny(_) => ReviewStatus::default(),
+        CheckResult::Unavailable(_) => ReviewStatus::error("tokens cannot be verified at the moment", &required),
     }
 }
 
-/// The name, or a group, is one that only Kubernetes itself may give.
-struct Reserved;
+/// The user name or a group is reserved for Kubernetes.
+struct ReservedName;
 
-impl Refusal for Reserved {
-    fn reason(&self) -> Reason {
-        Reason::Reserved
+impl ProtocolRejection for ReservedName {
+    fn reason(&self) -> DecisionReason {
+        DecisionReason::Reserved
     }
 }
 
 fn admit(
     record: &CredentialRef,
     owner: Option<&OwnerProfile>,
-    settings: &TokenReviewSettings,
-    wanted: &[&str],
-) -> Result<Status, Reserved> {
+    config: &TokenReviewConfig,
+    required: &[&str],
+) -> Result<ReviewStatus, ReservedName> {
     let pat = &record.pat;
-    let prefixed = |name: &str| format!("{}{name}", settings.username_prefix);
+    let prefixed = |name: &str| format!("{}{name}", config.username_prefix);
     let mut extra = BTreeMap::from([(EXTRA_TOKEN_ID, vec![record.credential().id.to_string()])]);
     if !pat.scopes().is_empty() {
         extra.insert(EXTRA_SCOPES, pat.scopes().iter().map(str::to_owned).collect());
     }
-    let user = User {
+    let user = ReviewUser {
         username: prefixed(pat.subject()),
         uid: with_dashes(pat.uid),
         groups: owner.map_or(&[][..], |owner| &owner.groups).iter().map(|group| prefixed(group)).collect(),
         extra,
     };
-    let audiences: Vec<String> = pat.audiences().iter().filter(|one| wanted.contains(one)).map(str::to_owned).collect();
-    // Last of all, and on the very texts that would leave. An answer without audiences would be taken for any.
+    let audiences: Vec<String> =
+        pat.audiences().iter().filter(|one| required.contains(one)).map(str::to_owned).collect();
+    // Checked last, on exactly the names in the answer. The API server would accept an answer without audiences for any audience.
     let reserved = is_reserved(&user.username) || user.groups.iter().any(|group| is_reserved(group));
     if reserved || audiences.is_empty() {
-        return Err(Reserved);
+        return Err(ReservedName);
     }
-    Ok(Status { authenticated: true, user: Some(user), audiences, error: None })
+    Ok(ReviewStatus { authenticated: true, user: Some(user), audiences, error: None })
 }
 
-impl Status {
-    // With the audiences as they were asked for: of an answer without any the API server looks at its own audience first, and if
-    // another was asked for, it makes a plain denial of the error and keeps it.
-    fn error(error: &'static str, wanted: &[&str]) -> Self {
-        let audiences = wanted.iter().map(|audience| (*audience).to_owned()).collect();
+impl ReviewStatus {
+    // The answer repeats the required audiences. Without them, the API server would check its own audience first, turn the error
+    // into a denial if it required another, and cache it.
+    fn error(error: &'static str, required: &[&str]) -> Self {
+        let audiences = required.iter().map(|audience| (*audience).to_owned()).collect();
         Self { error: Some(error), audiences, ..Self::default() }
     }
 }
 
 fn is_reserved(name: &str) -> bool {
-    name.as_bytes().get(..RESERVED.len()).is_some_and(|start| start.eq_ignore_ascii_case(RESERVED.as_bytes()))
+    name.as_bytes()
+        .get(..RESERVED_PREFIX.len())
+        .is_some_and(|start| start.eq_ignore_ascii_case(RESERVED_PREFIX.as_bytes()))
 }
 
-/// The uid as `metadata.uid` has it.
+/// Formats the uid as in `metadata.uid`.
 fn with_dashes(uid: PatUid) -> String {
     let digits = uid.to_string();
     [&digits[..8], &digits[8..12], &digits[12..16], &digits[16..20], &digits[20..]].join("-")

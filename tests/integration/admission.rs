@@ -1,5 +1,5 @@
-//! What the API server makes of manifests: the message a person gets for each mistake, and that what is good is stored
-//! just as it was sent. The manifests are in `data/admission.yaml` and `data/admission-owners.yaml`.
+//! Validation by the API server: the message for each invalid manifest, and that valid manifests are stored as sent. The
+//! manifests are in `data/admission.yaml` and `data/admission-owners.yaml`.
 
 use std::{collections::BTreeSet, fmt};
 
@@ -14,7 +14,7 @@ use pat_operator::{
 use serde::Deserialize;
 use serde_json::{Value, json};
 
-/// A resource and its table.
+/// A resource with its table of manifests.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Kind {
     PersonalAccessToken,
@@ -69,7 +69,7 @@ struct Change {
     says: Option<String>,
 }
 
-/// One path, or two where the schema and the rules write the same path in different ways.
+/// One path, or two if the schema and the rules write the same path differently.
 #[derive(Deserialize)]
 #[serde(untagged)]
 enum Fields {
@@ -86,7 +86,7 @@ impl Fields {
     }
 }
 
-/// Tells `null` from nothing.
+/// Distinguishes `null` from an absent field.
 fn present<'de, D: serde::Deserializer<'de>>(deserializer: D) -> Result<Option<Value>, D::Error> {
     Value::deserialize(deserializer).map(Some)
 }
@@ -103,7 +103,7 @@ fn table(kind: Kind) -> Table {
     table
 }
 
-/// Makes the long values that the head of the table explains.
+/// Expands the long values that the head of the table describes.
 fn expand(value: &mut Value) {
     match value {
         Value::Array(items) => items.iter_mut().for_each(expand),
@@ -148,7 +148,7 @@ impl Api {
         Self { client, namespace: access.namespace(prefix).await.expect("a namespace"), kind }
     }
 
-    /// Objects of all cases have this name: a case that needs it can say so. What is in no namespace must not meet other tests.
+    /// Returns the name of the objects of all cases. Cluster-scoped objects have a name of their own in each test.
     fn name(&self) -> &str {
         match self.kind {
             Kind::PersonalAccessToken => "x",
@@ -182,7 +182,7 @@ impl Api {
         self.client.request(request.body(body).expect("a request")).await
     }
 
-    /// As `kubectl create` sends a manifest, but nothing is stored.
+    /// Sends a manifest like `kubectl create`, as a dry run.
     async fn try_create(&self, manifest: &Value) -> kube::Result<Value> {
         self.send("POST", "", "fieldValidation=Strict&dryRun=All", manifest).await
     }
@@ -192,12 +192,12 @@ impl Api {
         created.unwrap_or_else(|error| panic!("{error}: {manifest:.300}"))
     }
 
-    /// As `kubectl replace` sends a manifest, but nothing is stored.
+    /// Sends a manifest like `kubectl replace`, as a dry run.
     async fn try_replace(&self, manifest: &Value) -> kube::Result<Value> {
         self.send("PUT", &format!("/{}", self.name()), "fieldValidation=Strict&dryRun=All", manifest).await
     }
 
-    /// As `kubectl apply --server-side` and GitOps tools send a manifest.
+    /// Sends a manifest like `kubectl apply --server-side` and GitOps tools.
     async fn apply(&self, manifest: &Value) -> kube::Result<Value> {
         self.send("PATCH", &format!("/{}", self.name()), "fieldValidation=Strict&fieldManager=gitops", manifest).await
     }
@@ -211,58 +211,58 @@ impl Api {
     }
 }
 
-/// One line of a refusal.
+/// One validation error of the API server.
 #[derive(Debug)]
-struct Complaint {
+struct FieldError {
     field: String,
     message: String,
 }
 
-impl fmt::Display for Complaint {
+impl fmt::Display for FieldError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{}: {}", self.field, self.message)
     }
 }
 
-/// The lines that a person reads.
-fn complaints(error: kube::Error) -> Vec<Complaint> {
+/// Returns the validation errors of a response.
+fn field_errors(error: kube::Error) -> Vec<FieldError> {
     let kube::Error::Api(status) = error else { panic!("the API server answers: {error}") };
     let Status { details, message, .. } = *status;
     let causes = details.map(|details| details.causes).unwrap_or_default();
     if let Some((_, unknown)) = message.split_once("unknown field \"") {
-        return vec![Complaint { field: unknown.split('"').next().unwrap_or_default().to_owned(), message }];
+        return vec![FieldError { field: unknown.split('"').next().unwrap_or_default().to_owned(), message }];
     }
-    assert!(!causes.is_empty(), "the manifest itself is at fault: {message}");
+    assert!(!causes.is_empty(), "the whole manifest is invalid: {message}");
     let about_the_others = |message: &str| message.contains("some validation rules were not checked");
     causes
         .into_iter()
-        .map(|cause| Complaint { field: cause.field, message: cause.message })
-        .filter(|complaint| !about_the_others(&complaint.message))
+        .map(|cause| FieldError { field: cause.field, message: cause.message })
+        .filter(|error| !about_the_others(&error.message))
         .collect()
 }
 
-/// Whether every complaint is about the field that is wrong, and one of them says what would be right.
-fn judge(it: &str, answer: kube::Result<Value>, field: &Fields, says: &str) -> Result<Vec<Complaint>, String> {
+/// Checks that every error is about the expected field, and that one of them has the expected message.
+fn judge(it: &str, answer: kube::Result<Value>, field: &Fields, says: &str) -> Result<Vec<FieldError>, String> {
     let Err(error) = answer else { return Err(format!("a manifest that {it} is accepted")) };
-    let complaints = complaints(error);
-    let good = complaints.iter().all(|complaint| field.contain(&complaint.field))
-        && complaints.iter().any(|complaint| complaint.message.contains(says));
+    let errors = field_errors(error);
+    let good = errors.iter().all(|error| field.contain(&error.field))
+        && errors.iter().any(|error| error.message.contains(says));
     if good {
-        return Ok(complaints);
+        return Ok(errors);
     }
-    let lines: Vec<_> = complaints.iter().map(Complaint::to_string).collect();
-    Err(format!("a manifest that {it} is refused in other words than {says:?}:\n  {}", lines.join("\n  ")))
+    let lines: Vec<_> = errors.iter().map(FieldError::to_string).collect();
+    Err(format!("a manifest that {it} is refused with another message than {says:?}:\n  {}", lines.join("\n  ")))
 }
 
 fn report(wrong: Vec<String>, of: usize) {
     assert!(wrong.is_empty(), "{} of {of} cases:\n{}", wrong.len(), wrong.join("\n"));
 }
 
-/// What the API server says to all manifests of the table that are refused, and which are not as the table has them.
-async fn refusals(api: &Api, table: &Table) -> (Vec<Complaint>, Vec<String>) {
+/// Returns the validation errors of all invalid manifests in the table, and descriptions of the unexpected ones.
+async fn refusals(api: &Api, table: &Table) -> (Vec<FieldError>, Vec<String>) {
     let (mut heard, mut wrong) = (Vec::new(), Vec::new());
-    let mut hear = |judged: Result<Vec<Complaint>, String>| match judged {
-        Ok(complaints) => heard.extend(complaints),
+    let mut hear = |judged: Result<Vec<FieldError>, String>| match judged {
+        Ok(errors) => heard.extend(errors),
         Err(message) => wrong.push(message),
     };
     for Refused { it, spec, field, says } in &table.refused {
@@ -284,7 +284,7 @@ async fn refusals(api: &Api, table: &Table) -> (Vec<Complaint>, Vec<String>) {
 // ---- the tests
 
 #[tokio::test]
-async fn a_person_is_told_which_field_is_wrong_and_what_would_be_right() {
+async fn an_error_names_the_field_and_the_valid_values() {
     for kind in Kind::ALL {
         let (api, table) = (Api::new(kind, "refused").await, table(kind));
         let (_, wrong) = refusals(&api, &table).await;
@@ -293,18 +293,18 @@ async fn a_person_is_told_which_field_is_wrong_and_what_would_be_right() {
 }
 
 #[tokio::test]
-async fn every_bound_and_every_rule_of_the_spec_has_a_manifest_that_breaks_it() {
+async fn every_bound_and_rule_of_the_spec_has_a_violating_manifest() {
     for kind in Kind::ALL {
         let api = Api::new(kind, "bounds").await;
         let (heard, _) = refusals(&api, &table(kind)).await;
         let unbroken = |bound: &Bound| !heard.iter().any(|one| bound.breaks(one));
         let unheard: Vec<_> = bounds(kind).into_iter().filter(unbroken).collect();
-        assert!(unheard.is_empty(), "nothing in the table of {kind:?} breaks: {unheard:#?}");
+        assert!(unheard.is_empty(), "no manifest of {kind:?} violates: {unheard:#?}");
     }
 }
 
 #[tokio::test]
-async fn what_is_stored_is_what_was_sent_and_a_second_apply_changes_nothing() {
+async fn objects_are_stored_as_sent_and_a_second_apply_changes_nothing() {
     for kind in Kind::ALL {
         let (api, table) = (Api::new(kind, "accepted").await, table(kind));
         let mut wrong = Vec::new();
@@ -334,7 +334,7 @@ async fn what_is_stored_is_what_was_sent_and_a_second_apply_changes_nothing() {
     }
 }
 
-/// Reads an object as those do who work with it.
+/// Reads an object as the operator does.
 fn follow(kind: Kind, stored: &Value) -> Result<(), String> {
     if kind == Kind::TokenOwner {
         let owner: StoredOwner = serde_json::from_value(stored.clone()).map_err(|error| error.to_string())?;
@@ -347,7 +347,7 @@ fn follow(kind: Kind, stored: &Value) -> Result<(), String> {
 }
 
 #[tokio::test]
-async fn an_explicit_null_is_the_same_as_leaving_the_field_out() {
+async fn an_explicit_null_equals_an_absent_field() {
     let api = Api::new(Kind::PersonalAccessToken, "nulls").await;
     let schema = spec_schema(Kind::PersonalAccessToken);
     let nothing = |of: &Value| -> Value {
@@ -363,21 +363,21 @@ async fn an_explicit_null_is_the_same_as_leaving_the_field_out() {
 
 // ---- what the schema says
 
-/// One thing that the schema asks for.
+/// One constraint of the schema.
 #[derive(Debug, PartialEq, Eq, PartialOrd, Ord)]
 struct Bound {
-    /// With `*` for items and keys.
+    /// Path of the field, with `*` for items and keys.
     path: String,
-    /// What the API server says of a value that breaks it.
+    /// Message of the API server for a value that violates the constraint.
     says: String,
 }
 
 impl Bound {
-    fn breaks(&self, complaint: &Complaint) -> bool {
-        let field = complaint.field.replace('[', ".").replace(']', "");
+    fn breaks(&self, error: &FieldError) -> bool {
+        let field = error.field.replace('[', ".").replace(']', "");
         let mut names = field.split('.');
         let same = self.path.split('.').all(|name| names.next().is_some_and(|other| name == "*" || name == other));
-        same && names.next().is_none() && complaint.message.contains(&self.says)
+        same && names.next().is_none() && error.message.contains(&self.says)
     }
 }
 
@@ -410,7 +410,7 @@ fn collect(path: &str, schema: &Value, bounds: &mut BTreeSet<Bound>) {
     let mut add = |path: &str, says: String| bounds.insert(Bound { path: path.to_owned(), says });
     for (keyword, value) in schema.as_object().expect("a schema") {
         match keyword.as_str() {
-            // How wide a number is says nothing that its type does not.
+            // The width of a number adds nothing to its type.
             "format" if value == "int64" => continue,
             "x-kubernetes-list-type" if value == "atomic" => continue,
             "enum" => add(path, "Unsupported value".into()),
@@ -431,7 +431,7 @@ fn collect(path: &str, schema: &Value, bounds: &mut BTreeSet<Bound>) {
             "additionalProperties" | "description" | "items" | "properties" | "type" | "x-kubernetes-validations" => {
                 continue;
             }
-            other => panic!("{path}: this test does not know how {other} is broken"),
+            other => panic!("{path}: this test does not support {other}"),
         };
     }
     for (field, schema) in schema["properties"].as_object().into_iter().flatten() {

@@ -7,38 +7,20 @@ use std::{
 };
 
 /// Each module with the modules that it may use, from the bottom of the layering to its top.
-///
-/// The two files of `auth` are two layers: `verdict` judges a credential by spec and status, and the index stores its terms; `decision` judges a
-/// request by the index.
 const LAYERS: &[(&str, &[&str])] = &[
     ("token", &[]),
     ("api", &["token"]),
     ("service", &[]),
     ("secret", &["api", "token"]),
-    ("auth::verdict", &["api", "token"]),
-    ("index", &["api", "auth::verdict", "service", "token"]),
-    ("auth::decision", &["api", "auth::verdict", "index", "token"]),
-    ("planner", &["api", "auth::verdict", "secret", "token"]),
+    ("auth", &["api", "token"]),
+    ("index", &["api", "auth", "service", "token"]),
+    ("planner", &["api", "auth", "secret", "token"]),
     ("certificates", &["service"]),
     ("controller", &["api", "planner", "secret", "service", "token"]),
-    ("verifier", &["api", "auth::decision", "auth::verdict", "index", "service", "token"]),
-    ("rest", &["api", "auth::decision", "auth::verdict", "index", "service", "token"]),
+    ("verifier", &["api", "auth", "index", "service", "token"]),
+    ("rest", &["api", "auth", "index", "service", "token"]),
     ("cli", &["api", "certificates", "service", "verifier"]),
-    (
-        "plugin",
-        &[
-            "api",
-            "auth::decision",
-            "auth::verdict",
-            "certificates",
-            "cli",
-            "controller",
-            "planner",
-            "secret",
-            "service",
-            "token",
-        ],
-    ),
+    ("plugin", &["api", "auth", "certificates", "cli", "controller", "planner", "secret", "service", "token"]),
     ("programs", &["api", "certificates", "cli", "controller", "index", "planner", "rest", "service", "verifier"]),
     ("main", &["cli", "programs"]),
     ("bin", &["api", "plugin"]),
@@ -51,8 +33,8 @@ fn modules_use_only_modules_below_them() {
     let mut modules = BTreeSet::new();
     for file in rust_files(&source) {
         let name = file.strip_prefix(&source).expect("a file of src").to_string_lossy().into_owned();
-        // These two only declare modules.
-        if ["lib.rs", "auth/mod.rs"].contains(&&*name) {
+        // It only declares the modules.
+        if name == "lib.rs" {
             continue;
         }
         let text = fs::read_to_string(&file).expect("text");
@@ -92,7 +74,7 @@ fn use_trees_are_read() {
         // crate::plugin is only mentioned.
         fn f(x: crate::token::Token) -> &'static str { "pat_operator::controller=debug" }
     "#;
-    let expected = ["api", "auth::decision", "auth::verdict", "index", "service", "token"].map(str::to_owned);
+    let expected = ["api", "auth", "index", "service", "token"].map(str::to_owned);
     assert_eq!(uses(text), BTreeSet::from(expected));
 }
 
@@ -109,13 +91,10 @@ fn rust_files(folder: &Path) -> Vec<PathBuf> {
     files
 }
 
-/// The layer of a file: its top module, and within `auth` the file itself.
+/// The layer of a file: its top module.
 fn layer_of(name: &str) -> String {
-    let parts: Vec<&str> = name.trim_end_matches(".rs").split('/').collect();
-    match parts[..] {
-        ["auth", file, ..] => format!("auth::{file}"),
-        _ => parts[0].to_owned(),
-    }
+    let top = name.split('/').next().unwrap_or(name);
+    top.trim_end_matches(".rs").to_owned()
 }
 
 /// The modules of this crate that a file names, in `use` declarations and in paths.
@@ -143,7 +122,7 @@ fn without_strings(line: &str) -> String {
 
 /// The layers that a path, or a braced list of paths, begins with.
 fn heads(tree: &str) -> Vec<String> {
-    branches(tree).into_iter().flat_map(head).collect()
+    branches(tree).into_iter().filter_map(head).collect()
 }
 
 /// The paths of a braced list, or the path itself.
@@ -167,21 +146,9 @@ fn branches(tree: &str) -> Vec<&str> {
     branches
 }
 
-fn head(path: &str) -> Vec<String> {
-    let (first, rest) = first_name(path);
-    match first {
-        "auth" => {
-            let rest = rest.strip_prefix("::").unwrap_or_default();
-            let names = branches(rest).into_iter().map(|path| first_name(path).0).filter(|name| !name.is_empty());
-            names.map(|name| format!("auth::{name}")).collect()
-        }
-        // A macro or an item of the crate's root is no module.
-        _ if LAYERS.iter().any(|(layer, _)| *layer == first) => vec![first.to_owned()],
-        _ => Vec::new(),
-    }
-}
-
-fn first_name(path: &str) -> (&str, &str) {
+/// The module that a path begins with; `None` for a macro or an item of the crate's root.
+fn head(path: &str) -> Option<String> {
     let path = path.trim_start();
-    path.split_at(path.find(|character: char| !character.is_alphanumeric() && character != '_').unwrap_or(path.len()))
+    let end = path.find(|character: char| !character.is_alphanumeric() && character != '_').unwrap_or(path.len());
+    LAYERS.iter().find(|(layer, _)| *layer == &path[..end]).map(|(layer, _)| (*layer).to_owned())
 }

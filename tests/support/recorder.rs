@@ -332,7 +332,7 @@ impl Replay {
             };
             let verdict = terms.judge(credential, now);
             let excused = match verdict {
-                Verdict::Good => listed.is_some(),
+                Verdict::Valid => listed.is_some(),
                 Verdict::CredentialExpired => key != main_key && credential.state == CredentialState::Grace,
                 _ => true,
             };
@@ -364,7 +364,7 @@ impl Replay {
                     let missed = was.state != CredentialState::Grace
                         && old.delivery != Some(DeliveryState::Delivered)
                         && new.delivery == Some(DeliveryState::NotDelivered);
-                    if terms.judge(was, now).is_good() && !superseded && !missed {
+                    if terms.judge(was, now).is_valid() && !superseded && !missed {
                         found.push(format!("invariant 2: {} vanished while it was good", brief(was)));
                     }
                 }
@@ -436,7 +436,7 @@ impl Replay {
         if let Some(terms) = self.terms() {
             for (secret, key, hash) in &tokens {
                 let listed = status.credentials.iter().find(|credential| credential.sha256.to_string() == *hash);
-                if !listed.is_some_and(|credential| terms.judge(credential, now).is_good()) {
+                if !listed.is_some_and(|credential| terms.judge(credential, now).is_valid()) {
                     leftovers.push(format!("{secret}/{key} holds a token that is not good"));
                 }
             }

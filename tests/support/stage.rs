@@ -379,7 +379,7 @@ impl Stage {
         let terms = pat_operator::auth::verdict::Terms::read(&pat.spec, &status, deleted).expect("terms");
         let hash = pat_operator::token::Token::parse(token).expect("a token").hash().to_string();
         let found = status.credentials.iter().find(|credential| credential.sha256.to_string() == hash);
-        found.is_some_and(|credential| terms.judge(credential, self.now()).is_good())
+        found.is_some_and(|credential| terms.judge(credential, self.now()).is_valid())
     }
 
     /// How many resource versions were written to the PAT and its Secrets: what must not change when nothing happens.

@@ -237,7 +237,7 @@ impl<'a> TruefoundryNotificationTarget<'a> {
 pub fn live(item: &Item, now: Time) -> impl Iterator<Item = &ItemCredential> {
     item.credentials.iter().filter(move |credential| {
         let ItemCredential { id, issued_at, expires_at } = credential;
-        item.terms.judge_life(id.as_str(), *issued_at, *expires_at, now).is_good()
+        item.terms.judge_fields(id.as_str(), *issued_at, *expires_at, now).is_valid()
     })
 }
 

@@ -1,4 +1,4 @@
-//! Every answer to Envoy's questions, over an index in memory; and the bytes of both.
+//! Tests of every response to Envoy, over an index in memory, and of the bytes of requests and responses.
 
 use std::sync::Mutex;
 
@@ -9,7 +9,7 @@ use prost::Message;
 use serde_json::{Value as Json, json};
 use tower::ServiceExt;
 
-use super::{wire::Kind, *};
+use super::{messages::ValueKind, *};
 use crate::{
     api::Time,
     index::{Freshness, Index, IndexedPat, OwnerDescription},
@@ -18,26 +18,26 @@ use crate::{
     verifier::metrics::Metrics,
 };
 
-struct Stage {
+struct EnvoyFixture {
     index: Arc<Index>,
     now: Clock,
     freshness: Arc<Mutex<Freshness>>,
     router: Router,
 }
 
-impl Stage {
+impl EnvoyFixture {
     async fn new() -> Self {
-        Self::within(Budget::default()).await
+        Self::with_memory(Budget::default()).await
     }
 
-    /// With so much memory for what is asked.
-    async fn within(memory: Budget) -> Self {
+    /// Creates a fixture with this memory budget.
+    async fn with_memory(memory: Budget) -> Self {
         let index = Arc::new(Index::default());
         let (now, _) = Clock::driven("2026-01-01T00:00:00Z".parse().unwrap());
         let freshness = Arc::new(Mutex::new(Freshness::Fresh));
-        let told = Arc::clone(&freshness);
+        let current = Arc::clone(&freshness);
         let metrics = Arc::new(Metrics::default());
-        let verifier = Verifier::new(Arc::clone(&index), move || *told.lock().unwrap(), now.clone(), metrics);
+        let verifier = Verifier::new(Arc::clone(&index), move || *current.lock().unwrap(), now.clone(), metrics);
         let (_, health) = tonic_health::server::health_reporter();
         Self { index, now, freshness, router: router(Arc::new(verifier.with_memory(memory)), health) }
     }
@@ -60,9 +60,9 @@ impl Stage {
 
     async fn ask(&self, extensions: &[(&str, &str)], headers: &[(&str, &[u8])]) -> CheckResponse {
         let question = CheckRequest {
-            attributes: Some(wire::AttributeContext {
-                request: Some(wire::Request {
-                    http: Some(wire::HttpRequest { headers: entries(headers), header_map: None }),
+            attributes: Some(messages::AttributeContext {
+                request: Some(messages::AttributeRequest {
+                    http: Some(messages::HttpRequest { headers: entries(headers), header_map: None }),
                 }),
                 context_extensions: entries(extensions),
             }),
@@ -81,14 +81,16 @@ impl Stage {
         let collected = http_body_util::BodyExt::collect(body).await.unwrap();
         let trailers = collected.trailers().cloned().unwrap_or_default();
         let status = trailers.get("grpc-status").or(head.headers.get("grpc-status")).expect("a status");
-        assert_eq!(status, "0", "an error of gRPC lets everybody in where Envoy is set up to fail open");
+        assert_eq!(status, "0", "a gRPC error lets every request pass if Envoy fails open");
         CheckResponse::decode(&collected.to_bytes()[5..]).unwrap()
     }
 }
 
-fn entries<K: AsRef<[u8]>, V: AsRef<[u8]>>(from: &[(K, V)]) -> Vec<wire::Entry> {
+fn entries<K: AsRef<[u8]>, V: AsRef<[u8]>>(from: &[(K, V)]) -> Vec<messages::MapEntry> {
     let copy = |text: &[u8]| prost::bytes::Bytes::copy_from_slice(text);
-    from.iter().map(|(key, value)| wire::Entry { key: copy(key.as_ref()), value: copy(value.as_ref()) }).collect()
+    from.iter()
+        .map(|(key, value)| messages::MapEntry { key: copy(key.as_ref()), value: copy(value.as_ref()) })
+        .collect()
 }
 
 fn header(headers: &[HeaderValueOption], name: &str) -> Option<String> {
@@ -98,7 +100,7 @@ fn header(headers: &[HeaderValueOption], name: &str) -> Option<String> {
     Some(value)
 }
 
-/// HTTP's status, the challenge and the body of a denial.
+/// Returns the HTTP status, the challenge and the body of a denial.
 fn denial(response: &CheckResponse) -> (i32, Option<String>, &str) {
     assert_ne!(response.status.as_ref().unwrap().code, 0, "{response:?}");
     assert!(!format!("{response:?}").contains("kpat_"), "{response:?}");
@@ -120,9 +122,9 @@ fn bytes(hex: &str) -> Vec<u8> {
     (0..hex.len()).step_by(2).map(digits).collect()
 }
 
-/// The bytes were made with the types that `protoc` makes of Envoy's own files (the crate envoy-types 0.7.7).
+/// The expected bytes come from types that `protoc` generates from Envoy's files (the crate envoy-types 0.7.7).
 #[test]
-fn messages_have_the_bytes_that_envoys_own_files_give_them() {
+fn messages_are_encoded_as_in_envoys_protobuf_files() {
     let question = bytes(
         "0a480a032201702232123012034745541a190a0d617574686f72697a6174696f6e1208426561726572207822042f613f626a080a060a016b\
          1a01ff520d0a0573636f7065120472656164",
@@ -135,7 +137,7 @@ fn messages_have_the_bytes_that_envoys_own_files_give_them() {
     assert_eq!((&*raw.key, &*raw.value, &*raw.raw_value), (&b"k"[..], &b""[..], &b"\xff"[..]));
 
     let ok = CheckResponse {
-        status: Some(Status::default()),
+        status: Some(RpcStatus::default()),
         http_response: Some(HttpResponse::Ok(OkHttpResponse {
             headers: vec![HeaderValueOption::set("x", "")],
             headers_to_remove: vec!["authorization".to_owned()],
@@ -147,7 +149,7 @@ fn messages_have_the_bytes_that_envoys_own_files_give_them() {
     assert_eq!(ok.encode_to_vec(), bytes(written));
 
     let no = CheckResponse {
-        status: Some(Status { code: 7, message: "m".to_owned() }),
+        status: Some(RpcStatus { code: 7, message: "m".to_owned() }),
         http_response: Some(HttpResponse::Denied(DeniedHttpResponse {
             status: Some(HttpStatus { code: 403 }),
             headers: vec![HeaderValueOption::set("x", "y")],
@@ -159,9 +161,10 @@ fn messages_have_the_bytes_that_envoys_own_files_give_them() {
 }
 
 #[tokio::test]
-async fn an_allow_sets_every_identity_header_and_tells_envoy_who_it_is() {
-    let stage = Stage::new().await;
-    let token = stage.put(json!({"scopes": ["read", "write"], "owner": {"kind": "User", "name": "jane@example.com"}}));
+async fn an_accepted_token_sets_every_identity_header_and_metadata() {
+    let fixture = EnvoyFixture::new().await;
+    let token =
+        fixture.put(json!({"scopes": ["read", "write"], "owner": {"kind": "User", "name": "jane@example.com"}}));
     let bearer = format!("bEaReR {token}");
     let headers = [("authorization", bearer.as_bytes()), ("x-auth-request-email", b"admin@example.com")];
     for (extensions, strip) in [
@@ -170,7 +173,7 @@ async fn an_allow_sets_every_identity_header_and_tells_envoy_who_it_is() {
         (&[("scope", "read write"), ("strip-authorization", "false")], false),
         (&[("scope", "read, write"), ("strip-authorization", "true")], true),
     ] {
-        let response = stage.ask(extensions, &headers).await;
+        let response = fixture.ask(extensions, &headers).await;
         let ok = is_allowed(&response);
         for (name, value) in [
             ("x-auth-request-user", "jane@example.com"),
@@ -183,24 +186,24 @@ async fn an_allow_sets_every_identity_header_and_tells_envoy_who_it_is() {
         ] {
             assert_eq!(header(&ok.headers, name).as_deref(), Some(value), "{name}");
         }
-        assert_eq!(ok.headers.len(), identity::NAMES.len());
-        assert!(ok.headers.iter().all(|one| one.append_action == wire::OVERWRITE_IF_EXISTS_OR_ADD));
-        assert!(ok.headers.iter().all(|one| one.keep_empty_value), "an empty one has to reach the upstream");
+        assert_eq!(ok.headers.len(), proxy::IDENTITY_HEADERS.len());
+        assert!(ok.headers.iter().all(|one| one.append_action == messages::OVERWRITE_IF_EXISTS_OR_ADD));
+        assert!(ok.headers.iter().all(|one| one.keep_empty_value), "an empty header must reach the service");
         let removed = if strip { vec!["authorization".to_owned()] } else { vec![] };
         assert_eq!(ok.headers_to_remove, removed);
         let metadata = &response.dynamic_metadata.as_ref().unwrap().fields;
         let kind = |at: usize| (metadata[at].key.as_str(), metadata[at].value.clone().unwrap().kind.unwrap());
-        assert_eq!(kind(0), ("id", Kind::String("accessor0001".to_owned())));
-        assert_eq!(kind(1), ("owner", Kind::String("jane@example.com".to_owned())));
-        let ("scopes", Kind::List(scopes)) = kind(2) else { panic!("{metadata:?}") };
+        assert_eq!(kind(0), ("id", ValueKind::String("accessor0001".to_owned())));
+        assert_eq!(kind(1), ("owner", ValueKind::String("jane@example.com".to_owned())));
+        let ("scopes", ValueKind::List(scopes)) = kind(2) else { panic!("{metadata:?}") };
         assert_eq!(scopes.values.len(), 2);
     }
 }
 
 #[tokio::test]
-async fn each_denial_has_its_status_and_challenge() {
-    let stage = Stage::new().await;
-    let token = stage.put(json!({"scopes": ["read"], "audiences": ["shop"]}));
+async fn denials_have_their_status_and_challenge() {
+    let fixture = EnvoyFixture::new().await;
+    let token = fixture.put(json!({"scopes": ["read"], "audiences": ["shop"]}));
     let bearer = format!("Bearer {token}");
     let twice = format!("Bearer {token},Bearer {token}");
     let unknown = Token::from_parts(&Default::default(), "accessor0002".parse().unwrap(), &[2; 32]);
@@ -225,18 +228,18 @@ async fn each_denial_has_its_status_and_challenge() {
         ),
     ] {
         let headers: Vec<_> = authorization.iter().map(|value| ("authorization", value.as_bytes())).collect();
-        let response = stage.ask(extensions, &headers).await;
-        let (code, told, body) = denial(&response);
-        assert_eq!((code, told), (status, Some(challenge)), "{what}");
+        let response = fixture.ask(extensions, &headers).await;
+        let (code, header, body) = denial(&response);
+        assert_eq!((code, header), (status, Some(challenge)), "{what}");
         assert!(body.ends_with('\n') && body.len() > 10, "{what}: {body}");
     }
-    is_allowed(&stage.ask(&shop, &[("authorization", bearer.as_bytes())]).await);
+    is_allowed(&fixture.ask(&shop, &[("authorization", bearer.as_bytes())]).await);
 }
 
 #[tokio::test]
-async fn whatever_is_set_up_wrongly_denies_everybody() {
-    let stage = Stage::new().await;
-    let bearer = format!("Bearer {}", stage.put(json!({"scopes": ["read"]})));
+async fn a_misconfigured_route_denies_every_request() {
+    let fixture = EnvoyFixture::new().await;
+    let bearer = format!("Bearer {}", fixture.put(json!({"scopes": ["read"]})));
     for extensions in [
         &[("scopes", "read")][..],
         &[("Scope", "read")],
@@ -249,44 +252,46 @@ async fn whatever_is_set_up_wrongly_denies_everybody() {
         &[("strip-authorization", "yes")],
         &[("", "")],
     ] {
-        let response = stage.ask(extensions, &[("authorization", bearer.as_bytes())]).await;
+        let response = fixture.ask(extensions, &[("authorization", bearer.as_bytes())]).await;
         let (code, challenge, body) = denial(&response);
         assert_eq!((code, challenge), (403, None), "{extensions:?}");
-        assert!(body.starts_with("this check is set up wrongly: "), "{body}");
+        assert!(body.starts_with("the proxy is misconfigured: "), "{body}");
     }
-    // Somebody put a token where a key belongs; neither the answer nor the log may tell any of its secret.
+    // A token in place of a key: neither the response nor the log may contain any of its secret.
     let token = bearer.trim_start_matches("Bearer ");
-    let response = stage.ask(&[(token, "read")], &[]).await;
-    let told = response.status.unwrap().message;
-    assert!(told.contains(&token[..14]) && !told.contains(&token[..15]), "{told}");
-    let Some(HttpResponse::Denied(DeniedHttpResponse { body, .. })) = response.http_response else { panic!("{told}") };
-    assert_eq!(body.trim_end(), told);
+    let response = fixture.ask(&[(token, "read")], &[]).await;
+    let message = response.status.unwrap().message;
+    assert!(message.contains(&token[..14]) && !message.contains(&token[..15]), "{message}");
+    let Some(HttpResponse::Denied(DeniedHttpResponse { body, .. })) = response.http_response else {
+        panic!("{message}")
+    };
+    assert_eq!(body.trim_end(), message);
 }
 
 #[tokio::test]
-async fn a_header_that_passes_for_an_identity_header_is_refused() {
-    let stage = Stage::new().await;
-    let bearer = format!("Bearer {}", stage.put(json!({})));
+async fn an_alias_of_an_identity_header_is_refused() {
+    let fixture = EnvoyFixture::new().await;
+    let bearer = format!("Bearer {}", fixture.put(json!({})));
     for name in ["x_auth_request_user", "X-Auth.Request-User", "x-auth-request_groups", "x-auth-request-access_token"] {
-        let response = stage.ask(&[], &[(name, b"admin"), ("authorization", bearer.as_bytes())]).await;
+        let response = fixture.ask(&[], &[(name, b"admin"), ("authorization", bearer.as_bytes())]).await;
         assert_eq!(denial(&response).0, 403, "{name}");
     }
 }
 
 #[tokio::test]
-async fn raw_headers_are_read_as_well_and_two_of_them_are_no_credential() {
-    let stage = Stage::new().await;
-    let bearer = prost::bytes::Bytes::from(format!("Bearer {}", stage.put(json!({}))).into_bytes());
-    let raw = |value: &prost::bytes::Bytes, raw_value: &prost::bytes::Bytes| wire::RawHeader {
+async fn raw_headers_are_read_and_two_tokens_are_refused() {
+    let fixture = EnvoyFixture::new().await;
+    let bearer = prost::bytes::Bytes::from(format!("Bearer {}", fixture.put(json!({}))).into_bytes());
+    let raw = |value: &prost::bytes::Bytes, raw_value: &prost::bytes::Bytes| messages::RawHeader {
         key: "Authorization".into(),
         value: value.clone(),
         raw_value: raw_value.clone(),
     };
     let ask = async |headers| {
-        let http = wire::HttpRequest { headers: Vec::new(), header_map: Some(wire::HeaderMap { headers }) };
-        let request = Some(wire::Request { http: Some(http) });
-        let attributes = Some(wire::AttributeContext { request, context_extensions: Vec::new() });
-        stage.send(&CheckRequest { attributes }.encode_to_vec()).await
+        let http = messages::HttpRequest { headers: Vec::new(), header_map: Some(messages::RawHeaders { headers }) };
+        let request = Some(messages::AttributeRequest { http: Some(http) });
+        let attributes = Some(messages::AttributeContext { request, context_extensions: Vec::new() });
+        fixture.send(&CheckRequest { attributes }.encode_to_vec()).await
     };
     let none = prost::bytes::Bytes::new();
     is_allowed(&ask(vec![raw(&none, &bearer)]).await);
@@ -296,61 +301,62 @@ async fn raw_headers_are_read_as_well_and_two_of_them_are_no_credential() {
 }
 
 #[tokio::test]
-async fn what_cannot_be_read_is_denied_and_is_no_fault() {
-    let stage = Stage::new().await;
-    let bearer = format!("Bearer {}", stage.put(json!({})));
+async fn an_unreadable_request_is_denied_without_a_grpc_error() {
+    let fixture = EnvoyFixture::new().await;
+    let bearer = format!("Bearer {}", fixture.put(json!({})));
     for message in [&b""[..], b"\xff\xff\xff", b"\x0a\x05"] {
-        assert_eq!(denial(&stage.send(message).await).0, 403, "{message:?}");
+        assert_eq!(denial(&fixture.send(message).await).0, 403, "{message:?}");
     }
-    // No text, in a header that has nothing to do with it.
-    is_allowed(&stage.ask(&[], &[("authorization", bearer.as_bytes()), ("x-name", b"J\xf6rg")]).await);
-    assert_eq!(denial(&stage.ask(&[], &[("authorization", b"Bearer \xff")]).await).0, 400);
+    // A header that is not UTF-8 and not relevant.
+    is_allowed(&fixture.ask(&[], &[("authorization", bearer.as_bytes()), ("x-name", b"J\xf6rg")]).await);
+    assert_eq!(denial(&fixture.ask(&[], &[("authorization", b"Bearer \xff")]).await).0, 400);
 }
 
 #[tokio::test]
-async fn when_nobody_can_tell_it_is_503_in_a_denial() {
-    let stage = Stage::new().await;
-    let bearer = format!("Bearer {}", stage.put(json!({})));
+async fn without_a_current_index_the_denial_is_503() {
+    let fixture = EnvoyFixture::new().await;
+    let bearer = format!("Bearer {}", fixture.put(json!({})));
     for freshness in [Freshness::Starting, Freshness::Lost] {
-        *stage.freshness.lock().unwrap() = freshness;
-        let response = stage.ask(&[], &[("authorization", bearer.as_bytes())]).await;
+        *fixture.freshness.lock().unwrap() = freshness;
+        let response = fixture.ask(&[], &[("authorization", bearer.as_bytes())]).await;
         assert_eq!((denial(&response).0, denial(&response).1), (503, None));
         assert_eq!(response.status.unwrap().code, 14);
     }
 }
 
 #[tokio::test]
-async fn a_disabled_owner_is_denied_and_an_enabled_ones_address_and_groups_are_told() {
-    let stage = Stage::new().await;
+async fn a_disabled_owner_is_denied_and_an_enabled_one_has_address_and_groups() {
+    let fixture = EnvoyFixture::new().await;
     let jane = json!({"kind": "User", "name": "jane"});
-    let bearer = format!("Bearer {}", stage.put(json!({"owner": jane})));
+    let bearer = format!("Bearer {}", fixture.put(json!({"owner": jane})));
     let describe = |disabled: bool| {
         let spec = json!({"subject": jane, "disabled": disabled, "email": "j@example.com", "groups": ["a", "b"]});
         let stored = serde_json::from_value(json!({"metadata": {"name": "jane"}, "spec": spec})).unwrap();
-        stage.index.owners().put(OwnerDescription::read(&stored).unwrap());
+        fixture.index.owners().put(OwnerDescription::read(&stored).unwrap());
     };
     describe(true);
-    let response = stage.ask(&[], &[("authorization", bearer.as_bytes())]).await;
+    let response = fixture.ask(&[], &[("authorization", bearer.as_bytes())]).await;
     let (status, challenge, _) = denial(&response);
     assert!(status == 401 && challenge.unwrap().contains("invalid_token"));
     describe(false);
-    let response = stage.ask(&[], &[("authorization", bearer.as_bytes())]).await;
+    let response = fixture.ask(&[], &[("authorization", bearer.as_bytes())]).await;
     let headers = &is_allowed(&response).headers;
     assert_eq!(header(headers, "x-auth-request-email").as_deref(), Some("j@example.com"));
     assert_eq!(header(headers, "x-auth-request-groups").as_deref(), Some("a,b"));
 }
 
 #[tokio::test]
-async fn where_there_is_no_room_for_a_question_it_is_503_in_a_denial() {
-    let stage = Stage::within(Budget::of(MAX_QUESTION + 10_000)).await;
-    let bearer = format!("Bearer {}", stage.put(json!({})));
-    // One that says that it is large, of which nothing comes, takes the room for all of it.
+async fn beyond_the_memory_budget_the_denial_is_503() {
+    let fixture = EnvoyFixture::with_memory(Budget::of(MAX_MESSAGE + 10_000)).await;
+    let bearer = format!("Bearer {}", fixture.put(json!({})));
+    // A request that announces a large message reserves memory for all of it, before any data arrives.
     let slow = stream::iter([Ok::<_, std::io::Error>(vec![0, 0, 3, 0, 0])]).chain(stream::pending());
     let slow = Request::post(CHECK).header("content-type", "application/grpc").body(Body::from_stream(slow)).unwrap();
-    let mut held = Box::pin(stage.router.clone().oneshot(slow));
+    let mut held = Box::pin(fixture.router.clone().oneshot(slow));
     assert!((&mut held).now_or_never().is_none());
     let large = "x".repeat(10_000);
-    let ask = async |with: &str| stage.ask(&[], &[("authorization", bearer.as_bytes()), ("x", with.as_bytes())]).await;
+    let ask =
+        async |with: &str| fixture.ask(&[], &[("authorization", bearer.as_bytes()), ("x", with.as_bytes())]).await;
     let response = ask(&large).await;
     let Some(HttpResponse::Denied(denied)) = &response.http_response else { panic!("not denied: {response:?}") };
     assert_eq!((denial(&response).0, header(&denied.headers, "retry-after").as_deref()), (503, Some("1")));
@@ -360,21 +366,21 @@ async fn where_there_is_no_room_for_a_question_it_is_503_in_a_denial() {
 }
 
 #[tokio::test]
-async fn other_methods_are_unimplemented_as_grpc_says_it() {
-    let stage = Stage::new().await;
+async fn other_methods_are_unimplemented() {
+    let fixture = EnvoyFixture::new().await;
     let request = Request::post("/envoy.service.auth.v2.Authorization/Check").body(Body::empty()).unwrap();
-    let response = stage.router.clone().oneshot(request).await.unwrap();
+    let response = fixture.router.clone().oneshot(request).await.unwrap();
     assert_eq!((response.status().as_u16(), response.headers()["grpc-status"].as_bytes()), (200, &b"12"[..]));
     assert!(to_bytes(response.into_body(), 1).await.unwrap().is_empty());
 }
 
 #[tokio::test]
-async fn health_says_whether_it_can_answer() {
+async fn health_reports_whether_the_verifier_serves() {
     let (reporter, health) = tonic_health::server::health_reporter();
-    let stage = Stage::new().await;
+    let fixture = EnvoyFixture::new().await;
     let metrics = Arc::new(Metrics::default());
-    let freshness = Arc::clone(&stage.freshness);
-    let verifier = Verifier::new(stage.index, move || *freshness.lock().unwrap(), stage.now, metrics);
+    let freshness = Arc::clone(&fixture.freshness);
+    let verifier = Verifier::new(fixture.index, move || *freshness.lock().unwrap(), fixture.now, metrics);
     let verifier = Arc::new(verifier);
     let router = router(Arc::clone(&verifier), health);
     for (freshness, drains, status) in [
@@ -384,11 +390,11 @@ async fn health_says_whether_it_can_answer() {
         (Freshness::Lost, false, 2),
         (Freshness::Fresh, true, 2),
     ] {
-        *stage.freshness.lock().unwrap() = freshness;
+        *fixture.freshness.lock().unwrap() = freshness;
         if drains {
             verifier.drain();
         }
-        tell_health(&reporter, &verifier).await;
+        report_health(&reporter, &verifier).await;
         for service in ["", SERVICE] {
             let asked = tonic_health::pb::HealthCheckRequest { service: service.to_owned() }.encode_to_vec();
             let framed = [&[0, 0, 0, 0, u8::try_from(asked.len()).unwrap()][..], &asked].concat();

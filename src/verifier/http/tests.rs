@@ -1,10 +1,10 @@
-//! Every status, header and body of the HTTP protocols, over an index in memory.
+//! Tests of every status, header and body of the HTTP protocols, over an index in memory.
 
 mod envoy;
 mod forward_auth;
 mod introspection;
 mod junk;
-mod outcome;
+mod metrics;
 mod owners;
 mod tokenreview;
 
@@ -30,25 +30,25 @@ use crate::{
 
 const ISSUER: &str = "https://tokens.example.com";
 
-/// A verifier with some tokens, at a time that the test moves.
-struct Stage {
+/// A verifier over an index that the test fills, with a clock that the test moves.
+struct HttpFixture {
     index: Arc<Index>,
     now: Clock,
     hand: ClockHand,
     freshness: Arc<Mutex<Freshness>>,
     metrics: Arc<Metrics>,
-    protocols: Protocols,
+    service: VerifierService,
 }
 
-/// What came back.
+/// A response.
 #[derive(Debug)]
-struct Answer {
+struct HttpAnswer {
     status: u16,
     headers: HeaderMap,
     body: String,
 }
 
-impl Answer {
+impl HttpAnswer {
     fn header(&self, name: &str) -> Option<&str> {
         self.headers.get(name).map(|value| value.to_str().expect("text"))
     }
@@ -63,33 +63,33 @@ impl Answer {
     }
 }
 
-impl Stage {
-    /// With everything switched on.
+impl HttpFixture {
+    /// Creates a fixture with all protocols enabled.
     fn new() -> Self {
-        Self::with(Settings {
+        Self::with(HttpConfig {
             issuer: Some(ISSUER.parse().unwrap()),
-            tokenreview: Some(TokenReviewSettings { username_prefix: Default::default() }),
+            tokenreview: Some(TokenReviewConfig { username_prefix: Default::default() }),
         })
     }
 
-    fn with(settings: Settings) -> Self {
-        Self::within(settings, Budget::default())
+    fn with(config: HttpConfig) -> Self {
+        Self::with_memory(config, Budget::default())
     }
 
-    /// With so much memory for what is asked.
-    fn within(settings: Settings, memory: Budget) -> Self {
+    /// Creates a fixture with this memory budget.
+    fn with_memory(config: HttpConfig, memory: Budget) -> Self {
         let index = Arc::new(Index::default());
         let (now, hand) = Clock::driven("2026-01-01T00:00:00.9Z".parse().unwrap());
         let freshness = Arc::new(Mutex::new(Freshness::Fresh));
-        let told = Arc::clone(&freshness);
+        let current = Arc::clone(&freshness);
         let metrics = Arc::new(Metrics::default());
-        let freshness_told = move || *told.lock().unwrap();
-        let verifier = Verifier::new(Arc::clone(&index), freshness_told, now.clone(), Arc::clone(&metrics));
-        let protocols = Protocols::new(Arc::new(verifier.with_memory(memory)), settings, None);
-        Self { index, now, hand, freshness, metrics, protocols }
+        let current_freshness = move || *current.lock().unwrap();
+        let verifier = Verifier::new(Arc::clone(&index), current_freshness, now.clone(), Arc::clone(&metrics));
+        let service = VerifierService::new(Arc::new(verifier.with_memory(memory)), config, None);
+        Self { index, now, hand, freshness, metrics, service }
     }
 
-    /// Says of an owner what a `TokenOwner` would, under this name.
+    /// Adds a `TokenOwner` with this name.
     fn describe(&self, name: &str, spec: Value) {
         let stored = json!({"metadata": {"name": name}, "spec": spec});
         self.index
@@ -97,7 +97,7 @@ impl Stage {
             .put(OwnerDescription::read(&serde_json::from_value(stored).unwrap()).expect("a TokenOwner"));
     }
 
-    /// How often a protocol's decisions ended with this reason.
+    /// Returns how many decisions of a protocol had this reason.
     fn counted(&self, protocol: &str, reason: &str) -> u64 {
         let parts = [format!("protocol=\"{protocol}\""), format!("reason=\"{reason}\"")];
         let line = |line: &&str| {
@@ -108,12 +108,12 @@ impl Stage {
         line.rsplit(' ').next().unwrap().parse().unwrap()
     }
 
-    /// All metrics.
+    /// Returns all metrics.
     fn text(&self) -> String {
         self.metrics.text(&self.index, &IndexFreshness::new(1, std::time::Duration::from_secs(300)))
     }
 
-    /// Puts a PAT with one token into the index; the number makes uid and token.
+    /// Adds a PAT with one token; the number determines its uid and token.
     fn put(&self, number: u8, spec: Value) -> String {
         let token = token(number);
         let now: Time = self.now.now().into();
@@ -136,20 +136,20 @@ impl Stage {
         self.index.remove(uid(number).parse().unwrap());
     }
 
-    fn is(&self, freshness: Freshness) {
+    fn set_freshness(&self, freshness: Freshness) {
         *self.freshness.lock().unwrap() = freshness;
     }
 
-    async fn ask(&self, method: &str, uri: &str, headers: &[(&str, &str)], body: impl Into<Body>) -> Answer {
+    async fn ask(&self, method: &str, uri: &str, headers: &[(&str, &str)], body: impl Into<Body>) -> HttpAnswer {
         let mut request = Request::builder().method(Method::from_bytes(method.as_bytes()).unwrap()).uri(uri);
         for (name, value) in headers {
             request = request.header(*name, *value);
         }
-        let response = self.protocols.clone().oneshot(request.body(body.into()).unwrap()).await.unwrap();
+        let response = self.service.clone().oneshot(request.body(body.into()).unwrap()).await.unwrap();
         let (head, body) = response.into_parts();
         let body = String::from_utf8(to_bytes(body, 1 << 20).await.unwrap().to_vec()).unwrap();
-        let answer = Answer { status: head.status.as_u16(), headers: head.headers, body };
-        // Of every answer that there is.
+        let answer = HttpAnswer { status: head.status.as_u16(), headers: head.headers, body };
+        // Every answer must have these headers.
         assert_eq!(answer.header("cache-control"), Some("no-store"), "{answer:?}");
         assert_eq!(answer.header("x-content-type-options"), Some("nosniff"), "{answer:?}");
         assert!(!answer.body.contains("kpat_accessor00"), "an answer with a token: {answer:?}");
@@ -170,7 +170,7 @@ fn uid(number: u8) -> String {
     format!("00000000-0000-4000-8000-0000000000{number:02x}")
 }
 
-/// As Basic has it.
+/// Returns the client ID for Basic.
 fn client_id(number: u8) -> String {
     uid(number).parse::<PatUid>().unwrap().to_string()
 }
@@ -179,12 +179,12 @@ fn id(number: u8) -> String {
     format!("accessor{number:04}")
 }
 
-/// A good token that is in the index once it was put there.
+/// Returns the token of this number, whether or not it is in the index.
 fn token(number: u8) -> String {
     Token::from_parts(&Default::default(), id(number).parse().unwrap(), &[number; 32]).expose().to_owned()
 }
 
-/// The token with its last character another one.
+/// Returns the token with another last character.
 fn mistyped(token: &str) -> String {
     let last = if token.ends_with('0') { '1' } else { '0' };
     format!("{}{last}", &token[..token.len() - 1])
@@ -199,10 +199,10 @@ fn basic(user: &str, password: &str) -> String {
 }
 
 #[tokio::test]
-async fn what_is_not_there_is_answered_with_what_is() {
-    let stage = Stage::new();
+async fn an_unknown_path_is_answered_with_the_available_paths() {
+    let fixture = HttpFixture::new();
     for (method, path) in [("GET", "/"), ("POST", "/oauth2/token"), ("DELETE", "/auth"), ("GET", "/auth/forward/")] {
-        let answer = stage.ask(method, path, &[], "").await;
+        let answer = fixture.ask(method, path, &[], "").await;
         assert_eq!(answer.status, 404, "{method} {path}");
         for there in ["/auth/forward", "/auth/envoy/", "/oauth2/introspect", "/.well-known/", "/k8s/tokenreview"] {
             assert!(answer.body.contains(there), "{there}: {answer:?}");
@@ -211,10 +211,10 @@ async fn what_is_not_there_is_answered_with_what_is() {
 }
 
 #[tokio::test]
-async fn what_was_not_asked_for_is_not_there() {
-    let stage = Stage::with(Settings::default());
+async fn protocols_that_are_not_enabled_are_not_found() {
+    let fixture = HttpFixture::with(HttpConfig::default());
     for (method, path) in [("POST", "/k8s/tokenreview"), ("GET", "/.well-known/oauth-authorization-server")] {
-        let answer = stage.ask(method, path, &[], "").await;
+        let answer = fixture.ask(method, path, &[], "").await;
         assert_eq!(answer.status, 404, "{path}");
         assert!(!answer.body.contains(path), "{answer:?}");
     }

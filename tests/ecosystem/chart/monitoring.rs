@@ -163,7 +163,7 @@ fn words(metric: &str, label: &str) -> Option<Vec<&'static str>> {
             Some([CredentialState::Pending, CredentialState::Active, CredentialState::Grace].map(|s| s.as_str()).into())
         }
         ("pat_operator_decisions_total", "reason") => {
-            Some(verifier::reason::Reason::ALL.iter().map(|reason| reason.as_str()).collect())
+            Some(verifier::reason::DecisionReason::ALL.iter().map(|reason| reason.as_str()).collect())
         }
         ("pat_operator_reconcile_errors_total", "category") => Some(controller::error::Error::CATEGORIES.to_vec()),
         ("pat_operator_serving_certificate_errors_total", "category") => Some(certificates::Error::CATEGORIES.to_vec()),

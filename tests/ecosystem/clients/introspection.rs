@@ -1,5 +1,4 @@
-//! Introspection by those who really call it: ServiceAccounts, judged by a real API server, and an OAuth client that nobody here
-//! wrote.
+//! Introspection by its real callers: ServiceAccounts that a real API server authenticates, and third-party OAuth clients.
 
 use std::sync::{Arc, Mutex};
 
@@ -33,9 +32,9 @@ use serde_json::{Value, json};
 use tokio_util::sync::CancellationToken;
 use tower::{ServiceExt, util::MapRequestLayer};
 
-/// A verifier with one PAT that may introspect and one that may not, and what it asks the API server.
-struct Desk {
-    protocols: http::Protocols,
+/// A verifier with one PAT that may introspect and one that may not. It records requests to the API server.
+struct IntrospectionFixture {
+    protocols: http::VerifierService,
     requests: Arc<Mutex<Vec<String>>>,
     caller: Token,
     token: Token,
@@ -43,7 +42,7 @@ struct Desk {
 
 const CALLER: &str = "00000000-0000-4000-8000-000000000001";
 
-impl Desk {
+impl IntrospectionFixture {
     fn new(client: Option<Client>, requests: Arc<Mutex<Vec<String>>>) -> Self {
         let index = Arc::new(Index::default());
         let mint = || Token::mint(&Default::default()).expect("randomness");
@@ -52,11 +51,11 @@ impl Desk {
         let spec = json!({"scopes": ["a", "b"], "owner": {"kind": "User", "name": "jane@example.com"}});
         index.put(pat("00000000-0000-4000-8000-000000000002", &token, spec));
         let verifier = Verifier::new(index, || Freshness::Fresh, Clock::system(), Arc::new(Metrics::default()));
-        let protocols = http::Protocols::new(Arc::new(verifier), http::Settings::default(), client);
+        let protocols = http::VerifierService::new(Arc::new(verifier), http::HttpConfig::default(), client);
         Self { protocols, requests, caller, token }
     }
 
-    /// One that asks the API server as the ServiceAccount `verifier` of this place, with no more rights than it needs.
+    /// Creates a fixture that calls the API server as the ServiceAccount `verifier`, with only the permissions it needs.
     async fn at(place: &Place) -> Self {
         may(place, "verifier", "system:auth-delegator").await;
         Self::as_account(place, "verifier")
@@ -69,7 +68,7 @@ impl Desk {
         let seen = Arc::clone(&requests);
         let layer = MapRequestLayer::new(move |request: Request<kube::client::Body>| {
             let resource = request.uri().path().rsplit('/').next().unwrap_or_default().to_owned();
-            seen.lock().expect("nobody panics with it").push(resource);
+            seen.lock().expect("not poisoned").push(resource);
             request
         });
         let client = ClientBuilder::try_from(config).expect("a client").with_layer(&layer).build();
@@ -89,9 +88,9 @@ impl Desk {
         (status, serde_json::from_slice(&body).expect("JSON"))
     }
 
-    /// What has been asked of the API server since the last call.
+    /// Returns the requests to the API server since the last call.
     fn asked(&self) -> Vec<String> {
-        std::mem::take(&mut self.requests.lock().expect("nobody panics with it"))
+        std::mem::take(&mut self.requests.lock().expect("not poisoned"))
     }
 }
 
@@ -111,14 +110,14 @@ fn pat(uid: &str, token: &Token, spec: Value) -> IndexedPat {
     IndexedPat::read(&serde_json::from_value(stored).expect("an object")).expect("a PAT")
 }
 
-/// A ServiceAccount in this place.
+/// Creates a ServiceAccount.
 async fn account(place: &Place, name: &str) {
     let account = json!({"apiVersion": "v1", "kind": "ServiceAccount", "metadata": {"name": name}});
     let api: Api<ServiceAccount> = Api::namespaced(place.client.clone(), place.name());
     api.patch(name, &PatchParams::apply("tests"), &Patch::Apply(&account)).await.expect("a ServiceAccount");
 }
 
-/// A token of it, for these audiences.
+/// Returns a token of the ServiceAccount for these audiences.
 async fn token_of(place: &Place, name: &str, audiences: &[&str]) -> String {
     let spec = TokenRequestSpec {
         audiences: Some(audiences.iter().map(|audience| (*audience).to_owned()).collect()),
@@ -131,7 +130,7 @@ async fn token_of(place: &Place, name: &str, audiences: &[&str]) -> String {
     answer.status.expect("a status").token.expect("its token")
 }
 
-/// Binds a ClusterRole to a ServiceAccount of this place.
+/// Binds a ClusterRole to a ServiceAccount.
 async fn may(place: &Place, account: &str, role: &str) {
     let name = format!("{}-{account}", place.name());
     let binding = json!({
@@ -145,7 +144,7 @@ async fn may(place: &Place, account: &str, role: &str) {
     api.patch(&name, &PatchParams::apply("tests"), &Patch::Apply(&binding)).await.expect("a binding");
 }
 
-/// The ClusterRole that lets introspect, under a name of this place's.
+/// Creates a ClusterRole with the permission to introspect, under a unique name.
 async fn introspecting_role(place: &Place) -> String {
     let name = format!("{}-introspects", place.name());
     let role = json!({
@@ -160,119 +159,119 @@ async fn introspecting_role(place: &Place) -> String {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_service_account_that_may_introspects_and_is_asked_about_once() {
+async fn a_permitted_service_account_introspects_and_is_reviewed_once() {
     let place = Place::new("introspects").await;
-    let desk = Desk::at(&place).await;
+    let fixture = IntrospectionFixture::at(&place).await;
     account(&place, "shop").await;
     may(&place, "shop", &introspecting_role(&place).await).await;
-    // Each try with a token of its own: RBAC takes a moment to be in force, and a refusal is remembered.
+    // RBAC takes a moment to be in force and refusals are cached, so each attempt uses another token.
     let mut bearer = String::new();
     eventually("the permissions are in force", async || {
         bearer = token_of(&place, "shop", &["pat-operator", "others"]).await;
-        desk.ask(&bearer).await.0 == 200
+        fixture.ask(&bearer).await.0 == 200
     })
     .await;
-    desk.asked();
+    fixture.asked();
 
-    let (status, told) = desk.ask(&bearer).await;
-    assert_eq!((status, &told["active"], &told["sub"]), (200, &json!(true), &json!("jane@example.com")));
-    assert_eq!(desk.asked(), [""; 0], "it is remembered");
+    let (status, claims) = fixture.ask(&bearer).await;
+    assert_eq!((status, &claims["active"], &claims["sub"]), (200, &json!(true), &json!("jane@example.com")));
+    assert_eq!(fixture.asked(), [""; 0], "the result is cached");
 
     let another = token_of(&place, "shop", &["pat-operator"]).await;
-    assert_eq!(desk.ask(&another).await.0, 200);
-    assert_eq!(desk.asked(), ["tokenreviews", "subjectaccessreviews"]);
+    assert_eq!(fixture.ask(&another).await.0, 200);
+    assert_eq!(fixture.asked(), ["tokenreviews", "subjectaccessreviews"]);
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn whoever_may_not_is_refused_and_the_refusal_is_remembered() {
+async fn a_caller_without_permission_is_refused_and_the_refusal_is_cached() {
     let place = Place::new("introspects-not").await;
-    let desk = Desk::at(&place).await;
+    let fixture = IntrospectionFixture::at(&place).await;
     let role = introspecting_role(&place).await;
     for name in ["without-right", "with-right"] {
         account(&place, name).await;
     }
     may(&place, "with-right", &role).await;
     eventually("the verifier may review", async || {
-        desk.ask(&token_of(&place, "with-right", &["pat-operator"]).await).await.0 == 200
+        fixture.ask(&token_of(&place, "with-right", &["pat-operator"]).await).await.0 == 200
     })
     .await;
-    desk.asked();
+    fixture.asked();
 
-    // The API server's own audience: the token that every pod has, which others get to see as well.
+    // Every pod has a token for the API server's audience and sends it to others too.
     let (own, other) = (token_of(&place, "with-right", &[]).await, token_of(&place, "with-right", &["vault"]).await);
     let no_right = token_of(&place, "without-right", &["pat-operator"]).await;
-    // Not its last character: some of that one's bits belong to nothing.
+    // Some bits of the last character are unused, so change another one.
     let (signed, signature) = no_right.rsplit_once('.').expect("a signature");
     let other_digit = if signature.starts_with('A') { 'B' } else { 'A' };
     let forged = format!("{signed}.{other_digit}{}", &signature[1..]);
     for (what, bearer, status, error, asked) in [
-        // It says itself that it is for others: not worth a request.
+        // Its claims name other audiences, so it is not reviewed.
         ("the cluster's own audience", &own, 401, "invalid_client", &[][..]),
         ("another audience", &other, 401, "invalid_client", &[]),
         ("a broken signature", &forged, 401, "invalid_client", &["tokenreviews"]),
         ("no right", &no_right, 403, "insufficient_scope", &["tokenreviews", "subjectaccessreviews"]),
     ] {
         for asked in [asked, &[]] {
-            let (got, body) = desk.ask(bearer).await;
+            let (got, body) = fixture.ask(bearer).await;
             assert_eq!((got, body["error"].as_str()), (status, Some(error)), "{what}");
             assert_eq!(body.get("active"), None);
-            assert_eq!(desk.asked(), asked, "{what}");
+            assert_eq!(fixture.asked(), asked, "{what}");
         }
     }
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn nothing_but_a_service_accounts_token_is_ever_shown_to_the_api_server() {
+async fn only_service_account_tokens_are_sent_to_the_api_server() {
     let place = Place::new("introspects-pats").await;
-    let desk = Desk::at(&place).await;
+    let fixture = IntrospectionFixture::at(&place).await;
     let unknown = Token::mint(&Default::default()).expect("randomness");
-    let good = desk.caller.expose().to_owned();
+    let good = fixture.caller.expose().to_owned();
     let mut mistyped = good.clone();
     mistyped.replace_range(20..21, if &good[20..21] == "a" { "b" } else { "a" });
     for (bearer, status) in [
         (&*good, 200),
-        (desk.token.expose(), 403),
+        (fixture.token.expose(), 403),
         (unknown.expose(), 401),
         (&*mistyped, 401),
         (&good[..good.len() - 1], 401),
         ("opaque", 401),
         ("a.b", 401),
     ] {
-        assert_eq!(desk.ask(bearer).await.0, status);
+        assert_eq!(fixture.ask(bearer).await.0, status);
     }
-    assert_eq!(desk.asked(), [""; 0]);
+    assert_eq!(fixture.asked(), [""; 0]);
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_verifier_that_may_not_review_says_that_it_cannot_tell() {
+async fn a_verifier_without_permission_to_review_answers_unavailable() {
     let place = Place::new("introspects-blind").await;
     account(&place, "shop").await;
-    let desk = Desk::as_account(&place, "nobody");
+    let fixture = IntrospectionFixture::as_account(&place, "nobody");
     let bearer = token_of(&place, "shop", &["pat-operator"]).await;
     for _ in 0..2 {
-        let (status, body) = desk.ask(&bearer).await;
+        let (status, body) = fixture.ask(&bearer).await;
         assert_eq!((status, body["error"].as_str()), (503, Some("temporarily_unavailable")));
-        assert_eq!(desk.asked(), ["tokenreviews"], "and it asks again next time");
+        assert_eq!(fixture.asked(), ["tokenreviews"], "the error is not cached");
     }
-    assert_eq!(desk.ask(desk.caller.expose()).await.0, 200, "PATs need no API server");
+    assert_eq!(fixture.ask(fixture.caller.expose()).await.0, 200, "PATs need no API server");
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn client_libraries_that_nobody_here_wrote_are_understood() {
-    let desk = Desk::new(None, Arc::default());
+async fn third_party_client_libraries_can_introspect() {
+    let fixture = IntrospectionFixture::new(None, Arc::default());
     let server = HttpServer::bind("127.0.0.1:0".parse().expect("an address"), "tests", "--test").await.expect("a port");
     let (addr, stop) = (server.local_addr(), CancellationToken::new());
-    let serving = tokio::spawn(server.serve(desk.protocols.clone(), stop.clone()));
+    let serving = tokio::spawn(server.serve(fixture.protocols.clone(), stop.clone()));
     let asked = |client_id: &str| {
         json!({
             "url": format!("http://{addr}/oauth2/introspect"),
             "issuer": format!("http://{addr}"),
             "client_id": client_id,
-            "client_secret": desk.caller.expose(),
-            "tokens": [desk.token.expose(), "unknown"],
+            "client_secret": fixture.caller.expose(),
+            "tokens": [fixture.token.expose(), "unknown"],
         })
     };
-    // Authlib and openid-client. They send Basic in different ways: as it is, and with `_` and others percent-encoded.
+    // Authlib and openid-client encode Basic differently: one without escapes, one with `_` and others percent-encoded.
     for script in ["introspect.py", "introspect.mjs"] {
         let by_uid = clients::run(script, &asked(&CALLER.replace('-', ""))).await;
         let by_another = clients::run(script, &asked("jane")).await;

@@ -63,7 +63,7 @@ impl Moment {
         let terms = Terms::read(&self.pat.spec, status, false).unwrap();
         let hash = Token::parse(token).unwrap().hash().to_string();
         let found = status.credentials.iter().find(|credential| credential.sha256.to_string() == hash);
-        found.is_some_and(|credential| terms.judge(credential, now).is_good())
+        found.is_some_and(|credential| terms.judge(credential, now).is_valid())
     }
 
     fn check(&self, now: Time) {

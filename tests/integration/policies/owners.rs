@@ -141,7 +141,10 @@ async fn a_token_is_issued_for_oneself_and_for_the_namespace_s_own_accounts_and_
     for (client, name) in [(&bot_s, bot.name()), (&root_s, "system:admin"), (&issuer_s, "system:admin")] {
         for create in Create::ALL {
             let found = create.try_out(&pats(client, home), &pat("app", user(name))).await.expect_err(name);
-            assert!(found.contains("those belong to virtual accounts and to Kubernetes itself"), "{name}: {found}");
+            assert!(
+                found.contains("these prefixes are reserved for virtual accounts and for Kubernetes"),
+                "{name}: {found}"
+            );
         }
     }
     // With a name that the API server makes up.

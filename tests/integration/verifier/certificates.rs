@@ -1,5 +1,5 @@
-//! Certificates that the operator makes itself, on a real API server: served by a verifier that reads them from files, renewed while it serves, and
-//! nobody breaks who trusts what was published once.
+//! Certificates that the operator issues, on a real API server: a verifier serves them from files and reloads renewed ones. Clients that
+//! trust an earlier authority keep working.
 
 use std::sync::{
     Arc,
@@ -41,9 +41,9 @@ fn days_before_now(days: i64) -> Timestamp {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn renewals_are_served_without_a_restart_and_whoever_trusts_only_the_first_authority_goes_on() {
+async fn renewed_certificates_are_served_without_a_restart_and_old_clients_keep_working() {
     let place = Place::new("renewals").await;
-    // An authority is followed by another after two thirds of ten years, 2,433 days.
+    // An authority is replaced after two thirds of ten years, 2,433 days.
     let (clock, hand) = driven(2440);
     let keeper = keeper(&place, &wanted(), clock);
     assert_eq!(keeper.check(&wanted()).await.expect("it is made"), RenewalOutcome::Renewed);
@@ -69,9 +69,12 @@ async fn renewals_are_served_without_a_restart_and_whoever_trusts_only_the_first
     assert_eq!(ask(&old).await.expect("it is trusted"), Seen { code: 401, chain: before.clone() });
     assert!(ask(&Trust::new(&first, "api.system.svc")).await.is_err(), "it is for no other name");
     let stranger = rcgen::generate_simple_self_signed(vec![HOST.to_owned()]).expect("a certificate");
-    assert!(ask(&Trust::new(&[stranger.cert.der().clone()], HOST)).await.is_err(), "nobody else vouches for it");
+    assert!(
+        ask(&Trust::new(&[stranger.cert.der().clone()], HOST)).await.is_err(),
+        "another certificate is not trusted"
+    );
 
-    // Clients that have known the first authority all along, and never look again.
+    // Clients that trust only the first authority and never reload.
     let (enough, asked) = (Arc::new(AtomicBool::new(false)), Arc::new(AtomicUsize::new(0)));
     let callers: Vec<_> = (0..3)
         .map(|_| {
@@ -80,7 +83,7 @@ async fn renewals_are_served_without_a_restart_and_whoever_trusts_only_the_first
                 while !enough.load(Ordering::Relaxed) {
                     old.get(addr, "/auth/forward?scope=a", "none")
                         .await
-                        .expect("a client with the first authority goes on");
+                        .expect("a client with the first authority still trusts it");
                     asked.fetch_add(1, Ordering::Relaxed);
                 }
             })
@@ -97,7 +100,7 @@ async fn renewals_are_served_without_a_restart_and_whoever_trusts_only_the_first
         assert_eq!(ask(&Trust::new(trusted, HOST)).await.expect("trusted").code, 401);
     }
     let seen = asked.load(Ordering::Relaxed);
-    eventually("calls go on", async || asked.load(Ordering::Relaxed) > seen + 9).await;
+    eventually("calls continue", async || asked.load(Ordering::Relaxed) > seen + 9).await;
     enough.store(true, Ordering::Relaxed);
     for caller in callers {
         caller.await.expect("no call failed");
@@ -109,16 +112,16 @@ async fn renewals_are_served_without_a_restart_and_whoever_trusts_only_the_first
     assert_eq!(metrics.value("pat_operator_tls_reloads_total"), 1.0);
     assert_eq!(metrics.value("pat_operator_tls_files_unusable"), 0.0);
     verifier.process.terminate().await;
-    let told: Vec<_> = place.events(SECRET).await.into_iter().map(|(reason, _)| reason).collect();
+    let reasons: Vec<_> = place.events(SECRET).await.into_iter().map(|(reason, _)| reason).collect();
     for reason in ["CertificateIssued", "CertificateRenewed", "AuthorityReplaced"] {
-        assert_eq!(told.iter().filter(|told| *told == reason).count(), 1, "{reason}: {told:?}");
+        assert_eq!(reasons.iter().filter(|one| *one == reason).count(), 1, "{reason}: {reasons:?}");
     }
     let text = keeper.metrics_text();
     assert!(text.contains("pat_operator_serving_certificate_renewals_total 3\n"), "{text}");
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn what_is_in_order_is_not_written_again_and_what_was_deleted_or_damaged_comes_back() {
+async fn intact_certificates_are_not_rewritten_and_damaged_ones_are_restored() {
     let place = Place::new("mended").await;
     let keeper = keeper(&place, &wanted(), Clock::system());
     let look = async || keeper.check(&wanted()).await.expect("it is looked after");
@@ -143,7 +146,7 @@ async fn what_is_in_order_is_not_written_again_and_what_was_deleted_or_damaged_c
     maps(&place).delete(&wanted().config_map(), &DeleteParams::default()).await.expect("deleted");
     assert!(matches!(look().await, RenewalOutcome::Kept(_)));
     assert_eq!(certificates(&published(&place, &wanted()).await), first);
-    let other = json!({"data": {"ca.crt": "somebody else's"}});
+    let other = json!({"data": {"ca.crt": "foreign"}});
     maps(&place).patch(&wanted().config_map(), &PatchParams::default(), &Patch::Merge(other)).await.expect("changed");
     look().await;
     assert_eq!(certificates(&published(&place, &wanted()).await), first);
@@ -165,7 +168,7 @@ async fn what_is_in_order_is_not_written_again_and_what_was_deleted_or_damaged_c
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn what_is_somebody_else_s_is_not_touched_and_told_once() {
+async fn foreign_objects_are_not_changed_and_one_event_says_so() {
     let place = Place::new("others").await;
     let pair = rcgen::generate_simple_self_signed(vec![HOST.to_owned()]).expect("a certificate");
     let theirs: Secret = serde_json::from_value(json!({
@@ -176,7 +179,7 @@ async fn what_is_somebody_else_s_is_not_touched_and_told_once() {
     let theirs = place.secrets().create(&PostParams::default(), &theirs).await.expect("created");
     let keeper = keeper(&place, &wanted(), Clock::system());
     let running = tokio::spawn(keeper.clone().run());
-    eventually("it is told", async || !place.events(SECRET).await.is_empty()).await;
+    eventually("an event is published", async || !place.events(SECRET).await.is_empty()).await;
     eventually("it is tried again", async || {
         let text = keeper.metrics_text();
         let series = r#"pat_operator_serving_certificate_errors_total{category="CertificateNotOurs"} "#;
@@ -192,7 +195,7 @@ async fn what_is_somebody_else_s_is_not_touched_and_told_once() {
     assert_eq!(secret(&place, &wanted()).await, theirs);
     assert!(maps(&place).get_opt(&wanted().config_map()).await.expect("an answer").is_none());
 
-    // Given way to, it goes on by itself.
+    // Once the foreign Secret is deleted, it continues without help.
     let map = json!({"metadata": {"name": wanted().config_map()}, "data": {"ca.crt": "theirs"}});
     let map: ConfigMap = serde_json::from_value(map).expect("a ConfigMap");
     let map = maps(&place).create(&PostParams::default(), &map).await.expect("created");
@@ -205,7 +208,7 @@ async fn what_is_somebody_else_s_is_not_touched_and_told_once() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn of_many_that_look_at_a_time_one_makes_it_and_all_agree() {
+async fn of_concurrent_controllers_one_issues_and_all_agree() {
     let place = Place::new("many").await;
     for round in 0..3 {
         let keepers: Vec<_> = (0..8).map(|_| keeper(&place, &wanted(), Clock::system())).collect();
@@ -219,7 +222,7 @@ async fn of_many_that_look_at_a_time_one_makes_it_and_all_agree() {
             match looked {
                 Ok(RenewalOutcome::Renewed) => made += 1,
                 Ok(RenewalOutcome::Kept(_)) | Err(Error::Conflict { .. }) => {}
-                // The Secret was theirs to make, the ConfigMap another's.
+                // Another controller created the ConfigMap.
                 other => panic!("{other:?}"),
             }
         }

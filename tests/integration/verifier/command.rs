@@ -1,4 +1,4 @@
-//! What keeps a verifier from starting, and what its help says.
+//! Errors at start, and the help of the command line.
 
 use clap::CommandFactory;
 use control_plane::Identity;
@@ -10,7 +10,7 @@ fn verifier(place: &Place) -> Launch {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn what_keeps_it_from_starting_is_told_in_one_line() {
+async fn errors_at_start_are_one_line() {
     let place = Place::new("refused").await;
     let line = verifier(&place).run().await.refusal();
     assert!(line.contains("--tls-cert") && line.contains("--insecure-listen") && line.contains("loopback"), "{line}");
@@ -37,7 +37,7 @@ async fn what_keeps_it_from_starting_is_told_in_one_line() {
         }
         let patch = format!("patch personalaccesstokens.pat-operator.io/status {words}");
         assert!(line.contains(&patch) && !line.contains("secrets"), "{line}");
-        // Owners belong to no namespace: they are only for a verifier of all.
+        // Owners are cluster-scoped, so only a verifier of all namespaces needs them.
         for verb in ["get", "list", "watch"] {
             let part = format!("{verb} tokenowners.pat-operator.io in all namespaces");
             assert_eq!(line.contains(&part), words == "in all namespaces", "{part}: {line}");
@@ -46,7 +46,7 @@ async fn what_keeps_it_from_starting_is_told_in_one_line() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn help_lists_every_flag_with_its_variable_and_every_variable_is_read() {
+async fn help_lists_every_flag_and_every_variable_is_read() {
     let help = Launch::new(&["verifier", "--help"]).run().await;
     assert_eq!((help.code, help.stderr.len()), (0, 0), "{help}");
     let help = help.stdout.join("\n");
@@ -56,7 +56,7 @@ async fn help_lists_every_flag_with_its_variable_and_every_variable_is_read() {
         let (long, variable) = (flag.get_long().unwrap(), flag.get_env().unwrap().to_str().unwrap());
         assert!(help.contains(&format!("--{long}")), "--{long} is missing in:\n{help}");
         assert!(help.contains(&format!("[env: {variable}=]")), "{variable} is missing in:\n{help}");
-        // A value that no flag takes: whoever refuses it has read it.
+        // A value that every flag refuses proves that the variable is read.
         let wrong = if long.starts_with("tls-") { "/nonexistent/file" } else { "?! \u{7}" };
         let launch = Launch::new(&["verifier"]).env(variable, wrong);
         let launch = if long == "http-addr" { launch } else { launch.arg("--http-addr=127.0.0.1:0") };

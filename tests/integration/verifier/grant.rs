@@ -1,5 +1,5 @@
-//! The real identities of those who note uses, the verifier and the REST API: a ServiceAccount with its rights, narrowed by the policy that the
-//! chart ships.
+//! The real identities of the verifier and the REST API: ServiceAccounts with their permissions, restricted by the admission policy of
+//! the chart.
 
 use std::path::PathBuf;
 
@@ -16,22 +16,22 @@ use crate::support::process::place::{Place, eventually};
 
 const POLICY: &str = include_str!("../../../charts/pat-operator/policies/verifier-status.yaml");
 
-/// Whose identity.
+/// A ServiceAccount and its permissions.
 pub struct Account {
-    /// The name of its ServiceAccount.
+    /// The name of the ServiceAccount.
     name: &'static str,
-    /// The manifests of all its rights.
+    /// The manifests of its permissions.
     rights: &'static str,
 }
 
-/// The verifier's.
+/// The ServiceAccount of the verifier.
 pub const VERIFIER: Account =
     Account { name: "pat-operator-verifier", rights: include_str!("../../data/rbac-verifier.yaml") };
 
-/// The REST API's.
+/// The ServiceAccount of the REST API.
 pub const API: Account = Account { name: "pat-operator-api", rights: include_str!("../../data/rbac-api.yaml") };
 
-/// The identity in the place's namespace, cluster-wide names its own: many tests share a cluster. The policy goes with the value.
+/// The identity in the namespace of a test. Its cluster-scoped objects have unique names, because tests share a cluster.
 pub struct Grant {
     identity: Identity,
     client: Client,
@@ -39,11 +39,11 @@ pub struct Grant {
 }
 
 impl Grant {
-    /// Applies Roles and policy and waits until both are in force. `probe` is a PAT that is there.
+    /// Applies Roles and policy, and waits until both are in force. `probe` is an existing PAT.
     pub async fn new(place: &Place, account: &Account, probe: &str) -> Self {
         let home = place.name();
         let identity = Identity::service_account(home, account.name);
-        // The policy says where the accounts live; to the REST API its home and what it serves are one here.
+        // The policy names the namespace of the accounts. Here the REST API serves its own namespace.
         let policy = POLICY.replace(":pat-operator:pat-operator-", &format!(":{home}:pat-operator-"));
         let text = format!("{}\n---\n{policy}", account.rights);
         let mut manifests: Vec<Value> = text.split("\n---\n").map(|one| serde_yaml::from_str(one).unwrap()).collect();
@@ -83,17 +83,17 @@ impl Grant {
         this
     }
 
-    /// Who that is.
+    /// Returns the identity.
     pub fn identity(&self) -> &Identity {
         &self.identity
     }
 
-    /// Its kubeconfig.
+    /// Returns the kubeconfig of the identity.
     pub fn kubeconfig(&self, place: &Place) -> PathBuf {
         place.access.kubeconfig_for(&self.identity).expect("a kubeconfig")
     }
 
-    /// Takes back what is not in the namespace.
+    /// Deletes the cluster-scoped objects.
     pub async fn end(self) {
         for manifest in self.manifests.iter().filter(|manifest| !manifest["metadata"]["namespace"].is_string()) {
             let _ = self.api(manifest).delete(name(manifest), &DeleteParams::default()).await;
@@ -113,12 +113,12 @@ impl Grant {
     }
 }
 
-/// How they write.
+/// Returns how the verifier and the REST API write.
 pub fn writer() -> PatchParams {
     PatchParams { field_manager: Some(FIELD_MANAGER.into()), ..PatchParams::default() }
 }
 
-/// PATs as plain data.
+/// Returns the resource of PATs, for access as plain data.
 pub fn pat_kind() -> ApiResource {
     ApiResource::from_gvk(&GroupVersionKind::gvk("pat-operator.io", "v1alpha1", "PersonalAccessToken"))
 }

@@ -1,4 +1,4 @@
-//! The verifier on a real API server: what it knows and when, what it does when a watch is silent, and what it writes.
+//! The verifier on a real API server: how soon it sees changes, what it does without the API server, and what it writes.
 //!
 //! The binary runs as a process and is called over HTTP. Unit tests beside the code cover each protocol.
 
@@ -7,7 +7,7 @@ use crate::support::protocols;
 mod certificates;
 mod command;
 mod grant;
-mod knowing;
+mod index;
 mod leak;
 mod owners;
 mod policy;

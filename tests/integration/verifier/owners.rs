@@ -1,4 +1,4 @@
-//! Owners as `TokenOwner`s describe them: on a real API server, in every protocol of a real process.
+//! `TokenOwner` in every protocol, on a real API server.
 
 use std::time::{Duration, Instant};
 
@@ -12,12 +12,12 @@ use pat_operator::api::{TokenOwner, crd};
 use serde_json::{Value, json};
 
 use super::{
-    knowing::{AT_ONCE, issued},
+    index::{AT_ONCE, issued},
     protocols::{AUDIENCE, TOKENREVIEW, Way},
 };
 use crate::support::process::{SOON, place::Place, verifier::VerifierProcess};
 
-/// A place with a caller that may introspect and two people's tokens, and a verifier of all namespaces.
+/// A namespace with a caller that may introspect and tokens of two people, and a verifier of all namespaces.
 struct Scene {
     place: Place,
     verifier: VerifierProcess,
@@ -44,7 +44,7 @@ impl Scene {
         Self { place, verifier, caller, jane, john }
     }
 
-    /// Applies a `TokenOwner` about this person.
+    /// Applies a `TokenOwner` that describes this person.
     async fn describe(&self, object: &str, person: &str, mut spec: Value) {
         spec["subject"] = json!({"kind": "User", "name": owner(&self.place, person)});
         let name = format!("{}-{object}", self.place.name());
@@ -64,7 +64,7 @@ impl Scene {
         Api::all(self.place.client.clone())
     }
 
-    /// Waits until every protocol says so about this token; the longest of the waits. Each is asked before the next.
+    /// Waits until every protocol gives this answer for the token, and returns the time until the last one did.
     async fn says(&self, token: &str, let_in: bool) -> Duration {
         let began = Instant::now();
         for way in Way::ALL {
@@ -88,13 +88,13 @@ impl Scene {
     }
 }
 
-/// Names of owners are for the whole installation, and tests share a cluster.
+/// Returns a unique name of an owner, because owners are cluster-wide and tests share a cluster.
 fn owner(place: &Place, person: &str) -> String {
     format!("{person}@{}.example.com", place.name())
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_disabled_owner_is_refused_by_every_protocol_at_once_and_enabling_revives() {
+async fn every_protocol_refuses_a_disabled_owner_at_once_until_it_is_enabled() {
     let mut scene = Scene::new("disabled").await;
     scene.says(&scene.jane, true).await;
     scene.says(&scene.john, true).await;
@@ -107,7 +107,7 @@ async fn a_disabled_owner_is_refused_by_every_protocol_at_once_and_enabling_revi
     let took = scene.says(&scene.jane, true).await;
     assert!(took < AT_ONCE, "{took:?}");
 
-    // Of several that describe one owner, each can disable.
+    // If several objects describe an owner, each of them can disable it.
     scene.describe("b", "jane", json!({"disabled": true})).await;
     scene.describe("c", "jane", json!({"disabled": true})).await;
     scene.says(&scene.jane, false).await;
@@ -128,29 +128,29 @@ async fn a_disabled_owner_is_refused_by_every_protocol_at_once_and_enabling_revi
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn address_and_groups_reach_upstreams_and_the_api_server() {
+async fn address_and_groups_reach_services_and_the_api_server() {
     let scene = Scene::new("described").await;
     let groups = json!(["staff", "system:masters"]);
     scene.describe("a", "jane", json!({"email": "jane@example.com", "groups": groups})).await;
-    let told = async |way: Way| way.asks(&scene.verifier, &scene.caller, &scene.jane).await.1;
+    let answer_of = async |way: Way| way.asks(&scene.verifier, &scene.caller, &scene.jane).await.1;
     let began = Instant::now();
-    while !told(Way::ForwardAuth).await.contains("x-auth-request-email: jane@example.com\r\n") {
-        assert!(began.elapsed() < SOON, "{}", told(Way::ForwardAuth).await);
+    while !answer_of(Way::ForwardAuth).await.contains("x-auth-request-email: jane@example.com\r\n") {
+        assert!(began.elapsed() < SOON, "{}", answer_of(Way::ForwardAuth).await);
         tokio::time::sleep(Duration::from_millis(5)).await;
     }
     for way in [Way::ForwardAuth, Way::EnvoyHttp] {
-        let answer = told(way).await;
+        let answer = answer_of(way).await;
         assert!(answer.contains("x-auth-request-groups: staff,system:masters\r\n"), "{answer}");
     }
-    let answer = told(Way::EnvoyGrpc).await;
+    let answer = answer_of(Way::EnvoyGrpc).await;
     assert!(answer.contains("jane@example.com") && answer.contains("staff,system:masters"), "{answer}");
-    let answer = told(Way::TokenReview).await;
+    let answer = answer_of(Way::TokenReview).await;
     assert!(answer.contains(r#""groups":["pat:staff","pat:system:masters"]"#), "{answer}");
     scene.end().await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn with_namespaces_no_owner_is_looked_at_and_it_says_so() {
+async fn with_namespaces_owners_are_not_watched_and_a_line_says_so() {
     let scene = Scene::new("some").await;
     scene.describe("a", "jane", json!({"disabled": true})).await;
     scene.says(&scene.jane, false).await;
@@ -163,15 +163,15 @@ async fn with_namespaces_no_owner_is_looked_at_and_it_says_so() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn without_the_definition_of_owners_it_waits_and_says_what_to_do() {
+async fn without_the_crd_of_owners_it_waits_and_says_what_to_do() {
     let plane = ControlPlane::start(Options::default()).await.expect("a control plane");
     let place = Place::on(&plane.access(), "undefined").await;
     let crds: Api<CustomResourceDefinition> = Api::all(place.client.clone());
     crds.create(&PostParams::default(), &crd::crd()).await.expect("the API server takes the CRD");
     let mut verifier = VerifierProcess::begin(&place.kubeconfig(), &[]).await;
     verifier.process.logs(&["waiting: tokenowners.pat-operator.io is not installed: kubectl apply -f crds/"]).await;
-    let told = verifier.process.get("/readyz").await;
-    assert!(told.code == 503 && told.body.contains("[-]crd not ready: tokenowners"), "{}", told.body);
+    let readiness = verifier.process.get("/readyz").await;
+    assert!(readiness.code == 503 && readiness.body.contains("[-]crd not ready: tokenowners"), "{}", readiness.body);
     crate::support::crd::install_crds(&place.client).await;
     verifier.process.is_ready().await;
     let token = issued(&place, &["app"]).await.remove(0);

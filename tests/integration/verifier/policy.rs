@@ -1,24 +1,25 @@
-//! What somebody could write who has taken over the verifier or the REST API: of status, when tokens were used, and nothing else.
+//! The identities of the verifier and the REST API can write only last uses in the status, even if they are compromised.
 
 use kube::{
     Api,
     api::{DynamicObject, Patch, PatchParams, PostParams},
 };
+use pat_operator::api::PersonalAccessToken;
 use serde_json::{Value, json};
 
 use super::grant::{API, Account, Grant, VERIFIER, pat_kind, writer};
-use crate::support::process::place::Place;
+use crate::support::process::place::{Place, eventually};
 
-/// The part of the message that says what is allowed.
+/// Part of the message of the admission policy.
 const ALLOWED: &str = "the verifier may change only status.lastUsedAt and status.usage of a PersonalAccessToken";
 
 const NOW: &str = "2026-01-01T00:00:00Z";
 
 #[tokio::test(flavor = "multi_thread")]
-async fn the_verifier_s_identity_can_write_uses_and_nothing_else() {
+async fn the_verifiers_identity_can_write_only_uses() {
     let place = Place::new("policy").await;
     let grant = only_uses(&place, &VERIFIER).await;
-    // What is not status it has no right to at all.
+    // It has no permission outside the status.
     let pats = own(&place, &grant);
     let labels = json!({"metadata": {"labels": {"a": "b"}}});
     pats.patch("app", &PatchParams::default(), &Patch::Merge(&labels)).await.expect_err("no right to patch a PAT");
@@ -26,7 +27,7 @@ async fn the_verifier_s_identity_can_write_uses_and_nothing_else() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn the_rest_api_s_identity_can_write_uses_and_nothing_else_of_status() {
+async fn the_rest_apis_identity_can_write_only_uses_in_status() {
     let place = Place::new("policy-api").await;
     let grant = only_uses(&place, &API).await;
     // The rest of a token it manages; what it says of status along with that counts for nothing.
@@ -56,7 +57,7 @@ async fn only_uses(place: &Place, account: &Account) -> Grant {
     let pats = own(place, &grant);
     let id = place.status("app").await.credentials[0].id.to_string();
 
-    // What it is for, and that again.
+    // Its purpose, twice with the same value.
     for when in [NOW, NOW, "2026-01-02T00:00:00Z"] {
         let uses = json!({"status": {"lastUsedAt": when, "usage": {&id: when}}});
         pats.patch_status("app", &writer(), &Patch::Merge(uses)).await.expect("its own keys");
@@ -65,6 +66,19 @@ async fn only_uses(place: &Place, account: &Account) -> Grant {
     pats.patch_status("app", &writer(), &Patch::Merge(gone)).await.expect("its own keys");
     let before = place.pats().get("app").await.unwrap();
 
+    refuses_other_changes(&pats, &before).await;
+    refuses_ownership(&pats, &before).await;
+    leaves_metadata_alone(place, &pats, &before).await;
+    refuses_put(place, &grant, &pats).await;
+
+    // The policy does not affect other writers of the status.
+    let person = json!({"status": {"revision": 7}});
+    place.pats().patch_status("app", &PatchParams::default(), &Patch::Merge(person)).await.expect("an administrator");
+    grant
+}
+
+/// Returns changes of the status other than uses.
+fn other_changes(before: &PersonalAccessToken) -> Vec<(&'static str, Value)> {
     let credentials = serde_json::to_value(&before.status.as_ref().unwrap().credentials).unwrap();
     let mut planted = credentials.clone();
     planted[0]["sha256"] = json!("a".repeat(64));
@@ -72,7 +86,7 @@ async fn only_uses(place: &Place, account: &Account) -> Grant {
     added.push(json!({
         "id": "000000000001", "revision": 1, "sha256": "a".repeat(64), "state": "Grace", "issuedAt": NOW,
     }));
-    let cases: Vec<(&str, Value)> = vec![
+    vec![
         ("a planted hash", json!({"credentials": planted})),
         ("a credential more", json!({"credentials": added})),
         ("no credential", json!({"credentials": []})),
@@ -90,8 +104,12 @@ async fn only_uses(place: &Place, account: &Account) -> Grant {
         ("a key that was not there", json!({"unplannedMints": [NOW]})),
         ("one of them along with its own", json!({"lastUsedAt": NOW, "firstIssuedAt": NOW})),
         ("everything", Value::Null),
-    ];
-    for (what, status) in cases {
+    ]
+}
+
+/// Tries each change as merge patch, as JSON patch and as apply.
+async fn refuses_other_changes(pats: &Api<DynamicObject>, before: &PersonalAccessToken) {
+    for (what, status) in other_changes(before) {
         let merge = json!({ "status": status });
         let merged = pats.patch_status("app", &writer(), &Patch::Merge(&merge)).await;
         let refused = |how: &str, answer: kube::Result<DynamicObject>| {
@@ -124,23 +142,27 @@ async fn only_uses(place: &Place, account: &Account) -> Grant {
             refused("apply", pats.patch_status("app", &params, &Patch::Apply(&apply)).await);
         }
     }
+}
 
-    // Nor can it come to own what others set: what the controller drops would then stay.
+async fn refuses_ownership(pats: &Api<DynamicObject>, before: &PersonalAccessToken) {
+    // It cannot become owner of fields that others set: the controller could not remove them any more.
     let owner = serde_json::to_value(&before.status.as_ref().unwrap().owner).unwrap();
     let apply =
         json!({"apiVersion": "pat-operator.io/v1alpha1", "kind": "PersonalAccessToken", "status": {"owner": owner}});
-    for manager in ["pat-operator-verifier", "pat-operator", "somebody"] {
+    for manager in ["pat-operator-verifier", "pat-operator", "another"] {
         let params = PatchParams::apply(manager).force();
         let applied = pats.patch_status("app", &params, &Patch::Apply(&apply)).await.expect_err(manager).to_string();
-        // As the controller it would remove what else the controller has set.
+        // As the controller, the apply would remove other fields of the controller.
         let parts = ["field manager pat-operator-verifier", "the field managers of other fields", ALLOWED];
         assert!(parts.iter().any(|part| applied.contains(part)), "{manager}: {applied}");
     }
     let odd = json!({"status": {"usage": {"not an id": NOW}}});
     let odd = pats.patch_status("app", &writer(), &Patch::Merge(odd)).await.expect_err("no id").to_string();
     assert!(odd.contains("each key of status.usage must be the id of a credential"), "{odd}");
+}
 
-    // Metadata is no part of a request for status: nobody can change it there.
+async fn leaves_metadata_alone(place: &Place, pats: &Api<DynamicObject>, before: &PersonalAccessToken) {
+    // A request for the status cannot change metadata.
     let metadata = json!({
         "labels": {"a": "b"}, "annotations": {"pat-operator.io/x": "y"}, "finalizers": ["example.com/stuck"],
         "ownerReferences": [{"apiVersion": "v1", "kind": "Pod", "name": "x", "uid": "00000000-0000-4000-8000-000000000001"}],
@@ -148,32 +170,29 @@ async fn only_uses(place: &Place, account: &Account) -> Grant {
     let patch = json!({"metadata": metadata, "spec": {"revoked": true}, "status": {"lastUsedAt": NOW}});
     let _ignored_or_denied = pats.patch_status("app", &writer(), &Patch::Merge(&patch)).await;
     let after = place.pats().get("app").await.unwrap();
-    let seen = |pat: &pat_operator::api::PersonalAccessToken| {
+    let seen = |pat: &PersonalAccessToken| {
         let metadata = &pat.metadata;
         let own = (metadata.labels.clone(), metadata.annotations.clone(), metadata.generation);
         (own, metadata.finalizers.clone(), metadata.owner_references.clone(), pat.spec.revoked)
     };
-    assert_eq!(seen(&after), seen(&before));
+    assert_eq!(seen(&after), seen(before));
+}
 
-    // A PUT takes the verb `update`, which no Role has; with it, the policy still holds.
+async fn refuses_put(place: &Place, grant: &Grant, pats: &Api<DynamicObject>) {
+    // A PUT needs the verb `update`, which no Role grants. With that verb, the policy still holds.
     let mut object = pats.get("app").await.unwrap();
     object.data["status"]["owner"] = json!({"kind": "User", "name": "root"});
     let put = pats.replace_status("app", &PostParams::default(), &object).await.expect_err("no right to PUT");
     assert!(put.to_string().contains("forbidden"), "{put}");
     allow_put(place, grant.identity().name()).await;
-    crate::support::process::place::eventually("the right is in force", async || {
+    eventually("the right is in force", async || {
         let put = pats.replace_status("app", &PostParams::default(), &object).await.expect_err("the policy holds");
         put.to_string().contains(ALLOWED)
     })
     .await;
-
-    // Whoever else writes status is not concerned.
-    let person = json!({"status": {"revision": 7}});
-    place.pats().patch_status("app", &PatchParams::default(), &Patch::Merge(person)).await.expect("an administrator");
-    grant
 }
 
-/// Lets this user PUT the status of PATs in the place's namespace.
+/// Permits this user to PUT the status of PATs in the namespace.
 async fn allow_put(place: &Place, user: &str) {
     use k8s_openapi::api::rbac::v1::{Role, RoleBinding};
     let role = json!({

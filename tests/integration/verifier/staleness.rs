@@ -1,4 +1,4 @@
-//! What a verifier does while nothing is to be heard from the API server.
+//! The verifier without its API server or etcd.
 
 use std::time::{Duration, Instant};
 
@@ -11,11 +11,11 @@ use pat_operator::{
 };
 use serde_json::json;
 
-use super::knowing::issued;
+use super::index::issued;
 use crate::support::process::{SOON, place::Place, verifier::VerifierProcess};
 
 #[tokio::test(flavor = "multi_thread")]
-async fn known_tokens_go_on_for_a_while_and_then_nobody_can_tell() {
+async fn known_tokens_are_accepted_until_max_staleness() {
     let mut plane = ControlPlane::start(Options::default()).await.expect("a control plane");
     let place = Place::on(&plane.access(), "stale").await;
     crate::support::crd::install_crds(&place.client).await;
@@ -30,13 +30,13 @@ async fn known_tokens_go_on_for_a_while_and_then_nobody_can_tell() {
     verifier.forwards(&gone, 401).await;
     let token = Token::mint(&Default::default()).expect("randomness");
     let unknown = token.expose().to_owned();
-    // It is fresh, so what is unknown is wrong.
+    // The index is fresh, so an unknown token is invalid.
     verifier.forwards(&unknown, 401).await;
 
     plane.kill(Component::ApiServer);
     verifier.forwards(&unknown, 403).await;
-    assert_eq!(verifier.forward(&known, "").await, 200, "known tokens go on");
-    assert_eq!(verifier.forward(&gone, "").await, 401, "revoked ones do not");
+    assert_eq!(verifier.forward(&known, "").await, 200, "known tokens are still accepted");
+    assert_eq!(verifier.forward(&gone, "").await, 401, "revoked tokens are refused");
     assert_eq!(verifier.forward("kpat_junk", "").await, 401);
     let series = "pat_operator_index_staleness_seconds";
     assert!(verifier.process.metrics().await.value(series) > 0.0);
@@ -45,8 +45,8 @@ async fn known_tokens_go_on_for_a_while_and_then_nobody_can_tell() {
     assert!(took < Duration::from_secs(12), "it fails closed after --max-staleness: {took:?}");
     assert_eq!(verifier.forward(&gone, "").await, 403);
     assert!(verifier.process.metrics().await.value(series) > 6.0);
-    let told = verifier.process.get("/readyz").await;
-    assert!(told.code == 503 && told.body.contains("[-]freshness not ready: lost\n"), "{}", told.body);
+    let readiness = verifier.process.get("/readyz").await;
+    assert!(readiness.code == 503 && readiness.body.contains("[-]freshness not ready: lost\n"), "{}", readiness.body);
 
     plane.restart(Component::ApiServer).await.expect("the API server is back");
     verifier.forwards(&known, 200).await;
@@ -58,11 +58,11 @@ async fn known_tokens_go_on_for_a_while_and_then_nobody_can_tell() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn an_api_server_without_its_etcd_is_no_proof_of_anything_however_its_watches_look() {
+async fn an_api_server_without_etcd_makes_the_index_stale_and_then_lost() {
     let mut plane = ControlPlane::start(Options::default()).await.expect("a control plane");
     let client = plane.access().client().expect("a client");
     crate::support::crd::install_crds(&client).await;
-    // As a watch of another API server would look that goes on with bookmarks: it never breaks, and is heard all the time.
+    // This watch never breaks and always receives events, like a watch of another API server that still sends bookmarks.
     let pulse = IndexFreshness::new(1, Duration::from_secs(2));
     let heartbeat = pulse.heartbeat(0);
     let (probed, api) = (pulse.clone(), Api::<StoredPat>::all(client.clone()));
@@ -90,7 +90,7 @@ async fn an_api_server_without_its_etcd_is_no_proof_of_anything_however_its_watc
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn without_etcd_what_is_unknown_is_unavailable_and_with_it_again_all_is_well() {
+async fn without_etcd_unknown_tokens_are_unavailable_until_it_is_back() {
     let mut plane = ControlPlane::start(Options::default()).await.expect("a control plane");
     let place = Place::on(&plane.access(), "no-etcd").await;
     crate::support::crd::install_crds(&place.client).await;
@@ -100,7 +100,7 @@ async fn without_etcd_what_is_unknown_is_unavailable_and_with_it_again_all_is_we
     verifier.forwards(&unknown, 401).await;
     plane.kill(Component::Etcd);
     verifier.forwards(&unknown, 403).await;
-    assert_eq!(verifier.forward(&known, "").await, 200, "known tokens go on");
+    assert_eq!(verifier.forward(&known, "").await, 200, "known tokens are still accepted");
     assert_eq!(verifier.process.get("/readyz").await.code, 200);
     plane.restart(Component::Etcd).await.expect("etcd is back");
     verifier.forwards(&unknown, 401).await;

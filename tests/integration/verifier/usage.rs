@@ -1,4 +1,4 @@
-//! When tokens were last used: written seldom, in the right shape, and at no cost to the controller.
+//! Recording of last uses: rare writes, in the right form, and without cost for the controller.
 
 use k8s_openapi::jiff::{SignedDuration, Timestamp};
 use kube::api::{Patch, PatchParams};
@@ -23,7 +23,7 @@ async fn value(process: &mut OperatorProcess, series: &str) -> f64 {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_use_is_written_once_in_an_interval_by_the_verifier_s_own_identity() {
+async fn a_use_is_written_once_per_interval_with_the_identity_of_the_verifier() {
     let place = Place::new("usage").await;
     let operator = place.operator().arg("--publish-lead=0s").start();
     place.apply("app", json!({})).await;
@@ -46,7 +46,7 @@ async fn a_use_is_written_once_in_an_interval_by_the_verifier_s_own_identity() {
     let id = &status.credentials[0].id.to_string();
     assert_eq!(status.usage.iter().collect::<Vec<_>>(), [(id, &used)]);
 
-    // Who wrote, and what: these two keys.
+    // The field manager owns exactly these two keys.
     let pat = place.pats().get("app").await.unwrap();
     let fields: Vec<_> = pat.metadata.managed_fields.iter().flatten().collect();
     let own = fields.iter().find(|one| one.manager.as_deref() == Some(FIELD_MANAGER)).expect("its field manager");
@@ -54,7 +54,7 @@ async fn a_use_is_written_once_in_an_interval_by_the_verifier_s_own_identity() {
     assert_eq!(owned, json!({"f:status": {"f:lastUsedAt": {}, "f:usage": {".": {}, format!("f:{id}"): {}}}}));
     assert_eq!(own.subresource.as_deref(), Some("status"));
 
-    // Uses within the interval are not written, also not by another replica, and not at the end.
+    // Uses within the interval are not written: not by another replica, and not at shutdown.
     let mut other = VerifierProcess::start(&grant.kubeconfig(&place), &arguments).await;
     for _ in 0..5 {
         assert_eq!(verifier.forward(&token, "").await, 200);
@@ -71,14 +71,14 @@ async fn a_use_is_written_once_in_an_interval_by_the_verifier_s_own_identity() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn what_is_not_written_yet_is_written_at_the_end() {
+async fn pending_uses_are_written_at_shutdown() {
     let place = Place::new("usage-end").await;
     let operator = place.operator().arg("--publish-lead=0s").start();
     place.apply("app", json!({})).await;
     let token = place.ready("app").await;
     operator.terminate().await;
     let only = format!("--namespaces={}", place.name());
-    // With a whole day it looks every ten seconds.
+    // With an interval of a day, the verifier looks for new uses every ten seconds.
     let verifier = VerifierProcess::start(&place.kubeconfig(), &[&only, "--last-used-interval=1d"]).await;
     assert_eq!(verifier.forward(&token, "").await, 200);
     verifier.process.terminate().await;
@@ -86,7 +86,7 @@ async fn what_is_not_written_yet_is_written_at_the_end() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn the_next_use_takes_the_dead_credentials_away() {
+async fn the_next_use_removes_entries_of_retired_credentials() {
     let place = Place::new("usage-dead").await;
     let operator = place.operator().arg("--publish-lead=0s").start();
     place.apply("app", json!({})).await;
@@ -100,9 +100,9 @@ async fn the_next_use_takes_the_dead_credentials_away() {
     place.until("app", "minted anew", |status| status.revision == Some(2) && is_ready(status)).await;
     let second = place.token("app").await;
     verifier.forwards(&second, 200).await;
-    // Its time must be newer, to the second, than the one that is written.
+    // The new use must be at least a second newer than the written one.
     let new = place.status("app").await.credentials[0].id.to_string();
-    eventually("the dead one is gone and the new one is there", async || {
+    eventually("the usage has only the new credential", async || {
         verifier.forward(&second, "").await;
         let usage = place.status("app").await.usage;
         usage.contains_key(&new) && !usage.contains_key(&old)
@@ -113,7 +113,7 @@ async fn the_next_use_takes_the_dead_credentials_away() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_use_that_is_written_costs_the_controller_no_request() {
+async fn a_written_use_causes_no_request_of_the_controller() {
     let mut stage = Stage::new("usage-free").await;
     let (client, requests) = stage.recording();
     stage.restart_with(client);
@@ -130,7 +130,7 @@ async fn a_use_that_is_written_costs_the_controller_no_request() {
         assert_eq!(requests.take(), Vec::<String>::new());
     }
     stage.advance("1h");
-    // And what the controller writes leaves the uses alone.
+    // Writes of the controller do not change the uses.
     stage.apply("app", json!({"rotation": {"interval": "30d"}, "rotateIfIssuedBefore": stage.now().to_string()})).await;
     stage.settle("app").await;
     let status = stage.status("app").await;

@@ -1,4 +1,4 @@
-//! Forward auth: the table of the wire contract.
+//! Tests of forward auth.
 
 use super::*;
 
@@ -6,23 +6,24 @@ const CHALLENGE: &str = r#"Bearer realm="pat-operator""#;
 const INVALID_TOKEN: &str = r#"Bearer realm="pat-operator", error="invalid_token""#;
 const INVALID_REQUEST: &str = r#"Bearer realm="pat-operator", error="invalid_request""#;
 
-async fn ask(stage: &Stage, query: &str, headers: &[(&str, &str)]) -> Answer {
-    let answer = stage.ask("GET", &format!("/auth/forward{query}"), headers, "").await;
-    assert!([200, 401, 403].contains(&answer.status), "nginx makes 500 of it: {answer:?}");
+async fn ask(fixture: &HttpFixture, query: &str, headers: &[(&str, &str)]) -> HttpAnswer {
+    let answer = fixture.ask("GET", &format!("/auth/forward{query}"), headers, "").await;
+    assert!([200, 401, 403].contains(&answer.status), "nginx turns it into 500: {answer:?}");
     answer
 }
 
 #[tokio::test]
-async fn an_allow_has_every_identity_header_empty_where_there_is_no_value() {
-    let stage = Stage::new();
-    let jane = stage.put(1, json!({"owner": {"kind": "User", "name": "jane@example.com"}, "scopes": ["a:b", "c"]}));
-    let account = stage.put(2, json!({}));
+async fn an_accepted_token_sets_every_identity_header() {
+    let fixture = HttpFixture::new();
+    let jane = fixture.put(1, json!({"owner": {"kind": "User", "name": "jane@example.com"}, "scopes": ["a:b", "c"]}));
+    let account = fixture.put(2, json!({}));
     for (token, query, user, scopes, number) in [
         (&jane, "?scope=a%3Ab&scope=c", "jane@example.com", "a:b c", 1),
         (&jane, "", "jane@example.com", "a:b c", 1),
         (&account, "", "va:shop/app-2", "", 2),
     ] {
-        let answer = ask(&stage, query, &[("Authorization", &bearer(token)), ("X-Auth-Request-Email", "root@x")]).await;
+        let answer =
+            ask(&fixture, query, &[("Authorization", &bearer(token)), ("X-Auth-Request-Email", "root@x")]).await;
         assert_eq!((answer.status, &*answer.body), (200, ""), "{answer:?}");
         for (name, value) in [
             ("X-Auth-Request-User", user),
@@ -40,11 +41,11 @@ async fn an_allow_has_every_identity_header_empty_where_there_is_no_value() {
 }
 
 #[tokio::test]
-async fn any_method_will_do_and_any_case_and_basic_with_any_user_name() {
-    let stage = Stage::new();
-    let token = stage.put(1, json!({}));
+async fn any_method_any_case_and_basic_with_any_user_name_are_accepted() {
+    let fixture = HttpFixture::new();
+    let token = fixture.put(1, json!({}));
     for method in ["GET", "HEAD", "POST", "PUT", "DELETE", "OPTIONS", "PROPFIND"] {
-        assert_eq!(stage.ask(method, "/auth/forward", &[("authorization", &bearer(&token))], "x").await.status, 200);
+        assert_eq!(fixture.ask(method, "/auth/forward", &[("authorization", &bearer(&token))], "x").await.status, 200);
     }
     for value in [
         bearer(&token),
@@ -55,17 +56,17 @@ async fn any_method_will_do_and_any_case_and_basic_with_any_user_name() {
         basic("shop/ci", &token).replace("Basic", "bAsIc"),
         basic("x", &token).trim_end_matches('=').to_owned(),
     ] {
-        assert_eq!(ask(&stage, "", &[("AUTHORIZATION", &value)]).await.status, 200, "{value}");
+        assert_eq!(ask(&fixture, "", &[("AUTHORIZATION", &value)]).await.status, 200, "{value}");
     }
 }
 
 #[tokio::test]
-async fn refusals_say_what_rfc_6750_says() {
-    let stage = Stage::new();
-    let plain = stage.put(1, json!({"scopes": ["read"]}));
-    let bound = stage.put(2, json!({"audiences": ["shop"]}));
-    let revoked = stage.put(3, json!({"revoked": true}));
-    let expired = stage.put(4, json!({"expiry": {"at": "2026-01-01T00:00:00Z"}}));
+async fn denials_have_the_challenge_of_rfc_6750() {
+    let fixture = HttpFixture::new();
+    let plain = fixture.put(1, json!({"scopes": ["read"]}));
+    let bound = fixture.put(2, json!({"audiences": ["shop"]}));
+    let revoked = fixture.put(3, json!({"revoked": true}));
+    let expired = fixture.put(4, json!({"expiry": {"at": "2026-01-01T00:00:00Z"}}));
     let scope = |scope: &str| format!(r#"{CHALLENGE}, error="insufficient_scope", scope="{scope}""#);
     let two = format!("{}, {}", bearer(&plain), bearer(&plain));
     for (query, value, status, challenge) in [
@@ -94,19 +95,19 @@ async fn refusals_say_what_rfc_6750_says() {
         ("?audience=shop&scope=x", Some(&*bearer(&bound)), 403, &*scope("x")),
     ] {
         let headers: Vec<_> = value.iter().map(|value| ("Authorization", *value)).collect();
-        let answer = ask(&stage, query, &headers).await;
+        let answer = ask(&fixture, query, &headers).await;
         assert_eq!((answer.status, answer.all("www-authenticate")), (status, vec![challenge]), "{query} {value:?}");
         assert!(!answer.body.is_empty() && answer.header("x-auth-request-user").is_none(), "{answer:?}");
     }
     let twice = [("Authorization", &*bearer(&plain)), ("authorization", &*bearer(&plain))];
-    assert_eq!(ask(&stage, "", &twice).await.all("www-authenticate"), [INVALID_REQUEST]);
-    assert_eq!(ask(&stage, "?audience=shop", &[("Authorization", &bearer(&bound))]).await.status, 200);
+    assert_eq!(ask(&fixture, "", &twice).await.all("www-authenticate"), [INVALID_REQUEST]);
+    assert_eq!(ask(&fixture, "?audience=shop", &[("Authorization", &bearer(&bound))]).await.status, 200);
 }
 
 #[tokio::test]
-async fn a_requirement_that_is_not_understood_denies_good_tokens_too() {
-    let stage = Stage::new();
-    let token = stage.put(1, json!({"scopes": ["a", "b", "a,b", "+"]}));
+async fn an_invalid_requirement_denies_valid_tokens() {
+    let fixture = HttpFixture::new();
+    let token = fixture.put(1, json!({"scopes": ["a", "b", "a,b", "+"]}));
     let many = format!("?{}", vec!["scope=a"; 65].join("&"));
     for (query, status) in [
         ("?scope=a&scope=b", 200),
@@ -132,16 +133,16 @@ async fn a_requirement_that_is_not_understood_denies_good_tokens_too() {
         ("?rd=https://example.com", 403),
         (&*many, 403),
     ] {
-        let answer = ask(&stage, query, &[("Authorization", &bearer(&token))]).await;
+        let answer = ask(&fixture, query, &[("Authorization", &bearer(&token))]).await;
         assert_eq!(answer.status, status, "{query} {answer:?}");
-        assert!(status == 200 || answer.body.starts_with("this check is set up wrongly: "), "{answer:?}");
+        assert!(status == 200 || answer.body.starts_with("the proxy is misconfigured: "), "{answer:?}");
     }
 }
 
 #[tokio::test]
-async fn a_header_that_passes_for_an_identity_header_is_refused_and_the_header_itself_is_not() {
-    let stage = Stage::new();
-    let token = stage.put(1, json!({}));
+async fn an_alias_of_an_identity_header_is_refused() {
+    let fixture = HttpFixture::new();
+    let token = fixture.put(1, json!({}));
     for (name, status) in [
         ("X-Auth-Request-User", 200),
         ("x-auth-request-email", 200),
@@ -157,18 +158,18 @@ async fn a_header_that_passes_for_an_identity_header_is_refused_and_the_header_i
         ("X_Auth_Request_Preferred_Username", 403),
         ("X-Auth-Request-Access_Token", 403),
     ] {
-        let answer = ask(&stage, "", &[("Authorization", &bearer(&token)), (name, "root")]).await;
+        let answer = ask(&fixture, "", &[("Authorization", &bearer(&token)), (name, "root")]).await;
         assert_eq!(answer.status, status, "{name}");
         assert_eq!(answer.header("x-auth-request-user").is_some(), status == 200);
     }
-    // Also when the credential alone would be refused, and wherever it stands.
-    assert_eq!(ask(&stage, "", &[("X_Auth_Request_User", "root")]).await.status, 403);
+    // Also for a request without a token.
+    assert_eq!(ask(&fixture, "", &[("X_Auth_Request_User", "root")]).await.status, 403);
 }
 
 #[tokio::test]
-async fn when_nobody_can_tell_it_is_403_and_says_so() {
-    let stage = Stage::new();
-    let token = stage.put(1, json!({}));
+async fn without_a_current_index_the_status_is_403() {
+    let fixture = HttpFixture::new();
+    let token = fixture.put(1, json!({}));
     for (freshness, token, status) in [
         (Freshness::Starting, &token, 403),
         (Freshness::Lost, &token, 403),
@@ -176,8 +177,8 @@ async fn when_nobody_can_tell_it_is_403_and_says_so() {
         (Freshness::Stale, &super::token(9), 403),
         (Freshness::Lost, &mistyped(&token), 401),
     ] {
-        stage.is(freshness);
-        let answer = ask(&stage, "", &[("Authorization", &bearer(token))]).await;
+        fixture.set_freshness(freshness);
+        let answer = ask(&fixture, "", &[("Authorization", &bearer(token))]).await;
         assert_eq!(answer.status, status, "{freshness:?}");
         assert!(status != 403 || answer.body.contains("cannot be verified at the moment"), "{answer:?}");
         assert_eq!(answer.header("www-authenticate").is_some(), status == 401);
@@ -185,34 +186,34 @@ async fn when_nobody_can_tell_it_is_403_and_says_so() {
 }
 
 #[tokio::test]
-async fn a_token_works_up_to_its_end_and_no_longer() {
-    let stage = Stage::new();
-    let token = stage.put(1, json!({}));
-    stage.hand.advance(SignedDuration::from_micros(3_600_000_000 - 1));
-    assert_eq!(ask(&stage, "", &[("Authorization", &bearer(&token))]).await.status, 200);
-    stage.hand.advance(SignedDuration::from_micros(1));
-    assert_eq!(ask(&stage, "", &[("Authorization", &bearer(&token))]).await.status, 401);
+async fn a_token_is_accepted_until_it_expires() {
+    let fixture = HttpFixture::new();
+    let token = fixture.put(1, json!({}));
+    fixture.hand.advance(SignedDuration::from_micros(3_600_000_000 - 1));
+    assert_eq!(ask(&fixture, "", &[("Authorization", &bearer(&token))]).await.status, 200);
+    fixture.hand.advance(SignedDuration::from_micros(1));
+    assert_eq!(ask(&fixture, "", &[("Authorization", &bearer(&token))]).await.status, 401);
 }
 
 #[tokio::test]
-async fn an_owner_that_cannot_stand_in_a_header_lets_nobody_in() {
-    let stage = Stage::new();
-    // Admission lets none of these in; they may have been stored before it was there.
+async fn an_unprintable_owner_is_refused() {
+    let fixture = HttpFixture::new();
+    // Admission rejects these names, but they may be stored nevertheless.
     for name in ["jane doe", "jane\r\nX-Auth-Request-User: root", "jän", "\u{7f}", ""] {
-        let token = stage.put(1, json!({"owner": {"kind": "User", "name": name}}));
-        let answer = ask(&stage, "", &[("Authorization", &bearer(&token))]).await;
+        let token = fixture.put(1, json!({"owner": {"kind": "User", "name": name}}));
+        let answer = ask(&fixture, "", &[("Authorization", &bearer(&token))]).await;
         assert_eq!((answer.status, answer.header("x-auth-request-user")), (403, None), "{name:?}");
     }
 }
 
 #[tokio::test]
-async fn a_token_in_the_wrong_place_is_not_repeated() {
-    let stage = Stage::new();
-    let token = stage.put(1, json!({}));
+async fn a_token_in_the_query_is_not_repeated_in_the_answer() {
+    let fixture = HttpFixture::new();
+    let token = fixture.put(1, json!({}));
     for query in [format!("?{token}"), format!("?scope={token}&{token}=1"), format!("?token={token}")] {
-        let answer = ask(&stage, &query, &[("Authorization", &bearer(&token))]).await;
+        let answer = ask(&fixture, &query, &[("Authorization", &bearer(&token))]).await;
         assert_eq!(answer.status, 403);
-        // Not even its id as a whole; the log has the same words.
+        // Not even the whole ID; the log has the same text.
         assert!(!answer.body.contains(&token[..17]), "{answer:?}");
     }
 }

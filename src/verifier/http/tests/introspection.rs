@@ -1,26 +1,26 @@
-//! Introspection and its metadata.
+//! Tests of introspection and its metadata.
 
 use super::*;
 
 const PATH: &str = "/oauth2/introspect";
 const FORM: (&str, &str) = ("Content-Type", "application/x-www-form-urlencoded");
 
-async fn introspect(stage: &Stage, authorization: &str, token: &str) -> Answer {
-    stage.ask("POST", PATH, &[("Authorization", authorization), FORM], format!("token={token}")).await
+async fn introspect(fixture: &HttpFixture, authorization: &str, token: &str) -> HttpAnswer {
+    fixture.ask("POST", PATH, &[("Authorization", authorization), FORM], format!("token={token}")).await
 }
 
 #[tokio::test]
-async fn a_good_token_is_told_with_all_that_is_known_of_it() {
-    let stage = Stage::new();
-    let caller = stage.put(1, json!({"scopes": ["introspect"]}));
+async fn an_active_token_is_returned_with_all_claims() {
+    let fixture = HttpFixture::new();
+    let caller = fixture.put(1, json!({"scopes": ["introspect"]}));
     let jane = json!({
         "owner": {"kind": "User", "name": "jane@example.com"},
         "scopes": ["a:b", "c"],
         "audiences": ["shop", "till"],
         "expiry": {"at": "2026-01-01T00:30:00Z"},
     });
-    let token = stage.put(2, jane);
-    let answer = introspect(&stage, &bearer(&caller), &token).await;
+    let token = fixture.put(2, jane);
+    let answer = introspect(&fixture, &bearer(&caller), &token).await;
     assert_eq!(answer.status, 200);
     assert_eq!(
         answer.json(),
@@ -39,41 +39,41 @@ async fn a_good_token_is_told_with_all_that_is_known_of_it() {
             "jti": id(2),
         })
     );
-    let own = introspect(&stage, &bearer(&caller), &caller).await.json();
+    let own = introspect(&fixture, &bearer(&caller), &caller).await.json();
     assert_eq!(own["sub"], "va:shop/app-1");
-    assert_eq!(own["exp"], 1_767_229_200, "the credential's own end");
+    assert_eq!(own["exp"], 1_767_229_200, "the expiry of the credential");
     assert_eq!(own.get("aud"), None);
 }
 
 #[tokio::test]
-async fn without_an_issuer_none_is_claimed() {
-    let stage = Stage::with(Settings::default());
-    let caller = stage.put(1, json!({"scopes": ["introspect"]}));
-    assert_eq!(introspect(&stage, &bearer(&caller), &caller).await.json().get("iss"), None);
+async fn without_an_issuer_there_is_no_iss() {
+    let fixture = HttpFixture::with(HttpConfig::default());
+    let caller = fixture.put(1, json!({"scopes": ["introspect"]}));
+    assert_eq!(introspect(&fixture, &bearer(&caller), &caller).await.json().get("iss"), None);
 }
 
 #[tokio::test]
-async fn whatever_is_not_good_is_inactive_and_nothing_else() {
-    let stage = Stage::new();
-    let caller = bearer(&stage.put(1, json!({"scopes": ["introspect"]})));
-    let revoked = stage.put(2, json!({"revoked": true}));
-    let expired = stage.put(3, json!({"expiry": {"at": "2025-01-01T00:00:00Z"}}));
-    let gone = stage.put(4, json!({}));
-    stage.remove(4);
+async fn every_other_token_is_inactive_without_details() {
+    let fixture = HttpFixture::new();
+    let caller = bearer(&fixture.put(1, json!({"scopes": ["introspect"]})));
+    let revoked = fixture.put(2, json!({"revoked": true}));
+    let expired = fixture.put(3, json!({"expiry": {"at": "2025-01-01T00:00:00Z"}}));
+    let gone = fixture.put(4, json!({}));
+    fixture.remove(4);
     for token in [&*revoked, &expired, &gone, &token(99), &mistyped(&revoked), "junk", "%ff%00", "a.b.c"] {
-        let answer = introspect(&stage, &caller, token).await;
+        let answer = introspect(&fixture, &caller, token).await;
         assert_eq!((answer.status, &*answer.body), (200, r#"{"active":false}"#), "{token}");
     }
 }
 
 #[tokio::test]
-async fn a_caller_with_audiences_is_told_only_about_tokens_for_one_of_them() {
-    let stage = Stage::new();
-    let anybody = stage.put(1, json!({"scopes": ["introspect"]}));
-    let shop = stage.put(2, json!({"scopes": ["introspect"], "audiences": ["shop", "till"]}));
-    let for_till = stage.put(3, json!({"audiences": ["bank", "till"]}));
-    let for_bank = stage.put(4, json!({"audiences": ["bank"]}));
-    let for_none = stage.put(5, json!({}));
+async fn a_caller_with_audiences_sees_only_tokens_for_one_of_them() {
+    let fixture = HttpFixture::new();
+    let anybody = fixture.put(1, json!({"scopes": ["introspect"]}));
+    let shop = fixture.put(2, json!({"scopes": ["introspect"], "audiences": ["shop", "till"]}));
+    let for_till = fixture.put(3, json!({"audiences": ["bank", "till"]}));
+    let for_bank = fixture.put(4, json!({"audiences": ["bank"]}));
+    let for_none = fixture.put(5, json!({}));
     for (caller, token, active) in [
         (&anybody, &for_till, true),
         (&anybody, &for_bank, true),
@@ -82,20 +82,20 @@ async fn a_caller_with_audiences_is_told_only_about_tokens_for_one_of_them() {
         (&shop, &for_bank, false),
         (&shop, &for_none, false),
     ] {
-        let answer = introspect(&stage, &bearer(caller), token).await;
+        let answer = introspect(&fixture, &bearer(caller), token).await;
         assert_eq!(answer.json()["active"], active);
         assert!(active || answer.body == r#"{"active":false}"#, "{answer:?}");
     }
 }
 
 #[tokio::test]
-async fn callers_authenticate_by_bearer_or_by_uid_and_token() {
-    let stage = Stage::new();
-    let caller = stage.put(1, json!({"scopes": ["x", "introspect"], "owner": {"kind": "User", "name": "jane"}}));
-    let other = stage.put(2, json!({"scopes": ["introspect"]}));
-    let weak = stage.put(3, json!({"scopes": ["introspect:not"]}));
-    let revoked = stage.put(4, json!({"scopes": ["introspect"], "revoked": true}));
-    // Strict libraries form-encode both first.
+async fn callers_authenticate_with_bearer_or_with_uid_and_token() {
+    let fixture = HttpFixture::new();
+    let caller = fixture.put(1, json!({"scopes": ["x", "introspect"], "owner": {"kind": "User", "name": "jane"}}));
+    let other = fixture.put(2, json!({"scopes": ["introspect"]}));
+    let weak = fixture.put(3, json!({"scopes": ["introspect:not"]}));
+    let revoked = fixture.put(4, json!({"scopes": ["introspect"], "revoked": true}));
+    // Strict libraries form-encode both values.
     let encoded = basic(&uid(1).replace('-', "%2D"), &caller.replace('_', "%5F"));
     for (authorization, status) in [
         (bearer(&caller), 200),
@@ -113,7 +113,7 @@ async fn callers_authenticate_by_bearer_or_by_uid_and_token() {
         (basic(&client_id(4), &revoked), 401),
         (bearer(&token(99)), 401),
         (bearer("junk"), 401),
-        // There is no API server to ask here.
+        // This fixture has no API server.
         (bearer("aaa.bbb.ccc"), 401),
         ("Negotiate abc".to_owned(), 401),
         (bearer(&weak), 403),
@@ -121,7 +121,7 @@ async fn callers_authenticate_by_bearer_or_by_uid_and_token() {
         (format!("{},{}", bearer(&caller), bearer(&caller)), 400),
         ("Bearer".to_owned(), 400),
     ] {
-        let answer = introspect(&stage, &authorization, &other).await;
+        let answer = introspect(&fixture, &authorization, &other).await;
         assert_eq!(answer.status, status, "{authorization} {answer:?}");
         let challenges = answer.all("www-authenticate");
         match status {
@@ -134,17 +134,17 @@ async fn callers_authenticate_by_bearer_or_by_uid_and_token() {
             _ => assert_eq!(challenges, [r#"Bearer realm="pat-operator", error="invalid_request""#]),
         }
     }
-    let nobody = stage.ask("POST", PATH, &[FORM], "token=x").await;
-    assert_eq!(nobody.status, 401);
-    assert_eq!(nobody.all("www-authenticate"), [r#"Bearer realm="pat-operator""#, r#"Basic realm="pat-operator""#]);
-    assert_eq!(nobody.json()["error"], "invalid_client");
+    let anonymous = fixture.ask("POST", PATH, &[FORM], "token=x").await;
+    assert_eq!(anonymous.status, 401);
+    assert_eq!(anonymous.all("www-authenticate"), [r#"Bearer realm="pat-operator""#, r#"Basic realm="pat-operator""#]);
+    assert_eq!(anonymous.json()["error"], "invalid_client");
 }
 
 #[tokio::test]
-async fn only_a_form_with_one_token_is_taken() {
-    let stage = Stage::new();
-    let caller = bearer(&stage.put(1, json!({"scopes": ["introspect"]})));
-    let token = stage.put(2, json!({}));
+async fn only_a_form_with_exactly_one_token_is_accepted() {
+    let fixture = HttpFixture::new();
+    let caller = bearer(&fixture.put(1, json!({"scopes": ["introspect"]})));
+    let token = fixture.put(2, json!({}));
     let active = Some(true);
     let large = format!("token={token}&x={}", "x".repeat(64 * 1024));
     for (content_type, body, status, is_active) in [
@@ -165,43 +165,43 @@ async fn only_a_form_with_one_token_is_taken() {
     ] {
         let mut headers = vec![("Authorization", &*caller)];
         headers.extend(content_type.map(|value| ("Content-Type", value)));
-        let answer = stage.ask("POST", PATH, &headers, body).await;
+        let answer = fixture.ask("POST", PATH, &headers, body).await;
         assert_eq!((answer.status, answer.json()["active"].as_bool()), (status, is_active), "{answer:?}");
         assert!(status == 200 || answer.json()["error"] == "invalid_request", "{answer:?}");
     }
 }
 
 #[tokio::test]
-async fn a_token_in_a_query_is_not_even_looked_at() {
-    let stage = Stage::new();
-    let caller = stage.put(1, json!({"scopes": ["introspect"]}));
+async fn other_methods_than_post_are_refused() {
+    let fixture = HttpFixture::new();
+    let caller = fixture.put(1, json!({"scopes": ["introspect"]}));
     for method in ["GET", "HEAD", "PUT", "DELETE", "OPTIONS"] {
         let uri = format!("{PATH}?token={caller}");
-        let answer = stage.ask(method, &uri, &[("Authorization", &bearer(&caller))], "").await;
+        let answer = fixture.ask(method, &uri, &[("Authorization", &bearer(&caller))], "").await;
         assert_eq!((answer.status, answer.header("allow")), (405, Some("POST")), "{method}");
     }
 }
 
 #[tokio::test]
-async fn when_nobody_can_tell_it_is_503() {
-    let stage = Stage::new();
-    let caller = bearer(&stage.put(1, json!({"scopes": ["introspect"]})));
+async fn without_a_current_index_the_status_is_503() {
+    let fixture = HttpFixture::new();
+    let caller = bearer(&fixture.put(1, json!({"scopes": ["introspect"]})));
     for (freshness, token, status) in [
         (Freshness::Stale, token(9), 503),
         (Freshness::Stale, "junk".to_owned(), 200),
         (Freshness::Starting, "junk".to_owned(), 503),
         (Freshness::Lost, "junk".to_owned(), 503),
     ] {
-        stage.is(freshness);
-        assert_eq!(introspect(&stage, &caller, &token).await.status, status, "{freshness:?}");
+        fixture.set_freshness(freshness);
+        assert_eq!(introspect(&fixture, &caller, &token).await.status, status, "{freshness:?}");
     }
 }
 
 #[tokio::test]
 async fn the_metadata_names_the_endpoint() {
-    let stage = Stage::new();
+    let fixture = HttpFixture::new();
     let path = "/.well-known/oauth-authorization-server";
-    let answer = stage.ask("GET", path, &[], "").await;
+    let answer = fixture.ask("GET", path, &[], "").await;
     assert_eq!(answer.status, 200);
     assert_eq!(
         answer.json(),
@@ -212,18 +212,18 @@ async fn the_metadata_names_the_endpoint() {
             "introspection_endpoint_auth_methods_supported": ["client_secret_basic", "Bearer"],
         })
     );
-    let answer = stage.ask("POST", path, &[], "").await;
+    let answer = fixture.ask("POST", path, &[], "").await;
     assert_eq!((answer.status, answer.header("allow")), (405, Some("GET, HEAD")));
-    assert_eq!(stage.ask("GET", &format!("{path}/other"), &[], "").await.status, 404);
+    assert_eq!(fixture.ask("GET", &format!("{path}/other"), &[], "").await.status, 404);
 }
 
 #[tokio::test]
 async fn an_issuer_with_a_path_has_its_metadata_under_that_path_too() {
     let issuer = Some("https://example.com/tokens/".parse().unwrap());
-    let stage = Stage::with(Settings { issuer, tokenreview: None });
+    let fixture = HttpFixture::with(HttpConfig { issuer, tokenreview: None });
     let path = "/.well-known/oauth-authorization-server";
     for (path, status) in [(path.to_owned(), 200), (format!("{path}/tokens"), 200), (format!("{path}/tokens/x"), 404)] {
-        let answer = stage.ask("GET", &path, &[], "").await;
+        let answer = fixture.ask("GET", &path, &[], "").await;
         assert_eq!(answer.status, status, "{path}");
         if status == 200 {
             assert_eq!(answer.json()["issuer"], "https://example.com/tokens/");

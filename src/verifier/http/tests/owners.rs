@@ -1,22 +1,22 @@
-//! What a `TokenOwner` says, in every protocol over HTTP.
+//! Tests of `TokenOwner` in every HTTP protocol.
 
 use super::*;
 
-/// Asks all of them about a token: introspection, TokenReview, forward auth, Envoy. The caller of introspection is PAT 9.
-async fn all(stage: &Stage, token: &str) -> [Value; 4] {
-    let caller = stage.put(9, json!({"scopes": ["introspect"]}));
+/// Asks introspection, TokenReview, forward auth and Envoy about a token. PAT 9 calls introspection.
+async fn all(fixture: &HttpFixture, token: &str) -> [Value; 4] {
+    let caller = fixture.put(9, json!({"scopes": ["introspect"]}));
     let form = format!("token={token}");
     let headers = [("Authorization", &*bearer(&caller)), ("Content-Type", "application/x-www-form-urlencoded")];
-    let introspected = stage.ask("POST", "/oauth2/introspect", &headers, form).await.json();
+    let introspected = fixture.ask("POST", "/oauth2/introspect", &headers, form).await.json();
     let review = json!({
         "apiVersion": "authentication.k8s.io/v1",
         "kind": "TokenReview",
         "spec": {"token": token, "audiences": ["k8s"]},
     });
-    let reviewed = stage.ask("POST", "/k8s/tokenreview", &[], review.to_string()).await.json()["status"].clone();
+    let reviewed = fixture.ask("POST", "/k8s/tokenreview", &[], review.to_string()).await.json()["status"].clone();
     let presented = [("Authorization", &*bearer(token))];
-    let forwarded = stage.ask("GET", "/auth/forward?audience=k8s", &presented, "").await;
-    let asked = stage.ask("GET", "/auth/envoy/audience=k8s/-/", &presented, "").await;
+    let forwarded = fixture.ask("GET", "/auth/forward?audience=k8s", &presented, "").await;
+    let asked = fixture.ask("GET", "/auth/envoy/audience=k8s/-/", &presented, "").await;
     for proxied in [&forwarded, &asked] {
         let challenge = proxied.header("www-authenticate").unwrap_or_default();
         assert_eq!(proxied.status == 401, challenge.contains("invalid_token"), "{proxied:?}");
@@ -25,39 +25,39 @@ async fn all(stage: &Stage, token: &str) -> [Value; 4] {
 }
 
 #[tokio::test]
-async fn a_disabled_owners_tokens_are_refused_by_every_protocol_and_revived_by_enabling() {
-    let stage = Stage::new();
+async fn tokens_of_a_disabled_owner_are_refused_by_every_protocol_until_it_is_enabled() {
+    let fixture = HttpFixture::new();
     let jane = json!({"kind": "User", "name": "jane@example.com"});
-    let token = stage.put(1, json!({"owner": jane, "audiences": ["k8s"]}));
-    let other = stage.put(2, json!({"audiences": ["k8s"]}));
+    let token = fixture.put(1, json!({"owner": jane, "audiences": ["k8s"]}));
+    let other = fixture.put(2, json!({"audiences": ["k8s"]}));
     let works = async |token: &str, whether: bool| {
-        let [introspected, reviewed, forwarded, asked] = all(&stage, token).await;
+        let [introspected, reviewed, forwarded, asked] = all(&fixture, token).await;
         let status = if whether { 200 } else { 401 };
         assert_eq!([introspected["active"] == true, reviewed["authenticated"] == true], [whether; 2]);
         assert_eq!([forwarded, asked], [json!(status), json!(status)]);
         if !whether {
-            assert_eq!(introspected, json!({"active": false}), "nothing tells it from a token that never was");
+            assert_eq!(introspected, json!({"active": false}), "it looks like an unknown token");
             assert_eq!(reviewed, json!({"authenticated": false}));
         }
     };
     works(&token, true).await;
-    stage.describe("jane", json!({"subject": jane, "disabled": true}));
+    fixture.describe("jane", json!({"subject": jane, "disabled": true}));
     works(&token, false).await;
     works(&other, true).await;
-    assert_eq!(stage.counted("forward-auth", "OwnerDisabled"), 1);
-    stage.describe("jane-too", json!({"subject": jane}));
+    assert_eq!(fixture.counted("forward-auth", "OwnerDisabled"), 1);
+    fixture.describe("jane-too", json!({"subject": jane}));
     works(&token, false).await;
-    stage.describe("jane", json!({"subject": jane, "disabled": false}));
+    fixture.describe("jane", json!({"subject": jane, "disabled": false}));
     works(&token, true).await;
-    // The caller's own owner counts as well.
-    stage.describe("caller", json!({"subject": {"kind": "VirtualAccount", "name": "shop/app-9"}, "disabled": true}));
-    let caller = stage.put(9, json!({"scopes": ["introspect"]}));
+    // The owner of the caller can be disabled too.
+    fixture.describe("caller", json!({"subject": {"kind": "VirtualAccount", "name": "shop/app-9"}, "disabled": true}));
+    let caller = fixture.put(9, json!({"scopes": ["introspect"]}));
     let headers = [("Authorization", &*bearer(&caller)), ("Content-Type", "application/x-www-form-urlencoded")];
-    assert_eq!(stage.ask("POST", "/oauth2/introspect", &headers, format!("token={token}")).await.status, 401);
+    assert_eq!(fixture.ask("POST", "/oauth2/introspect", &headers, format!("token={token}")).await.status, 401);
 }
 
 #[tokio::test]
-async fn upstreams_are_told_the_address_and_those_groups_that_can_stand_in_a_header() {
+async fn services_get_the_address_and_all_printable_groups() {
     let long = "g".repeat(64);
     for (spec, email, groups) in [
         (json!({}), "", "".to_owned()),
@@ -71,13 +71,13 @@ async fn upstreams_are_told_the_address_and_those_groups_that_can_stand_in_a_hea
         (json!({"email": "j\u{e4}ne@example.com", "groups": ["ok"]}), "", "ok".to_owned()),
         (json!({"email": "a@example.com\nx"}), "", "".to_owned()),
     ] {
-        let stage = Stage::new();
-        let token = stage.put(1, json!({"owner": {"kind": "User", "name": "jane"}}));
+        let fixture = HttpFixture::new();
+        let token = fixture.put(1, json!({"owner": {"kind": "User", "name": "jane"}}));
         let mut described = spec.clone();
         described["subject"] = json!({"kind": "User", "name": "jane"});
-        stage.describe("jane", described);
+        fixture.describe("jane", described);
         for path in ["/auth/forward", "/auth/envoy/-/"] {
-            let answer = stage.ask("GET", path, &[("Authorization", &bearer(&token))], "").await;
+            let answer = fixture.ask("GET", path, &[("Authorization", &bearer(&token))], "").await;
             assert_eq!(answer.status, 200, "{spec}");
             assert_eq!(answer.all("x-auth-request-email"), [email], "{spec}");
             assert_eq!(answer.all("x-auth-request-groups"), [&*groups], "{spec}");
@@ -87,18 +87,18 @@ async fn upstreams_are_told_the_address_and_those_groups_that_can_stand_in_a_hea
 }
 
 #[tokio::test]
-async fn the_api_server_is_told_the_groups_with_the_prefix_and_never_one_of_its_own() {
-    for (prefix, groups, told) in [
+async fn the_api_server_gets_prefixed_groups_and_never_a_reserved_one() {
+    for (prefix, groups, expected) in [
         ("pat:", json!(["staff", "system:masters"]), Some(json!(["pat:staff", "pat:system:masters"]))),
         ("sys", json!(["staff", "tem:masters"]), None),
         ("pat:", json!([]), Some(Value::Null)),
     ] {
-        let tokenreview = Some(TokenReviewSettings { username_prefix: prefix.parse().unwrap() });
-        let stage = Stage::with(Settings { issuer: None, tokenreview });
-        let token = stage.put(1, json!({"owner": {"kind": "User", "name": "jane"}, "audiences": ["k8s"]}));
-        stage.describe("jane", json!({"subject": {"kind": "User", "name": "jane"}, "groups": groups}));
-        let status = all(&stage, &token).await[1].clone();
-        assert_eq!(status["authenticated"], told.is_some(), "{prefix} {groups}");
-        assert_eq!(status["user"]["groups"], told.unwrap_or_default(), "{prefix} {groups}");
+        let tokenreview = Some(TokenReviewConfig { username_prefix: prefix.parse().unwrap() });
+        let fixture = HttpFixture::with(HttpConfig { issuer: None, tokenreview });
+        let token = fixture.put(1, json!({"owner": {"kind": "User", "name": "jane"}, "audiences": ["k8s"]}));
+        fixture.describe("jane", json!({"subject": {"kind": "User", "name": "jane"}, "groups": groups}));
+        let status = all(&fixture, &token).await[1].clone();
+        assert_eq!(status["authenticated"], expected.is_some(), "{prefix} {groups}");
+        assert_eq!(status["user"]["groups"], expected.unwrap_or_default(), "{prefix} {groups}");
     }
 }

@@ -1,4 +1,4 @@
-//! The API server's webhook.
+//! Tests of the TokenReview webhook.
 
 use super::*;
 use crate::verifier::tokenreview::UsernamePrefix;
@@ -18,14 +18,14 @@ fn review(version: &str, token: &str, audiences: &[&str]) -> String {
     .to_string()
 }
 
-async fn ask(stage: &Stage, body: impl Into<Body>) -> Answer {
-    stage.ask("POST", "/k8s/tokenreview?timeout=30s", &[("Content-Type", "application/json")], body).await
+async fn ask(fixture: &HttpFixture, body: impl Into<Body>) -> HttpAnswer {
+    fixture.ask("POST", "/k8s/tokenreview?timeout=30s", &[("Content-Type", "application/json")], body).await
 }
 
 #[tokio::test]
-async fn a_pat_for_this_cluster_is_a_user_of_it_in_the_version_that_was_asked() {
-    let stage = Stage::new();
-    let jane = stage.put(
+async fn a_pat_for_this_cluster_is_authenticated_in_the_requested_version() {
+    let fixture = HttpFixture::new();
+    let jane = fixture.put(
         1,
         json!({
             "owner": {"kind": "User", "name": "jane@example.com"},
@@ -33,9 +33,9 @@ async fn a_pat_for_this_cluster_is_a_user_of_it_in_the_version_that_was_asked() 
             "audiences": ["other", "https://kubernetes.default.svc"],
         }),
     );
-    let account = stage.put(2, json!({"audiences": ["k8s"]}));
+    let account = fixture.put(2, json!({"audiences": ["k8s"]}));
     for version in [V1, BETA] {
-        let answer = ask(&stage, review(version, &jane, &["https://kubernetes.default.svc", "k3s"])).await;
+        let answer = ask(&fixture, review(version, &jane, &["https://kubernetes.default.svc", "k3s"])).await;
         assert_eq!(answer.status, 200);
         assert_eq!(
             answer.json(),
@@ -54,52 +54,52 @@ async fn a_pat_for_this_cluster_is_a_user_of_it_in_the_version_that_was_asked() 
             })
         );
     }
-    let answer = ask(&stage, review(V1, &account, &["k8s"])).await.json();
+    let answer = ask(&fixture, review(V1, &account, &["k8s"])).await.json();
     assert_eq!(answer["status"]["user"]["username"], "pat:va:shop/app-2");
     assert_eq!(answer["status"]["user"]["extra"], json!({"pat-operator.io/token-id": [id(2)]}));
 }
 
 #[tokio::test]
-async fn what_is_surely_no_token_is_denied_and_what_may_be_new_is_an_error() {
-    let stage = Stage::new();
-    let good = stage.put(1, json!({"audiences": ["k8s"]}));
-    let open = stage.put(2, json!({}));
-    let revoked = stage.put(3, json!({"audiences": ["k8s"], "revoked": true}));
-    let gone = stage.put(4, json!({"audiences": ["k8s"]}));
-    stage.remove(4);
+async fn an_invalid_token_is_denied_and_a_possibly_new_one_is_an_error() {
+    let fixture = HttpFixture::new();
+    let good = fixture.put(1, json!({"audiences": ["k8s"]}));
+    let open = fixture.put(2, json!({}));
+    let revoked = fixture.put(3, json!({"audiences": ["k8s"], "revoked": true}));
+    let gone = fixture.put(4, json!({"audiences": ["k8s"]}));
+    fixture.remove(4);
     let (denied, error) = (json!({"authenticated": false}), true);
     for (what, freshness, token, audiences, is_error) in [
         ("another audience", Freshness::Fresh, &*good, &["k3s"][..], !error),
-        ("none asked for", Freshness::Fresh, &good, &[], error),
-        ("a PAT without any", Freshness::Fresh, &open, &["k8s"], !error),
-        ("a PAT without any, none asked for", Freshness::Fresh, &open, &[], error),
+        ("no audience required", Freshness::Fresh, &good, &[], error),
+        ("a PAT without audiences", Freshness::Fresh, &open, &["k8s"], !error),
+        ("a PAT without audiences, none required", Freshness::Fresh, &open, &[], error),
         ("revoked", Freshness::Fresh, &revoked, &["k8s"], !error),
-        ("gone", Freshness::Fresh, &gone, &["k8s"], !error),
-        ("gone, stale", Freshness::Stale, &gone, &["k8s"], !error),
-        ("perhaps new", Freshness::Fresh, &token(99), &["k8s"], error),
-        ("perhaps new, stale", Freshness::Stale, &token(99), &["k8s"], error),
+        ("removed", Freshness::Fresh, &gone, &["k8s"], !error),
+        ("removed, stale", Freshness::Stale, &gone, &["k8s"], !error),
+        ("possibly new", Freshness::Fresh, &token(99), &["k8s"], error),
+        ("possibly new, stale", Freshness::Stale, &token(99), &["k8s"], error),
         ("mistyped", Freshness::Fresh, &mistyped(&good), &["k8s"], !error),
-        ("somebody else's", Freshness::Fresh, "aaa.bbb.ccc", &["k8s"], !error),
-        ("somebody else's, none asked for", Freshness::Fresh, "aaa.bbb.ccc", &[], !error),
+        ("another issuer's", Freshness::Fresh, "aaa.bbb.ccc", &["k8s"], !error),
+        ("another issuer's, none required", Freshness::Fresh, "aaa.bbb.ccc", &[], !error),
         ("junk, lost", Freshness::Lost, "junk", &["k8s"], !error),
         ("empty", Freshness::Fresh, "", &["k8s"], !error),
         ("lost", Freshness::Lost, &good, &["k8s"], error),
         ("starting", Freshness::Starting, &good, &["k8s"], error),
     ] {
-        stage.is(freshness);
-        let answer = ask(&stage, review(BETA, token, audiences)).await;
+        fixture.set_freshness(freshness);
+        let answer = ask(&fixture, review(BETA, token, audiences)).await;
         assert_eq!(answer.status, 200, "{what}");
         let mut status = answer.json()["status"].clone();
-        let told = status.as_object_mut().unwrap().remove("error");
-        // Or the API server makes a denial of it where another audience than its own was asked for.
+        let error_text = status.as_object_mut().unwrap().remove("error");
+        // Without audiences, the API server would turn the error into a denial.
         let echoed = status.as_object_mut().unwrap().remove("audiences");
-        assert_eq!(echoed.is_some(), told.is_some() && !audiences.is_empty(), "{what}");
-        assert_eq!((status, told.is_some()), (denied.clone(), is_error), "{what}: {told:?}");
+        assert_eq!(echoed.is_some(), error_text.is_some() && !audiences.is_empty(), "{what}");
+        assert_eq!((status, error_text.is_some()), (denied.clone(), is_error), "{what}: {error_text:?}");
     }
 }
 
 #[tokio::test]
-async fn nothing_that_begins_with_system_ever_leaves() {
+async fn reserved_names_are_never_returned() {
     let user = |name: &str| json!({"audiences": ["k8s"], "owner": {"kind": "User", "name": name}});
     for (prefix, name, username) in [
         ("pat:", "system:admin", Some("pat:system:admin")),
@@ -109,10 +109,10 @@ async fn nothing_that_begins_with_system_ever_leaves() {
         ("SYS", "TEM:admin", None),
         ("p-", "jane", Some("p-jane")),
     ] {
-        let tokenreview = Some(TokenReviewSettings { username_prefix: prefix.parse().unwrap() });
-        let stage = Stage::with(Settings { issuer: None, tokenreview });
-        let token = stage.put(1, user(name));
-        let status = ask(&stage, review(V1, &token, &["k8s"])).await.json()["status"].clone();
+        let tokenreview = Some(TokenReviewConfig { username_prefix: prefix.parse().unwrap() });
+        let fixture = HttpFixture::with(HttpConfig { issuer: None, tokenreview });
+        let token = fixture.put(1, user(name));
+        let status = ask(&fixture, review(V1, &token, &["k8s"])).await.json()["status"].clone();
         assert_eq!(status["user"]["username"].as_str(), username, "{prefix} {name}");
         assert_eq!(status["authenticated"], username.is_some());
     }
@@ -122,9 +122,9 @@ async fn nothing_that_begins_with_system_ever_leaves() {
 }
 
 #[tokio::test]
-async fn what_is_no_token_review_is_refused() {
-    let stage = Stage::new();
-    let token = stage.put(1, json!({"audiences": ["k8s"]}));
+async fn anything_but_a_token_review_is_refused() {
+    let fixture = HttpFixture::new();
+    let token = fixture.put(1, json!({"audiences": ["k8s"]}));
     let good = review(V1, &token, &["k8s"]);
     let escaped = good.replace("kpat_", "kpat\\u005f");
     let large = format!("{good}{}", " ".repeat(64 * 1024));
@@ -144,9 +144,9 @@ async fn what_is_no_token_review_is_refused() {
         (&*good.replace("[\"k8s\"]", "\"k8s\""), 400),
         (&good[..good.len() - 1], 400),
     ] {
-        assert_eq!(ask(&stage, body.to_owned()).await.status, status, "{body}");
+        assert_eq!(ask(&fixture, body.to_owned()).await.status, status, "{body}");
     }
-    assert_eq!(ask(&stage, escaped).await.json()["status"]["authenticated"], true);
-    let answer = stage.ask("GET", "/k8s/tokenreview", &[], "").await;
+    assert_eq!(ask(&fixture, escaped).await.json()["status"]["authenticated"], true);
+    let answer = fixture.ask("GET", "/k8s/tokenreview", &[], "").await;
     assert_eq!((answer.status, answer.header("allow")), (405, Some("POST")));
 }

@@ -1,66 +1,63 @@
-//! The few messages and fields of Envoy's external authorization (v3) that are read and written here.
+//! The messages and fields of Envoy's external authorization API (v3) that the verifier uses.
 //!
-//! Numbers as in `envoy/service/auth/v3/external_auth.proto` and what it imports; all else that Envoy sends is skipped. It
-//! must not know what any of it means to the verifier.
-//!
-//! Text that Envoy sends is read as bytes: a client's header that is no UTF-8 must end in a denial, not in a message that
-//! cannot be read, which is a fault that Envoy may be set up to let pass. A map is read as what it is on the wire, a list
-//! of entries.
+//! Field numbers are those of `envoy/service/auth/v3/external_auth.proto` and its imports. Other fields are ignored. The crate
+//! `envoy-types` has all messages, but it reads text as `String`. A client's header that is not UTF-8 would then make the whole
+//! message unreadable, so text from Envoy is read as bytes here. A map is read as on the wire: a list of entries.
 
 use prost::{Message, bytes::Bytes};
 
-/// A question.
+/// The request of Envoy.
 #[derive(Clone, PartialEq, Message)]
 pub struct CheckRequest {
     #[prost(message, optional, tag = "1")]
     pub attributes: Option<AttributeContext>,
 }
 
-/// What the question is about.
+/// The attributes of the request.
 #[derive(Clone, PartialEq, Message)]
 pub struct AttributeContext {
     #[prost(message, optional, tag = "4")]
-    pub request: Option<Request>,
-    /// What the route's configuration adds.
+    pub request: Option<AttributeRequest>,
+    /// The `context_extensions` in the configuration of the route.
     #[prost(message, repeated, tag = "10")]
-    pub context_extensions: Vec<Entry>,
+    pub context_extensions: Vec<MapEntry>,
 }
 
-/// The client's request.
+/// The request of the client.
 #[derive(Clone, PartialEq, Message)]
-pub struct Request {
+pub struct AttributeRequest {
     #[prost(message, optional, tag = "2")]
     pub http: Option<HttpRequest>,
 }
 
-/// The client's request, if it is one of HTTP.
+/// The HTTP request of the client.
 #[derive(Clone, PartialEq, Message)]
 pub struct HttpRequest {
-    /// One entry a name; several of one name are joined by commas.
+    /// One entry per name. Envoy joins several values of a name with commas.
     #[prost(message, repeated, tag = "3")]
-    pub headers: Vec<Entry>,
-    /// In place of them where Envoy is told to `encode_raw_headers`.
+    pub headers: Vec<MapEntry>,
+    /// Replaces `headers` if Envoy is configured to `encode_raw_headers`.
     #[prost(message, optional, tag = "13")]
-    pub header_map: Option<HeaderMap>,
+    pub header_map: Option<RawHeaders>,
 }
 
-/// An entry of a map.
+/// An entry of a protobuf map.
 #[derive(Clone, PartialEq, Message)]
-pub struct Entry {
+pub struct MapEntry {
     #[prost(bytes = "bytes", tag = "1")]
     pub key: Bytes,
     #[prost(bytes = "bytes", tag = "2")]
     pub value: Bytes,
 }
 
-/// Headers as they came.
+/// Raw headers.
 #[derive(Clone, PartialEq, Message)]
-pub struct HeaderMap {
+pub struct RawHeaders {
     #[prost(message, repeated, tag = "1")]
     pub headers: Vec<RawHeader>,
 }
 
-/// A header as it came.
+/// A raw header.
 #[derive(Clone, PartialEq, Message)]
 pub struct RawHeader {
     #[prost(bytes = "bytes", tag = "1")]
@@ -71,19 +68,19 @@ pub struct RawHeader {
     pub raw_value: Bytes,
 }
 
-/// An answer.
+/// The response to Envoy.
 #[derive(Clone, PartialEq, Message)]
 pub struct CheckResponse {
-    /// 0 lets it pass.
+    /// Code 0 lets the request pass.
     #[prost(message, optional, tag = "1")]
-    pub status: Option<Status>,
+    pub status: Option<RpcStatus>,
     #[prost(oneof = "HttpResponse", tags = "2, 3")]
     pub http_response: Option<HttpResponse>,
     #[prost(message, optional, tag = "4")]
     pub dynamic_metadata: Option<Struct>,
 }
 
-/// What becomes of an HTTP request.
+/// The response for an HTTP request.
 #[derive(Clone, PartialEq, prost::Oneof)]
 pub enum HttpResponse {
     #[prost(message, tag = "2")]
@@ -94,14 +91,14 @@ pub enum HttpResponse {
 
 /// `google.rpc.Status`.
 #[derive(Clone, PartialEq, Message)]
-pub struct Status {
+pub struct RpcStatus {
     #[prost(int32, tag = "1")]
     pub code: i32,
     #[prost(string, tag = "2")]
     pub message: String,
 }
 
-/// What the client gets instead.
+/// The response that the client gets if the request is denied.
 #[derive(Clone, PartialEq, Message)]
 pub struct DeniedHttpResponse {
     #[prost(message, optional, tag = "1")]
@@ -112,14 +109,14 @@ pub struct DeniedHttpResponse {
     pub body: String,
 }
 
-/// `envoy.type.v3.HttpStatus`; its enumeration has HTTP's own numbers.
+/// `envoy.type.v3.HttpStatus`, whose numbers are those of HTTP.
 #[derive(Clone, PartialEq, Message)]
 pub struct HttpStatus {
     #[prost(int32, tag = "1")]
     pub code: i32,
 }
 
-/// What is changed in the request before it goes on.
+/// The changes to the request before Envoy forwards it.
 #[derive(Clone, PartialEq, Message)]
 pub struct OkHttpResponse {
     #[prost(message, repeated, tag = "2")]
@@ -139,7 +136,7 @@ pub struct HeaderValueOption {
     pub keep_empty_value: bool,
 }
 
-/// Its name and value.
+/// The name and value of a header.
 #[derive(Clone, PartialEq, Message)]
 pub struct HeaderValue {
     #[prost(string, tag = "1")]
@@ -152,28 +149,28 @@ pub struct HeaderValue {
 #[derive(Clone, PartialEq, Message)]
 pub struct Struct {
     #[prost(message, repeated, tag = "1")]
-    pub fields: Vec<Field>,
+    pub fields: Vec<StructField>,
 }
 
-/// An entry of it.
+/// An entry of a [`Struct`].
 #[derive(Clone, PartialEq, Message)]
-pub struct Field {
+pub struct StructField {
     #[prost(string, tag = "1")]
     pub key: String,
     #[prost(message, optional, tag = "2")]
     pub value: Option<Value>,
 }
 
-/// `google.protobuf.Value`, as far as it is written here.
+/// `google.protobuf.Value`, limited to the kinds that are used.
 #[derive(Clone, PartialEq, Message)]
 pub struct Value {
-    #[prost(oneof = "Kind", tags = "3, 6")]
-    pub kind: Option<Kind>,
+    #[prost(oneof = "ValueKind", tags = "3, 6")]
+    pub kind: Option<ValueKind>,
 }
 
-/// Which value it is.
+/// The kind of a [`Value`].
 #[derive(Clone, PartialEq, prost::Oneof)]
-pub enum Kind {
+pub enum ValueKind {
     #[prost(string, tag = "3")]
     String(String),
     #[prost(message, tag = "6")]
@@ -187,11 +184,11 @@ pub struct ListValue {
     pub values: Vec<Value>,
 }
 
-/// `HeaderAppendAction.OVERWRITE_IF_EXISTS_OR_ADD`: the client's own values go.
+/// `HeaderAppendAction.OVERWRITE_IF_EXISTS_OR_ADD`: replaces the values of the client.
 pub const OVERWRITE_IF_EXISTS_OR_ADD: i32 = 2;
 
 impl HeaderValueOption {
-    /// Sets a header, whatever the client sent under that name, also to nothing.
+    /// Sets a header, replacing the values of the client. The value may be empty.
     pub fn set(name: &str, value: &str) -> Self {
         Self {
             header: Some(HeaderValue { key: name.to_owned(), value: value.to_owned() }),
@@ -203,20 +200,20 @@ impl HeaderValueOption {
 
 impl From<String> for Value {
     fn from(text: String) -> Self {
-        Self { kind: Some(Kind::String(text)) }
+        Self { kind: Some(ValueKind::String(text)) }
     }
 }
 
 impl FromIterator<String> for Value {
     fn from_iter<I: IntoIterator<Item = String>>(texts: I) -> Self {
         let values = texts.into_iter().map(Self::from).collect();
-        Self { kind: Some(Kind::List(ListValue { values })) }
+        Self { kind: Some(ValueKind::List(ListValue { values })) }
     }
 }
 
 impl<const N: usize> From<[(&str, Value); N]> for Struct {
     fn from(fields: [(&str, Value); N]) -> Self {
-        let field = |(key, value): (&str, Value)| Field { key: key.to_owned(), value: Some(value) };
+        let field = |(key, value): (&str, Value)| StructField { key: key.to_owned(), value: Some(value) };
         Self { fields: fields.map(field).into() }
     }
 }

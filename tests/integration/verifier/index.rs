@@ -1,4 +1,4 @@
-//! What a verifier knows, and how soon.
+//! How soon the index of the verifier reflects changes.
 
 use std::{
     sync::{
@@ -22,14 +22,14 @@ use crate::support::process::{
     wire::Wire,
 };
 
-/// A revocation is to be obeyed within this time on every replica.
+/// Every replica must act on a revocation within this time.
 pub const AT_ONCE: Duration = Duration::from_secs(1);
 
 fn only(place: &Place) -> String {
     format!("--namespaces={}", place.name())
 }
 
-/// Puts some tokens in place and ends the controller: from here on there is none.
+/// Issues tokens with a controller, which it then stops.
 pub async fn issued(place: &Place, names: &[&str]) -> Vec<String> {
     let operator = place.operator().arg("--publish-lead=0s").start();
     let mut tokens = Vec::new();
@@ -42,7 +42,7 @@ pub async fn issued(place: &Place, names: &[&str]) -> Vec<String> {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn it_is_ready_only_with_the_first_list_and_tells_nobody_anything_before() {
+async fn it_is_ready_only_after_the_first_list() {
     let place = Place::new("ready").await;
     let token = issued(&place, &["app"]).await.remove(0);
     let wire = Wire::to(&place.access).await;
@@ -50,13 +50,13 @@ async fn it_is_ready_only_with_the_first_list_and_tells_nobody_anything_before()
     let kubeconfig = wire.kubeconfig_for(&Identity::admin());
     let mut verifier = VerifierProcess::begin(&kubeconfig, &[&only(&place)]).await;
     wire.holds_back(1).await;
-    let told = verifier.process.get("/readyz").await;
-    assert_eq!(told.code, 503, "{}", told.body);
-    assert!(told.body.contains("[-]index not ready: the first list is not complete\n"), "{}", told.body);
-    assert!(told.body.contains("[+]freshness ok: starting\n"), "{}", told.body);
+    let readiness = verifier.process.get("/readyz").await;
+    assert_eq!(readiness.code, 503, "{}", readiness.body);
+    assert!(readiness.body.contains("[-]index not ready: the first list is not complete\n"), "{}", readiness.body);
+    assert!(readiness.body.contains("[+]freshness ok: starting\n"), "{}", readiness.body);
     assert_eq!(verifier.process.get("/livez").await.code, 200);
-    assert_eq!(verifier.forward(&token, "").await, 403, "nobody can tell");
-    assert_eq!(verifier.forward("kpat_junk", "").await, 401, "junk is junk whatever is known");
+    assert_eq!(verifier.forward(&token, "").await, 403, "no decision is possible");
+    assert_eq!(verifier.forward("kpat_junk", "").await, 401, "malformed text is refused without an index");
     wire.let_go();
     verifier.process.is_ready().await;
     assert_eq!(verifier.forward(&token, "scope=a").await, 200);
@@ -79,13 +79,13 @@ async fn it_is_ready_only_with_the_first_list_and_tells_nobody_anything_before()
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_token_is_let_in_from_the_moment_that_its_hash_is_published_whatever_state_it_is_in() {
+async fn a_token_is_accepted_once_its_hash_is_published_in_any_state() {
     let place = Place::new("states").await;
     let verifier = VerifierProcess::start(&place.kubeconfig(), &[&only(&place)]).await;
     for state in [CredentialState::Pending, CredentialState::Active, CredentialState::Grace] {
         let (name, token) = (state.as_str().to_lowercase(), Token::mint(&Default::default()).expect("randomness"));
         place.apply(&name, json!({"scopes": ["a"]})).await;
-        assert_eq!(verifier.forward(token.expose(), "").await, 401, "{state:?}: nobody has published it");
+        assert_eq!(verifier.forward(token.expose(), "").await, 401, "{state:?}: its hash is not published");
         let credential = json!({
             "id": token.id().to_string(), "revision": 1, "sha256": token.hash().to_string(), "state": state,
             "issuedAt": in_seconds(0),
@@ -99,7 +99,7 @@ async fn a_token_is_let_in_from_the_moment_that_its_hash_is_published_whatever_s
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn without_any_controller_every_replica_obeys_revocations_and_deadlines_at_once() {
+async fn without_a_controller_revocations_and_expiries_take_effect_at_once() {
     let place = Place::new("revoked").await;
     let names = ["flag", "time", "id", "deleted", "ending", "stays"];
     let tokens = issued(&place, &names).await;
@@ -147,7 +147,7 @@ async fn without_any_controller_every_replica_obeys_revocations_and_deadlines_at
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn nothing_is_lost_when_etcd_and_the_api_server_are_killed_and_come_back() {
+async fn no_event_is_lost_when_etcd_and_the_api_server_restart() {
     let mut plane = ControlPlane::start(Options::default()).await.expect("a control plane");
     let place = Place::on(&plane.access(), "restart").await;
     crate::support::crd::install_crds(&place.client).await;
@@ -159,7 +159,7 @@ async fn nothing_is_lost_when_etcd_and_the_api_server_are_killed_and_come_back()
         let (done, asked) = (done.clone(), asked.clone());
         async move {
             while !done.load(Ordering::Relaxed) {
-                assert_eq!(verifier.forward(&token, "").await, 200, "it is good all the time");
+                assert_eq!(verifier.forward(&token, "").await, 200, "it is accepted all the time");
                 asked.fetch_add(1, Ordering::Relaxed);
                 tokio::time::sleep(Duration::from_millis(2)).await;
             }
@@ -176,9 +176,9 @@ async fn nothing_is_lost_when_etcd_and_the_api_server_are_killed_and_come_back()
     verifier.forwards(&tokens[1], 401).await;
     verifier.forwards(&tokens[2], 401).await;
     done.store(true, Ordering::Relaxed);
-    asking.await.expect("not one refusal");
+    asking.await.expect("no request was refused");
     assert!(asked.load(Ordering::Relaxed) > 100);
-    let mut verifier = Arc::into_inner(verifier).expect("nobody else has it");
+    let mut verifier = Arc::into_inner(verifier).expect("no other reference");
     let restarts = r#"pat_operator_watch_restarts_total{kind="PersonalAccessToken"}"#;
     assert!(verifier.process.metrics().await.value(restarts) >= 1.0);
     eventually("it is fresh", async || {
@@ -189,7 +189,7 @@ async fn nothing_is_lost_when_etcd_and_the_api_server_are_killed_and_come_back()
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_place_that_the_api_server_no_longer_knows_makes_a_new_list_and_nothing_is_lost() {
+async fn an_expired_resource_version_causes_a_new_list_and_no_event_is_lost() {
     let mut plane = ControlPlane::start(Options::default()).await.expect("a control plane");
     let place = Place::on(&plane.access(), "gone").await;
     crate::support::crd::install_crds(&place.client).await;
@@ -198,7 +198,7 @@ async fn a_place_that_the_api_server_no_longer_knows_makes_a_new_list_and_nothin
     let lists = r#"pat_operator_watch_lists_total{kind="PersonalAccessToken"}"#;
     assert_eq!(verifier.process.metrics().await.value(lists), 1.0);
 
-    // While it is stopped where it stands, the world goes on, and an API server comes that has only seen what is there by then.
+    // While the verifier is paused, objects change, and the API server restarts with an empty watch cache.
     verifier.process.pause().await;
     plane.restart(Component::ApiServer).await.expect("the API server is back");
     place.apply("revoked", json!({"scopes": ["a"], "revoked": true})).await;
