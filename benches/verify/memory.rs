@@ -11,7 +11,7 @@ use anyhow::ensure;
 use pat_operator::{
     api::StoredPat,
     index::{Index, events::PatEventHandler},
-    service::watch::EventHandler,
+    service::watch::WatchHandler,
 };
 use serde::{Deserialize, Serialize};
 

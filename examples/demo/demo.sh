@@ -189,7 +189,7 @@ set -m
     >"$folder/operator.log" 2>&1 </dev/null 3>&- 4>&- &
 pid=$!
 set +m
-until_true 30 'the operator to become leader' grep -q 'leading: looking at every token' "$folder/operator.log"
+until_true 30 'the operator to become leader' grep -q 'leading: reconciling every PersonalAccessToken' "$folder/operator.log"
 good "The operator runs: process $pid on this machine."
 
 # ── the demo ──────────────────────────────────────────────────────────────────────────────────────────────────────────

@@ -211,21 +211,6 @@ fn leniently_optional<'de, D: Deserializer<'de>, T: DeserializeOwned + Default>(
 }
 
 impl StoredPat {
-    /// Releases unused capacity of its lists, for caches that keep thousands of objects. Most lists have one entry, and one that
-    /// has grown has room for at least four.
-    #[must_use]
-    pub fn shrunk_to_fit(mut self) -> Self {
-        if let Ok(spec) = &mut self.spec {
-            spec.scopes.shrink_to_fit();
-            spec.audiences.shrink_to_fit();
-        }
-        if let Ok(status) = &mut self.status {
-            status.conditions.shrink_to_fit();
-            status.credentials.shrink_to_fit();
-        }
-        self
-    }
-
     /// Returns the uid; empty only for an object that did not come from an API server.
     pub fn uid(&self) -> &str {
         self.metadata.uid.as_deref().unwrap_or_default()

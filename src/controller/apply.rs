@@ -1,6 +1,6 @@
-//! Turns a planned write into bytes: fetches the plain tokens it needs, renders, and sends it.
+//! Writes of Secrets: fetches the plain tokens that a planned write needs, renders the data, and sends it.
 //!
-//! It must not decide what to write. Plain tokens live here only for as long as one write takes, in buffers that are wiped.
+//! Plain tokens exist here only while a write takes, in buffers that are wiped.
 
 use std::collections::BTreeMap;
 
@@ -12,7 +12,7 @@ use k8s_openapi::{
 use serde_json::{Map, Value, json};
 use zeroize::Zeroizing;
 
-use super::{cluster::Cluster, error::Error};
+use super::{cluster::ClusterClient, error::Error};
 use crate::{
     api::{GROUP, MANAGED_BY, MANAGED_BY_LABEL, StoredPat, VERSION},
     token::{Token, TokenPrefix},
@@ -25,28 +25,31 @@ use crate::{
     secret::{Digest, Layout, Rendered},
 };
 
-/// Performs a planned write, or only asks whether it would be taken. What comes back is what the API server then holds.
+/// Executes a planned write, or its dry run, and returns the Secret as the API server then has it.
+///
+/// # Errors
+/// A token is not where the plan expects it, or the request fails.
 pub async fn write_secret(
-    cluster: &Cluster,
+    cluster: &ClusterClient,
     pat: &StoredPat,
     held: Option<&Token>,
     write: &SecretWrite,
     dry_run: bool,
 ) -> Result<SecretView, Error> {
-    let form = Form::of(cluster, pat, held, write).await?;
+    let content = SecretBody::of(cluster, pat, held, write).await?;
     let namespace = pat.namespace();
     let secret = match &write.base {
-        None => cluster.create_secret(namespace, form.create(pat, write), dry_run).await?,
+        None => cluster.create_secret(namespace, content.create(pat, write), dry_run).await?,
         Some(base) => {
-            let body = form.patch(pat, write, &base.uid, &base.resource_version);
+            let body = content.patch(pat, write, &base.uid, &base.resource_version);
             cluster.patch_secret(namespace, &write.name, &body, dry_run).await?
         }
     };
     Ok(SecretView::of(secret))
 }
 
-/// What a Secret is to hold.
-struct Form<'a> {
+/// The content that a write gives to a Secret.
+struct SecretBody<'a> {
     /// The data; `None` leaves it as it is.
     data: Option<Rendered>,
     type_: Option<&'a str>,
@@ -54,9 +57,9 @@ struct Form<'a> {
     record: Record,
 }
 
-impl<'a> Form<'a> {
+impl<'a> SecretBody<'a> {
     async fn of(
-        cluster: &Cluster,
+        cluster: &ClusterClient,
         pat: &StoredPat,
         held: Option<&Token>,
         write: &'a SecretWrite,
@@ -70,7 +73,7 @@ impl<'a> Form<'a> {
         };
         match &write.content {
             Content::Token { token, previous, facts, layout } => {
-                let mut sources = Sources { cluster, namespace: pat.namespace(), held, read: BTreeMap::new() };
+                let mut sources = TokenSources { cluster, namespace: pat.namespace(), held, read: BTreeMap::new() };
                 let token = sources.fetch(token).await?;
                 let previous = match previous {
                     Some(source) => Some(sources.fetch(source).await?),
@@ -116,7 +119,7 @@ impl<'a> Form<'a> {
         }
     }
 
-    /// A JSON merge patch (RFC 7386): explicit nulls for what is ours to remove, nothing about what is not.
+    /// Returns a JSON merge patch (RFC 7386) with explicit nulls for what the controller wrote and no longer wants.
     fn patch(&self, pat: &StoredPat, write: &SecretWrite, uid: &str, resource_version: &str) -> Value {
         let mut annotations: Map<String, Value> = nulls(&write.stale.annotations);
         annotations.extend(self.record.annotations().into_iter().map(|(key, value)| (key, value.into())));
@@ -162,7 +165,7 @@ fn owned(layout: &Layout) -> Owned {
     Owned { labels: layout.labels.keys().cloned().collect(), annotations: layout.annotations.keys().cloned().collect() }
 }
 
-/// The garbage collector removes the Secret when this object goes; it does not hold the object up.
+/// The garbage collector deletes the Secret after the PAT. The reference does not block the deletion of the PAT.
 fn owner_reference(pat: &StoredPat) -> OwnerReference {
     OwnerReference {
         api_version: format!("{GROUP}/{VERSION}"),
@@ -174,21 +177,21 @@ fn owner_reference(pat: &StoredPat) -> OwnerReference {
     }
 }
 
-/// Where plain tokens come from; each Secret is read once.
-struct Sources<'a> {
-    cluster: &'a Cluster,
+/// The sources of plain tokens. Each Secret is read once.
+struct TokenSources<'a> {
+    cluster: &'a ClusterClient,
     namespace: &'a str,
     held: Option<&'a Token>,
     read: BTreeMap<String, ReadSecret>,
 }
 
-/// A Secret's values as they were read, wiped when they are no longer needed.
+/// The values of a Secret, wiped when they are dropped.
 struct ReadSecret {
     resource_version: String,
     data: BTreeMap<String, Zeroizing<Vec<u8>>>,
 }
 
-impl Sources<'_> {
+impl TokenSources<'_> {
     async fn fetch(&mut self, source: &Source) -> Result<Zeroizing<String>, Error> {
         match source {
             Source::Throwaway => {
@@ -199,9 +202,9 @@ impl Sources<'_> {
                 .held
                 .filter(|token| token.hash() == *sha256)
                 .map(|token| Zeroizing::new(token.expose().to_owned()))
-                .ok_or_else(|| Error::TokenMoved { secret: "memory".into() }),
+                .ok_or_else(|| Error::TokenMoved { place: "memory".into() }),
             Source::Secret { target, key, sha256 } => {
-                let moved = || Error::TokenMoved { secret: target.name.clone() };
+                let moved = || Error::TokenMoved { place: format!("Secret {:?}", target.name) };
                 if !self.read.contains_key(&target.name) {
                     let secret = self.cluster.secret(self.namespace, &target.name).await?.ok_or_else(moved)?;
                     let resource_version = secret.metadata.resource_version.unwrap_or_default();

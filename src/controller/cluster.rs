@@ -1,6 +1,4 @@
-//! The requests that a step needs, each bounded in time, each carrying the version that it was decided on.
-//!
-//! It must not decide anything: it says what the API server said.
+//! The requests of the reconciler to the API server. Each has a time limit, and each write carries the version that it was decided on.
 
 use std::{
     collections::{BTreeMap, HashMap},
@@ -30,29 +28,29 @@ use super::{error::Error, stored_secret::StoredSecret};
 use crate::api::{Credential, FIELD_MANAGER, GROUP, PersonalAccessTokenStatus, StoredPat, Time, VERSION};
 use crate::planner::{EventReason, Notice, Target};
 
-/// How long one request may take. Then its outcome is unknown and looked up.
+/// How long one request may take. After that its outcome is unknown.
 const LIMIT: Duration = Duration::from_secs(15);
 
-/// The same repair within this time is counted at its event rather than told by another.
+/// Within this time the same repair increases the count of its event instead of creating another.
 const SERIES: SignedDuration = SignedDuration::from_mins(6);
 
-/// The API server, as one controller uses it.
+/// The API server, as the reconciler uses it.
 #[derive(Clone)]
-pub struct Cluster {
+pub struct ClusterClient {
     client: Client,
     instance: String,
     repairs: Arc<Mutex<HashMap<(String, String), Repair>>>,
 }
 
-/// An event that tells of a repair. Only these can come again and again: somebody else writes the Secret as well.
+/// The published event of a repair. Only repairs repeat, when another client keeps writing the Secret.
 struct Repair {
     event: String,
     count: i32,
     at: Timestamp,
 }
 
-impl Cluster {
-    /// Uses this client; `instance` names this process in events.
+impl ClusterClient {
+    /// Creates it over this client. `instance` names this process in events.
     pub fn new(client: Client, instance: Option<String>) -> Self {
         Self { client, instance: instance.unwrap_or_else(|| GROUP.into()), repairs: Arc::default() }
     }
@@ -60,38 +58,38 @@ impl Cluster {
     /// Reads one PAT.
     pub async fn pat(&self, namespace: &str, name: &str) -> Result<Option<StoredPat>, Error> {
         let what = format!("get PersonalAccessToken {namespace}/{name}");
-        bounded(&what, self.pats(namespace).get_opt(name)).await
+        with_limit(&what, self.pats(namespace).get_opt(name)).await
     }
 
-    /// Reads one Secret, values and all.
+    /// Reads one Secret with its values.
     pub async fn secret(&self, namespace: &str, name: &str) -> Result<Option<Secret>, Error> {
         let what = format!("get Secret {namespace}/{name}");
-        bounded(&what, self.secrets(namespace).get_opt(name)).await
+        with_limit(&what, self.secrets(namespace).get_opt(name)).await
     }
 
-    /// Writes everything of a status that is ours, if the object is still at the version that `pat` has.
+    /// Writes the controller's part of a status, if the object still has the version of `pat`.
     pub async fn write_status(&self, pat: &StoredPat, status: PersonalAccessTokenStatus) -> Result<StoredPat, Error> {
         let what = format!("patch status of PersonalAccessToken {}/{}", pat.namespace(), pat.name());
         let params = PatchParams::apply(FIELD_MANAGER).force();
         let api = self.pats(pat.namespace());
         let body = StatusBody::of(pat, status);
-        let written = bounded(&what, api.patch_status(pat.name(), &params, &Patch::Apply(&body))).await?;
-        let Some(whole) = body.status.over_what_stayed_in(&written) else { return Ok(written) };
+        let written = with_limit(&what, api.patch_status(pat.name(), &params, &Patch::Apply(&body))).await?;
+        let Some(whole) = body.status.with_nulls_for_leftovers(&written) else { return Ok(written) };
         let params = PatchParams { field_manager: Some(FIELD_MANAGER.into()), ..Default::default() };
-        let body = json!({"metadata": StatusFence::of(&written), "status": whole});
-        bounded(&what, api.patch_status(pat.name(), &params, &Patch::Merge(&body))).await
+        let body = json!({"metadata": StatusPrecondition::of(&written), "status": whole});
+        with_limit(&what, api.patch_status(pat.name(), &params, &Patch::Merge(&body))).await
     }
 
-    /// Creates a Secret; one that is there is never touched.
+    /// Creates a Secret. An existing one is never touched.
     pub async fn create_secret(&self, namespace: &str, secret: Secret, dry_run: bool) -> Result<Secret, Error> {
         let name = secret.metadata.name.as_deref().unwrap_or_default();
         let what = format!("create Secret {namespace}/{name}");
         let params = PostParams { dry_run, field_manager: Some(FIELD_MANAGER.into()) };
         let api: Api<StoredSecret> = Api::namespaced(self.client.clone(), namespace);
-        Ok(bounded(&what, api.create(&params, &StoredSecret(secret))).await?.0)
+        Ok(with_limit(&what, api.create(&params, &StoredSecret(secret))).await?.0)
     }
 
-    /// Changes a Secret by a JSON merge patch that must carry uid and resourceVersion.
+    /// Changes a Secret by a JSON merge patch, which must contain uid and resourceVersion.
     pub async fn patch_secret(
         &self,
         namespace: &str,
@@ -102,10 +100,10 @@ impl Cluster {
         let what = format!("patch Secret {namespace}/{name}");
         let params = PatchParams { dry_run, field_manager: Some(FIELD_MANAGER.into()), ..Default::default() };
         let api: Api<StoredSecret> = Api::namespaced(self.client.clone(), namespace);
-        Ok(bounded(&what, api.patch(name, &params, &Patch::Merge(body))).await?.0)
+        Ok(with_limit(&what, api.patch(name, &params, &Patch::Merge(body))).await?.0)
     }
 
-    /// Deletes exactly this version of a Secret; that it is gone already is a success.
+    /// Deletes exactly this version of a Secret. If it no longer exists, that is a success.
     pub async fn delete_secret(&self, namespace: &str, target: &Target) -> Result<(), Error> {
         let what = format!("delete Secret {namespace}/{}", target.name);
         let params = DeleteParams {
@@ -115,34 +113,35 @@ impl Cluster {
             }),
             ..Default::default()
         };
-        match bounded(&what, self.secrets(namespace).delete(&target.name, &params)).await {
+        match with_limit(&what, self.secrets(namespace).delete(&target.name, &params)).await {
             Ok(_) | Err(Error::NotFound { .. }) => Ok(()),
             Err(error) => Err(error),
         }
     }
 
-    /// Tells people. An event that cannot be published is logged and no reason to stop.
-    pub async fn tell(&self, pat: &StoredPat, notice: &Notice) {
+    /// Publishes an event. If that fails, it is only logged.
+    pub async fn publish_event(&self, pat: &StoredPat, notice: &Notice) {
         let api: Api<Event> = Api::namespaced(self.client.clone(), pat.namespace());
         let event = self.event(pat, notice);
         let name = event.metadata.name.clone().unwrap_or_default();
         let now = event.event_time.clone().unwrap_or(MicroTime(Timestamp::UNIX_EPOCH));
-        let again = (notice.reason == EventReason::Repaired).then(|| self.again(pat, notice, name, now.0)).flatten();
+        let repeats = notice.reason == EventReason::Repaired;
+        let again = repeats.then(|| self.count_repair(pat, notice, name, now.0)).flatten();
         let published = match again {
             Some((event, count)) => {
                 let series = EventSeries { count, last_observed_time: now };
                 let patch = Patch::Merge(json!({"series": series}));
-                bounded("patch Event", api.patch(&event, &PatchParams::default(), &patch)).await.map(drop)
+                with_limit("patch Event", api.patch(&event, &PatchParams::default(), &patch)).await.map(drop)
             }
-            None => bounded("create Event", self.publish(pat.namespace(), &event)).await,
+            None => with_limit("create Event", self.create_event(pat.namespace(), &event)).await,
         };
         if let Err(error) = published {
             tracing::debug!(reason = %notice.reason, %error, "an event could not be published");
         }
     }
 
-    /// Creates an event. The answer repeats it, and nobody reads that.
-    async fn publish(&self, namespace: &str, event: &Event) -> kube::Result<()> {
+    /// Creates an event. The answer only repeats it, so it is not decoded.
+    async fn create_event(&self, namespace: &str, event: &Event) -> kube::Result<()> {
         let body = serde_json::to_vec(event).map_err(kube::Error::SerdeError)?;
         let request = Request::new(Event::url_path(&(), Some(namespace))).create(&PostParams::default(), body);
         let request = request.map_err(kube::Error::BuildRequest)?;
@@ -151,7 +150,7 @@ impl Cluster {
 
     fn event(&self, pat: &StoredPat, notice: &Notice) -> Event {
         let now = Timestamp::now();
-        // Both together are no longer than a name may be.
+        // With the time, this stays within the length of a name.
         let prefix: String = pat.name().chars().take(200).collect();
         Event {
             action: Some("Reconcile".into()),
@@ -178,8 +177,8 @@ impl Cluster {
         }
     }
 
-    /// Whether just this repair has been told a short while ago: by which event, and how many times it is now.
-    fn again(&self, pat: &StoredPat, notice: &Notice, event: String, now: Timestamp) -> Option<(String, i32)> {
+    /// Counts a repair. If the same one has an event already, returns that event's name and the count.
+    fn count_repair(&self, pat: &StoredPat, notice: &Notice, event: String, now: Timestamp) -> Option<(String, i32)> {
         let mut repairs = self.repairs.lock().unwrap_or_else(PoisonError::into_inner);
         repairs.retain(|_, repair| now.duration_since(repair.at) < SERIES);
         let repair = repairs
@@ -204,24 +203,24 @@ impl Cluster {
 struct StatusBody<'a> {
     api_version: String,
     kind: &'static str,
-    metadata: StatusFence<'a>,
-    status: OurStatus,
+    metadata: StatusPrecondition<'a>,
+    status: ControllerStatus,
 }
 
-/// What a write of status is decided on.
+/// The version that a write of status is decided on.
 #[derive(Debug, Serialize)]
 #[serde(rename_all = "camelCase")]
-struct StatusFence<'a> {
+struct StatusPrecondition<'a> {
     name: &'a str,
     uid: &'a str,
     resource_version: &'a str,
 }
 
-/// A status without the verifier's part, which is not ours to write.
+/// A status without the verifier's part.
 #[derive(Debug, PartialEq, Serialize)]
 #[serde(rename_all = "camelCase")]
-struct OurStatus {
-    // An empty list is said, not left out: a field that somebody else has come to own too would stay as it was.
+struct ControllerStatus {
+    // An empty list is written out: if left out, a field that another manager owns too would keep its value.
     credentials: Vec<Credential>,
     unplanned_mints: Vec<Time>,
     #[serde(flatten)]
@@ -233,44 +232,44 @@ impl<'a> StatusBody<'a> {
         Self {
             api_version: format!("{GROUP}/{VERSION}"),
             kind: "PersonalAccessToken",
-            metadata: StatusFence::of(pat),
-            status: OurStatus::of(status),
+            metadata: StatusPrecondition::of(pat),
+            status: ControllerStatus::of(status),
         }
     }
 }
 
-impl<'a> StatusFence<'a> {
+impl<'a> StatusPrecondition<'a> {
     fn of(pat: &'a StoredPat) -> Self {
         Self { name: pat.name(), uid: pat.uid(), resource_version: pat.resource_version() }
     }
 }
 
-impl OurStatus {
+impl ControllerStatus {
     fn of(mut status: PersonalAccessTokenStatus) -> Self {
         let (credentials, unplanned_mints) = (take(&mut status.credentials), take(&mut status.unplanned_mints));
         let rest = PersonalAccessTokenStatus { last_used_at: None, usage: BTreeMap::new(), ..status };
         Self { credentials, unplanned_mints, rest }
     }
 
-    /// The whole as a merge patch, with a null for all that stayed although it was not said, if there is something.
+    /// Returns a merge patch of the whole status, with nulls for the fields that an apply should have removed and did not.
     ///
-    /// An apply takes away what it applied before, going by `managedFields`; and these are not ours alone. Velero puts back those of its backup
-    /// a moment after it has restored an object, over what we may have written meanwhile.
-    fn over_what_stayed_in(&self, written: &StoredPat) -> Option<Map<String, Value>> {
+    /// An apply removes what its manager applied before, according to `managedFields`, which others can overwrite: Velero restores those
+    /// of its backup a moment after the object itself.
+    fn with_nulls_for_leftovers(&self, written: &StoredPat) -> Option<Map<String, Value>> {
         let held = Self::of(written.status.as_ref().ok()?.clone());
         if held == *self {
             return None;
         }
-        let (Ok(Value::Object(held)), Ok(Value::Object(said))) =
+        let (Ok(Value::Object(held)), Ok(Value::Object(wanted))) =
             (serde_json::to_value(held), serde_json::to_value(self))
         else {
             return None;
         };
-        Some(held.into_iter().map(|(field, _)| (field, Value::Null)).chain(said).collect())
+        Some(held.into_iter().map(|(field, _)| (field, Value::Null)).chain(wanted).collect())
     }
 }
 
-async fn bounded<T>(what: &str, request: impl Future<Output = kube::Result<T>>) -> Result<T, Error> {
+async fn with_limit<T>(what: &str, request: impl Future<Output = kube::Result<T>>) -> Result<T, Error> {
     match tokio::time::timeout(LIMIT, request).await {
         Ok(Ok(answer)) => Ok(answer),
         Ok(Err(error)) => Err(Error::of(what, error)),

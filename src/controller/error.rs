@@ -1,87 +1,87 @@
-//! What can go wrong on the way to the API server, sorted by what to do about it.
+//! The errors of a reconcile, grouped by what to do about them.
 //!
-//! Nothing in here may carry a request's body: it goes into logs, events and conditions.
+//! None contains the body of a request: they go into logs, events and conditions.
 
 use std::time::Duration;
 
 use kube::core::Status;
 
-/// A step that did not succeed.
+/// A failed step of a reconcile.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
-    /// The object changed since it was read.
-    #[error("{what} changed in the meantime")]
+    /// The object changed after it was read.
+    #[error("{what}: the object changed after it was read")]
     Conflict {
-        /// Which object.
+        /// The request.
         what: String,
     },
-    /// An object of this name is there already.
-    #[error("{what} is there already")]
+    /// An object with this name already exists.
+    #[error("{what}: the object already exists")]
     AlreadyExists {
-        /// Which object.
+        /// The request.
         what: String,
     },
-    /// The object is gone.
-    #[error("{what} is gone")]
+    /// The object does not exist.
+    #[error("{what}: the object no longer exists")]
     NotFound {
-        /// Which object.
+        /// The request.
         what: String,
     },
     /// The namespace is being deleted.
     #[error("{message}")]
     NamespaceTerminating {
-        /// The API server's words.
+        /// The API server's message.
         message: String,
     },
-    /// The API server will not have it as it is: quota, admission, validation, permission.
+    /// The API server refuses the request: quota, admission, validation, permission.
     #[error("{message}")]
     Refused {
-        /// The API server's words.
+        /// The API server's message.
         message: String,
     },
-    /// The API server is busy or failing; the request may or may not have taken effect.
+    /// The API server is busy or fails. The request may have taken effect.
     #[error("{what}: {message}")]
     Unavailable {
-        /// Which request.
+        /// The request.
         what: String,
-        /// The words.
+        /// The API server's message, or that of the connection.
         message: String,
-        /// How long it asks to be left alone.
+        /// How long the API server asks to wait.
         retry_after: Option<Duration>,
     },
-    /// Nothing was heard in time; the request may or may not have taken effect.
+    /// There was no answer in time. The request may have taken effect.
     #[error("{what}: no answer within {} s", limit.as_secs())]
     Timeout {
-        /// Which request.
+        /// The request.
         what: String,
-        /// How long it was waited for.
+        /// The time limit.
         limit: Duration,
     },
     /// No token could be minted.
     #[error(transparent)]
     Mint(#[from] crate::token::MintError),
-    /// A plain token is not where the plan saw it.
-    #[error("the token is no longer in Secret {secret:?}")]
+    /// A token is not where the plan expects it.
+    #[error("the token is no longer in {place}")]
     TokenMoved {
-        /// The Secret.
-        secret: String,
+        /// Where the plan expects it.
+        place: String,
     },
-    /// A template that read well did not render.
+    /// A valid template did not render.
     #[error(transparent)]
     Render(#[from] crate::api::InvalidField),
-    /// A bug: the run panicked. Other tokens are not affected.
-    #[error("the run panicked; this is a bug, please report it with the log above")]
+    /// A bug: the reconcile panicked. Other PATs are not affected.
+    #[error("the reconcile panicked; this is a bug, please report it with the log above")]
     Panicked,
-    /// The plan does not come to rest.
-    #[error("no rest after {steps} steps")]
+    /// A bug: the plan does not come to rest.
+    #[error("the plan did not come to rest after {steps} steps; this is a bug, please report it with the log above")]
     Restless {
-        /// How many were taken.
+        /// The number of steps.
         steps: usize,
     },
 }
 
 impl Error {
-    /// The one name of this error for metrics, events and logs.
+    /// Returns the name of this error in metrics and logs.
     pub fn category(&self) -> &'static str {
         match self {
             Self::Conflict { .. } => "Conflict",
@@ -116,7 +116,7 @@ impl Error {
         "Restless",
     ];
 
-    /// How long the API server asked to be left alone.
+    /// Returns how long the API server asks to wait.
     pub fn retry_after(&self) -> Option<Duration> {
         match self {
             Self::Unavailable { retry_after, .. } => *retry_after,
@@ -124,12 +124,12 @@ impl Error {
         }
     }
 
-    /// Sorts an error of the client. `what` names the request, such as `patch Secret ns/name`.
+    /// Converts an error of the client. `what` names the request, such as `patch Secret ns/name`.
     pub fn of(what: &str, error: kube::Error) -> Self {
         let what = what.to_owned();
         match error {
             kube::Error::Api(status) => Self::of_status(what, &status),
-            // The error of a transport can quote what it was given; only its kind is told.
+            // The error itself can quote the answer.
             kube::Error::SerdeError(_) => {
                 Self::Unavailable { what, message: "the answer could not be read".into(), retry_after: None }
             }

@@ -1,6 +1,4 @@
-//! The controller's figures. Counters count as things happen; gauges are read from the caches when somebody asks, so nothing goes stale.
-//!
-//! No object's name is a label. It must not change anything.
+//! The controller's metrics. Gauges are computed from the stores at each scrape, so that none is stale. No label names an object.
 
 use std::{collections::BTreeMap, sync::atomic::AtomicU64, time::Duration};
 
@@ -11,7 +9,11 @@ use prometheus_client::{
     registry::{Registry, Unit},
 };
 
-use super::{cache::Cache, error::Error, queue::Queue, reconcile::counts_as};
+use super::{
+    error::Error,
+    gate::ReconcileGate,
+    stores::{Stores, WatchedKind},
+};
 use crate::api::{ConditionType, CredentialState, PersonalAccessTokenStatus, Reason, Time};
 use crate::planner::EventReason;
 
@@ -38,10 +40,10 @@ struct ByKind {
 
 type Seconds = Gauge<f64, AtomicU64>;
 
-/// How long whoever reads a Secret may take to hear of a new token: a kubelet looks every minute or so.
-const TO_BE_PICKED_UP: SignedDuration = SignedDuration::from_mins(5);
+/// How long the users of a Secret may take to pick up a new token: a kubelet checks about every minute.
+const PICK_UP_TIME: SignedDuration = SignedDuration::from_mins(5);
 
-/// All figures of one controller.
+/// The metrics of one controller.
 pub struct Metrics {
     registry: Registry,
     mints: Counter,
@@ -66,7 +68,7 @@ pub struct Metrics {
 }
 
 impl Metrics {
-    /// Every figure at zero.
+    /// Creates all metrics at zero.
     pub fn new() -> Self {
         let buckets = [0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0];
         let mut metrics = Self {
@@ -96,86 +98,106 @@ impl Metrics {
     }
 
     fn register(&mut self) {
+        self.register_counters();
+        self.register_gauges();
+        for category in Error::CATEGORIES {
+            let _ = self.errors.get_or_create(&Category { category });
+        }
+        for kind in [WatchedKind::Pat, WatchedKind::Secret] {
+            let _ = self.watch_errors.get_or_create(&ByKind { kind: kind.as_str() });
+        }
+    }
+
+    fn register_counters(&mut self) {
         let registry = &mut self.registry;
-        registry.register("mints", "Tokens put into Secrets", self.mints.clone());
+        registry.register("mints", "Tokens written to Secrets", self.mints.clone());
         registry.register("rotations", "Tokens replaced with a grace period", self.rotations.clone());
         registry.register("revocations", "Tokens revoked by their spec", self.revocations.clone());
-        registry.register("repairs", "Secrets put right after somebody changed them", self.repairs.clone());
+        registry.register("repairs", "Secrets repaired after another client changed them", self.repairs.clone());
         registry.register("refused_writes", "Writes to Secrets that the API server refused", self.refusals.clone());
-        registry.register("reconcile_errors", "Failed runs, by category", self.errors.clone());
+        registry.register("reconcile_errors", "Failed reconciles by category", self.errors.clone());
         registry.register("watch_errors", "Interruptions of watches", self.watch_errors.clone());
-        registry.register_with_unit("reconcile_duration", "How long runs take", Unit::Seconds, self.duration.clone());
+        registry.register_with_unit(
+            "reconcile_duration",
+            "Duration of reconciles",
+            Unit::Seconds,
+            self.duration.clone(),
+        );
         registry.register_with_unit(
             "queue_lag",
-            "How long after its due time a run begins",
+            "Delay between the time at which a reconcile is due and its start",
             Unit::Seconds,
             self.queue_lag.clone(),
         );
+    }
+
+    fn register_gauges(&mut self) {
+        let registry = &mut self.registry;
         registry.register("tokens", "PersonalAccessTokens by their Ready condition", self.tokens.clone());
         registry.register("credentials", "Live credentials by state", self.credentials.clone());
-        registry.register("secrets", "Secrets of this operator", self.secrets.clone());
-        registry.register("queue_depth", "Tokens with a deadline in the queue", self.queue_depth.clone());
-        registry.register("queue_due", "Tokens in the queue that are due", self.queue_due.clone());
+        registry.register("secrets", "Secrets that the operator manages", self.secrets.clone());
+        registry.register(
+            "queue_depth",
+            "PersonalAccessTokens that wait for their next reconcile",
+            self.queue_depth.clone(),
+        );
+        registry.register("queue_due", "PersonalAccessTokens whose reconcile is due", self.queue_due.clone());
         registry.register_with_unit(
             "queue_oldest_due",
-            "How long the token that is due longest has been due",
+            "How long the oldest due reconcile has been due",
             Unit::Seconds,
             self.queue_oldest.clone(),
         );
         registry.register_with_unit(
             "nearest_expiry",
-            "Time to the nearest end of a token that no rotation will put off; +Inf if there is none",
+            "Time until the next token ends that no rotation will replace; +Inf if there is none",
             Unit::Seconds,
             self.nearest_expiry.clone(),
         );
         registry.register_with_unit(
             "nearest_rotation",
-            "Time to the nearest rotation, negative if it is overdue; +Inf if there is none",
+            "Time until the next rotation, negative if it is overdue; +Inf if there is none",
             Unit::Seconds,
             self.nearest_rotation.clone(),
         );
         registry.register_with_unit(
             "nearest_grace_end_in_use",
-            "Time to the nearest end of a replaced token that somebody still uses; +Inf if there is none",
+            "Time until the next replaced token ends that is still in use; +Inf if there is none",
             Unit::Seconds,
             self.nearest_grace_end.clone(),
         );
         registry.register("leader", "1 if this instance leads", self.leader.clone());
-        for category in Error::CATEGORIES {
-            let _ = self.errors.get_or_create(&Category { category });
-        }
-        for kind in ["PersonalAccessToken", "Secret"] {
-            let _ = self.watch_errors.get_or_create(&ByKind { kind });
-        }
     }
 
-    /// A token went into a Secret.
+    /// Counts a token that was written to a Secret.
     pub fn minted(&self) {
         self.mints.inc();
     }
 
-    /// The API server refused a write to a Secret.
+    /// Counts a write to a Secret that the API server refused.
     pub fn refused(&self) {
         self.refusals.inc();
     }
 
-    /// Something was told.
-    pub fn told(&self, reason: EventReason) {
-        match counts_as(reason) {
-            Some("rotation") => self.rotations.inc(),
-            Some("revocation") => self.revocations.inc(),
-            Some("repair") => self.repairs.inc(),
+    /// Counts what an event reports.
+    pub fn event_published(&self, reason: EventReason) {
+        match reason {
+            EventReason::Rotated => self.rotations.inc(),
+            EventReason::CredentialRevoked | EventReason::Condition(Reason::Revoked | Reason::NotDelivered) => {
+                self.revocations.inc()
+            }
+            EventReason::Repaired => self.repairs.inc(),
             _ => 0,
         };
     }
 
-    /// A run had to look again.
+    /// Counts a step that found an object changed.
     pub fn conflict(&self, error: &Error) {
         self.errors.get_or_create(&Category { category: error.category() }).inc();
     }
 
-    /// A run ended.
-    pub fn ran(&self, took: Duration, lag: Duration, error: Option<&Error>) {
+    /// Counts a reconcile.
+    pub fn reconciled(&self, took: Duration, lag: Duration, error: Option<&Error>) {
         self.duration.observe(took.as_secs_f64());
         self.queue_lag.observe(lag.as_secs_f64());
         if let Some(error) = error {
@@ -183,32 +205,32 @@ impl Metrics {
         }
     }
 
-    /// A watch was interrupted.
-    pub fn watch_failed(&self, kind: &'static str) {
-        self.watch_errors.get_or_create(&ByKind { kind }).inc();
+    /// Counts a watch that broke.
+    pub fn watch_failed(&self, kind: WatchedKind) {
+        self.watch_errors.get_or_create(&ByKind { kind: kind.as_str() }).inc();
     }
 
-    /// The text that `/metrics` serves.
-    pub fn text(&self, cache: &Cache, queue: &Queue, leads: bool, now: Time) -> String {
-        self.survey(cache, now);
-        let (depth, due) = queue.depth();
+    /// Returns the text of `/metrics`.
+    pub fn text(&self, stores: &Stores, gate: &ReconcileGate, leads: bool, now: Time) -> String {
+        self.update_gauges(stores, now);
+        let (depth, due) = gate.depth();
         self.queue_depth.set(depth as i64);
         self.queue_due.set(due as i64);
-        self.queue_oldest.set(queue.lag().as_secs_f64());
+        self.queue_oldest.set(gate.lag().as_secs_f64());
         self.leader.set(i64::from(leads));
         let mut text = String::new();
         if encode(&mut text, &self.registry).is_err() {
-            tracing::warn!("metrics could not be written");
+            tracing::warn!("the metrics cannot be encoded");
         }
         text
     }
 
-    fn survey(&self, cache: &Cache, now: Time) {
+    fn update_gauges(&self, stores: &Stores, now: Time) {
         let mut tokens: BTreeMap<(String, String), i64> = BTreeMap::new();
         let mut credentials = [0i64; 3];
         let (mut expiry, mut rotation, mut grace) = (f64::INFINITY, f64::INFINITY, f64::INFINITY);
-        cache.for_each_pat(|pat| {
-            let Ok(status) = &pat.status else { return };
+        for pat in stores.pats().state() {
+            let Ok(status) = &pat.status else { continue };
             let ready = status.conditions.iter().find(|condition| condition.type_ == ConditionType::Ready.as_str());
             let key = ready.map_or_else(
                 || ("Unknown".to_owned(), Reason::Issuing.as_str().to_owned()),
@@ -219,7 +241,7 @@ impl Metrics {
                 credentials[credential.state as usize] += 1;
             }
             if status.credentials.is_empty() {
-                return;
+                continue;
             }
             if let Some(end) = status.expires_at {
                 expiry = expiry.min(end.since(now).as_secs_f64());
@@ -230,7 +252,7 @@ impl Metrics {
             for end in in_use_until(status) {
                 grace = grace.min(end.since(now).as_secs_f64());
             }
-        });
+        }
         self.tokens.clear();
         for ((ready, reason), count) in tokens {
             self.tokens.get_or_create(&ByReason { ready, reason }).set(count);
@@ -238,20 +260,20 @@ impl Metrics {
         for state in [CredentialState::Pending, CredentialState::Active, CredentialState::Grace] {
             self.credentials.get_or_create(&ByState { state: state.as_str() }).set(credentials[state as usize]);
         }
-        self.secrets.set(cache.secret_count() as i64);
+        self.secrets.set(stores.secret_count() as i64);
         self.nearest_expiry.set(expiry);
         self.nearest_rotation.set(rotation);
         self.nearest_grace_end.set(grace);
     }
 }
 
-/// When replaced tokens end that were used although their successor has been there for a while.
+/// When replaced tokens end that were used long after their successor was issued.
 fn in_use_until(status: &PersonalAccessTokenStatus) -> impl Iterator<Item = Time> {
     let replaced = status.credentials.iter().find(|one| one.state == CredentialState::Active).map(|one| one.issued_at);
     let in_grace = status.credentials.iter().filter(|one| one.state == CredentialState::Grace);
     in_grace.filter_map(move |one| {
         let used = status.usage.get(one.id.as_str())?;
-        one.expires_at.filter(|_| replaced.is_some_and(|replaced| *used > replaced.plus(TO_BE_PICKED_UP)))
+        one.expires_at.filter(|_| replaced.is_some_and(|replaced| *used > replaced.plus(PICK_UP_TIME)))
     })
 }
 
@@ -268,7 +290,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_replaced_token_counts_as_in_use_if_it_was_used_when_its_successor_had_been_there_for_a_while() {
+    fn replaced_token_counts_as_in_use_if_used_long_after_its_successor_was_issued() {
         let ends = |active: serde_json::Value, used: Option<&str>| -> Vec<String> {
             let grace = json!({
                 "id": "000000000001", "revision": 1, "sha256": "a".repeat(64), "state": "Grace",
@@ -286,8 +308,8 @@ mod tests {
         let none: [&str; 0] = [];
         assert_eq!(ends(active.clone(), None), none);
         assert_eq!(ends(active.clone(), Some("2026-01-31T12:00:00Z")), none, "before it was replaced");
-        assert_eq!(ends(active.clone(), Some("2026-02-01T00:05:00Z")), none, "a kubelet takes its time");
+        assert_eq!(ends(active.clone(), Some("2026-02-01T00:05:00Z")), none, "a kubelet needs some time");
         assert_eq!(ends(active, Some("2026-02-01T00:05:01Z")), ["2026-02-02T00:00:00Z"]);
-        assert_eq!(ends(json!(null), Some("2026-02-01T12:00:00Z")), none, "it was revoked, and not replaced");
+        assert_eq!(ends(json!(null), Some("2026-02-01T12:00:00Z")), none, "it was revoked and not replaced");
     }
 }

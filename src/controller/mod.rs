@@ -1,370 +1,284 @@
-//! The controller: watches PersonalAccessTokens and their Secrets, and keeps each token where its spec wants it.
+//! The controller: keeps each PersonalAccessToken and its Secret as the spec wants them.
 //!
 //! ```text
-//! watches -> cache -> queue -> reconcile: observe (cache) -> plan (pure) -> one step (cluster) -> plan …
+//! watches -> event handlers -> stores
+//!                           -> triggers -> kube's Controller -> gate -> reconcile: observe -> plan -> execute one step -> plan …
 //! ```
 //!
-//! This file wires the watches, the queue and the workers; it must not know what a token is.
+//! This file wires these parts. There is one kube `Controller` for each term of leadership; watches and stores outlive it.
 
 pub mod apply;
-pub mod cache;
 pub mod cluster;
+pub mod context;
 pub mod error;
+pub mod event_handlers;
+pub mod gate;
 pub mod metrics;
+pub mod namespaced_name;
+mod own_writes;
 pub mod preflight;
-pub mod queue;
 pub mod reconcile;
+pub mod reconciler;
+mod secret_index;
+mod state;
 pub mod stored_secret;
-pub mod watch;
+pub mod stores;
+#[cfg(test)]
+mod tests;
+pub mod watches;
 
-use std::{
-    collections::HashMap,
-    panic::AssertUnwindSafe,
-    sync::{
-        Arc, Mutex, PoisonError,
-        atomic::{AtomicBool, Ordering},
+use std::{pin::pin, sync::Arc, time::Duration};
+
+use futures::{Stream, StreamExt, stream};
+use kube::{
+    Client,
+    runtime::{
+        Controller,
+        controller::{Action, Config, Error as ControllerError},
+        reflector::ObjectRef,
+        watcher,
     },
-    time::Duration,
 };
-
-use futures::FutureExt;
-use kube::Client;
-use tokio::{task::JoinSet, time::Instant};
+use tokio::{sync::watch, task::JoinSet, time::sleep};
 use tokio_util::sync::CancellationToken;
 
 use self::{
-    cache::{Cache, Feed, Key, PatFeed, SecretFeed, Taken},
-    cluster::Cluster,
+    cluster::ClusterClient,
+    context::{Context, ObjectBackoff},
     error::Error,
+    event_handlers::{EventHandler, PatHandler, SecretHandler, Triggers},
+    gate::ReconcileGate,
     metrics::Metrics,
-    queue::Queue,
-    reconcile::Reconciler,
-    watch::News,
+    namespaced_name::NamespacedName,
+    reconcile::{error_policy, reconcile},
+    reconciler::Reconciler,
+    stores::{Stores, WatchedKind},
 };
 use crate::{
-    api::{MANAGED_BY, MANAGED_BY_LABEL},
+    api::{MANAGED_BY, MANAGED_BY_LABEL, StoredPat},
     planner::intent::Settings,
     service::{Clock, LeaseHandle, ReadinessGate},
 };
 
-/// The longest that a token is left alone: a wall clock can jump, and a timer does not see it.
-const LONGEST_NAP: Duration = Duration::from_secs(600);
-
-/// How long a whole run for one token may take.
-const RUN_LIMIT: Duration = Duration::from_secs(60);
-
-/// How long what is being done may take to finish once the process is asked to stop. The lease is given back after that.
+/// How long running reconciles may take to finish when the process stops. The lease is released after that.
 const FINISH_LIMIT: Duration = Duration::from_secs(7);
 
-/// A failed run is repeated after this long, twice as long each time, at most [`RETRY_MOST`].
-const RETRY_FIRST: Duration = Duration::from_millis(250);
-const RETRY_MOST: Duration = Duration::from_secs(120);
-
-/// What one controller works on.
+/// What a controller works on.
 #[derive(Clone, Debug)]
-pub struct Options {
+pub struct ControllerOptions {
     /// The namespaces to watch; none means all of them.
     pub namespaces: Vec<String>,
-    /// Only PATs with these labels.
+    /// Limits the controller to PATs with these labels.
     pub label_selector: Option<String>,
-    /// How many tokens are worked on at a time.
+    /// How many PATs are reconciled at a time.
     pub concurrency: usize,
-    /// What the installation decides.
+    /// The settings of the installation.
     pub settings: Settings,
     /// The name of this process in events.
     pub instance: Option<String>,
 }
 
-/// A controller that has not been started.
-pub struct Controller {
+/// The controller of PersonalAccessTokens, before it runs.
+pub struct PatController {
     client: Client,
-    options: Options,
+    options: ControllerOptions,
     clock: Clock,
-    lease: LeaseHandle,
     caches_full: ReadinessGate,
     full: CancellationToken,
-    cache: Arc<Cache>,
-    queue: Arc<Queue>,
-    metrics: Arc<Metrics>,
-    reconciler: Arc<Reconciler>,
+    /// How many watches have not delivered their first list yet.
+    missing_lists: Arc<watch::Sender<usize>>,
+    context: Arc<Context>,
 }
 
-/// Why a controller ended by itself.
+/// A part of the controller ended by itself.
 #[derive(Debug, thiserror::Error)]
-pub enum Ended {
-    /// A task that must never end did.
-    #[error("the {0} ended unexpectedly; this is a bug, please report it with the log above")]
-    Task(&'static str),
-}
+#[error("the {0} ended unexpectedly; this is a bug, please report it with the log above")]
+pub struct EndedUnexpectedly(&'static str);
 
-impl Controller {
-    /// A controller over this client. It works only while `lease` leads, and passes `caches_full` once it has seen everything.
-    pub fn new(client: Client, options: Options, clock: Clock, lease: LeaseHandle, caches_full: ReadinessGate) -> Self {
-        let cache = Arc::new(Cache::default());
+impl PatController {
+    /// Creates a controller over this client. It reconciles only while `lease` leads, and passes `caches_full` once every watch has
+    /// delivered its first list.
+    pub fn new(
+        client: Client,
+        options: ControllerOptions,
+        clock: Clock,
+        lease: LeaseHandle,
+        caches_full: ReadinessGate,
+    ) -> Self {
+        let stores = Arc::new(Stores::default());
         let metrics = Arc::new(Metrics::new());
-        let cluster = Cluster::new(client.clone(), options.instance.clone());
-        let reconciler =
-            Arc::new(Reconciler::new(cluster, cache.clone(), options.settings.clone(), clock.clone(), metrics.clone()));
+        let cluster = ClusterClient::new(client.clone(), options.instance.clone());
+        let settings = options.settings.clone();
+        let context = Arc::new(Context {
+            reconciler: Reconciler::new(cluster, stores.clone(), settings, clock.clone(), metrics.clone()),
+            stores,
+            gate: ReconcileGate::new(options.concurrency),
+            backoff: ObjectBackoff::default(),
+            lease,
+            metrics,
+        });
         Self {
             client,
             options,
             clock,
-            lease,
             caches_full,
             full: CancellationToken::new(),
-            cache,
-            queue: Arc::default(),
-            metrics,
-            reconciler,
+            missing_lists: Arc::new(watch::Sender::new(0)),
+            context,
         }
     }
 
-    /// What `/metrics` is to serve, computed at each call.
+    /// Returns a function that computes the text of `/metrics`.
     pub fn metrics_text(&self) -> impl Fn() -> String + Send + Sync + 'static {
-        let (cache, queue, metrics) = (self.cache.clone(), self.queue.clone(), self.metrics.clone());
-        let (lease, clock) = (self.lease.clone(), self.clock.clone());
-        move || metrics.text(&cache, &queue, lease.is_leading(), clock.now().into())
+        let (context, clock) = (self.context.clone(), self.clock.clone());
+        move || {
+            let Context { stores, gate, lease, metrics, .. } = &*context;
+            metrics.text(stores, gate, lease.is_leading(), clock.now().into())
+        }
     }
 
-    /// Is cancelled once the caches have seen everything: whoever leads before that would lead and do nothing.
+    /// Returns a token that is cancelled once every watch has delivered its first list. A process that leads before that would do
+    /// nothing.
     pub fn caches_are_full(&self) -> CancellationToken {
         self.full.clone()
     }
 
-    /// Works until `shutdown`; then finishes what it holds, within some seconds.
+    /// Runs until `shutdown`, then gives running reconciles some seconds to finish.
     ///
     /// # Errors
-    /// A part of it ended although nobody asked it to.
-    pub async fn run(self, shutdown: CancellationToken) -> Result<(), Ended> {
-        let mut watches = JoinSet::new();
-        let full = Arc::new(Awaited::new(2 * self.scopes().len()));
-        for scope in self.scopes() {
-            let pats = PatFeed::new(self.cache.clone(), scope.clone());
-            let selector = self.options.label_selector.clone();
-            watches.spawn(self.watch("PersonalAccessToken", scope.clone(), selector, pats, &full));
-            let secrets = SecretFeed::new(self.cache.clone(), scope.clone());
-            let ours = Some(format!("{MANAGED_BY_LABEL}={MANAGED_BY}"));
-            watches.spawn(self.watch("Secret", scope, ours, secrets, &full));
-        }
-        let lead = async {
-            full.wait().await;
-            self.caches_full.pass("");
-            self.full.cancel();
-            loop {
-                self.lease.leading().await;
-                self.work().await;
-            }
-        };
-        tokio::pin!(lead);
+    /// A part of the controller ended by itself.
+    pub async fn run(self, shutdown: CancellationToken) -> Result<(), EndedUnexpectedly> {
+        let mut watches = self.start_watches();
         tokio::select! {
-            () = &mut lead => Err(Ended::Task("work loop")),
-            _ = watches.join_next() => Err(Ended::Task("watch")),
-            () = shutdown.cancelled() => {
-                tracing::info!("stopping: finishing what is being done");
-                self.queue.close();
-                let deadline = Instant::now() + FINISH_LIMIT;
-                // The workers belong to `lead`, which must not be dropped before.
-                while self.queue.running() > 0 && Instant::now() < deadline {
-                    tokio::time::sleep(Duration::from_millis(10)).await;
-                }
-                Ok(())
-            }
+            result = self.lead(&shutdown) => result,
+            _ = watches.join_next() => Err(EndedUnexpectedly("watch")),
         }
     }
 
-    fn scopes(&self) -> Vec<Option<String>> {
-        match self.options.namespaces.as_slice() {
+    /// Starts a watch for each kind in each namespace, or in all.
+    fn start_watches(&self) -> JoinSet<()> {
+        let scopes: Vec<Option<String>> = match self.options.namespaces.as_slice() {
             [] => vec![None],
             namespaces => namespaces.iter().cloned().map(Some).collect(),
+        };
+        self.missing_lists.send_replace(2 * scopes.len());
+        let mut watches = JoinSet::new();
+        let stores = &self.context.stores;
+        for scope in scopes {
+            let pats = PatHandler::new(stores.clone(), scope.clone());
+            let selector = self.options.label_selector.clone();
+            watches.spawn(self.watch(WatchedKind::Pat, scope.clone(), selector, pats));
+            let secrets = SecretHandler::new(stores.clone(), scope.clone());
+            let managed = Some(format!("{MANAGED_BY_LABEL}={MANAGED_BY}"));
+            watches.spawn(self.watch(WatchedKind::Secret, scope, managed, secrets));
         }
+        watches
     }
 
-    /// Leads for one term: serves the queue until the lease is lost. Every worker ends with the term, also if the next
-    /// one begins before the last of them is done.
-    async fn work(&self) {
-        tracing::info!(tokens = self.cache.keys().len(), "leading: looking at every token");
-        self.queue.clear();
-        for key in self.cache.keys() {
-            self.queue.add(key);
-        }
-        let failures = Arc::new(Failures::default());
-        let term_over = CancellationToken::new();
-        let mut workers = JoinSet::new();
-        for _ in 0..self.options.concurrency {
-            let worker = Worker {
-                queue: self.queue.clone(),
-                lease: self.lease.clone(),
-                term_over: term_over.clone(),
-                reconciler: self.reconciler.clone(),
-                metrics: self.metrics.clone(),
-                failures: failures.clone(),
-            };
-            workers.spawn(worker.run());
-        }
-        self.lease.lost().await;
-        term_over.cancel();
-        while workers.join_next().await.is_some() {}
-        tracing::warn!("no longer leading: new work stops here");
-        self.reconciler.forget();
-    }
-
-    /// Watches until the process ends, and queues whom the news concern.
-    fn watch<F>(
+    /// Watches until the process ends, and acts on the events.
+    fn watch<H: EventHandler + 'static>(
         &self,
-        kind: &'static str,
+        kind: WatchedKind,
         scope: Option<String>,
         labels: Option<String>,
-        feed: F,
-        full: &Arc<Awaited>,
-    ) -> impl Future<Output = ()> + Send + use<F>
-    where
-        F: Feed<
-                Object: kube::Resource<Scope = k8s_openapi::NamespaceResourceScope, DynamicType = ()>
-                            + Clone
-                            + serde::de::DeserializeOwned
-                            + std::fmt::Debug
-                            + Send
-                            + 'static,
-            > + Send,
-    {
-        let (client, queue, metrics, reconciler, full) =
-            (self.client.clone(), self.queue.clone(), self.metrics.clone(), self.reconciler.clone(), full.clone());
-        let first = AtomicBool::new(true);
-        let tell = move |news| match news {
-            News::Taken(Taken { concerned, object, listed }) => {
-                let writer = object.and_then(|(kind, key, version)| reconciler.heard(kind, key, version));
-                concerned.into_iter().filter(|key| writer.as_ref() != Some(key)).for_each(|key| queue.add(key));
-                if listed {
-                    full.arrived(first.swap(false, Ordering::AcqRel));
+        handler: H,
+    ) -> impl Future<Output = ()> + Send + use<H> {
+        let (client, context, missing_lists) = (self.client.clone(), self.context.clone(), self.missing_lists.clone());
+        let mut had_list = false;
+        let report = move |result: Result<Triggers, watcher::Error>| match result {
+            Ok(triggers) => {
+                if triggers.list_complete && !std::mem::replace(&mut had_list, true) {
+                    missing_lists.send_modify(|missing| *missing -= 1);
                 }
-            }
-            News::Interrupted(error) => {
-                metrics.watch_failed(kind);
-                let why = watch::explain(&error);
-                tracing::warn!(kind, "a watch was interrupted and begins anew: {why}");
-            }
-        };
-        async move { watch::watch(client, scope.as_deref(), labels.as_deref(), feed, tell).await }
-    }
-}
-
-/// Waits for the first list of every watch.
-struct Awaited {
-    missing: Mutex<usize>,
-    arrived: tokio::sync::Notify,
-}
-
-impl Awaited {
-    fn new(missing: usize) -> Self {
-        Self { missing: Mutex::new(missing), arrived: tokio::sync::Notify::new() }
-    }
-
-    fn arrived(&self, one: bool) {
-        if one {
-            *self.missing.lock().unwrap_or_else(PoisonError::into_inner) -= 1;
-            self.arrived.notify_one();
-        }
-    }
-
-    async fn wait(&self) {
-        while *self.missing.lock().unwrap_or_else(PoisonError::into_inner) > 0 {
-            self.arrived.notified().await;
-        }
-    }
-}
-
-/// How often in a row each token's run has failed.
-#[derive(Default)]
-struct Failures(Mutex<HashMap<Key, u32>>);
-
-impl Failures {
-    fn success(&self, key: &Key) {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner).remove(key);
-    }
-
-    /// Counts a failure and says how long to wait: longer each time, and not the same for all.
-    fn failure(&self, key: &Key, asked: Option<Duration>) -> Duration {
-        let mut counts = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        let count = counts.entry(key.clone()).or_default();
-        *count = (*count + 1).min(16);
-        let backoff = (RETRY_FIRST * 2u32.pow(*count - 1)).min(RETRY_MOST);
-        let spread = 0.75 + 0.5 * spread(key);
-        asked.unwrap_or_default().max(backoff.mul_f64(spread))
-    }
-}
-
-/// A number from 0 to 1 that is always the same for one token.
-fn spread(key: &Key) -> f64 {
-    use std::hash::{BuildHasher, BuildHasherDefault, DefaultHasher};
-    let hash = BuildHasherDefault::<DefaultHasher>::default().hash_one(key);
-    (hash >> 11) as f64 / (1u64 << 53) as f64
-}
-
-struct Worker {
-    queue: Arc<Queue>,
-    lease: LeaseHandle,
-    term_over: CancellationToken,
-    reconciler: Arc<Reconciler>,
-    metrics: Arc<Metrics>,
-    failures: Arc<Failures>,
-}
-
-impl Worker {
-    async fn run(self) {
-        loop {
-            let job = tokio::select! {
-                biased;
-                () = self.term_over.cancelled() => return,
-                job = self.queue.next() => job,
-            };
-            let Some(job) = job else { return };
-            // A process that was paused past its lease may get here before anybody has noticed.
-            if !self.lease.is_leading() {
-                self.queue.done(&job.key);
-                return;
-            }
-            let delay = self.serve(&job.key, job.lag).await;
-            match delay {
-                Some(delay) if self.reconciler.is_under_way(&job.key) => {
-                    self.queue.resume_after(job.key.clone(), delay)
-                }
-                Some(delay) => self.queue.add_after(job.key.clone(), delay),
-                None => {}
-            }
-            self.queue.done(&job.key);
-        }
-    }
-
-    /// Runs one token, and says when to run it again. Whatever goes wrong stays with this token.
-    async fn serve(&self, key: &Key, lag: Duration) -> Option<Duration> {
-        let began = Instant::now();
-        let run = AssertUnwindSafe(self.reconciler.reconcile(key)).catch_unwind();
-        let what = || format!("reconcile {key}");
-        let result = match tokio::time::timeout(RUN_LIMIT, run).await {
-            Ok(Ok(result)) => result,
-            // The panic itself has been printed by the panic hook.
-            Ok(Err(_)) => Err(Error::Panicked),
-            Err(_) => Err(Error::Timeout { what: what(), limit: RUN_LIMIT }),
-        };
-        self.metrics.ran(began.elapsed(), lag, result.as_ref().err());
-        match result {
-            Ok(wake_at) => {
-                self.failures.success(key);
-                let wait = wake_at?.since(self.reconciler.now());
-                let wait = Duration::try_from(wait).unwrap_or(Duration::ZERO);
-                Some(wait.min(LONGEST_NAP.mul_f64(0.75 + 0.25 * spread(key))))
+                context.dispatch(triggers);
             }
             Err(error) => {
-                let delay = self.failures.failure(key, error.retry_after());
-                tracing::warn!(
-                    namespace = key.namespace(),
-                    name = key.name(),
-                    category = error.category(),
-                    retry_in_ms = delay.as_millis() as u64,
-                    "{error}"
-                );
-                Some(delay)
+                context.metrics.watch_failed(kind);
+                let why = watches::explain(&error);
+                tracing::warn!(kind = kind.as_str(), "a watch broke and will be started again: {why}");
             }
+        };
+        async move { watches::watch(client, scope.as_deref(), labels.as_deref(), handler, report).await }
+    }
+
+    /// Serves one term of leadership after the other, until `shutdown`.
+    async fn lead(&self, shutdown: &CancellationToken) -> Result<(), EndedUnexpectedly> {
+        // Secrets too: without them a restart would read each one from the API server.
+        tokio::select! {
+            _ = async { self.missing_lists.subscribe().wait_for(|missing| *missing == 0).await.map(drop) } => {}
+            () = shutdown.cancelled() => return Ok(()),
+        }
+        self.caches_full.pass("");
+        self.full.cancel();
+        loop {
+            tokio::select! {
+                () = self.context.lease.leading() => {}
+                () = shutdown.cancelled() => return Ok(()),
+            }
+            self.serve_term(shutdown).await?;
+            if shutdown.is_cancelled() {
+                return Ok(());
+            }
+            tracing::warn!("no longer leading: nothing is reconciled until the lease is held again");
+        }
+    }
+
+    /// Runs kube's `Controller` for one term of leadership: until the lease is lost, or `shutdown`. Then running reconciles finish,
+    /// and no others start.
+    async fn serve_term(&self, shutdown: &CancellationToken) -> Result<(), EndedUnexpectedly> {
+        let context = &self.context;
+        // Opened before the stores are read, so that no event is missed in between.
+        let triggers = context.gate.open();
+        let pats = context.stores.keys();
+        tracing::info!(pats = pats.len(), "leading: reconciling every PersonalAccessToken");
+        pats.into_iter().for_each(|pat| context.gate.trigger(pat));
+
+        let term = CancellationToken::new();
+        let outcomes = Controller::for_stream(stream::pending(), context.stores.pats())
+            .with_config(Config::default().concurrency(self.slots()))
+            .reconcile_on(triggers.map(|pat| pat.pat_ref()))
+            .graceful_shutdown_on(term.clone().cancelled_owned())
+            .run(reconcile, error_policy, context.clone());
+        let mut outcomes = pin!(consume(outcomes, context));
+        let result = tokio::select! {
+            () = &mut outcomes => Err(EndedUnexpectedly("controller")),
+            () = context.lease.lost() => Ok(()),
+            () = shutdown.cancelled() => {
+                tracing::info!("stopping: finishing the reconciles that are running");
+                Ok(())
+            }
+        };
+        term.cancel();
+        if result.is_ok() {
+            let limit = async {
+                shutdown.cancelled().await;
+                sleep(FINISH_LIMIT).await;
+            };
+            tokio::select! {
+                () = &mut outcomes => {}
+                () = limit => {}
+            }
+        }
+        context.end_term();
+        result
+    }
+
+    /// How many reconciles kube may start at a time: as many as run, and as many again that only pass by the gate to be parked.
+    fn slots(&self) -> u16 {
+        u16::try_from(2 * self.options.concurrency).unwrap_or(u16::MAX)
+    }
+}
+
+/// Consumes the results of kube's `Controller` until it ends.
+async fn consume(
+    outcomes: impl Stream<Item = Result<(ObjectRef<StoredPat>, Action), ControllerError<Error, watcher::Error>>>,
+    context: &Context,
+) {
+    let mut outcomes = pin!(outcomes);
+    while let Some(outcome) = outcomes.next().await {
+        // `error_policy` has dealt with errors of reconciles. This one means that a PAT was deleted before its turn came.
+        if let Err(ControllerError::ObjectNotFound(pat)) = outcome {
+            context.forget(&NamespacedName::new(pat.namespace.as_deref().unwrap_or_default(), &pat.name));
         }
     }
 }

@@ -1,6 +1,4 @@
-//! What must be in place before the controller starts: the resource, and permission for every request that it will make.
-//!
-//! It must not change anything.
+//! Checks before the controller starts: the resource exists, and every request of the controller is allowed.
 
 use kube::{Api, Client, api::ListParams};
 
@@ -12,7 +10,7 @@ use crate::{
     },
 };
 
-/// Every request that the controller makes: API group, resource, subresource, verbs.
+/// The requests of the controller: API group, resource, subresource, verbs.
 pub const NEEDS: &[RequiredAccess] = &[
     (GROUP, "personalaccesstokens", "", &["get", "list", "watch"]),
     (GROUP, "personalaccesstokens", "status", &["patch"]),
@@ -26,19 +24,19 @@ pub const LEASE_NEEDS: &[&str] = &["get", "create", "update"];
 /// Waits until the API server serves the resource.
 ///
 /// # Errors
-/// The API server cannot be asked at all.
+/// The API server cannot be reached.
 pub async fn wait_for_crd(client: &Client, gate: &ReadinessGate) -> Result<(), PreflightError> {
     let version = format!("{GROUP}/{VERSION}");
     preflight::wait_for_resource(client, &version, crd::PLURAL, &crd::how_to_install(crd::NAME), gate).await
 }
 
-/// Every request that the controller will make, in each namespace or everywhere; and those of leader election, if there is a
-/// `lease` (namespace and name): without the right to renew it, an instance would work for some seconds, lose it and end.
+/// Returns the permissions that the controller needs, in each namespace or everywhere. With a `lease` (namespace and name), those of
+/// leader election too: without the right to renew the lease, a process would work for some seconds, lose it and end.
 pub fn questions<'a>(namespaces: &'a [String], lease: Option<(&'a str, &'a str)>) -> Vec<AccessCheck<'a>> {
     let mut questions = preflight::questions(NEEDS, namespaces);
     if let Some((namespace, name)) = lease {
         for &verb in LEASE_NEEDS {
-            // A name is not known to the authorizer when something is created.
+            // The authorizer does not know the name of an object that is created.
             let name = if verb == "create" { "" } else { name };
             let (group, resource) = ("coordination.k8s.io", "leases");
             questions.push(AccessCheck { namespace, group, resource, subresource: "", verb, name });
@@ -47,10 +45,10 @@ pub fn questions<'a>(namespaces: &'a [String], lease: Option<(&'a str, &'a str)>
     questions
 }
 
-/// Asks whether all of it is allowed.
+/// Checks that all of it is allowed.
 ///
 /// # Errors
-/// Which is not, or the API server cannot be asked.
+/// Something is not allowed, or the API server cannot be reached.
 pub async fn check_permissions(
     client: &Client,
     namespaces: &[String],
@@ -59,10 +57,10 @@ pub async fn check_permissions(
     preflight::check_permissions(client, questions(namespaces, lease)).await
 }
 
-/// Lets the API server read the label selector, once: a watch with a wrong one would begin anew for ever.
+/// Has the API server parse the label selector once: a watch with an invalid one would fail for ever.
 ///
 /// # Errors
-/// It cannot be read, or the API server cannot be asked.
+/// The selector is invalid, or the API server cannot be reached.
 pub async fn check_selector(
     client: &Client,
     namespaces: &[String],

@@ -1,7 +1,6 @@
-//! A Secret without what nobody decides by: who set which field is half of its text.
+//! A Secret without `managedFields`, which are half of its text.
 //!
-//! For watches and for answers to writes; only a live reading is asked who changed a Secret. It must not keep a value for
-//! longer than it takes to hash it.
+//! Watches and answers to writes decode to it. Only a live read needs to know who changed a Secret.
 
 use std::{collections::BTreeMap, fmt};
 
@@ -14,7 +13,7 @@ use serde::{Deserialize, Deserializer, Serialize};
 
 use crate::api::stored::stands_for;
 
-/// See the module. `Debug` shows no value.
+/// A Secret without `managedFields`. `Debug` shows no value.
 #[derive(Clone, Serialize)]
 #[serde(transparent)]
 pub struct StoredSecret(pub Secret);
@@ -93,7 +92,7 @@ mod tests {
     }"#;
 
     #[test]
-    fn all_is_kept_that_is_seen_of_a_secret_but_who_changed_it() {
+    fn everything_but_the_last_editor_is_kept() {
         let whole = SecretView::of(serde_json::from_str(TEXT).unwrap());
         let StoredSecret(stored) = serde_json::from_str(TEXT).unwrap();
         assert_eq!(whole.last_editor.as_deref(), Some("somebody"));
@@ -101,7 +100,7 @@ mod tests {
     }
 
     #[test]
-    fn no_value_is_ever_shown() {
+    fn debug_shows_no_value() {
         let stored: StoredSecret = serde_json::from_str(TEXT).unwrap();
         let shown = format!("{stored:?} {stored:#?}");
         assert!(shown.contains("app") && !shown.contains("c2VjcmV0") && !shown.contains("secret"), "{shown}");

@@ -8,7 +8,7 @@ use tracing::warn;
 
 use super::{owners::OwnerDescription, record::IndexedPat, store::Index, uid::PatUid};
 use crate::api::{StoredOwner, StoredPat};
-use crate::service::watch::EventHandler;
+use crate::service::watch::WatchHandler;
 
 /// The batch size while a list comes in. A batch copies every shard, which takes a millisecond with 100,000 objects.
 const BATCH: usize = 4096;
@@ -44,7 +44,7 @@ impl PatEventHandler {
     }
 }
 
-impl EventHandler for PatEventHandler {
+impl WatchHandler for PatEventHandler {
     type Object = StoredPat;
 
     fn init(&mut self) {
@@ -116,7 +116,7 @@ impl OwnerEventHandler {
     }
 }
 
-impl EventHandler for OwnerEventHandler {
+impl WatchHandler for OwnerEventHandler {
     type Object = StoredOwner;
 
     fn init(&mut self) {

@@ -4,7 +4,6 @@ use std::{
     fs,
     io::{self, Read},
     path::{Path, PathBuf},
-    sync::Arc,
 };
 
 use clap::Args;
@@ -12,7 +11,7 @@ use k8s_openapi::{
     api::core::v1::Secret,
     jiff::{SignedDuration, Timestamp},
 };
-use kube::{Api, api::DynamicObject, runtime::watcher::Event};
+use kube::{Api, api::DynamicObject};
 use serde_json::{Value, json};
 
 use super::{
@@ -28,7 +27,7 @@ use super::{
 use crate::{
     api::{self, GROUP, Time},
     cli::subdomain,
-    controller::cache::{Cache, Feed, PatFeed},
+    controller::stores::conflicting_pat,
     planner::{
         intent::{Settings, secret_name},
         view::SecretView,
@@ -186,12 +185,9 @@ async fn populated(session: &Session, pat: Pat, settings: Settings, now: Time) -
     for name in names {
         world.secrets.extend(in_time(api.get_opt(&name)).await?.map(SecretView::of));
     }
-    let cache = Arc::new(Cache::default());
-    let mut feed = PatFeed::new(cache.clone(), Some(world.pat.namespace().to_owned()));
-    for other in session.list(Some(world.pat.namespace()), None).await? {
-        feed.take(Event::Apply(other.stored));
-    }
-    world.rival = cache.rival(&world.pat, &wanted);
+    let others = session.list(Some(world.pat.namespace()), None).await?;
+    let rival = conflicting_pat(&world.pat, &wanted, others.iter().map(|other| &other.stored));
+    world.rival = rival.map(|rival| rival.name().to_owned());
     Ok(world)
 }
 

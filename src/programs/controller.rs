@@ -10,7 +10,7 @@ use tokio_util::sync::CancellationToken;
 use crate::{
     certificates::{self, CertificateManager, CertificateRequest},
     cli::ControllerArgs,
-    controller::{Controller, Options, preflight},
+    controller::{ControllerOptions, PatController, preflight},
     planner::intent::Settings,
     service::{
         Clock, Cluster, HealthServer, LeaderElector, LeaseError, LeaseHandle, LeaseSettings, PreflightError, Readiness,
@@ -38,7 +38,7 @@ pub(super) async fn controller(args: ControllerArgs) -> anyhow::Result<()> {
     let clock = Clock::system();
     let options = options(&args, &identity);
     let controller =
-        Controller::new(cluster.client.clone(), options, clock.clone(), lease.clone(), caches_full.clone());
+        PatController::new(cluster.client.clone(), options, clock.clone(), lease.clone(), caches_full.clone());
     let certificates = CertificateManager::new(
         cluster.client.clone(),
         args.serving_certificate_namespace.clone().unwrap_or_else(|| cluster.namespace.clone()),
@@ -75,8 +75,8 @@ fn elector(args: &ControllerArgs, cluster: &Cluster, identity: &str) -> LeaderEl
     LeaderElector::new(cluster.client.clone(), settings)
 }
 
-fn options(args: &ControllerArgs, identity: &str) -> Options {
-    Options {
+fn options(args: &ControllerArgs, identity: &str) -> ControllerOptions {
+    ControllerOptions {
         namespaces: args.namespaces.names().to_vec(),
         label_selector: args.label_selector.as_deref().map(str::to_owned),
         concurrency: usize::from(args.concurrency),
@@ -101,7 +101,7 @@ impl ControllerProgram {
     /// Waits for the prerequisites, then works until `stopping`. The lease is released last.
     async fn run(
         self,
-        controller: Controller,
+        controller: PatController,
         elector: Option<LeaderElector>,
         stopping: CancellationToken,
         end: &CancellationToken,

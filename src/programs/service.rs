@@ -21,7 +21,7 @@ use crate::{
         Clock, Cluster, HealthServer, HttpServer, ListenAddr, Readiness, ReadinessGate, Shutdown, TlsReloader, client,
         http::{Limits, refuse_plain_text},
         tls::{self, TlsFiles, TlsMetrics},
-        watch::{self, EventHandler, WatchMetrics},
+        watch::{self, WatchHandler, WatchMetrics},
     },
 };
 
@@ -134,7 +134,7 @@ impl ServiceRunner {
     }
 
     /// Starts a watch of PATs in this namespace; `None` for all. `listed` is called after each full list.
-    pub(super) fn watch_pats<H: EventHandler<Object = StoredPat> + 'static>(
+    pub(super) fn watch_pats<H: WatchHandler<Object = StoredPat> + 'static>(
         &mut self,
         client: &kube::Client,
         namespace: Option<&str>,
@@ -147,7 +147,7 @@ impl ServiceRunner {
     }
 
     /// Starts the watch of owners. `listed` is called after each full list.
-    pub(super) fn watch_owners<H: EventHandler + 'static>(
+    pub(super) fn watch_owners<H: WatchHandler + 'static>(
         &mut self,
         client: &kube::Client,
         number: usize,
@@ -157,7 +157,7 @@ impl ServiceRunner {
         self.watch(OWNER_KIND, CLUSTER_SCOPE.to_owned(), Api::all(client.clone()), number, handler, listed);
     }
 
-    fn watch<H: EventHandler + 'static>(
+    fn watch<H: WatchHandler + 'static>(
         &mut self,
         kind: &'static str,
         scope: String,

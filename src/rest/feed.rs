@@ -11,7 +11,7 @@ use crate::{
         PatUid,
         events::{OwnerEventHandler, PatEventHandler},
     },
-    service::watch::EventHandler,
+    service::watch::WatchHandler,
 };
 
 /// PATs of a list are put into the store in batches of so many.
@@ -36,7 +36,7 @@ impl TokenFeed {
     }
 }
 
-impl EventHandler for TokenFeed {
+impl WatchHandler for TokenFeed {
     type Object = StoredPat;
 
     fn init(&mut self) {
@@ -98,7 +98,7 @@ impl OwnerFeed {
     }
 }
 
-impl EventHandler for OwnerFeed {
+impl WatchHandler for OwnerFeed {
     type Object = StoredOwner;
 
     fn init(&mut self) {

@@ -26,7 +26,7 @@ use crate::{
         Freshness, Index, PatUid,
         events::{OwnerEventHandler, PatEventHandler},
     },
-    service::{Clock, ClockHand, watch::EventHandler},
+    service::{Clock, ClockHand, watch::WatchHandler},
     token::Token,
 };
 

@@ -1,4 +1,4 @@
-//! List and watch: hands every object of a resource, and every later change, to an [`EventHandler`].
+//! List and watch: hands every object of a resource, and every later change, to an [`WatchHandler`].
 //!
 //! Not `kube::runtime::watcher`: it drops bookmarks, which alone show that an idle watch is alive, and repeats a watch that starts with a
 //! 410 for ever.
@@ -53,7 +53,7 @@ const LIST_ENDS: &str = "k8s.io/initial-events-end";
 
 /// Receives the events of a watch, named as those of `kube::runtime::watcher`. Between `init` and `init_done` come all existing objects;
 /// a list that breaks off is followed by another `init`.
-pub trait EventHandler: Send {
+pub trait WatchHandler: Send {
     /// The watched type. It must decode leniently: an object that does not decode is left out.
     type Object: Resource<DynamicType = ()> + Clone + Debug + DeserializeOwned + Send + 'static;
 
@@ -116,7 +116,7 @@ pub enum Interruption {
 }
 
 /// Lists and watches the resource for ever.
-pub async fn follow<H: EventHandler>(
+pub async fn follow<H: WatchHandler>(
     api: Api<H::Object>,
     handler: H,
     heartbeat: WatchHeartbeat,
@@ -135,7 +135,7 @@ pub async fn follow<H: EventHandler>(
     }
 }
 
-struct Follower<H: EventHandler, R> {
+struct Follower<H: WatchHandler, R> {
     api: Api<H::Object>,
     handler: H,
     heartbeat: WatchHeartbeat,
@@ -148,7 +148,7 @@ struct Follower<H: EventHandler, R> {
     failures: u32,
 }
 
-impl<H: EventHandler, R: Fn(WatchStatus)> Follower<H, R> {
+impl<H: WatchHandler, R: Fn(WatchStatus)> Follower<H, R> {
     /// Runs one watch to its end, with a list before it where one is needed.
     async fn list_and_watch(&mut self) -> Result<(), Interruption> {
         let known = self.position.take().filter(|_| !self.heartbeat.is_stale());

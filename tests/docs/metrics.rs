@@ -14,8 +14,9 @@ use kube::runtime::watcher;
 use pat_operator::{
     controller::{
         self,
-        cache::{Cache, Feed, PatFeed},
-        queue::Queue,
+        event_handlers::{EventHandler, PatHandler},
+        gate::ReconcileGate,
+        stores::Stores,
     },
     index::{Index, IndexFreshness},
     rest::{self, server::Dialect, store::Store},
@@ -39,15 +40,15 @@ fn the_page_on_metrics_has_every_figure_and_every_alert() {
 
 /// What a controller serves that has one token to tell of: a family without series is not served.
 fn controller() -> String {
-    let cache = Arc::new(Cache::default());
+    let stores = Arc::new(Stores::default());
     let pat = json!({
         "metadata": {"name": "app", "namespace": "shop", "uid": "3b241101-e2bb-4255-8caf-4136c566a962", "resourceVersion": "1"},
         "spec": {},
     });
     let pat = serde_json::from_value(pat).expect("a PAT");
-    PatFeed::new(cache.clone(), None).take(watcher::Event::Apply(pat));
+    PatHandler::new(stores.clone(), None).handle(watcher::Event::Apply(pat));
     let now = "2030-01-01T00:00:00Z".parse().expect("a time");
-    controller::metrics::Metrics::new().text(&cache, &Queue::default(), true, now)
+    controller::metrics::Metrics::new().text(&stores, &ReconcileGate::new(1), true, now)
 }
 
 fn verifier() -> String {

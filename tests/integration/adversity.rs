@@ -19,7 +19,11 @@ use kube::{
 };
 use pat_operator::{
     api::{Condition, ConditionType, Credential, CredentialState, Parsed, StoredPat, Time},
-    controller::cache::{Cache, Feed, Key, PatFeed},
+    controller::{
+        event_handlers::{PatHandler, WatchHandler},
+        namespaced_name::NamespacedName,
+        stores::Stores,
+    },
     planner::{
         intent::Settings,
         view::{Ledger, Owned, PAT_UID, Record, hash},
@@ -806,8 +810,8 @@ async fn an_object_that_cannot_be_read_never_stops_the_others() {
     stage.apply("app", json!({})).await;
     stage.restart();
     let namespace = stage.namespace.name().to_owned();
-    let key = |name: &str| Key::new(&namespace, name);
-    until("all are in the cache", async || stage.operator().cache.keys().len() == 5).await;
+    let key = |name: &str| NamespacedName::new(&namespace, name);
+    until("all are in the cache", async || stage.operator().stores.keys().len() == 5).await;
     let run = async |name: &str| stage.operator().reconciler.reconcile(&key(name)).await.expect("the run succeeds");
     for name in ["spec", "nospec", "listspec", "status", "app"] {
         run(name).await;
@@ -828,7 +832,7 @@ async fn an_object_that_cannot_be_read_never_stops_the_others() {
     until("the cache has the last write", async || {
         let all = pats.list(&ListParams::default()).await.expect("a list").items;
         all.iter().all(|pat| {
-            let cached = stage.operator().cache.pat(&key(&pat.name_any()));
+            let cached = stage.operator().stores.pat(&key(&pat.name_any()));
             cached.is_some_and(|cached| cached.metadata.resource_version == pat.metadata.resource_version)
         })
     })
@@ -849,8 +853,8 @@ async fn an_object_that_cannot_be_read_never_stops_the_others() {
 
 #[test]
 fn wrong_types_go_through_the_cache_and_are_told_apart() {
-    let cache = Arc::new(Cache::default());
-    let mut feed = PatFeed::new(cache.clone(), None);
+    let stores = Arc::new(Stores::default());
+    let mut handler = PatHandler::new(stores.clone(), None);
     let object = |name: &str, spec: Value, status: Value| -> StoredPat {
         serde_json::from_value(json!({"metadata": {"namespace": "n", "name": name}, "spec": spec, "status": status}))
             .expect("an object always decodes")
@@ -872,11 +876,11 @@ fn wrong_types_go_through_the_cache_and_are_told_apart() {
     .enumerate()
     {
         let name = format!("pat-{index}");
-        feed.take(kube::runtime::watcher::Event::Apply(object(&name, spec.clone(), status.clone())));
-        let cached = cache.pat(&Key::new("n", &name)).expect("it is in the cache");
+        handler.handle(kube::runtime::watcher::Event::Apply(object(&name, spec.clone(), status.clone())));
+        let cached = stores.pat(&NamespacedName::new("n", &name)).expect("it is in the cache");
         assert_eq!((cached.spec.is_ok(), cached.status.is_ok()), (spec_is_good, status_is_good), "{spec} {status}");
     }
-    assert_eq!(cache.keys().len(), 10);
+    assert_eq!(stores.keys().len(), 10);
 }
 
 // --- Stale caches ---------------------------------------------------------------------------------------------------
@@ -918,7 +922,7 @@ async fn an_operator_that_does_not_wait_for_its_watches_writes_no_more_than_one_
     let requests = restart_recording(&mut stage);
     stage.apply("app", json!({"rotation": {"interval": "30d"}})).await;
     stage.operator().catch_up(&stage.client, stage.namespace.name()).await;
-    let key = Key::new(stage.namespace.name(), "app");
+    let key = NamespacedName::new(stage.namespace.name(), "app");
     for (revision, wait) in [(1, 0), (2, 30), (3, 30), (4, 30)] {
         stage.hand.advance(SignedDuration::from_hours(24 * wait));
         for _ in 0..40 {

@@ -29,7 +29,7 @@ use kube::{
 };
 use pat_operator::{
     api::{CredentialState, PersonalAccessTokenStatus},
-    controller::queue::Queue,
+    controller::gate::ReconcileGate,
     service::Clock,
     token::{Presented, Token},
 };
@@ -381,7 +381,7 @@ impl Scene {
             self.tokens.extend(request.secret_values().into_iter().filter(|value| Presented::parse(value).is_ok()));
         }
         let operator = self.stage.operator();
-        let metrics = operator.metrics.text(&operator.cache, &Queue::default(), true, self.stage.now());
+        let metrics = operator.metrics.text(&operator.stores, &ReconcileGate::new(1), true, self.stage.now());
         canary::hear("the metrics", &metrics);
     }
 

@@ -30,7 +30,7 @@ async fn however_its_watches_break_it_catches_up_and_mints_nothing_anew() {
         let end: Time = stage.now().plus(k8s_openapi::jiff::SignedDuration::from_hours(1));
         stage.apply("changes", json!({"expiry": {"at": end.floor_second()}})).await;
         let operator = stage.operator();
-        assert_eq!(operator.cache.keys().len(), 3, "{how:?}: as it was");
+        assert_eq!(operator.stores.keys().len(), 3, "{how:?}: as it was");
         breaks.let_go();
 
         // This waits until the caches are as they should be, first.

@@ -19,7 +19,7 @@ use kube::{
 use pat_operator::{
     api::{Credential, CredentialState, DeliveryState, PersonalAccessToken, PersonalAccessTokenSpec, StoredPat, Time},
     auth::verdict::{Terms, Verdict},
-    controller::cache::version,
+    controller::stores::version,
     planner::intent::Intent,
     service::Clock,
     token::Presented,

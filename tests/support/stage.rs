@@ -1,7 +1,7 @@
 //! A stage: a namespace on the real API server, an operator in this process, and a clock that the test drives.
 //!
-//! The operator's reconciler is called by the test instead of by the queue, after its caches have caught up with the API
-//! server; so a test lives a year in seconds and never sleeps to hope.
+//! The test calls the operator's reconciler itself, instead of kube's `Controller`, after the stores have caught up with the API
+//! server. So a test lives a year in seconds and never sleeps to hope.
 
 use std::{
     collections::BTreeMap,
@@ -25,14 +25,16 @@ use pat_operator::{
         Condition, ConditionType, MANAGED_BY, MANAGED_BY_LABEL, PersonalAccessToken, PersonalAccessTokenStatus, Time,
     },
     controller::{
-        cache::{Cache, Feed, Key, PatFeed, SecretFeed},
-        cluster::Cluster,
+        cluster::ClusterClient,
         error::Error,
+        event_handlers::{EventHandler, PatHandler, SecretHandler},
+        gate::ReconcileGate,
         metrics::Metrics,
-        queue::Queue,
-        reconcile::Reconciler,
+        namespaced_name::NamespacedName,
+        reconciler::Reconciler,
         stored_secret::StoredSecret,
-        watch::watch,
+        stores::Stores,
+        watches::watch,
     },
     planner::intent::Settings,
     service::{Clock, ClockHand},
@@ -59,9 +61,9 @@ pub struct Stage {
     operator: Operator,
 }
 
-/// One operator process, as far as tokens are concerned: caches, watches, memory.
+/// One operator process, as far as tokens are concerned: stores, watches, memory.
 pub struct Operator {
-    pub cache: Arc<Cache>,
+    pub stores: Arc<Stores>,
     pub reconciler: Arc<Reconciler>,
     pub metrics: Arc<Metrics>,
     _watches: JoinSet<()>,
@@ -70,23 +72,23 @@ pub struct Operator {
 impl Operator {
     /// A fresh process in one namespace. `client` may inject faults; `watching` is the client of its watches.
     pub fn start(client: Client, watching: &Client, namespace: &str, settings: Settings, clock: Clock) -> Self {
-        let cache = Arc::new(Cache::default());
+        let stores = Arc::new(Stores::default());
         let metrics = Arc::new(Metrics::new());
-        let cluster = Cluster::new(client, Some("test".into()));
-        let reconciler = Arc::new(Reconciler::new(cluster, cache.clone(), settings, clock, metrics.clone()));
+        let cluster = ClusterClient::new(client, Some("test".into()));
+        let reconciler = Arc::new(Reconciler::new(cluster, stores.clone(), settings, clock, metrics.clone()));
         let mut watches = JoinSet::new();
         let scope = Some(namespace.to_owned());
-        let pats = PatFeed::new(cache.clone(), scope.clone());
-        let secrets = SecretFeed::new(cache.clone(), scope.clone());
+        let pats = PatHandler::new(stores.clone(), scope.clone());
+        let secrets = SecretHandler::new(stores.clone(), scope.clone());
         let (client, name) = (watching.clone(), scope.clone());
         watches.spawn(async move { watch(client, name.as_deref(), None, pats, drop).await });
         let ours = format!("{MANAGED_BY_LABEL}={MANAGED_BY}");
         let client = watching.clone();
         watches.spawn(async move { watch(client, scope.as_deref(), Some(&ours), secrets, drop).await });
-        Self { cache, reconciler, metrics, _watches: watches }
+        Self { stores, reconciler, metrics, _watches: watches }
     }
 
-    /// Waits until the caches show what the API server has.
+    /// Waits until the stores show what the API server has.
     pub async fn catch_up(&self, client: &Client, namespace: &str) {
         let label = format!("{MANAGED_BY_LABEL}={MANAGED_BY}");
         let deadline = Instant::now() + SOON;
@@ -95,18 +97,18 @@ impl Operator {
             let pats = pats.list(&ListParams::default()).await.expect("PATs are listed");
             let secrets: Api<Secret> = Api::namespaced(client.clone(), namespace);
             let secrets = secrets.list(&ListParams::default().labels(&label)).await.expect("Secrets are listed");
-            let mut keys = self.cache.keys();
+            let mut keys = self.stores.keys();
             keys.sort();
-            let mut names: Vec<_> = pats.iter().map(|pat| Key::new(namespace, &pat.name_any())).collect();
+            let mut names: Vec<_> = pats.iter().map(|pat| NamespacedName::new(namespace, &pat.name_any())).collect();
             names.sort();
             let same = keys == names
-                && self.cache.secret_count() == secrets.items.len()
+                && self.stores.secret_count() == secrets.items.len()
                 && pats.iter().all(|pat| {
-                    let cached = self.cache.pat(&Key::new(namespace, &pat.name_any()));
+                    let cached = self.stores.pat(&NamespacedName::new(namespace, &pat.name_any()));
                     cached.is_some_and(|cached| cached.metadata.resource_version == pat.metadata.resource_version)
                 })
                 && secrets.iter().all(|secret| {
-                    let cached = self.cache.secret(namespace, &secret.name_any());
+                    let cached = self.stores.secret(namespace, &secret.name_any());
                     cached.is_some_and(|cached| {
                         Some(&cached.resource_version) == secret.metadata.resource_version.as_ref()
                     })
@@ -114,34 +116,34 @@ impl Operator {
             if same {
                 return;
             }
-            assert!(Instant::now() < deadline, "the caches do not catch up with the API server");
+            assert!(Instant::now() < deadline, "the stores do not catch up with the API server");
             tokio::time::sleep(Duration::from_millis(3)).await;
         }
     }
 }
 
-/// An operator whose caches never move unless the test moves them.
+/// An operator whose stores never move unless the test moves them.
 pub struct Blinkered {
     reconciler: Reconciler,
-    pats: PatFeed,
-    secrets: SecretFeed,
+    pats: PatHandler,
+    secrets: SecretHandler,
     namespace: String,
 }
 
 impl Blinkered {
     /// The watch brings this.
     pub fn show(&mut self, pat: PersonalAccessToken) {
-        self.pats.take(watcher::Event::Apply(pat.into()));
+        self.pats.handle(watcher::Event::Apply(pat.into()));
     }
 
     /// The watch brings this.
     pub fn show_secret(&mut self, secret: Secret) {
-        self.secrets.take(watcher::Event::Apply(StoredSecret(secret)));
+        self.secrets.handle(watcher::Event::Apply(StoredSecret(secret)));
     }
 
     /// Runs once for one token.
     pub async fn reconcile(&self, name: &str) -> Result<Option<Time>, Error> {
-        self.reconciler.reconcile(&Key::new(&self.namespace, name)).await
+        self.reconciler.reconcile(&NamespacedName::new(&self.namespace, name)).await
     }
 }
 
@@ -222,15 +224,15 @@ impl Stage {
 
     /// An operator that knows of the cluster only what the test shows it; its requests go out by `client`.
     pub fn blinkered(&self, client: Client) -> Blinkered {
-        let cache = Arc::new(Cache::default());
+        let stores = Arc::new(Stores::default());
         let metrics = Arc::new(Metrics::new());
-        let cluster = Cluster::new(client, Some("test".into()));
-        let reconciler = Reconciler::new(cluster, cache.clone(), self.settings.clone(), self.clock.clone(), metrics);
+        let cluster = ClusterClient::new(client, Some("test".into()));
+        let reconciler = Reconciler::new(cluster, stores.clone(), self.settings.clone(), self.clock.clone(), metrics);
         let namespace = self.namespace.name().to_owned();
         Blinkered {
             reconciler,
-            pats: PatFeed::new(cache.clone(), Some(namespace.clone())),
-            secrets: SecretFeed::new(cache, Some(namespace.clone())),
+            pats: PatHandler::new(stores.clone(), Some(namespace.clone())),
+            secrets: SecretHandler::new(stores, Some(namespace.clone())),
             namespace,
         }
     }
@@ -264,7 +266,7 @@ impl Stage {
     /// Catches up and runs the operator once for one token; tells when it wants to look again.
     pub async fn reconcile(&self, name: &str) -> Result<Option<Time>, Error> {
         self.operator.catch_up(&self.client, self.namespace.name()).await;
-        self.operator.reconciler.reconcile(&Key::new(self.namespace.name(), name)).await
+        self.operator.reconciler.reconcile(&NamespacedName::new(self.namespace.name(), name)).await
     }
 
     /// Runs the operator for one token until it rests, going along with waits of up to 10 s of the driven clock.
@@ -294,7 +296,7 @@ impl Stage {
         let secrets = self.secrets().list_metadata(&ListParams::default()).await.expect("Secrets are listed").items;
         let statuses: Vec<_> = pats.into_iter().map(|pat| pat.status).collect();
         let secrets: Vec<_> = secrets.into_iter().map(|secret| secret.metadata).collect();
-        let metrics = self.operator.metrics.text(&self.operator.cache, &Queue::default(), true, self.now());
+        let metrics = self.operator.metrics.text(&self.operator.stores, &ReconcileGate::new(1), true, self.now());
         let told = serde_json::json!({"events": events, "statuses": statuses, "secrets": secrets, "metrics": metrics});
         let tokens = canary::tokens_in(&told.to_string());
         assert!(tokens.is_empty(), "whole tokens stand where they must not: {tokens:?}");

@@ -36,7 +36,7 @@ struct Collector {
     listed: BTreeSet<String>,
 }
 
-impl EventHandler for Collector {
+impl WatchHandler for Collector {
     type Object = ConfigMap;
 
     fn init(&mut self) {

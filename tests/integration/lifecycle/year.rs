@@ -8,7 +8,7 @@ use std::{
 use pat_operator::{
     api::{CredentialState, MAX_LIVE_CREDENTIALS, PersonalAccessToken, Time},
     auth::verdict::Terms,
-    controller::cache::Key,
+    controller::namespaced_name::NamespacedName,
     token::Token,
 };
 use serde_json::json;
@@ -41,12 +41,12 @@ impl Moment {
 
     /// What [`Stage::reconcile`] does before each run, for one object and without its lists: a year has more than a thousand runs.
     async fn wait_for_caches(&self, stage: &Stage) {
-        let key = Key::new(stage.namespace.name(), "app");
-        let cache = &stage.operator().cache;
+        let key = NamespacedName::new(stage.namespace.name(), "app");
+        let stores = &stage.operator().stores;
         let shown = || {
             let pat =
-                cache.pat(&key).is_some_and(|pat| pat.metadata.resource_version == self.pat.metadata.resource_version);
-            pat && cache
+                stores.pat(&key).is_some_and(|pat| pat.metadata.resource_version == self.pat.metadata.resource_version);
+            pat && stores
                 .secret(key.namespace(), key.name())
                 .is_some_and(|secret| secret.resource_version == self.version)
         };
@@ -105,7 +105,7 @@ async fn a_token_that_rotates_daily_lives_a_year_without_a_moment_of_outage_and_
     let mut before = Moment::of(&stage).await;
     let (mut early, mut late, mut wakes, mut rotations) = (0, 0, 0, 0);
     while stage.now() < end {
-        let key = Key::new(stage.namespace.name(), "app");
+        let key = NamespacedName::new(stage.namespace.name(), "app");
         let wake = stage.operator().reconciler.reconcile(&key).await.expect("the run succeeds");
         let now = stage.now();
         let moment = Moment::of(&stage).await;

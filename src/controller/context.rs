@@ -1,0 +1,122 @@
+//! The context of a reconcile: everything that kube's `Controller` passes to [`reconcile`](super::reconcile::reconcile).
+
+use std::{
+    collections::HashMap,
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    time::Duration,
+};
+
+use kube::runtime::controller::Action;
+
+use super::{
+    event_handlers::Triggers,
+    gate::ReconcileGate,
+    metrics::Metrics,
+    namespaced_name::NamespacedName,
+    reconcile::jitter,
+    reconciler::Reconciler,
+    stores::{Stores, WatchedKind},
+};
+use crate::service::LeaseHandle;
+
+/// A failed reconcile is repeated after this long, twice as long each time, at most [`MAX_RETRY`].
+const FIRST_RETRY: Duration = Duration::from_millis(250);
+const MAX_RETRY: Duration = Duration::from_secs(120);
+
+/// What a reconcile works with.
+pub struct Context {
+    /// What the watches have delivered.
+    pub stores: Arc<Stores>,
+    /// The reconciler itself.
+    pub reconciler: Reconciler,
+    /// Limits and orders reconciles.
+    pub gate: ReconcileGate,
+    /// Delays the retries of each PAT.
+    pub backoff: ObjectBackoff,
+    /// Whether this process leads.
+    pub lease: LeaseHandle,
+    /// Counts what happens.
+    pub metrics: Arc<Metrics>,
+}
+
+impl Context {
+    /// Acts on what follows from a watch event. The controller's own writes trigger nothing.
+    pub fn dispatch(&self, triggers: Triggers) {
+        let Triggers { pats, applied, deleted, .. } = triggers;
+        let author = applied.and_then(|(kind, object, version)| self.reconciler.delivered(kind, object, version));
+        for (kind, key) in deleted {
+            self.reconciler.forget(kind, &key);
+            if kind == WatchedKind::Pat {
+                self.forget(&key);
+            }
+        }
+        pats.into_iter().filter(|pat| author.as_ref() != Some(pat)).for_each(|pat| self.gate.trigger(pat));
+    }
+
+    /// Forgets a PAT that no longer exists.
+    pub fn forget(&self, pat: &NamespacedName) {
+        self.gate.forget(pat);
+        self.backoff.reset(pat);
+    }
+
+    /// Has kube reconcile a PAT again after a while.
+    pub fn requeue(&self, key: &NamespacedName, after: Duration) -> Action {
+        self.gate.scheduled(key, after);
+        Action::requeue(after)
+    }
+
+    /// Forgets what belongs to a term of leadership that has ended.
+    pub fn end_term(&self) {
+        self.gate.close();
+        self.backoff.clear();
+        self.reconciler.forget_all();
+    }
+}
+
+/// Counts for each PAT how often in a row its reconcile has failed.
+#[derive(Default)]
+pub struct ObjectBackoff(Mutex<HashMap<NamespacedName, u32>>);
+
+impl ObjectBackoff {
+    /// Counts a failure and returns how long to wait: longer each time, not the same for all PATs, and not less than the API
+    /// server asked for.
+    pub fn next(&self, key: &NamespacedName, retry_after: Option<Duration>) -> Duration {
+        let mut failures = self.lock();
+        let count = failures.entry(key.clone()).or_default();
+        *count = (*count + 1).min(16);
+        let backoff = (FIRST_RETRY * 2u32.pow(*count - 1)).min(MAX_RETRY);
+        retry_after.unwrap_or_default().max(backoff.mul_f64(0.75 + 0.5 * jitter(key)))
+    }
+
+    /// Starts again for one PAT.
+    pub fn reset(&self, key: &NamespacedName) {
+        self.lock().remove(key);
+    }
+
+    fn clear(&self) {
+        self.lock().clear();
+    }
+
+    fn lock(&self) -> MutexGuard<'_, HashMap<NamespacedName, u32>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn backoff_doubles_per_pat_and_respects_retry_after() {
+        let backoff = ObjectBackoff::default();
+        let (a, b) = (NamespacedName::new("ns", "a"), NamespacedName::new("ns", "b"));
+        let waits: Vec<_> = (0..20).map(|_| backoff.next(&a, None)).collect();
+        let spread = 0.75 + 0.5 * jitter(&a);
+        assert_eq!(waits[..3], [1, 2, 4].map(|factor| (FIRST_RETRY * factor).mul_f64(spread)));
+        assert_eq!(waits.last(), Some(&MAX_RETRY.mul_f64(spread)));
+        assert!(backoff.next(&b, None) < Duration::from_secs(1), "the failures of others do not count");
+        assert_eq!(backoff.next(&b, Some(Duration::from_secs(60))), Duration::from_secs(60));
+        backoff.reset(&a);
+        assert_eq!(backoff.next(&a, None), waits[0]);
+    }
+}

@@ -1,0 +1,270 @@
+//! The handlers of watch events: each event updates the stores, then the progress of its watch, and yields the PATs to reconcile.
+
+use std::{collections::HashSet, fmt::Debug, sync::Arc};
+
+use k8s_openapi::NamespaceResourceScope;
+use kube::{Resource, runtime::watcher::Event};
+use serde::de::DeserializeOwned;
+
+use super::{
+    namespaced_name::NamespacedName,
+    secret_index::controlling_pat,
+    stored_secret::StoredSecret,
+    stores::{Stores, WatchedKind, version},
+};
+use crate::{api::StoredPat, planner::view::SecretView};
+
+/// Handles the events of one watch.
+pub trait EventHandler: Send {
+    /// The objects that are watched.
+    type Object: Resource<Scope = NamespaceResourceScope, DynamicType = ()>
+        + Clone
+        + Debug
+        + DeserializeOwned
+        + Send
+        + 'static;
+
+    /// Takes one event into the stores.
+    fn handle(&mut self, event: Event<Self::Object>) -> Triggers;
+}
+
+/// What follows from a watch event.
+#[derive(Debug, Default)]
+pub struct Triggers {
+    /// The PATs to reconcile.
+    pub pats: Vec<NamespacedName>,
+    /// The object that was created or changed, and its version.
+    pub applied: Option<(WatchedKind, NamespacedName, u64)>,
+    /// The objects that no longer exist.
+    pub deleted: Vec<(WatchedKind, NamespacedName)>,
+    /// Whether the event completes a list.
+    pub list_complete: bool,
+}
+
+impl Triggers {
+    fn merge(mut self, other: Self) -> Self {
+        self.pats.extend(other.pats);
+        self.deleted.extend(other.deleted);
+        self
+    }
+}
+
+/// Takes the events of a watch of PATs into the stores.
+pub struct PatHandler {
+    stores: Arc<Stores>,
+    scope: Option<String>,
+    /// The PATs of the list that is being received.
+    listed: HashSet<NamespacedName>,
+}
+
+impl PatHandler {
+    /// Creates a handler for the watch of one namespace, or of all.
+    pub fn new(stores: Arc<Stores>, scope: Option<String>) -> Self {
+        Self { stores, scope, listed: HashSet::new() }
+    }
+
+    fn apply(&self, pat: StoredPat) -> Triggers {
+        let version = version(pat.metadata.resource_version.as_deref());
+        let key = self.stores.key_of(&pat);
+        let mut pats = self.stores.apply_pat(&key, pat);
+        self.stores.advance(WatchedKind::Pat, self.scope.as_ref(), version);
+        pats.push(key.clone());
+        Triggers { pats, applied: Some((WatchedKind::Pat, key, version)), ..Triggers::default() }
+    }
+
+    fn delete(&self, key: NamespacedName) -> Triggers {
+        let pats = self.stores.remove_pat(&key);
+        Triggers { pats, deleted: vec![(WatchedKind::Pat, key)], ..Triggers::default() }
+    }
+}
+
+impl EventHandler for PatHandler {
+    type Object = StoredPat;
+
+    fn handle(&mut self, event: Event<StoredPat>) -> Triggers {
+        match event {
+            Event::Init => {
+                self.listed.clear();
+                self.stores.start_epoch(WatchedKind::Pat, self.scope.as_ref());
+                Triggers::default()
+            }
+            Event::InitApply(pat) => {
+                let triggers = self.apply(pat);
+                self.listed.extend(triggers.applied.as_ref().map(|(_, key, _)| key.clone()));
+                triggers
+            }
+            Event::Apply(pat) => self.apply(pat),
+            Event::Delete(pat) => {
+                let triggers = self.delete(NamespacedName::new(pat.namespace(), pat.name()));
+                let version = version(pat.metadata.resource_version.as_deref());
+                self.stores.advance(WatchedKind::Pat, self.scope.as_ref(), version);
+                triggers
+            }
+            Event::InitDone => {
+                let gone = missing(self.stores.keys(), self.scope.as_ref(), &self.listed);
+                self.listed = HashSet::new();
+                let done = Triggers { list_complete: true, ..Triggers::default() };
+                gone.into_iter().fold(done, |all, key| all.merge(self.delete(key)))
+            }
+        }
+    }
+}
+
+/// Takes the events of a watch of Secrets into the stores.
+pub struct SecretHandler {
+    stores: Arc<Stores>,
+    scope: Option<String>,
+    /// The Secrets of the list that is being received.
+    listed: HashSet<NamespacedName>,
+}
+
+impl SecretHandler {
+    /// Creates a handler for the watch of one namespace, or of all.
+    pub fn new(stores: Arc<Stores>, scope: Option<String>) -> Self {
+        Self { stores, scope, listed: HashSet::new() }
+    }
+
+    fn apply(&self, secret: StoredSecret) -> Triggers {
+        let mut secret = SecretView::of(secret.0);
+        // Only a live read is asked who changed the Secret.
+        secret.last_editor = None;
+        let version = version(Some(&secret.resource_version));
+        let key = self.stores.key(&secret.namespace, &secret.name);
+        let controller = controlling_pat(&secret).map(|(namespace, name)| self.stores.key(namespace, name));
+        let mut pats = self.stores.pats_wanting(&key);
+        pats.extend(self.stores.secrets.apply(&key, secret, controller.as_ref()));
+        pats.extend(controller);
+        self.stores.advance(WatchedKind::Secret, self.scope.as_ref(), version);
+        Triggers { pats, applied: Some((WatchedKind::Secret, key, version)), ..Triggers::default() }
+    }
+
+    fn delete(&self, key: NamespacedName) -> Triggers {
+        let mut pats = self.stores.pats_wanting(&key);
+        pats.extend(self.stores.secrets.remove(&key));
+        Triggers { pats, deleted: vec![(WatchedKind::Secret, key)], ..Triggers::default() }
+    }
+}
+
+impl EventHandler for SecretHandler {
+    type Object = StoredSecret;
+
+    fn handle(&mut self, event: Event<StoredSecret>) -> Triggers {
+        match event {
+            Event::Init => {
+                self.listed.clear();
+                self.stores.start_epoch(WatchedKind::Secret, self.scope.as_ref());
+                Triggers::default()
+            }
+            Event::InitApply(secret) => {
+                let triggers = self.apply(secret);
+                self.listed.extend(triggers.applied.as_ref().map(|(_, key, _)| key.clone()));
+                triggers
+            }
+            Event::Apply(secret) => self.apply(secret),
+            Event::Delete(StoredSecret(secret)) => {
+                let metadata = &secret.metadata;
+                let (namespace, name) = (metadata.namespace.as_deref(), metadata.name.as_deref());
+                let key = NamespacedName::new(namespace.unwrap_or_default(), name.unwrap_or_default());
+                let triggers = self.delete(key);
+                let version = version(metadata.resource_version.as_deref());
+                self.stores.advance(WatchedKind::Secret, self.scope.as_ref(), version);
+                triggers
+            }
+            Event::InitDone => {
+                let gone = missing(self.stores.secrets.keys(), self.scope.as_ref(), &self.listed);
+                self.listed = HashSet::new();
+                let done = Triggers { list_complete: true, ..Triggers::default() };
+                gone.into_iter().fold(done, |all, key| all.merge(self.delete(key)))
+            }
+        }
+    }
+}
+
+/// The stored objects in the scope of a watch that its list does not contain.
+fn missing(
+    stored: Vec<NamespacedName>,
+    scope: Option<&String>,
+    listed: &HashSet<NamespacedName>,
+) -> Vec<NamespacedName> {
+    let in_scope = |key: &NamespacedName| scope.is_none_or(|scope| scope == key.namespace());
+    stored.into_iter().filter(|key| in_scope(key) && !listed.contains(key)).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::{Value, json};
+
+    use super::{super::stores::WatchProgress, *};
+
+    fn pat(namespace: &str, name: &str, version: u64, spec: Value) -> StoredPat {
+        let metadata = json!({"namespace": namespace, "name": name, "uid": format!("uid-{name}"), "resourceVersion": version.to_string()});
+        serde_json::from_value(json!({"metadata": metadata, "spec": spec})).expect("a PAT")
+    }
+
+    fn secret(name: &str, version: u64, owner: &str) -> StoredSecret {
+        let owner = json!({
+            "apiVersion": "pat-operator.io/v1alpha1", "kind": "PersonalAccessToken", "name": owner, "uid": format!("uid-{owner}"),
+            "controller": true,
+        });
+        let metadata =
+            json!({"namespace": "a", "name": name, "resourceVersion": version.to_string(), "ownerReferences": [owner]});
+        serde_json::from_value(json!({"metadata": metadata, "type": "Opaque"})).expect("a Secret")
+    }
+
+    fn texts(keys: &[NamespacedName]) -> Vec<String> {
+        let mut texts: Vec<_> = keys.iter().map(ToString::to_string).collect();
+        texts.sort();
+        texts
+    }
+
+    #[test]
+    fn list_of_one_namespace_removes_only_what_it_misses_there() {
+        let stores = Arc::new(Stores::default());
+        let mut a = PatHandler::new(stores.clone(), Some("a".into()));
+        let mut b = PatHandler::new(stores.clone(), Some("b".into()));
+        for handler in [&mut a, &mut b] {
+            let namespace = handler.scope.clone().unwrap();
+            handler.handle(Event::Init);
+            handler.handle(Event::InitApply(pat(&namespace, "stays", 1, json!({}))));
+            handler.handle(Event::InitApply(pat(&namespace, "goes", 2, json!({}))));
+            assert!(handler.handle(Event::InitDone).list_complete);
+        }
+        assert_eq!(stores.keys().len(), 4);
+        a.handle(Event::Init);
+        a.handle(Event::InitApply(pat("a", "stays", 1, json!({}))));
+        let triggers = a.handle(Event::InitDone);
+        assert_eq!(triggers.deleted, [(WatchedKind::Pat, NamespacedName::new("a", "goes"))]);
+        assert_eq!(texts(&stores.keys()), ["a/stays", "b/goes", "b/stays"]);
+        assert_eq!(stores.progress(WatchedKind::Pat, "a"), WatchProgress { version: 2, epoch: 2 });
+        assert_eq!(stores.progress(WatchedKind::Pat, "b"), WatchProgress { version: 2, epoch: 1 });
+    }
+
+    #[test]
+    fn pats_that_want_a_secret_are_triggered_when_another_gives_it_up_or_it_changes() {
+        let stores = Arc::new(Stores::default());
+        let mut pats = PatHandler::new(stores.clone(), None);
+        let mut secrets = SecretHandler::new(stores.clone(), None);
+        let shared = json!({"secret": {"name": "shared"}});
+        pats.handle(Event::Apply(pat("a", "first", 1, shared.clone())));
+        pats.handle(Event::Apply(pat("a", "second", 2, shared.clone())));
+        pats.handle(Event::Apply(pat("a", "other", 3, json!({}))));
+        let second = stores.pat(&NamespacedName::new("a", "second")).expect("it is stored");
+        assert_eq!(stores.conflicting_pat(&second, "shared").as_deref(), Some("first"));
+
+        let triggers = secrets.handle(Event::Apply(secret("shared", 4, "other")));
+        assert_eq!(texts(&triggers.pats), ["a/first", "a/other", "a/second"]);
+        assert_eq!(stores.controlled_by(&pat("a", "other", 3, json!({}))).len(), 1);
+        let triggers = secrets.handle(Event::Apply(secret("shared", 5, "first")));
+        assert_eq!(texts(&triggers.pats), ["a/first", "a/first", "a/other", "a/second"], "its former controller too");
+
+        let triggers = pats.handle(Event::Apply(pat("a", "first", 6, json!({}))));
+        assert_eq!(texts(&triggers.pats), ["a/first", "a/second"]);
+        assert_eq!(stores.conflicting_pat(&second, "shared"), None);
+        pats.handle(Event::Apply(pat("a", "first", 7, shared)));
+        let triggers = pats.handle(Event::Delete(pat("a", "first", 8, json!({}))));
+        assert_eq!((texts(&triggers.pats), triggers.deleted.len()), (vec!["a/second".to_owned()], 1));
+        let triggers = secrets.handle(Event::Delete(secret("shared", 9, "first")));
+        assert_eq!(texts(&triggers.pats), ["a/first", "a/second"]);
+        assert_eq!((stores.secret_count(), stores.progress(WatchedKind::Secret, "a").version), (0, 9));
+    }
+}

@@ -1,0 +1,407 @@
+//! The reconciler: observe, plan, execute one step, and again until the plan rests.
+//!
+//! It decides nothing about tokens: the planner does.
+
+use std::{
+    collections::HashMap,
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+};
+
+use super::{
+    apply,
+    cluster::ClusterClient,
+    error::Error,
+    metrics::Metrics,
+    namespaced_name::NamespacedName,
+    own_writes::OwnWrites,
+    state::{HeldToken, LastWrite, ReconcileState},
+    stores::{Stores, WatchProgress, WatchedKind},
+};
+use crate::{
+    api::{PersonalAccessTokenStatus, StoredPat, Time},
+    planner::{
+        Content, Notice, Plan, SecretWrite, Source, Step, Target,
+        intent::{Settings, secret_name},
+        plan,
+        view::{RefusalKind, SecretView, View},
+    },
+    service::Clock,
+    token::{Token, TokenPrefix},
+};
+
+/// A plan that takes more steps than this will never rest. The longest valid sequence has 12.
+const MAX_STEPS: usize = 32;
+
+/// After this many conflicts a reconcile fails, so that others get their turn.
+const MAX_CONFLICTS: usize = 4;
+
+/// Reconciles PATs: different ones in parallel, each one by one.
+pub struct Reconciler {
+    cluster: ClusterClient,
+    stores: Arc<Stores>,
+    settings: Settings,
+    clock: Clock,
+    metrics: Arc<Metrics>,
+    states: Mutex<HashMap<NamespacedName, ReconcileState>>,
+    own_writes: OwnWrites,
+}
+
+/// One reconcile of one PAT.
+struct Run<'a> {
+    key: &'a NamespacedName,
+    pat: Arc<StoredPat>,
+    state: &'a mut ReconcileState,
+    /// The time at which the current step was planned.
+    now: Time,
+    /// What was read of the Secret from the API server.
+    live: Option<LiveRead>,
+    /// The Secret as the current step was planned on.
+    secret: Option<Arc<SecretView>>,
+    /// Secrets that this PAT controls, whatever their name.
+    controlled: Vec<Arc<SecretView>>,
+    /// A dry run of the next write to the Secret succeeded.
+    dry_run_passed: bool,
+    conflicts: usize,
+}
+
+/// A Secret as it was read from the API server in this reconcile.
+struct LiveRead {
+    name: String,
+    secret: Option<Arc<SecretView>>,
+}
+
+/// Whether a reconcile goes on.
+#[derive(PartialEq, Eq)]
+enum Next {
+    Plan,
+    /// The PAT no longer exists, so there is nothing to reconcile.
+    Stop,
+}
+
+impl Reconciler {
+    /// Creates a reconciler over these stores.
+    pub fn new(
+        cluster: ClusterClient,
+        stores: Arc<Stores>,
+        settings: Settings,
+        clock: Clock,
+        metrics: Arc<Metrics>,
+    ) -> Self {
+        Self { cluster, stores, settings, clock, metrics, states: Mutex::default(), own_writes: OwnWrites::default() }
+    }
+
+    /// Returns the present. Every decision takes it from here.
+    pub fn now(&self) -> Time {
+        self.clock.now().into()
+    }
+
+    /// Reconciles one PAT until its plan rests, and returns when to reconcile it again even if nothing changes.
+    ///
+    /// # Errors
+    /// A step failed in a way that needs another try later. Completed steps stay.
+    pub async fn reconcile(&self, key: &NamespacedName) -> Result<Option<Time>, Error> {
+        // The progress first: then the stored PAT is at least as new.
+        let progress = self.stores.progress(WatchedKind::Pat, key.namespace());
+        let Some(stored) = self.stores.pat(key) else {
+            self.forget(WatchedKind::Pat, key);
+            return Ok(None);
+        };
+        let state = self.states().remove(key).filter(|state| state.uid == stored.uid());
+        let mut state = state.unwrap_or_else(|| ReconcileState::of(stored.uid()));
+        let result = self.run(key, stored, progress, &mut state).await;
+        if matches!(result, Err(Error::Timeout { .. } | Error::Unavailable { .. } | Error::Conflict { .. })) {
+            state.uncertain = true;
+        }
+        state.drop_delivered(&self.stores, key);
+        let mut states = self.states();
+        // A PAT that was deleted meanwhile must not leave its state behind.
+        let still_stored = self.stores.pat(key).is_some_and(|pat| pat.uid() == state.uid);
+        if state.is_worth_keeping() && still_stored {
+            states.insert(key.clone(), state);
+        }
+        result
+    }
+
+    /// Whether a rotation is half done: the new token of this PAT is published and waits for its place in the Secret.
+    pub fn is_rotation_begun(&self, key: &NamespacedName) -> bool {
+        self.states().get(key).is_some_and(ReconcileState::is_rotation_begun)
+    }
+
+    /// Forgets an object that no longer exists.
+    pub fn forget(&self, kind: WatchedKind, key: &NamespacedName) {
+        self.own_writes.forget(kind, key.clone());
+        if kind == WatchedKind::Pat {
+            self.states().remove(key);
+        }
+    }
+
+    /// Forgets everything that is remembered between reconciles: another process may lead now.
+    pub fn forget_all(&self) {
+        self.states().clear();
+        self.own_writes.clear();
+    }
+
+    /// Notes that a watch has delivered this version of an object. Returns the PAT for which it is nothing new, because the
+    /// controller itself wrote it.
+    pub fn delivered(&self, kind: WatchedKind, object: NamespacedName, version: u64) -> Option<NamespacedName> {
+        let pat = self.own_writes.recognize(kind, object, version)?;
+        let mut states = self.states();
+        if let Some(state) = states.get_mut(&pat) {
+            state.drop_delivered(&self.stores, &pat);
+            if !state.is_worth_keeping() {
+                states.remove(&pat);
+            }
+        }
+        Some(pat)
+    }
+
+    /// How many PATs it remembers something of.
+    #[cfg(test)]
+    pub(super) fn remembered(&self) -> usize {
+        self.states().len()
+    }
+
+    async fn run(
+        &self,
+        key: &NamespacedName,
+        stored: Arc<StoredPat>,
+        progress: WatchProgress,
+        state: &mut ReconcileState,
+    ) -> Result<Option<Time>, Error> {
+        let pat = match &state.pat {
+            Some(written) if written.is_ahead_of(progress) => written.object.clone(),
+            _ => stored,
+        };
+        let mut run = Run {
+            key,
+            pat,
+            state,
+            now: self.now(),
+            live: None,
+            secret: None,
+            controlled: Vec::new(),
+            dry_run_passed: false,
+            conflicts: 0,
+        };
+        if run.state.uncertain {
+            if self.read_live(&mut run).await? == Next::Stop {
+                return Ok(None);
+            }
+            run.state.uncertain = false;
+        }
+        run.controlled = self.controlled_secrets(&run).await?;
+        for _ in 0..MAX_STEPS {
+            let Plan { step, events, wake_at, .. } = self.plan(&mut run);
+            if matches!(step, Step::Rest) {
+                return Ok(wake_at);
+            }
+            let next = match self.execute(&mut run, step).await {
+                Ok(Next::Plan) => {
+                    self.publish(&run.pat, &events).await;
+                    Next::Plan
+                }
+                Ok(Next::Stop) => Next::Stop,
+                Err(error) => self.recover(&mut run, error).await?,
+            };
+            if next == Next::Stop {
+                return Ok(None);
+            }
+        }
+        Err(Error::Restless { steps: MAX_STEPS })
+    }
+
+    /// Plans the next step from what is known now.
+    fn plan(&self, run: &mut Run<'_>) -> Plan {
+        run.now = self.now();
+        let pat = run.pat.clone();
+        let wanted = pat.spec.as_ref().map_or("", |spec| secret_name(&pat, spec));
+        let live = run.live.as_ref().filter(|live| live.name == wanted);
+        let is_live = live.is_some();
+        run.secret = match live {
+            Some(live) => live.secret.clone(),
+            None => run.state.known_secret(&self.stores, run.key.namespace(), wanted),
+        };
+        // For the case that the write of the status succeeded and only its answer was lost.
+        run.state.note_publication(&pat, run.now, is_live.then(|| version_of(run.secret.as_deref())));
+        let is_former = |secret: &&Arc<SecretView>| *secret.name != *wanted && !run.state.has_deleted(&secret.name);
+        let former: Vec<_> = run.controlled.iter().filter(is_former).map(|secret| SecretView::clone(secret)).collect();
+        let rival = self.stores.conflicting_pat(&pat, wanted);
+        let view = View {
+            pat: &pat,
+            secret: run.secret.as_deref(),
+            live: is_live,
+            former: &former,
+            rival: rival.as_deref(),
+            held: run.state.held.as_ref().map(HeldToken::public),
+            refusal: run.state.refusal.as_ref(),
+            rehearsed: run.dry_run_passed,
+        };
+        let plan = plan(&view, &self.settings, run.now);
+        if !plan.keep_held {
+            run.state.held = None;
+        }
+        plan
+    }
+
+    /// Executes one step of a plan.
+    async fn execute(&self, run: &mut Run<'_>, step: Step) -> Result<Next, Error> {
+        match step {
+            Step::Rest => Ok(Next::Plan),
+            Step::Look => self.read_live_secret(run).await,
+            Step::Mint(prefix) => mint(run, &prefix),
+            Step::Rehearse(write) => self.dry_run(run, &write).await,
+            Step::WriteStatus(status) => self.write_status(run, *status).await,
+            Step::WriteSecret(write) => self.write_secret(run, &write).await,
+            Step::DeleteSecret(target) => self.delete_secret(run, &target).await,
+        }
+    }
+
+    async fn dry_run(&self, run: &mut Run<'_>, write: &SecretWrite) -> Result<Next, Error> {
+        run.dry_run_passed = false;
+        apply::write_secret(&self.cluster, &run.pat, None, write, true).await?;
+        run.dry_run_passed = true;
+        run.state.refusal = None;
+        Ok(Next::Plan)
+    }
+
+    async fn write_status(&self, run: &mut Run<'_>, status: PersonalAccessTokenStatus) -> Result<Next, Error> {
+        let written = match self.cluster.write_status(&run.pat, status).await {
+            Ok(written) => written,
+            Err(Error::NotFound { .. }) => return Ok(Next::Stop),
+            // What the spec says never makes a status invalid, so this is a failure and not a refusal.
+            Err(Error::Refused { message }) => {
+                let what = format!("patch status of PersonalAccessToken {}", run.key);
+                return Err(Error::Unavailable { what, message, retry_after: None });
+            }
+            Err(error) => return Err(error),
+        };
+        let version = written.resource_version().to_owned();
+        self.own_writes.expect(&self.stores, WatchedKind::Pat, run.key.clone(), &version, run.key);
+        let progress = self.stores.progress(WatchedKind::Pat, run.key.namespace());
+        let written = LastWrite::new(written, &version, progress);
+        run.pat = written.object.clone();
+        run.state.pat = Some(written);
+        run.state.note_publication(&run.pat, run.now, Some(version_of(run.secret.as_deref())));
+        Ok(Next::Plan)
+    }
+
+    async fn write_secret(&self, run: &mut Run<'_>, write: &SecretWrite) -> Result<Next, Error> {
+        let held = run.state.held.as_ref().map(|held| &held.token);
+        let written = apply::write_secret(&self.cluster, &run.pat, held, write, false).await?;
+        if matches!(&write.content, Content::Token { token: Source::Held { .. }, .. }) {
+            self.metrics.minted();
+        }
+        let object = NamespacedName::new(run.key.namespace(), &written.name);
+        self.own_writes.expect(&self.stores, WatchedKind::Secret, object, &written.resource_version, run.key);
+        run.state.secret_written(&written, self.stores.progress(WatchedKind::Secret, run.key.namespace()));
+        run.live = Some(LiveRead { name: written.name.to_string(), secret: Some(Arc::new(written)) });
+        Ok(Next::Plan)
+    }
+
+    async fn delete_secret(&self, run: &mut Run<'_>, target: &Target) -> Result<Next, Error> {
+        self.cluster.delete_secret(run.key.namespace(), target).await?;
+        if let Some(live) = run.live.as_mut().filter(|live| live.name == target.name) {
+            live.secret = None;
+        }
+        run.state.secret_deleted(&target.name, &target.uid);
+        Ok(Next::Plan)
+    }
+
+    async fn publish(&self, pat: &StoredPat, events: &[Notice]) {
+        for event in events {
+            self.metrics.event_published(event.reason);
+            tracing::info!(reason = %event.reason, "{}", event.note);
+            self.cluster.publish_event(pat, event).await;
+        }
+    }
+
+    /// Decides what a failed step means for this reconcile: plan again, or `Err` to end it.
+    async fn recover(&self, run: &mut Run<'_>, error: Error) -> Result<Next, Error> {
+        let (kind, message) = match error {
+            Error::Conflict { .. }
+            | Error::AlreadyExists { .. }
+            | Error::NotFound { .. }
+            | Error::TokenMoved { .. } => {
+                run.conflicts += 1;
+                self.metrics.conflict(&error);
+                if run.conflicts > MAX_CONFLICTS {
+                    return Err(error);
+                }
+                return self.read_live(run).await;
+            }
+            Error::NamespaceTerminating { message } => (RefusalKind::NamespaceTerminating, message),
+            Error::Refused { message } => (RefusalKind::Other, message),
+            Error::Render(problem) => (RefusalKind::Other, problem.to_string()),
+            other => return Err(other),
+        };
+        run.state.write_refused(kind, message, run.now);
+        self.metrics.refused();
+        Ok(Next::Plan)
+    }
+
+    /// Reads the Secret and then the PAT from the API server. In the other order the rotation of another leader could come in
+    /// between, and its new Secret would be taken for damage.
+    async fn read_live(&self, run: &mut Run<'_>) -> Result<Next, Error> {
+        let pat = run.pat.clone();
+        run.live = match &pat.spec {
+            Ok(spec) => Some(self.read_secret(pat.namespace(), secret_name(&pat, spec)).await?),
+            Err(_) => None,
+        };
+        self.read_pat(run).await
+    }
+
+    /// Reads the Secret from the API server, and the PAT only if the Secret can be newer.
+    async fn read_live_secret(&self, run: &mut Run<'_>) -> Result<Next, Error> {
+        let pat = run.pat.clone();
+        let Ok(spec) = &pat.spec else { return Ok(Next::Plan) };
+        let live = self.read_secret(pat.namespace(), secret_name(&pat, spec)).await?;
+        let is_ours = live.secret.as_ref().is_some_and(|secret| secret.is_of(pat.uid()));
+        let version = version_of(live.secret.as_deref());
+        let held = run.state.held.as_ref();
+        let is_as_published = held.is_none_or(|held| held.published_over == Some(version));
+        run.live = Some(live);
+        if is_ours || !is_as_published { self.read_pat(run).await } else { Ok(Next::Plan) }
+    }
+
+    async fn read_pat(&self, run: &mut Run<'_>) -> Result<Next, Error> {
+        let found = self.cluster.pat(run.key.namespace(), run.key.name()).await?;
+        let Some(found) = found.filter(|found| found.uid() == run.pat.uid()) else { return Ok(Next::Stop) };
+        run.pat = Arc::new(found);
+        Ok(Next::Plan)
+    }
+
+    async fn read_secret(&self, namespace: &str, name: &str) -> Result<LiveRead, Error> {
+        let secret = self.cluster.secret(namespace, name).await?.map(|secret| Arc::new(SecretView::of(secret)));
+        Ok(LiveRead { name: name.to_owned(), secret })
+    }
+
+    /// Returns the Secrets that the PAT controls, whatever their name.
+    async fn controlled_secrets(&self, run: &Run<'_>) -> Result<Vec<Arc<SecretView>>, Error> {
+        let pat = &run.pat;
+        let mut secrets = run.state.known_controlled_secrets(&self.stores, pat);
+        if let (Ok(spec), Ok(status)) = (&pat.spec, &pat.status)
+            && let Some(last) = &status.secret_name
+            && last != secret_name(pat, spec)
+            && !secrets.iter().any(|secret| *secret.name == **last)
+            && !run.state.has_deleted(last)
+        {
+            // Without our label no watch shows it.
+            let live = self.read_secret(pat.namespace(), last).await?;
+            secrets.extend(live.secret.filter(|secret| secret.is_controlled_by(pat.uid())));
+        }
+        Ok(secrets)
+    }
+
+    fn states(&self) -> MutexGuard<'_, HashMap<NamespacedName, ReconcileState>> {
+        self.states.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+fn mint(run: &mut Run<'_>, prefix: &TokenPrefix) -> Result<Next, Error> {
+    run.state.held = Some(HeldToken::new(Token::mint(prefix)?, run.now));
+    Ok(Next::Plan)
+}
+
+fn version_of(secret: Option<&SecretView>) -> u64 {
+    secret.map_or(0, SecretView::version)
+}

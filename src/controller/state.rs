@@ -1,0 +1,179 @@
+//! What the reconciler remembers of a PAT between two reconciles: what a fresh process can do without.
+
+use std::{collections::HashMap, sync::Arc, time::Duration};
+
+use k8s_openapi::jiff::SignedDuration;
+
+use super::{
+    namespaced_name::NamespacedName,
+    stores::{Stores, WatchProgress, WatchedKind, version},
+};
+use crate::{
+    api::{StoredPat, Time},
+    planner::view::{Held, Refusal, RefusalKind, SecretView},
+    token::Token,
+};
+
+/// How long a refused write waits before it is tried again: this long at first, twice as long each time, at most [`MAX_REFUSAL_WAIT`].
+const FIRST_REFUSAL_WAIT: Duration = Duration::from_secs(10);
+const MAX_REFUSAL_WAIT: Duration = Duration::from_secs(300);
+
+/// The state of one PAT between two reconciles.
+#[derive(Default)]
+pub(super) struct ReconcileState {
+    /// The uid of the PAT. A PAT that is created anew starts without state.
+    pub uid: String,
+    /// The token that waits in memory for its place in the Secret.
+    pub held: Option<HeldToken>,
+    /// The last refusal of a write to the Secret, if none was accepted since.
+    pub refusal: Option<Refusal>,
+    refusals: u32,
+    /// The outcome of the last request is unknown: read live before planning.
+    pub uncertain: bool,
+    /// The answer to the last write of the status.
+    pub pat: Option<LastWrite<StoredPat>>,
+    /// The answers to the last writes of Secrets, by name.
+    secrets: HashMap<String, LastWrite<SecretView>>,
+    /// The uids of the Secrets that were deleted, by name.
+    deleted: HashMap<String, String>,
+}
+
+/// A minted token, and when and over which version of the Secret its hash was published.
+pub(super) struct HeldToken {
+    pub token: Token,
+    issued_at: Time,
+    published_at: Option<Time>,
+    pub published_over: Option<u64>,
+}
+
+/// The answer to a write, and the epoch of the watch at that time.
+pub(super) struct LastWrite<T> {
+    pub object: Arc<T>,
+    version: u64,
+    epoch: u64,
+}
+
+impl<T> LastWrite<T> {
+    pub fn new(object: T, resource_version: &str, progress: WatchProgress) -> Self {
+        Self { object: Arc::new(object), version: version(Some(resource_version)), epoch: progress.epoch }
+    }
+
+    /// Whether it is newer than what the watch has delivered.
+    pub fn is_ahead_of(&self, progress: WatchProgress) -> bool {
+        self.epoch == progress.epoch && progress.version < self.version
+    }
+}
+
+impl ReconcileState {
+    /// An empty state for the PAT with this uid.
+    pub fn of(uid: &str) -> Self {
+        Self { uid: uid.to_owned(), ..Self::default() }
+    }
+
+    /// Whether there is anything to remember.
+    pub fn is_worth_keeping(&self) -> bool {
+        self.held.is_some()
+            || self.refusal.is_some()
+            || self.uncertain
+            || self.pat.is_some()
+            || !self.secrets.is_empty()
+            || !self.deleted.is_empty()
+    }
+
+    /// Whether a rotation is half done: a new token is published, and nothing keeps it from the Secret but time.
+    pub fn is_rotation_begun(&self) -> bool {
+        self.refusal.is_none() && self.held.as_ref().is_some_and(|held| held.published_at.is_some())
+    }
+
+    /// Notes that the API server accepted a write to the Secret.
+    pub fn secret_written(&mut self, written: &SecretView, progress: WatchProgress) {
+        self.refusal = None;
+        self.refusals = 0;
+        self.deleted.remove(&*written.name);
+        let mut view = written.clone();
+        view.last_editor = None;
+        self.secrets.insert(written.name.to_string(), LastWrite::new(view, &written.resource_version, progress));
+    }
+
+    /// Notes that a Secret was deleted.
+    pub fn secret_deleted(&mut self, name: &str, uid: &str) {
+        self.secrets.remove(name);
+        self.deleted.insert(name.to_owned(), uid.to_owned());
+    }
+
+    /// Whether the controller deleted the Secret with this name.
+    pub fn has_deleted(&self, name: &str) -> bool {
+        self.deleted.contains_key(name)
+    }
+
+    /// Notes that the API server refused a write to the Secret, and when to try again.
+    pub fn write_refused(&mut self, kind: RefusalKind, message: String, now: Time) {
+        let wait = match kind {
+            RefusalKind::NamespaceTerminating => MAX_REFUSAL_WAIT,
+            RefusalKind::Other => (FIRST_REFUSAL_WAIT * 2u32.saturating_pow(self.refusals)).min(MAX_REFUSAL_WAIT),
+        };
+        self.refusals = (self.refusals + 1).min(16);
+        let retry_at = now.plus(SignedDuration::try_from(wait).unwrap_or(SignedDuration::from_secs(300)));
+        self.refusal = Some(Refusal { kind, message, retry_at });
+    }
+
+    /// Notes when the status first shows the hash of the held token, and which version the Secret had before.
+    pub fn note_publication(&mut self, pat: &StoredPat, now: Time, over: Option<u64>) {
+        let (Some(held), Ok(status)) = (&mut self.held, &pat.status) else { return };
+        let id = held.token.id();
+        if held.published_at.is_none() && status.credentials.iter().any(|credential| credential.id == id) {
+            held.published_at = Some(now);
+            held.published_over = over;
+        }
+    }
+
+    /// Returns a Secret according to the store and the controller's own last write, whichever is newer.
+    pub fn known_secret(&self, stores: &Stores, namespace: &str, name: &str) -> Option<Arc<SecretView>> {
+        // The progress first: then the stored Secret is at least as new.
+        let progress = stores.progress(WatchedKind::Secret, namespace);
+        if let Some(written) = self.secrets.get(name).filter(|written| written.is_ahead_of(progress)) {
+            return Some(written.object.clone());
+        }
+        let stored = stores.secret(namespace, name);
+        stored.filter(|secret| self.deleted.get(name) != Some(&secret.uid))
+    }
+
+    /// Returns the Secrets that a PAT controls, according to the store and the controller's own last writes.
+    pub fn known_controlled_secrets(&self, stores: &Stores, pat: &StoredPat) -> Vec<Arc<SecretView>> {
+        let progress = stores.progress(WatchedKind::Secret, pat.namespace());
+        let mut secrets = stores.controlled_by(pat);
+        for written in self.secrets.values().filter(|written| written.is_ahead_of(progress)) {
+            secrets.retain(|secret| secret.name != written.object.name);
+            secrets.push(written.object.clone());
+        }
+        secrets.retain(|secret| self.deleted.get(&*secret.name) != Some(&secret.uid));
+        secrets
+    }
+
+    /// Drops what the watches have delivered.
+    pub fn drop_delivered(&mut self, stores: &Stores, key: &NamespacedName) {
+        let pats = stores.progress(WatchedKind::Pat, key.namespace());
+        let secrets = stores.progress(WatchedKind::Secret, key.namespace());
+        self.pat.take_if(|written| !written.is_ahead_of(pats));
+        self.secrets.retain(|_, written| written.is_ahead_of(secrets));
+        self.deleted.retain(|name, uid| stores.secret(key.namespace(), name).is_some_and(|secret| secret.uid == *uid));
+    }
+}
+
+impl HeldToken {
+    /// A token that was minted now.
+    pub fn new(token: Token, issued_at: Time) -> Self {
+        Self { token, issued_at, published_at: None, published_over: None }
+    }
+
+    /// What the planner may see of it.
+    pub fn public(&self) -> Held {
+        Held {
+            id: self.token.id(),
+            hash: self.token.hash(),
+            issued_at: self.issued_at,
+            published_at: self.published_at,
+            published_over: self.published_over,
+        }
+    }
+}
