@@ -187,9 +187,9 @@ impl SecretView {
         self.labels.get(MANAGED_BY_LABEL).is_some_and(|value| **value == *MANAGED_BY)
     }
 
-    /// Its resource version as a number.
+    /// The resource version as a number; 0 if it is not one.
     pub fn version(&self) -> u64 {
-        crate::controller::stores::version(Some(&self.resource_version))
+        self.resource_version.parse().unwrap_or(0)
     }
 
     /// The hash of its data as it is now, to be compared with [`Record::data_hash`].

@@ -9,9 +9,9 @@ use crate::{
     api::{StoredOwner, StoredPat},
     index::{
         PatUid,
-        feed::{OwnerFeed as IndexOwnerFeed, PatFeed},
+        events::{OwnerEventHandler, PatEventHandler},
     },
-    service::watch::Sink,
+    service::watch::WatchHandler,
 };
 
 /// PATs of a list are put into the store in batches of so many.
@@ -19,7 +19,7 @@ const BATCH: usize = 4096;
 
 /// Feeds both with PATs.
 pub struct TokenFeed {
-    index: PatFeed,
+    index: PatEventHandler,
     store: Arc<Store>,
     batch: Vec<Item>,
     seen: HashSet<PatUid>,
@@ -27,7 +27,7 @@ pub struct TokenFeed {
 
 impl TokenFeed {
     /// What `index` feeds, and this store.
-    pub fn new(index: PatFeed, store: Arc<Store>) -> Self {
+    pub fn new(index: PatEventHandler, store: Arc<Store>) -> Self {
         Self { index, store, batch: Vec::new(), seen: HashSet::new() }
     }
 
@@ -36,37 +36,37 @@ impl TokenFeed {
     }
 }
 
-impl Sink for TokenFeed {
+impl WatchHandler for TokenFeed {
     type Object = StoredPat;
 
-    fn list_begins(&mut self) {
+    fn init(&mut self) {
         self.batch.clear();
         self.seen.clear();
-        self.index.list_begins();
+        self.index.init();
     }
 
-    fn listed(&mut self, stored: StoredPat) {
+    fn init_apply(&mut self, stored: StoredPat) {
         if let Some(item) = Item::read(&stored) {
             self.seen.insert(item.id);
             self.batch.push(item);
         }
-        self.index.listed(stored);
+        self.index.init_apply(stored);
         if self.batch.len() >= BATCH {
             self.put_batch();
         }
     }
 
-    fn list_ends(&mut self) {
-        self.index.list_ends();
+    fn init_done(&mut self) {
+        self.index.init_done();
         self.put_batch();
         self.batch = Vec::new();
         let seen = std::mem::take(&mut self.seen);
         self.store.retain(|id| seen.contains(&id));
     }
 
-    fn changed(&mut self, stored: StoredPat) {
+    fn apply(&mut self, stored: StoredPat) {
         let (item, id) = (Item::read(&stored), stored.uid().parse());
-        self.index.changed(stored);
+        self.index.apply(stored);
         match (item, id) {
             (Some(item), _) => self.store.put([item]),
             (None, Ok(id)) => self.store.remove(id),
@@ -74,9 +74,9 @@ impl Sink for TokenFeed {
         }
     }
 
-    fn deleted(&mut self, stored: StoredPat) {
+    fn delete(&mut self, stored: StoredPat) {
         let id = stored.uid().parse();
-        self.index.deleted(stored);
+        self.index.delete(stored);
         if let Ok(id) = id {
             self.batch.retain(|item| item.id != id);
             self.store.remove(id);
@@ -86,33 +86,33 @@ impl Sink for TokenFeed {
 
 /// Feeds both with TokenOwners.
 pub struct OwnerFeed {
-    index: IndexOwnerFeed,
+    index: OwnerEventHandler,
     store: Arc<Store>,
     batch: Vec<StoredOwner>,
 }
 
 impl OwnerFeed {
     /// What `index` feeds, and this store.
-    pub fn new(index: IndexOwnerFeed, store: Arc<Store>) -> Self {
+    pub fn new(index: OwnerEventHandler, store: Arc<Store>) -> Self {
         Self { index, store, batch: Vec::new() }
     }
 }
 
-impl Sink for OwnerFeed {
+impl WatchHandler for OwnerFeed {
     type Object = StoredOwner;
 
-    fn list_begins(&mut self) {
+    fn init(&mut self) {
         self.batch.clear();
-        self.index.list_begins();
+        self.index.init();
     }
 
-    fn listed(&mut self, stored: StoredOwner) {
+    fn init_apply(&mut self, stored: StoredOwner) {
         self.batch.push(stored.clone());
-        self.index.listed(stored);
+        self.index.init_apply(stored);
     }
 
-    fn list_ends(&mut self) {
-        self.index.list_ends();
+    fn init_done(&mut self) {
+        self.index.init_done();
         let batch = std::mem::take(&mut self.batch);
         let seen: HashSet<PatUid> = batch.iter().filter_map(|stored| stored.uid().parse().ok()).collect();
         self.store.change_owners(|owners| {
@@ -121,15 +121,15 @@ impl Sink for OwnerFeed {
         });
     }
 
-    fn changed(&mut self, stored: StoredOwner) {
-        self.index.changed(stored.clone());
+    fn apply(&mut self, stored: StoredOwner) {
+        self.index.apply(stored.clone());
         self.store.change_owners(|owners| owners.put(&stored));
     }
 
-    fn deleted(&mut self, stored: StoredOwner) {
+    fn delete(&mut self, stored: StoredOwner) {
         let uid = stored.uid().parse::<PatUid>().ok();
         self.batch.retain(|one| one.uid().parse().ok() != uid);
-        self.index.deleted(stored.clone());
+        self.index.delete(stored.clone());
         self.store.change_owners(|owners| owners.remove(&stored));
     }
 }

@@ -15,8 +15,8 @@ use prometheus_client::{
 
 use super::{server::Dialect, store::Store, write::counters::TakeBackCounters};
 use crate::{
-    index::{Pulse, usage::UsageCounters},
-    service::watch::counters::WatchCounters,
+    index::{IndexFreshness, WATCHED_KINDS, last_used::LastUsedCounters},
+    service::watch::WatchMetrics,
 };
 
 /// From an answer out of memory to a token that the controller has to mint.
@@ -39,8 +39,8 @@ pub struct Metrics {
     registry: Registry,
     requests: Family<Answered, Counter>,
     took: Family<By, Histogram>,
-    watches: WatchCounters,
-    uses: UsageCounters,
+    watches: WatchMetrics,
+    uses: LastUsedCounters,
     taken_back: TakeBackCounters,
     tokens: Gauge,
     staleness: Gauge<f64, AtomicU64>,
@@ -59,8 +59,8 @@ impl Metrics {
             registry: Registry::with_prefix("pat_operator"),
             requests: Family::default(),
             took: Family::new_with_constructor(|| Histogram::new(BUCKETS)),
-            watches: WatchCounters::default(),
-            uses: UsageCounters::default(),
+            watches: WatchMetrics::default(),
+            uses: LastUsedCounters::default(),
             taken_back: TakeBackCounters::default(),
             tokens: Gauge::default(),
             staleness: Gauge::default(),
@@ -77,7 +77,7 @@ impl Metrics {
         registry.register("api_requests", "Requests answered, by dialect, route and status", self.requests.clone());
         let about = "How long an answer takes, by dialect";
         registry.register_with_unit("api_request_duration", about, Unit::Seconds, self.took.clone());
-        self.watches.register(registry);
+        self.watches.register(registry, &WATCHED_KINDS);
         self.uses.register(registry);
         self.taken_back.register(registry);
         registry.register("api_tokens", "Tokens in the store", self.tokens.clone());
@@ -93,12 +93,12 @@ impl Metrics {
     }
 
     /// What is counted of watches.
-    pub fn watches(&self) -> WatchCounters {
+    pub fn watches(&self) -> WatchMetrics {
         self.watches.clone()
     }
 
     /// What is counted of last uses.
-    pub fn uses(&self) -> UsageCounters {
+    pub fn uses(&self) -> LastUsedCounters {
         self.uses.clone()
     }
 
@@ -108,7 +108,7 @@ impl Metrics {
     }
 
     /// The text that `/metrics` serves.
-    pub fn text(&self, store: &Store, pulse: &Pulse) -> String {
+    pub fn text(&self, store: &Store, pulse: &IndexFreshness) -> String {
         self.tokens.set(store.len() as i64);
         self.staleness.set(pulse.stale_for().as_secs_f64());
         let mut text = String::new();
@@ -119,7 +119,11 @@ impl Metrics {
     }
 
     /// A closure for the endpoint that serves them.
-    pub fn render(self: &Arc<Self>, store: Arc<Store>, pulse: Arc<Pulse>) -> impl Fn() -> String + Send + Sync + use<> {
+    pub fn render(
+        self: &Arc<Self>,
+        store: Arc<Store>,
+        pulse: Arc<IndexFreshness>,
+    ) -> impl Fn() -> String + Send + Sync + use<> {
         let metrics = self.clone();
         move || metrics.text(&store, &pulse)
     }

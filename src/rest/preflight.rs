@@ -7,21 +7,21 @@ use kube::Client;
 use crate::{
     api::{GROUP, VERSION, crd},
     service::{
-        Gate, PreflightError,
-        preflight::{self, Need, Question},
+        PreflightError, ReadinessGate,
+        preflight::{self, AccessCheck, RequiredAccess},
     },
 };
 
 /// Every request that is made in the namespace that is served.
-pub const READS: &[Need] =
+pub const READS: &[RequiredAccess] =
     &[(GROUP, crd::PLURAL, "", &["get", "list", "watch"]), (GROUP, crd::PLURAL, "status", &["patch"])];
 
 /// The same, where it may write.
-pub const WRITES: &[Need] =
+pub const WRITES: &[RequiredAccess] =
     &[(GROUP, crd::PLURAL, "", &["create", "patch", "delete"]), ("", "secrets", "", &["get", "delete"])];
 
 /// What it asks of the whole cluster: owners are in no namespace.
-pub const OWNERS: Need = (GROUP, crd::OWNER_PLURAL, "", &["get", "list", "watch"]);
+pub const OWNERS: RequiredAccess = (GROUP, crd::OWNER_PLURAL, "", &["get", "list", "watch"]);
 
 /// What is to be looked at.
 pub struct Place<'a> {
@@ -37,7 +37,7 @@ pub struct Place<'a> {
 ///
 /// # Errors
 /// What is not, or the API server cannot be asked at all.
-pub async fn check(client: &Client, place: &Place<'_>, crds_there: &Gate) -> Result<(), PreflightError> {
+pub async fn check(client: &Client, place: &Place<'_>, crds_there: &ReadinessGate) -> Result<(), PreflightError> {
     let version = format!("{GROUP}/{VERSION}");
     for (plural, name) in [(crd::OWNER_PLURAL, crd::OWNER_NAME), (crd::PLURAL, crd::NAME)] {
         preflight::wait_for_resource(client, &version, plural, &crd::how_to_install(name), crds_there).await?;
@@ -50,7 +50,7 @@ pub async fn check(client: &Client, place: &Place<'_>, crds_there: &Gate) -> Res
     let (namespace, name) = place.key;
     // A Role can name the one Secret that may be read; a create it cannot.
     for (verb, name) in [("get", name), ("create", "")] {
-        questions.push(Question { namespace, group: "", resource: "secrets", subresource: "", verb, name });
+        questions.push(AccessCheck { namespace, group: "", resource: "secrets", subresource: "", verb, name });
     }
     preflight::check_permissions(client, questions).await
 }

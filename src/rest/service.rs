@@ -23,7 +23,7 @@ use super::{
 use crate::{
     api::{Expiry, Owner, Time},
     auth::decision::{Audience, Decision, Freshness, Requirements, decide, decide_known},
-    index::{Index, PatUid, Record},
+    index::{CredentialRef, Index, PatUid},
     service::{Clock, authorization::Authorization, http::plain},
     token::{Presented, TokenId},
 };
@@ -340,12 +340,12 @@ impl Service {
         Ok(caller)
     }
 
-    fn decide(&self, token: &[u8], now: Time) -> Decision<Record> {
+    fn decide(&self, token: &[u8], now: Time) -> Decision<CredentialRef> {
         decide(&*self.index, (self.freshness)(), token, &ANY, now)
     }
 
     /// What a decision lets in, if it is for this server as well.
-    fn allowed(&self, decision: Decision<Record>) -> Result<Record, Failure> {
+    fn allowed(&self, decision: Decision<CredentialRef>) -> Result<CredentialRef, Failure> {
         let record = match decision {
             Decision::Allow(record) => record,
             Decision::Deny(_) => return Err(self.failed()),
@@ -360,14 +360,14 @@ impl Service {
     }
 
     /// A credential of a PAT, if it is still there.
-    fn record_of(&self, pat: PatUid, credential: &TokenId) -> Option<Record> {
+    fn record_of(&self, pat: PatUid, credential: &TokenId) -> Option<CredentialRef> {
         let known = self.index.pat(pat)?;
         let credential = known.credentials.iter().find(|one| one.id == *credential)?;
         self.index.get(&credential.hash).filter(|record| record.pat.uid == pat)
     }
 
     /// Takes a request of the owner's budget.
-    fn admit(&self, record: &Record) -> Result<(), Failure> {
+    fn admit(&self, record: &CredentialRef) -> Result<(), Failure> {
         let owner = record.pat.subject();
         context::note_caller(owner, record.credential().id);
         self.requests.take(owner.to_owned()).map_err(too_many)

@@ -24,9 +24,9 @@ use crate::{
     api::{StoredOwner, StoredPat, Time},
     index::{
         Freshness, Index, PatUid,
-        feed::{OwnerFeed as IndexOwnerFeed, PatFeed},
+        events::{OwnerEventHandler, PatEventHandler},
     },
-    service::{Clock, ClockHand, watch::Sink},
+    service::{Clock, ClockHand, watch::WatchHandler},
     token::Token,
 };
 
@@ -110,7 +110,7 @@ impl World {
     /// Any PAT, as the watch would bring it.
     pub(crate) fn put(&self, object: Value) {
         let stored: StoredPat = serde_json::from_value(object).unwrap();
-        TokenFeed::new(PatFeed::new(self.index.clone(), None), self.store.clone()).changed(stored);
+        TokenFeed::new(PatEventHandler::new(self.index.clone(), None), self.store.clone()).apply(stored);
     }
 
     /// A TokenOwner with this spec; its uid is this number.
@@ -119,7 +119,7 @@ impl World {
             "name": format!("owner-{uid}"), "uid": PatUid::from(uid).hyphenated(), "creationTimestamp": "2026-01-01T00:00:00Z",
         });
         let stored: StoredOwner = serde_json::from_value(json!({"metadata": metadata, "spec": spec})).unwrap();
-        OwnerFeed::new(IndexOwnerFeed::new(self.index.clone()), self.store.clone()).changed(stored);
+        OwnerFeed::new(OwnerEventHandler::new(self.index.clone()), self.store.clone()).apply(stored);
     }
 
     /// A service over it.

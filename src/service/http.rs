@@ -31,7 +31,7 @@ pub use self::{
     listen::{InvalidListenAddr, ListenAddr},
     within::within,
 };
-use super::tls::Tls;
+use super::tls::TlsReloader;
 
 /// Why an HTTP server could not start.
 #[derive(Debug, thiserror::Error)]
@@ -96,7 +96,7 @@ pub struct HttpServer {
     listener: TcpListener,
     addr: SocketAddr,
     limits: Limits,
-    tls: Option<Tls>,
+    tls: Option<TlsReloader>,
 }
 
 /// Whether a server whose requests hold tokens may listen there: with TLS anywhere, else on loopback, or where `insecure`
@@ -149,7 +149,7 @@ impl HttpServer {
 
     /// The same server, by TLS if there is a certificate.
     #[must_use]
-    pub fn with_tls(mut self, tls: Option<Tls>) -> Self {
+    pub fn with_tls(mut self, tls: Option<TlsReloader>) -> Self {
         self.tls = tls;
         self
     }

@@ -12,10 +12,10 @@ use super::super::{
     store::Store,
     world::{World, send},
 };
-use crate::index::Pulse;
+use crate::index::IndexFreshness;
 
 fn text(metrics: &Metrics) -> String {
-    metrics.text(&Store::default(), &Pulse::new(1, Duration::from_secs(1)))
+    metrics.text(&Store::default(), &IndexFreshness::new(1, Duration::from_secs(1)))
 }
 
 fn request(path: &str) -> Request<Body> {

@@ -31,12 +31,12 @@ use super::{
     limits::Limits,
     within::within,
 };
-use crate::service::tls::Tls;
+use crate::service::tls::TlsReloader;
 
 /// Serves it to its end.
 pub(super) async fn serve(
     stream: TcpStream,
-    tls: Option<Tls>,
+    tls: Option<TlsReloader>,
     answers: impl Answers,
     limits: Limits,
     cancellation: CancellationToken,

@@ -1,7 +1,7 @@
-//! The Secret and the ConfigMap of a certificate: whether they are ours, and what is written to them.
+//! The Secret and the ConfigMap of a certificate: checked for ownership, and written.
 //!
-//! Whoever can plant a key can pass for the server, so a Secret is taken only with our mark and only of a type that no PersonalAccessToken
-//! can ask for. It must not know what the values mean.
+//! A planted key would let an attacker pass for the server. So a Secret is accepted only with the operator's annotation, and only with a type
+//! that no PersonalAccessToken can have.
 
 use std::collections::BTreeMap;
 
@@ -12,23 +12,23 @@ use k8s_openapi::{
 };
 
 use super::{
-    material::TRUSTED,
-    wanted::{Names, Wanted},
+    bundle::TRUSTED,
+    request::{CertificateRequest, ServerNames},
 };
 
-/// The type of the Secret. PersonalAccessTokens cannot have any type of this domain but two others.
+/// The type of the Secret. PersonalAccessTokens cannot have it.
 pub const TYPE: &str = "kubernetes.io/tls";
 
-/// The mark of the Secret, and the names that its certificate is for. Where the guard rails are installed nobody but the controller can set it.
+/// The annotation of the Secret: the names of its certificate. With the guard rails installed, only the controller can set it.
 pub const NAMES: &str = "pat-operator.io/serving-certificate";
 
-/// The mark of the ConfigMap: the Secret whose authority it publishes.
+/// The annotation of the ConfigMap: the Secret whose authority it publishes.
 pub const PUBLISHED: &str = "pat-operator.io/authority-of";
 
-/// The label by which the controller finds the Secrets of tokens; ours are none.
+/// The label of Secrets with tokens, which these are not.
 const MANAGED_BY: &str = "app.kubernetes.io/managed-by";
 
-/// What is wrong with a Secret of this name, if it is not ours.
+/// Why a Secret does not belong to the operator; `None` if it does.
 pub fn not_ours(secret: &Secret) -> Option<String> {
     let type_ = secret.type_.as_deref().unwrap_or_default();
     if type_ != TYPE {
@@ -37,7 +37,7 @@ pub fn not_ours(secret: &Secret) -> Option<String> {
     belongs(&secret.metadata).or_else(|| unmarked(&secret.metadata, NAMES))
 }
 
-/// What is wrong with a ConfigMap of this name, if it is not ours.
+/// Why a ConfigMap does not belong to the operator; `None` if it does.
 pub fn map_not_ours(map: &ConfigMap, secret: &str) -> Option<String> {
     belongs(&map.metadata).or_else(|| unmarked(&map.metadata, PUBLISHED)).or_else(|| {
         let of = annotation(&map.metadata, PUBLISHED).unwrap_or_default();
@@ -57,8 +57,8 @@ fn unmarked(metadata: &ObjectMeta, mark: &str) -> Option<String> {
     annotation(metadata, mark).is_none().then(|| format!("it has no annotation {mark}"))
 }
 
-/// The names that the certificate in this Secret was made for.
-pub fn names(secret: &Secret) -> Option<Names> {
+/// The names that the certificate in this Secret was issued for.
+pub fn names(secret: &Secret) -> Option<ServerNames> {
     annotation(&secret.metadata, NAMES)?.parse().ok()
 }
 
@@ -66,18 +66,20 @@ fn annotation<'a>(metadata: &'a ObjectMeta, key: &str) -> Option<&'a str> {
     metadata.annotations.as_ref()?.get(key).map(String::as_str)
 }
 
-/// The Secret with these values: a new one, or that which was read, at the version in which it was read. Its values are all ours; other labels and
-/// annotations stay.
-pub fn secret(read: Option<&Secret>, wanted: &Wanted, data: BTreeMap<String, ByteString>) -> Secret {
-    let metadata =
-        metadata(read.map(|secret| &secret.metadata), wanted.secret().to_owned(), (NAMES, wanted.names().to_string()));
+/// The Secret with these values: a new one, or the one that was read, at its version. Foreign labels and annotations stay.
+pub fn secret(read: Option<&Secret>, request: &CertificateRequest, data: BTreeMap<String, ByteString>) -> Secret {
+    let metadata = metadata(
+        read.map(|secret| &secret.metadata),
+        request.secret().to_owned(),
+        (NAMES, request.names().to_string()),
+    );
     Secret { metadata, type_: Some(TYPE.to_owned()), data: Some(data), ..Secret::default() }
 }
 
-/// The ConfigMap with what clients are to trust, in the same way.
-pub fn config_map(read: Option<&ConfigMap>, wanted: &Wanted, trusted: String) -> ConfigMap {
+/// The ConfigMap with the trust bundle, in the same way.
+pub fn config_map(read: Option<&ConfigMap>, request: &CertificateRequest, trusted: String) -> ConfigMap {
     let metadata =
-        metadata(read.map(|map| &map.metadata), wanted.config_map(), (PUBLISHED, wanted.secret().to_owned()));
+        metadata(read.map(|map| &map.metadata), request.config_map(), (PUBLISHED, request.secret().to_owned()));
     ConfigMap { metadata, data: Some([(TRUSTED.to_owned(), trusted)].into()), ..ConfigMap::default() }
 }
 

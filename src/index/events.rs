@@ -1,42 +1,40 @@
-//! Feeds an index with the PATs, and the owners, that a watch brings.
+//! Event handlers that keep an index up to date with `PersonalAccessToken`s and `TokenOwner`s.
 //!
-//! A relist never empties the index: what is listed replaces what was known, and only at the end of the list goes what was
-//! not in it. It must not know how a watch works.
+//! A new list never empties the index: each listed object replaces the known one, and at the end of the list the others go.
 
 use std::{collections::HashSet, sync::Arc};
 
 use tracing::warn;
 
-use super::{owners::Description, record::Pat, store::Index, uid::PatUid};
+use super::{owners::OwnerDescription, record::IndexedPat, store::Index, uid::PatUid};
 use crate::api::{StoredOwner, StoredPat};
-use crate::service::watch::Sink;
+use crate::service::watch::WatchHandler;
 
-/// PATs of a list are put into the index in batches of so many: each copies every shard, and with a hundred thousand in the index
-/// that takes a millisecond.
+/// The batch size while a list comes in. A batch copies every shard, which takes a millisecond with 100,000 objects.
 const BATCH: usize = 4096;
 
-/// Feeds the PATs of one namespace, or of all.
-pub struct PatFeed {
+/// Keeps the PATs of one namespace, or of all.
+pub struct PatEventHandler {
     index: Arc<Index>,
     namespace: Option<String>,
-    batch: Vec<Pat>,
-    /// Which PATs the list has had so far; `None` if there are no others that would have to go.
+    batch: Vec<IndexedPat>,
+    /// The PATs of the list so far; `None` if the index had none before it.
     seen: Option<HashSet<PatUid>>,
 }
 
-impl PatFeed {
-    /// Feeds this index with the PATs of this namespace; `None` for all.
+impl PatEventHandler {
+    /// Handles events of PATs in this namespace; `None` for all.
     pub fn new(index: Arc<Index>, namespace: Option<String>) -> Self {
         Self { index, namespace, batch: Vec::new(), seen: None }
     }
 
-    fn read(&self, stored: &StoredPat) -> Option<Pat> {
-        let pat = Pat::read(stored);
+    fn read(&self, stored: &StoredPat) -> Option<IndexedPat> {
+        let pat = IndexedPat::read(stored);
         if pat.is_none() {
             let (namespace, name) = (stored.namespace(), stored.name());
             let why = [stored.spec.as_ref().err(), stored.status.as_ref().err()].into_iter().flatten().next();
-            let why = why.map_or("its fields are not what admission would let in", String::as_str);
-            warn!(namespace, name, why, "a PersonalAccessToken cannot be read: none of its tokens is accepted");
+            let why = why.map_or("a field has a value that admission refuses", String::as_str);
+            warn!(namespace, name, why, "cannot read a PersonalAccessToken, so its tokens are refused");
         }
         pat
     }
@@ -46,15 +44,15 @@ impl PatFeed {
     }
 }
 
-impl Sink for PatFeed {
+impl WatchHandler for PatEventHandler {
     type Object = StoredPat;
 
-    fn list_begins(&mut self) {
+    fn init(&mut self) {
         self.batch.clear();
         self.seen = (self.index.pats() > 0).then(HashSet::new);
     }
 
-    fn listed(&mut self, stored: StoredPat) {
+    fn init_apply(&mut self, stored: StoredPat) {
         let Some(pat) = self.read(&stored) else { return };
         if let Some(seen) = &mut self.seen {
             seen.insert(pat.uid);
@@ -65,22 +63,23 @@ impl Sink for PatFeed {
         }
     }
 
-    fn list_ends(&mut self) {
+    fn init_done(&mut self) {
         self.put_batch();
         self.batch = Vec::new();
         let Some(seen) = self.seen.take() else { return };
-        let is_elsewhere = |pat: &Pat| self.namespace.as_ref().is_some_and(|namespace| namespace != pat.namespace());
+        let is_elsewhere =
+            |pat: &IndexedPat| self.namespace.as_ref().is_some_and(|namespace| namespace != pat.namespace());
         self.index.retain(|pat| is_elsewhere(pat) || seen.contains(&pat.uid));
     }
 
-    fn changed(&mut self, stored: StoredPat) {
+    fn apply(&mut self, stored: StoredPat) {
         match self.read(&stored) {
             Some(pat) => self.index.put(pat),
-            None => self.deleted(stored),
+            None => self.delete(stored),
         }
     }
 
-    fn deleted(&mut self, stored: StoredPat) {
+    fn delete(&mut self, stored: StoredPat) {
         if let Ok(uid) = stored.uid().parse() {
             self.batch.retain(|pat| pat.uid != uid);
             self.index.remove(uid);
@@ -88,26 +87,26 @@ impl Sink for PatFeed {
     }
 }
 
-/// Feeds the `TokenOwner`s.
-pub struct OwnerFeed {
+/// Keeps the `TokenOwner`s.
+pub struct OwnerEventHandler {
     index: Arc<Index>,
-    batch: Vec<Description>,
-    /// Names of the objects that the list has had so far.
+    batch: Vec<OwnerDescription>,
+    /// The names of the objects of the list so far.
     seen: HashSet<String>,
 }
 
-impl OwnerFeed {
-    /// Feeds this index.
+impl OwnerEventHandler {
+    /// Handles events of owners.
     pub fn new(index: Arc<Index>) -> Self {
         Self { index, batch: Vec::new(), seen: HashSet::new() }
     }
 
-    fn read(stored: &StoredOwner) -> Option<Description> {
-        let description = Description::read(stored);
+    fn read(stored: &StoredOwner) -> Option<OwnerDescription> {
+        let description = OwnerDescription::read(stored);
         if description.is_none() {
             let why = stored.spec.as_ref().err();
-            let why = why.map_or("its subject is not what admission would let in", String::as_str);
-            warn!(name = stored.name(), why, "a TokenOwner cannot be read: what it said before still holds");
+            let why = why.map_or("its subject has a value that admission refuses", String::as_str);
+            warn!(name = stored.name(), why, "cannot read a TokenOwner, so its former content stays in force");
         }
         description
     }
@@ -117,16 +116,16 @@ impl OwnerFeed {
     }
 }
 
-impl Sink for OwnerFeed {
+impl WatchHandler for OwnerEventHandler {
     type Object = StoredOwner;
 
-    fn list_begins(&mut self) {
+    fn init(&mut self) {
         self.batch.clear();
         self.seen.clear();
     }
 
-    fn listed(&mut self, stored: StoredOwner) {
-        // Also what cannot be read is there: somebody whom it disabled is not enabled by that.
+    fn init_apply(&mut self, stored: StoredOwner) {
+        // An unreadable object still exists: an owner that it disabled stays disabled.
         self.seen.insert(stored.name().to_owned());
         self.batch.extend(Self::read(&stored));
         if self.batch.len() >= BATCH {
@@ -134,20 +133,20 @@ impl Sink for OwnerFeed {
         }
     }
 
-    fn list_ends(&mut self) {
+    fn init_done(&mut self) {
         self.put_batch();
         self.batch = Vec::new();
         let seen = std::mem::take(&mut self.seen);
         self.index.owners().retain(|object| seen.contains(object));
     }
 
-    fn changed(&mut self, stored: StoredOwner) {
+    fn apply(&mut self, stored: StoredOwner) {
         if let Some(description) = Self::read(&stored) {
             self.index.owners().put(description);
         }
     }
 
-    fn deleted(&mut self, stored: StoredOwner) {
+    fn delete(&mut self, stored: StoredOwner) {
         self.batch.retain(|one| one.object() != stored.name());
         self.index.owners().remove(stored.name());
     }
@@ -178,48 +177,50 @@ mod tests {
     }
 
     #[test]
-    fn a_relist_never_empties_the_index_and_forgets_only_what_is_its_own() {
+    fn a_relist_never_empties_the_index() {
         let index = Arc::new(Index::default());
-        let (mut a, mut b) =
-            (PatFeed::new(index.clone(), Some("a".into())), PatFeed::new(index.clone(), Some("b".into())));
-        for (feed, namespace, uids) in [(&mut a, "a", [1, 2]), (&mut b, "b", [3, 4])] {
-            feed.list_begins();
-            uids.iter().for_each(|uid| feed.listed(stored(namespace, *uid, json!({}))));
-            feed.list_ends();
+        let (mut a, mut b) = (
+            PatEventHandler::new(index.clone(), Some("a".into())),
+            PatEventHandler::new(index.clone(), Some("b".into())),
+        );
+        for (handler, namespace, uids) in [(&mut a, "a", [1, 2]), (&mut b, "b", [3, 4])] {
+            handler.init();
+            uids.iter().for_each(|uid| handler.init_apply(stored(namespace, *uid, json!({}))));
+            handler.init_done();
         }
         assert_eq!(known(&index), ["a/1", "a/2", "b/3", "b/4"]);
-        // A list that breaks off takes nothing away, and does not make the next one forget what it brought.
-        a.list_begins();
-        a.listed(stored("a", 5, json!({})));
-        a.list_begins();
+        // A list that breaks off removes nothing, and what it added stays known to the next one.
+        a.init();
+        a.init_apply(stored("a", 5, json!({})));
+        a.init();
         assert_eq!(index.len(), 4);
-        a.listed(stored("a", 2, json!({})));
-        a.listed(stored("a", 6, json!({})));
-        a.list_ends();
+        a.init_apply(stored("a", 2, json!({})));
+        a.init_apply(stored("a", 6, json!({})));
+        a.init_done();
         assert_eq!(known(&index), ["a/2", "a/6", "b/3", "b/4"]);
     }
 
     #[test]
-    fn a_long_list_is_visible_in_batches_and_complete_at_its_end() {
+    fn a_long_list_comes_in_batches() {
         let index = Arc::new(Index::default());
-        let mut feed = PatFeed::new(index.clone(), None);
-        feed.list_begins();
-        (1..=10_000).for_each(|uid| feed.listed(stored("a", uid, json!({}))));
+        let mut handler = PatEventHandler::new(index.clone(), None);
+        handler.init();
+        (1..=10_000).for_each(|uid| handler.init_apply(stored("a", uid, json!({}))));
         assert_eq!(index.pats(), 2 * BATCH);
-        feed.list_ends();
+        handler.init_done();
         assert_eq!((index.pats(), index.len()), (10_000, 10_000));
     }
 
     #[test]
-    fn what_can_no_longer_be_read_is_no_longer_accepted() {
+    fn an_unreadable_pat_is_removed() {
         let index = Arc::new(Index::default());
-        let mut feed = PatFeed::new(index.clone(), None);
-        feed.changed(stored("a", 1, json!({})));
+        let mut handler = PatEventHandler::new(index.clone(), None);
+        handler.apply(stored("a", 1, json!({})));
         assert_eq!(index.len(), 1);
-        feed.changed(stored("a", 1, json!({"scopes": 7})));
+        handler.apply(stored("a", 1, json!({"scopes": 7})));
         assert_eq!(index.len(), 0);
-        feed.changed(stored("a", 1, json!({})));
-        feed.deleted(stored("a", 1, json!({})));
+        handler.apply(stored("a", 1, json!({})));
+        handler.delete(stored("a", 1, json!({})));
         assert_eq!(index.len(), 0);
     }
 
@@ -228,26 +229,26 @@ mod tests {
     }
 
     #[test]
-    fn an_owner_that_is_listed_no_more_is_forgotten_and_one_that_cannot_be_read_stays_what_it_was() {
+    fn an_unreadable_owner_keeps_its_former_content() {
         let index = Arc::new(Index::default());
-        let mut feed = OwnerFeed::new(index.clone());
+        let mut handler = OwnerEventHandler::new(index.clone());
         let spec = |name: &str| json!({"subject": {"kind": "User", "name": name}, "disabled": true});
         let disabled = |name: &str| index.owners().is_disabled(name);
-        feed.list_begins();
-        ["a", "b", "c"].iter().for_each(|name| feed.listed(owner(name, spec(name))));
-        feed.list_ends();
+        handler.init();
+        ["a", "b", "c"].iter().for_each(|name| handler.init_apply(owner(name, spec(name))));
+        handler.init_done();
         assert!(disabled("a") && disabled("b") && disabled("c"));
-        feed.list_begins();
-        feed.listed(owner("a", spec("a")));
-        feed.listed(owner("b", json!({"subject": 7})));
+        handler.init();
+        handler.init_apply(owner("a", spec("a")));
+        handler.init_apply(owner("b", json!({"subject": 7})));
         assert!(disabled("c"), "nothing is forgotten before the end of the list");
-        feed.list_ends();
+        handler.init_done();
         assert!(disabled("a") && disabled("b") && !disabled("c"));
-        feed.changed(owner("a", json!({"subject": {"kind": "User", "name": "va:x/y"}})));
+        handler.apply(owner("a", json!({"subject": {"kind": "User", "name": "va:x/y"}})));
         assert!(disabled("a"));
-        feed.changed(owner("a", json!({"subject": {"kind": "User", "name": "a"}})));
+        handler.apply(owner("a", json!({"subject": {"kind": "User", "name": "a"}})));
         assert!(!disabled("a"));
-        feed.deleted(owner("b", json!(null)));
+        handler.delete(owner("b", json!(null)));
         assert!(!disabled("b"));
     }
 }

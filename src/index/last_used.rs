@@ -1,7 +1,6 @@
-//! Writes when tokens were last used: `status.lastUsedAt` and `status.usage`, and nothing else of the resource.
+//! Writes when tokens were last used to `status.lastUsedAt` and `status.usage`.
 //!
-//! Uses are noted in the index as they happen; from time to time this writes what is new. It must not slow down a decision, nor
-//! matter to one: if nothing can be written, tokens work all the same.
+//! The index records uses as they happen; from time to time this writes the new ones. Decisions never wait for it.
 
 use std::{collections::HashMap, fmt, sync::Arc, time::Duration};
 
@@ -17,81 +16,77 @@ use tokio::time::{MissedTickBehavior, interval, sleep, timeout};
 use tokio_util::sync::CancellationToken;
 use tracing::{debug, warn};
 
-use super::{Credential, Index, Pat, PatUid};
+use super::{Index, IndexedCredential, IndexedPat, PatUid};
 use crate::{
     api::{StoredPat, Time},
     service::{Clock, clock::uptime, explain_api_error},
 };
 
-/// Who writes, as `managedFields` shows it.
+/// The field manager of these writes.
 pub const FIELD_MANAGER: &str = crate::api::VERIFIER_FIELD_MANAGER;
 
-/// The shortest time between two writes of one verifier. A status write costs an API server two milliseconds of processor, so ten
-/// a second are a fiftieth of one core, and every one of 100,000 tokens in use has its turn within three hours.
+/// The shortest time between two writes. A status write takes 2 ms of an API server's CPU, so ten a second take 2 % of a core, and each of
+/// 100,000 tokens in use is written within three hours.
 const PACE: Duration = Duration::from_millis(100);
 
-/// The longest time between two looks at the index.
-const LOOK_EVERY: Duration = Duration::from_secs(10);
+/// The longest time between two scans of the index.
+const SCAN_EVERY: Duration = Duration::from_secs(10);
 
-/// The most that is taken from one look: what can be written until the next.
+/// The most tokens to take from one scan: what can be written until the next.
 const BATCH: usize = 100;
 
-/// How long a write may take.
-const WRITE: Duration = Duration::from_secs(10);
+/// The longest time for a write.
+const WRITE_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// The longest pause after a failed write.
 const LONGEST_PAUSE: Duration = Duration::from_secs(60);
 
-/// How long the last flush may take, and how many writes it has in flight: no more than a controller's own load.
+/// The longest time for the last flush, and its concurrent writes.
 const LAST_FLUSH: Duration = Duration::from_secs(3);
 const LAST_FLUSH_WIDTH: usize = 4;
 
-/// How many uses were written, and how many could not be. Clones count together.
+/// Counts writes of last uses, and failed ones. Clones count together.
 #[derive(Clone, Debug, Default)]
-pub struct UsageCounters {
+pub struct LastUsedCounters {
     written: Counter,
     failed: Counter,
 }
 
-impl UsageCounters {
-    /// Makes them known to whoever serves them.
+impl LastUsedCounters {
+    /// Registers the counters.
     pub fn register(&self, registry: &mut Registry) {
-        registry.register("last_used_writes", "Times of last use written to status", self.written.clone());
-        registry.register(
-            "last_used_errors",
-            "Times of last use that could not be written; they are tried again",
-            self.failed.clone(),
-        );
+        registry.register("last_used_writes", "Last uses written to status", self.written.clone());
+        registry.register("last_used_errors", "Failed writes of last uses; they are retried", self.failed.clone());
     }
 }
 
-/// See the module.
-pub struct Usage {
+/// Writes last uses of the tokens in an index.
+pub struct LastUsedWriter {
     index: Arc<Index>,
     client: Client,
     clock: Clock,
-    counters: UsageCounters,
+    counters: LastUsedCounters,
     every: SignedDuration,
-    /// Differs among replicas, so that not all of them find the same token due at the same moment.
+    /// Differs among replicas, so that they do not all find a token due at once.
     salt: u64,
-    /// When this verifier wrote, by uptime: at most once in an interval, even if the watch is late to tell.
+    /// The uptime of this process's writes: at most one in an interval, even if the watch lags.
     written: HashMap<PatUid, Duration>,
 }
 
-impl Usage {
-    /// Writes uses at most once in this time for each token.
+impl LastUsedWriter {
+    /// Writes each token's uses at most once in `every`.
     pub fn new(
         index: Arc<Index>,
         client: Client,
         clock: Clock,
-        counters: UsageCounters,
+        counters: LastUsedCounters,
         every: SignedDuration,
     ) -> Self {
         let salt = uptime().as_nanos() as u64 ^ u64::from(std::process::id()).rotate_left(32);
         Self { index, client, clock, counters, every, salt, written: HashMap::new() }
     }
 
-    /// Writes until told to stop, and then once more, within some seconds.
+    /// Writes until cancelled, and then once more, within a few seconds.
     pub async fn run(mut self, stopping: CancellationToken) {
         tokio::select! {
             () = stopping.cancelled() => {}
@@ -101,19 +96,19 @@ impl Usage {
     }
 
     async fn keep_writing(&mut self) {
-        let look_every = (self.every() / 20).clamp(PACE, LOOK_EVERY);
+        let scan_every = (self.every() / 20).clamp(PACE, SCAN_EVERY);
         let mut pace = interval(PACE);
         pace.set_missed_tick_behavior(MissedTickBehavior::Delay);
         let mut failures = 0;
         loop {
-            sleep(look_every).await;
+            sleep(scan_every).await;
             for uid in self.due(true) {
                 pace.tick().await;
                 match self.write(uid).await {
                     Ok(()) => failures = 0,
                     Err(why) => {
                         if failures == 0 {
-                            warn!(why, "when tokens were last used cannot be written; trying again");
+                            warn!(why, "cannot write when tokens were last used, trying again");
                         }
                         let pause = PACE.saturating_mul(1 << failures.min(10)).min(LONGEST_PAUSE);
                         failures += 1;
@@ -127,23 +122,22 @@ impl Usage {
         }
     }
 
-    /// What would be lost with this process. A token that was written within the interval is left alone now as well: what its
-    /// status shows is true to the interval.
+    /// Writes what would be lost with this process. Tokens that were written within the interval are skipped.
     async fn flush(&mut self) {
         let due = self.due(false);
         let count = due.len();
         let this = &*self;
         let writing = stream::iter(due).for_each_concurrent(LAST_FLUSH_WIDTH, |uid| async move {
             if let Err(why) = this.patch(uid).await {
-                debug!(%why, "the time of a last use is lost");
+                debug!(%why, "lost the time of a last use");
             }
         });
         if timeout(LAST_FLUSH, writing).await.is_err() {
-            warn!(count, "not all times of last use could be written before the end");
+            warn!(count, "not all times of last use could be written before shutdown");
         }
     }
 
-    /// The tokens whose use is to be written now, those first that have waited longest.
+    /// The tokens whose use is due to be written, longest waiting first.
     fn due(&self, spread: bool) -> Vec<PatUid> {
         let now = self.clock.now().into();
         let mut due = Vec::new();
@@ -163,8 +157,8 @@ impl Usage {
         due.into_iter().map(|(_, uid)| uid).collect()
     }
 
-    /// Up to a tenth of the interval, different for each token and replica: the fleet does not come all at once, and what one
-    /// replica writes the others have seen before they would.
+    /// A delay of up to a tenth of the interval that differs by token and replica. Writes spread, and a replica mostly sees another's write
+    /// before its own is due.
     fn spread(&self, uid: PatUid) -> SignedDuration {
         let part = (uid.mixed() ^ self.salt).wrapping_mul(0x9e37_79b9_7f4a_7c15) >> 48;
         SignedDuration::try_from(self.every().mul_f64(part as f64 / f64::from(u16::MAX) / 10.0)).unwrap_or_default()
@@ -178,31 +172,31 @@ impl Usage {
         match self.patch(uid).await {
             Ok(false) => {}
             Ok(true) => drop(self.written.insert(uid, uptime())),
-            // Somebody's rule against this one object must not keep the others waiting: it is left alone for an interval.
-            Err(Failure::Refused(why)) => {
-                debug!(why, "the last use of one token is refused");
+            // A refusal of one object, as by an admission policy, must not delay the others.
+            Err(LastUsedError::Refused(why)) => {
+                debug!(why, "the API server refuses the last use of a token");
                 self.written.insert(uid, uptime());
             }
-            Err(Failure::Trouble(why)) => return Err(why),
+            Err(LastUsedError::Unavailable(why)) => return Err(why),
         }
         Ok(())
     }
 
-    /// Writes what is new of this token; false if there is nothing any more.
-    async fn patch(&self, uid: PatUid) -> Result<bool, Failure> {
+    /// Writes the new uses of this token; false if there are none any more.
+    async fn patch(&self, uid: PatUid) -> Result<bool, LastUsedError> {
         let Some(pat) = self.index.pat(uid) else { return Ok(false) };
         let Some(patch) = patch(&pat) else { return Ok(false) };
         let api: Api<StoredPat> = Api::namespaced(self.client.clone(), pat.namespace());
         let params = PatchParams { field_manager: Some(FIELD_MANAGER.into()), ..PatchParams::default() };
-        let why = match timeout(WRITE, api.patch_status(pat.name(), &params, &Patch::Merge(&patch))).await {
+        let why = match timeout(WRITE_TIMEOUT, api.patch_status(pat.name(), &params, &Patch::Merge(&patch))).await {
             Ok(Ok(_)) => {
                 self.counters.written.inc();
                 return Ok(true);
             }
-            // It is gone, or another one has its name: the watch will tell.
+            // It was deleted, or another object has its name; the watch will show it.
             Ok(Err(kube::Error::Api(status))) if matches!(status.code, 404 | 409) => return Ok(false),
-            Ok(Err(error)) => Failure::of(&error),
-            Err(_) => Failure::Trouble(format!("no answer within {} seconds", WRITE.as_secs())),
+            Ok(Err(error)) => LastUsedError::of(&error),
+            Err(_) => LastUsedError::Unavailable(format!("no answer within {} seconds", WRITE_TIMEOUT.as_secs())),
         };
         self.counters.failed.inc();
         Err(why)
@@ -211,49 +205,49 @@ impl Usage {
 
 /// Why a last use could not be written.
 #[derive(Debug)]
-enum Failure {
-    /// This one is refused, and would be again.
+enum LastUsedError {
+    /// The API server refuses this object, and would again.
     Refused(String),
-    /// None can be written at the moment.
-    Trouble(String),
+    /// No use can be written at present.
+    Unavailable(String),
 }
 
-impl Failure {
+impl LastUsedError {
     fn of(error: &kube::Error) -> Self {
         let why = explain_api_error(error);
         match error {
             kube::Error::Api(status) if matches!(status.code, 400 | 403 | 413 | 422) => Self::Refused(why),
-            _ => Self::Trouble(why),
+            _ => Self::Unavailable(why),
         }
     }
 }
 
-impl fmt::Display for Failure {
+impl fmt::Display for LastUsedError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let (Self::Refused(why) | Self::Trouble(why)) = self;
+        let (Self::Refused(why) | Self::Unavailable(why)) = self;
         f.write_str(why)
     }
 }
 
-/// When it was used, if that is news.
-fn used(credential: &Credential) -> Option<Time> {
+/// When it was used, if the status does not have it.
+fn used(credential: &IndexedCredential) -> Option<Time> {
     let used = credential.last_used()?;
     credential.reported_use().is_none_or(|reported| reported < used).then_some(used)
 }
 
-/// Since when a use waits to be written; `None` if there is no new one, or the last one was written less than `wait` ago.
-fn due_since(pat: &Pat, wait: SignedDuration, now: Time) -> Option<Time> {
+/// Since when a use has been due; `None` if there is no new one, or the last write was less than `wait` ago.
+fn due_since(pat: &IndexedPat, wait: SignedDuration, now: Time) -> Option<Time> {
     let newest = pat.credentials.iter().filter_map(used).max()?;
     let reported = pat.credentials.iter().filter_map(|one| one.reported_use()).chain(pat.reported_use()).max();
     let since = reported.map_or(newest, |reported| reported.plus(wait));
     (since <= now).then_some(since)
 }
 
-/// The JSON merge patch of what is new, and of what is dead; `None` if nothing is new.
+/// The JSON merge patch that adds new uses and removes those of dead credentials; `None` if nothing is new.
 ///
-/// Nothing fences it: the API server ignores a uid in a patch of status, and a resourceVersion would make every other write a
-/// conflict. Should another object have taken the name a moment ago, it gets a use that is not its own, pruned by its next one.
-fn patch(pat: &Pat) -> Option<Value> {
+/// It carries no precondition: the API server ignores a uid in a patch of status, and a resourceVersion would conflict with every other
+/// write. If another object has just taken the name, its next use removes the foreign entry.
+fn patch(pat: &IndexedPat) -> Option<Value> {
     let mut usage = Map::new();
     let mut newest = None;
     for credential in pat.credentials.iter() {
@@ -308,7 +302,7 @@ mod tests {
         }))
         .unwrap();
         let index = Index::default();
-        index.put(Pat::read(&stored).unwrap());
+        index.put(IndexedPat::read(&stored).unwrap());
         for (number, when) in uses {
             index.mark_used(&index.get(&hash(*number).parse().unwrap()).unwrap(), at(*when));
         }
@@ -323,7 +317,7 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn tokens_that_are_used_all_at_once_are_written_once_each_and_no_faster_than_the_pace() {
+    async fn a_burst_of_uses_is_written_once_each_at_the_pace() {
         const TOKENS: u64 = 60;
         let index = Arc::new(Index::default());
         for number in 1..=TOKENS {
@@ -337,7 +331,7 @@ mod tests {
                 }]},
             }))
             .unwrap();
-            index.put(Pat::read(&stored).unwrap());
+            index.put(IndexedPat::read(&stored).unwrap());
             index.mark_used(&index.get(&hash.parse().unwrap()).unwrap(), at(0));
         }
         let writes: Arc<Mutex<Vec<(String, Instant)>>> = Arc::default();
@@ -350,7 +344,8 @@ mod tests {
         });
         let (clock, _hand) = Clock::driven(at(0).timestamp());
         let client = Client::new(service, "team");
-        let usage = Usage::new(index, client, clock, UsageCounters::default(), SignedDuration::from_mins(10));
+        let usage =
+            LastUsedWriter::new(index, client, clock, LastUsedCounters::default(), SignedDuration::from_mins(10));
         let stopping = CancellationToken::new();
         let running = tokio::spawn(usage.run(stopping.clone()));
         // Time is paused: what would take a minute takes none.
@@ -370,7 +365,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_new_is_written_and_what_is_dead_goes() {
+    fn new_uses_are_written_and_dead_ones_removed() {
         assert_eq!(patch_of(None, &[], &[]), None);
         assert_eq!(
             patch_of(None, &[], &[(0, 10)]),
@@ -383,7 +378,7 @@ mod tests {
     }
 
     #[test]
-    fn an_older_time_than_another_replica_s_is_never_written() {
+    fn an_older_use_never_replaces_a_newer_one() {
         assert_eq!(patch_of(Some(30), &[(LIVE[0], 30)], &[(0, 20)]), None);
         assert_eq!(patch_of(Some(30), &[(LIVE[0], 30)], &[(0, 30)]), None);
         // The other credential's use is news, the token's is not.
@@ -392,7 +387,7 @@ mod tests {
     }
 
     #[test]
-    fn a_token_is_due_at_its_first_use_and_then_once_in_an_interval() {
+    fn a_token_is_due_at_its_first_use_and_then_once_an_interval() {
         let wait = SignedDuration::from_secs(600);
         let due = |last_used_at, usage: &[_], uses: &[_], now| {
             let (index, uid) = index(last_used_at, usage, uses);
