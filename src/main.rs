@@ -11,7 +11,7 @@ use pat_operator::{
     certificates::{self, Keeper},
     cli::{Cli, Command, ControllerArgs, LogArgs},
     controller::{ControllerOptions, PatController, preflight},
-    planner::intent::Settings,
+    planner::intent::ControllerConfig,
     service::{self, Clock, Elector, Gate, Health, LeaseHandle, LeaseSettings, PreflightError, Readiness, Shutdown},
 };
 use tokio::{
@@ -87,7 +87,7 @@ async fn controller(args: ControllerArgs) -> anyhow::Result<()> {
         namespaces: namespaces.clone(),
         label_selector: args.label_selector.as_deref().map(str::to_owned),
         concurrency: usize::from(args.concurrency),
-        settings: Settings {
+        settings: ControllerConfig {
             default_lifetime: args.default_lifetime,
             publish_lead: args.publish_lead,
             restore_issued_before: args.restore_issued_before,

@@ -1,22 +1,29 @@
-//! The planner against a small world: one API server in memory, real tokens, real rendering, and everything that can go
-//! wrong in between. Random histories look for a broken invariant; the table at the end tells the plain stories.
+//! The planner in random histories: real tokens, real rendering, and faults in between, performed by the simulator. Each history is checked
+//! for a broken invariant.
 
-use std::collections::{BTreeMap, BTreeSet, HashSet};
+use std::{
+    collections::{BTreeMap, BTreeSet, HashSet},
+    ops::{Deref, DerefMut},
+};
 
 use k8s_openapi::{
-    ByteString,
-    api::core::v1::Secret,
-    apimachinery::pkg::apis::meta::v1::{ObjectMeta, OwnerReference},
-    jiff::SignedDuration,
+    ByteString, api::core::v1::Secret, apimachinery::pkg::apis::meta::v1::ObjectMeta, jiff::SignedDuration,
 };
 use proptest::{collection::vec, prelude::*, test_runner::RngSeed};
 use rand::SeedableRng;
 use serde_json::json;
 
-use super::*;
-use crate::planner::view::*;
+use super::{
+    intent::{Intent, secret_name},
+    observed::*,
+    simulate::{SimulatedToken, Simulator},
+    *,
+};
 use crate::{
-    api::{ConditionType, DeliveryState, MAX_LIVE_CREDENTIALS, PersonalAccessTokenSpec, StoredPat},
+    api::{
+        ConditionType, Credential, CredentialState, DeliveryState, MAX_LIVE_CREDENTIALS, PersonalAccessTokenSpec,
+        StoredPat,
+    },
     auth::verdict::{Terms, Verdict},
     token::{Token, TokenHash},
 };
@@ -27,26 +34,18 @@ fn seconds(seconds: i64) -> SignedDuration {
     SignedDuration::from_secs(seconds)
 }
 
-/// One PAT, the Secrets of its namespace, one operator, and the memory of what must never happen.
+/// A simulation, the faults in it, and what the checks remember.
 struct World {
-    now: Time,
-    version: u64,
-    pat: StoredPat,
-    secrets: BTreeMap<String, Secret>,
-    settings: Settings,
-    rng: rand::rngs::ChaCha8Rng,
-    // the operator's process
-    held: Option<HeldToken>,
-    refusal: Option<Refusal>,
-    /// What it held when it was stopped in the middle.
-    interrupted: Option<HeldToken>,
+    simulator: Simulator,
+    /// The token that the operator held when it was stopped in the middle.
+    interrupted: Option<SimulatedToken>,
     // what is remembered to check
     minted: BTreeMap<TokenHash, String>,
     buried: HashSet<String>,
     ever_bad: HashSet<String>,
     repairs: Vec<Time>,
     writes: usize,
-    notices: Vec<Notice>,
+    events: Vec<EventToPublish>,
     /// Writes that a paused process may still send.
     late: Vec<LateWrite>,
     /// Secrets that were created late: a create carries no version, so only the next look at it puts it right.
@@ -59,14 +58,25 @@ struct World {
     offered: Option<Time>,
 }
 
-/// A token in memory, when it was minted, when and over which version of the Secret its hash was published.
-type HeldToken = (Token, Time, Option<(Time, u64)>);
-
 enum LateWrite {
     /// It had read the PAT, and goes on by reading the Secret.
-    Reading(Box<StoredPat>, Option<HeldToken>),
+    Reading(Box<StoredPat>, Option<SimulatedToken>),
     Status(u64, Box<PersonalAccessTokenStatus>),
     Secret(String, Option<(String, u64)>, Box<Secret>),
+}
+
+impl Deref for World {
+    type Target = Simulator;
+
+    fn deref(&self) -> &Simulator {
+        &self.simulator
+    }
+}
+
+impl DerefMut for World {
+    fn deref_mut(&mut self) -> &mut Simulator {
+        &mut self.simulator
+    }
 }
 
 impl World {
@@ -75,22 +85,19 @@ impl World {
             "metadata": {"name": "t", "namespace": "ns", "uid": "uid-1", "resourceVersion": "1", "generation": 1},
             "spec": spec,
         });
+        let pat = serde_json::from_value(pat).unwrap();
+        let now = Time::from_micros(START * 1_000_000);
+        let mut rng = rand::rngs::ChaCha8Rng::seed_from_u64(7);
+        let mint = Box::new(move |prefix: &_| Token::mint_with(&mut rng, prefix));
         Self {
-            now: Time::from_micros(START * 1_000_000),
-            version: 1,
-            pat: serde_json::from_value(pat).unwrap(),
-            secrets: BTreeMap::new(),
-            settings: Settings::default(),
-            rng: rand::rngs::ChaCha8Rng::seed_from_u64(7),
-            held: None,
-            refusal: None,
+            simulator: Simulator::new(pat, ControllerConfig::default(), now, mint),
             interrupted: None,
             minted: BTreeMap::new(),
             buried: HashSet::new(),
             ever_bad: HashSet::new(),
             repairs: Vec::new(),
             writes: 0,
-            notices: Vec::new(),
+            events: Vec::new(),
             late: Vec::new(),
             unfenced: HashSet::new(),
             taken: HashSet::new(),
@@ -118,7 +125,6 @@ impl World {
         if self.token(&name).is_none_or(|token| hash(token.as_bytes()).to_string() != active) {
             return false;
         }
-        self.bump();
         self.secrets.remove(&name);
         self.note_taken();
         true
@@ -137,7 +143,7 @@ impl World {
     }
 
     fn annotate(&mut self, unacknowledged: Option<Box<str>>) {
-        let version = self.bump();
+        let version = self.next_version();
         self.pat.metadata.resource_version = Some(version);
         self.pat.unacknowledged = unacknowledged;
     }
@@ -161,8 +167,8 @@ impl World {
     }
 
     fn spec(&mut self) -> &mut PersonalAccessTokenSpec {
-        self.version += 1;
-        self.pat.metadata.resource_version = Some(self.version.to_string());
+        let version = self.next_version();
+        self.pat.metadata.resource_version = Some(version);
         *self.pat.metadata.generation.as_mut().unwrap() += 1;
         self.pat.spec.as_mut().unwrap()
     }
@@ -190,11 +196,6 @@ impl World {
         Some(String::from_utf8(value.0.clone()).unwrap())
     }
 
-    fn bump(&mut self) -> String {
-        self.version += 1;
-        self.version.to_string()
-    }
-
     fn advance(&mut self, by: SignedDuration) {
         self.now = self.now.plus(by);
         self.note_the_bad();
@@ -215,54 +216,21 @@ impl World {
         self.refusal = None;
     }
 
-    fn next(&mut self, live: bool, rehearsed: bool) -> Plan {
-        let name = self.secret_name();
-        let secret = self.secrets.get(&name).cloned().map(SecretView::of);
-        let former: Vec<_> = self
-            .secrets
-            .values()
-            .filter(|secret| secret.metadata.name.as_deref() != Some(&name))
-            .cloned()
-            .map(SecretView::of)
-            .filter(|secret| secret.is_controlled_by("uid-1"))
-            .collect();
-        // A watch by label does not see a Secret without it.
-        let seen = secret.as_ref().filter(|secret| live || secret.is_labelled());
-        let ids = self.status().credentials.iter().map(|credential| credential.id.to_string()).collect::<Vec<_>>();
-        if let Some((token, _, published @ None)) = &mut self.held
-            && ids.contains(&token.id().to_string())
-        {
-            *published = Some((self.now, seen.map_or(0, SecretView::version)));
-        }
-        let held = self.held.as_ref().map(|(token, issued_at, published)| Held {
-            id: token.id(),
-            hash: token.hash(),
-            issued_at: *issued_at,
-            published_at: published.map(|(at, _)| at),
-            published_over: published.map(|(_, version)| version),
-        });
-        let view = View {
-            pat: &self.pat,
-            secret: seen,
-            live,
-            former: &former,
-            rival: None,
-            held,
-            refusal: self.refusal.as_ref(),
-            rehearsed,
-        };
-        plan(&view, &self.settings, self.now)
+    /// Mints a token into memory. No two are minted at the same instant.
+    fn mint(&mut self, step: Step) {
+        self.advance(SignedDuration::from_micros(1));
+        self.perform(step).unwrap();
+        let token = &self.held.as_ref().unwrap().token;
+        let (hash, text) = (token.hash(), token.expose().to_owned());
+        self.minted.insert(hash, text);
     }
 
     /// Runs the operator to rest, or until it has made `limit` writes; then it is dead.
     fn settle(&mut self, limit: usize) -> Option<Time> {
-        let (mut live, mut rehearsed) = (false, false);
+        self.begin_reconcile();
         let until = self.writes + limit;
         for _ in 0..40 {
-            let plan = self.next(live, rehearsed);
-            if !plan.keep_held {
-                self.held = None;
-            }
+            let plan = self.next();
             match plan.step {
                 Step::Rest => {
                     if self.refusal.as_ref().is_none_or(|refusal| refusal.retry_at <= self.now) {
@@ -270,14 +238,9 @@ impl World {
                     }
                     return plan.wake_at;
                 }
-                Step::Look => live = true,
-                Step::Rehearse(_) => rehearsed = true,
-                Step::Mint(prefix) => {
-                    // No two are minted at the same instant.
-                    self.advance(SignedDuration::from_micros(1));
-                    let token = Token::mint_with(&mut self.rng, &prefix).unwrap();
-                    self.minted.insert(token.hash(), token.expose().to_owned());
-                    self.held = Some((token, self.now, None));
+                Step::Mint(_) => self.mint(plan.step),
+                step @ (Step::ReadLive | Step::DryRun(_)) => {
+                    self.perform(step).unwrap();
                 }
                 _ if self.writes == until => {
                     self.interrupted = self.held.take();
@@ -285,24 +248,26 @@ impl World {
                     return None;
                 }
                 Step::WriteStatus(status) => {
-                    self.notices.extend(plan.events);
+                    self.events.extend(plan.events);
                     self.write_status(*status);
                 }
                 Step::WriteSecret(write) => {
-                    self.notices.extend(plan.events);
-                    self.write_secret(&write);
-                    live = true;
+                    self.events.extend(plan.events);
+                    self.write_secret(write);
                 }
                 Step::DeleteSecret(target) => {
                     self.writes += 1;
-                    assert_eq!(self.secrets[&target.name].metadata.resource_version, Some(target.resource_version));
-                    self.secrets.remove(&target.name);
+                    assert_eq!(
+                        self.secrets[&target.name].metadata.resource_version.as_ref(),
+                        Some(&target.resource_version)
+                    );
+                    self.perform(Step::DeleteSecret(target)).unwrap();
                 }
             }
             self.check();
-            self.notices.clear();
+            self.events.clear();
         }
-        panic!("no rest after 40 steps: {:?}", self.next(live, rehearsed).step);
+        panic!("no rest after 40 steps: {:?}", self.plan().step);
     }
 
     /// Runs the operator until nothing is due, waiting where it waits for less than `patience`.
@@ -356,9 +321,7 @@ impl World {
         if self.once() {
             self.check_issue(&before, &status);
         }
-        let version = self.bump();
-        self.pat.metadata.resource_version = Some(version);
-        self.pat.status = Ok(status);
+        self.perform(Step::WriteStatus(Box::new(status))).unwrap();
         self.note_the_bad();
     }
 
@@ -379,105 +342,26 @@ impl World {
         }
     }
 
-    fn write_secret(&mut self, write: &SecretWrite) {
+    fn write_secret(&mut self, write: Box<SecretWrite>) {
         self.writes += 1;
-        let present = self.secrets.get(&write.name).cloned();
-        match (&write.base, &present) {
+        match (&write.base, self.secrets.get(&write.name).cloned().map(SecretView::of)) {
             (None, None) => {}
-            (Some(base), Some(secret)) => {
-                assert_eq!(secret.metadata.resource_version.as_ref(), Some(&base.resource_version));
-                let view = SecretView::of(secret.clone());
+            (Some(base), Some(view)) => {
+                assert_eq!(view.resource_version, base.resource_version);
                 let known = self.minted.keys().any(|hash| view.data.iter().any(|(_, value)| value == hash));
                 assert!(view.is_controlled_by("uid-1") || known, "a foreign Secret was touched");
             }
             // One that the watch does not show: the API server says that it is there already, and the operator looks.
-            (None, Some(secret)) if !SecretView::of(secret.clone()).is_labelled() => return,
+            (None, Some(view)) if !view.is_labelled() => {}
             _ => panic!("the plan was made for another Secret"),
         }
-        let secret = self.built(write, present.as_ref());
-        self.secrets.insert(write.name.clone(), secret);
-    }
-
-    /// What the API server would hold after this write.
-    fn built(&mut self, write: &SecretWrite, present: Option<&Secret>) -> Secret {
-        let fetch = |source: &Source, world: &Self| match source {
-            Source::Held { sha256 } => {
-                let token = &world.held.as_ref().expect("a held token").0;
-                assert_eq!(token.hash(), *sha256);
-                token.expose().to_owned()
-            }
-            Source::Secret { target, key, sha256 } => {
-                let value = &world.secrets[&target.name].data.as_ref().unwrap()[key];
-                assert_eq!(*sha256, hash(&value.0));
-                String::from_utf8(value.0.clone()).unwrap()
-            }
-            Source::Throwaway => unreachable!("only for rehearsals"),
-        };
-        let bytes = |rendered: &super::super::secret::Rendered| -> BTreeMap<String, ByteString> {
-            rendered.iter().map(|(key, value)| (key.to_owned(), ByteString(value.to_vec()))).collect()
-        };
-        let old = present.cloned().unwrap_or_default();
-        let (data, data_hash, render_hash, layout) = match &write.content {
-            Content::Token { token, previous, facts, layout } => {
-                let (token, previous) = (fetch(token, self), previous.as_ref().map(|source| fetch(source, self)));
-                let rendered = layout.render(&token, previous.as_deref(), &facts.borrow()).unwrap();
-                (bytes(&rendered), rendered.hash(), layout.render_hash(&facts.borrow()), Some(layout))
-            }
-            Content::MetadataOnly { data_hash, render_hash, layout } => {
-                (old.data.clone().unwrap_or_default(), *data_hash, *render_hash, layout.as_ref())
-            }
-            Content::Blank { type_ } => {
-                let rendered = super::super::secret::blank(type_);
-                (bytes(&rendered), rendered.hash(), Default::default(), None)
-            }
-        };
-        let owned = layout.map_or_else(
-            || write.stale.clone(),
-            |layout| Owned {
-                labels: layout.labels.keys().cloned().collect(),
-                annotations: layout.annotations.keys().cloned().collect(),
-            },
-        );
-        let record = Record { pat_uid: "uid-1".into(), ledger: write.ledger.clone(), data_hash, render_hash, owned };
-        let mut labels = old.metadata.labels.unwrap_or_default();
-        let mut annotations = old.metadata.annotations.unwrap_or_default();
-        if let Some(layout) = layout {
-            labels.retain(|key, _| !write.stale.labels.contains(key));
-            labels.extend(layout.labels.clone());
-            annotations.retain(|key, _| !write.stale.annotations.contains(key));
-            annotations.extend(layout.annotations.clone());
-        }
-        labels.insert(crate::api::MANAGED_BY_LABEL.into(), crate::api::MANAGED_BY.into());
-        annotations.extend(record.annotations());
-        let version = self.bump();
-        let uid = old.metadata.uid.unwrap_or_else(|| format!("secret-{version}"));
-        let type_ = old.type_.or_else(|| match &write.content {
-            Content::Token { layout, .. } => Some(layout.type_.clone()),
-            Content::Blank { type_ } => Some(type_.clone()),
-            Content::MetadataOnly { .. } => None,
-        });
-        let owner_references = if write.own { Some(vec![owner("uid-1")]) } else { old.metadata.owner_references };
-        Secret {
-            metadata: ObjectMeta {
-                name: Some(write.name.clone()),
-                namespace: Some("ns".into()),
-                uid: Some(uid),
-                resource_version: Some(version),
-                labels: Some(labels),
-                annotations: Some(annotations),
-                owner_references,
-                ..Default::default()
-            },
-            type_,
-            data: Some(data),
-            ..Default::default()
-        }
+        self.perform(Step::WriteSecret(write)).unwrap();
     }
 
     /// Somebody else's edit of the Secret.
     fn tamper(&mut self, edit: impl FnOnce(&mut Secret)) {
         let name = self.secret_name();
-        let version = self.bump();
+        let version = self.next_version();
         if let Some(secret) = self.secrets.get_mut(&name).filter(|_| name != "foreign") {
             edit(secret);
             secret.metadata.resource_version = Some(version);
@@ -486,19 +370,14 @@ impl World {
 
     /// What a process that was paused before its next write would still send.
     fn pause_before_next_write(&mut self) {
-        let (mut live, mut rehearsed) = (false, false);
+        self.begin_reconcile();
         for _ in 0..8 {
-            let plan = self.next(live, rehearsed);
+            let plan = self.plan();
             match plan.step {
-                Step::Look => live = true,
-                Step::Rehearse(_) => rehearsed = true,
-                Step::Mint(prefix) => {
-                    // No two are minted at the same instant.
-                    self.advance(SignedDuration::from_micros(1));
-                    let token = Token::mint_with(&mut self.rng, &prefix).unwrap();
-                    self.minted.insert(token.hash(), token.expose().to_owned());
-                    self.held = Some((token, self.now, None));
+                step @ (Step::ReadLive | Step::DryRun(_)) => {
+                    self.perform(step).unwrap();
                 }
+                Step::Mint(_) => self.mint(plan.step),
                 Step::WriteStatus(status) => {
                     let version = self.pat.resource_version().parse().unwrap();
                     self.late.push(LateWrite::Status(version, status));
@@ -507,9 +386,8 @@ impl World {
                 Step::WriteSecret(write) => {
                     let base =
                         write.base.as_ref().map(|base| (base.uid.clone(), base.resource_version.parse().unwrap()));
-                    let present = self.secrets.get(&write.name).cloned();
-                    let secret = self.built(&write, present.as_ref());
-                    self.late.push(LateWrite::Secret(write.name.clone(), base, Box::new(secret)));
+                    let secret = self.secret_after(&write).unwrap();
+                    self.late.push(LateWrite::Secret(write.name, base, Box::new(secret)));
                     break;
                 }
                 Step::Rest | Step::DeleteSecret(_) => break,
@@ -527,37 +405,40 @@ impl World {
     }
 
     /// It goes on with what it knew of the PAT, and what is there of the Secret.
-    fn read_on(&mut self, pat: StoredPat, held: Option<HeldToken>) {
+    fn read_on(&mut self, pat: StoredPat, held: Option<SimulatedToken>) {
         let present = std::mem::replace(&mut self.pat, pat);
         let in_work = std::mem::replace(&mut self.held, held);
         let refusal = self.refusal.take();
-        let mut rehearsed = false;
+        self.begin_reconcile();
         let mut status = None;
         for _ in 0..8 {
-            let plan = self.next(false, rehearsed);
+            let plan = self.plan();
             match plan.step {
-                Step::Rehearse(_) => rehearsed = true,
-                Step::Mint(prefix) => {
+                Step::DryRun(_) => {
+                    self.perform(plan.step).unwrap();
+                }
+                Step::Mint(_) => {
                     self.now = self.now.plus(SignedDuration::from_micros(1));
-                    let token = Token::mint_with(&mut self.rng, &prefix).unwrap();
-                    self.minted.insert(token.hash(), token.expose().to_owned());
-                    self.held = Some((token, self.now, None));
+                    self.perform(plan.step).unwrap();
+                    let token = &self.held.as_ref().unwrap().token;
+                    let (hash, text) = (token.hash(), token.expose().to_owned());
+                    self.minted.insert(hash, text);
                 }
                 Step::WriteStatus(next) => {
                     status = (self.pat.resource_version() == present.resource_version()).then_some(next);
                     break;
                 }
                 Step::WriteSecret(write) => {
-                    let there = self.secrets.get(&write.name).cloned();
-                    let version = there.as_ref().and_then(|secret| secret.metadata.resource_version.clone());
-                    if write.base.as_ref().map(|base| &base.resource_version) == version.as_ref() {
-                        let secret = self.built(&write, there.as_ref());
-                        self.unfenced.extend(there.is_none().then(|| write.name.clone()));
-                        self.secrets.insert(write.name.clone(), secret);
+                    let there = self.secrets.get(&write.name);
+                    let version = there.and_then(|secret| secret.metadata.resource_version.as_ref());
+                    if write.base.as_ref().map(|base| &base.resource_version) == version {
+                        let is_new = there.is_none();
+                        self.unfenced.extend(is_new.then(|| write.name.clone()));
+                        self.perform(Step::WriteSecret(write)).unwrap();
                     }
                     break;
                 }
-                Step::Look | Step::Rest | Step::DeleteSecret(_) => break,
+                Step::ReadLive | Step::Rest | Step::DeleteSecret(_) => break,
             }
         }
         (self.pat, self.held, self.refusal) = (present, in_work, refusal);
@@ -586,7 +467,7 @@ impl World {
                         _ => false,
                     };
                     if fits {
-                        let version = self.bump();
+                        let version = self.next_version();
                         secret.metadata.resource_version = Some(version);
                         self.unfenced.extend(there.is_none().then(|| name.clone()));
                         self.secrets.insert(name, *secret);
@@ -630,8 +511,8 @@ impl World {
         }
         // 6: no plain token but in the Secret.
         let mut told = serde_json::to_string(status).unwrap();
-        for notice in &self.notices {
-            told += &notice.note;
+        for event in &self.events {
+            told += &event.note;
         }
         for secret in self.secrets.values() {
             told += &serde_json::to_string(&secret.metadata).unwrap();
@@ -732,7 +613,8 @@ impl World {
             assert!(left.is_none(), "a Secret stayed: {left:#?} {status:#?}");
             // One that is there and not ours any more is looked at each time.
             let there = self.secrets.contains_key(&self.secret_name());
-            let step = self.next(false, false).step;
+            self.begin_reconcile();
+            let step = self.plan().step;
             assert!(there || matches!(step, Step::Rest), "it does not rest: {step:?}");
         }
     }
@@ -741,17 +623,6 @@ impl World {
 /// Whether a token stands anywhere in a text; every token here has the default prefix.
 fn holds_a_token(text: &str) -> bool {
     text.match_indices("kpat_").any(|(at, _)| Token::parse(text[at..].get(..66).unwrap_or_default()).is_ok())
-}
-
-fn owner(uid: &str) -> OwnerReference {
-    OwnerReference {
-        api_version: "pat-operator.io/v1alpha1".into(),
-        kind: "PersonalAccessToken".into(),
-        name: "t".into(),
-        uid: uid.into(),
-        controller: Some(true),
-        block_owner_deletion: None,
-    }
 }
 
 fn foreign(name: &str) -> Secret {
@@ -933,7 +804,7 @@ fn happen(world: &mut World, happening: &Happening) {
             });
             world.spec().secret.get_or_insert_default().template = template;
         }
-        DefaultLifetime(lifetime) => world.settings.default_lifetime = seconds(*lifetime),
+        DefaultLifetime(lifetime) => world.config.default_lifetime = seconds(*lifetime),
         DeleteSecret => {
             let name = world.secret_name();
             if name != "foreign" {
@@ -964,7 +835,7 @@ fn happen(world: &mut World, happening: &Happening) {
         StripOwner => world.tamper(|secret| secret.metadata.owner_references = None),
         StatusLost => {
             // What only the status knew is gone with it: the checks about the dead begin anew.
-            let version = world.bump();
+            let version = world.next_version();
             world.pat.metadata.resource_version = Some(version);
             let lost = std::mem::take(world.pat.status.as_mut().unwrap());
             world.ever_bad.extend(lost.credentials.into_iter().map(|credential| credential.sha256.to_string()));
@@ -984,7 +855,8 @@ fn happen(world: &mut World, happening: &Happening) {
         LetGo => world.let_go(),
         Refuse => {
             let retry_at = later(30);
-            world.refusal = Some(Refusal { kind: RefusalKind::Other, message: "exceeded quota".into(), retry_at });
+            world.refusal =
+                Some(WriteRefusal { kind: WriteRefusalKind::Other, message: "exceeded quota".into(), retry_at });
         }
         Reconcile => {
             world.settle(usize::MAX >> 1);

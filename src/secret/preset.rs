@@ -1,7 +1,6 @@
-//! The ready-made forms: the same token, as the programs want it that will read it.
+//! The presets: the token in the format of the program that reads it.
 //!
-//! Each is serialised by the rules of its format, and what a format cannot hold is refused when the spec is read. It must not
-//! know the rest of the Secret.
+//! Each follows the rules of its format. A value that a format cannot hold is refused when the spec is read.
 
 use std::collections::BTreeMap;
 
@@ -9,15 +8,15 @@ use serde::Serialize;
 
 use super::{
     buffer::{Buffer, TooLarge},
-    filter::{Filter, json},
     hash::Fingerprint,
+    placeholder::{Filter, json},
 };
 use crate::api::{InvalidField, Preset, SecretTemplate};
 
 const HOST: &str = "spec.secret.template.host";
 const USERNAME: &str = "spec.secret.template.username";
 
-/// A preset with all that it needs.
+/// A preset with its values.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum Form {
     BasicAuth { username: String },
@@ -57,7 +56,7 @@ impl Form {
         })
     }
 
-    /// The keys that it writes.
+    /// The keys that it defines.
     pub(super) fn keys(&self) -> &'static [&'static str] {
         match self {
             Self::BasicAuth { .. } => &["password", "username"],
@@ -104,7 +103,7 @@ impl Form {
         Ok(vec![output])
     }
 
-    /// Adds all that decides the output but the token.
+    /// Adds everything that decides the output, except the token.
     pub(super) fn fingerprint(&self, hash: &mut Fingerprint) {
         match self {
             Self::BasicAuth { username } => hash.text("BasicAuth").text(username),
@@ -116,17 +115,16 @@ impl Form {
     }
 }
 
-/// The user name beside the token: the one given, or the owner, of a virtual account without the `va:` in front.
+/// The user name that goes with the token: the given one, or the owner; for a virtual account without `va:`.
 ///
-/// All of these forms end up in HTTP Basic authentication, where the first colon ends the user name (RFC 7617, section 2):
-/// with `va:ci/deploy` the server would see a user `va` and a password `ci/deploy:kpat_…`.
+/// All presets with a user name end up in HTTP Basic authentication, where the first colon ends the user name (RFC 7617, section 2):
+/// with `va:ci/deploy` the server would see the user `va` and the password `ci/deploy:kpat_…`.
 fn username(template: &SecretTemplate, owner_text: &str) -> Result<String, InvalidField> {
-    let right = "must be 1 to 256 visible ASCII characters, without spaces and without ':', which separates user name and password in HTTP Basic authentication";
+    let right = "a user name is 1 to 256 visible ASCII characters, without spaces, and without ':': in HTTP Basic authentication the first ':' is where the password begins";
     let (username, message) = match &template.username {
         Some(username) => (username.as_str(), right.to_owned()),
         None => {
-            let message =
-                format!("the default, the owner's name, cannot be used: the user name {right}; set another user name");
+            let message = format!("the default is the owner's name, but {right}; set another user name");
             (owner_text.strip_prefix("va:").unwrap_or(owner_text), message)
         }
     };
@@ -134,21 +132,21 @@ fn username(template: &SecretTemplate, owner_text: &str) -> Result<String, Inval
     if valid { Ok(username.to_owned()) } else { Err(InvalidField::new(USERNAME, message)) }
 }
 
-/// Without quotes and escapes: readers of `.netrc` differ in what these mean, and some take `#` for a comment anywhere.
+/// Without quotation marks and escapes, which readers of `.netrc` interpret differently, and without `#`, which some take for a comment.
 fn netrc_username(username: String) -> Result<String, InvalidField> {
     if username.contains(['"', '\'', '\\', '#']) {
         let message =
-            "a .netrc cannot hold a user name with a quotation mark, a backslash or '#': set another user name";
+            "a .netrc cannot hold a user name with a quotation mark, a backslash or '#'; set another user name here";
         return Err(InvalidField::new(USERNAME, message));
     }
     Ok(username)
 }
 
-/// A host name, with a port and a path if there are any.
+/// A host name, with an optional port and path.
 fn host(template: &SecretTemplate) -> Result<String, InvalidField> {
     let Some(host) = &template.host else {
         let message =
-            "this preset needs template.host: the host name that the token is for, such as registry.example.com";
+            "this preset needs template.host: the name of the host that the token is for, such as registry.example.com";
         return Err(InvalidField::new(HOST, message));
     };
     let (authority, path) = host.split_once('/').unwrap_or((host, ""));
@@ -161,23 +159,23 @@ fn host(template: &SecretTemplate) -> Result<String, InvalidField> {
         && port.parse::<u16>().is_ok_and(|port| port > 0)
         && path.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"-._~/".contains(&byte));
     if !valid {
-        let message = "must be a host name without https://, with an optional port from 1 to 65535 and an optional path, such as registry.example.com:5000";
+        let message = "write a host name without https://, with a port from 1 to 65535 and a path if it needs them, such as registry.example.com:5000";
         return Err(InvalidField::new(HOST, message));
     }
     Ok(host.clone())
 }
 
-/// `.netrc` knows machines, not ports. Dropping the port silently would offer the token to everything else on that machine.
+/// `.netrc` has hosts, not ports. Without its port, the token would be offered to every service on that host.
 fn netrc_host(host: String) -> Result<String, InvalidField> {
     if host.contains([':', '/']) {
-        let message = "a .netrc supports neither ports nor paths: set the host name alone, which applies to every port of that host";
+        let message = "a .netrc knows neither ports nor paths: write the host name alone, and the token is for every port of that host";
         return Err(InvalidField::new(HOST, message));
     }
     Ok(host)
 }
 
-/// The registry as npm looks it up: the host in lower case, and a slash after the path. npm wants the slash in its `registry`
-/// setting as well, or it looks for the token one level higher.
+/// The registry as npm looks it up: the host in lower case, and a slash after the path. npm needs the slash in its `registry` setting as
+/// well; without it, npm looks for the token one level higher.
 fn npm_registry(host: &str) -> String {
     let (authority, path) = host.split_at(host.find('/').unwrap_or(host.len()));
     format!("{}{}/", authority.to_ascii_lowercase(), path.trim_end_matches('/'))

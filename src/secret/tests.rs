@@ -5,7 +5,10 @@ use proptest::{collection::vec, prelude::*, sample::select, sample::subsequence}
 use serde_json::{Value, json};
 use sha2::{Digest, Sha256};
 
-use super::{filter::Filter, variable::Variable, *};
+use super::{
+    placeholder::{Filter, Variable},
+    *,
+};
 use crate::api::{InvalidField, PersonalAccessTokenSpec, Time, crd};
 
 const TOKEN: &str = "kpat_3Qk0000000AbxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxA1b2C3";
@@ -30,8 +33,13 @@ fn at(seconds: i64) -> Time {
     Time::from_micros(seconds * 1_000_000)
 }
 
-fn facts() -> Facts<'static> {
-    Facts { id: "3Qk0000000Ab", previous_id: Some("1Zz0000000Cd"), issued_at: at(0), expires_at: Some(at(86_400)) }
+fn facts() -> TemplateFacts<'static> {
+    TemplateFacts {
+        id: "3Qk0000000Ab",
+        previous_id: Some("1Zz0000000Cd"),
+        issued_at: at(0),
+        expires_at: Some(at(86_400)),
+    }
 }
 
 fn render(layout: &Layout) -> Rendered {
@@ -170,7 +178,7 @@ fn every_variable_has_its_value() {
             .as_str()
         )
     );
-    let bare = layout.render(TOKEN, None, &Facts { expires_at: None, ..facts() }).unwrap();
+    let bare = layout.render(TOKEN, None, &TemplateFacts { expires_at: None, ..facts() }).unwrap();
     let text = str::from_utf8(bare.get("x").unwrap()).unwrap();
     assert!(
         text.contains("\npreviousToken=\n") && text.contains("\npreviousId=\n") && text.ends_with("\nexpiresAt=\n")
@@ -448,7 +456,7 @@ fn a_blank_secret_has_only_what_its_type_requires() {
         ("kubernetes.io/basic-auth", vec![("password", ""), ("username", "")]),
         ("kubernetes.io/dockerconfigjson", vec![(".dockerconfigjson", r#"{"auths":{}}"#)]),
     ] {
-        assert_eq!(texts(&blank(type_)), left, "{type_}");
+        assert_eq!(texts(&cleared_data(type_)), left, "{type_}");
     }
 }
 
@@ -530,8 +538,8 @@ impl World {
         Layout::read(namespace, self.pick(6, "app", "job"), owner, &spec).unwrap()
     }
 
-    fn facts(&self) -> Facts<'static> {
-        Facts {
+    fn facts(&self) -> TemplateFacts<'static> {
+        TemplateFacts {
             id: self.pick(7, "3Qk0000000Ab", "3Qk0000000Ac"),
             previous_id: self.pick(8, None, Some("1Zz0000000Cd")),
             issued_at: self.pick(9, at(0), at(1)),
@@ -601,7 +609,7 @@ proptest! {
         }
         if let Ok(layout) = read(secret) {
             let time = Time::from_micros(micros);
-            let facts = Facts {
+            let facts = TemplateFacts {
                 id: &token[token.len() - 61..token.len() - 49],
                 previous_id: previous.as_ref().map(|token| &token[token.len() - 61..token.len() - 49]),
                 issued_at: time,

@@ -16,7 +16,7 @@ use kube::{
 };
 use pat_operator::{
     api::{Condition, ConditionType, Credential, CredentialState, Time},
-    planner::view::{CREDENTIALS, DATA_HASH, OWNED, PAT_UID, RENDER_HASH},
+    planner::observed::{CREDENTIALS, DATA_HASH, OWNED, PAT_UID, RENDER_HASH},
     token::{Token, TokenPrefix},
 };
 use serde_json::{Value, json};
