@@ -69,7 +69,7 @@ fn mint_loop(inputs: &Inputs<'_>, need: Need, live: &[Credential]) -> Option<Blo
     let first_that_counts = recent.len().checked_sub(BREAKER_MINTS).map(|index| recent[index])?;
     let until = first_that_counts.plus(BREAKER_WINDOW);
     let message = format!(
-        "something keeps damaging Secret {:?}{}: {BREAKER_MINTS} tokens had to be issued within an hour; find out what writes it; issuing goes on at {}",
+        "something keeps changing Secret {:?}{}, and {BREAKER_MINTS} tokens had to be issued within an hour: find out what writes to it; the next token is issued at {}",
         inputs.secret_name,
         inputs.last_editor(),
         until.ceil_second(),
@@ -83,10 +83,10 @@ fn too_many_live(need: Need, minting: &MintProgress, live: &[Credential]) -> Opt
         return None;
     }
     let next = live.iter().filter_map(|credential| credential.expires_at).min();
-    let when = next.map_or_else(String::new, |end| format!(", the next one at {}", end.ceil_second()));
+    let when = next.map_or_else(String::new, |end| format!(", at {}", end.ceil_second()));
     let message = format!(
-        "{} credentials are live, as many as may be: the next token is issued when one of them has ended{when}; \
-         spec.revokedCredentials ends one at once, a longer rotation.interval or a shorter gracePeriod keeps it from happening",
+        "{} credentials are live, which is the maximum: the next token is issued when one of them has ended{when}; to end one now, name it \
+         in spec.revokedCredentials; to avoid this, set a longer spec.rotation.interval or a shorter spec.gracePeriod",
         live.len()
     );
     Some(Blocked { reason: Reason::TooManyLive, message, until: next })

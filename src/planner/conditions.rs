@@ -30,11 +30,12 @@ pub(super) fn find(s: &Situation<'_>, status: &PersonalAccessTokenStatus) -> Con
 /// `Ready`, and with it `Reconciling` or `Stalled`.
 fn readiness(s: &Situation<'_>, status: &PersonalAccessTokenStatus) -> Conditions {
     if s.intent.revoked {
-        let message = "spec.revoked is true: every token is dead, none is issued; set it to false for a new one";
+        let message =
+            "spec.revoked is true: every token is revoked and none is issued; set it to false to issue a new one";
         return Conditions::stalled(Reason::Revoked, message.into());
     }
     if let Some(end) = s.intent.terms.end().filter(|end| *end <= s.now) {
-        let message = format!("the token ended at {end}: set a later spec.expiry for a new one");
+        let message = format!("the token expired at {end}: set a later spec.expiry to issue a new one");
         return Conditions::stalled(Reason::Expired, message);
     }
     if let Some(blocked) = &s.blocked {
@@ -49,7 +50,7 @@ fn readiness(s: &Situation<'_>, status: &PersonalAccessTokenStatus) -> Condition
     if is_available(s, status) {
         return Conditions::ready(Reason::Issued, issued(s, status));
     }
-    let message = format!("a token is being issued into Secret {:?}", s.secret_name);
+    let message = format!("a token is being issued for Secret {:?}", s.secret_name);
     Conditions {
         ready: ("Unknown", Reason::Issuing, message.clone()),
         abnormal: vec![(ConditionType::Reconciling, Reason::Issuing, message)],
@@ -73,24 +74,24 @@ fn delivery_ended(status: &PersonalAccessTokenStatus) -> Conditions {
     let (reason, what) = match status.delivery {
         Some(DeliveryState::NotDelivered) => (
             Reason::NotDelivered,
-            "the token was not taken in time, or its arrival was not acknowledged, and it is dead",
+            "the token was not taken in time, or its arrival was not acknowledged, and no longer works",
         ),
-        _ => (Reason::Revoked, "the token that was handed over is dead"),
+        _ => (Reason::Revoked, "the token was delivered and no longer works"),
     };
     let advice =
-        "with delivery: Once none is issued by itself; set spec.rotateIfIssuedBefore to the present for another";
+        "with delivery: Once, another is issued only on request: set spec.rotateIfIssuedBefore to the current time";
     Conditions::stalled(reason, format!("{what}; {advice}"))
 }
 
 fn suspended(s: &Situation<'_>, status: &PersonalAccessTokenStatus) -> Conditions {
     match s.active.as_ref().filter(|_| s.secret_holds_active || is_delivered(s, status)) {
         Some(active) => {
-            let end = active.expires_at.map_or_else(String::new, |end| format!(" and ends at {end}"));
-            let message = format!("the token works{end}; spec.suspend is true: it is not rotated");
+            let end = active.expires_at.map_or_else(String::new, |end| format!(" until {end}"));
+            let message = format!("the token works{end}; spec.suspend is true, so it is not rotated");
             Conditions::ready(Reason::Suspended, message)
         }
         None => {
-            let message = "spec.suspend is true: no token is issued; set it to false for one";
+            let message = "spec.suspend is true, so no token is issued; set it to false to issue one";
             Conditions::stalled(Reason::Suspended, message.into())
         }
     }
@@ -101,10 +102,10 @@ fn in_grace_period(status: &PersonalAccessTokenStatus) -> Option<(ConditionType,
     let ends: Vec<_> = in_grace.filter_map(|credential| credential.expires_at).collect();
     let last = ends.iter().max()?;
     let many = match ends.len() {
-        1 => "1 replaced token works".into(),
-        many => format!("{many} replaced tokens work"),
+        1 => "1 replaced token still works".into(),
+        many => format!("{many} replaced tokens still work"),
     };
-    let message = format!("{many} beside the present one, the last until {last}");
+    let message = format!("{many}, the last one until {last}");
     Some((ConditionType::InGracePeriod, Reason::PreviousCredentialLive, message))
 }
 
@@ -115,11 +116,11 @@ fn expiring_soon(s: &Situation<'_>, status: &PersonalAccessTokenStatus) -> Optio
         return None;
     }
     let message = if s.intent.terms.end() == Some(end) {
-        format!("the token ends at {end}: set a later spec.expiry to keep it")
+        format!("the token expires at {end}: set a later spec.expiry to keep it")
     } else if s.intent.suspended {
-        format!("the token ends at {end} because it is not rotated: set spec.suspend to false")
+        format!("the token expires at {end} and is not rotated because spec.suspend is true: set it to false")
     } else {
-        format!("the token ends at {end} because it cannot be rotated: mend what the condition Ready names")
+        format!("the token expires at {end} and cannot be rotated: fix what the condition Ready reports")
     };
     Some((ConditionType::ExpiringSoon, Reason::ExpiryNear, message))
 }
@@ -140,11 +141,11 @@ fn issued(s: &Situation<'_>, status: &PersonalAccessTokenStatus) -> String {
         return "the token was taken and works".into();
     }
     let name = if s.secret_holds_active { None } else { status.secret_name.as_deref() };
-    let issued = format!("Secret {:?} holds a token that works", name.unwrap_or(s.secret_name));
+    let issued = format!("Secret {:?} holds a valid token", name.unwrap_or(s.secret_name));
     match s.active.as_ref().filter(|_| status.delivery == Some(DeliveryState::Waiting)) {
         Some(active) => {
             let end = closes_at(active.issued_at).floor_second();
-            format!("{issued} and waits to be taken until {end}: whoever takes it deletes the Secret")
+            format!("{issued}, which waits to be taken until {end}: read it and delete the Secret")
         }
         None => issued,
     }

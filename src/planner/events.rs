@@ -115,16 +115,16 @@ impl EventReason {
     pub fn meaning(self) -> &'static str {
         match self {
             Self::Rotated => {
-                "A new token took the place of one that goes on working until the end of its grace period."
+                "A new token replaced the previous one, which keeps working until the end of its grace period."
             }
             Self::CredentialRevoked => {
                 "One credential was revoked by `spec.revokeIfIssuedBefore` or `spec.revokedCredentials`."
             }
             Self::Lapsed => {
-                "The operator could not rotate a credential for a whole interval longer than planned, and it ended. A new one is issued."
+                "A credential was not rotated for a whole interval after it was due, and expired. A new one is issued."
             }
             Self::Repaired => {
-                "Somebody changed or deleted the Secret; it is as it should be again. The note names the field manager that did it, where Kubernetes tells."
+                "The Secret was changed or deleted, and has been repaired. The note names the field manager that changed it, if Kubernetes records one."
             }
             Self::Moved => "The token moved to a Secret of another name.",
             Self::Restored => "A lost status was rebuilt from the Secret's annotations.",
@@ -164,7 +164,7 @@ impl EventToPublish {
         let (arrived, replaced) = (&promotion.arrived, promotion.replaced.as_ref()?);
         let until = replaced.expires_at.map_or_else(String::new, |end| format!(" until {end}"));
         let note = format!(
-            "token {} (revision {}) took the place of {}, which works on{until}",
+            "token {} (revision {}) replaced {}, which keeps working{until}",
             arrived.id, arrived.revision, replaced.id
         );
         Some(Self::normal(EventReason::Rotated, note))
@@ -173,7 +173,8 @@ impl EventToPublish {
     /// A credential has ended, and no condition says why.
     fn retired(s: &Situation<'_>, retired: &RetiredCredential) -> Option<Self> {
         let id = retired.credential.id.as_str();
-        let revoked = |why: &str| Self::normal(EventReason::CredentialRevoked, format!("token {id} is dead: {why}"));
+        let revoked =
+            |why: &str| Self::normal(EventReason::CredentialRevoked, format!("token {id} was revoked: {why}"));
         let missed_rotation = retired.credential.state == CredentialState::Active && s.intent.rotation.is_some();
         match retired.verdict {
             Verdict::RevokedByTime => Some(revoked("it was issued before spec.revokeIfIssuedBefore")),
@@ -181,7 +182,7 @@ impl EventToPublish {
             Verdict::CredentialExpired if missed_rotation => Some(Self::warning(
                 EventReason::Lapsed,
                 format!(
-                    "token {id} ended because it could not be rotated for one interval longer than planned: see that the operator runs"
+                    "token {id} expired because it was not rotated for a whole interval after it was due: check that the operator is running"
                 ),
             )),
             Verdict::Valid
@@ -194,9 +195,9 @@ impl EventToPublish {
 
     /// The Secret lost the token, and a new one is issued.
     fn repaired_by_mint(s: &Situation<'_>) -> Self {
-        let what = if s.observed.secret.is_some() { "no longer held the token" } else { "was gone" };
+        let what = if s.observed.secret.is_some() { "no longer held the token" } else { "was deleted" };
         let note = format!(
-            "Secret {:?} {what}{}: a new token is issued; the former one works on for its grace period",
+            "Secret {:?} {what}{}: a new token is issued; the previous one keeps working for its grace period",
             s.secret_name,
             s.last_editor()
         );
@@ -205,8 +206,7 @@ impl EventToPublish {
 
     /// Something else in the Secret was changed and has been put right.
     fn repaired(secret: &str, editor: &str) -> Self {
-        let note =
-            format!("Secret {secret:?} had been changed{editor}: it is as it should be again; the token is the same");
+        let note = format!("Secret {secret:?} was changed{editor} and has been repaired; the token is the same");
         Self::warning(EventReason::Repaired, note)
     }
 

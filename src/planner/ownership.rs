@@ -34,7 +34,7 @@ pub(super) fn find<'a>(inputs: &Inputs<'a>, live: &[Credential]) -> SecretOwners
     let Some(secret) = inputs.observed.secret else {
         return match inputs.observed.conflicting_pat {
             Some(conflicting_pat) => SecretOwnership::Conflict(format!(
-                "PersonalAccessToken {conflicting_pat:?} is older and asks for Secret {name:?} too: give one of them another spec.secret.name"
+                "PersonalAccessToken {conflicting_pat:?} is older and uses the same Secret {name:?}: set another spec.secret.name in one of them"
             )),
             None => SecretOwnership::Absent,
         };
@@ -49,12 +49,12 @@ fn conflict(inputs: &Inputs<'_>, secret: &SecretView, live: &[Credential]) -> Op
     let name = inputs.secret_name;
     if secret.deleting {
         return Some(format!(
-            "Secret {name:?} is being deleted and something holds it up: look at its metadata.finalizers"
+            "Secret {name:?} is being deleted, but a finalizer blocks that: check its metadata.finalizers"
         ));
     }
     if secret.is_reserved() {
         return Some(format!(
-            "Secret {name:?} has type {:?}, which is the operator's own: it is never touched; choose another spec.secret.name",
+            "Secret {name:?} has type {:?}, which is reserved for the operator: choose another spec.secret.name",
             secret.type_
         ));
     }
@@ -63,7 +63,7 @@ fn conflict(inputs: &Inputs<'_>, secret: &SecretView, live: &[Credential]) -> Op
     }
     let layout = inputs.intent.layout.as_ref().ok().filter(|layout| layout.type_ != secret.type_)?;
     Some(format!(
-        "Secret {name:?} has type {:?}, the spec asks for {:?}, and the type of a Secret cannot be changed: choose a new spec.secret.name, or delete the Secret",
+        "Secret {name:?} has type {:?}, but the spec asks for {:?}, and the type of a Secret cannot be changed: choose another spec.secret.name or delete the Secret",
         secret.type_, layout.type_
     ))
 }
@@ -84,8 +84,8 @@ fn foreign(inputs: &Inputs<'_>, secret: &SecretView) -> String {
     let name = inputs.secret_name;
     match &secret.controller {
         SecretController::Pat { name: owner, .. } if **owner == *inputs.observed.pat.name() => format!(
-            "Secret {name:?} belongs to an earlier PersonalAccessToken of this name: it is waited for until the garbage collector has removed it; \
-             to take over a restored backup instead, run the controller with --restore-issued-before=<time>"
+            "Secret {name:?} belongs to an earlier PersonalAccessToken of this name: wait until the garbage collector has removed it; if it comes from \
+             a backup, run the controller with --restore-issued-before=<time> instead"
         ),
         SecretController::Pat { name: owner, .. } => {
             format!("Secret {name:?} belongs to PersonalAccessToken {owner:?}: choose another spec.secret.name")
@@ -94,11 +94,11 @@ fn foreign(inputs: &Inputs<'_>, secret: &SecretView) -> String {
             format!("Secret {name:?} belongs to {owner}: choose another spec.secret.name")
         }
         SecretController::Unowned if secret.record.is_some() => format!(
-            "Secret {name:?} carries annotations of this operator but belongs to nobody: delete it, choose another spec.secret.name or, if it comes \
-             from a backup, run the controller with --restore-issued-before=<time>"
+            "Secret {name:?} has annotations of this operator but no owner: delete it or choose another spec.secret.name; if it comes from a backup, \
+             run the controller with --restore-issued-before=<time>"
         ),
         SecretController::Unowned => format!(
-            "Secret {name:?} was there before and is not this object's: it is never touched; delete it or choose another spec.secret.name"
+            "Secret {name:?} already exists and was not created by this operator: delete it or choose another spec.secret.name"
         ),
     }
 }

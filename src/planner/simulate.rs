@@ -20,7 +20,7 @@ use super::{
 };
 use crate::{
     api::{GROUP, InvalidField, MANAGED_BY, MANAGED_BY_LABEL, StoredPat, Time, VERSION},
-    secret::{Digest, Rendered, cleared_data},
+    secret::{Digest, Layout, Rendered, cleared_data},
     token::{MintError, Token, TokenPrefix},
 };
 
@@ -184,30 +184,14 @@ impl Simulator {
     /// A token is not where the write says, or the Secret cannot be rendered.
     pub fn secret_after(&mut self, write: &SecretWrite) -> Result<Secret, SimulationError> {
         let old = self.secrets.get(&write.name).cloned().unwrap_or_default();
-        let (data, data_hash, render_hash, layout, type_) = match &write.content {
-            SecretContent::Token { token, previous, facts, layout } => {
-                let token = self.fetch(token)?;
-                let previous = previous.as_ref().map(|source| self.fetch(source)).transpose()?;
-                let previous = previous.as_deref().map(String::as_str);
-                let rendered = layout.render(&token, previous, &facts.borrow()).map_err(SimulationError::Render)?;
-                let render_hash = layout.render_hash(&facts.borrow());
-                (data(&rendered), rendered.hash(), render_hash, Some(layout), Some(layout.type_.clone()))
-            }
-            SecretContent::MetadataOnly { data_hash, render_hash, layout } => {
-                (old.data.unwrap_or_default(), *data_hash, *render_hash, layout.as_ref(), None)
-            }
-            SecretContent::Cleared { type_ } => {
-                let rendered = cleared_data(type_);
-                (data(&rendered), rendered.hash(), Digest::default(), None, Some(type_.clone()))
-            }
-        };
-        let owned = layout.map_or_else(|| write.stale.clone(), OwnedMetadata::of);
+        let content = self.content_after(&write.content, old.data)?;
+        let layout = content.layout;
         let record = SecretRecord {
             pat_uid: self.pat.uid().into(),
             ledger: write.ledger.clone(),
-            data_hash,
-            render_hash,
-            owned,
+            data_hash: content.data_hash,
+            render_hash: content.render_hash,
+            owned: layout.map_or_else(|| write.stale.clone(), OwnedMetadata::of),
         };
         let mut labels = old.metadata.labels.unwrap_or_default();
         let mut annotations = old.metadata.annotations.unwrap_or_default();
@@ -220,22 +204,60 @@ impl Simulator {
         labels.insert(MANAGED_BY_LABEL.into(), MANAGED_BY.into());
         annotations.extend(record.annotations());
         let version = self.next_version();
-        let owner_references =
-            if write.own { Some(vec![self.owner_reference()]) } else { old.metadata.owner_references };
-        Ok(Secret {
-            metadata: ObjectMeta {
-                name: Some(write.name.clone()),
-                namespace: Some(self.pat.namespace().to_owned()),
-                uid: old.metadata.uid.or_else(|| Some(format!("secret-{version}"))),
-                resource_version: Some(version),
-                labels: Some(labels),
-                annotations: Some(annotations),
-                owner_references,
-                ..Default::default()
+        let metadata = ObjectMeta {
+            name: Some(write.name.clone()),
+            namespace: Some(self.pat.namespace().to_owned()),
+            uid: old.metadata.uid.or_else(|| Some(format!("secret-{version}"))),
+            resource_version: Some(version),
+            labels: Some(labels),
+            annotations: Some(annotations),
+            owner_references: if write.own {
+                Some(vec![self.owner_reference()])
+            } else {
+                old.metadata.owner_references
             },
-            type_: old.type_.or(type_),
-            data: Some(data),
             ..Default::default()
+        };
+        Ok(Secret { metadata, type_: old.type_.or(content.type_), data: Some(content.data), ..Default::default() })
+    }
+
+    /// The data of a Secret after a write of this content; `present` is its data before.
+    fn content_after<'c>(
+        &mut self,
+        content: &'c SecretContent,
+        present: Option<BTreeMap<String, ByteString>>,
+    ) -> Result<ContentAfter<'c>, SimulationError> {
+        Ok(match content {
+            SecretContent::Token { token, previous, facts, layout } => {
+                let token = self.fetch(token)?;
+                let previous = previous.as_ref().map(|source| self.fetch(source)).transpose()?;
+                let previous = previous.as_deref().map(String::as_str);
+                let rendered = layout.render(&token, previous, &facts.borrow()).map_err(SimulationError::Render)?;
+                ContentAfter {
+                    data: data(&rendered),
+                    data_hash: rendered.hash(),
+                    render_hash: layout.render_hash(&facts.borrow()),
+                    layout: Some(layout),
+                    type_: Some(layout.type_.clone()),
+                }
+            }
+            SecretContent::MetadataOnly { data_hash, render_hash, layout } => ContentAfter {
+                data: present.unwrap_or_default(),
+                data_hash: *data_hash,
+                render_hash: *render_hash,
+                layout: layout.as_ref(),
+                type_: None,
+            },
+            SecretContent::Cleared { type_ } => {
+                let rendered = cleared_data(type_);
+                ContentAfter {
+                    data: data(&rendered),
+                    data_hash: rendered.hash(),
+                    render_hash: Digest::default(),
+                    layout: None,
+                    type_: Some(type_.clone()),
+                }
+            }
         })
     }
 
@@ -287,6 +309,15 @@ impl Simulator {
             block_owner_deletion: None,
         }
     }
+}
+
+/// The content of a Secret after a write.
+struct ContentAfter<'c> {
+    data: BTreeMap<String, ByteString>,
+    data_hash: Digest,
+    render_hash: Digest,
+    layout: Option<&'c Layout>,
+    type_: Option<String>,
 }
 
 fn data(rendered: &Rendered) -> BTreeMap<String, ByteString> {

@@ -41,18 +41,18 @@ struct World {
     interrupted: Option<SimulatedToken>,
     // what is remembered to check
     minted: BTreeMap<TokenHash, String>,
-    buried: HashSet<String>,
+    retired: HashSet<String>,
     ever_bad: HashSet<String>,
     repairs: Vec<Time>,
     writes: usize,
     events: Vec<EventToPublish>,
     /// Writes that a paused process may still send.
     late: Vec<LateWrite>,
-    /// Secrets that were created late: a create carries no version, so only the next look at it puts it right.
-    unfenced: HashSet<String>,
-    /// What somebody took by deleting the Secret, with `delivery: Once`.
+    /// Secrets that a paused process created: a create carries no version, so only the next reconcile repairs them.
+    created_late: HashSet<String>,
+    /// The tokens that were taken by deleting the Secret, with `delivery: Once`.
     taken: HashSet<String>,
-    /// What somebody took for somebody else, and has not told them yet.
+    /// The tokens that were taken for someone else, whose arrival is not acknowledged yet.
     entrusted: HashSet<String>,
     /// When the newest token that could be taken was issued; `None` again once `spec.revoked` has been recorded.
     offered: Option<Time>,
@@ -93,13 +93,13 @@ impl World {
             simulator: Simulator::new(pat, ControllerConfig::default(), now, mint),
             interrupted: None,
             minted: BTreeMap::new(),
-            buried: HashSet::new(),
+            retired: HashSet::new(),
             ever_bad: HashSet::new(),
             repairs: Vec::new(),
             writes: 0,
             events: Vec::new(),
             late: Vec::new(),
-            unfenced: HashSet::new(),
+            created_late: HashSet::new(),
             taken: HashSet::new(),
             entrusted: HashSet::new(),
             offered: None,
@@ -115,7 +115,7 @@ impl World {
         self.status().credentials.iter().find(|credential| credential.state == CredentialState::Active)
     }
 
-    /// Somebody takes the token, as a REST server does: only what is active, and the Secret goes with it.
+    /// A holder takes the token, as the REST server does: only the active one, by deleting the Secret.
     fn take(&mut self) -> bool {
         let name = self.secret_name();
         let waiting = self.status().delivery == Some(DeliveryState::Waiting);
@@ -148,7 +148,7 @@ impl World {
         self.pat.unacknowledged = unacknowledged;
     }
 
-    /// Somebody who has read the Secret says that they will take the token for somebody else.
+    /// A program that has read the Secret announces that it takes the token for someone else.
     fn announce(&mut self) {
         let waiting =
             self.status().delivery == Some(DeliveryState::Waiting) && self.token(&self.secret_name()).is_some();
@@ -157,7 +157,7 @@ impl World {
         }
     }
 
-    /// They say that it has arrived.
+    /// It acknowledges that the token has arrived.
     fn acknowledge(&mut self) {
         let Some(id) = self.pat.unacknowledged.take() else { return };
         self.annotate(None);
@@ -201,7 +201,7 @@ impl World {
         self.note_the_bad();
     }
 
-    /// Remembers every credential that time or its owner has ended, recorded or not.
+    /// Remembers every credential that has expired or was revoked, recorded or not.
     fn note_the_bad(&mut self) {
         let spec = self.pat.spec.as_ref().unwrap();
         let terms = Terms::read(spec, self.status(), false).unwrap();
@@ -225,7 +225,7 @@ impl World {
         self.minted.insert(hash, text);
     }
 
-    /// Runs the operator to rest, or until it has made `limit` writes; then it is dead.
+    /// Runs the operator until it rests, or until it has made `limit` writes and crashes.
     fn settle(&mut self, limit: usize) -> Option<Time> {
         self.begin_reconcile();
         let until = self.writes + limit;
@@ -234,7 +234,7 @@ impl World {
             match plan.step {
                 Step::Rest => {
                     if self.refusal.as_ref().is_none_or(|refusal| refusal.retry_at <= self.now) {
-                        self.unfenced.clear();
+                        self.created_late.clear();
                     }
                     return plan.wake_at;
                 }
@@ -291,9 +291,9 @@ impl World {
         for old in &before {
             let new = status.credentials.iter().find(|new| new.id == old.id);
             if new.is_none() {
-                self.buried.insert(old.sha256.to_string());
+                self.retired.insert(old.sha256.to_string());
             }
-            // Invariant 2: whoever is replaced was replaced by something that is in the Secret, and keeps its grace.
+            // Invariant 2: a token is replaced only by one that is in the Secret, and keeps its grace period.
             if old.state == CredentialState::Active && new.is_some_and(|new| new.state == CredentialState::Grace) {
                 let active =
                     status.credentials.iter().find(|new| new.state == CredentialState::Active).expect("a successor");
@@ -313,7 +313,7 @@ impl World {
             }
         }
         for new in &status.credentials {
-            assert!(!self.buried.contains(&new.sha256.to_string()), "{} came back from the dead", new.id);
+            assert!(!self.retired.contains(&new.sha256.to_string()), "{} was retired and is live again", new.id);
             if !before.iter().any(|old| old.id == new.id) && status.unplanned_mints.contains(&new.issued_at) {
                 self.repairs.push(new.issued_at);
             }
@@ -325,14 +325,14 @@ impl World {
         self.note_the_bad();
     }
 
-    /// What is handed over once is issued when nothing could be taken yet, or when somebody asks; never else.
+    /// A one-time token is issued only if none could be taken yet, or on request.
     fn check_issue(&mut self, before: &[Credential], status: &PersonalAccessTokenStatus) {
         let spec = self.pat.spec.as_ref().unwrap();
         let new = status.credentials.iter().any(|new| !before.iter().any(|old| old.id == new.id));
         if let (Some(last), true) = (self.offered, new) {
             let lines = [spec.rotate_if_issued_before, spec.revoke_if_issued_before];
             let asked = lines.into_iter().flatten().any(|line| last < line && line <= self.now);
-            assert!(asked, "a second token, and nobody asked: {status:#?}");
+            assert!(asked, "a second token without a request: {status:#?}");
         }
         if spec.revoked == Some(true) {
             self.offered = None;
@@ -351,14 +351,14 @@ impl World {
                 let known = self.minted.keys().any(|hash| view.data.iter().any(|(_, value)| value == hash));
                 assert!(view.is_controlled_by("uid-1") || known, "a foreign Secret was touched");
             }
-            // One that the watch does not show: the API server says that it is there already, and the operator looks.
+            // The watch does not show it. The API server answers that it exists, and the operator reads live.
             (None, Some(view)) if !view.is_labelled() => {}
             _ => panic!("the plan was made for another Secret"),
         }
         self.perform(Step::WriteSecret(write)).unwrap();
     }
 
-    /// Somebody else's edit of the Secret.
+    /// Another writer edits the Secret.
     fn tamper(&mut self, edit: impl FnOnce(&mut Secret)) {
         let name = self.secret_name();
         let version = self.next_version();
@@ -368,7 +368,7 @@ impl World {
         }
     }
 
-    /// What a process that was paused before its next write would still send.
+    /// A process pauses before its next write, which it may still send.
     fn pause_before_next_write(&mut self) {
         self.begin_reconcile();
         for _ in 0..8 {
@@ -404,7 +404,7 @@ impl World {
         self.late.push(LateWrite::Reading(Box::new(self.pat.clone()), held));
     }
 
-    /// It goes on with what it knew of the PAT, and what is there of the Secret.
+    /// It goes on with the PAT as it had read it and the Secret as it is now.
     fn read_on(&mut self, pat: StoredPat, held: Option<SimulatedToken>) {
         let present = std::mem::replace(&mut self.pat, pat);
         let in_work = std::mem::replace(&mut self.held, held);
@@ -433,7 +433,7 @@ impl World {
                     let version = there.and_then(|secret| secret.metadata.resource_version.as_ref());
                     if write.base.as_ref().map(|base| &base.resource_version) == version {
                         let is_new = there.is_none();
-                        self.unfenced.extend(is_new.then(|| write.name.clone()));
+                        self.created_late.extend(is_new.then(|| write.name.clone()));
                         self.perform(Step::WriteSecret(write)).unwrap();
                     }
                     break;
@@ -469,7 +469,7 @@ impl World {
                     if fits {
                         let version = self.next_version();
                         secret.metadata.resource_version = Some(version);
-                        self.unfenced.extend(there.is_none().then(|| name.clone()));
+                        self.created_late.extend(there.is_none().then(|| name.clone()));
                         self.secrets.insert(name, *secret);
                     }
                 }
@@ -477,12 +477,12 @@ impl World {
         }
     }
 
-    /// The invariants, at this very moment.
+    /// The invariants that hold at every moment.
     fn check(&self) {
         let spec = self.pat.spec.as_ref().unwrap();
         let status = self.status();
         let terms = Terms::read(spec, status, false).unwrap();
-        // 1: what we put into our Secret works, unless its owner or time ended it.
+        // 1: a token in our Secret is accepted, unless it has expired or was revoked.
         for secret in self.secrets.values() {
             let view = SecretView::of(secret.clone());
             if !view.is_controlled_by("uid-1") {
@@ -494,22 +494,22 @@ impl World {
             let accepted = status.credentials.iter().any(|credential| {
                 credential.sha256.to_string() == sha256 && terms.judge(credential, self.now).is_valid()
             });
-            // What was never good for anything but was given up, is no excuse: it must never have got there.
-            // What nobody is told to take need not be good for anything: it is on its way out.
+            // A token that was abandoned before it was ever accepted must never get here.
+            // A one-time token that is not offered need not be accepted: it is about to be removed.
             let offered = !self.once() || status.delivery == Some(DeliveryState::Waiting);
             let ended = !offered
                 || self.ever_bad.contains(&sha256)
-                || self.unfenced.contains(&*view.name)
+                || self.created_late.contains(&*view.name)
                 || terms.expired(self.now);
             assert!(accepted || ended, "the token in Secret {} is not accepted: {status:#?}", view.name);
         }
-        // And what somebody took works on, for as long as was promised.
+        // And a token that was taken keeps working for as long as promised.
         for sha256 in self.taken.difference(&self.ever_bad) {
             let credential = status.credentials.iter().find(|credential| credential.sha256.to_string() == *sha256);
             let good = credential.is_some_and(|credential| terms.judge(credential, self.now).is_valid());
-            assert!(good || terms.expired(self.now), "what was taken works no more: {status:#?}");
+            assert!(good || terms.expired(self.now), "a taken token no longer works: {status:#?}");
         }
-        // 6: no plain token but in the Secret.
+        // 6: no plain token outside the Secret.
         let mut told = serde_json::to_string(status).unwrap();
         for event in &self.events {
             told += &event.note;
@@ -533,9 +533,9 @@ impl World {
         assert!(revisions.is_sorted_by(|a, b| a > b), "newest first: {revisions:?}");
     }
 
-    /// What must hold once the operator has come to rest with nothing in its way.
+    /// The invariants that hold once the operator rests and nothing blocks it.
     fn check_at_rest(&mut self) {
-        // 4: nothing changed, nothing written; a restart neither. (Rest with a token in memory is not yet the end.)
+        // 4: without a change nothing is written, not even after a restart. (With a token in memory it only waits.)
         if self.held.is_none() {
             let writes = self.writes;
             self.settle(usize::MAX >> 1);
@@ -590,28 +590,28 @@ impl World {
         }
     }
 
-    /// With `delivery: Once`: every live token is in somebody's hands or waits in the Secret or is on its way, for 10 minutes at most.
+    /// With `delivery: Once`: every live token was taken, waits in the Secret or is in flight, for at most 10 minutes.
     fn check_handover_at_rest(&mut self) {
         let status = self.status().clone();
         let waiting = status.delivery == Some(DeliveryState::Waiting);
         let held = self.token(&self.secret_name()).map(|token| hash(token.as_bytes()).to_string());
         for credential in &status.credentials {
             let in_secret = waiting && held.as_ref() == Some(&credential.sha256.to_string());
-            // Or it is on its way to them, and has as long as one that waits.
-            let on_its_way = self.pat.unacknowledged.as_deref() == Some(credential.id.as_str())
+            // In flight to its holder, for as long as it could have waited.
+            let in_flight = self.pat.unacknowledged.as_deref() == Some(credential.id.as_str())
                 && self.entrusted.contains(&credential.sha256.to_string())
                 && self.now < credential.issued_at.plus(DELIVERY_WINDOW);
-            let held = in_secret || on_its_way || self.taken.contains(&credential.sha256.to_string());
-            assert!(held, "nobody holds it: {status:#?}");
+            let held = in_secret || in_flight || self.taken.contains(&credential.sha256.to_string());
+            assert!(held, "no one holds it: {status:#?}");
         }
         if waiting {
             let active = self.active().expect("what waits is active");
-            assert!(self.now < active.issued_at.plus(DELIVERY_WINDOW), "it waits for ever: {status:#?}");
+            assert!(self.now < active.issued_at.plus(DELIVERY_WINDOW), "it waits too long: {status:#?}");
         } else {
             let ours = |secret: &SecretView| secret.is_controlled_by("uid-1") && secret.is_labelled();
             let left = self.secrets.values().cloned().map(SecretView::of).find(ours);
             assert!(left.is_none(), "a Secret stayed: {left:#?} {status:#?}");
-            // One that is there and not ours any more is looked at each time.
+            // A Secret that is no longer ours is read live each time.
             let there = self.secrets.contains_key(&self.secret_name());
             self.begin_reconcile();
             let step = self.plan().step;
@@ -639,7 +639,7 @@ fn foreign(name: &str) -> Secret {
     }
 }
 
-/// Something that happens.
+/// One event of a history.
 #[derive(Clone, Debug)]
 enum Happening {
     Wait(i64),
@@ -724,7 +724,7 @@ fn happening() -> impl Strategy<Value = Happening> {
     ]
 }
 
-/// What can happen to a token that is handed over once: neither rotation nor another name nor a key for the previous one.
+/// The events that admission allows for a one-time token: no rotation, no other name, no key for the previous token.
 fn happening_once() -> impl Strategy<Value = Happening> {
     let fits =
         |event: &Happening| !matches!(event, Happening::Rotation(_) | Happening::Rename(_) | Happening::PreviousKey(_));
@@ -744,7 +744,7 @@ fn happen(world: &mut World, happening: &Happening) {
     let length = |seconds: i64| crate::api::LengthOfTime(format!("{seconds}s"));
     match happening {
         Wait(by) => {
-            // The operator lives through it.
+            // The operator is running.
             let end = world.now.plus(seconds(*by));
             for _ in 0..60 {
                 match world.settle(usize::MAX >> 1) {
@@ -810,7 +810,7 @@ fn happen(world: &mut World, happening: &Happening) {
             if name != "foreign" {
                 let removed = world.secrets.remove(&name).is_some();
                 let waiting = removed && world.status().delivery == Some(DeliveryState::Waiting);
-                // Whoever deletes what waits says that they have it.
+                // Deleting a waiting Secret means that its token was taken.
                 if waiting {
                     world.note_taken();
                 }
@@ -834,12 +834,12 @@ fn happen(world: &mut World, happening: &Happening) {
         StripLabel => world.tamper(|secret| secret.metadata.labels = None),
         StripOwner => world.tamper(|secret| secret.metadata.owner_references = None),
         StatusLost => {
-            // What only the status knew is gone with it: the checks about the dead begin anew.
+            // What only the status knew is lost with it: the checks about retired tokens begin again.
             let version = world.next_version();
             world.pat.metadata.resource_version = Some(version);
             let lost = std::mem::take(world.pat.status.as_mut().unwrap());
             world.ever_bad.extend(lost.credentials.into_iter().map(|credential| credential.sha256.to_string()));
-            world.buried.clear();
+            world.retired.clear();
             world.repairs.clear();
             world.offered = None;
             world.late.clear();
@@ -866,8 +866,8 @@ fn happen(world: &mut World, happening: &Happening) {
     world.check();
 }
 
-/// The same histories each time, so that a red run is about the change and not about luck. `PROPTEST_RNG_SEED=<number>` looks
-/// for others; what it finds goes into the table below.
+/// The same histories each time, so that a failure is due to a change. `PROPTEST_RNG_SEED=<number>` tries others; a failing one goes into
+/// the table below.
 fn histories() -> ProptestConfig {
     let mut config = ProptestConfig { cases: 10_000, max_shrink_iters: 20_000, ..ProptestConfig::default() };
     config.failure_persistence = None;
@@ -903,7 +903,7 @@ proptest! {
     #![proptest_config(ProptestConfig { cases: 5_000, ..histories() })]
 
     #[test]
-    fn no_history_of_a_token_handed_over_once_breaks_an_invariant(history in vec(happening_once(), 1..24)) {
+    fn no_history_of_a_one_time_token_breaks_an_invariant(history in vec(happening_once(), 1..24)) {
         let mut world = World::new(json!({"secret": {"delivery": "Once"}}));
         for event in &history {
             happen(&mut world, event);
@@ -915,29 +915,29 @@ proptest! {
     }
 }
 
-/// Histories that once broke an invariant, each shrunk to what it takes.
+/// Histories that once broke an invariant, each in its shortest form.
 #[test]
-fn histories_that_once_broke_an_invariant_no_longer_do() {
+fn past_failures_stay_fixed() {
     use Happening::*;
     let histories: &[(Option<i64>, &[Happening])] = &[
-        // (The world itself once forgot that time passes while a token is minted.)
+        // (The test itself ignored that time passes while a token is minted.)
         (None, &[RotateNow, DieAfter(0), RevokeNow, ClockBack(1), Wait(1)]),
-        // A revoked token stayed in a Secret that no watch showed.
+        // A revoked token stayed in a Secret without the label.
         (None, &[DieAfter(2), Revoked(true), StripLabel]),
         (None, &[Reconcile, StripLabel, Refuse, Revoked(true), Wait(1)]),
         (None, &[Reconcile, StripLabel, StatusLost, Revoked(true)]),
-        // A token that had just arrived was published a second time.
+        // A token that had just reached the Secret was published a second time.
         (Some(126_081), &[RevokeAt(1), Wait(2_574_060)]),
-        // A rename onto a foreign Secret was tried anew at each look, and told differently.
+        // A rename to a foreign Secret was tried again each time, with another message.
         (None, &[Wait(1), Rename(0)]),
         (Some(10_939), &[Wait(1), Suspend(true), Rename(0), Wait(21_817)]),
-        // A lost status was rebuilt only from a Secret that the watch showed under the present name.
+        // A lost status was rebuilt only from a labelled Secret of the present name.
         (Some(30), &[Wait(488), Rename(0), StatusLost]),
         (Some(30), &[Wait(488), StripLabel, StatusLost, Wait(1)]),
-        // A leader that had read the PAT before it was paused, and the Secret after, put its own token over another's.
+        // A leader that read the PAT before a pause and the Secret after it overwrote another leader's token.
         (None, &[PauseWhileReading(1), Wait(1), LetGo]),
         (None, &[PreviousKey(Some(0)), Wait(1), RotateNow, PauseWhileReading(1), Wait(1), LetGo]),
-        // A dead token that was written late stayed in a former Secret as long as the new name was taken.
+        // A retired token that was written late stayed in a former Secret while the new name was taken.
         (None, &[PauseWhileReading(1), Rename(1), Reconcile, Rename(0), LetGo]),
     ];
     for (rotation, history) in histories {

@@ -5,8 +5,8 @@
 use std::collections::BTreeMap;
 
 use super::{
-    placeholder::{Subject, TemplateFacts, Variable},
-    preset::Form,
+    placeholder::{Subject, TemplateFacts, TemplateVariable},
+    preset::PresetFormat,
     template::Template,
 };
 use crate::api::{
@@ -47,7 +47,7 @@ pub struct Layout {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum Body {
     Nothing,
-    Preset(Form),
+    Preset(PresetFormat),
     Templates { templates: BTreeMap<String, Template>, subject: Subject },
 }
 
@@ -133,7 +133,7 @@ impl Layout {
     fn check_previous(&self) -> Result<(), InvalidField> {
         let Body::Templates { templates, .. } = &self.body else { return Ok(()) };
         let mut variables = templates.values().flat_map(Template::variables);
-        if !self.wants_previous() && variables.any(Variable::is_previous) {
+        if !self.wants_previous() && variables.any(TemplateVariable::is_previous) {
             let message = "a template that uses previousToken or previousId needs previousKey: without it, the previous token is not kept";
             return Err(InvalidField::new("spec.secret.template", message));
         }
@@ -180,7 +180,7 @@ fn read_body(
     subject: impl FnOnce() -> Subject,
 ) -> Result<Body, InvalidField> {
     match (template.preset, &template.data) {
-        (Some(preset), None) => Form::read(preset, template, owner_text).map(Body::Preset),
+        (Some(preset), None) => PresetFormat::read(preset, template, owner_text).map(Body::Preset),
         (None, Some(_)) if template.host.is_some() || template.username.is_some() => {
             let message = "template.host and template.username are only for presets: with template.data, write them in the template";
             Err(InvalidField::new("spec.secret.template", message))

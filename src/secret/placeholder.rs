@@ -48,7 +48,7 @@ impl Subject {
 
 /// The variables of templates.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Variable {
+pub(super) enum TemplateVariable {
     Token,
     PreviousToken,
     Id,
@@ -64,7 +64,7 @@ pub(super) enum Variable {
     ExpiresAt,
 }
 
-impl Variable {
+impl TemplateVariable {
     pub(super) const ALL: &'static [Self] = &[
         Self::Token,
         Self::PreviousToken,
@@ -128,7 +128,7 @@ const RESERVED: &AsciiSet = &NON_ALPHANUMERIC.remove(b'-').remove(b'.').remove(b
 
 /// The filters of templates. None makes its input shorter, so the limit of the output bounds every intermediate text.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Filter {
+pub(super) enum TemplateFilter {
     /// Base64 with padding, in the standard alphabet (RFC 4648, section 4).
     B64encode,
     /// A JSON string, quotes included.
@@ -137,7 +137,7 @@ pub(super) enum Filter {
     Urlencode,
 }
 
-impl Filter {
+impl TemplateFilter {
     pub(super) const ALL: &'static [Self] = &[Self::B64encode, Self::Tojson, Self::Urlencode];
 
     /// The name in a template.
@@ -177,21 +177,21 @@ mod tests {
     use super::*;
     use crate::secret::MAX_DATA;
 
-    fn apply(filter: Filter, text: &str) -> String {
+    fn apply(filter: TemplateFilter, text: &str) -> String {
         filter.apply(text, MAX_DATA).unwrap().as_str().to_owned()
     }
 
     #[test]
     fn filters_follow_their_standards() {
         for (filter, text, output) in [
-            (Filter::B64encode, "", ""),
-            (Filter::B64encode, "f", "Zg=="),
-            (Filter::B64encode, "foobar", "Zm9vYmFy"),
-            (Filter::B64encode, "\u{7ff}\u{ff}~", "37/Dv34="),
-            (Filter::Tojson, "", r#""""#),
-            (Filter::Tojson, "a\"\\\n\u{1}é", r#""a\"\\\n\u0001é""#),
-            (Filter::Urlencode, "AZaz09-._~", "AZaz09-._~"),
-            (Filter::Urlencode, "a b+c/d:e@é%", "a%20b%2Bc%2Fd%3Ae%40%C3%A9%25"),
+            (TemplateFilter::B64encode, "", ""),
+            (TemplateFilter::B64encode, "f", "Zg=="),
+            (TemplateFilter::B64encode, "foobar", "Zm9vYmFy"),
+            (TemplateFilter::B64encode, "\u{7ff}\u{ff}~", "37/Dv34="),
+            (TemplateFilter::Tojson, "", r#""""#),
+            (TemplateFilter::Tojson, "a\"\\\n\u{1}é", r#""a\"\\\n\u0001é""#),
+            (TemplateFilter::Urlencode, "AZaz09-._~", "AZaz09-._~"),
+            (TemplateFilter::Urlencode, "a b+c/d:e@é%", "a%20b%2Bc%2Fd%3Ae%40%C3%A9%25"),
         ] {
             assert_eq!(apply(filter, text), output, "{filter:?} of {text:?}");
         }
@@ -199,7 +199,7 @@ mod tests {
 
     #[test]
     fn filter_stops_at_the_limit() {
-        for &filter in Filter::ALL {
+        for &filter in TemplateFilter::ALL {
             assert!(filter.apply("%%%%", 3).is_err(), "{filter:?}");
         }
     }
@@ -207,12 +207,12 @@ mod tests {
     proptest! {
         #[test]
         fn filtered_text_reads_back_and_is_never_shorter(text in "\\PC*|[\\x00-\\x7f]*") {
-            prop_assert_eq!(&serde_json::from_str::<String>(&apply(Filter::Tojson, &text)).unwrap(), &text);
-            prop_assert_eq!(&STANDARD.decode(apply(Filter::B64encode, &text)).unwrap(), text.as_bytes());
-            let encoded = apply(Filter::Urlencode, &text);
+            prop_assert_eq!(&serde_json::from_str::<String>(&apply(TemplateFilter::Tojson, &text)).unwrap(), &text);
+            prop_assert_eq!(&STANDARD.decode(apply(TemplateFilter::B64encode, &text)).unwrap(), text.as_bytes());
+            let encoded = apply(TemplateFilter::Urlencode, &text);
             prop_assert!(encoded.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"-._~%".contains(&byte)));
             prop_assert_eq!(percent_encoding::percent_decode_str(&encoded).decode_utf8().unwrap(), text.as_str());
-            for &filter in Filter::ALL {
+            for &filter in TemplateFilter::ALL {
                 prop_assert!(apply(filter, &text).len() >= text.len());
             }
         }

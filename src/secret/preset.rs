@@ -9,7 +9,7 @@ use serde::Serialize;
 use super::{
     buffer::{Buffer, TooLarge},
     hash::Fingerprint,
-    placeholder::{Filter, json},
+    placeholder::{TemplateFilter, json},
 };
 use crate::api::{InvalidField, Preset, SecretTemplate};
 
@@ -18,7 +18,7 @@ const USERNAME: &str = "spec.secret.template.username";
 
 /// A preset with its values.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) enum Form {
+pub(super) enum PresetFormat {
     BasicAuth { username: String },
     DockerConfigJson { host: String, username: String },
     Netrc { host: String, username: String },
@@ -38,7 +38,7 @@ struct DockerAuth<'a> {
     auth: &'a str,
 }
 
-impl Form {
+impl PresetFormat {
     pub(super) fn read(preset: Preset, template: &SecretTemplate, owner_text: &str) -> Result<Self, InvalidField> {
         Ok(match preset {
             Preset::BasicAuth => Self::BasicAuth { username: username(template, owner_text)? },
@@ -67,7 +67,7 @@ impl Form {
         }
     }
 
-    /// The value of each of [`Form::keys`], in their order.
+    /// The value of each of [`PresetFormat::keys`], in their order.
     pub(super) fn render(&self, token: &str, limit: usize) -> Result<Vec<Buffer>, TooLarge> {
         let mut output = Buffer::new(limit);
         match self {
@@ -76,7 +76,7 @@ impl Form {
                 let mut pair = Buffer::of(username, limit)?;
                 pair.push(":")?;
                 pair.push(token)?;
-                let auth = Filter::B64encode.apply(pair.as_str(), limit)?;
+                let auth = TemplateFilter::B64encode.apply(pair.as_str(), limit)?;
                 let auth = DockerAuth { username, password: token, auth: auth.as_str() };
                 json(&DockerConfig { auths: BTreeMap::from([(host.as_str(), auth)]) }, &mut output)?;
             }
@@ -92,9 +92,9 @@ impl Form {
             }
             Self::GitCredentials { host, username } => {
                 output.push("https://")?;
-                output.push(Filter::Urlencode.apply(username, limit)?.as_str())?;
+                output.push(TemplateFilter::Urlencode.apply(username, limit)?.as_str())?;
                 output.push(":")?;
-                output.push(Filter::Urlencode.apply(token, limit)?.as_str())?;
+                output.push(TemplateFilter::Urlencode.apply(token, limit)?.as_str())?;
                 for part in ["@", host, "\n"] {
                     output.push(part)?;
                 }
@@ -120,11 +120,12 @@ impl Form {
 /// All presets with a user name end up in HTTP Basic authentication, where the first colon ends the user name (RFC 7617, section 2):
 /// with `va:ci/deploy` the server would see the user `va` and the password `ci/deploy:kpat_…`.
 fn username(template: &SecretTemplate, owner_text: &str) -> Result<String, InvalidField> {
-    let right = "a user name is 1 to 256 visible ASCII characters, without spaces, and without ':': in HTTP Basic authentication the first ':' is where the password begins";
+    let right = "must be 1 to 256 visible ASCII characters, without spaces and without ':', which separates user name and password in HTTP Basic authentication";
     let (username, message) = match &template.username {
         Some(username) => (username.as_str(), right.to_owned()),
         None => {
-            let message = format!("the default is the owner's name, but {right}; set another user name");
+            let message =
+                format!("the default, the owner's name, cannot be used: the user name {right}; set another user name");
             (owner_text.strip_prefix("va:").unwrap_or(owner_text), message)
         }
     };
@@ -136,7 +137,7 @@ fn username(template: &SecretTemplate, owner_text: &str) -> Result<String, Inval
 fn netrc_username(username: String) -> Result<String, InvalidField> {
     if username.contains(['"', '\'', '\\', '#']) {
         let message =
-            "a .netrc cannot hold a user name with a quotation mark, a backslash or '#'; set another user name here";
+            "a .netrc cannot hold a user name with a quotation mark, a backslash or '#': set another user name";
         return Err(InvalidField::new(USERNAME, message));
     }
     Ok(username)
@@ -159,7 +160,7 @@ fn host(template: &SecretTemplate) -> Result<String, InvalidField> {
         && port.parse::<u16>().is_ok_and(|port| port > 0)
         && path.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"-._~/".contains(&byte));
     if !valid {
-        let message = "write a host name without https://, with a port from 1 to 65535 and a path if it needs them, such as registry.example.com:5000";
+        let message = "must be a host name without https://, with an optional port from 1 to 65535 and an optional path, such as registry.example.com:5000";
         return Err(InvalidField::new(HOST, message));
     }
     Ok(host.clone())
@@ -168,7 +169,7 @@ fn host(template: &SecretTemplate) -> Result<String, InvalidField> {
 /// `.netrc` has hosts, not ports. Without its port, the token would be offered to every service on that host.
 fn netrc_host(host: String) -> Result<String, InvalidField> {
     if host.contains([':', '/']) {
-        let message = "a .netrc knows neither ports nor paths: write the host name alone, and the token is for every port of that host";
+        let message = "a .netrc supports neither ports nor paths: set the host name alone, which applies to every port of that host";
         return Err(InvalidField::new(HOST, message));
     }
     Ok(host)

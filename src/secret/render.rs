@@ -11,7 +11,7 @@ use super::{
     buffer::{Buffer, TooLarge},
     hash::{Digest, Fingerprint, data_hash},
     layout::{BASIC_AUTH, BASIC_AUTH_KEYS, Body, DOCKER_CONFIG_JSON, DOCKER_CONFIG_JSON_KEY, Layout, data_field},
-    placeholder::{TemplateFacts, Variable},
+    placeholder::{TemplateFacts, TemplateVariable},
 };
 use crate::api::InvalidField;
 
@@ -70,8 +70,9 @@ impl Layout {
                 }
             }
             Body::Templates { templates, subject } => {
-                let value = |variable: Variable| {
-                    let secret = if variable == Variable::Token { token } else { previous.unwrap_or_default().1 };
+                let value = |variable: TemplateVariable| {
+                    let secret =
+                        if variable == TemplateVariable::Token { token } else { previous.unwrap_or_default().1 };
                     variable.public(subject, &facts).unwrap_or(Cow::Borrowed(secret))
                 };
                 for (key, template) in templates {

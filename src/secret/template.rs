@@ -13,7 +13,7 @@ use std::{borrow::Cow, fmt};
 use super::{
     buffer::{Buffer, TooLarge},
     hash::Fingerprint,
-    placeholder::{Filter, Variable},
+    placeholder::{TemplateFilter, TemplateVariable},
 };
 
 /// The most filters of one placeholder; each costs a copy of the text.
@@ -28,13 +28,13 @@ pub(super) struct Template {
 #[derive(Clone, Debug, PartialEq, Eq)]
 struct Piece {
     source: PieceSource,
-    filters: Vec<Filter>,
+    filters: Vec<TemplateFilter>,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq)]
 enum PieceSource {
     Text(String),
-    Variable(Variable),
+    Variable(TemplateVariable),
 }
 
 /// A syntax error: where it is and what to write instead.
@@ -80,7 +80,7 @@ impl Template {
     }
 
     /// The variables in it.
-    pub(super) fn variables(&self) -> impl Iterator<Item = Variable> {
+    pub(super) fn variables(&self) -> impl Iterator<Item = TemplateVariable> {
         self.pieces.iter().filter_map(|piece| match piece.source {
             PieceSource::Variable(variable) => Some(variable),
             PieceSource::Text(_) => None,
@@ -90,7 +90,7 @@ impl Template {
     /// Fills in the values. The result, and every intermediate text, has at most `limit` bytes.
     pub(super) fn render<'a>(
         &'a self,
-        value: impl Fn(Variable) -> Cow<'a, str>,
+        value: impl Fn(TemplateVariable) -> Cow<'a, str>,
         limit: usize,
     ) -> Result<Buffer, TooLarge> {
         let mut output = Buffer::new(limit);
@@ -111,7 +111,11 @@ impl Template {
     }
 
     /// Adds everything that decides the output. `value` gives `None` for secret variables.
-    pub(super) fn fingerprint<'a>(&'a self, value: impl Fn(Variable) -> Option<Cow<'a, str>>, hash: &mut Fingerprint) {
+    pub(super) fn fingerprint<'a>(
+        &'a self,
+        value: impl Fn(TemplateVariable) -> Option<Cow<'a, str>>,
+        hash: &mut Fingerprint,
+    ) {
         hash.count(self.pieces.len());
         for piece in &self.pieces {
             match &piece.source {
@@ -143,7 +147,7 @@ impl Placeholder<'_> {
             self.rest = rest;
             PieceSource::Text(literal.to_owned())
         } else {
-            PieceSource::Variable(self.name("variable", Variable::ALL, Variable::name)?)
+            PieceSource::Variable(self.name("variable", TemplateVariable::ALL, TemplateVariable::name)?)
         };
         let mut filters = Vec::new();
         loop {
@@ -160,7 +164,7 @@ impl Placeholder<'_> {
             }
             self.rest = rest;
             self.skip_space();
-            filters.push(self.name("filter", Filter::ALL, Filter::name)?);
+            filters.push(self.name("filter", TemplateFilter::ALL, TemplateFilter::name)?);
         }
     }
 
@@ -235,7 +239,7 @@ mod tests {
         ] {
             assert_eq!(render(text).as_deref(), Ok(output), "{text}");
         }
-        for variable in Variable::ALL {
+        for variable in TemplateVariable::ALL {
             assert_eq!(render(&format!("{{{{ {} }}}}", variable.name())), Ok(format!("<{}>", variable.name())));
         }
     }

@@ -6,7 +6,7 @@ use serde_json::{Value, json};
 use sha2::{Digest, Sha256};
 
 use super::{
-    placeholder::{Filter, Variable},
+    placeholder::{TemplateFilter, TemplateVariable},
     *,
 };
 use crate::api::{InvalidField, PersonalAccessTokenSpec, Time, crd};
@@ -162,7 +162,7 @@ fn every_variable_has_its_value() {
         "displayName": "The \"app\"",
         "scopes": ["repo:read", "repo:write"],
         "audiences": ["a", "b"],
-        "secret": {"previousKey": "old", "template": {"data": {"x": Variable::ALL.iter().map(|v| format!("{0}={{{{ {0} }}}}\n", v.name())).collect::<String>()}}},
+        "secret": {"previousKey": "old", "template": {"data": {"x": TemplateVariable::ALL.iter().map(|v| format!("{0}={{{{ {0} }}}}\n", v.name())).collect::<String>()}}},
     }))
     .unwrap();
     let layout = Layout::read("team", "app", OWNER, &spec).unwrap();
@@ -554,7 +554,7 @@ impl World {
 }
 
 fn placeholder() -> impl Strategy<Value = String> {
-    (select(Variable::ALL), vec(select(Filter::ALL), 0..3)).prop_map(|(variable, filters)| {
+    (select(TemplateVariable::ALL), vec(select(TemplateFilter::ALL), 0..3)).prop_map(|(variable, filters)| {
         let filters: String = filters.iter().map(|filter| format!(" | {}", filter.name())).collect();
         format!("{{{{ {}{filters} }}}}", variable.name())
     })
