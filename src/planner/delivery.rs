@@ -89,7 +89,7 @@ pub(super) fn find(inputs: &Inputs<'_>, promoted: bool, active: Option<&Credenti
     if !inputs.observed.live {
         return OneTimeDelivery::Unknown;
     }
-    // A Secret that was changed before the token was taken no longer holds it, and nobody knows who has read it.
+    // A Secret that was changed before the token was taken no longer holds it, and it is unknown who has read it.
     if was_taken(inputs, active) && !lost_on_the_way { OneTimeDelivery::Received } else { OneTimeDelivery::Missed }
 }
 

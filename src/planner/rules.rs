@@ -78,7 +78,7 @@ pub(super) enum Action {
 }
 
 impl Action {
-    /// The plan of an action that leaves the status as it is; the action itself if the status has to be looked at.
+    /// The plan of an action for which the status is not needed; `Err` with the action itself for all others.
     pub fn into_preparation(self, keep_held: bool) -> Result<Plan, Self> {
         let (step, keep_held) = match self {
             Self::ReadLive { keep_held } => (Step::ReadLive, keep_held),

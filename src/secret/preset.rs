@@ -147,7 +147,7 @@ fn netrc_username(username: String) -> Result<String, InvalidField> {
 fn host(template: &SecretTemplate) -> Result<String, InvalidField> {
     let Some(host) = &template.host else {
         let message =
-            "this preset needs template.host: the name of the host that the token is for, such as registry.example.com";
+            "this preset needs template.host: the host name that the token is for, such as registry.example.com";
         return Err(InvalidField::new(HOST, message));
     };
     let (authority, path) = host.split_once('/').unwrap_or((host, ""));
