@@ -1,6 +1,16 @@
 //! The rules, in order: the first that applies decides what happens next. If none does, there is nothing to do but wait.
 //!
-//! Each rule is a function with one sentence about what it does and when. `situation.rs` says how the facts that they ask for are found.
+//! Each rule is a function with one sentence about what it does and when. The facts that rules ask for are found elsewhere:
+//!
+//! | question | answer |
+//! | --- | --- |
+//! | Is a token needed, and why? | `need` in `situation.rs`; for `delivery: Once`, `need` in `delivery.rs` |
+//! | When is a rotation due, and when does a credential end? | `rotation_due` and `deadline` in `lifecycle.rs` |
+//! | May the Secret be written, or is its name taken? | `find` in `ownership.rs` |
+//! | Was the Secret edited? | `find` in `drift.rs` |
+//! | What keeps a needed token from being issued? | `find` in `blocked.rs` |
+//! | Was a one-time token taken? | `find` in `delivery.rs` |
+//! | What do conditions and events say? | `conditions.rs`, `events.rs` |
 
 use super::{
     Plan, content,

@@ -159,7 +159,7 @@ mod tests {
     }
 
     #[test]
-    fn a_first_token_takes_a_mint_and_three_writes() {
+    fn first_token_takes_a_mint_and_three_writes() {
         for spec in [
             json!({}),
             json!({"secret": {"template": {"preset": "DockerConfigJson", "host": "registry.example.com"}}}),
@@ -175,7 +175,7 @@ mod tests {
     }
 
     #[test]
-    fn a_rotation_waits_for_verifiers_and_keeps_the_old_token() {
+    fn rotation_waits_for_verifiers_and_keeps_the_previous_token() {
         let mut simulator = simulator(json!({"rotation": {"interval": "10d"}, "secret": {"previousKey": "old"}}));
         forecast(&mut simulator).unwrap();
         simulator.now = simulator.now.plus(duration::parse("11d").unwrap());
@@ -188,7 +188,7 @@ mod tests {
     }
 
     #[test]
-    fn a_revocation_takes_the_token_out_of_the_secret() {
+    fn revocation_removes_the_token_from_the_secret() {
         let mut simulator = simulator(json!({}));
         forecast(&mut simulator).unwrap();
         simulator.pat.spec.as_mut().unwrap().revoked = Some(true);

@@ -245,7 +245,7 @@ mod tests {
     }
 
     #[test]
-    fn mistakes_are_named_with_their_place_and_what_would_be_right() {
+    fn syntax_errors_name_the_place_and_the_fix() {
         for (text, place, message) in [
             (
                 "a\nbé{{ tokn }}",
@@ -283,13 +283,13 @@ mod tests {
     }
 
     #[test]
-    fn a_long_offending_word_is_cut() {
+    fn long_word_is_cut_in_errors() {
         let error = Template::parse(&format!("{{{{ {} }}}}", "é".repeat(10_000))).unwrap_err().to_string();
         assert!(error.len() < 400, "{error}");
     }
 
     #[test]
-    fn output_stops_at_the_limit_however_it_grows() {
+    fn output_stops_at_the_limit() {
         let doubling = r#"{{ "\\\\\\\\\\" | tojson | tojson | tojson | tojson | tojson | tojson | tojson | tojson }}"#;
         assert_eq!(render(doubling), Err("too large".into()));
         assert_eq!(render(&"{{ token }}".repeat(142)).unwrap().len(), 994);
@@ -298,7 +298,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn parsing_and_rendering_arbitrary_text_never_panics_and_keeps_the_limit(
+        fn arbitrary_text_never_panics_and_keeps_the_limit(
             text in r#"\PC*|([{}|"]|\{\{|\}\}| |\n|token|id|tojson|b64encode|é|x){0,40}"#
         ) {
             if let Ok(output) = render(&text) {
