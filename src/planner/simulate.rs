@@ -132,7 +132,7 @@ impl Simulator {
     }
 
     /// Plans the next step, and forgets the held token if the plan does not need it.
-    pub fn next(&mut self) -> Plan {
+    pub fn next_plan(&mut self) -> Plan {
         let plan = self.plan();
         if !plan.keep_held {
             self.held = None;

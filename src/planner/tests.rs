@@ -230,7 +230,7 @@ impl World {
         self.begin_reconcile();
         let until = self.writes + limit;
         for _ in 0..40 {
-            let plan = self.next();
+            let plan = self.next_plan();
             match plan.step {
                 Step::Rest => {
                     if self.refusal.as_ref().is_none_or(|refusal| refusal.retry_at <= self.now) {

@@ -44,7 +44,7 @@ pub fn forecast(simulator: &mut Simulator) -> Result<Forecast, SimulationError> 
     let mut steps = Vec::new();
     simulator.perform(Step::ReadLive)?;
     for _ in 0..MAX_STEPS {
-        let plan = simulator.next();
+        let plan = simulator.next_plan();
         let at = simulator.now;
         let what = match &plan.step {
             Step::Rest => match plan.wake_at.filter(|wake| plan.keep_held && wake.since(at) <= SHORT) {

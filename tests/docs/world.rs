@@ -166,7 +166,7 @@ impl World {
         self.begin_reconcile();
         let mut written = 0;
         for _ in 0..40 {
-            let plan = self.next();
+            let plan = self.next_plan();
             let what = match &plan.step {
                 Step::Rest => {
                     self.wake_at = plan.wake_at;
