@@ -20,7 +20,7 @@ use kube::{
 use pat_operator::{
     api::{Condition, ConditionType, Credential, CredentialState, Parsed, StoredPat, Time},
     controller::{
-        event_handlers::{PatHandler, WatchHandler},
+        event_handlers::{EventHandler, PatHandler},
         namespaced_name::NamespacedName,
         stores::Stores,
     },
