@@ -56,7 +56,7 @@ use self::{
 };
 use crate::{
     api::{MANAGED_BY, MANAGED_BY_LABEL, StoredPat},
-    planner::intent::Settings,
+    planner::intent::ControllerConfig,
     service::{Clock, LeaseHandle, ReadinessGate},
 };
 
@@ -73,7 +73,7 @@ pub struct ControllerOptions {
     /// How many PATs are reconciled at a time.
     pub concurrency: usize,
     /// The settings of the installation.
-    pub settings: Settings,
+    pub settings: ControllerConfig,
     /// The name of this process in events.
     pub instance: Option<String>,
 }

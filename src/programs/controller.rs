@@ -11,7 +11,7 @@ use crate::{
     certificates::{self, CertificateManager, CertificateRequest},
     cli::ControllerArgs,
     controller::{ControllerOptions, PatController, preflight},
-    planner::intent::Settings,
+    planner::intent::ControllerConfig,
     service::{
         Clock, Cluster, HealthServer, LeaderElector, LeaseError, LeaseHandle, LeaseSettings, PreflightError, Readiness,
         ReadinessGate, Shutdown, client, lease, preflight::check_permissions,
@@ -80,7 +80,7 @@ fn options(args: &ControllerArgs, identity: &str) -> ControllerOptions {
         namespaces: args.namespaces.names().to_vec(),
         label_selector: args.label_selector.as_deref().map(str::to_owned),
         concurrency: usize::from(args.concurrency),
-        settings: Settings {
+        settings: ControllerConfig {
             default_lifetime: args.default_lifetime,
             publish_lead: args.publish_lead,
             restore_issued_before: args.restore_issued_before,

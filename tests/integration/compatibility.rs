@@ -11,7 +11,7 @@ use pat_operator::{
         StoredPat,
     },
     index::IndexedPat,
-    planner::view::SecretView,
+    planner::observed::SecretView,
     token::Presented,
 };
 use serde::de::DeserializeOwned;

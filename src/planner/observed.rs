@@ -1,6 +1,6 @@
-//! What the planner sees of the cluster: a Secret reduced to names and hashes, and what else is known of one token.
+//! What the controller observed: the PAT, its Secret reduced to names and hashes, and what it holds in memory.
 //!
-//! No plain token gets in here: each data value becomes its SHA-256 before anything keeps it. It must not read anything by itself.
+//! No plain token is in here: each value of a Secret is replaced by its SHA-256 on the way in.
 
 use std::{borrow::Cow, collections::BTreeMap, sync::Arc};
 
@@ -12,10 +12,10 @@ use k8s_openapi::{
 use serde::{Deserialize, Deserializer, Serialize};
 use sha2::{Digest as _, Sha256};
 
-use super::table::Table;
-use crate::secret::{Digest, OPAQUE};
+use super::sorted_map::SortedMap;
 use crate::{
     api::{Credential, GROUP, MANAGED_BY, MANAGED_BY_LABEL, Parsed, RESERVED_PREFIX, StoredPat, Time},
+    secret::{Digest, Layout, OPAQUE},
     token::{TokenHash, TokenId},
 };
 
@@ -23,33 +23,33 @@ use crate::{
 pub const PAT_UID: &str = "pat-operator.io/pat-uid";
 /// Annotation: the live credentials, so that a lost status can be rebuilt.
 pub const CREDENTIALS: &str = "pat-operator.io/credentials";
-/// Annotation: a hash of all data as written, so that drift in any key is seen.
+/// Annotation: a hash of all data as written. It shows drift in any key.
 pub const DATA_HASH: &str = "pat-operator.io/data-hash";
-/// Annotation: a hash of what decided the data, so that a changed spec is seen.
+/// Annotation: a hash of what the data was rendered from. It shows a changed spec.
 pub const RENDER_HASH: &str = "pat-operator.io/render-hash";
-/// Annotation: the labels and annotations that are ours to remove.
+/// Annotation: the labels and annotations that the controller may remove.
 pub const OWNED: &str = "pat-operator.io/owned";
 
-/// What the annotations of a Secret say, as its writer left it.
+/// What the controller recorded in the annotations of a Secret.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Record {
-    /// The PAT that wrote it.
+pub struct SecretRecord {
+    /// The uid of the PAT that it was written for.
     pub pat_uid: Arc<str>,
     /// The credentials that were live when it was written.
     pub ledger: Ledger,
-    /// Hash of all data as written.
+    /// The hash of all data as written.
     pub data_hash: Digest,
-    /// Hash of what decided the data.
+    /// The hash of what the data was rendered from.
     pub render_hash: Digest,
-    /// The labels and annotations that are ours to remove.
-    pub owned: Owned,
+    /// The labels and annotations that the controller may remove.
+    pub owned: OwnedMetadata,
 }
 
 /// The credentials as a Secret's annotation holds them.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Ledger {
-    /// The newest revision that had been begun when this was written. A write that was decided for an older one can
-    /// no longer land: it carries a resourceVersion that is gone.
+    /// The newest revision that had been begun when this was written. A write that was decided for an older one can no longer land: it
+    /// carries an outdated resourceVersion.
     pub revision: i64,
     /// When the first token was issued.
     #[serde(default, rename = "firstIssuedAt", skip_serializing_if = "Option::is_none")]
@@ -62,10 +62,10 @@ pub struct Ledger {
     pub live: Vec<Credential>,
 }
 
-/// The names of labels and annotations that the controller put on a Secret, each in order. Lists: a set has room for eleven names and
-/// more, and there is one or none.
+/// The names of the labels and annotations that the spec put on a Secret, sorted. Lists, because there is rarely more than one name and
+/// an empty set takes more memory.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Owned {
+pub struct OwnedMetadata {
     /// Label keys.
     #[serde(default, deserialize_with = "snug")]
     pub labels: Vec<String>,
@@ -74,11 +74,21 @@ pub struct Owned {
     pub annotations: Vec<String>,
 }
 
-/// Who controls a Secret.
+impl OwnedMetadata {
+    /// The names of the labels and annotations that a layout puts on a Secret.
+    pub fn of(layout: &Layout) -> Self {
+        Self {
+            labels: layout.labels.keys().cloned().collect(),
+            annotations: layout.annotations.keys().cloned().collect(),
+        }
+    }
+}
+
+/// The controller in a Secret's owner references.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Controller {
-    /// Nobody.
-    Nobody,
+pub enum SecretController {
+    /// There is none.
+    Unowned,
     /// The PAT with this uid.
     Pat {
         /// Its uid.
@@ -86,12 +96,12 @@ pub enum Controller {
         /// Its name.
         name: Arc<str>,
     },
-    /// Something else: kind and name.
+    /// Another object: its kind and name.
     Other(String),
 }
 
-/// A Secret without its values. There are thousands of them: what mostly is the same text, such as the name of a Secret and of its
-/// PAT, is kept once.
+/// A Secret without its values. The cache holds thousands: texts that are mostly equal, such as the names of a Secret and its PAT,
+/// share their memory.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct SecretView {
     /// metadata.namespace
@@ -100,28 +110,28 @@ pub struct SecretView {
     pub name: Arc<str>,
     /// metadata.uid
     pub uid: String,
-    /// metadata.resourceVersion: what the next write must be based on.
+    /// metadata.resourceVersion: the next write must carry it.
     pub resource_version: String,
-    /// It has a deletionTimestamp.
+    /// Whether it has a deletionTimestamp.
     pub deleting: bool,
     /// `type`
     pub type_: Cow<'static, str>,
     /// Its controller.
-    pub controller: Controller,
+    pub controller: SecretController,
     /// All labels.
-    pub labels: Table<Box<str>>,
-    /// Annotations but our own.
-    pub annotations: Table<Box<str>>,
+    pub labels: SortedMap<Box<str>>,
+    /// The annotations, without the operator's own.
+    pub annotations: SortedMap<Box<str>>,
     /// The SHA-256 of each value.
-    pub data: Table<TokenHash>,
-    /// What our own annotations say, if they can be read.
-    pub record: Option<Record>,
-    /// The field manager that last touched it and is not us; only in a live reading, where managedFields are.
+    pub data: SortedMap<TokenHash>,
+    /// What the operator's own annotations say, if they can be read.
+    pub record: Option<SecretRecord>,
+    /// The field manager of the last change that is not ours. Known only after a live read, which includes managedFields.
     pub last_editor: Option<String>,
 }
 
 impl SecretView {
-    /// Reduces a Secret. The values given are dropped.
+    /// Reduces a Secret. The values are wiped.
     pub fn of(secret: Secret) -> Self {
         let metadata = secret.metadata;
         let small = |(key, value): (String, String)| (key, value.into_boxed_str());
@@ -129,7 +139,7 @@ impl SecretView {
         let all = metadata.annotations.unwrap_or_default();
         let name: Arc<str> = metadata.name.unwrap_or_default().into();
         let controller = controller(metadata.owner_references.as_deref().unwrap_or_default(), &name);
-        let record = Record::read(&all, &controller);
+        let record = SecretRecord::read(&all, &controller);
         let annotations = all.into_iter().filter(|(key, _)| !key.starts_with(RESERVED_PREFIX)).map(small).collect();
         let data = secret
             .data
@@ -156,10 +166,10 @@ impl SecretView {
         }
     }
 
-    /// Whether the PAT with this uid controls it. A Secret of a type of ours, such as the key of the REST API's access tokens, is
-    /// never a PAT's, whatever its owner reference says.
+    /// Whether the PAT with this uid controls it. A Secret of one of the operator's own types, such as the key of the REST API's access
+    /// tokens, is never a PAT's, whatever its owner references say.
     pub fn is_controlled_by(&self, uid: &str) -> bool {
-        !self.is_reserved() && matches!(&self.controller, Controller::Pat { uid: owner, .. } if **owner == *uid)
+        !self.is_reserved() && matches!(&self.controller, SecretController::Pat { uid: owner, .. } if **owner == *uid)
     }
 
     /// Whether its type is one of the operator's own.
@@ -167,12 +177,12 @@ impl SecretView {
         self.type_.starts_with(RESERVED_PREFIX)
     }
 
-    /// Whether anything says that it is of the PAT with this uid: its controller or our annotations.
+    /// Whether its controller or the operator's annotations name the PAT with this uid.
     pub fn is_of(&self, uid: &str) -> bool {
         self.is_controlled_by(uid) || self.record.as_ref().is_some_and(|record| record.is_of(uid))
     }
 
-    /// The key whose value has this hash; `preferred` if it is one of several.
+    /// The key whose value has this hash; `preferred` if several have it.
     pub fn key_of(&self, sha256: &Parsed<TokenHash>, preferred: &str) -> Option<&str> {
         if let Some((key, hash)) = self.data.get_key_value(preferred)
             && sha256 == hash
@@ -182,28 +192,28 @@ impl SecretView {
         self.data.iter().find(|(_, hash)| sha256 == *hash).map(|(key, _)| key)
     }
 
-    /// Whether it carries the label that it is watched by.
+    /// Whether it has the label by which Secrets are watched.
     pub fn is_labelled(&self) -> bool {
         self.labels.get(MANAGED_BY_LABEL).is_some_and(|value| **value == *MANAGED_BY)
     }
 
-    /// The resource version as a number; 0 if it is not one.
+    /// Its resourceVersion as a number.
     pub fn version(&self) -> u64 {
-        self.resource_version.parse().unwrap_or(0)
+        version(Some(&self.resource_version))
     }
 
-    /// The hash of its data as it is now, to be compared with [`Record::data_hash`].
+    /// The hash of its present data, to be compared with [`SecretRecord::data_hash`].
     pub fn data_hash(&self) -> Digest {
         crate::secret::data_hash(self.data.iter().map(|(key, hash)| (key, *hash.as_bytes())))
     }
 }
 
-impl Record {
-    fn read(annotations: &BTreeMap<String, String>, controller: &Controller) -> Option<Self> {
+impl SecretRecord {
+    fn read(annotations: &BTreeMap<String, String>, controller: &SecretController) -> Option<Self> {
         let pat_uid = annotations.get(PAT_UID)?;
         Some(Self {
             pat_uid: match controller {
-                Controller::Pat { uid, .. } => shared(uid, pat_uid),
+                SecretController::Pat { uid, .. } => shared(uid, pat_uid),
                 _ => pat_uid.as_str().into(),
             },
             ledger: serde_json::from_str(annotations.get(CREDENTIALS)?).ok()?,
@@ -213,7 +223,7 @@ impl Record {
         })
     }
 
-    /// Whether the PAT with this uid wrote it.
+    /// Whether it was written for the PAT with this uid.
     pub fn is_of(&self, uid: &str) -> bool {
         *self.pat_uid == *uid
     }
@@ -233,12 +243,17 @@ impl Record {
     }
 }
 
-/// Reads a list that is kept for long, into just the room that it needs: one that grows has room for four at least, and there are
-/// thousands of objects with one condition and one credential.
+/// Deserialises a list without spare capacity. A growing list reserves room for four, and the cache holds thousands with one entry.
 fn snug<'de, D: Deserializer<'de>, T: Deserialize<'de>>(deserializer: D) -> Result<Vec<T>, D::Error> {
     let mut list = Vec::deserialize(deserializer)?;
     list.shrink_to_fit();
     Ok(list)
+}
+
+/// Reads a resourceVersion as a number; 0 if it is none. The versions of one API server can be compared
+/// (<https://kubernetes.io/docs/reference/using-api/api-concepts/#resource-versions>).
+pub fn version(text: Option<&str>) -> u64 {
+    text.and_then(|text| text.parse().ok()).unwrap_or(0)
 }
 
 /// The SHA-256 of one value.
@@ -246,24 +261,24 @@ pub fn hash(value: &[u8]) -> TokenHash {
     <[u8; 32]>::from(Sha256::digest(value)).into()
 }
 
-/// This text, as a part of the one that is there if they are the same.
+/// The text, sharing the memory of `there` if both are equal.
 fn shared(there: &Arc<str>, text: &str) -> Arc<str> {
     if **there == *text { there.clone() } else { text.into() }
 }
 
-fn controller(owners: &[OwnerReference], secret: &Arc<str>) -> Controller {
+fn controller(owners: &[OwnerReference], secret: &Arc<str>) -> SecretController {
     let Some(owner) = owners.iter().find(|owner| owner.controller == Some(true)) else {
-        return Controller::Nobody;
+        return SecretController::Unowned;
     };
     let group = owner.api_version.split_once('/').map_or("", |(group, _)| group);
     if group == GROUP && owner.kind == "PersonalAccessToken" {
-        Controller::Pat { uid: owner.uid.as_str().into(), name: shared(secret, &owner.name) }
+        SecretController::Pat { uid: owner.uid.as_str().into(), name: shared(secret, &owner.name) }
     } else {
-        Controller::Other(format!("{} {}", owner.kind, owner.name))
+        SecretController::Other(format!("{} {}", owner.kind, owner.name))
     }
 }
 
-/// Who wrote last, if it was after us; field managers' times have whole seconds.
+/// The field manager of the last change, if it came after ours. The times in managedFields have whole seconds.
 fn last_editor(entries: &[ManagedFieldsEntry]) -> Option<String> {
     let time = |entry: &ManagedFieldsEntry| entry.time.as_ref().map(|time| time.0);
     let is_ours = |entry: &&ManagedFieldsEntry| entry.manager.as_deref() == Some(crate::api::FIELD_MANAGER);
@@ -275,58 +290,58 @@ fn last_editor(entries: &[ManagedFieldsEntry]) -> Option<String> {
         .and_then(|entry| entry.manager.clone())
 }
 
-/// Everything that a plan is made from. All of it is read before, none of it during planning.
+/// Everything that a plan is made from, read before planning.
 #[derive(Clone, Copy, Debug)]
-pub struct View<'a> {
+pub struct Observed<'a> {
     /// The object itself.
     pub pat: &'a StoredPat,
     /// The Secret with the name that the spec asks for.
     pub secret: Option<&'a SecretView>,
-    /// Whether `secret` and after it `pat` were read from the API server for this very decision, rather than from a cache. In
-    /// this order: a PAT that is older than the Secret could make us undo what another leader has done since.
+    /// Whether `secret` and then `pat` were read from the API server for this decision, rather than from a cache. The order matters: with
+    /// a PAT older than the Secret we could undo what another leader has done since.
     pub live: bool,
-    /// Other Secrets that this PAT controls: what a rename left.
+    /// Other Secrets that this PAT controls, left by a change of `spec.secret.name`.
     pub former: &'a [SecretView],
-    /// The PAT that has the better claim to the Secret's name, if there is one.
-    pub rival: Option<&'a str>,
-    /// The freshly minted token that waits in memory.
-    pub held: Option<Held>,
-    /// What the API server last refused, if nothing succeeded since.
-    pub refusal: Option<&'a Refusal>,
-    /// A dry run of the next write to the Secret succeeded a moment ago.
-    pub rehearsed: bool,
+    /// The older PAT that asks for the same Secret, if there is one.
+    pub conflicting_pat: Option<&'a str>,
+    /// The minted token that is held in memory.
+    pub held: Option<HeldCredential>,
+    /// The last write to the Secret that the API server refused, if none has succeeded since.
+    pub refusal: Option<&'a WriteRefusal>,
+    /// Whether the API server has just accepted a dry run of the next write to the Secret.
+    pub dry_run_accepted: bool,
 }
 
-/// The public side of a token that waits in memory for its place in the Secret.
+/// The public side of a token that is held in memory until the Secret holds it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Held {
+pub struct HeldCredential {
     /// Its id.
     pub id: TokenId,
     /// Its hash.
     pub hash: TokenHash,
     /// When it was minted.
     pub issued_at: Time,
-    /// When its hash was in the status.
+    /// When its hash was published in the status.
     pub published_at: Option<Time>,
-    /// The version that the Secret had just before ([`SecretView::version`]; 0: there was none). Whatever has changed it since
-    /// may know of a newer status than we do.
+    /// The version of the Secret just before that ([`SecretView::version`]; 0: there was none). A writer that has changed it since may
+    /// know a newer status.
     pub published_over: Option<u64>,
 }
 
 /// A write to the Secret that the API server refused.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Refusal {
-    /// What kind it was.
-    pub kind: RefusalKind,
-    /// The API server's words; they never hold a Secret's values.
+pub struct WriteRefusal {
+    /// Its kind.
+    pub kind: WriteRefusalKind,
+    /// The API server's message; it never contains a Secret's values.
     pub message: String,
     /// When to try again.
     pub retry_at: Time,
 }
 
-/// The kinds of refusal that call for different answers.
+/// The kinds of refusal that are handled differently.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum RefusalKind {
+pub enum WriteRefusalKind {
     /// The namespace is being deleted.
     NamespaceTerminating,
     /// Quota, admission, validation, permission.
