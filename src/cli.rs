@@ -610,7 +610,7 @@ mod tests {
     fn invalid_verifier_flags_are_refused_with_a_hint() {
         for (flag, part) in [
             ("--http-addr=8443", "or only :8080 for every address"),
-            ("--last-used-interval=0s", "more than zero"),
+            ("--last-used-interval=0s", "greater than zero"),
             ("--last-used-interval=2d", "at most 1d"),
             ("--max-staleness=2d", "at most 1d"),
             ("--shutdown-delay=61s", "at most 1m"),
@@ -665,7 +665,7 @@ mod tests {
             ("--concurrency=0", "0 is not in 1..=256"),
             ("--concurrency=257", "257 is not in 1..=256"),
             ("--default-lifetime=1.5d", "such as 30d, 2w, 12h or 1d12h"),
-            ("--default-lifetime=0s", "more than zero"),
+            ("--default-lifetime=0s", "greater than zero"),
             ("--default-lifetime=-1d", "such as 30d, 2w, 12h or 1d12h"),
             ("--publish-lead=61s", "at most 1m"),
             ("--publish-lead=2", "such as 30d, 2w, 12h or 1d12h"),
