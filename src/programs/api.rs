@@ -9,20 +9,18 @@ use pat_operator::{
     cli::ApiArgs,
     index::{
         Index, Pulse,
-        feed::{OwnerFeed as IndexOwnerFeed, PatFeed},
+        feed::{OwnerFeed, PatFeed},
         probe,
         usage::Usage,
     },
     rest::{
-        access_token::Signer,
-        feed::{OwnerFeed, TokenFeed},
-        key,
+        access_token::{AccessTokenSigner, load_or_create_key},
         metrics::Metrics,
-        preflight,
-        rate::Rate,
+        preflight::RestPreflight,
+        rate_limit::RateLimit,
         server,
-        service::{Service, Settings},
-        store::Store,
+        service::{RestConfig, TokenService},
+        store::{OwnerEventHandler, TokenEventHandler, TokenStore},
         write::Writer,
     },
     service::{
@@ -45,10 +43,10 @@ use super::{
 };
 
 /// How long a connection waits for an answer: longer than the server takes to tell that a request took too long.
-const LONGEST: Duration = server::LONGEST.saturating_add(Duration::from_secs(1));
+const LONGEST: Duration = server::REQUEST_TIMEOUT.saturating_add(Duration::from_secs(1));
 
 /// How long a refusal waits for the body that it has not read.
-const LEFTOVER: Duration = Duration::from_secs(1);
+const DRAIN: Duration = Duration::from_secs(1);
 
 /// How long changes that have begun may take to their end: as long as a new token may take, and to take it back. With all that comes before,
 /// it is less than Kubernetes gives a Pod.
@@ -59,7 +57,7 @@ pub async fn api(args: ApiArgs) -> anyhow::Result<()> {
     let shutdown = Shutdown::listen().context("signals cannot be listened to")?;
     let clock = Clock::system();
     let tls = tls_of(&args.tls, &clock)?;
-    let limits = Limits { body: MAX_BODY, request: LONGEST, leftover: LEFTOVER, ..Limits::busy() };
+    let limits = Limits { body: MAX_BODY, request: LONGEST, drain: DRAIN, ..Limits::busy() };
     let http =
         listen(args.http_addr, ("the REST API", "--http-addr"), args.tls.insecure_listen, tls.as_ref(), limits).await?;
     let health = Health::bind(args.health_addr).await?;
@@ -73,7 +71,7 @@ pub async fn api(args: ApiArgs) -> anyhow::Result<()> {
     let tokens_full = Gate::closed("tokens", "the first list is not in yet");
     let owners_full = Gate::closed("owners", "the first list is not in yet");
     let key_there = Gate::closed("key", "not read yet");
-    let (index, store) = (Arc::new(Index::default()), Arc::new(Store::default()));
+    let (index, store) = (Arc::new(Index::default()), Arc::new(TokenStore::default()));
     let pulse = Pulse::new(2, args.max_staleness.unsigned_abs());
     let metrics = Arc::new(Metrics::new());
 
@@ -95,18 +93,18 @@ pub async fn api(args: ApiArgs) -> anyhow::Result<()> {
     let usage_ends = CancellationToken::new();
     let (mut writing, mut serving) = (None, None);
     let work = async {
-        let place = preflight::Place {
+        let preflight = RestPreflight {
             namespace: std::slice::from_ref(&namespace),
             read_only: args.read_only,
             key: (&key_namespace, &args.key_secret),
         };
-        preflight::check(&cluster.client, &place, &crds_there).await?;
-        let key = key::load_or_make(&cluster.client, &key_namespace, &args.key_secret).await?;
-        let signer = Signer::new(&key, format!("pat-operator-api:{namespace}"));
+        preflight.check(&cluster.client, &crds_there).await?;
+        let key = load_or_create_key(&cluster.client, &key_namespace, &args.key_secret).await?;
+        let signer = AccessTokenSigner::new(&key, format!("pat-operator-api:{namespace}"));
         drop(key);
         key_there.pass("");
 
-        let settings = Settings {
+        let config = RestConfig {
             tenant: args.tenant_name.clone().unwrap_or_else(|| namespace.clone()),
             audience: args.audience.clone(),
             read_only: args.read_only,
@@ -114,16 +112,16 @@ pub async fn api(args: ApiArgs) -> anyhow::Result<()> {
         };
         let fresh = pulse.clone();
         let writer = Writer::new(cluster.client.clone(), namespace.clone(), index.clone(), store.clone());
-        let writer = writer.with_counters(metrics.taken_back());
-        let service = Service::new(index.clone(), store.clone(), move || fresh.freshness(), clock.clone(), settings);
+        let writer = writer.with_counters(metrics.undelivered());
+        let service = TokenService::new(index.clone(), store.clone(), move || fresh.freshness(), clock.clone(), config);
         let service = Arc::new(service.with_signer(signer).with_writer(writer));
         serving = Some(service.clone());
         let router = server::router(service, metrics.clone());
         let stop = servers_end.clone();
         servers.spawn(async move { http.serve(router, stop).await });
 
-        let tokens = TokenFeed::new(PatFeed::new(index.clone(), Some(namespace.clone())), store.clone());
-        let owners = OwnerFeed::new(IndexOwnerFeed::new(index.clone()), store.clone());
+        let tokens = TokenEventHandler::new(PatFeed::new(index.clone(), Some(namespace.clone())), store.clone());
+        let owners = OwnerEventHandler::new(OwnerFeed::new(index.clone()), store.clone());
         let client = cluster.client.clone();
         let api = Api::namespaced(client.clone(), &namespace);
         let any: Api<StoredPat> = Api::namespaced(client.clone(), &namespace);
@@ -171,7 +169,7 @@ pub async fn api(args: ApiArgs) -> anyhow::Result<()> {
     result
 }
 
-fn rate(args: &ApiArgs) -> Rate {
+fn rate(args: &ApiArgs) -> RateLimit {
     let at_least_one = |number| NonZeroU32::new(number).unwrap_or(NonZeroU32::MIN);
-    Rate { per_second: at_least_one(args.rate_limit), burst: at_least_one(args.rate_burst) }
+    RateLimit { per_second: at_least_one(args.rate_limit), burst: at_least_one(args.rate_burst) }
 }

@@ -63,7 +63,7 @@ async fn cryptlexs_own_client_creates_uses_revokes_and_deletes_tokens() {
     let statuses: Vec<_> = made.iter().map(|answer| &answer["status"]).collect();
     assert_eq!(statuses, [201, 201, 409, 403, 400, 400, 400, 200], "{made:#?}");
     for (refused, begin) in
-        [(2, "a token with the name"), (3, "your own token lacks"), (4, "expiresAt: "), (5, "name: "), (6, "name: ")]
+        [(2, "a token with the name"), (3, "your token lacks"), (4, "expiresAt: "), (5, "name: "), (6, "name: ")]
     {
         let message = made[refused]["parsed"]["message"].as_str().expect("a message");
         assert!(message.starts_with(begin), "{message}");

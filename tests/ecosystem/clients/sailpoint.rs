@@ -107,8 +107,8 @@ async fn sailpoints_own_client_of_today_creates_uses_patches_and_deletes_tokens(
     assert_eq!(statuses(&made), [200, 200, 400, 400, 403, 400, 400, 200, 200], "{made:#?}");
     for (refused, begin) in [
         (2, "expirationDate: is required"),
-        (3, "name: a token with the name \"ci\" exists already"),
-        (4, "your own token lacks the scope repo:admin"),
+        (3, "name: a token with the name \"ci\" already exists"),
+        (4, "your token lacks the scope repo:admin"),
         (5, "expirationDate: must be in the future"),
         (6, "name: "),
     ] {
@@ -162,14 +162,14 @@ async fn sailpoints_own_client_of_today_creates_uses_patches_and_deletes_tokens(
         (&changed[0]["parsed"]["name"], &changed[0]["parsed"]["accessTokenValiditySeconds"]),
         (&json!("cd"), &json!(30))
     );
-    assert!(cause(&changed[1]).starts_with("name: a token with the name \"laptop\" exists already"));
-    assert_eq!(cause(&changed[2]), "[1]: the value at /name is another one");
+    assert!(cause(&changed[1]).starts_with("name: a token with the name \"laptop\" already exists"));
+    assert_eq!(cause(&changed[2]), "[1]: the value at /name differs");
     assert!(cause(&changed[3]).starts_with("expirationDate: is required"));
     assert_eq!(
         (&changed[4]["parsed"]["expirationDate"], &changed[4]["parsed"]["userAwareTokenNeverExpires"]),
         (&Value::Null, &json!(true))
     );
-    assert_eq!(cause(&changed[5]), "your own token lacks the scope repo:write");
+    assert_eq!(cause(&changed[5]), "your token lacks the scope repo:write");
     assert_eq!(changed[6]["parsed"]["scope"], json!([MY_MANAGE]));
     assert_eq!(names(&changed[11]), ["bad scope", "cd", "for ever", "laptop"]);
     let pat = stage.pat("cd").await.expect("kubectl finds it under its new name");
@@ -263,7 +263,7 @@ async fn sailpoints_own_client_of_today_changes_the_end_of_many_tokens_at_once()
         [&one, &two].map(|login| of(login)["expirationDate"].as_str().map(|text| text[..19].to_owned())).to_vec()
     };
     assert_eq!(ends(&answers[4]), vec![Some(end[..19].to_owned()); 2], "what is refused changes none");
-    assert_eq!(cause(&answers[1]), "ids[1]: there is no such token");
+    assert_eq!(cause(&answers[1]), "ids[1]: token not found");
     // The manifest's is in the middle: the one before is done, and that is told.
     assert_eq!(cause(&answers[5]), "expirationDate is managed by \"person\": change it there");
     let told = answers[5]["parsed"]["causes"][1]["text"].as_str().expect("a text");

@@ -5,9 +5,9 @@ use k8s_openapi::jiff::SignedDuration;
 use pat_operator::{
     api::{Expiry, Time},
     rest::{
-        failure::{Conflict, Failure},
-        order::{Change, Create},
-        query::{Query, Whose},
+        error::{Conflict, RestError},
+        model::{ChangeToken, CreateToken},
+        query::{OwnerSelector, TokenQuery},
     },
 };
 
@@ -17,8 +17,8 @@ use crate::support::{
     process::place::{Place, eventually, is_ready},
 };
 
-fn taken(name: &str) -> Failure {
-    Failure::Conflict(Conflict::NameTaken(name.into()))
+fn taken(name: &str) -> RestError {
+    RestError::Conflict(Conflict::NameTaken(name.into()))
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -41,7 +41,7 @@ async fn a_token_is_handed_out_once_works_at_once_is_listed_at_once_and_ends_wit
     assert_eq!((item.secret_name.clone(), item.access_token_validity), (None, Some(SignedDuration::from_mins(5))));
     assert!(item.name.starts_with("laptop-of-ada-"), "{}", item.name);
 
-    let page = inside.service.list(&Query { whose: Whose::Owner(ada()), ..Query::default() });
+    let page = inside.service.list(&TokenQuery { owner: OwnerSelector::Owner(ada()), ..TokenQuery::default() });
     let others = page.items.iter().map(|one| one.id).filter(|id| *id != caller.id);
     assert_eq!(others.collect::<Vec<_>>(), [item.id]);
     // There is no Secret any more, and there will be none.
@@ -53,7 +53,7 @@ async fn a_token_is_handed_out_once_works_at_once_is_listed_at_once_and_ends_wit
 
     inside.service.delete(&caller, item, |_, _| Ok(())).await.expect("it is deleted");
     assert!(inside.service.item(item.id).is_none() && !inside.lets_in(&created.token).await);
-    assert_eq!(inside.service.delete(&caller, item, |_, _| Ok(())).await, Err(Failure::NotFound));
+    assert_eq!(inside.service.delete(&caller, item, |_, _| Ok(())).await, Err(RestError::NotFound));
     assert_eq!(left(&place).await, (vec![], vec![]));
 }
 
@@ -80,13 +80,13 @@ async fn of_many_that_want_one_name_at_a_time_one_gets_it_and_a_former_name_is_f
     of_bob.owner.name = "bob@example.com".into();
     one.service.create(&caller, of_bob).await.expect("another owner's");
 
-    let change = Change { display_name: Some("Renamed".into()), ..Change::default() };
+    let change = ChangeToken { display_name: Some("Renamed".into()), ..ChangeToken::default() };
     let renamed = one.service.change(&caller, &won[0].item, change).await.expect("a free name");
     assert_eq!((&*renamed.display_name, &renamed.name), ("Renamed", &won[0].item.name));
     assert_eq!(one.service.create(&caller, order("Renamed")).await.unwrap_err(), taken("Renamed"));
     let again = one.service.create(&caller, order("Same")).await.expect("its former name is free");
     assert_ne!(again.item.name, renamed.name);
-    let back = Change { display_name: Some("Same".into()), ..Change::default() };
+    let back = ChangeToken { display_name: Some("Same".into()), ..ChangeToken::default() };
     assert_eq!(one.service.change(&caller, &renamed, back).await.unwrap_err(), taken("Same"));
 }
 
@@ -96,15 +96,15 @@ async fn what_may_not_be_is_refused_with_its_field_and_nothing_is_made() {
     hire_before(&place).await;
     let inside = Inside::new(&place, place.client.clone()).await;
     let (service, caller) = (&inside.service, inside.caller(&place).await);
-    let refusal = async |change: &dyn Fn(&mut Create)| {
+    let refusal = async |change: &dyn Fn(&mut CreateToken)| {
         let mut order = order("Wrong");
         change(&mut order);
         service.create(&caller, order).await.unwrap_err()
     };
     let lacking = refusal(&|order| order.scopes.push("admin".into())).await;
-    assert_eq!(lacking, Failure::Forbidden("your own token lacks the scope admin".into()));
+    assert_eq!(lacking, RestError::Forbidden("your token lacks the scope admin".into()));
     let past: Time = "2020-01-01T00:00:00Z".parse().unwrap();
-    type Spoil<'a> = &'a dyn Fn(&mut Create);
+    type Spoil<'a> = &'a dyn Fn(&mut CreateToken);
     let cases: [(&str, Spoil<'_>); 7] = [
         ("spec.expiry.at", &|order| order.expiry = Expiry { at: Some(past), ..Expiry::default() }),
         ("spec.displayName", &|order| order.display_name = String::new()),
@@ -115,13 +115,13 @@ async fn what_may_not_be_is_refused_with_its_field_and_nothing_is_made() {
         ("spec.description", &|order| order.description = Some("x".repeat(1_025))),
     ];
     for (field, change) in cases {
-        let Failure::Invalid { field: named, problem } = refusal(change).await else { panic!("{field}") };
+        let RestError::Invalid { field: named, problem } = refusal(change).await else { panic!("{field}") };
         assert!(named.starts_with(field) && !problem.is_empty(), "{field}: {named}: {problem}");
     }
     assert_eq!(left(&place).await, (vec![], vec![]));
 
     let reader = Inside::with(&place, place.client.clone(), true).await;
-    assert_eq!(reader.service.create(&caller, order("Any")).await.unwrap_err(), Failure::ReadOnly);
+    assert_eq!(reader.service.create(&caller, order("Any")).await.unwrap_err(), RestError::ReadOnly);
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -130,7 +130,7 @@ async fn without_a_controller_nothing_is_left_and_the_client_is_told_to_come_bac
     hire_before(&place).await;
     let inside = Inside::new(&place, place.client.clone()).await;
     let failure = inside.service.create(&inside.caller(&place).await, order("Never minted")).await.unwrap_err();
-    assert!(matches!(failure, Failure::Unavailable { .. }), "{failure}");
+    assert!(matches!(failure, RestError::Unavailable { .. }), "{failure}");
     assert_eq!(left(&place).await, (vec![], vec![]));
 }
 
@@ -180,10 +180,10 @@ async fn a_rule_of_the_cluster_is_told_to_the_caller_and_a_right_that_is_missing
     let inside = Inside::new(&place, faults.client()).await;
     let caller = inside.caller(&place).await;
     let busy = inside.service.create(&caller, order("Busy")).await.unwrap_err();
-    assert!(matches!(busy, Failure::Unavailable { .. }), "{busy}");
+    assert!(matches!(busy, RestError::Unavailable { .. }), "{busy}");
     let nobody = control_plane::Identity::service_account(place.name(), "nobody");
     let client = place.access.client_for(&nobody).expect("a client");
     let unable = Inside::new(&place, client).await;
     unable.caller(&place).await;
-    assert_eq!(unable.service.create(&caller, order("Any")).await.unwrap_err(), Failure::Internal);
+    assert_eq!(unable.service.create(&caller, order("Any")).await.unwrap_err(), RestError::Internal);
 }

@@ -3,10 +3,7 @@
 use base64::{Engine, prelude::BASE64_STANDARD};
 use pat_operator::{
     api::Time,
-    rest::{
-        access_token::{Rejected, Signer},
-        key,
-    },
+    rest::access_token::{AccessTokenError, AccessTokenSigner, KEY_SECRET_FIELD},
 };
 use serde_json::{Value, json};
 
@@ -93,13 +90,13 @@ async fn of_two_servers_with_one_key_each_dialect_refuses_the_tokens_of_the_othe
     // It is one key: the other's access token is signed by it, and only for somebody else.
     assert!(places[1].secrets().get_opt(KEY).await.expect("an answer").is_none());
     let kept = places[0].secrets().get(KEY).await.expect("the key").data.expect("data");
-    let key: &[u8; 32] = kept[key::DATA_KEY].0.as_slice().try_into().expect("32 bytes");
+    let key: &[u8; 32] = kept[KEY_SECRET_FIELD].0.as_slice().try_into().expect("32 bytes");
     let now: Time = k8s_openapi::jiff::Timestamp::now().into();
     for (place, [_, access]) in places.iter().zip(&tokens) {
         for server in &places {
-            let signer = Signer::new(key, format!("pat-operator-api:{}", server.name()));
-            let refused = signer.check(access.as_bytes(), now).err();
-            assert_eq!(refused, (server.name() != place.name()).then_some(Rejected::Elsewhere));
+            let signer = AccessTokenSigner::new(key, format!("pat-operator-api:{}", server.name()));
+            let refused = signer.verify(access.as_bytes(), now).err();
+            assert_eq!(refused, (server.name() != place.name()).then_some(AccessTokenError::WrongAudience));
         }
     }
 }

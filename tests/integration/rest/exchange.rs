@@ -7,7 +7,7 @@ use kube::{
 };
 use pat_operator::{
     api::{PersonalAccessToken, TokenOwner},
-    rest::key,
+    rest::access_token::{KEY_SECRET_FIELD, KEY_SECRET_TYPE},
 };
 use serde_json::{Value, json};
 
@@ -90,11 +90,11 @@ async fn the_key_is_made_once_shared_by_all_replicas_and_void_when_it_is_deleted
     let (token, id) = (place.ready("app").await, uid(&place, "app").await);
     let (one, two) = tokio::join!(ApiProcess::start(&place, &[]), ApiProcess::start(&place, &[]));
     let secret: Secret = place.secrets().get(KEY).await.expect("the key");
-    assert_eq!((secret.type_.as_deref(), secret.immutable), (Some(key::TYPE), Some(true)));
+    assert_eq!((secret.type_.as_deref(), secret.immutable), (Some(KEY_SECRET_TYPE), Some(true)));
     for api in [&one, &two] {
         assert_eq!(api.exchange(&id, &token).await.status, 200);
     }
-    let made = [&one, &two].iter().filter(|api| api.process.has_logged(&["made the key"])).count();
+    let made = [&one, &two].iter().filter(|api| api.process.has_logged(&["created the key"])).count();
     assert_eq!(made, 1);
 }
 
@@ -115,8 +115,8 @@ async fn a_planted_key_is_refused_with_what_is_wrong() {
     let owner = json!([{"apiVersion": "v1", "kind": "ConfigMap", "name": "x", "uid": map.metadata.uid}]);
     for (name, type_, value, owner, words) in [
         ("opaque", "Opaque", [7; 32].as_slice(), json!([]), "its type is"),
-        ("owned", key::TYPE, &[7; 32], owner, "it belongs to ConfigMap"),
-        ("short", key::TYPE, &[7; 16], json!([]), "has 16 bytes and not 32"),
+        ("owned", KEY_SECRET_TYPE, &[7; 32], owner, "it is owned by ConfigMap"),
+        ("short", KEY_SECRET_TYPE, &[7; 16], json!([]), "has 16 bytes and not 32"),
     ] {
         place.secrets().create(&PostParams::default(), &plant(name, type_, value, owner)).await.expect("a Secret");
         let secret = format!("--key-secret={name}");

@@ -8,19 +8,18 @@ use pat_operator::{
     api::{Expiry, Owner, OwnerKind, StoredPat},
     index::{
         Index, Pulse,
-        feed::{OwnerFeed as IndexOwnerFeed, PatFeed},
+        feed::{OwnerFeed, PatFeed},
     },
     rest::{
-        access_token::{KEY_LENGTH, Signer},
-        caller::Caller,
-        failure::Failure,
-        feed::{OwnerFeed, TokenFeed},
+        access_token::{AccessTokenSigner, KEY_LENGTH},
+        caller::RestCaller,
+        error::RestError,
         metrics::Metrics,
-        order::Create,
-        rate::Rate,
+        model::CreateToken,
+        rate_limit::RateLimit,
         server,
-        service::{Service, Settings},
-        store::Store,
+        service::{RestConfig, TokenService},
+        store::{OwnerEventHandler, TokenEventHandler, TokenStore},
         write::Writer,
     },
     service::{
@@ -44,10 +43,10 @@ pub const CALLER: &str = "caller";
 
 /// See the module. Everything of it ends with the value.
 pub struct Inside {
-    pub service: Arc<Service>,
+    pub service: Arc<TokenService>,
     background: JoinSet<()>,
     metrics: Arc<Metrics>,
-    store: Arc<Store>,
+    store: Arc<TokenStore>,
     pulse: Arc<Pulse>,
 }
 
@@ -58,19 +57,19 @@ impl Inside {
     }
 
     pub async fn with(place: &Place, writes_by: Client, read_only: bool) -> Self {
-        let (index, store) = (Arc::new(Index::default()), Arc::new(Store::default()));
+        let (index, store) = (Arc::new(Index::default()), Arc::new(TokenStore::default()));
         let pulse = Pulse::new(2, Duration::from_secs(300));
         let many = NonZeroU32::new(100_000).unwrap();
-        let settings = Settings {
+        let config = RestConfig {
             tenant: place.name().into(),
             audience: None,
             read_only,
-            rate: Rate { per_second: many, burst: many },
+            rate: RateLimit { per_second: many, burst: many },
         };
         let (namespace, client) = (place.name().to_owned(), place.client.clone());
         let mut watches = JoinSet::new();
-        let tokens = TokenFeed::new(PatFeed::new(index.clone(), Some(namespace.clone())), store.clone());
-        let owners = OwnerFeed::new(IndexOwnerFeed::new(index.clone()), store.clone());
+        let tokens = TokenEventHandler::new(PatFeed::new(index.clone(), Some(namespace.clone())), store.clone());
+        let owners = OwnerEventHandler::new(OwnerFeed::new(index.clone()), store.clone());
         let api: Api<StoredPat> = Api::namespaced(client.clone(), &namespace);
         watches.spawn(watch::follow(api.clone(), tokens, pulse.beat(0), |_| {}));
         watches.spawn(watch::follow(Api::all(client), owners, pulse.beat(1), |_| {}));
@@ -79,10 +78,10 @@ impl Inside {
         eventually("the first lists are in", async || pulse.listed() == 2).await;
         let metrics = Arc::new(Metrics::new());
         let writer =
-            Writer::new(writes_by, namespace, index.clone(), store.clone()).with_counters(metrics.taken_back());
+            Writer::new(writes_by, namespace, index.clone(), store.clone()).with_counters(metrics.undelivered());
         let fresh = pulse.clone();
-        let service = Service::new(index, store.clone(), move || fresh.freshness(), Clock::system(), settings);
-        let service = service.with_writer(writer).with_signer(Signer::new(&[7; KEY_LENGTH], "tests".into()));
+        let service = TokenService::new(index, store.clone(), move || fresh.freshness(), Clock::system(), config);
+        let service = service.with_writer(writer).with_signer(AccessTokenSigner::new(&[7; KEY_LENGTH], "tests".into()));
         Self { service: Arc::new(service), background: watches, metrics, store, pulse }
     }
 
@@ -93,25 +92,25 @@ impl Inside {
 
     /// Serves it by HTTP, within these limits, and tells where.
     pub async fn serve(&mut self, limits: Limits) -> SocketAddr {
-        self.serve_within(limits, server::LONGEST).await
+        self.serve_within(limits, server::REQUEST_TIMEOUT).await
     }
 
     /// The same, where a request may take so long.
     pub async fn serve_within(&mut self, limits: Limits, longest: Duration) -> SocketAddr {
         let server = HttpServer::bind("127.0.0.1:0".parse().unwrap(), "tests", "--test-addr").await.expect("a port");
-        let router = server::router_within(self.service.clone(), self.metrics.clone(), longest);
+        let router = server::router_with_timeout(self.service.clone(), self.metrics.clone(), longest);
         let addr = server.local_addr();
         self.background.spawn(server.with_limits(limits).serve(router, CancellationToken::new()));
         addr
     }
 
     /// Somebody who may do what a test does, with the token that [`hire`] has had minted.
-    pub async fn caller(&self, place: &Place) -> Caller {
+    pub async fn caller(&self, place: &Place) -> RestCaller {
         self.caller_of(place, CALLER).await
     }
 
     /// Whoever has the token of this PAT.
-    pub async fn caller_of(&self, place: &Place, name: &str) -> Caller {
+    pub async fn caller_of(&self, place: &Place, name: &str) -> RestCaller {
         let headers = bearer(&place.token(name).await);
         let mut caller = self.service.caller(&headers).await;
         eventually("the caller is known", async || {
@@ -131,7 +130,7 @@ impl Inside {
     pub async fn lets_in_text(&self, token: &str) -> bool {
         match self.service.caller(&bearer(token)).await {
             Ok(_) => true,
-            Err(Failure::Unauthenticated) => false,
+            Err(RestError::Unauthenticated) => false,
             Err(other) => panic!("{other}"),
         }
     }
@@ -166,8 +165,8 @@ pub async fn hire_before(place: &Place) {
 }
 
 /// An order of a token with this name.
-pub fn order(name: &str) -> Create {
-    Create {
+pub fn order(name: &str) -> CreateToken {
+    CreateToken {
         owner: ada(),
         display_name: name.into(),
         description: None,

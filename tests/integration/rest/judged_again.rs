@@ -5,7 +5,7 @@ use k8s_openapi::jiff::SignedDuration;
 use kube::api::{Patch, PatchParams};
 use pat_operator::{
     api::{Owner, OwnerKind},
-    rest::{failure::Failure, order::Change},
+    rest::{error::RestError, model::ChangeToken},
 };
 use serde_json::{Value, json};
 
@@ -24,19 +24,19 @@ async fn set(place: &Place, pat: &str, spec: Value) {
     place.pats().patch(pat, &params, &Patch::Merge(json!({ "spec": spec }))).await.expect("it is changed");
 }
 
-fn lost() -> Failure {
-    Failure::Forbidden("your own token has lost scopes meanwhile".into())
+fn lost() -> RestError {
+    RestError::Forbidden("your token has lost scopes since the request began".into())
 }
 
-fn lacking() -> Failure {
-    Failure::Forbidden("your own token lacks the scope repo:read".into())
+fn lacking() -> RestError {
+    RestError::Forbidden("your token lacks the scope repo:read".into())
 }
 
 /// How callers of these tests lose their right: their PAT, what is set of it, and what they are told.
-fn losses() -> Vec<(&'static str, Value, Failure)> {
+fn losses() -> Vec<(&'static str, Value, RestError)> {
     vec![
-        ("caller-kept", json!({"description": "as it was"}), Failure::Internal),
-        ("caller-revoked", json!({"revoked": true}), Failure::Unauthenticated),
+        ("caller-kept", json!({"description": "as it was"}), RestError::Internal),
+        ("caller-revoked", json!({"revoked": true}), RestError::Unauthenticated),
         ("caller-narrowed", json!({"scopes": SCOPES[1..]}), lacking()),
         ("caller-without-rights", json!({"scopes": SCOPES[..2]}), lost()),
     ]
@@ -55,7 +55,7 @@ async fn a_token_is_not_handed_to_a_caller_who_lost_the_right_while_it_was_made_
 
     let inside = Inside::new(&place, place.client.clone()).await;
     let mut cases = losses();
-    cases.push(("caller-disabled", Value::Null, Failure::Unauthenticated));
+    cases.push(("caller-disabled", Value::Null, RestError::Unauthenticated));
     let callers = join_all(cases.iter().map(|(name, _, _)| inside.caller_of(&place, name))).await;
     let asking: Vec<_> = callers
         .into_iter()
@@ -97,7 +97,7 @@ async fn a_token_is_not_handed_to_a_caller_who_lost_the_right_while_it_was_made_
     let kept = kept.expect("whoever has lost nothing has the token");
     assert!(inside.lets_in(&kept.token).await);
     eventually("nothing else is left", async || left(&place).await == (vec![kept.item.name.clone()], vec![])).await;
-    kept.receipt.sign();
+    kept.receipt.confirm();
     owner.remove().await;
 }
 
@@ -111,7 +111,7 @@ async fn a_new_credential_is_not_handed_to_a_caller_who_lost_the_right_meanwhile
     let inside = Inside::new(&place, place.client.clone()).await;
     let caller = inside.caller_of(&place, "caller-first").await;
     let created = inside.service.create(&caller, order("App")).await.expect("a token");
-    created.receipt.sign();
+    created.receipt.confirm();
     controller.terminate().await;
 
     let (service, item) = (inside.service.clone(), created.item.clone());
@@ -125,7 +125,7 @@ async fn a_new_credential_is_not_handed_to_a_caller_who_lost_the_right_meanwhile
     let token = place.token("caller-first").await;
     eventually("it is heard of", async || !inside.lets_in_text(&token).await).await;
     let _controller = place.operator().start();
-    assert_eq!(asking.await.expect("no panic").unwrap_err(), Failure::Unauthenticated);
+    assert_eq!(asking.await.expect("no panic").unwrap_err(), RestError::Unauthenticated);
     eventually("the new credential is revoked", async || {
         let status = place.status(&created.item.name).await;
         let revoked = place.pats().get(&created.item.name).await.unwrap().spec.revoked_credentials;
@@ -140,8 +140,8 @@ async fn a_new_credential_is_not_handed_to_a_caller_who_lost_the_right_meanwhile
     let replaced = inside.service.regenerate(&caller, &own, Some(SignedDuration::ZERO)).await.expect("a new token");
     assert!(inside.lets_in(&replaced.token).await);
     // And with the old one nothing is changed any more.
-    let change = Change { display_name: Some("Other".into()), ..Change::default() };
+    let change = ChangeToken { display_name: Some("Other".into()), ..ChangeToken::default() };
     let refused = inside.service.change(&caller, &created.item, change).await;
-    assert_eq!(refused.unwrap_err(), Failure::Unauthenticated);
-    assert_eq!(inside.service.delete(&caller, &created.item, |_, _| Ok(())).await, Err(Failure::Unauthenticated));
+    assert_eq!(refused.unwrap_err(), RestError::Unauthenticated);
+    assert_eq!(inside.service.delete(&caller, &created.item, |_, _| Ok(())).await, Err(RestError::Unauthenticated));
 }

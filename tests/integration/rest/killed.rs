@@ -4,7 +4,7 @@ use futures::{StreamExt, stream};
 use kube::ResourceExt;
 use pat_operator::{
     api::{CredentialState, UNACKNOWLEDGED},
-    rest::{failure::Failure, order::Created},
+    rest::{error::RestError, model::IssuedToken},
 };
 
 use super::inside::{Inside, hire, left, order};
@@ -43,8 +43,8 @@ async fn accident(place: &Place, at: usize, fault: Fault) {
     let name = format!("accident {at} {fault:?}");
     let made = inside.service.create(&inside.caller(place).await, order(&name)).await;
     match made {
-        Ok(Created { item, token, receipt }) => {
-            receipt.sign();
+        Ok(IssuedToken { item, token, receipt }) => {
+            receipt.confirm();
             eventually(&format!("{name} happens"), async || faults.hit().is_some()).await;
             // One that is dead says nothing more: then the token dies with its time, though somebody holds it.
             eventually(&format!("{name}: the arrival is acknowledged"), async || {
@@ -59,7 +59,7 @@ async fn accident(place: &Place, at: usize, fault: Fault) {
         Err(failure) => {
             assert!(faults.hit().is_some(), "{name}: there are fewer requests");
             assert!(
-                matches!(failure, Failure::Unavailable { .. } | Failure::NotFound | Failure::Conflict(_)),
+                matches!(failure, RestError::Unavailable { .. } | RestError::NotFound | RestError::Conflict(_)),
                 "{name}: {failure}"
             );
             // The server lives on and takes back what it made; one that is dead leaves the Secret, whose time runs out.

@@ -2,8 +2,8 @@
 
 use k8s_openapi::jiff::SignedDuration;
 use pat_operator::rest::{
-    failure::{Conflict, Failure},
-    order::Change,
+    error::{Conflict, RestError},
+    model::ChangeToken,
 };
 use serde_json::json;
 
@@ -19,9 +19,9 @@ async fn a_new_token_is_handed_out_and_the_old_one_goes_on_for_its_grace_or_not_
     let (service, caller) = (&inside.service, inside.caller(&place).await);
     let first = service.create(&caller, order("Regenerated")).await.expect("a token");
     let hour = Some(SignedDuration::from_hours(1));
-    first.receipt.sign();
+    first.receipt.confirm();
     let second = service.regenerate(&caller, &first.item, hour).await.expect("a new token");
-    second.receipt.sign();
+    second.receipt.confirm();
     assert!(inside.lets_in(&first.token).await && inside.lets_in(&second.token).await);
     assert_eq!((second.item.id, second.item.grace_period), (first.item.id, hour));
     assert_eq!(left(&place).await.1, Vec::<String>::new(), "it was taken out of its Secret");
@@ -36,11 +36,11 @@ async fn a_new_token_is_handed_out_and_the_old_one_goes_on_for_its_grace_or_not_
     let mut narrow = caller.clone();
     narrow.scopes.retain(|scope| scope != "repo:read");
     let refused = service.regenerate(&narrow, &third.item, hour).await.unwrap_err();
-    assert_eq!(refused, Failure::Forbidden("your own token lacks the scope repo:read".into()));
-    let revoke = Change { revoked: Some(true), ..Change::default() };
+    assert_eq!(refused, RestError::Forbidden("your token lacks the scope repo:read".into()));
+    let revoke = ChangeToken { revoked: Some(true), ..ChangeToken::default() };
     let revoked = service.change(&caller, &third.item, revoke).await.expect("it is revoked");
     let refused = service.regenerate(&caller, &revoked, hour).await.unwrap_err();
-    assert!(matches!(refused, Failure::Conflict(Conflict::State(_))), "{refused}");
+    assert!(matches!(refused, RestError::Conflict(Conflict::State(_))), "{refused}");
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -72,7 +72,7 @@ async fn without_a_controller_the_order_is_taken_back() {
     let first = inside.service.create(&caller, order("Waiting")).await.expect("a token");
     operator.terminate().await;
     let failure = inside.service.regenerate(&caller, &first.item, Some(SignedDuration::from_hours(1))).await;
-    assert!(matches!(failure, Err(Failure::Unavailable { .. })), "{failure:?}");
+    assert!(matches!(failure, Err(RestError::Unavailable { .. })), "{failure:?}");
     let spec = place.pats().get(&first.item.name).await.unwrap().spec;
     assert_eq!((spec.rotate_if_issued_before, spec.grace_period), (None, None));
     assert!(inside.lets_in(&first.token).await);

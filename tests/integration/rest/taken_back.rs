@@ -7,7 +7,7 @@ use axum::{
     http::{Request, header},
 };
 use k8s_openapi::jiff::SignedDuration;
-use pat_operator::rest::{failure::Failure, server};
+use pat_operator::rest::{error::RestError, server};
 use serde_json::json;
 use tower::ServiceExt;
 
@@ -32,7 +32,7 @@ async fn a_token_that_reached_nobody_is_taken_back_when_the_api_server_is_there_
     let inside = Inside::new(&place, faults.client()).await;
     let caller = inside.caller(&place).await;
     let kept = inside.service.create(&caller, order("Kept")).await.expect("a token");
-    kept.receipt.sign();
+    kept.receipt.confirm();
     let hour = Some(SignedDuration::from_hours(1));
     let issued = inside.service.regenerate(&caller, &kept.item, hour).await.expect("a new token");
     let lost = inside.service.create(&caller, order("Lost")).await.expect("a token");
@@ -81,7 +81,7 @@ async fn an_object_that_a_request_without_an_answer_makes_late_is_taken_back() {
     let faults = Faults::at(&place.client, 0, Fault::Late(3));
     let inside = Inside::new(&place, faults.client()).await;
     let failure = inside.service.create(&inside.caller(&place).await, order("Late")).await.unwrap_err();
-    assert!(matches!(failure, Failure::Unavailable { .. }), "{failure}");
+    assert!(matches!(failure, RestError::Unavailable { .. }), "{failure}");
     assert_eq!(left(&place).await, (vec![], vec![]));
     eventually_within(LATE, "it lands", async || faults.has_landed()).await;
     eventually_within(LATE, "it is taken back", async || left(&place).await == (vec![], vec![])).await;

@@ -4,7 +4,7 @@ use serde_json::{Value, json};
 
 use super::stage::{MY_MANAGE, Stage};
 
-/// Whose token calls.
+/// OwnerSelector token calls.
 const USER: &str = "ada@example.com";
 
 #[tokio::test(flavor = "multi_thread")]

@@ -6,35 +6,37 @@ use futures::StreamExt;
 use proptest::prelude::*;
 use serde_json::{Value, json};
 
-use super::{NEWER, OLDER, block_on, get, numbers, router};
-use crate::index::PatUid;
-use crate::rest::{
-    sailpoint::{family::Family, stream, token::TokenView},
-    world::{Known, World},
+use super::{NEWER, OLDER, numbers, router};
+use crate::{
+    index::PatUid,
+    rest::{
+        fixture::{RestFixture, TestToken, block_on, get},
+        sailpoint::{expiry::ExpiryPolicy, list, token::SailpointToken},
+    },
 };
 
 /// Ann with two tokens, the second of them managed; Bob with one of each, known by a TokenOwner; and the callers.
-fn populated() -> World {
-    let mut world = World::new();
+fn populated() -> RestFixture {
+    let mut fixture = RestFixture::new();
     for (owner, managed) in
         [("ann@example.com", false), ("ann@example.com", true), ("bob@example.com", false), ("bob@example.com", true)]
     {
         let spec = json!({"owner": {"kind": "User", "name": owner}, "displayName": "one", "managed": managed});
-        world.pat(spec, json!({}));
+        fixture.pat(spec, json!({}));
     }
-    world.owner(0xb0b, json!({"subject": {"kind": "User", "name": "bob@example.com"}, "displayName": "Bob Jones"}));
-    world
+    fixture.owner(0xb0b, json!({"subject": {"kind": "User", "name": "bob@example.com"}, "displayName": "Bob Jones"}));
+    fixture
 }
 
 const BOB: &str = "00000000000000000000000000000b0b";
 
 /// Ann, with a token of this one scope, which is managed as well: the fifth.
-fn ann(world: &mut World, scope: &str) -> Known {
-    world.user("ann@example.com", "caller", &[scope])
+fn ann(fixture: &mut RestFixture, scope: &str) -> TestToken {
+    fixture.user("ann@example.com", "caller", &[scope])
 }
 
 #[tokio::test]
-async fn a_list_has_what_owner_id_asks_for_as_far_as_the_rights_go() {
+async fn list_contains_the_requested_owners_tokens_within_permissions() {
     const FORBIDDEN: Option<&[u128]> = None;
     let own = Some(&[1, 2, 5][..]);
     let own_managed = Some(&[2][..]);
@@ -68,9 +70,9 @@ async fn a_list_has_what_owner_id_asks_for_as_far_as_the_rights_go() {
     ] {
         for spelling in ["sp", "idn"] {
             for deed in ["read", "manage"] {
-                let mut world = populated();
-                let caller = ann(&mut world, &format!("{spelling}:{reach}-personal-access-tokens:{deed}"));
-                let router = router(&world);
+                let mut fixture = populated();
+                let caller = ann(&mut fixture, &format!("{spelling}:{reach}-personal-access-tokens:{deed}"));
+                let router = router(&fixture);
                 for base in OLDER.into_iter().chain([NEWER]) {
                     let (status, list) = get(&router, &caller, &format!("{base}?{owner_id}")).await;
                     let case = format!("{base} {spelling}:{reach}:{deed} {owner_id}: {list}");
@@ -88,19 +90,19 @@ async fn a_list_has_what_owner_id_asks_for_as_far_as_the_rights_go() {
 }
 
 #[tokio::test]
-async fn several_rights_add_up() {
-    let mut world = populated();
+async fn permissions_add_up() {
+    let mut fixture = populated();
     let scopes = ["sp:my-personal-access-tokens:read", "idn:managed-personal-access-tokens:read"];
-    let caller = world.user("ann@example.com", "caller", &scopes);
-    let router = router(&world);
+    let caller = fixture.user("ann@example.com", "caller", &scopes);
+    let router = router(&fixture);
     assert_eq!(numbers(&get(&router, &caller, &format!("{NEWER}?owner-id=me")).await.1), [1, 2, 5]);
     assert_eq!(numbers(&get(&router, &caller, &format!("{NEWER}?owner-id={BOB}")).await.1), [4]);
 }
 
 #[tokio::test]
-async fn an_item_has_every_field_and_the_newer_family_tells_of_the_acknowledgement() {
-    let mut world = World::new();
-    let caller = world.pat(
+async fn token_has_every_field_and_the_newer_version_shows_the_acknowledgement() {
+    let mut fixture = RestFixture::new();
+    let caller = fixture.pat(
         json!({
             "owner": {"kind": "User", "name": "ann@example.com"}, "displayName": "caller",
             "scopes": ["sp:all-personal-access-tokens:read"], "expiry": {"at": "2026-07-01T00:00:00.123456Z"},
@@ -108,9 +110,9 @@ async fn an_item_has_every_field_and_the_newer_family_tells_of_the_acknowledgeme
         }),
         json!({"status": {"lastUsedAt": "2026-05-05T05:05:05.050505Z"}}),
     );
-    world.pat(json!({"expiry": {"never": true}}), json!({}));
-    world.owner(0xa, json!({"subject": {"kind": "User", "name": "ann@example.com"}, "displayName": "Ann"}));
-    let router = router(&world);
+    fixture.pat(json!({"expiry": {"never": true}}), json!({}));
+    fixture.owner(0xa, json!({"subject": {"kind": "User", "name": "ann@example.com"}, "displayName": "Ann"}));
+    let router = router(&fixture);
     let mut first = json!({
         "id": "00000000000000000000000000000001", "name": "caller", "scope": ["sp:all-personal-access-tokens:read"],
         "owner": {"type": "IDENTITY", "id": "0000000000000000000000000000000a", "name": "Ann"},
@@ -133,19 +135,16 @@ async fn an_item_has_every_field_and_the_newer_family_tells_of_the_acknowledgeme
 }
 
 #[tokio::test]
-async fn a_filter_that_cannot_be_read_or_nests_too_deep_is_refused() {
-    let mut world = World::new();
-    let caller = ann(&mut world, "sp:all-personal-access-tokens:read");
-    let router = router(&world);
+async fn invalid_or_deeply_nested_filter_is_refused() {
+    let mut fixture = RestFixture::new();
+    let caller = ann(&mut fixture, "sp:all-personal-access-tokens:read");
+    let router = router(&fixture);
     for (query, words) in [
-        (
-            "filters=lastUsed+ge+2023-01-01".to_owned(),
-            "filters: at character 10: \"ge\" is not an operator of lastUsed",
-        ),
-        ("filters=name+eq+%22a%22".to_owned(), "filters: at character 1: \"name\" is not a field to filter by"),
-        (format!("filters={}", "(".repeat(10_000)), "filters: at character 33: it nests deeper than 32"),
-        ("owner-id=me&owner-id=me".to_owned(), "owner-id: must be there only once"),
-        ("limit=1e9".to_owned(), "limit: is not a parameter"),
+        ("filters=lastUsed+ge+2023-01-01".to_owned(), "filters: at character 10: unknown operator \"ge\""),
+        ("filters=name+eq+%22a%22".to_owned(), "filters: at character 1: unknown field \"name\""),
+        (format!("filters={}", "(".repeat(10_000)), "filters: at character 33: the filter nests deeper than 32 levels"),
+        ("owner-id=me&owner-id=me".to_owned(), "owner-id: must not be set more than once"),
+        ("limit=1e9".to_owned(), "limit: unknown parameter"),
     ] {
         let (status, error) = get(&router, &caller, &format!("{NEWER}?{query}")).await;
         assert_eq!(status, 400, "{query}");
@@ -155,14 +154,14 @@ async fn a_filter_that_cannot_be_read_or_nests_too_deep_is_refused() {
 }
 
 #[test]
-fn a_list_of_a_hundred_thousand_is_written_in_parts_none_of_which_is_large() {
-    let mut world = World::new();
-    let known = ann(&mut world, "sp:all-personal-access-tokens:read");
-    let service = world.service();
+fn list_of_a_hundred_thousand_is_streamed_in_small_parts() {
+    let mut fixture = RestFixture::new();
+    let known = ann(&mut fixture, "sp:all-personal-access-tokens:read");
+    let service = fixture.service();
     let item = service.item(known.id).unwrap();
     let count = 100_000;
-    let body = stream::array(vec![Arc::clone(&item); count], move |item, to| {
-        stream::append(&TokenView::of(item, service.owner(&item.owner), Family::HalfYear), to)
+    let body = list::stream(vec![Arc::clone(&item); count], move |item, to| {
+        list::append(&SailpointToken::of(item, service.owner(&item.owner), ExpiryPolicy::SixMonths), to)
     });
     let parts: Vec<_> = block_on(body.into_data_stream().collect::<Vec<_>>());
     let parts: Vec<_> = parts.into_iter().map(Result::unwrap).collect();
@@ -172,10 +171,10 @@ fn a_list_of_a_hundred_thousand_is_written_in_parts_none_of_which_is_large() {
 }
 
 #[tokio::test]
-async fn a_list_of_nobody_is_an_empty_array() {
-    let mut world = World::new();
-    let caller = ann(&mut world, "sp:all-personal-access-tokens:read");
-    assert_eq!(get(&router(&world), &caller, &format!("{NEWER}?owner-id=nobody")).await, (200, json!([])));
+async fn list_of_an_unknown_owner_is_empty() {
+    let mut fixture = RestFixture::new();
+    let caller = ann(&mut fixture, "sp:all-personal-access-tokens:read");
+    assert_eq!(get(&router(&fixture), &caller, &format!("{NEWER}?owner-id=nobody")).await, (200, json!([])));
 }
 
 /// A filter as somebody means it, apart from the code that reads it.
@@ -270,7 +269,7 @@ fn shown(rights: &[&str], owner_id: Option<&str>) -> Result<(Option<usize>, bool
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(128))]
     #[test]
-    fn a_list_is_exactly_the_filtered_set_in_the_order_of_creation(
+    fn list_is_the_filtered_set_in_order_of_creation(
         made in made(),
         filter in proptest::option::of(meant()),
         owner_id in proptest::sample::select(vec![None, Some(""), Some("me"), Some(ANN), Some(BOB), Some("nobody")]),
@@ -278,12 +277,12 @@ proptest! {
         (deed, spelling) in (proptest::sample::select(vec!["read", "manage"]), proptest::sample::select(vec!["sp", "idn"])),
         base in proptest::sample::select(OLDER.into_iter().chain([NEWER]).collect::<Vec<_>>()),
     ) {
-        let mut world = World::new();
+        let mut fixture = RestFixture::new();
         let scopes: Vec<_> = rights.iter().map(|reach| format!("{spelling}:{reach}-personal-access-tokens:{deed}")).collect();
         let scopes: Vec<&str> = scopes.iter().map(String::as_str).collect();
         // The caller is the first, created before all others, and has never been used.
-        let caller = world.user(ANN, "caller", &scopes);
-        world.owner(0xb0b, json!({"subject": {"kind": "User", "name": "bob@example.com"}, "displayName": "Bob Jones"}));
+        let caller = fixture.user(ANN, "caller", &scopes);
+        fixture.owner(0xb0b, json!({"subject": {"kind": "User", "name": "bob@example.com"}, "displayName": "Bob Jones"}));
         let mut all = vec![(None, 1, Made { created: 0, used: None, whose: 0, managed: false })];
         for (number, one) in (2_u128..).zip(&made) {
             let mut spec = json!({"displayName": "one", "managed": one.managed});
@@ -293,7 +292,7 @@ proptest! {
             // Ids are in another order than the creations.
             let uid = u128::MAX - number;
             let metadata = json!({"uid": PatUid::from(uid).hyphenated(), "creationTimestamp": day(one.created)});
-            world.pat(spec, json!({"metadata": metadata, "status": {"lastUsedAt": one.used.map(day)}}));
+            fixture.pat(spec, json!({"metadata": metadata, "status": {"lastUsedAt": one.used.map(day)}}));
             all.push((Some(one.created), uid, one.clone()));
         }
         all.sort_by_key(|(created, uid, _)| (*created, *uid));
@@ -306,7 +305,7 @@ proptest! {
             query.append_pair("filters", &filter.text());
         }
         let path = format!("{base}?{}", query.finish());
-        let (status, list) = block_on(get(&router(&world), &caller, &path));
+        let (status, list) = block_on(get(&router(&fixture), &caller, &path));
         let Ok((whose, only_managed)) = shown(&rights, owner_id) else {
             prop_assert_eq!(status, 403, "{}: {}", path, list);
             return Ok(());
