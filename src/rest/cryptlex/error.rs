@@ -76,3 +76,54 @@ impl IntoResponse for CryptlexError {
         response
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use axum::http::header;
+    use serde_json::{Value, json};
+
+    use super::*;
+    use crate::{rest::error::Conflict, service::http::body::BodyError};
+
+    async fn answered(error: CryptlexError) -> (u16, Value, Option<String>) {
+        let (parts, body) = error.into_response().into_parts();
+        assert_eq!(parts.headers[header::CONTENT_TYPE], "application/json");
+        assert_eq!(parts.headers[header::CACHE_CONTROL], "no-store");
+        assert_eq!(parts.headers.contains_key(header::WWW_AUTHENTICATE), parts.status == StatusCode::UNAUTHORIZED);
+        let body = axum::body::to_bytes(body, usize::MAX).await.unwrap();
+        let wait = parts.headers.get(header::RETRY_AFTER).map(|value| value.to_str().unwrap().to_owned());
+        (parts.status.as_u16(), serde_json::from_slice(&body).unwrap(), wait)
+    }
+
+    #[tokio::test]
+    async fn every_error_has_a_status_a_message_and_a_code() {
+        let (short, long) = (Duration::from_millis(1), Duration::from_millis(2500));
+        let changed = || RestError::Conflict(Conflict::Changed);
+        for (error, status, code, wait) in [
+            (RestError::Unauthenticated.into(), 401, "Unauthenticated", None),
+            (RestError::Forbidden("no".into()).into(), 403, "Forbidden", None),
+            (RestError::ReadOnly.into(), 403, "ReadOnly", None),
+            (RestError::NotFound.into(), 404, "NotFound", None),
+            (RestError::invalid("page", "no").into(), 400, "Invalid", None),
+            (changed().into(), 409, "Conflict", None),
+            (CryptlexError::of_change(changed()), 400, "Conflict", None),
+            (CryptlexError::of_change(RestError::NotFound), 404, "NotFound", None),
+            (RestError::TooMany { retry_after: short }.into(), 429, "TooMany", Some("1")),
+            (RestError::TooMany { retry_after: long }.into(), 429, "TooMany", Some("3")),
+            (RestError::Unavailable { problem: "no", retry_after: long }.into(), 503, "Unavailable", Some("3")),
+            (RestError::Timeout.into(), 408, "TooLong", None),
+            (RestError::Internal.into(), 500, "Internal", None),
+            (InvalidBody::MediaType("application/json").into(), 415, "InvalidBody", None),
+            (InvalidBody::Unreadable(BodyError::TooLarge).into(), 413, "InvalidBody", None),
+            (InvalidBody::Unreadable(BodyError::TooSlow).into(), 408, "InvalidBody", None),
+            (CryptlexError::no_such_path(), 404, "NotFound", None),
+            (CryptlexError::method_not_allowed(), 405, "MethodNotAllowed", None),
+        ] {
+            let described = format!("{error:?}");
+            let (got, body, retry_after) = answered(error).await;
+            assert_eq!((got, retry_after.as_deref()), (status, wait), "{described}");
+            assert_eq!(body, json!({"message": body["message"], "code": code}), "{described}");
+            assert!(body["message"].as_str().is_some_and(|message| !message.is_empty()), "{described}");
+        }
+    }
+}

@@ -88,7 +88,7 @@ async fn is_kept_nowhere(stage: &Stage, display_name: &str) {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn sailpoints_own_client_of_today_creates_uses_patches_and_deletes_tokens() {
+async fn sailpoints_current_client_creates_uses_patches_and_deletes_tokens() {
     let stage = Stage::new("sailpoint-story", &[]).await;
     let laptop = LogIn::of(&stage, "laptop", "ann", &[MY_MANAGE, "repo:read", "repo:write"]).await;
     let end = in_seconds(30 * 86_400);
@@ -208,7 +208,7 @@ async fn sailpoints_own_client_of_today_creates_uses_patches_and_deletes_tokens(
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn sailpoints_own_client_of_today_changes_the_end_of_many_tokens_at_once() {
+async fn sailpoints_current_client_updates_many_tokens_in_bulk() {
     let stage = Stage::new("sailpoint-bulk", &[]).await;
     let admin = LogIn::of(&stage, "admin", "root", &[ALL_MANAGE]).await;
     let made = admin
@@ -273,7 +273,7 @@ async fn sailpoints_own_client_of_today_changes_the_end_of_many_tokens_at_once()
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn sailpoints_own_client_for_the_older_versions_works_with_each_of_them() {
+async fn sailpoints_older_client_works_with_each_older_version() {
     let stage = Stage::new("sailpoint-older", &[]).await;
     let laptop = LogIn::of(&stage, "laptop", "ann", &[MY_MANAGE, "repo:read"]).await;
     // A use is known in the lists a while later.
@@ -337,7 +337,7 @@ async fn sailpoints_own_client_for_the_older_versions_works_with_each_of_them() 
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn both_clients_list_with_every_combination_of_their_parameters() {
+async fn sailpoints_clients_list_with_every_combination_of_parameters() {
     let stage = Stage::new("sailpoint-lists", &["--rate-limit=1000", "--rate-burst=10000"]).await;
     let bob = format!("bob@{}.example.com", stage.place.name());
     let admin = LogIn::of(

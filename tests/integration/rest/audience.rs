@@ -27,7 +27,7 @@ async fn id(stage: &Stage, name: &str) -> String {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn no_token_gains_an_audience_by_what_it_creates_or_regenerates() {
+async fn no_token_gains_an_audience_by_create_or_regenerate() {
     let stage = Stage::new("rest-audience", &["--audience", HERE]).await;
     let bound = caller(&stage, "bound", json!([HERE])).await;
     let free = caller(&stage, "free", json!([])).await;

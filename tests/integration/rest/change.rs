@@ -11,7 +11,7 @@ use super::inside::{Inside, ada, hire, order};
 use crate::support::process::place::{Place, eventually, is_ready};
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_change_acts_at_once_and_only_on_its_own_fields() {
+async fn change_takes_effect_at_once_and_only_on_its_fields() {
     let place = Place::new("rest-change").await;
     let _operator = place.operator().start();
     hire(&place).await;
@@ -43,7 +43,7 @@ async fn a_change_acts_at_once_and_only_on_its_own_fields() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn what_git_says_only_git_changes() {
+async fn field_of_a_gitops_tool_is_not_changed() {
     let place = Place::new("rest-git").await;
     let operator = place.operator().start();
     place.apply("app", json!({"owner": ada(), "displayName": "From Git", "scopes": ["repo:read"]})).await;
@@ -69,7 +69,7 @@ async fn what_git_says_only_git_changes() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn writes_of_status_in_between_are_no_conflict_and_a_credential_can_be_revoked_by_itself() {
+async fn concurrent_status_writes_are_no_conflict_and_one_credential_can_be_revoked() {
     let place = Place::new("rest-status").await;
     let _operator = place.operator().arg("--publish-lead=0s").start();
     hire(&place).await;

@@ -12,7 +12,7 @@ use serde_json::{Value, json};
 use crate::support::process::{Launch, api::ApiProcess, place::Place};
 
 #[tokio::test(flavor = "multi_thread")]
-async fn what_keeps_it_from_starting_is_told_in_one_line() {
+async fn startup_error_is_one_line() {
     let place = Place::new("rest-start").await;
     let open = Launch::new(&["api", "--health-addr=127.0.0.1:0"]).env("KUBECONFIG", place.kubeconfig());
     let line = open.run().await.refusal();
@@ -38,7 +38,7 @@ async fn what_keeps_it_from_starting_is_told_in_one_line() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn it_is_ready_when_it_knows_tokens_and_owners_and_has_its_key() {
+async fn server_is_ready_with_tokens_owners_and_key() {
     let place = Place::new("rest-ready").await;
     let mut api = ApiProcess::start(&place, &[]).await;
     let answer = api.process.get("/readyz?verbose").await;
@@ -77,7 +77,7 @@ fn readers_are_told_to_grant_what_the_server_runs_with() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn with_exactly_the_rights_of_the_manifest_it_starts_logs_in_and_writes_uses() {
+async fn manifest_grants_exactly_the_required_permissions() {
     let place = Place::new("rest-rights").await;
     let operator = place.operator().start();
     place.apply("app", json!({})).await;

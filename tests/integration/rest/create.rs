@@ -22,7 +22,7 @@ fn taken(name: &str) -> RestError {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_token_is_handed_out_once_works_at_once_is_listed_at_once_and_ends_with_its_deletion() {
+async fn token_is_delivered_once_and_works_at_once_until_deleted() {
     let place = Place::new("rest-create").await;
     let _operator = place.operator().start();
     hire(&place).await;
@@ -58,7 +58,7 @@ async fn a_token_is_handed_out_once_works_at_once_is_listed_at_once_and_ends_wit
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn of_many_that_want_one_name_at_a_time_one_gets_it_and_a_former_name_is_free_again() {
+async fn one_of_many_concurrent_requests_gets_a_name_and_a_former_name_is_free() {
     let place = Place::new("rest-names").await;
     let _operator = place.operator().start();
     hire(&place).await;
@@ -91,7 +91,7 @@ async fn of_many_that_want_one_name_at_a_time_one_gets_it_and_a_former_name_is_f
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn what_may_not_be_is_refused_with_its_field_and_nothing_is_made() {
+async fn invalid_request_names_its_field_and_creates_nothing() {
     let place = Place::new("rest-refused").await;
     hire_before(&place).await;
     let inside = Inside::new(&place, place.client.clone()).await;
@@ -125,7 +125,7 @@ async fn what_may_not_be_is_refused_with_its_field_and_nothing_is_made() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn without_a_controller_nothing_is_left_and_the_client_is_told_to_come_back() {
+async fn without_a_controller_create_is_unavailable_and_leaves_nothing() {
     let place = Place::new("rest-alone").await;
     hire_before(&place).await;
     let inside = Inside::new(&place, place.client.clone()).await;
@@ -135,7 +135,7 @@ async fn without_a_controller_nothing_is_left_and_the_client_is_told_to_come_bac
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_client_that_goes_away_leaves_nothing_behind() {
+async fn cancelled_create_leaves_nothing() {
     let place = Place::new("rest-gone").await;
     hire_before(&place).await;
     let faults = Faults::none(&place.client);
@@ -173,7 +173,7 @@ async fn a_client_that_goes_away_leaves_nothing_behind() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_rule_of_the_cluster_is_told_to_the_caller_and_a_right_that_is_missing_is_not() {
+async fn overload_is_reported_and_a_missing_permission_is_not() {
     let place = Place::new("rest-rules").await;
     hire_before(&place).await;
     let faults = Faults::at(&place.client, 0, Fault::TooMany);

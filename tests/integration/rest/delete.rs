@@ -39,7 +39,7 @@ fn somebody_sets(place: &Place, name: &str, patch: &Value) -> Recorded {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_token_is_deleted_only_as_it_was_judged_and_what_changes_meanwhile_is_judged_again() {
+async fn concurrently_changed_token_is_checked_again_before_deletion() {
     let place = Place::new("rest-delete").await;
     let controller = place.operator().start();
     let manager = Owner { kind: OwnerKind::User, name: "eve@example.com".into() };

@@ -57,7 +57,7 @@ async fn lists(api: &ApiProcess, token: &str) -> Vec<Reply> {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn of_two_servers_with_one_key_each_dialect_refuses_the_tokens_of_the_other_s_namespace() {
+async fn servers_that_share_a_key_refuse_each_others_tokens() {
     let places = [Place::new("rest-one").await, Place::new("rest-two").await];
     let _operators = [&places[0], &places[1]].map(|place| place.operator().start());
     let (mut servers, mut tokens) = (Vec::new(), Vec::new());
@@ -102,7 +102,7 @@ async fn of_two_servers_with_one_key_each_dialect_refuses_the_tokens_of_the_othe
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn an_access_token_is_no_token_for_the_verifier_whatever_way_it_is_asked() {
+async fn verifier_refuses_access_tokens_in_every_protocol() {
     let place = Place::new("rest-access").await;
     let _operator = place.operator().start();
     let scopes = ["introspect", MY_MANAGE];

@@ -7,7 +7,7 @@ use kube::{
 };
 use pat_operator::{
     api::{PersonalAccessToken, TokenOwner},
-    rest::access_token::{KEY_SECRET_FIELD, KEY_SECRET_TYPE},
+    rest::access_token::KEY_SECRET_TYPE,
 };
 use serde_json::{Value, json};
 
@@ -25,7 +25,7 @@ async fn uid(place: &Place, name: &str) -> String {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_token_of_kubectl_logs_in_until_it_is_revoked_or_its_owner_disabled_and_its_use_is_written() {
+async fn token_works_until_revoked_or_its_owner_disabled_and_its_use_is_recorded() {
     let place = Place::new("rest-login").await;
     let _operator = place.operator().arg("--publish-lead=0s").start();
     // Owners are of the whole cluster, which tests share.
@@ -68,7 +68,7 @@ async fn a_token_of_kubectl_logs_in_until_it_is_revoked_or_its_owner_disabled_an
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_token_of_another_namespace_is_nobody_s() {
+async fn token_of_another_namespace_is_unknown() {
     let [place, other] = [Place::new("rest-here").await, Place::new("rest-there").await];
     let [_one, _two] = [&place, &other].map(|place| place.operator().start());
     let [mine, theirs] = [&place, &other];
@@ -83,7 +83,7 @@ async fn a_token_of_another_namespace_is_nobody_s() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn the_key_is_made_once_shared_by_all_replicas_and_void_when_it_is_deleted() {
+async fn key_is_created_once_shared_by_replicas_and_void_when_deleted() {
     let place = Place::new("rest-key").await;
     let _operator = place.operator().start();
     place.apply("app", json!({})).await;
@@ -99,7 +99,7 @@ async fn the_key_is_made_once_shared_by_all_replicas_and_void_when_it_is_deleted
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_planted_key_is_refused_with_what_is_wrong() {
+async fn planted_key_is_refused_with_the_reason() {
     let place = Place::new("rest-planted").await;
     let plant = |name: &str, type_: &str, value: &[u8], owner: Value| -> Secret {
         let value = base64::Engine::encode(&base64::prelude::BASE64_STANDARD, value);
@@ -126,7 +126,7 @@ async fn a_planted_key_is_refused_with_what_is_wrong() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn more_requests_than_an_owner_may_make_are_told_when_to_come_back() {
+async fn rate_limited_owner_gets_retry_after() {
     let place = Place::new("rest-rate").await;
     let _operator = place.operator().start();
     for name in ["one", "two"] {

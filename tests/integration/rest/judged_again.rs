@@ -43,7 +43,7 @@ fn losses() -> Vec<(&'static str, Value, RestError)> {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_token_is_not_handed_to_a_caller_who_lost_the_right_while_it_was_made_and_nothing_is_left_of_it() {
+async fn caller_that_loses_permission_during_create_gets_no_token_and_nothing_is_left() {
     let place = Place::new("rest-judged").await;
     let controller = place.operator().start();
     let disabled = somebody(&format!("eve@{}.example.com", place.name()));
@@ -102,7 +102,7 @@ async fn a_token_is_not_handed_to_a_caller_who_lost_the_right_while_it_was_made_
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_new_credential_is_not_handed_to_a_caller_who_lost_the_right_meanwhile_and_is_revoked() {
+async fn caller_that_loses_permission_during_regenerate_gets_no_token_and_it_is_revoked() {
     let place = Place::new("rest-judged-regen").await;
     let controller = place.operator().start();
     let owner = somebody("ada@example.com");

@@ -20,7 +20,7 @@ const REQUESTS: usize = 5;
 const DELETES: usize = 3;
 
 #[tokio::test(flavor = "multi_thread")]
-async fn an_accident_at_any_request_leaves_no_live_token_that_nobody_holds() {
+async fn fault_at_any_request_leaves_no_live_undelivered_token() {
     let place = Place::new("rest-killed").await;
     let _operator = place.operator().start();
     hire(&place).await;

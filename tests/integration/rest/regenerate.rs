@@ -11,7 +11,7 @@ use super::inside::{Inside, ada, hire, left, order};
 use crate::support::process::place::{Place, eventually};
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_new_token_is_handed_out_and_the_old_one_goes_on_for_its_grace_or_not_at_all() {
+async fn regenerate_delivers_a_new_token_and_the_old_one_keeps_its_grace_period() {
     let place = Place::new("rest-regen").await;
     let _operator = place.operator().start();
     hire(&place).await;
@@ -44,7 +44,7 @@ async fn a_new_token_is_handed_out_and_the_old_one_goes_on_for_its_grace_or_not_
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn where_the_secret_stays_its_token_is_told_and_stays() {
+async fn token_in_a_permanent_secret_is_shown_and_stays() {
     let place = Place::new("rest-stays").await;
     let _operator = place.operator().arg("--publish-lead=0s").start();
     let spec = json!({"owner": ada(), "secret": {"name": "elsewhere", "key": "secret", "previousKey": "old"}});
@@ -63,7 +63,7 @@ async fn where_the_secret_stays_its_token_is_told_and_stays() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn without_a_controller_the_order_is_taken_back() {
+async fn without_a_controller_regenerate_is_undone() {
     let place = Place::new("rest-no-regen").await;
     let operator = place.operator().start();
     hire(&place).await;

@@ -12,7 +12,7 @@ use crate::support::process::{
 const TOKENS: &str = "/cryptlex/v3/personal-access-tokens";
 
 #[tokio::test(flavor = "multi_thread")]
-async fn known_callers_go_on_for_a_while_and_then_it_is_not_ready_until_it_hears_again() {
+async fn stale_server_accepts_known_callers_for_a_while_then_is_not_ready() {
     let mut plane = ControlPlane::start(Options::default()).await.expect("a control plane");
     let place = Place::on(&plane.access(), "rest-stale").await;
     crate::support::crd::install_crds(&place.client).await;

@@ -24,7 +24,7 @@ use crate::support::{
 const LATE: Duration = Duration::from_secs(40);
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_token_that_reached_nobody_is_taken_back_when_the_api_server_is_there_again() {
+async fn undelivered_token_is_taken_back_when_the_api_server_recovers() {
     let place = Place::new("rest-owed").await;
     let _controller = place.operator().start();
     hire(&place).await;
@@ -58,7 +58,7 @@ async fn a_token_that_reached_nobody_is_taken_back_when_the_api_server_is_there_
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn what_cannot_be_taken_back_before_the_end_is_counted_as_given_up() {
+async fn token_not_taken_back_before_shutdown_is_counted_as_given_up() {
     let place = Place::new("rest-given-up").await;
     let _controller = place.operator().start();
     hire(&place).await;
@@ -74,7 +74,7 @@ async fn what_cannot_be_taken_back_before_the_end_is_counted_as_given_up() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn an_object_that_a_request_without_an_answer_makes_late_is_taken_back() {
+async fn object_created_late_by_an_unanswered_request_is_taken_back() {
     let place = Place::new("rest-late").await;
     hire_before(&place).await;
     // It lands after the first look.
@@ -88,7 +88,7 @@ async fn an_object_that_a_request_without_an_answer_makes_late_is_taken_back() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn what_changes_many_tokens_goes_on_when_the_client_goes_away() {
+async fn bulk_update_continues_when_the_client_disconnects() {
     const MANY: usize = 12;
     let place = Place::new("rest-many").await;
     let controller = place.operator().start();

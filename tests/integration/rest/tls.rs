@@ -61,7 +61,7 @@ async fn ask(client: &mut SendRequest<String>, method: &str, token: &str, body: 
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn over_tls_it_lists_and_delivers_new_tokens_and_a_new_certificate_disturbs_nobody() {
+async fn tls_server_delivers_tokens_and_reloads_its_certificate() {
     let place = Place::new("rest-tls").await;
     let _operator = place.operator().start();
     hire(&place).await;
@@ -112,7 +112,7 @@ async fn over_tls_it_lists_and_delivers_new_tokens_and_a_new_certificate_disturb
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn over_tls_a_client_that_leaves_before_its_answer_is_noticed_and_leaves_nothing_behind() {
+async fn tls_client_that_disconnects_before_the_response_leaves_nothing() {
     let place = Place::new("rest-tls-gone").await;
     super::inside::hire_before(&place).await;
     let token = place.token(super::inside::CALLER).await;

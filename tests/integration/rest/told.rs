@@ -8,7 +8,7 @@ use super::stage::{MY_MANAGE, Stage};
 const USER: &str = "ada@example.com";
 
 #[tokio::test(flavor = "multi_thread")]
-async fn each_request_is_exactly_one_line_of_the_log_whatever_its_dialect_and_its_end() {
+async fn each_request_is_exactly_one_access_log_line() {
     let stage = Stage::new("rest-told", &[]).await;
     let token = stage.caller("laptop", USER, &[MY_MANAGE]).await;
     let id = stage.place.pats().get("laptop").await.unwrap().metadata.uid.expect("a uid").replace('-', "");

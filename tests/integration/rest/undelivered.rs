@@ -44,7 +44,7 @@ pub fn plain(token: &str, name: &str) -> String {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_client_that_resets_its_stream_before_the_token_went_out_leaves_nothing_behind() {
+async fn reset_stream_before_the_token_is_sent_leaves_nothing() {
     let place = Place::new("rest-reset").await;
     let _controller = place.operator().start();
     hire(&place).await;
@@ -68,7 +68,7 @@ async fn a_client_that_resets_its_stream_before_the_token_went_out_leaves_nothin
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn what_is_received_stays() {
+async fn received_token_stays() {
     let place = Place::new("rest-received").await;
     let _controller = place.operator().start();
     hire(&place).await;
@@ -105,7 +105,7 @@ async fn what_is_received_stays() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_request_whose_time_is_over_is_told_so_and_what_it_has_made_is_taken_back() {
+async fn timed_out_request_gets_408_and_its_token_is_taken_back() {
     let place = Place::new("rest-too-long").await;
     hire_before(&place).await;
     let mut inside = Inside::new(&place, place.client.clone()).await;

@@ -195,17 +195,17 @@ fn every_error_has_a_status_and_the_dialects_field_names() {
         (
             RestError::Conflict(Conflict::Changed),
             400,
-            "the token was changed by somebody else meanwhile: read it again, then repeat",
+            "the token was changed by another request: read it again, then retry",
         ),
         (RestError::Conflict(managed), 400, "scope is managed by \"argocd\": change it there"),
         (RestError::Conflict(Conflict::State("it is over".into())), 400, "it is over"),
         (RestError::ReadOnly, 403, "this server is read-only"),
-        (RestError::NotFound, 404, "there is no such token"),
-        (RestError::Internal, 500, "something went wrong here; the log has more under the id of this request"),
+        (RestError::NotFound, 404, "token not found"),
+        (RestError::Internal, 500, "internal error: see the server's log for the id of this request"),
     ] {
-        let refusal = SailpointError::from(error);
-        let response = refusal.clone().tracked(TRACKING_ID.into()).into_response();
-        assert_eq!(response.status(), status, "{refusal:?}");
+        let error = SailpointError::from(error);
+        let response = error.clone().tracked(TRACKING_ID.into()).into_response();
+        assert_eq!(response.status(), status, "{error:?}");
         let body = block_on(axum::body::to_bytes(response.into_body(), 10_000)).unwrap();
         let error: serde_json::Value = serde_json::from_slice(&body).unwrap();
         assert_eq!(cause(&error), words);
