@@ -3,6 +3,7 @@
 //! axum's `Json` and `Form` extractors answer with bodies of their own, quote what was sent, and leave copies of a token in memory.
 
 use std::{
+    ops::RangeInclusive,
     sync::{Arc, LazyLock},
     time::Duration,
 };
@@ -12,11 +13,15 @@ use axum::{
     http::{HeaderMap, StatusCode, header},
 };
 use serde::de::DeserializeOwned;
+use serde_json::Value;
 
-use super::error::RestError;
-use crate::service::http::{
-    MemoryBudget,
-    body::{self, BodyError, MAX_BODY, RequestBody},
+use super::{error::RestError, timestamp};
+use crate::{
+    api::{Expiry, Time},
+    service::http::{
+        MemoryBudget,
+        body::{self, BodyError, MAX_BODY, RequestBody},
+    },
 };
 
 /// When to retry if there is no memory: other bodies are read in moments.
@@ -87,6 +92,31 @@ pub fn object<T: DeserializeOwned>(body: &[u8]) -> Result<T, RestError> {
             None => not_object(),
         }
     })
+}
+
+/// Parses an expiry; none means never.
+pub fn expiry(field: &str, value: Option<Value>, now: Time) -> Result<Expiry, RestError> {
+    let at = match value {
+        None => None,
+        Some(Value::String(text)) => {
+            Some(timestamp::parse(&text).map_err(|error| RestError::invalid(field, error.to_string()))?)
+        }
+        Some(_) => return Err(RestError::invalid(field, "must be a string or null")),
+    };
+    match at.filter(|at| !timestamp::is_never(*at)) {
+        None => Ok(Expiry { never: Some(true), ..Expiry::default() }),
+        Some(at) if at > now => Ok(Expiry { at: Some(at), ..Expiry::default() }),
+        Some(_) => Err(RestError::invalid(field, "must be in the future")),
+    }
+}
+
+/// Parses a number in a query string within these bounds.
+pub fn number(field: &str, text: &str, bounds: RangeInclusive<usize>) -> Result<usize, RestError> {
+    // `parse` accepts a leading plus sign.
+    let digits = text.bytes().all(|byte| byte.is_ascii_digit());
+    let number = text.parse().ok().filter(|number| digits && bounds.contains(number));
+    let problem = || format!("must be a whole number from {} to {}", bounds.start(), bounds.end());
+    number.ok_or_else(|| RestError::invalid(field, problem()))
 }
 
 /// Returns the media type of a body without parameters; `None` if there is none, or more than one.

@@ -121,15 +121,24 @@ impl RestError {
         }
     }
 
-    /// Replaces the resource's field names by those of a dialect.
+    /// Replaces the resource's field names by those of a dialect: pairs of `spec.displayName` and `name`.
     #[must_use]
-    pub fn with_field_names(self, rename: impl Fn(&str) -> String) -> Self {
+    pub fn with_field_names(self, names: &[(&str, &str)]) -> Self {
         match self {
-            Self::Invalid { field, problem } => Self::Invalid { field: rename(&field), problem },
+            Self::Invalid { field, problem } => Self::Invalid { field: renamed(&field, names), problem },
             Self::Conflict(Conflict::Managed { field, manager }) => {
-                Self::Conflict(Conflict::Managed { field: rename(&field), manager })
+                Self::Conflict(Conflict::Managed { field: renamed(&field, names), manager })
             }
             other => other,
         }
     }
+}
+
+fn renamed(field: &str, names: &[(&str, &str)]) -> String {
+    // An index such as `[2]` is kept. The part of `spec.expiry.at` means nothing to a dialect.
+    let renamed = |theirs: &str, ours: &str| {
+        let rest = field.strip_prefix(theirs).filter(|rest| rest.is_empty() || rest.starts_with(['.', '[']))?;
+        Some(format!("{ours}{}", if rest.starts_with('[') { rest } else { "" }))
+    };
+    names.iter().find_map(|(theirs, ours)| renamed(theirs, ours)).unwrap_or_else(|| field.to_owned())
 }

@@ -66,15 +66,6 @@ pub struct TokenPage {
     pub total: usize,
 }
 
-/// The order in which [`TokenQuery::run`] receives tokens.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum InputOrder {
-    /// No order.
-    Unordered,
-    /// By creation, then by id.
-    ByCreation,
-}
-
 impl TokenQuery {
     /// Returns whether a token of the selected owner belongs to the result, on whatever page.
     pub fn matcher(&self) -> impl Fn(&TokenRow) -> bool {
@@ -98,12 +89,11 @@ impl TokenQuery {
         if self.sort.is_empty() { BY_CREATION } else { &self.sort }
     }
 
-    /// Runs the query over all tokens of the selected owner.
-    pub fn run<'r>(&self, rows: impl IntoIterator<Item = &'r TokenRow>, input: InputOrder) -> TokenPage {
+    /// Runs the query over all tokens of the selected owner, in order of creation.
+    pub fn run<'r>(&self, rows: impl IntoIterator<Item = &'r TokenRow>) -> TokenPage {
         let matches = self.matcher();
         let matching = rows.into_iter().filter(|row| matches(row));
-        let by_creation = matches!(self.keys(), [SortKey { by: TokenField::CreatedAt, descending: false }]);
-        if input == InputOrder::ByCreation && by_creation {
+        if matches!(self.keys(), [SortKey { by: TokenField::CreatedAt, descending: false }]) {
             return self.cut(matching);
         }
         // The first key is kept beside each row, so that most comparisons need no other memory.

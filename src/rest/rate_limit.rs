@@ -1,4 +1,4 @@
-//! RateLimit limits by owner, with the generic cell rate algorithm (<https://en.wikipedia.org/wiki/Generic_cell_rate_algorithm>).
+//! Rate limits by owner, with the generic cell rate algorithm (<https://en.wikipedia.org/wiki/Generic_cell_rate_algorithm>).
 //!
 //! tower_governor keys by IP address or header, before the caller is authenticated. The governor crate would bring seven more crates for
 //! these forty lines.

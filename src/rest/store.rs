@@ -12,7 +12,7 @@ use tokio::sync::watch;
 
 use super::{
     model::TokenItem,
-    query::{InputOrder, OwnerSelector, TokenPage, TokenQuery},
+    query::{OwnerSelector, TokenPage, TokenQuery},
 };
 use crate::{
     api::{Owner, OwnerKind, StoredOwner, StoredPat, Time, TokenOwnerSpec},
@@ -52,9 +52,9 @@ impl TokenStore {
     pub fn list(&self, query: &TokenQuery) -> TokenPage {
         let state = self.read();
         match &query.owner {
-            OwnerSelector::All => query.run(state.by_creation.values(), InputOrder::ByCreation),
+            OwnerSelector::All => query.run(state.by_creation.values()),
             OwnerSelector::Owner(owner) | OwnerSelector::Managed(owner) => match state.by_owner.get(owner) {
-                Some(items) => query.run(items.values(), InputOrder::ByCreation),
+                Some(items) => query.run(items.values()),
                 None => TokenPage { items: Vec::new(), total: 0 },
             },
         }

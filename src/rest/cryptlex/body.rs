@@ -5,13 +5,12 @@ use serde_json::Value;
 use utoipa::ToSchema;
 
 use crate::{
-    api::{Expiry, Time},
+    api::Time,
     rest::{
         body,
         caller::RestCaller,
         error::RestError,
         model::{ChangeToken, CreateToken, TokenItem},
-        timestamp,
     },
 };
 
@@ -43,16 +42,16 @@ pub struct CryptlexChange {
 
 /// Parses a request to create a token.
 pub fn create(body: &[u8], caller: &RestCaller, now: Time) -> Result<CreateToken, RestError> {
-    let body = body::object::<CryptlexCreate>(body)?;
-    let name = match body.name {
+    let fields = body::object::<CryptlexCreate>(body)?;
+    let name = match fields.name {
         Some(Value::String(name)) => name,
         None => return Err(RestError::invalid("name", "is required")),
         Some(_) => return Err(RestError::invalid("name", "must be a string")),
     };
-    if revoked(body.revoked)? == Some(true) {
+    if revoked(fields.revoked)? == Some(true) {
         return Err(RestError::invalid("revoked", "must be false or absent for a new token"));
     }
-    let scopes = match body.scopes {
+    let scopes = match fields.scopes {
         None => Vec::new(),
         Some(Value::Array(scopes)) => scopes.into_iter().enumerate().map(scope).collect::<Result<_, _>>()?,
         Some(_) => return Err(RestError::invalid("scopes", "must be a list of strings")),
@@ -62,7 +61,7 @@ pub fn create(body: &[u8], caller: &RestCaller, now: Time) -> Result<CreateToken
         display_name: name,
         description: None,
         scopes,
-        expiry: expiry(body.expires_at, now)?,
+        expiry: body::expiry("expiresAt", fields.expires_at, now)?,
         access_token_validity: None,
         permissions: Vec::new(),
         token_prefix: None,
@@ -84,22 +83,12 @@ pub fn change(body: &[u8], item: &TokenItem) -> Result<Option<ChangeToken>, Rest
 
 /// Replaces the resource's field names by those of this dialect.
 pub fn rename_fields(error: RestError) -> RestError {
-    error.with_field_names(field_name)
-}
-
-fn field_name(field: &str) -> String {
-    const NAMES: [(&str, &str); 4] = [
+    error.with_field_names(&[
         ("spec.displayName", "name"),
         ("spec.scopes", "scopes"),
         ("spec.expiry", "expiresAt"),
         ("spec.revoked", "revoked"),
-    ];
-    // An index such as `[2]` is kept; a part of an expiry means nothing here.
-    let renamed = |theirs: &str, ours: &str| {
-        let rest = field.strip_prefix(theirs).filter(|rest| rest.is_empty() || rest.starts_with(['.', '[']))?;
-        Some(format!("{ours}{}", if rest.starts_with('[') { rest } else { "" }))
-    };
-    NAMES.iter().find_map(|(theirs, ours)| renamed(theirs, ours)).unwrap_or_else(|| field.to_owned())
+    ])
 }
 
 fn revoked(value: Option<Value>) -> Result<Option<bool>, RestError> {
@@ -115,23 +104,6 @@ fn scope((index, value): (usize, Value)) -> Result<String, RestError> {
         Value::String(scope) => Ok(scope),
         _ => Err(RestError::invalid(format!("scopes[{index}]"), "must be a string")),
     }
-}
-
-fn expiry(value: Option<Value>, now: Time) -> Result<Expiry, RestError> {
-    let never = Expiry { never: Some(true), ..Expiry::default() };
-    let text = match value {
-        None => return Ok(never),
-        Some(Value::String(text)) => text,
-        Some(_) => return Err(RestError::invalid("expiresAt", "must be a string or null")),
-    };
-    let at = timestamp::parse(&text).map_err(|error| RestError::invalid("expiresAt", error.to_string()))?;
-    if at <= now {
-        return Err(RestError::invalid("expiresAt", "must be in the future"));
-    }
-    if timestamp::is_never(at) {
-        return Ok(never);
-    }
-    Ok(Expiry { at: Some(at), ..Expiry::default() })
 }
 
 #[cfg(test)]

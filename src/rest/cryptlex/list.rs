@@ -15,6 +15,7 @@ use crate::{
     api::{Owner, Time},
     index::PatUid,
     rest::{
+        body,
         error::RestError,
         query::{Comparison, Operand, OwnerSelector, SortKey, TokenField, TokenFilter, TokenQuery},
         timestamp,
@@ -151,8 +152,8 @@ pub fn parse(text: &str, owner: Owner) -> Result<TokenQuery, RestError> {
             return Err(RestError::invalid(name, "must not be set more than once"));
         }
         match &*name {
-            "page" => page = Some(number(&name, &value, MAX_PAGE)?),
-            "limit" => limit = Some(number(&name, &value, MAX_LIMIT)?),
+            "page" => page = Some(body::number(&name, &value, 1..=MAX_PAGE)?),
+            "limit" => limit = Some(body::number(&name, &value, 1..=MAX_LIMIT)?),
             "sort" => sort = Some(order(&value)?),
             "search" | "query" => {
                 if search.is_some() {
@@ -176,12 +177,6 @@ pub fn parse(text: &str, owner: Owner) -> Result<TokenQuery, RestError> {
         offset: (page.unwrap_or(1) - 1).saturating_mul(limit),
         limit: Some(limit),
     })
-}
-
-fn number(name: &str, value: &str, max: usize) -> Result<usize, RestError> {
-    let digits = value.bytes().all(|byte| byte.is_ascii_digit());
-    let number = value.parse().ok().filter(|number| digits && (1..=max).contains(number));
-    number.ok_or_else(|| RestError::invalid(name, format!("must be a whole number from 1 to {max}")))
 }
 
 fn order(value: &str) -> Result<SortKey, RestError> {

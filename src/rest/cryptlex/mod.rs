@@ -94,11 +94,8 @@ pub fn routes(service: Arc<TokenService>) -> Router {
 ///
 /// The list includes revoked and expired tokens. Each parameter may be set once.
 #[utoipa::path(
-    get,
-    path = "/v3/personal-access-tokens",
-    operation_id = "cryptlexListTokens",
-    tag = "Cryptlex",
-    security(("pat" = [])),
+    get, path = "/v3/personal-access-tokens",
+    operation_id = "cryptlexListTokens", tag = "Cryptlex", security(("pat" = [])),
     params(list::CryptlexListParameters),
     responses((status = 200, description = "The tokens of this page, in order", body = Vec<CryptlexToken>))
 )]
@@ -121,11 +118,8 @@ async fn list_tokens(
 ///
 /// It belongs to the caller. The response contains the token, which is not shown again. The header `Location` names its path.
 #[utoipa::path(
-    post,
-    path = "/v3/personal-access-tokens",
-    operation_id = "cryptlexCreateToken",
-    tag = "Cryptlex",
-    security(("pat" = [])),
+    post, path = "/v3/personal-access-tokens",
+    operation_id = "cryptlexCreateToken", tag = "Cryptlex", security(("pat" = [])),
     request_body = body::CryptlexCreate,
     responses(
         (status = 201, description = "The new token", body = CryptlexAccessToken,
@@ -150,11 +144,8 @@ async fn create_token(State(service): State<Arc<TokenService>>, request: Request
 
 /// Show a token
 #[utoipa::path(
-    get,
-    path = "/v3/personal-access-tokens/{id}",
-    operation_id = "cryptlexShowToken",
-    tag = "Cryptlex",
-    security(("pat" = [])),
+    get, path = "/v3/personal-access-tokens/{id}",
+    operation_id = "cryptlexShowToken", tag = "Cryptlex", security(("pat" = [])),
     params(CryptlexId),
     responses(
         (status = 200, description = "The token", body = CryptlexToken),
@@ -175,11 +166,8 @@ async fn show_token(
 ///
 /// No other change is supported. A revoked token cannot be restored.
 #[utoipa::path(
-    patch,
-    path = "/v3/personal-access-tokens/{id}",
-    operation_id = "cryptlexRevokeToken",
-    tag = "Cryptlex",
-    security(("pat" = [])),
+    patch, path = "/v3/personal-access-tokens/{id}",
+    operation_id = "cryptlexRevokeToken", tag = "Cryptlex", security(("pat" = [])),
     params(CryptlexId),
     request_body = body::CryptlexChange,
     responses(
@@ -209,11 +197,8 @@ async fn change_token(
 ///
 /// It is no longer accepted.
 #[utoipa::path(
-    delete,
-    path = "/v3/personal-access-tokens/{id}",
-    operation_id = "cryptlexDeleteToken",
-    tag = "Cryptlex",
-    security(("pat" = [])),
+    delete, path = "/v3/personal-access-tokens/{id}",
+    operation_id = "cryptlexDeleteToken", tag = "Cryptlex", security(("pat" = [])),
     params(CryptlexId),
     responses(
         (status = 204, description = "The token is deleted"),

@@ -28,6 +28,14 @@ pub const EXPIRATION_DATE: &str = "expirationDate";
 /// Acknowledges that a token never expires.
 pub const NEVER_EXPIRES: &str = "userAwareTokenNeverExpires";
 
+/// The resource's fields and their names in this dialect.
+pub const FIELD_NAMES: [(&str, &str); 4] = [
+    ("spec.displayName", NAME),
+    ("spec.scopes", SCOPE),
+    ("spec.accessTokenValidity", VALIDITY),
+    ("spec.expiry", EXPIRATION_DATE),
+];
+
 /// The scope that stands for all scopes of the caller.
 const ALL_SCOPES: &str = "sp:scopes:all";
 
@@ -200,23 +208,6 @@ pub fn flag(field: &str, value: Option<&Value>) -> Result<bool, RestError> {
     }
 }
 
-/// Returns this dialect's name for a field of the resource. Other fields keep their name.
-pub fn field_name(field: &str) -> String {
-    const NAMES: [(&str, &str); 4] = [
-        ("spec.displayName", NAME),
-        ("spec.scopes", SCOPE),
-        ("spec.accessTokenValidity", VALIDITY),
-        ("spec.expiry", EXPIRATION_DATE),
-    ];
-    for (theirs, ours) in NAMES {
-        if let Some(rest) = field.strip_prefix(theirs) {
-            // The index of `spec.scopes[3]` is kept; the part of `spec.expiry.at` means nothing here.
-            return format!("{ours}{}", if rest.starts_with('[') { rest } else { "" });
-        }
-    }
-    field.to_owned()
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -232,7 +223,8 @@ mod tests {
             ("filters", "filters"),
             ("spec", "spec"),
         ] {
-            assert_eq!(field_name(theirs), ours);
+            let error = RestError::invalid(theirs, "x").with_field_names(&FIELD_NAMES);
+            assert_eq!(error, RestError::invalid(ours, "x"));
         }
     }
 }

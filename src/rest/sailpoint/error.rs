@@ -9,7 +9,7 @@ use axum::{
 use serde::Serialize;
 use utoipa::ToSchema;
 
-use super::body::{NAME, field_name};
+use super::body::{FIELD_NAMES, NAME};
 use crate::rest::{
     body::InvalidBody,
     error::{Conflict, RestError},
@@ -125,7 +125,7 @@ impl SailpointError {
     /// Returns the message with this dialect's field names.
     fn message(&self) -> String {
         match self {
-            Self::Rest(error) | Self::PartlyDone { error, .. } => match error.clone().with_field_names(field_name) {
+            Self::Rest(error) | Self::PartlyDone { error, .. } => match error.clone().with_field_names(&FIELD_NAMES) {
                 RestError::Conflict(conflict @ Conflict::NameTaken(_)) => format!("{NAME}: {conflict}"),
                 other => other.to_string(),
             },

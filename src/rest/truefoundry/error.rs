@@ -11,6 +11,10 @@ use utoipa::{IntoResponses, ToSchema};
 
 use crate::rest::{body::InvalidBody, error::RestError, response};
 
+/// The resource's fields and their names in this dialect.
+const FIELD_NAMES: [(&str, &str); 3] =
+    [("spec.displayName", "name"), ("spec.expiry", "expirationDate"), ("spec.gracePeriod", "gracePeriodInMinutes")];
+
 /// An error.
 #[derive(Debug, Serialize, ToSchema)]
 #[serde(rename_all = "camelCase")]
@@ -65,7 +69,7 @@ impl TruefoundryError {
 
 impl From<RestError> for TruefoundryError {
     fn from(error: RestError) -> Self {
-        let error = error.with_field_names(field_name);
+        let error = error.with_field_names(&FIELD_NAMES);
         let mut response = Self::new(error.status(), error.category(), error.to_string());
         response.retry_after = error.retry_after();
         if let RestError::Invalid { field, problem } = error {
@@ -87,15 +91,6 @@ impl IntoResponse for TruefoundryError {
         response::add_error_headers(&mut response, "Bearer", self.retry_after);
         response
     }
-}
-
-/// Returns this dialect's name for a field of the resource. Other fields keep their name.
-fn field_name(field: &str) -> String {
-    const NAMES: [(&str, &str); 3] =
-        [("spec.displayName", "name"), ("spec.expiry", "expirationDate"), ("spec.gracePeriod", "gracePeriodInMinutes")];
-    let is_of = |theirs: &str| field.strip_prefix(theirs).is_some_and(|rest| rest.is_empty() || rest.starts_with('.'));
-    let ours = NAMES.iter().find(|(theirs, _)| is_of(theirs)).map(|(_, ours)| (*ours).to_owned());
-    ours.unwrap_or_else(|| field.to_owned())
 }
 
 /// Further errors of operations that change a token.
@@ -125,7 +120,8 @@ mod tests {
             ("spec.scopes[3]", "spec.scopes[3]"),
             ("limit", "limit"),
         ] {
-            assert_eq!(field_name(theirs), ours, "{theirs}");
+            let error = RestError::invalid(theirs, "x").with_field_names(&FIELD_NAMES);
+            assert_eq!(error, RestError::invalid(ours, "x"), "{theirs}");
         }
     }
 }

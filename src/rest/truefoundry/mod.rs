@@ -151,11 +151,8 @@ struct TruefoundrySessionSubject<'a> {
 ///
 /// The list includes revoked and expired tokens. Each parameter may be set once.
 #[utoipa::path(
-    get,
-    path = "/api/svc/v1/personal-access-tokens",
-    operation_id = "truefoundryListTokens",
-    tag = "TrueFoundry",
-    security(("pat" = [])),
+    get, path = "/api/svc/v1/personal-access-tokens",
+    operation_id = "truefoundryListTokens", tag = "TrueFoundry", security(("pat" = [])),
     params(request::TruefoundryListParameters),
     responses((status = 200, description = "The tokens of this page", body = TruefoundryPage))
 )]
@@ -179,11 +176,8 @@ async fn list_tokens(
 /// It belongs to the caller, which must be a virtual account, and has the caller's scopes except those for this product itself. The
 /// response contains the token, which is not shown again.
 #[utoipa::path(
-    post,
-    path = "/api/svc/v1/personal-access-tokens",
-    operation_id = "truefoundryCreateToken",
-    tag = "TrueFoundry",
-    security(("pat" = [])),
+    post, path = "/api/svc/v1/personal-access-tokens",
+    operation_id = "truefoundryCreateToken", tag = "TrueFoundry", security(("pat" = [])),
     request_body = request::TruefoundryCreate,
     responses((status = 201, description = "The new token", body = TruefoundrySecret), TruefoundryWriteErrors)
 )]
@@ -204,11 +198,8 @@ async fn create_token(
 ///
 /// It belongs to the only owner with this email. For another owner, the caller needs the permission to manage all tokens.
 #[utoipa::path(
-    post,
-    path = "/api/svc/v1/personal-access-tokens/for-user",
-    operation_id = "truefoundryCreateTokenForUser",
-    tag = "TrueFoundry",
-    security(("pat" = [])),
+    post, path = "/api/svc/v1/personal-access-tokens/for-user",
+    operation_id = "truefoundryCreateTokenForUser", tag = "TrueFoundry", security(("pat" = [])),
     request_body = request::TruefoundryCreateForUser,
     responses((status = 201, description = "The new token", body = TruefoundrySecret), TruefoundryWriteErrors)
 )]
@@ -228,11 +219,8 @@ async fn create_token_for_user(
 ///
 /// They belong to the only owner with this email. For another owner, the caller needs the permission to manage all tokens.
 #[utoipa::path(
-    delete,
-    path = "/api/svc/v1/personal-access-tokens/revoke/all",
-    operation_id = "truefoundryRevokeTokens",
-    tag = "TrueFoundry",
-    security(("pat" = [])),
+    delete, path = "/api/svc/v1/personal-access-tokens/revoke/all",
+    operation_id = "truefoundryRevokeTokens", tag = "TrueFoundry", security(("pat" = [])),
     request_body = request::TruefoundryRevokeAll,
     responses((status = 200, description = "All tokens are revoked", body = TruefoundryNothing), TruefoundryWriteErrors)
 )]
@@ -253,11 +241,8 @@ async fn revoke_tokens(
 ///
 /// It is no longer accepted.
 #[utoipa::path(
-    delete,
-    path = "/api/svc/v1/personal-access-tokens/{id}",
-    operation_id = "truefoundryDeleteToken",
-    tag = "TrueFoundry",
-    security(("pat" = [])),
+    delete, path = "/api/svc/v1/personal-access-tokens/{id}",
+    operation_id = "truefoundryDeleteToken", tag = "TrueFoundry", security(("pat" = [])),
     params(TruefoundryId),
     responses((status = 200, description = "The token is deleted", body = TruefoundryNothing), TruefoundryWriteErrors)
 )]
@@ -277,11 +262,8 @@ async fn delete_token(
 /// The token keeps its id and settings. The previous value stays valid for the requested grace period. The response contains the new
 /// value, which is not shown again.
 #[utoipa::path(
-    post,
-    path = "/api/svc/v1/virtual-accounts/{id}/regenerate-token",
-    operation_id = "truefoundryRegenerateToken",
-    tag = "TrueFoundry",
-    security(("pat" = [])),
+    post, path = "/api/svc/v1/virtual-accounts/{id}/regenerate-token",
+    operation_id = "truefoundryRegenerateToken", tag = "TrueFoundry", security(("pat" = [])),
     params(TruefoundryId),
     request_body = request::TruefoundryRegenerate,
     responses((status = 200, description = "The regenerated token", body = TruefoundrySecret), TruefoundryWriteErrors)
@@ -303,11 +285,8 @@ async fn regenerate_token(
 ///
 /// Its other credentials stay valid.
 #[utoipa::path(
-    delete,
-    path = "/api/svc/v1/virtual-accounts/{id}/jwt/{jwtId}",
-    operation_id = "truefoundryDeleteJwt",
-    tag = "TrueFoundry",
-    security(("pat" = [])),
+    delete, path = "/api/svc/v1/virtual-accounts/{id}/jwt/{jwtId}",
+    operation_id = "truefoundryDeleteJwt", tag = "TrueFoundry", security(("pat" = [])),
     params(TruefoundryId, TruefoundryJwtId),
     responses((status = 200, description = "The credential is revoked", body = TruefoundryNothing), TruefoundryWriteErrors)
 )]
@@ -332,11 +311,8 @@ async fn delete_jwt(
 ///
 /// Every token may ask, whatever its scopes.
 #[utoipa::path(
-    get,
-    path = "/api/svc/v1/session",
-    operation_id = "truefoundrySession",
-    tag = "TrueFoundry",
-    security(("pat" = [])),
+    get, path = "/api/svc/v1/session",
+    operation_id = "truefoundrySession", tag = "TrueFoundry", security(("pat" = [])),
     responses((status = 200, description = "The caller", body = TruefoundrySession))
 )]
 async fn session(State(service): State<Arc<TokenService>>, headers: HeaderMap) -> Result<Response, TruefoundryError> {

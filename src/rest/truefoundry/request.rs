@@ -16,7 +16,6 @@ use crate::{
         body,
         error::RestError,
         query::{Comparison, OwnerSelector, TokenField, TokenFilter, TokenQuery},
-        timestamp,
     },
 };
 
@@ -76,8 +75,8 @@ impl TruefoundryListQuery {
             }
         }
         Ok(Self {
-            limit: number("limit", limit, DEFAULT_LIMIT, 1, MAX_LIMIT)?,
-            offset: number("offset", offset, 0, 0, MAX_OFFSET)?,
+            limit: limit.map_or(Ok(DEFAULT_LIMIT), |text| body::number("limit", &text, 1..=MAX_LIMIT))?,
+            offset: offset.map_or(Ok(0), |text| body::number("offset", &text, 0..=MAX_OFFSET))?,
             name: name.map(Cow::into_owned),
         })
     }
@@ -93,14 +92,6 @@ impl TruefoundryListQuery {
             ..TokenQuery::default()
         }
     }
-}
-
-fn number(field: &str, text: Option<Cow<'_, str>>, default: usize, min: usize, max: usize) -> Result<usize, RestError> {
-    let Some(text) = text else { return Ok(default) };
-    // `parse` accepts a leading plus sign.
-    let digits = text.bytes().all(|byte| byte.is_ascii_digit());
-    let number = text.parse().ok().filter(|number| digits && (min..=max).contains(number));
-    number.ok_or_else(|| RestError::invalid(field, format!("must be a whole number from {min} to {max}")))
 }
 
 /// The allowed length of a name.
@@ -198,30 +189,30 @@ pub struct TruefoundryNewToken {
 
 /// Parses a request for a token of the caller.
 pub fn create(body: &[u8], now: Time) -> Result<TruefoundryNewToken, RestError> {
-    let body = body::object::<TruefoundryCreate>(body)?;
-    let account = text("accountName", body.account_name)?;
-    match text("tokenType", body.token_type)?.as_deref() {
+    let fields = body::object::<TruefoundryCreate>(body)?;
+    let account = text("accountName", fields.account_name)?;
+    match text("tokenType", fields.token_type)?.as_deref() {
         None | Some("jwt" | "opaque") => {}
         Some(_) => return Err(RestError::invalid("tokenType", "must be jwt or opaque")),
     }
     Ok(TruefoundryNewToken {
-        name: name(body.name)?,
+        name: name(fields.name)?,
         user_email: None,
-        expiry: expiry(body.expiration_date, now)?,
+        expiry: body::expiry("expirationDate", fields.expiration_date, now)?,
         account,
-        team: text("teamName", body.team_name)?,
+        team: text("teamName", fields.team_name)?,
     })
 }
 
 /// Parses a request for a token of a user.
 pub fn create_for_user(body: &[u8], now: Time) -> Result<TruefoundryNewToken, RestError> {
-    let body = body::object::<TruefoundryCreateForUser>(body)?;
+    let fields = body::object::<TruefoundryCreateForUser>(body)?;
     Ok(TruefoundryNewToken {
-        name: name(body.name)?,
-        user_email: Some(required("userEmail", body.user_email)?),
-        expiry: expiry(body.expiration_date, now)?,
+        name: name(fields.name)?,
+        user_email: Some(required("userEmail", fields.user_email)?),
+        expiry: body::expiry("expirationDate", fields.expiration_date, now)?,
         account: None,
-        team: text("teamName", body.team_name)?,
+        team: text("teamName", fields.team_name)?,
     })
 }
 
@@ -266,25 +257,12 @@ fn name(value: Option<Value>) -> Result<String, RestError> {
     if valid { Ok(name) } else { Err(RestError::invalid("name", NAME_ERROR)) }
 }
 
-fn expiry(value: Option<Value>, now: Time) -> Result<Expiry, RestError> {
-    const FIELD: &str = "expirationDate";
-    let never = Expiry { never: Some(true), ..Expiry::default() };
-    let Some(text) = text(FIELD, value)? else { return Ok(never) };
-    let at = timestamp::parse(&text).map_err(|error| RestError::invalid(FIELD, error.to_string()))?;
-    if at <= now {
-        return Err(RestError::invalid(FIELD, "must be in the future"));
-    }
-    if timestamp::is_never(at) {
-        return Ok(never);
-    }
-    Ok(Expiry { at: Some(at), ..Expiry::default() })
-}
-
 #[cfg(test)]
 mod tests {
     use serde_json::json;
 
     use super::*;
+    use crate::rest::timestamp;
 
     fn now() -> Time {
         "2026-06-01T12:00:00Z".parse().unwrap()

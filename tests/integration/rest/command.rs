@@ -1,4 +1,4 @@
-//! What keeps the server from starting, when it is ready, and what its help says.
+//! The command: errors at start, readiness and help.
 
 use clap::CommandFactory;
 use control_plane::Identity;
@@ -59,7 +59,7 @@ async fn help_lists_every_flag_with_its_variable_and_every_variable_is_read() {
         let (long, variable) = (flag.get_long().unwrap(), flag.get_env().unwrap().to_str().unwrap());
         assert!(help.contains(&format!("--{long}")), "--{long} is missing in:\n{help}");
         assert!(help.contains(&format!("[env: {variable}=]")), "{variable} is missing in:\n{help}");
-        // A value that no flag takes: whoever refuses it has read it.
+        // No flag accepts this value: an error proves that the variable is read.
         let wrong = if long.starts_with("tls-") { "/nonexistent/file" } else { "?! \u{7}" };
         let launch = Launch::new(&["api"]).env(variable, wrong);
         let launch = if long == "http-addr" { launch } else { launch.arg("--http-addr=127.0.0.1:0") };
@@ -68,7 +68,7 @@ async fn help_lists_every_flag_with_its_variable_and_every_variable_is_read() {
     }
 }
 
-/// What readers are told to grant.
+/// The permissions that the documentation grants.
 const RBAC: &str = include_str!("../../data/rbac-api.yaml");
 
 #[test]
@@ -88,7 +88,7 @@ async fn manifest_grants_exactly_the_required_permissions() {
     for text in RBAC.split("\n---\n") {
         let mut manifest: Value = serde_yaml::from_str(text).unwrap();
         let kind = kind_of(text);
-        // What is of the whole cluster has a name of its own: tests share one.
+        // Cluster-scoped objects get unique names, because tests share a cluster.
         if kind.starts_with("Cluster") {
             manifest["metadata"]["name"] = json!(cluster);
         } else {
@@ -129,7 +129,7 @@ async fn manifest_grants_exactly_the_required_permissions() {
     }
 }
 
-/// The kind that a manifest is of.
+/// Returns the kind of a manifest.
 fn kind_of(text: &str) -> String {
     let line = text.lines().find_map(|line| line.strip_prefix("kind: "));
     line.expect("a manifest has a kind").to_owned()

@@ -1,4 +1,4 @@
-//! The server as a process: log-in by exchange, who is let in, the key, and what is written of uses.
+//! The server as a process: the token exchange, authentication, the key, and recorded uses.
 
 use k8s_openapi::api::core::v1::{ConfigMap, Secret};
 use kube::{
@@ -11,7 +11,7 @@ use pat_operator::{
 };
 use serde_json::{Value, json};
 
-use super::inside::ada;
+use super::in_process::ada;
 use crate::support::process::{
     api::ApiProcess,
     place::{Place, eventually},
@@ -28,7 +28,7 @@ async fn uid(place: &Place, name: &str) -> String {
 async fn token_works_until_revoked_or_its_owner_disabled_and_its_use_is_recorded() {
     let place = Place::new("rest-login").await;
     let _operator = place.operator().arg("--publish-lead=0s").start();
-    // Owners are of the whole cluster, which tests share.
+    // Owners are cluster-scoped, and tests share a cluster.
     let owner = json!({"kind": "User", "name": format!("{}@example.com", place.name())});
     let spec = json!({"owner": owner, "scopes": ["repo:read"]});
     place.apply("app", spec.clone()).await;
@@ -56,7 +56,7 @@ async fn token_works_until_revoked_or_its_owner_disabled_and_its_use_is_recorded
     owners.create(&PostParams::default(), &disabled(true)).await.expect("an owner");
     eventually("a disabled owner is refused", async || api.exchange(&id, &token).await.status == 401).await;
     owners.delete(place.name(), &DeleteParams::default()).await.expect("it is deleted");
-    eventually("and let in again", async || api.exchange(&id, &token).await.status == 200).await;
+    eventually("an enabled owner is accepted again", async || api.exchange(&id, &token).await.status == 200).await;
 
     let mut revoked = spec;
     revoked["revoked"] = json!(true);
@@ -108,7 +108,7 @@ async fn planted_key_is_refused_with_the_reason() {
         }))
         .unwrap()
     };
-    // An owner that is there: else the Secret would be collected as garbage.
+    // The owner must exist, or the Secret would be garbage-collected.
     let maps: Api<ConfigMap> = Api::namespaced(place.client.clone(), place.name());
     let map: ConfigMap = serde_json::from_value(json!({"metadata": {"name": "x"}})).unwrap();
     let map = maps.create(&PostParams::default(), &map).await.expect("a ConfigMap");
@@ -144,7 +144,7 @@ async fn rate_limited_owner_gets_retry_after() {
         }
         assert_eq!(reply.status, 200);
     }
-    let refused = refused.expect("both tokens share one budget");
+    let refused = refused.expect("both tokens share one rate limit");
     assert_eq!(refused.headers["retry-after"], "1");
     assert_eq!(refused.headers["cache-control"], "no-store");
 }

@@ -177,9 +177,9 @@ async fn list_of_an_unknown_owner_is_empty() {
     assert_eq!(get(&router(&fixture), &caller, &format!("{NEWER}?owner-id=nobody")).await, (200, json!([])));
 }
 
-/// A filter as somebody means it, apart from the code that reads it.
+/// The model of a filter.
 #[derive(Clone, Debug)]
-enum Meant {
+pub(in crate::rest::sailpoint) enum Meant {
     IsNull,
     Le(u8),
     Not(Box<Meant>),
@@ -187,9 +187,9 @@ enum Meant {
     Either(Box<Meant>, Box<Meant>),
 }
 
-fn meant() -> impl Strategy<Value = Meant> {
+pub(in crate::rest::sailpoint) fn meant() -> impl Strategy<Value = Meant> {
     let leaf = prop_oneof![Just(Meant::IsNull), (0_u8..5).prop_map(Meant::Le)];
-    leaf.prop_recursive(4, 10, 2, |inner| {
+    leaf.prop_recursive(8, 40, 2, |inner| {
         let two = (inner.clone().prop_map(Box::new), inner.clone().prop_map(Box::new));
         prop_oneof![
             inner.prop_map(|one| Meant::Not(Box::new(one))),
@@ -201,7 +201,7 @@ fn meant() -> impl Strategy<Value = Meant> {
 
 impl Meant {
     /// With no more parentheses than needed: `not` is before `and`, and that before `or`.
-    fn text(&self) -> String {
+    pub(in crate::rest::sailpoint) fn text(&self) -> String {
         match self {
             Self::IsNull => "lastUsed isnull".into(),
             Self::Le(day) => format!("lastUsed le {}", self::day(*day)),
@@ -216,7 +216,7 @@ impl Meant {
         if matches!(self, Self::Either(..)) { format!("({})", self.text()) } else { self.text() }
     }
 
-    fn says(&self, used: Option<u8>) -> bool {
+    pub(in crate::rest::sailpoint) fn says(&self, used: Option<u8>) -> bool {
         match self {
             Self::IsNull => used.is_none(),
             Self::Le(day) => used.is_some_and(|used| used <= *day),
@@ -227,7 +227,7 @@ impl Meant {
     }
 }
 
-fn day(number: u8) -> String {
+pub(in crate::rest::sailpoint) fn day(number: u8) -> String {
     format!("2026-02-{:02}T00:00:00Z", number + 1)
 }
 

@@ -1,7 +1,7 @@
 //! The dialect over a fixture in memory, where nothing can be written: a valid change ends with 503. Here: its errors.
 
 mod changes;
-mod lists;
+pub(super) mod lists;
 mod new_tokens;
 
 use std::num::NonZeroU32;

@@ -1,10 +1,10 @@
-//! What the log tells of each request.
+//! The access log.
 
 use serde_json::{Value, json};
 
 use super::stage::{MY_MANAGE, Stage};
 
-/// OwnerSelector token calls.
+/// The owner of the caller's token.
 const USER: &str = "ada@example.com";
 
 #[tokio::test(flavor = "multi_thread")]
@@ -15,7 +15,7 @@ async fn each_request_is_exactly_one_access_log_line() {
     let credential = stage.place.status("laptop").await.credentials[0].id.to_string();
     let known = Some((USER, credential.as_str()));
     let nothing = "0".repeat(32);
-    let mut told = Vec::new();
+    let mut requests = Vec::new();
     for (dialect, method, path, route, status, caller) in [
         ("sailpoint", "GET", "/v3/personal-access-tokens?owner-id=me", "/v3/personal-access-tokens", 200, known),
         (
@@ -42,16 +42,23 @@ async fn each_request_is_exactly_one_access_log_line() {
         let reply = stage.api.call(method, &format!("{mount}{path}"), bearer, None).await;
         assert_eq!(reply.status, status, "{dialect} {path}: {reply:?}");
         let route = if route == "none" { route.to_owned() } else { format!("{mount}{route}") };
-        told.push((reply.headers["x-request-id"].to_str().unwrap().to_owned(), dialect, method, route, status, caller));
+        requests.push((
+            reply.headers["x-request-id"].to_str().unwrap().to_owned(),
+            dialect,
+            method,
+            route,
+            status,
+            caller,
+        ));
     }
     let reply = stage.api.exchange(&id, &token).await;
     let request = reply.headers["x-request-id"].to_str().unwrap().to_owned();
-    told.push((request, "oauth", "POST", "/oauth/token".to_owned(), 200, known));
+    requests.push((request, "oauth", "POST", "/oauth/token".to_owned(), 200, known));
 
-    // Whatever is written of a request is written once the process has ended.
+    // The log is complete once the process has ended.
     let log = stage.api.process.terminate().await.stderr;
     let lines: Vec<Value> = log.iter().filter_map(|line| serde_json::from_str(line).ok()).collect();
-    for (id, dialect, method, route, status, caller) in told {
+    for (id, dialect, method, route, status, caller) in requests {
         let of_this: Vec<&Value> = lines
             .iter()
             .filter(|line| line["target"] == "pat_operator::access" && line.to_string().contains(&id))

@@ -1,4 +1,4 @@
-//! Tokens where they do not belong: another namespace's at a server with the same key, and access tokens at the verifier.
+//! Tokens at the wrong server: of another namespace with the same key, and access tokens at the verifier.
 
 use base64::{Engine, prelude::BASE64_STANDARD};
 use pat_operator::{
@@ -20,31 +20,31 @@ use crate::support::{
 
 const KEY: &str = "pat-operator-api-key";
 
-/// What a body of a dialect's 401 has.
+/// Checks the body of a dialect's 401.
 type Refused = fn(&Value) -> bool;
 
-/// A list by each dialect.
+/// The list of each dialect.
 const LISTS: [(&str, Refused); 3] = [
     ("/sailpoint/personal-access-tokens/v1?owner-id=me", |body| body["error"].is_string()),
     ("/api/svc/v1/personal-access-tokens", |body| body["statusCode"] == 401 && body["message"].is_string()),
     ("/cryptlex/v3/personal-access-tokens", |body| body["message"].is_string() && body["code"] == "Unauthenticated"),
 ];
 
-/// A server for one namespace whose key is in this one's.
+/// Starts a server for one namespace with the key of another.
 async fn server(place: &Place, key: &Place) -> ApiProcess {
     let launch = Launch::new(&["api", "--log-format=json", "--health-addr=127.0.0.1:0"]);
     let launch = launch.env("KUBECONFIG", place.kubeconfig()).arg(format!("--namespace={}", place.name()));
     ApiProcess::of(launch.arg(format!("--key-namespace={}", key.name()))).await
 }
 
-/// The id of a PAT of this place.
+/// Returns the id of a PAT.
 async fn id(place: &Place, name: &str) -> String {
     place.pats().get(name).await.expect("it is there").metadata.uid.expect("a uid").replace('-', "")
 }
 
-/// What a PAT is exchanged for, once the server takes it.
+/// Exchanges a PAT for an access token, once the server accepts it.
 async fn access_token(api: &ApiProcess, id: &str, token: &str) -> String {
-    eventually("the token is taken", async || api.exchange(id, token).await.status == 200).await;
+    eventually("the token is accepted", async || api.exchange(id, token).await.status == 200).await;
     api.exchange(id, token).await.json()["access_token"].as_str().expect("an access token").to_owned()
 }
 
@@ -63,7 +63,7 @@ async fn servers_that_share_a_key_refuse_each_others_tokens() {
     let (mut servers, mut tokens) = (Vec::new(), Vec::new());
     for place in &places {
         let api = server(place, &places[0]).await;
-        // The same name and the same owner: only the namespace tells them apart.
+        // The same name and owner: only the namespace differs.
         let owner = json!({"kind": "User", "name": "ada@example.com"});
         place.apply("app", json!({"owner": owner, "scopes": [MY_MANAGE], "expiry": {"after": "1d"}})).await;
         let pat = place.ready("app").await;
@@ -87,7 +87,7 @@ async fn servers_that_share_a_key_refuse_each_others_tokens() {
         }
     }
 
-    // It is one key: the other's access token is signed by it, and only for somebody else.
+    // The key is the same: the other server's access token has a valid signature for another audience.
     assert!(places[1].secrets().get_opt(KEY).await.expect("an answer").is_none());
     let kept = places[0].secrets().get(KEY).await.expect("the key").data.expect("data");
     let key: &[u8; 32] = kept[KEY_SECRET_FIELD].0.as_slice().try_into().expect("32 bytes");
@@ -122,7 +122,7 @@ async fn verifier_refuses_access_tokens_in_every_protocol() {
         assert!(!answer.contains(&id), "{way:?} tells nothing of whose it is: {answer}");
     }
 
-    // Nor may it ask, in either way to say who asks.
+    // It does not authenticate at the introspection endpoint either.
     let form = ("content-type", "application/x-www-form-urlencoded");
     for (secret, status) in [(&pat, 200), (&access, 401)] {
         let basic = format!("Basic {}", BASE64_STANDARD.encode(format!("{id}:{secret}")));

@@ -1,4 +1,4 @@
-//! A create that meets an accident at each of its requests: no live token is left that nobody holds.
+//! A fault at each request of a create: no live token is left that nobody holds.
 
 use futures::{StreamExt, stream};
 use kube::ResourceExt;
@@ -7,14 +7,14 @@ use pat_operator::{
     rest::{error::RestError, model::IssuedToken},
 };
 
-use super::inside::{Inside, hire, left, order};
+use super::in_process::{InProcessApi, mint_caller, new_token, remaining};
 use crate::support::{
     faults::{Fault, Faults},
     process::place::{Place, eventually, hash, is_ready},
 };
 
-/// POST of the object, GET of the Secret, PATCH by which the token is on its way, DELETE of the Secret, and, once the answer is out, PATCH by
-/// which it has arrived.
+/// POST of the object, GET of the Secret, PATCH that marks the token as in flight, DELETE of the Secret, and PATCH that acknowledges the
+/// delivery.
 const REQUESTS: usize = 5;
 
 const DELETES: usize = 3;
@@ -23,7 +23,7 @@ const DELETES: usize = 3;
 async fn fault_at_any_request_leaves_no_live_undelivered_token() {
     let place = Place::new("rest-killed").await;
     let _operator = place.operator().start();
-    hire(&place).await;
+    mint_caller(&place).await;
     let faults = [
         Fault::DieBefore,
         Fault::DieAfter,
@@ -34,24 +34,24 @@ async fn fault_at_any_request_leaves_no_live_undelivered_token() {
         Fault::Internal,
     ];
     let cases = (0..REQUESTS).flat_map(|at| faults.map(|fault| (at, fault)));
-    stream::iter(cases).for_each_concurrent(4, |(at, fault)| accident(&place, at, fault)).await;
+    stream::iter(cases).for_each_concurrent(4, |(at, fault)| fault_at(&place, at, fault)).await;
 }
 
-async fn accident(place: &Place, at: usize, fault: Fault) {
+async fn fault_at(place: &Place, at: usize, fault: Fault) {
     let faults = Faults::at(&place.client, at, fault);
-    let inside = Inside::new(place, faults.client()).await;
-    let name = format!("accident {at} {fault:?}");
-    let made = inside.service.create(&inside.caller(place).await, order(&name)).await;
+    let api = InProcessApi::new(place, faults.client()).await;
+    let name = format!("fault_at {at} {fault:?}");
+    let made = api.service.create(&api.caller(place).await, new_token(&name)).await;
     match made {
         Ok(IssuedToken { item, token, receipt }) => {
             receipt.confirm();
             eventually(&format!("{name} happens"), async || faults.hit().is_some()).await;
-            // One that is dead says nothing more: then the token dies with its time, though somebody holds it.
-            eventually(&format!("{name}: the arrival is acknowledged"), async || {
+            // A dead server does not acknowledge: the token expires, though it was delivered.
+            eventually(&format!("{name}: the delivery is acknowledged"), async || {
                 faults.is_dead() || unacknowledged(place, &item.name).await.is_none()
             })
             .await;
-            assert!(inside.lets_in(&token).await, "{name}");
+            assert!(api.accepts(&token).await, "{name}");
             let status = place.until(&item.name, "ready", is_ready).await;
             let hashes: Vec<_> = status.credentials.iter().map(|one| one.sha256.to_string()).collect();
             assert_eq!(hashes, [token.hash().to_string()], "{name}: the one that is held, and no other");
@@ -62,10 +62,10 @@ async fn accident(place: &Place, at: usize, fault: Fault) {
                 matches!(failure, RestError::Unavailable { .. } | RestError::NotFound | RestError::Conflict(_)),
                 "{name}: {failure}"
             );
-            // The server lives on and takes back what it made; one that is dead leaves the Secret, whose time runs out.
+            // A live server takes the token back; a dead one leaves the Secret, which expires.
             eventually(&format!("nothing is left of {name}"), async || {
-                let prefix = format!("accident-{at}-{}", format!("{fault:?}").to_lowercase());
-                let (pats, secrets) = left(place).await;
+                let prefix = format!("fault_at-{at}-{}", format!("{fault:?}").to_lowercase());
+                let (pats, secrets) = remaining(place).await;
                 let Some(pat) = pats.iter().find(|pat| pat.starts_with(&format!("{prefix}-"))) else { return true };
                 if !faults.is_dead() {
                     return false;
@@ -75,7 +75,7 @@ async fn accident(place: &Place, at: usize, fault: Fault) {
                 let is_there = secrets.contains(pat);
                 match active {
                     None => false,
-                    // Killed after the deletion and before the answer: the controller lets it die with its time.
+                    // Killed between deletion and response: the controller lets the token expire.
                     Some(active) if at == DELETES && fault == Fault::DieAfter => {
                         !is_there && unacknowledged(place, pat).await.as_deref() == Some(active.id.as_str())
                     }
@@ -87,7 +87,7 @@ async fn accident(place: &Place, at: usize, fault: Fault) {
     }
 }
 
-/// The credential of which the object says that it is on its way.
+/// Returns the credential that is marked as in flight.
 async fn unacknowledged(place: &Place, pat: &str) -> Option<String> {
     place.pats().get(pat).await.expect("the PAT is there").annotations().get(UNACKNOWLEDGED).cloned()
 }

@@ -1,4 +1,4 @@
-//! The API's service inside of the test, fed by real watches, with a client of the test's choice for what it writes.
+//! The service in the process of the test, with real watches and a client of the test's choice for writes.
 
 use std::{net::SocketAddr, num::NonZeroU32, sync::Arc, time::Duration};
 
@@ -35,14 +35,14 @@ use tokio_util::sync::CancellationToken;
 
 use crate::support::process::place::{Place, eventually};
 
-/// What callers in these tests may do.
+/// The scopes of callers.
 pub const SCOPES: [&str; 3] = ["repo:read", "repo:write", "sp:my-personal-access-tokens:manage"];
 
-/// The PAT of whoever calls.
+/// The PAT of the caller.
 pub const CALLER: &str = "caller";
 
-/// See the module. Everything of it ends with the value.
-pub struct Inside {
+/// A service whose tasks end when it is dropped.
+pub struct InProcessApi {
     pub service: Arc<TokenService>,
     background: JoinSet<()>,
     metrics: Arc<Metrics>,
@@ -50,8 +50,8 @@ pub struct Inside {
     pulse: Arc<Pulse>,
 }
 
-impl Inside {
-    /// One that writes by this client, and has heard of all that there is.
+impl InProcessApi {
+    /// Creates a service that writes with this client, and waits for the first lists.
     pub async fn new(place: &Place, writes_by: Client) -> Self {
         Self::with(place, writes_by, false).await
     }
@@ -85,17 +85,17 @@ impl Inside {
         Self { service: Arc::new(service), background: watches, metrics, store, pulse }
     }
 
-    /// All figures, as they are served.
-    pub fn figures(&self) -> String {
+    /// Returns the metrics as text.
+    pub fn metrics_text(&self) -> String {
         self.metrics.text(&self.store, &self.pulse)
     }
 
-    /// Serves it by HTTP, within these limits, and tells where.
+    /// Serves HTTP within these limits, and returns the address.
     pub async fn serve(&mut self, limits: Limits) -> SocketAddr {
         self.serve_within(limits, server::REQUEST_TIMEOUT).await
     }
 
-    /// The same, where a request may take so long.
+    /// Serves HTTP with this time limit of requests.
     pub async fn serve_within(&mut self, limits: Limits, longest: Duration) -> SocketAddr {
         let server = HttpServer::bind("127.0.0.1:0".parse().unwrap(), "tests", "--test-addr").await.expect("a port");
         let router = server::router_with_timeout(self.service.clone(), self.metrics.clone(), longest);
@@ -104,12 +104,12 @@ impl Inside {
         addr
     }
 
-    /// Somebody who may do what a test does, with the token that [`hire`] has had minted.
+    /// Returns the caller with the token of [`mint_caller`].
     pub async fn caller(&self, place: &Place) -> RestCaller {
         self.caller_of(place, CALLER).await
     }
 
-    /// Whoever has the token of this PAT.
+    /// Returns the caller with the token of this PAT.
     pub async fn caller_of(&self, place: &Place, name: &str) -> RestCaller {
         let headers = bearer(&place.token(name).await);
         let mut caller = self.service.caller(&headers).await;
@@ -121,13 +121,13 @@ impl Inside {
         caller.expect("it is known")
     }
 
-    /// Whether this token is let in at this moment.
-    pub async fn lets_in(&self, token: &Token) -> bool {
-        self.lets_in_text(token.expose()).await
+    /// Whether this token is accepted.
+    pub async fn accepts(&self, token: &Token) -> bool {
+        self.accepts_text(token.expose()).await
     }
 
-    /// The same for its text.
-    pub async fn lets_in_text(&self, token: &str) -> bool {
+    /// Whether the token with this text is accepted.
+    pub async fn accepts_text(&self, token: &str) -> bool {
         match self.service.caller(&bearer(token)).await {
             Ok(_) => true,
             Err(RestError::Unauthenticated) => false,
@@ -141,31 +141,31 @@ fn bearer(token: &str) -> HeaderMap {
     [(header::AUTHORIZATION, bearer)].into_iter().collect()
 }
 
-/// The owner of most tokens.
+/// The default owner.
 pub fn ada() -> Owner {
     Owner { kind: OwnerKind::User, name: "ada@example.com".into() }
 }
 
-/// Has a token minted for whoever calls in these tests; a controller must run.
-pub async fn hire(place: &Place) {
-    hire_as(place, CALLER, &ada()).await;
+/// Mints a token for the caller; a controller must run.
+pub async fn mint_caller(place: &Place) {
+    mint_caller_as(place, CALLER, &ada()).await;
 }
 
-/// The same under this name, for this owner.
-pub async fn hire_as(place: &Place, name: &str, owner: &Owner) {
+/// Mints a token with this name and owner; a controller must run.
+pub async fn mint_caller_as(place: &Place, name: &str, owner: &Owner) {
     place.apply(name, json!({"owner": owner, "scopes": SCOPES, "expiry": {"after": "1d"}})).await;
     place.ready(name).await;
 }
 
-/// The same, with a controller that is gone afterwards.
-pub async fn hire_before(place: &Place) {
+/// Mints a token for the caller with a controller that stops afterwards.
+pub async fn mint_caller_and_stop(place: &Place) {
     let controller = place.operator().start();
-    hire(place).await;
+    mint_caller(place).await;
     controller.terminate().await;
 }
 
-/// An order of a token with this name.
-pub fn order(name: &str) -> CreateToken {
+/// A request for a token with this name.
+pub fn new_token(name: &str) -> CreateToken {
     CreateToken {
         owner: ada(),
         display_name: name.into(),
@@ -178,8 +178,8 @@ pub fn order(name: &str) -> CreateToken {
     }
 }
 
-/// Names of all PATs and of all Secrets with a token, the caller's aside.
-pub async fn left(place: &Place) -> (Vec<String>, Vec<String>) {
+/// Returns the names of all PATs and of all Secrets with a token, except the caller's.
+pub async fn remaining(place: &Place) -> (Vec<String>, Vec<String>) {
     let pats = place.pats().list(&ListParams::default()).await.expect("PATs are listed");
     let secrets = place.secrets().list(&ListParams::default()).await.expect("Secrets are listed");
     let with_token = secrets.into_iter().filter(|one| one.data.as_ref().is_some_and(|data| data.contains_key("token")));
