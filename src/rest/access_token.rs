@@ -4,7 +4,7 @@
 //! names; the JWT itself can only narrow its permissions. The `jsonwebtoken` crate chooses the algorithm by the token's header, and keeps
 //! copies of a token in memory.
 //!
-//! The key is in a Secret in the operator's own namespace; the first replica creates it. Whoever can plant a key can forge access tokens,
+//! The key is in a Secret in the operator's own namespace; the first replica creates it. An attacker who plants a key can forge access tokens,
 //! so the Secret must have a type that no PersonalAccessToken can request, no owner, and exactly one key.
 
 use std::collections::BTreeMap;

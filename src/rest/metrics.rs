@@ -73,7 +73,7 @@ impl Metrics {
     fn register(&mut self) {
         let registry = &mut self.registry;
         registry.register("api_requests", "Requests answered, by dialect, route and status", self.requests.clone());
-        let about = "How long an answer takes, by dialect";
+        let about = "Duration of requests, by dialect";
         registry.register_with_unit("api_request_duration", about, Unit::Seconds, self.duration.clone());
         self.watches.register(registry);
         self.uses.register(registry);
@@ -141,10 +141,10 @@ pub(super) struct PendingTakeBack(UndeliveredTokenCounters);
 
 impl UndeliveredTokenCounters {
     fn register(&self, registry: &mut Registry) {
-        let about = "Live tokens that reached nobody and are still to be taken back";
+        let about = "Undelivered live tokens that are still to be taken back";
         registry.register("api_tokens_to_take_back", about, self.pending.clone());
-        registry.register("api_tokens_taken_back", "Tokens taken back that reached nobody", self.taken_back.clone());
-        let about = "Live tokens that reached nobody and could not be taken back before the server ended";
+        registry.register("api_tokens_taken_back", "Undelivered tokens that were taken back", self.taken_back.clone());
+        let about = "Undelivered live tokens that could not be taken back before the server stopped";
         registry.register("api_tokens_given_up", about, self.given_up.clone());
     }
 

@@ -71,7 +71,7 @@ async fn list_contains_own_tokens_including_revoked_and_expired_ones() {
     let (_, listed) = get(&router, &ada, TOKENS).await;
     assert_eq!((&listed[0]["revoked"], &listed[1]["revoked"]), (&json!(false), &json!(true)));
     let (status, shown) = get(&router, &ada, &path(&ada)).await;
-    assert_eq!((status, &shown), (200, &listed[0]), "an item is the same alone and in the list");
+    assert_eq!((status, &shown), (200, &listed[0]), "a token is shown as in the list");
 }
 
 #[tokio::test]
@@ -322,7 +322,7 @@ async fn unverifiable_token_gets_503_and_read_only_server_403() {
     }
 }
 
-/// A token of the property test. Times are days, few, so that there are ties; nothing below asks the code what they mean.
+/// A token of the property test. Times are a few days, which produces ties.
 #[derive(Clone, Debug)]
 struct Made {
     id: String,
@@ -339,7 +339,7 @@ fn day(number: u8) -> String {
     format!("2026-02-{:02}T00:00:00Z", number + 1)
 }
 
-/// Ids with all digits in them, in no order.
+/// Returns ids with all digits in no order.
 fn scattered(number: usize) -> u128 {
     (number as u128).wrapping_mul(0x9e37_79b9_7f4a_7c15_f39c_c060_5ced_c835)
 }
@@ -368,7 +368,7 @@ fn made() -> impl Strategy<Value = Vec<Made>> {
 }
 
 impl Made {
-    /// What it is sorted by; `None` where there is no value.
+    /// Returns the sort key; `None` without a value.
     fn key(&self, field: &str) -> Option<(u8, &str)> {
         let time = |day: Option<u8>| day.map(|day| (day, ""));
         match field {
@@ -387,7 +387,7 @@ impl Made {
     }
 }
 
-/// One filter: what a time is compared with, or the token by whose id ids are, and how the value is spelled.
+/// One filter: its operand, a day or a token whose id is compared, and the spelling of the operand.
 #[derive(Clone, Debug)]
 struct Asked {
     field: &'static str,
@@ -410,12 +410,12 @@ fn asked() -> impl Strategy<Value = Vec<Asked>> {
 }
 
 impl Asked {
-    /// The id that it is about, and another one.
+    /// Returns the compared id, and another one.
     fn ids<'m>(&self, made: &'m [Made]) -> [&'m str; 2] {
         [0, 1].map(|step| &*made[self.of.wrapping_add(step) % made.len()].id)
     }
 
-    /// As it stands in the URL.
+    /// Returns the URL parameter.
     fn text(&self, made: &[Made]) -> String {
         let [one, other] = self.ids(made);
         let hyphenated =
@@ -436,7 +436,7 @@ impl Asked {
         format!("{}{operator}={value}", self.field)
     }
 
-    /// Whether a token passes.
+    /// Whether a token matches.
     fn wants(&self, token: &Made, made: &[Made]) -> bool {
         let [one, other] = self.ids(made);
         let length = 1 + self.spelling % 2;

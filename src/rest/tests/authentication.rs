@@ -98,8 +98,8 @@ async fn unverifiable_token_gets_unavailable() {
     let mut fixture = RestFixture::new();
     let ada = fixture.user("ada", "Laptop", &[READ]);
     let now = Arc::new(Mutex::new(Freshness::Starting));
-    let told = now.clone();
-    let service = fixture.service_with(move || *told.lock().unwrap());
+    let shared = now.clone();
+    let service = fixture.service_with(move || *shared.lock().unwrap());
     let unknown = headers(&[&format!("Bearer {}", Token::mint(&"kpat".parse().unwrap()).unwrap().expose())]);
     for (freshness, known_is_in, unknown_is_refused) in [
         (Freshness::Starting, false, false),
@@ -134,7 +134,7 @@ async fn tokens_of_one_owner_share_a_rate_limit() {
     }
     let id = first.id.to_string();
     let exchanged = service.exchange(id.as_bytes(), first.token.expose().as_bytes(), None);
-    assert!(matches!(exchanged, Err(RestError::TooMany { .. })), "an exchange is a request as well");
+    assert!(matches!(exchanged, Err(RestError::TooMany { .. })), "an exchange counts as a request");
     assert!(service.caller(&bob.headers()).await.is_ok());
 }
 

@@ -27,15 +27,15 @@ fn request(path: &str) -> Request<Body> {
 #[tokio::test]
 async fn response_has_a_new_id_is_not_stored_and_is_counted_by_route() {
     let metrics = Arc::new(Metrics::new());
-    let told = get(async |axum::Extension(id): axum::Extension<RequestId>| id.0);
-    let routes = Router::new().nest("/sailpoint", Router::new().route("/v3/{id}", told));
+    let show_id = get(async |axum::Extension(id): axum::Extension<RequestId>| id.0);
+    let routes = Router::new().nest("/sailpoint", Router::new().route("/v3/{id}", show_id));
     let router = server::with_middleware(routes, metrics.clone(), server::REQUEST_TIMEOUT);
     let mut ids = Vec::new();
     for path in ["/sailpoint/v3/one", "/sailpoint/v3/two"] {
         let mut request = request(path);
         request.headers_mut().insert("x-request-id", "chosen-by-the-client".parse().unwrap());
         let (response, body) = send(&router, request).await;
-        assert_eq!(response.headers()["x-request-id"], *body, "the handler knows it");
+        assert_eq!(response.headers()["x-request-id"], *body, "the handler has the same id");
         assert_eq!(response.headers()["cache-control"], "no-store");
         ids.push(body);
     }

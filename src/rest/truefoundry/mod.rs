@@ -432,7 +432,7 @@ const PASS_PAUSE: Duration = Duration::from_millis(200);
 
 /// Revokes all tokens of an owner, the caller's own last, so that a failed request can be retried. One failure does not stop the others.
 ///
-/// No token that is created meanwhile is missed. Either the last pass sees it, or its caller is rechecked before it is delivered. Both
+/// No token that is created concurrently is missed. Either the last pass sees it, or its caller is rechecked before it is delivered. Both
 /// come from one watch, in one order.
 async fn revoke_all(service: &TokenService, caller: &RestCaller, owner: Owner) -> Result<(), RestError> {
     let mut failed = RestError::Conflict(Conflict::Changed);

@@ -589,7 +589,7 @@ fn every_path_is_described_with_the_dialects_errors() {
     }
 }
 
-/// Name, description, second of creation and whether it is the caller's: names that have something in common, and ties.
+/// Name, description, second of creation, and whether it is the caller's. Names overlap, and there are ties.
 type Made = (String, Option<String>, u8, bool);
 
 fn made() -> impl Strategy<Value = Vec<Made>> {
@@ -613,10 +613,10 @@ proptest! {
         let owner = |kind: &str, name: &str| json!({"kind": kind, "name": name});
         let [own, other] = if is_user { ["User", "VirtualAccount"] } else { ["VirtualAccount", "User"] };
         let created = |second: u8| format!("2026-01-01T00:00:0{second}Z");
-        // The caller's is the first of all in its second.
+        // The caller's token is the first in its second.
         let mut expected = vec![(1, format!("{:032x}", 1), "first".to_owned())];
         for (number, (name, description, second, is_own)) in (2_u128..).zip(&made) {
-            // Ids are in another order than the creations. An owner of the other kind has the same name, and is somebody else.
+            // Ids have another order than creations. An owner of the other kind has the same name.
             let uid = u128::MAX - number;
             let owner = if *is_own { owner(own, "jane") } else { owner(other, "jane") };
             let spec = json!({"owner": owner, "displayName": name, "description": description});
@@ -639,7 +639,7 @@ proptest! {
                 let (status, body) = api.get(&path, &caller).await;
                 assert_eq!(status, 200, "{body}");
                 assert_eq!(body["pagination"]["total"], expected.len());
-                // As the client does: until a page is empty.
+                // Like the client, stop at an empty page.
                 let page = body["data"].as_array().unwrap();
                 if page.is_empty() {
                     return all;

@@ -1,6 +1,6 @@
 //! The one-time delivery of a token: it is taken out of its Secret, marked as in flight, and acknowledged when the response is sent.
 //!
-//! Whoever deletes the Secret holds the token, and nobody else does. A token that is not delivered is taken back: retried until it is
+//! Only the server that deletes the Secret holds the token. A token that is not delivered is taken back: retried until it is
 //! done, or the server must end. If the server dies with a token in flight, the controller lets it expire.
 
 use std::{pin::pin, time::Duration};

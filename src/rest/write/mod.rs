@@ -99,7 +99,7 @@ impl Writer {
         false
     }
 
-    /// Runs work to its end, even if nobody waits for it any more.
+    /// Runs work to its end, even if the caller stops waiting.
     pub(super) async fn run_to_completion<T: Send + 'static>(
         &self,
         work: impl Future<Output = T> + Send + 'static,

@@ -16,7 +16,7 @@ const SOON: Duration = Duration::from_secs(20);
 
 struct TestServer {
     addr: SocketAddr,
-    /// Told at each request that is refused without a look at its body.
+    /// Notified of each request that is refused without reading its body.
     refused: Arc<Notify>,
     stop: CancellationToken,
     serving: JoinHandle<()>,
@@ -52,11 +52,11 @@ impl TestServer {
     }
 }
 
-/// All that still comes, until the server closes.
+/// Reads until the server closes the connection.
 async fn rest(mut stream: TcpStream) -> Vec<u8> {
     let mut bytes = Vec::new();
     let reading = tokio::time::timeout(SOON, stream.read_to_end(&mut bytes)).await;
-    // Bytes of ours that nobody read make the end a reset.
+    // Unread bytes turn the end of the connection into a reset.
     let _end_or_reset = reading.expect("the server closes");
     bytes
 }
@@ -178,9 +178,9 @@ async fn trickled_bytes_do_not_extend_the_header_timeout() {
 }
 
 #[tokio::test]
-async fn a_client_that_says_nothing_is_cut_off() {
+async fn silent_client_is_cut_off() {
     let server = TestServer::within(Limits { header: Duration::from_millis(200), ..limits() }).await;
-    // The second looks like HTTP/2, which is known only after three letters more.
+    // The second may become an HTTP/2 preface.
     for bytes in [&b""[..], b"PRI", b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"] {
         rest(server.send(bytes).await).await;
     }
@@ -218,7 +218,7 @@ async fn connection_is_reused_after_an_error_that_left_the_body_unread() {
     let server = TestServer::within(Limits { drain: SOON, ..limits() }).await;
     let mut stream = server.send(REFUSED).await;
     server.refused.notified().await;
-    // It is refused by now: all of the body comes after that, and in two parts.
+    // The body follows after the refusal, in two parts.
     for part in [&b"12345"[..], b"67890", GET_AND_CLOSE] {
         stream.write_all(part).await.unwrap();
     }
@@ -252,14 +252,14 @@ async fn oversized_header_is_refused() {
     server.stops().await;
 }
 
-/// Another request, as it would be hidden in the body of one.
+/// A request that is smuggled in the body of another.
 const HIDDEN: &str = "GET /hidden HTTP/1.1\r\nHost: x\r\n\r\n";
 
 #[tokio::test]
 async fn request_with_an_ambiguous_end_closes_the_connection() {
     let server = TestServer::within(Limits { drain: SOON, ..limits() }).await;
     for (version, headers, status) in [
-        // Both are there: it ends where the chunks do, and nothing that follows is a request (RFC 9112, 6.3).
+        // With both, the chunks determine the end, and the connection is closed (RFC 9112, 6.3).
         ("1.1", "Content-Length: 5\r\nTransfer-Encoding: chunked", 200),
         ("1.1", "Transfer-Encoding: chunked\r\nContent-Length: 5", 200),
         ("1.1", "Content-Length: 0\r\nTransfer-Encoding: chunked", 200),
@@ -345,7 +345,7 @@ async fn idle_connection_is_closed_and_an_active_one_is_not() {
     for _ in 0..6 {
         stream.write_all(GET).await.unwrap();
         let read = stream.read(&mut buffer).await.unwrap();
-        assert!(buffer[..read].starts_with(b"HTTP/1.1 200"), "it has been open for longer than it may be idle");
+        assert!(buffer[..read].starts_with(b"HTTP/1.1 200"), "it has been open for longer than the idle timeout");
         tokio::time::sleep(idle / 3).await;
     }
     assert!(rest(stream).await.is_empty());
@@ -385,7 +385,7 @@ async fn shutdown_finishes_requests_within_the_grace_period() {
     assert_eq!(answer(never).await, "");
 }
 
-/// HTTP/2 (RFC 9113) by hand: what a well-behaved client library would not send.
+/// HTTP/2 frames (RFC 9113) that a well-behaved client library would not send.
 mod http2 {
     use super::*;
 
@@ -439,7 +439,10 @@ mod http2 {
         assert_eq!(number(streams), 7);
         // Static index 8 is `:status: 200`.
         assert!(frames.iter().any(|frame| frame.kind == HEADERS && frame.stream == 1 && frame.payload[0] == 0x88));
-        assert!(frames.iter().any(|frame| frame.kind == GOAWAY && number(&frame.payload[..8]) == 0), "idle, then told");
+        assert!(
+            frames.iter().any(|frame| frame.kind == GOAWAY && number(&frame.payload[..8]) == 0),
+            "an idle connection ends with GOAWAY"
+        );
         server.stops().await;
     }
 
@@ -452,7 +455,7 @@ mod http2 {
             flood.extend(frame(RST_STREAM, 0, stream, &[0, 0, 0, 8]));
         }
         let mut stream = TcpStream::connect(server.addr).await.unwrap();
-        // It may be cut off before all of it is sent.
+        // The server may close the connection before everything is sent.
         let _sent_or_not = stream.write_all(&flood).await;
         let frames = frames(&rest(stream).await);
         let calm = frames.iter().any(|frame| frame.kind == GOAWAY && number(&frame.payload[..8]) == ENHANCE_YOUR_CALM);
@@ -464,7 +467,7 @@ mod http2 {
     async fn endless_header_ends_the_connection() {
         let server = TestServer::within(Limits { head: 16 * 1024, ..limits() }).await;
         let mut endless = [PREFACE, &frame(SETTINGS, 0, 0, &[]), &frame(HEADERS, END_STREAM, 1, GET_ROOT)].concat();
-        // A literal header of 60 bytes, again and again.
+        // A repeated literal header of 60 bytes.
         let part = [&[0x00, 1, b'a', 60][..], &[b'b'; 60]].concat().repeat(250);
         for _ in 0..100 {
             endless.extend(frame(CONTINUATION, 0, 1, &part));

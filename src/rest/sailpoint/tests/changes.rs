@@ -1,4 +1,4 @@
-//! Changes, by JSON patch, to one token and to many.
+//! Changes by JSON patch: of one token, and in bulk.
 
 use std::sync::Arc;
 
@@ -17,7 +17,7 @@ use crate::{
     },
 };
 
-/// A token that ends on the first of July, or never.
+/// A token that expires on the first of July, or never.
 async fn token(ends: bool) -> (Arc<TokenItem>, RestCaller) {
     let mut fixture = RestFixture::new();
     let expiry = if ends { json!({"at": "2026-07-01T00:00:01Z"}) } else { json!({"never": true}) };
@@ -37,7 +37,7 @@ async fn change(operations: Value) -> Result<ChangeToken, String> {
     change_in(ExpiryPolicy::NeverIfAcknowledged, true, &operations).await
 }
 
-/// What is changed, each by its name.
+/// Returns the names of the changed fields.
 fn changed(change: &ChangeToken) -> Vec<&'static str> {
     let fields = [
         ("name", change.display_name.is_some()),
@@ -164,7 +164,7 @@ async fn invalid_patch_is_refused_as_a_whole_and_names_the_place() {
 async fn token_never_expires_only_if_the_same_patch_acknowledges_it() {
     let acknowledges = json!({"op": "replace", "path": "/userAwareTokenNeverExpires", "value": true});
     let takes_back = json!({"op": "replace", "path": "/userAwareTokenNeverExpires", "value": false});
-    // A client's library cannot say `"value": null`.
+    // A client library cannot send `"value": null`.
     let clear = [
         json!({"op": "remove", "path": "/expirationDate"}),
         json!({"op": "replace", "path": "/expirationDate", "value": null}),
@@ -179,19 +179,19 @@ async fn token_never_expires_only_if_the_same_patch_acknowledges_it() {
         assert_eq!(newer(true, json!([clear, takes_back])).await.map(|_| ()), Err(refused.into()), "{clear}");
         let change = newer(true, json!([clear, acknowledges])).await.unwrap();
         assert_eq!(change.expiry, Some(Expiry { never: Some(true), ..Expiry::default() }), "{clear}");
-        // One that has no end keeps it, and it is acknowledged again.
+        // A token that never expires stays so.
         assert_eq!(
             newer(false, json!([acknowledges, clear])).await.map(|change| changed(&change)),
             Ok(vec![]),
             "{clear}"
         );
     }
-    // To acknowledge alone is no change, and to take it back needs an end.
+    // An acknowledgement alone changes nothing, and withdrawing it requires an expiry.
     assert_eq!(newer(true, json!([acknowledges])).await.map(|change| changed(&change)), Ok(vec![]));
     assert_eq!(newer(false, json!([takes_back])).await.map(|_| ()), Err(refused.into()));
     let set = json!({"op": "replace", "path": "/expirationDate", "value": "2031-01-01"});
     assert_eq!(newer(false, json!([set, takes_back])).await.map(|change| changed(&change)), Ok(vec!["expiry"]));
-    // What has no end can be renamed without a word about it.
+    // A token that never expires can be renamed without an acknowledgement.
     let rename = json!({"op": "replace", "path": "/name", "value": "cd"});
     assert_eq!(newer(false, json!([rename])).await.map(|change| changed(&change)), Ok(vec!["name"]));
 }
@@ -203,7 +203,7 @@ async fn older_versions_default_to_six_months_after_creation() {
         [json!({"op": "remove", "path": "/expirationDate"}), json!({"op": "replace", "path": "/expirationDate"})]
     {
         let change = change_in(ExpiryPolicy::SixMonths, true, &json!([operation])).await;
-        assert_eq!(change.map(|change| changed(&change)), Ok(vec![]), "that is the first of July, which it has");
+        assert_eq!(change.map(|change| changed(&change)), Ok(vec![]), "the first of July is its expiry already");
         let change = change_in(ExpiryPolicy::SixMonths, false, &json!([operation])).await.unwrap();
         assert_eq!(change.expiry.unwrap().at, Some("2026-07-01T00:00:01Z".parse().unwrap()));
     }

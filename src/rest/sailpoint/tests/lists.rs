@@ -1,4 +1,4 @@
-//! Lists: whose tokens, which of them, and how they look.
+//! Lists: permissions, filters and the format of tokens.
 
 use std::sync::Arc;
 
@@ -15,7 +15,7 @@ use crate::{
     },
 };
 
-/// Ann with two tokens, the second of them managed; Bob with one of each, known by a TokenOwner; and the callers.
+/// Ann and Bob, each with a token and a managed token; Bob has a TokenOwner.
 fn populated() -> RestFixture {
     let mut fixture = RestFixture::new();
     for (owner, managed) in
@@ -30,7 +30,7 @@ fn populated() -> RestFixture {
 
 const BOB: &str = "00000000000000000000000000000b0b";
 
-/// Ann, with a token of this one scope, which is managed as well: the fifth.
+/// Adds a caller: the fifth token, which belongs to Ann and has this scope.
 fn ann(fixture: &mut RestFixture, scope: &str) -> TestToken {
     fixture.user("ann@example.com", "caller", &[scope])
 }
@@ -60,7 +60,7 @@ async fn list_contains_the_requested_owners_tokens_within_permissions() {
         ("all", "owner-id=me", FORBIDDEN),
         ("all", "owner-id=ann@example.com", own),
         ("all", &format!("owner-id={BOB}"), bobs),
-        // Who is known by a TokenOwner has the id of that.
+        // An owner with a TokenOwner has its id.
         ("all", "owner-id=bob@example.com", none),
         ("all", "owner-id=nobody", none),
         ("all", "owner-id=", all),
@@ -119,7 +119,7 @@ async fn token_has_every_field_and_the_newer_version_shows_the_acknowledgement()
         "created": "2026-01-01T00:00:01.000Z", "lastUsed": "2026-05-05T05:05:05.050Z", "managed": true,
         "accessTokenValiditySeconds": 900, "expirationDate": "2026-07-01T00:00:00.123Z",
     });
-    // The object's own virtual account, and no TokenOwner that has an id.
+    // The default owner, without a TokenOwner.
     let mut second = json!({
         "id": "00000000000000000000000000000002", "name": "pat-2", "scope": [],
         "owner": {"type": "IDENTITY", "id": "va:team/pat-2", "name": "team/pat-2"},
@@ -165,7 +165,7 @@ fn list_of_a_hundred_thousand_is_streamed_in_small_parts() {
     });
     let parts: Vec<_> = block_on(body.into_data_stream().collect::<Vec<_>>());
     let parts: Vec<_> = parts.into_iter().map(Result::unwrap).collect();
-    assert!(parts.iter().all(|part| part.len() <= 40 * 1024), "a part is larger");
+    assert!(parts.iter().all(|part| part.len() <= 40 * 1024), "a part is too large");
     let list: Vec<Value> = serde_json::from_slice(&parts.concat()).unwrap();
     assert_eq!(list.len(), count);
 }
@@ -200,7 +200,7 @@ pub(in crate::rest::sailpoint) fn meant() -> impl Strategy<Value = Meant> {
 }
 
 impl Meant {
-    /// With no more parentheses than needed: `not` is before `and`, and that before `or`.
+    /// Returns the text with as few parentheses as possible.
     pub(in crate::rest::sailpoint) fn text(&self) -> String {
         match self {
             Self::IsNull => "lastUsed isnull".into(),
@@ -233,7 +233,7 @@ pub(in crate::rest::sailpoint) fn day(number: u8) -> String {
 
 const ANN: &str = "ann@example.com";
 
-/// Days, few, so that there are ties; whose it is: Ann's, Bob's, or an account's of its own; whether it is managed.
+/// A token of the property test. Times are a few days, which produces ties; `whose` is Ann, Bob or a default owner.
 #[derive(Clone, Debug)]
 struct Made {
     created: u8,
@@ -248,8 +248,8 @@ fn made() -> impl Strategy<Value = Vec<Made>> {
     proptest::collection::vec(one, 0..30)
 }
 
-/// Whose tokens somebody with these rights is shown who asks for this owner: `Err` if it is forbidden, else a number of [`Made`] or
-/// everybody's, and whether only those that are managed.
+/// Returns what a caller with these permissions sees of an owner: the owner's number in [`Made`] or all, and whether only managed tokens.
+/// `Err` if it is forbidden.
 fn shown(rights: &[&str], owner_id: Option<&str>) -> Result<(Option<usize>, bool), ()> {
     let (my, managed, all) = (rights.contains(&"my"), rights.contains(&"managed"), rights.contains(&"all"));
     match owner_id {
@@ -280,7 +280,7 @@ proptest! {
         let mut fixture = RestFixture::new();
         let scopes: Vec<_> = rights.iter().map(|reach| format!("{spelling}:{reach}-personal-access-tokens:{deed}")).collect();
         let scopes: Vec<&str> = scopes.iter().map(String::as_str).collect();
-        // The caller is the first, created before all others, and has never been used.
+        // The caller's token is created first and has never been used.
         let caller = fixture.user(ANN, "caller", &scopes);
         fixture.owner(0xb0b, json!({"subject": {"kind": "User", "name": "bob@example.com"}, "displayName": "Bob Jones"}));
         let mut all = vec![(None, 1, Made { created: 0, used: None, whose: 0, managed: false })];
@@ -289,7 +289,7 @@ proptest! {
             if let Some(owner) = [ANN, "bob@example.com"].get(one.whose) {
                 spec["owner"] = json!({"kind": "User", "name": owner});
             }
-            // Ids are in another order than the creations.
+            // Ids have another order than creations.
             let uid = u128::MAX - number;
             let metadata = json!({"uid": PatUid::from(uid).hyphenated(), "creationTimestamp": day(one.created)});
             fixture.pat(spec, json!({"metadata": metadata, "status": {"lastUsedAt": one.used.map(day)}}));
