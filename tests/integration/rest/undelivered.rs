@@ -44,30 +44,6 @@ pub fn plain(token: &str, name: &str) -> String {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn reset_stream_before_the_token_is_sent_leaves_nothing() {
-    let place = Place::new("rest-reset").await;
-    let _controller = place.operator().start();
-    mint_caller(&place).await;
-    let mut api = InProcessApi::new(&place, place.client.clone()).await;
-    api.caller(&place).await;
-    let addr = api.serve(Limits::busy()).await;
-    let token = place.token(CALLER).await;
-    let stream = TokioIo::new(TcpStream::connect(addr).await.unwrap());
-    // The client accepts headers, but no byte of a body.
-    let mut builder = hyper::client::conn::http2::Builder::new(TokioExecutor::new());
-    builder.initial_stream_window_size(0);
-    let (mut sender, connection) = builder.handshake(stream).await.unwrap();
-    let connection = tokio::spawn(connection);
-    let answer = sender.send_request(request(&token, "Reset")).await.expect("headers");
-    assert_eq!(answer.status(), 201);
-    assert_eq!(remaining(&place).await.0.len(), 1, "it is made");
-    drop(answer);
-    eventually("nothing is left", async || remaining(&place).await == (vec![], vec![])).await;
-    drop(sender);
-    let _end = tokio::time::timeout(SOON, connection).await.expect("it ends");
-}
-
-#[tokio::test(flavor = "multi_thread")]
 async fn received_token_stays() {
     let place = Place::new("rest-received").await;
     let _controller = place.operator().start();
