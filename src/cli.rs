@@ -1,6 +1,6 @@
-//! The command line: subcommands, flags, their environment variables, and help that a person can work from.
+//! The command line: subcommands, flags, their environment variables and help.
 //!
-//! Everything is parsed into types that cannot be wrong. It must not do anything: `main` does.
+//! Values are parsed into types that are valid by construction.
 
 use std::{path::PathBuf, str::FromStr};
 
@@ -9,15 +9,15 @@ use k8s_openapi::jiff::SignedDuration;
 
 use crate::{
     api::{self, Time},
-    certificates::Wanted,
+    certificates::CertificateRequest,
     service::{ListenAddr, LogFilter, LogFormat},
     verifier::{metadata::Issuer, tokenreview::UsernamePrefix},
 };
 
-/// The most namespaces that one instance watches one by one; each costs it two watches.
+/// The largest number of namespaces in a list; each costs two watches.
 pub const MAX_NAMESPACES: usize = 50;
 
-/// The Lease of controllers that are not told another.
+/// The default name of the controllers' Lease.
 pub const LEASE_NAME: &str = "pat-operator-controller";
 
 const ONE_DAY: SignedDuration = SignedDuration::from_hours(24);
@@ -27,52 +27,53 @@ const ABOUT: &str = "Personal access tokens for Kubernetes: strong, rotated, exp
 const LONG_ABOUT: &str = "\
 Personal access tokens for Kubernetes.
 
-A PersonalAccessToken manifest becomes a strong token in a Secret, is rotated on time without breaking who uses it, \
-dies on time, and can be verified by anything that has to trust it.
+From a PersonalAccessToken manifest, the controller issues a strong token into a Secret, rotates it without breaking \
+its consumers, and revokes it when it expires. The verifier tells proxies and services whether a token is valid.
 
 Examples:
   Install the resource, then run the controller against the cluster of your kubeconfig:
       pat-operator crds | kubectl apply -f -
       pat-operator controller --leader-elect=false --health-addr 127.0.0.1:8080
 
-  In a cluster, for two namespaces only, with logs for machines:
+  In a cluster, for two namespaces only, with JSON logs:
       pat-operator controller --namespaces team-a,team-b --log-format json
 
-  Verify tokens on this machine, for a proxy that runs here:
+  Verify tokens for a proxy on the same machine:
       pat-operator verifier --http-addr 127.0.0.1:8081 --grpc-addr 127.0.0.1:8082 --health-addr 127.0.0.1:8083
 
   Manage the tokens of one namespace over REST:
       pat-operator api --namespace team-a --http-addr 127.0.0.1:8084 --health-addr 127.0.0.1:8085";
 
 const AFTER_LONG_HELP: &str = "\
-The cluster is the one of KUBECONFIG; without it, the one that this runs in; else the one of ~/.kube/config.
+The cluster comes from KUBECONFIG if it is set, else from the ServiceAccount of the pod, else from ~/.kube/config.
 
 Exit codes:
-  0    stopped as asked, by SIGTERM or SIGINT, everything in good order
-  1    cannot go on; the last line on stderr says why and what to do
-  2    the command line is wrong
-  130  a second SIGINT, 143  a second SIGTERM: stopped at once";
+  0    stopped gracefully after SIGTERM or SIGINT
+  1    cannot continue; the last line on stderr says why and what to do
+  2    invalid command line
+  130  stopped at once by a second SIGINT
+  143  stopped at once by a second SIGTERM";
 
 /// The whole command line.
 #[derive(Debug, Parser)]
 #[command(name = "pat-operator", version, about = ABOUT, long_about = LONG_ABOUT, after_long_help = AFTER_LONG_HELP)]
 #[command(max_term_width = 120)]
 pub struct Cli {
-    /// What to do.
+    /// The subcommand.
     #[command(subcommand)]
     pub command: Command,
 }
 
-/// What to do.
+/// The subcommands.
 #[derive(Debug, Subcommand)]
 pub enum Command {
-    /// Run the controller: mints, rotates and retires tokens until it is stopped
+    /// Run the controller, which issues, rotates and revokes tokens
     #[command(after_long_help = AFTER_LONG_HELP)]
     Controller(Box<ControllerArgs>),
-    /// Run the verifier: answers whether a token is good, whose it is and what it may do
+    /// Run the verifier, which answers whether a token is valid, who owns it and what it may do
     #[command(after_long_help = AFTER_LONG_HELP)]
     Verifier(Box<VerifierArgs>),
-    /// Run the REST API: lists, creates, changes and revokes the tokens of one namespace, as clients of other products ask for it
+    /// Run the REST API, which lists, creates, changes and revokes the tokens of one namespace for clients of other products
     #[command(after_long_help = AFTER_LONG_HELP)]
     Api(Box<ApiArgs>),
     /// Print the CustomResourceDefinitions as YAML, for `kubectl apply -f -`
@@ -82,22 +83,22 @@ pub enum Command {
 /// Flags of `pat-operator controller`.
 #[derive(Clone, Debug, Args)]
 pub struct ControllerArgs {
-    /// Where to serve /livez, /readyz and /metrics: ADDRESS:PORT, or :PORT for every address
+    /// Address of /livez, /readyz and /metrics: ADDRESS:PORT, or :PORT for all addresses
     ///
-    /// Port 0 takes a free port and logs which. It is plain HTTP and tells no secrets.
+    /// Port 0 picks a free port and logs it. The endpoint is plain HTTP and exposes no secrets.
     #[arg(long, env = "PAT_OPERATOR_HEALTH_ADDR", value_name = "ADDR", default_value = ":8080")]
     pub health_addr: ListenAddr,
 
-    /// Namespaces to watch, separated by commas; none for all of them
+    /// Namespaces to watch, separated by commas; empty for all
     ///
-    /// At most 50. With a list, a Role in each namespace is enough; without, it takes a ClusterRole.
+    /// At most 50. A list needs a Role in each namespace; all namespaces need a ClusterRole.
     #[arg(long, env = "PAT_OPERATOR_NAMESPACES", value_name = "NAMES", default_value = "", hide_default_value = true)]
     pub namespaces: Namespaces,
 
-    /// Only care for PersonalAccessTokens that match this label selector; none for all of them
+    /// Only manage PersonalAccessTokens that match this label selector; empty for all
     ///
-    /// As in `kubectl get -l`, such as `shard=a` or `team in (x, y)`. Instances with different selectors share the work
-    /// of one cluster: give each a --lease-name of its own, and let no two selectors match one token.
+    /// As in `kubectl get -l`, such as `shard=a` or `team in (x, y)`. Several controllers can share a cluster: give each its own
+    /// selector and --lease-name, and make sure that no token matches two selectors.
     #[arg(
         long,
         env = "PAT_OPERATOR_LABEL_SELECTOR",
@@ -107,61 +108,62 @@ pub struct ControllerArgs {
     )]
     pub label_selector: LabelSelector,
 
-    /// How many tokens to work on at the same time: 1 to 256
+    /// Number of tokens to reconcile concurrently: 1 to 256
     ///
-    /// 16 to 32 keep an API server busy; more only make each take longer.
+    /// 16 to 32 saturate an API server; more only add latency.
     #[arg(long, env = "PAT_OPERATOR_CONCURRENCY", value_name = "N", default_value_t = 32)]
     #[arg(value_parser = clap::value_parser!(u16).range(1..=256))]
     pub concurrency: u16,
 
-    /// When a token ends that states neither an expiry nor a rotation, counted from its first issue
+    /// Lifetime of tokens with neither an expiry nor a rotation, from their first issue
     ///
-    /// Weeks, days, hours, minutes and seconds, such as 90d, 2w or 1d12h. A change is not retroactive: tokens that
-    /// have been issued keep their end.
+    /// Weeks, days, hours, minutes and seconds, such as 90d, 2w or 1d12h. A change does not affect tokens that were issued
+    /// before.
     #[arg(long, env = "PAT_OPERATOR_DEFAULT_LIFETIME", value_name = "DURATION", default_value = "90d")]
     #[arg(value_parser = api::duration::parse)]
     pub default_lifetime: SignedDuration,
 
-    /// How long verifiers know a rotated token before its Secret has it: 0s to 1m
+    /// Time between publishing a rotated token to verifiers and writing it to its Secret: 0s to 1m
     ///
-    /// Verifiers hear of a new token by a watch. Longer than the slowest of them lags, or somebody's new token is
-    /// refused for a moment. 0s is for when nobody verifies.
+    /// Verifiers learn of a new token through a watch. If this is shorter than the lag of the slowest verifier, that verifier
+    /// refuses new tokens for a moment. Use 0s if no verifier runs.
     #[arg(long, env = "PAT_OPERATOR_PUBLISH_LEAD", value_name = "DURATION", default_value = "2s")]
     #[arg(value_parser = publish_lead)]
     pub publish_lead: SignedDuration,
 
-    /// Adopt Secrets of a restored backup whose tokens were issued before this time
+    /// Adopt Secrets from a restored backup whose tokens were issued before this time
     ///
-    /// RFC 3339, such as 2026-01-31T12:00:00Z. After a restore PersonalAccessTokens have new uids, and their Secrets
-    /// look like somebody else's (SecretConflict). Set it to the time of the restore, and remove it when all are Ready.
+    /// RFC 3339, such as 2026-01-31T12:00:00Z. After a restore, PersonalAccessTokens have new uids and do not own their Secrets
+    /// any more (SecretConflict). Set this to the time of the restore, and remove it when all tokens are Ready.
     #[arg(long, env = "PAT_OPERATOR_RESTORE_ISSUED_BEFORE", value_name = "TIME", value_parser = time)]
     pub restore_issued_before: Option<Time>,
 
-    /// Whether only one of several instances works, and the others stand by
+    /// Elect a leader among several instances; the others stand by
     ///
-    /// Without it, make sure that there is only one.
+    /// Without leader election, make sure that only one instance runs.
     #[arg(long, env = "PAT_OPERATOR_LEADER_ELECT", value_name = "BOOL", default_value_t = true)]
     #[arg(action = ArgAction::Set, num_args = 0..=1, require_equals = true, default_missing_value = "true")]
     pub leader_elect: bool,
 
-    /// The Lease that instances compete for
+    /// Name of the Lease for leader election
     #[arg(long, env = "PAT_OPERATOR_LEASE_NAME", value_name = "NAME", default_value = LEASE_NAME)]
     #[arg(value_parser = subdomain)]
     pub lease_name: String,
 
-    /// The namespace of that Lease [default: the pod's own, or the one of the kubeconfig's context]
+    /// Namespace of that Lease [default: that of the pod, or of the kubeconfig's context]
     #[arg(long, env = "PAT_OPERATOR_LEASE_NAMESPACE", value_name = "NAME", value_parser = label)]
     pub lease_namespace: Option<String>,
 
-    /// A certificate to make and to renew, for servers that have no other: the Secret that is to hold it, and the names that it is for
+    /// Issue and renew a serving certificate: the Secret that holds it, and its names
     ///
-    /// As in `pat-operator-verifier-serving:pat-operator-verifier.pat-operator.svc,tokens.example.com`; names may be host names, `*.` and a host
-    /// name, or IP addresses. May be given several times; in the variable with a `;` between. The Secret gets `tls.crt` and `tls.key`
-    /// by a private authority; what clients are to trust is in the ConfigMap of that name with `-ca`, under `ca.crt`.
+    /// For servers without a certificate from elsewhere, such as
+    /// `pat-operator-verifier-serving:pat-operator-verifier.pat-operator.svc,tokens.example.com`. Names are host names, wildcards such as
+    /// `*.example.com`, or IP addresses. The flag can be repeated; in the variable, separate values by `;`. A private authority signs the
+    /// certificate. The Secret gets `tls.crt` and `tls.key`; clients trust `ca.crt` in the ConfigMap `<Secret>-ca`.
     #[arg(long, env = "PAT_OPERATOR_SERVING_CERTIFICATE", value_name = "SECRET:NAMES", value_delimiter = ';')]
-    pub serving_certificate: Vec<Wanted>,
+    pub serving_certificate: Vec<CertificateRequest>,
 
-    /// The namespace of those Secrets [default: the pod's own, or the one of the kubeconfig's context]
+    /// Namespace of those Secrets [default: that of the pod, or of the kubeconfig's context]
     #[arg(long, env = "PAT_OPERATOR_SERVING_CERTIFICATE_NAMESPACE", value_name = "NAME", value_parser = label)]
     pub serving_certificate_namespace: Option<String>,
 
@@ -173,27 +175,26 @@ pub struct ControllerArgs {
 /// Flags of `pat-operator verifier`.
 #[derive(Clone, Debug, Args)]
 pub struct VerifierArgs {
-    /// Where to serve introspection, forward auth, Envoy's HTTP checks and TokenReview: ADDRESS:PORT, or :PORT for every address
+    /// Address of introspection, forward auth, Envoy's HTTP checks and TokenReview: ADDRESS:PORT, or :PORT for all addresses
     ///
-    /// With TLS; see --tls-cert. Without it only on a loopback address, such as 127.0.0.1:8443. Port 0 takes a free port and
-    /// logs which.
+    /// Needs TLS (see --tls-cert), except on a loopback address such as 127.0.0.1:8443. Port 0 picks a free port and logs it.
     #[arg(long, env = "PAT_OPERATOR_HTTP_ADDR", value_name = "ADDR", default_value = ":8443")]
     pub http_addr: ListenAddr,
 
-    /// Where to serve Envoy's checks over gRPC, and grpc.health.v1: as --http-addr
+    /// Address of Envoy's gRPC checks and of grpc.health.v1, in the format of --http-addr
     #[arg(long, env = "PAT_OPERATOR_GRPC_ADDR", value_name = "ADDR", default_value = ":9443")]
     pub grpc_addr: ListenAddr,
 
-    /// Where to serve /livez, /readyz and /metrics: ADDRESS:PORT, or :PORT for every address
+    /// Address of /livez, /readyz and /metrics: ADDRESS:PORT, or :PORT for all addresses
     ///
-    /// Port 0 takes a free port and logs which. It is plain HTTP and tells no secrets.
+    /// Port 0 picks a free port and logs it. The endpoint is plain HTTP and exposes no secrets.
     #[arg(long, env = "PAT_OPERATOR_HEALTH_ADDR", value_name = "ADDR", default_value = ":8080")]
     pub health_addr: ListenAddr,
 
-    /// Namespaces whose tokens are known, separated by commas; none for all of them
+    /// Namespaces whose tokens are accepted, separated by commas; empty for all
     ///
-    /// At most 50. With a list, a Role in each namespace is enough; without, it takes a ClusterRole. Tokens of other
-    /// namespaces are refused. TokenReview and callers that are ServiceAccounts need all namespaces.
+    /// At most 50. A list needs a Role in each namespace; all namespaces need a ClusterRole. Tokens of other namespaces are
+    /// refused. TokenReview, and callers that authenticate as ServiceAccounts, need all namespaces.
     #[arg(long, env = "PAT_OPERATOR_NAMESPACES", value_name = "NAMES", default_value = "", hide_default_value = true)]
     pub namespaces: Namespaces,
 
@@ -201,49 +202,46 @@ pub struct VerifierArgs {
     #[command(flatten)]
     pub tls: TlsArgs,
 
-    /// How often a token's last use is written to its status at most: 1s to 1d
+    /// Shortest interval between updates of a token's lastUsedAt: 1s to 1d
     ///
-    /// Each write costs the API server a little, so the times shown are true to this. All tokens together are written
-    /// at most ten times a second.
+    /// lastUsedAt is accurate to this interval. For all tokens together, at most ten updates a second are written.
     #[arg(long, env = "PAT_OPERATOR_LAST_USED_INTERVAL", value_name = "DURATION", default_value = "10m")]
     #[arg(value_parser = last_used_interval)]
     pub last_used_interval: SignedDuration,
 
-    /// How long tokens are still judged when nothing is heard from the API server: 0s to 1d
+    /// How long to go on answering without contact to the API server: 0s to 1d
     ///
-    /// Known tokens go on working, revoked and expired ones do not, and unknown ones are told to come back. After this
-    /// time a revocation may have been missed, and every answer is that nobody can tell.
+    /// Meanwhile known tokens are accepted until they expire, and requests with unknown tokens get a retryable error. After this
+    /// time a revocation may have been missed, so every request gets a retryable error.
     #[arg(long, env = "PAT_OPERATOR_MAX_STALENESS", value_name = "DURATION", default_value = "5m")]
     #[arg(value_parser = max_staleness)]
     pub max_staleness: SignedDuration,
 
-    /// How long it goes on answering after it was told to stop and says that it is not ready: 0s to 1m
+    /// How long to go on answering after SIGTERM, while /readyz fails: 0s to 1m
     ///
-    /// Until load balancers and proxies have noticed, requests still come here. The Pod's terminationGracePeriodSeconds has to be
-    /// longer, by the 3s that requests under way may take and some for writing when tokens were last used. A second signal
-    /// ends it at once.
+    /// Load balancers and proxies need this time to stop sending requests. Set the Pod's terminationGracePeriodSeconds at least 10s
+    /// longer, for requests in flight and the last updates of lastUsedAt. A second signal ends the process at once.
     #[arg(long, env = "PAT_OPERATOR_SHUTDOWN_DELAY", value_name = "DURATION", default_value = "5s")]
     #[arg(value_parser = shutdown_delay)]
     pub shutdown_delay: SignedDuration,
 
-    /// The URL under which OAuth clients reach this verifier, such as `https://tokens.example.com`
+    /// URL of this verifier for OAuth clients, such as `https://tokens.example.com`
     ///
-    /// It stands as `iss` in answers to introspection and makes /.well-known/oauth-authorization-server known. Without
-    /// it there is neither.
+    /// Adds `iss` to introspection responses and serves /.well-known/oauth-authorization-server. Without it, neither is available.
     #[arg(long, env = "PAT_OPERATOR_ISSUER", value_name = "URL")]
     pub issuer: Option<Issuer>,
 
-    /// Whether to answer an API server's TokenReview webhook, which makes tokens cluster credentials
+    /// Answer an API server's TokenReview webhook, which makes tokens cluster credentials
     ///
-    /// Point the API server's --authentication-token-webhook-config-file at /k8s/tokenreview. A token is accepted only
-    /// if it lists one of the API server's audiences; what it may do is up to RBAC.
+    /// Point the API server's --authentication-token-webhook-config-file at /k8s/tokenreview. A token is accepted only if it lists
+    /// one of the API server's audiences. RBAC decides what it may do.
     #[arg(long, env = "PAT_OPERATOR_ENABLE_TOKENREVIEW", value_name = "BOOL", default_value_t = false)]
     #[arg(action = ArgAction::Set, num_args = 0..=1, require_equals = true, default_missing_value = "true")]
     pub enable_tokenreview: bool,
 
-    /// What user names in the cluster begin with that come of tokens: pat:jane@example.com, pat:va:team-a/ci
+    /// Prefix of the user names of tokens in the cluster, as in pat:jane@example.com and pat:va:team-a/ci
     ///
-    /// So that nobody's token passes for a user of another kind. Not empty, and not system:.
+    /// It keeps a token from passing for another user. It must not be empty or start with system:.
     #[arg(long, env = "PAT_OPERATOR_TOKENREVIEW_USERNAME_PREFIX", value_name = "TEXT", default_value = "pat:")]
     pub tokenreview_username_prefix: UsernamePrefix,
 
@@ -255,32 +253,31 @@ pub struct VerifierArgs {
 /// Flags of `pat-operator api`.
 #[derive(Clone, Debug, Args)]
 pub struct ApiArgs {
-    /// Where to serve the REST API: ADDRESS:PORT, or :PORT for every address
+    /// Address of the REST API: ADDRESS:PORT, or :PORT for all addresses
     ///
-    /// With TLS; see --tls-cert. Without it only on a loopback address, such as 127.0.0.1:8443. Port 0 takes a free port and
-    /// logs which.
+    /// Needs TLS (see --tls-cert), except on a loopback address such as 127.0.0.1:8443. Port 0 picks a free port and logs it.
     #[arg(long, env = "PAT_OPERATOR_HTTP_ADDR", value_name = "ADDR", default_value = ":8443")]
     pub http_addr: ListenAddr,
 
-    /// Where to serve /livez, /readyz and /metrics: ADDRESS:PORT, or :PORT for every address
+    /// Address of /livez, /readyz and /metrics: ADDRESS:PORT, or :PORT for all addresses
     ///
-    /// Port 0 takes a free port and logs which. It is plain HTTP and tells no secrets.
+    /// Port 0 picks a free port and logs it. The endpoint is plain HTTP and exposes no secrets.
     #[arg(long, env = "PAT_OPERATOR_HEALTH_ADDR", value_name = "ADDR", default_value = ":8080")]
     pub health_addr: ListenAddr,
 
-    /// The namespace whose tokens are served [default: the pod's own, or the one of the kubeconfig's context]
+    /// Namespace whose tokens are served [default: that of the pod, or of the kubeconfig's context]
     ///
-    /// One server is one tenant: callers and what they see come from this namespace alone, and a token of another one is refused.
+    /// One server is one tenant: callers authenticate with tokens of this namespace and see only its tokens.
     #[arg(long, env = "PAT_OPERATOR_NAMESPACE", value_name = "NAME", value_parser = label)]
     pub namespace: Option<String>,
 
-    /// The name of the tenant, for clients that ask [default: the namespace]
+    /// Name of the tenant in responses [default: the namespace]
     #[arg(long, env = "PAT_OPERATOR_TENANT_NAME", value_name = "NAME", value_parser = tenant)]
     pub tenant_name: Option<String>,
 
-    /// An audience whose tokens may call, beside those without any
+    /// Accept tokens with this audience, beside tokens without audiences
     ///
-    /// A token that lists audiences is meant for these alone: it may call only if this is one of them.
+    /// A token that lists audiences may call this API only if this is one of them.
     #[arg(long, env = "PAT_OPERATOR_AUDIENCE", value_name = "AUDIENCE", value_parser = audience)]
     pub audience: Option<String>,
 
@@ -288,47 +285,47 @@ pub struct ApiArgs {
     #[command(flatten)]
     pub tls: TlsArgs,
 
-    /// Whether tokens can be listed only, and not created, changed or deleted
+    /// Only list tokens; refuse to create, change or delete them
     #[arg(long, env = "PAT_OPERATOR_READ_ONLY", value_name = "BOOL", default_value_t = false)]
     #[arg(action = ArgAction::Set, num_args = 0..=1, require_equals = true, default_missing_value = "true")]
     pub read_only: bool,
 
-    /// How many requests a second each owner may make, over time: 1 to 100000
+    /// Sustained requests per second of each owner: 1 to 100000
     ///
-    /// All tokens of one owner share it. Who asks more is told when to come back (429 and Retry-After).
+    /// All tokens of an owner share the limit. Further requests get 429 with Retry-After.
     #[arg(long, env = "PAT_OPERATOR_RATE_LIMIT", value_name = "N", default_value_t = 20)]
     #[arg(value_parser = clap::value_parser!(u32).range(1..=100_000))]
     pub rate_limit: u32,
 
-    /// How many requests each owner may make at a time, after a pause: 1 to 100000
+    /// Burst of requests of each owner after a pause: 1 to 100000
     #[arg(long, env = "PAT_OPERATOR_RATE_BURST", value_name = "N", default_value_t = 100)]
     #[arg(value_parser = clap::value_parser!(u32).range(1..=100_000))]
     pub rate_burst: u32,
 
-    /// The Secret with the key that access tokens are signed with; made if there is none
+    /// Secret with the signing key of access tokens; created if it does not exist
     ///
-    /// All replicas need the same one. Delete it and restart them, and every access token is void.
+    /// All replicas share it. To invalidate every access token, delete it and restart them.
     #[arg(long, env = "PAT_OPERATOR_KEY_SECRET", value_name = "NAME", default_value = "pat-operator-api-key")]
     #[arg(value_parser = subdomain)]
     pub key_secret: String,
 
-    /// The namespace of that Secret [default: the pod's own, or the one of the kubeconfig's context]
+    /// Namespace of that Secret [default: that of the pod, or of the kubeconfig's context]
     ///
-    /// Best one in which nobody makes PersonalAccessTokens.
+    /// Choose a namespace without PersonalAccessTokens.
     #[arg(long, env = "PAT_OPERATOR_KEY_NAMESPACE", value_name = "NAME", value_parser = label)]
     pub key_namespace: Option<String>,
 
-    /// How often a token's last use is written to its status at most: 1s to 1d
+    /// Shortest interval between updates of a token's lastUsedAt: 1s to 1d
     ///
-    /// As for the verifier, whose uses are others.
+    /// Counts uses of this API only; the verifier records its own.
     #[arg(long, env = "PAT_OPERATOR_LAST_USED_INTERVAL", value_name = "DURATION", default_value = "10m")]
     #[arg(value_parser = last_used_interval)]
     pub last_used_interval: SignedDuration,
 
-    /// How long tokens are still judged when nothing is heard from the API server: 0s to 1d
+    /// How long to go on answering without contact to the API server: 0s to 1d
     ///
-    /// Known tokens go on working, revoked and expired ones do not, and unknown ones are told to come back. After this
-    /// time a revocation may have been missed, and every answer is that nobody can tell.
+    /// Meanwhile known tokens are accepted until they expire, and requests with unknown tokens get a retryable error. After this
+    /// time a revocation may have been missed, so every request gets a retryable error.
     #[arg(long, env = "PAT_OPERATOR_MAX_STALENESS", value_name = "DURATION", default_value = "5m")]
     #[arg(value_parser = max_staleness)]
     pub max_staleness: SignedDuration,
@@ -338,47 +335,47 @@ pub struct ApiArgs {
     pub log: LogArgs,
 }
 
-/// Flags of everything whose requests hold tokens.
+/// TLS flags of servers whose requests contain tokens.
 #[derive(Clone, Debug, Args)]
 pub struct TlsArgs {
-    /// A file with the certificate chain to serve with, in PEM; needs --tls-key
+    /// PEM file with the serving certificate and its intermediates; needs --tls-key
     ///
-    /// Both files are read again when they change, as cert-manager changes them in a mounted Secret.
+    /// Both files are reloaded when they change, as when cert-manager renews a mounted Secret.
     #[arg(long, env = "PAT_OPERATOR_TLS_CERT", value_name = "FILE")]
     pub tls_cert: Option<PathBuf>,
 
-    /// A file with the key of that certificate, in PEM
+    /// PEM file with the private key of that certificate
     #[arg(long, env = "PAT_OPERATOR_TLS_KEY", value_name = "FILE")]
     pub tls_key: Option<PathBuf>,
 
-    /// Whether to serve without TLS on addresses that others can reach
+    /// Allow serving without TLS on addresses other than loopback
     ///
-    /// Tokens then go over the network in plain text. For when something else encrypts, such as a service mesh.
+    /// Tokens then cross the network in plain text. Use it only behind other encryption, such as a service mesh.
     #[arg(long, env = "PAT_OPERATOR_INSECURE_LISTEN", value_name = "BOOL", default_value_t = false)]
     #[arg(action = ArgAction::Set, num_args = 0..=1, require_equals = true, default_missing_value = "true")]
     pub insecure_listen: bool,
 }
 
-/// Flags of everything that logs.
+/// Logging flags.
 #[derive(Clone, Debug, Args)]
 pub struct LogArgs {
-    /// How log lines are written, on stderr
+    /// Format of log lines, on stderr
     #[arg(long, env = "PAT_OPERATOR_LOG_FORMAT", value_name = "FORMAT", default_value = "text")]
     pub log_format: CliLogFormat,
 
-    /// What is logged: error, warn, info, debug, trace, or such levels by module
+    /// Log level: error, warn, info, debug or trace, or levels by module
     ///
-    /// By module as in `info,pat_operator::controller=debug`. No level ever logs a token.
+    /// By module, such as `info,pat_operator::controller=debug`. No level ever logs a token.
     #[arg(long, env = "PAT_OPERATOR_LOG_LEVEL", value_name = "FILTER", default_value = "info")]
     pub log_level: LogFilter,
 }
 
-/// How log lines are written, as the command line names it.
+/// The format of log lines on the command line.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 pub enum CliLogFormat {
-    /// For people; coloured on a terminal, unless NO_COLOR is set
+    /// Text, coloured on a terminal unless NO_COLOR is set
     Text,
-    /// For machines: one JSON object a line
+    /// One JSON object per line
     Json,
 }
 
@@ -391,7 +388,7 @@ impl From<CliLogFormat> for LogFormat {
     }
 }
 
-/// The namespaces to watch; none means all of them. In order, each once.
+/// The namespaces to watch, sorted and unique; empty for all.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Namespaces(Vec<String>);
 
@@ -401,7 +398,7 @@ impl Namespaces {
         self.0.is_empty()
     }
 
-    /// The listed namespaces; none if it is all of them.
+    /// The listed namespaces; empty for all.
     pub fn names(&self) -> &[String] {
         &self.0
     }
@@ -416,17 +413,17 @@ impl FromStr for Namespaces {
         names.sort();
         names.dedup();
         match names.len() {
-            0 if !text.trim().is_empty() => Err("there is no name between the commas".to_owned()),
+            0 if !text.trim().is_empty() => Err("no name between the commas".to_owned()),
             count if count > MAX_NAMESPACES => Err(format!(
-                "{count} namespaces are more than one instance watches one by one: list at most {MAX_NAMESPACES}, or \
-                 none to watch all; controllers can share them, each with its own --lease-name"
+                "{count} namespaces are too many for one instance: list at most {MAX_NAMESPACES}, or none to watch all; \
+                 controllers can share them, each with its own --lease-name"
             )),
             _ => Ok(Self(names)),
         }
     }
 }
 
-/// A label selector as the API server takes it; empty for everything. Only the API server can say whether it is one.
+/// A label selector; empty for everything. Only the API server can validate it.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct LabelSelector(String);
 
@@ -453,20 +450,12 @@ impl FromStr for LabelSelector {
 
 fn tenant(text: &str) -> Result<String, &'static str> {
     let is_name = (1..=128).contains(&text.len()) && text.bytes().all(|byte| byte.is_ascii_graphic());
-    if is_name {
-        Ok(text.to_owned())
-    } else {
-        Err("a tenant's name is 1 to 128 visible ASCII characters, without spaces")
-    }
+    if is_name { Ok(text.to_owned()) } else { Err("write 1 to 128 visible ASCII characters, without spaces") }
 }
 
 fn audience(text: &str) -> Result<String, &'static str> {
     let is_audience = (1..=256).contains(&text.len()) && text.bytes().all(|byte| byte.is_ascii_graphic());
-    if is_audience {
-        Ok(text.to_owned())
-    } else {
-        Err("an audience is 1 to 256 visible ASCII characters, without spaces")
-    }
+    if is_audience { Ok(text.to_owned()) } else { Err("write 1 to 256 visible ASCII characters, without spaces") }
 }
 
 fn publish_lead(text: &str) -> Result<SignedDuration, String> {
@@ -476,7 +465,7 @@ fn publish_lead(text: &str) -> Result<SignedDuration, String> {
     }
     match api::duration::parse(text) {
         Ok(lead) if lead <= MOST => Ok(lead),
-        Ok(_) => Err("at most 1m: a rotated token waits for so long before anybody gets it".to_owned()),
+        Ok(_) => Err("must be at most 1m, because each rotated token waits for this time".to_owned()),
         Err(error) => Err(error.to_string()),
     }
 }
@@ -484,7 +473,7 @@ fn publish_lead(text: &str) -> Result<SignedDuration, String> {
 fn last_used_interval(text: &str) -> Result<SignedDuration, String> {
     match api::duration::parse(text) {
         Ok(interval) if interval <= ONE_DAY => Ok(interval),
-        Ok(_) => Err("at most 1d: nobody could tell a token in use from one that is not".to_owned()),
+        Ok(_) => Err("must be at most 1d, or unused tokens cannot be recognized".to_owned()),
         Err(error) => Err(error.to_string()),
     }
 }
@@ -496,7 +485,7 @@ fn shutdown_delay(text: &str) -> Result<SignedDuration, String> {
     }
     match api::duration::parse(text) {
         Ok(delay) if delay <= MOST => Ok(delay),
-        Ok(_) => Err("at most 1m: Kubernetes kills a Pod that takes longer than its grace period".to_owned()),
+        Ok(_) => Err("must be at most 1m, because Kubernetes kills a Pod after its grace period".to_owned()),
         Err(error) => Err(error.to_string()),
     }
 }
@@ -507,16 +496,16 @@ fn max_staleness(text: &str) -> Result<SignedDuration, String> {
     }
     match api::duration::parse(text) {
         Ok(staleness) if staleness <= ONE_DAY => Ok(staleness),
-        Ok(_) => Err("at most 1d: for so long a revoked token may go on working".to_owned()),
+        Ok(_) => Err("must be at most 1d, because a revoked token may work for this time".to_owned()),
         Err(error) => Err(error.to_string()),
     }
 }
 
 fn time(text: &str) -> Result<Time, &'static str> {
-    text.parse().map_err(|_| "write a time as in RFC 3339, with its offset from UTC, such as 2026-01-31T12:00:00Z")
+    text.parse().map_err(|_| "write a time in RFC 3339 with its offset from UTC, such as 2026-01-31T12:00:00Z")
 }
 
-/// An RFC 1123 label, as names of namespaces are.
+/// Parses an RFC 1123 label, such as the name of a namespace.
 pub(crate) fn label(text: &str) -> Result<String, String> {
     let is_edge = |c: u8| c.is_ascii_lowercase() || c.is_ascii_digit();
     let bytes = text.as_bytes();
@@ -526,11 +515,11 @@ pub(crate) fn label(text: &str) -> Result<String, String> {
     if good {
         Ok(text.to_owned())
     } else {
-        Err(format!("{text:?} is not a name: write up to 63 lower case letters, digits and inner hyphens"))
+        Err(format!("{text:?} is not a valid name: write up to 63 lower case letters, digits and inner hyphens"))
     }
 }
 
-/// An RFC 1123 subdomain, as names of most objects are: labels with dots between them.
+/// Parses an RFC 1123 subdomain, such as the name of most objects: labels joined by dots.
 pub(crate) fn subdomain(text: &str) -> Result<String, String> {
     if text.len() > 253 {
         return Err("a name has at most 253 characters".to_owned());
@@ -561,7 +550,7 @@ mod tests {
     }
 
     #[test]
-    fn the_definition_is_sound() {
+    fn the_definition_is_valid() {
         Cli::command().debug_assert();
     }
 
@@ -591,7 +580,7 @@ mod tests {
     }
 
     #[test]
-    fn defaults_are_those_of_the_design() {
+    fn controller_defaults_match_the_design() {
         let args = controller(&[]).unwrap();
         assert_eq!(args.health_addr, ListenAddr::Any { port: 8080 });
         assert!(args.namespaces.is_all() && args.label_selector.as_deref().is_none());
@@ -604,7 +593,7 @@ mod tests {
     }
 
     #[test]
-    fn a_verifier_s_defaults_are_those_of_the_design() {
+    fn verifier_defaults_match_the_design() {
         let args = verifier(&[]).unwrap();
         assert_eq!(args.http_addr, ListenAddr::Any { port: 8443 });
         assert_eq!(args.grpc_addr, ListenAddr::Any { port: 9443 });
@@ -618,7 +607,7 @@ mod tests {
     }
 
     #[test]
-    fn a_verifier_s_flags_are_refused_with_what_would_be_right() {
+    fn invalid_verifier_flags_are_refused_with_a_hint() {
         for (flag, part) in [
             ("--http-addr=8443", "or only :8080 for every address"),
             ("--last-used-interval=0s", "more than zero"),
@@ -640,7 +629,7 @@ mod tests {
     }
 
     #[test]
-    fn reads_what_people_write() {
+    fn common_spellings_are_read() {
         let args = controller(&[
             "--leader-elect=false",
             "--namespaces=b, a,b,",
@@ -653,7 +642,7 @@ mod tests {
             "--serving-certificate=more:10.0.0.1",
         ])
         .unwrap();
-        let secrets: Vec<_> = args.serving_certificate.iter().map(Wanted::secret).collect();
+        let secrets: Vec<_> = args.serving_certificate.iter().map(CertificateRequest::secret).collect();
         assert_eq!(secrets, ["verifier", "api", "more"]);
         assert!(!args.leader_elect);
         assert_eq!(args.namespaces.names(), ["a", "b"]);
@@ -665,13 +654,13 @@ mod tests {
     }
 
     #[test]
-    fn what_is_wrong_is_refused_with_what_would_be_right() {
+    fn invalid_controller_flags_are_refused_with_a_hint() {
         let crowd: Vec<String> = (0..51).map(|n| format!("n{n}")).collect();
         let crowd = format!("--namespaces={}", crowd.join(","));
         for (flag, part) in [
-            (&*crowd, "51 namespaces are more than one instance watches one by one: list at most 50"),
-            ("--namespaces=Team", "\"Team\" is not a name: write up to 63 lower case letters"),
-            ("--namespaces=,", "there is no name between the commas"),
+            (&*crowd, "51 namespaces are too many for one instance: list at most 50"),
+            ("--namespaces=Team", "\"Team\" is not a valid name: write up to 63 lower case letters"),
+            ("--namespaces=,", "no name between the commas"),
             ("--label-selector=a=\"b\"", "write it as for `kubectl get -l`"),
             ("--concurrency=0", "0 is not in 1..=256"),
             ("--concurrency=257", "257 is not in 1..=256"),
@@ -683,15 +672,15 @@ mod tests {
             ("--restore-issued-before=yesterday", "such as 2026-01-31T12:00:00Z"),
             ("--restore-issued-before=2026-01-31T12:00:00", "with its offset from UTC"),
             ("--leader-elect=maybe", "[possible values: true, false]"),
-            ("--lease-name=a..b", "is not a name"),
-            ("--lease-namespace=a.b", "is not a name"),
+            ("--lease-name=a..b", "is not a valid name"),
+            ("--lease-namespace=a.b", "is not a valid name"),
             ("--health-addr=8080", "or only :8080 for every address"),
             ("--log-format=xml", "[possible values: text, json]"),
             ("--log-level=loud", "write error, warn, info, debug or trace"),
             ("--namespace=a", "'--namespaces'"),
             ("--serving-certificate=tls", "write <Secret>:<name>"),
-            ("--serving-certificate=tls:a b", "is not a name that a server can have"),
-            ("--serving-certificate-namespace=a.b", "is not a name"),
+            ("--serving-certificate=tls:a b", "is not a valid server name"),
+            ("--serving-certificate-namespace=a.b", "is not a valid name"),
         ] {
             let error = controller(&[flag]).expect_err(flag);
             assert!(error.contains(part), "{flag}: {error}");
@@ -699,7 +688,7 @@ mod tests {
     }
 
     #[test]
-    fn fifty_namespaces_are_fine_however_often_each_is_listed() {
+    fn repeated_namespaces_count_once() {
         let names: Vec<String> = (0..100).map(|n| format!("n{}", n % 50)).collect();
         assert_eq!(names.join(",").parse::<Namespaces>().unwrap().names().len(), 50);
     }

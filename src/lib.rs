@@ -1,9 +1,9 @@
 //! pat-operator: personal access tokens for Kubernetes.
 //!
-//! Data goes one way: [`api`] and [`token`] know nobody; [`index`] knows both; [`decision`] knows these three; [`controller`] and
-//! [`verifier`] know these, but not each other; [`runtime`] knows none of them, and [`certificates`] only
-//! [`runtime`]; `main` wires. `plugin`, what people hold in their hands, knows the API, tokens and the controller's planner; nobody
-//! knows it.
+//! From the bottom up: [`token`] mints and parses tokens, [`api`] holds the resource types, [`secret`] renders Secrets, and [`auth`] decides
+//! whether a token is accepted. [`planner`] is the I/O-free core, and [`index`] the watch-fed store. On these stand [`controller`], [`verifier`],
+//! [`rest`] and [`certificates`], which do not use each other, and `plugin`, the `kubectl pat` command. [`service`] has what any long-running
+//! program needs, and [`programs`] wires everything. The test `layers` has the table of who may use whom.
 #![forbid(unsafe_code)]
 #![warn(missing_docs)]
 
@@ -16,6 +16,7 @@ pub mod index;
 pub mod planner;
 #[cfg(feature = "plugin")]
 pub mod plugin;
+pub mod programs;
 pub mod rest;
 pub mod secret;
 pub mod service;

@@ -10,8 +10,8 @@ use std::{
 use anyhow::ensure;
 use pat_operator::{
     api::StoredPat,
-    index::{Index, feed::PatFeed},
-    service::watch::Sink,
+    index::{Index, events::PatEventHandler},
+    service::watch::WatchHandler,
 };
 use serde::{Deserialize, Serialize};
 
@@ -44,22 +44,22 @@ impl Memory {
 pub fn fill(count: u32) -> anyhow::Result<(Arc<Index>, Memory)> {
     let resident = || memory_kib(std::process::id(), "VmRSS");
     let index = Arc::new(Index::default());
-    let mut feed = PatFeed::new(index.clone(), None);
+    let mut feed = PatEventHandler::new(index.clone(), None);
     // What decoding takes for itself, whatever the size of the index, is there already.
     texts(0..CHUNK.min(count))?.iter().try_for_each(|text| serde_json::from_slice::<StoredPat>(text).map(drop))?;
     let empty_kib = resident()?;
     let mut took = Duration::ZERO;
-    feed.list_begins();
+    feed.init();
     for first in (0..count).step_by(CHUNK as usize) {
         let texts = texts(first..count.min(first + CHUNK))?;
         let began = Instant::now();
         for text in &texts {
-            feed.listed(serde_json::from_slice(text)?);
+            feed.init_apply(serde_json::from_slice(text)?);
         }
         took += began.elapsed();
     }
     let began = Instant::now();
-    feed.list_ends();
+    feed.init_done();
     took += began.elapsed();
     ensure!(index.len() == count as usize, "{} of {count} tokens are in the index", index.len());
     let memory = Memory { tokens: count, empty_kib, full_kib: resident()?, fill_seconds: took.as_secs_f64() };

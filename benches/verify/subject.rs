@@ -5,7 +5,7 @@
 use std::{net::SocketAddr, sync::Arc, time::Duration};
 
 use pat_operator::{
-    index::Pulse,
+    index::IndexFreshness,
     service::{
         Clock, HttpServer,
         http::Limits,
@@ -32,8 +32,8 @@ pub async fn serve(tokens: u32) -> anyhow::Result<()> {
     // As everybody has it; what is logged is thrown away by whoever started this.
     telemetry::init(LogFormat::Json, &LogFilter::default())?;
     let (index, _) = memory::fill(tokens)?;
-    let pulse = Pulse::new(1, Duration::from_mins(5));
-    let (beat, told) = (pulse.beat(0), pulse.clone());
+    let pulse = IndexFreshness::new(1, Duration::from_mins(5));
+    let (heartbeat, told) = (pulse.heartbeat(0), pulse.clone());
     let verifier = Verifier::new(index, move || told.freshness(), Clock::system(), Arc::new(Metrics::new()));
     let verifier = Arc::new(verifier);
     let (http, grpc) = (bind().await?, bind().await?);
@@ -42,10 +42,10 @@ pub async fn serve(tokens: u32) -> anyhow::Result<()> {
     let protocols = http::VerifierService::new(verifier.clone(), http::HttpConfig::default(), None);
     tokio::spawn(http.serve(protocols, forever.clone()));
     tokio::spawn(envoy_grpc::serve(grpc, verifier, forever));
-    beat.heard();
+    heartbeat.beat();
     part::tell(&addresses)?;
     loop {
-        beat.heard();
+        heartbeat.beat();
         pulse.answered();
         tokio::time::sleep(Duration::from_secs(1)).await;
     }

@@ -1,23 +1,19 @@
-//! Certificates that the operator's own servers serve with, where nobody else makes any: an authority, a certificate by it, and both anew in time.
+//! Serving certificates for the operator's own servers, where nothing else issues any: a private authority, and a certificate signed by it.
 //!
 //! ```text
-//! Secret (get) -> held -> plan (pure) -> make -> Secret (create, update with its version) -> ConfigMap with what to trust
+//! Secret (get) -> state -> plan (pure) -> renew -> Secret (create, or update with its version) -> ConfigMap with the authority
 //! ```
 //!
-//! Servers read them from files, as they read every other certificate. It must not know what is served, nor what a token is.
+//! Servers read them from files, like any other certificate.
 
-pub mod authority;
-pub mod error;
-pub mod keeper;
-pub mod material;
-pub mod metrics;
+mod bundle;
+mod manager;
+mod objects;
 pub mod plan;
 pub mod preflight;
-pub mod stored;
+mod request;
 #[cfg(test)]
 mod tests;
-pub mod wanted;
 
-pub use error::Error;
-pub use keeper::Keeper;
-pub use wanted::Wanted;
+pub use manager::{CertificateManager, Error, RenewalOutcome};
+pub use request::{CertificateRequest, ServerNames};

@@ -1,88 +1,87 @@
-//! What to do about a certificate now. Pure: it takes the present, and knows neither keys nor Secrets.
+//! Decides when a certificate or its authority is renewed. Pure: `now` is an argument.
 
 use std::fmt;
 
 use k8s_openapi::jiff::{SignedDuration, Timestamp};
 
-use super::wanted::Names;
+use super::request::ServerNames;
 use crate::service::tls::Validity;
 
 const DAY: SignedDuration = SignedDuration::from_hours(24);
 
-/// How long a certificate is good for. It is renewed when a third of that is left.
+/// The lifetime of a certificate. It is renewed when a third of it is left.
 pub const CERTIFICATE_LIFETIME: SignedDuration = SignedDuration::from_hours(90 * 24);
 
-/// How long an authority is good for, which is how long somebody who copied it once can go on with that. It is followed by another when a
-/// third of that is left.
+/// The lifetime of an authority, and of the copies that clients keep. It is replaced when a third of it is left.
 pub const AUTHORITY_LIFETIME: SignedDuration = SignedDuration::from_hours(10 * 365 * 24);
 
-/// How far a client's clock may be behind.
+/// The tolerated lag of a client's clock.
 pub const BACKDATED: SignedDuration = SignedDuration::from_hours(1);
 
-/// What there is.
+/// The stored certificate and authority.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Held {
-    /// When the authority begins and ends; `None` if there is none that can sign.
+pub struct CertificateState {
+    /// The validity of the authority; `None` if none can sign.
     pub authority: Option<Validity>,
-    /// When the certificate begins and ends; `None` if there is none that can be served with and that this authority vouches for.
+    /// The validity of the certificate; `None` if none is usable and signed by this authority.
     pub certificate: Option<Validity>,
-    /// The names that it was made for.
-    pub names: Option<Names>,
+    /// The names that it was issued for.
+    pub names: Option<ServerNames>,
 }
 
-/// What to do.
+/// What to do about the stored certificate.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Plan {
-    /// Nothing before this time.
+pub enum RenewalPlan {
+    /// Keep it until this time.
     Keep(Timestamp),
-    /// A new certificate by the same authority.
-    Certificate(Why),
-    /// A new authority, for which the old one vouches if it still can, and a certificate by it.
-    Authority(Why),
+    /// Issue a new certificate by the same authority.
+    Certificate(RenewalReason),
+    /// Make a new authority, cross-signed by the old one if possible, and issue a certificate by it.
+    CertificateAuthority(RenewalReason),
 }
 
-/// Why something is made.
+/// Why a certificate or an authority is renewed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Why {
-    /// There is none that is of use.
+pub enum RenewalReason {
+    /// None is usable.
     Missing,
-    /// Two thirds of its time are over.
+    /// Two thirds of its lifetime are over.
     Due,
-    /// It is for other names.
+    /// The requested names changed.
     OtherNames,
-    /// Its time has not begun: a clock was, or is, wrong.
+    /// It is not valid yet: a clock was or is wrong.
     TooEarly,
 }
 
-impl fmt::Display for Why {
+impl fmt::Display for RenewalReason {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
-            Self::Missing => "there was none of use",
-            Self::Due => "two thirds of its time were over",
-            Self::OtherNames => "it was for other names",
-            Self::TooEarly => "its time had not begun",
+            Self::Missing => "no usable one was stored",
+            Self::Due => "two thirds of its lifetime were over",
+            Self::OtherNames => "the requested names changed",
+            Self::TooEarly => "it was not valid yet",
         })
     }
 }
 
-/// What to do now about what there is.
-pub fn plan(held: &Held, wanted: &Names, now: Timestamp) -> Plan {
-    let Some(authority) = held.authority else { return Plan::Authority(Why::Missing) };
-    if let Some(why) = over(authority, now) {
-        return Plan::Authority(why);
+/// Decides what to do now.
+pub fn plan(state: &CertificateState, requested: &ServerNames, now: Timestamp) -> RenewalPlan {
+    let Some(authority) = state.authority else { return RenewalPlan::CertificateAuthority(RenewalReason::Missing) };
+    if let Some(why) = renewal_reason(authority, now) {
+        return RenewalPlan::CertificateAuthority(why);
     }
-    let Some(certificate) = held.certificate else { return Plan::Certificate(Why::Missing) };
-    if held.names.as_ref() != Some(wanted) {
-        return Plan::Certificate(Why::OtherNames);
+    let Some(certificate) = state.certificate else { return RenewalPlan::Certificate(RenewalReason::Missing) };
+    if state.names.as_ref() != Some(requested) {
+        return RenewalPlan::Certificate(RenewalReason::OtherNames);
     }
-    if let Some(why) = over(certificate, now) {
-        return Plan::Certificate(why);
+    if let Some(why) = renewal_reason(certificate, now) {
+        return RenewalPlan::Certificate(why);
     }
-    Plan::Keep(due(authority).min(due(certificate)))
+    RenewalPlan::Keep(due(authority).min(due(certificate)))
 }
 
-/// When something new made now begins and ends. Nothing outlives `authority`.
-pub fn validity(lifetime: SignedDuration, authority: Option<Validity>, now: Timestamp) -> Validity {
+/// The validity of something issued now. Nothing outlives `authority`.
+pub fn validity_from(lifetime: SignedDuration, authority: Option<Validity>, now: Timestamp) -> Validity {
     // X.509 has no fractions of a second.
     let now = Timestamp::from_second(now.as_second()).unwrap_or(now);
     let (from, until) = (minus(now, BACKDATED), plus(now, lifetime));
@@ -92,18 +91,18 @@ pub fn validity(lifetime: SignedDuration, authority: Option<Validity>, now: Time
     }
 }
 
-/// Why it has to be replaced, if it has to.
-fn over(validity: Validity, now: Timestamp) -> Option<Why> {
+/// Why it must be replaced, if it must.
+fn renewal_reason(validity: Validity, now: Timestamp) -> Option<RenewalReason> {
     if now < validity.from {
-        Some(Why::TooEarly)
+        Some(RenewalReason::TooEarly)
     } else if now >= due(validity) {
-        Some(Why::Due)
+        Some(RenewalReason::Due)
     } else {
         None
     }
 }
 
-/// When two thirds of its time are over.
+/// When two thirds of its lifetime are over.
 fn due(validity: Validity) -> Timestamp {
     let lifetime = validity.until.duration_since(validity.from);
     minus(validity.until, SignedDuration::from_secs(lifetime.as_secs() / 3))
@@ -117,7 +116,7 @@ fn minus(time: Timestamp, by: SignedDuration) -> Timestamp {
     time.checked_sub(by).unwrap_or(Timestamp::MIN)
 }
 
-/// So many days.
+/// This many days.
 pub const fn days(count: i64) -> SignedDuration {
     SignedDuration::from_secs(count * DAY.as_secs())
 }
@@ -134,97 +133,106 @@ mod tests {
         Timestamp::from_second(START + seconds).unwrap()
     }
 
-    fn names(text: &str) -> Names {
+    fn names(text: &str) -> ServerNames {
         text.parse().unwrap()
     }
 
-    /// What there is once the plan has been carried out.
-    fn carried_out(held: &Held, plan: Plan, wanted: &Names, now: Timestamp) -> Held {
+    /// The state after the plan was carried out.
+    fn carried_out(
+        state: &CertificateState,
+        plan: RenewalPlan,
+        requested: &ServerNames,
+        now: Timestamp,
+    ) -> CertificateState {
         let authority = match plan {
-            Plan::Keep(_) => return held.clone(),
-            Plan::Certificate(_) => held.authority,
-            Plan::Authority(_) => Some(validity(AUTHORITY_LIFETIME, None, now)),
+            RenewalPlan::Keep(_) => return state.clone(),
+            RenewalPlan::Certificate(_) => state.authority,
+            RenewalPlan::CertificateAuthority(_) => Some(validity_from(AUTHORITY_LIFETIME, None, now)),
         };
-        let certificate = validity(CERTIFICATE_LIFETIME, authority, now);
-        Held { authority, certificate: Some(certificate), names: Some(wanted.clone()) }
+        let certificate = validity_from(CERTIFICATE_LIFETIME, authority, now);
+        CertificateState { authority, certificate: Some(certificate), names: Some(requested.clone()) }
     }
 
     #[test]
-    fn what_is_there_decides() {
+    fn the_stored_state_decides() {
         let good = Validity { from: at(0), until: at(900) };
         let old = Validity { from: at(-900), until: at(0) };
         let early = Validity { from: at(500), until: at(900) };
-        let held = |authority: Option<Validity>, certificate: Option<Validity>| Held {
+        let state = |authority: Option<Validity>, certificate: Option<Validity>| CertificateState {
             authority,
             certificate,
             names: Some(names("a")),
         };
         for (case, now, expected) in [
-            (Held::default(), at(0), Plan::Authority(Why::Missing)),
-            (held(None, Some(good)), at(0), Plan::Authority(Why::Missing)),
-            (held(Some(good), None), at(0), Plan::Certificate(Why::Missing)),
-            (held(Some(good), Some(good)), at(0), Plan::Keep(at(600))),
-            (held(Some(good), Some(good)), at(599), Plan::Keep(at(600))),
-            (held(Some(good), Some(good)), at(600), Plan::Authority(Why::Due)),
-            (held(Some(good), Some(old)), at(1), Plan::Certificate(Why::Due)),
-            (held(Some(old), Some(good)), at(1), Plan::Authority(Why::Due)),
-            (held(Some(good), Some(early)), at(1), Plan::Certificate(Why::TooEarly)),
-            (held(Some(early), Some(good)), at(1), Plan::Authority(Why::TooEarly)),
+            (CertificateState::default(), at(0), RenewalPlan::CertificateAuthority(RenewalReason::Missing)),
+            (state(None, Some(good)), at(0), RenewalPlan::CertificateAuthority(RenewalReason::Missing)),
+            (state(Some(good), None), at(0), RenewalPlan::Certificate(RenewalReason::Missing)),
+            (state(Some(good), Some(good)), at(0), RenewalPlan::Keep(at(600))),
+            (state(Some(good), Some(good)), at(599), RenewalPlan::Keep(at(600))),
+            (state(Some(good), Some(good)), at(600), RenewalPlan::CertificateAuthority(RenewalReason::Due)),
+            (state(Some(good), Some(old)), at(1), RenewalPlan::Certificate(RenewalReason::Due)),
+            (state(Some(old), Some(good)), at(1), RenewalPlan::CertificateAuthority(RenewalReason::Due)),
+            (state(Some(good), Some(early)), at(1), RenewalPlan::Certificate(RenewalReason::TooEarly)),
+            (state(Some(early), Some(good)), at(1), RenewalPlan::CertificateAuthority(RenewalReason::TooEarly)),
             (
-                Held { names: Some(names("b")), ..held(Some(good), Some(good)) },
+                CertificateState { names: Some(names("b")), ..state(Some(good), Some(good)) },
                 at(1),
-                Plan::Certificate(Why::OtherNames),
+                RenewalPlan::Certificate(RenewalReason::OtherNames),
             ),
-            (Held { names: None, ..held(Some(good), Some(good)) }, at(1), Plan::Certificate(Why::OtherNames)),
+            (
+                CertificateState { names: None, ..state(Some(good), Some(good)) },
+                at(1),
+                RenewalPlan::Certificate(RenewalReason::OtherNames),
+            ),
         ] {
             assert_eq!(plan(&case, &names("a"), now), expected, "{case:?} at {now}");
         }
     }
 
     proptest! {
-        /// Whoever looks at least every four weeks never finds a certificate that has ended, or that outlives its authority.
+        /// With a check every four weeks, no certificate expires or outlives its authority.
         #[test]
-        fn a_certificate_never_ends_on_somebody_who_looks_now_and_then(
+        fn a_monthly_check_never_finds_an_expired_certificate(
             gaps in proptest::collection::vec(1i64..28 * 86_400, 1..400),
         ) {
-            let wanted = names("a");
-            let (mut held, mut now) = (Held::default(), 0);
+            let requested = names("a");
+            let (mut state, mut now) = (CertificateState::default(), 0);
             for gap in gaps {
-                held = carried_out(&held, plan(&held, &wanted, at(now)), &wanted, at(now));
-                let (authority, certificate) = (held.authority.unwrap(), held.certificate.unwrap());
+                state = carried_out(&state, plan(&state, &requested, at(now)), &requested, at(now));
+                let (authority, certificate) = (state.authority.unwrap(), state.certificate.unwrap());
                 prop_assert!(certificate.from >= authority.from && certificate.until <= authority.until);
                 now += gap;
-                prop_assert!(certificate.until > at(now), "it ended before somebody looked again");
+                prop_assert!(certificate.until > at(now), "it expired before the next check");
             }
         }
 
-        /// Nothing is made a second time before its time, and a plan names a time that lies ahead.
+        /// Nothing is renewed early, and a plan names a time in the future.
         #[test]
-        fn what_has_just_been_made_is_kept_until_the_time_that_the_plan_names(
+        fn a_new_certificate_is_kept_until_the_planned_time(
             start in 0i64..100 * 365 * 86_400, part in 0.0f64..1.0,
         ) {
-            let wanted = names("a");
-            let held = carried_out(&Held::default(), Plan::Authority(Why::Missing), &wanted, at(start));
-            let Plan::Keep(until) = plan(&held, &wanted, at(start)) else { panic!("it is kept") };
+            let requested = names("a");
+            let state = carried_out(&CertificateState::default(), RenewalPlan::CertificateAuthority(RenewalReason::Missing), &requested, at(start));
+            let RenewalPlan::Keep(until) = plan(&state, &requested, at(start)) else { panic!("it is kept") };
             let ahead = until.as_second() - START - start;
             prop_assert!(ahead > 0);
             let between = start + (ahead as f64 * part) as i64;
-            prop_assert_eq!(plan(&held, &wanted, at(between)), Plan::Keep(until));
-            prop_assert_eq!(plan(&held, &wanted, until), Plan::Certificate(Why::Due));
+            prop_assert_eq!(plan(&state, &requested, at(between)), RenewalPlan::Keep(until));
+            prop_assert_eq!(plan(&state, &requested, until), RenewalPlan::Certificate(RenewalReason::Due));
         }
 
-        /// No times make it panic, and none that are in the past are kept.
+        /// No times make the plan panic, and nothing expired is kept.
         #[test]
-        fn whatever_the_times_are_nothing_is_kept_that_has_ended(
+        fn nothing_expired_is_kept(
             times in proptest::array::uniform4(-377_705_000_000i64..253_402_000_000), now in -377_705_000_000i64..253_402_000_000,
         ) {
             let time = |seconds| Timestamp::from_second(seconds).unwrap();
             let of = |from: i64, until: i64| Some(Validity { from: time(from), until: time(until) });
-            let held = Held { authority: of(times[0], times[1]), certificate: of(times[2], times[3]), names: Some(names("a")) };
+            let state = CertificateState { authority: of(times[0], times[1]), certificate: of(times[2], times[3]), names: Some(names("a")) };
             let now = time(now);
-            let _ = validity(AUTHORITY_LIFETIME, held.authority, now);
-            if let Plan::Keep(until) = plan(&held, &names("a"), now) {
-                prop_assert!(until > now && held.authority.unwrap().until > now && held.certificate.unwrap().until > now);
+            let _ = validity_from(AUTHORITY_LIFETIME, state.authority, now);
+            if let RenewalPlan::Keep(until) = plan(&state, &names("a"), now) {
+                prop_assert!(until > now && state.authority.unwrap().until > now && state.certificate.unwrap().until > now);
             }
         }
     }

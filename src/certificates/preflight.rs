@@ -1,19 +1,19 @@
-//! The rights that looking after certificates takes: in one namespace, and to objects of these names alone.
+//! The permissions that serving certificates take, in one namespace and for these names only.
 
-use super::Wanted;
-use crate::service::preflight::Question;
+use super::CertificateRequest;
+use crate::service::preflight::AccessCheck;
 
-/// What is done to each Secret and ConfigMap.
+/// The verbs for each Secret and ConfigMap.
 pub const BY_NAME: &[&str] = &["get", "update"];
 
-/// Every request that will be made. `names` are those of the Secrets and of the ConfigMaps, see [`names`].
-pub fn questions<'a>(namespace: &'a str, names: &'a [(String, String)]) -> Vec<Question<'a>> {
-    let ask = |group, resource, verb, name| Question { namespace, group, resource, subresource: "", verb, name };
+/// Every request that the manager makes. `names` are those of the Secrets and ConfigMaps, see [`names`].
+pub fn questions<'a>(namespace: &'a str, names: &'a [(String, String)]) -> Vec<AccessCheck<'a>> {
+    let ask = |group, resource, verb, name| AccessCheck { namespace, group, resource, subresource: "", verb, name };
     let mut questions = Vec::new();
     if names.is_empty() {
         return questions;
     }
-    // What is yet to be created has no name that a right could be restricted to.
+    // RBAC cannot restrict a create to a name.
     questions.extend([ask("", "secrets", "create", ""), ask("", "configmaps", "create", "")]);
     questions.extend(["create", "patch"].map(|verb| ask("events.k8s.io", "events", verb, "")));
     for (secret, map) in names {
@@ -25,6 +25,6 @@ pub fn questions<'a>(namespace: &'a str, names: &'a [(String, String)]) -> Vec<Q
 }
 
 /// The names of the Secret and of the ConfigMap of each certificate.
-pub fn names(wanted: &[Wanted]) -> Vec<(String, String)> {
-    wanted.iter().map(|one| (one.secret().to_owned(), one.config_map())).collect()
+pub fn names(requests: &[CertificateRequest]) -> Vec<(String, String)> {
+    requests.iter().map(|one| (one.secret().to_owned(), one.config_map())).collect()
 }

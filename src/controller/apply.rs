@@ -19,8 +19,8 @@ use crate::{
 };
 use crate::{
     planner::{
-        Content, SecretWrite, Source,
-        view::{Owned, Record, SecretView, hash},
+        SecretContent, SecretWrite, TokenSource,
+        observed::{OwnedMetadata, SecretRecord, SecretView, hash},
     },
     secret::{Digest, Layout, Rendered},
 };
@@ -54,7 +54,7 @@ struct SecretBody<'a> {
     data: Option<Rendered>,
     type_: Option<&'a str>,
     layout: Option<&'a Layout>,
-    record: Record,
+    record: SecretRecord,
 }
 
 impl<'a> SecretBody<'a> {
@@ -64,7 +64,7 @@ impl<'a> SecretBody<'a> {
         held: Option<&Token>,
         write: &'a SecretWrite,
     ) -> Result<Self, Error> {
-        let record = |data_hash: Digest, render_hash: Digest, owned: Owned| Record {
+        let record = |data_hash: Digest, render_hash: Digest, owned: OwnedMetadata| SecretRecord {
             pat_uid: pat.uid().into(),
             ledger: write.ledger.clone(),
             data_hash,
@@ -72,7 +72,7 @@ impl<'a> SecretBody<'a> {
             owned,
         };
         match &write.content {
-            Content::Token { token, previous, facts, layout } => {
+            SecretContent::Token { token, previous, facts, layout } => {
                 let mut sources = TokenSources { cluster, namespace: pat.namespace(), held, read: BTreeMap::new() };
                 let token = sources.fetch(token).await?;
                 let previous = match previous {
@@ -81,16 +81,16 @@ impl<'a> SecretBody<'a> {
                 };
                 let data =
                     layout.render(&token, previous.as_ref().map(|previous| previous.as_str()), &facts.borrow())?;
-                let record = record(data.hash(), layout.render_hash(&facts.borrow()), owned(layout));
+                let record = record(data.hash(), layout.render_hash(&facts.borrow()), OwnedMetadata::of(layout));
                 Ok(Self { data: Some(data), type_: Some(&layout.type_), layout: Some(layout), record })
             }
-            Content::MetadataOnly { data_hash, render_hash, layout } => {
-                let owned = layout.as_ref().map_or_else(|| write.stale.clone(), owned);
+            SecretContent::MetadataOnly { data_hash, render_hash, layout } => {
+                let owned = layout.as_ref().map_or_else(|| write.stale.clone(), OwnedMetadata::of);
                 let record = record(*data_hash, *render_hash, owned);
                 Ok(Self { data: None, type_: None, layout: layout.as_ref(), record })
             }
-            Content::Blank { type_ } => {
-                let data = crate::secret::blank(type_);
+            SecretContent::Cleared { type_ } => {
+                let data = crate::secret::cleared_data(type_);
                 let record = record(data.hash(), Digest::default(), write.stale.clone());
                 Ok(Self { data: Some(data), type_: Some(type_), layout: None, record })
             }
@@ -161,10 +161,6 @@ fn texts(map: &BTreeMap<String, String>) -> impl Iterator<Item = (String, Value)
     map.iter().map(|(key, value)| (key.clone(), value.clone().into()))
 }
 
-fn owned(layout: &Layout) -> Owned {
-    Owned { labels: layout.labels.keys().cloned().collect(), annotations: layout.annotations.keys().cloned().collect() }
-}
-
 /// The garbage collector deletes the Secret after the PAT. The reference does not block the deletion of the PAT.
 fn owner_reference(pat: &StoredPat) -> OwnerReference {
     OwnerReference {
@@ -192,18 +188,18 @@ struct ReadSecret {
 }
 
 impl TokenSources<'_> {
-    async fn fetch(&mut self, source: &Source) -> Result<Zeroizing<String>, Error> {
+    async fn fetch(&mut self, source: &TokenSource) -> Result<Zeroizing<String>, Error> {
         match source {
-            Source::Throwaway => {
+            TokenSource::Throwaway => {
                 let token = Token::mint(&TokenPrefix::default())?;
                 Ok(Zeroizing::new(token.expose().to_owned()))
             }
-            Source::Held { sha256 } => self
+            TokenSource::Held { sha256 } => self
                 .held
                 .filter(|token| token.hash() == *sha256)
                 .map(|token| Zeroizing::new(token.expose().to_owned()))
                 .ok_or_else(|| Error::TokenMoved { place: "memory".into() }),
-            Source::Secret { target, key, sha256 } => {
+            TokenSource::Secret { target, key, sha256 } => {
                 let moved = || Error::TokenMoved { place: format!("Secret {:?}", target.name) };
                 if !self.read.contains_key(&target.name) {
                     let secret = self.cluster.secret(self.namespace, &target.name).await?.ok_or_else(moved)?;

@@ -26,7 +26,7 @@ use serde_json::{Map, Value, json};
 
 use super::{error::Error, stored_secret::StoredSecret};
 use crate::api::{Credential, FIELD_MANAGER, GROUP, PersonalAccessTokenStatus, StoredPat, Time, VERSION};
-use crate::planner::{EventReason, Notice, Target};
+use crate::planner::{EventReason, EventToPublish, SecretVersion};
 
 /// How long one request may take. After that its outcome is unknown.
 const LIMIT: Duration = Duration::from_secs(15);
@@ -104,7 +104,7 @@ impl ClusterClient {
     }
 
     /// Deletes exactly this version of a Secret. If it no longer exists, that is a success.
-    pub async fn delete_secret(&self, namespace: &str, target: &Target) -> Result<(), Error> {
+    pub async fn delete_secret(&self, namespace: &str, target: &SecretVersion) -> Result<(), Error> {
         let what = format!("delete Secret {namespace}/{}", target.name);
         let params = DeleteParams {
             preconditions: Some(Preconditions {
@@ -120,7 +120,7 @@ impl ClusterClient {
     }
 
     /// Publishes an event. If that fails, it is only logged.
-    pub async fn publish_event(&self, pat: &StoredPat, notice: &Notice) {
+    pub async fn publish_event(&self, pat: &StoredPat, notice: &EventToPublish) {
         let api: Api<Event> = Api::namespaced(self.client.clone(), pat.namespace());
         let event = self.event(pat, notice);
         let name = event.metadata.name.clone().unwrap_or_default();
@@ -148,7 +148,7 @@ impl ClusterClient {
         self.client.request::<IgnoredAny>(request).await.map(drop)
     }
 
-    fn event(&self, pat: &StoredPat, notice: &Notice) -> Event {
+    fn event(&self, pat: &StoredPat, notice: &EventToPublish) -> Event {
         let now = Timestamp::now();
         // With the time, this stays within the length of a name.
         let prefix: String = pat.name().chars().take(200).collect();
@@ -178,7 +178,13 @@ impl ClusterClient {
     }
 
     /// Counts a repair. If the same one has an event already, returns that event's name and the count.
-    fn count_repair(&self, pat: &StoredPat, notice: &Notice, event: String, now: Timestamp) -> Option<(String, i32)> {
+    fn count_repair(
+        &self,
+        pat: &StoredPat,
+        notice: &EventToPublish,
+        event: String,
+        now: Timestamp,
+    ) -> Option<(String, i32)> {
         let mut repairs = self.repairs.lock().unwrap_or_else(PoisonError::into_inner);
         repairs.retain(|_, repair| now.duration_since(repair.at) < SERIES);
         let repair = repairs

@@ -12,7 +12,7 @@ use super::{
     stored_secret::StoredSecret,
     stores::{Stores, WatchedKind, version},
 };
-use crate::{api::StoredPat, planner::view::SecretView};
+use crate::{api::StoredPat, planner::observed::SecretView};
 
 /// Handles the events of one watch.
 pub trait EventHandler: Send {

@@ -255,7 +255,7 @@ mod tests {
     }
 
     #[test]
-    fn no_more_run_than_the_limit_however_many_are_triggered() {
+    fn no_more_run_than_the_limit() {
         let (gate, mut triggers) = open(2);
         for name in ["a", "b", "c", "d"] {
             gate.trigger(key(name));
@@ -271,7 +271,7 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn what_is_triggered_while_it_runs_waits_and_is_not_counted_as_late() {
+    async fn trigger_during_a_run_waits_and_does_not_count_as_late() {
         let (gate, mut triggers) = open(1);
         let running = gate.enter(&key("a")).expect("there is room");
         gate.trigger(key("a"));
@@ -318,7 +318,7 @@ mod tests {
     }
 
     #[test]
-    fn a_finished_or_failed_rotation_no_longer_counts_as_half_done() {
+    fn finished_or_failed_rotation_no_longer_counts_as_half_done() {
         let gate = ReconcileGate::new(1);
         let _triggers = gate.open();
         begin(&gate, "a", 0);
@@ -331,7 +331,7 @@ mod tests {
     }
 
     #[test]
-    fn a_deleted_pat_takes_no_place_and_leaves_nothing_behind() {
+    fn deleted_pat_takes_no_place_and_leaves_nothing_behind() {
         let (gate, mut triggers) = open(1);
         let busy = gate.enter(&key("busy")).expect("there is room");
         for name in ["a", "b", "c"] {
@@ -348,7 +348,7 @@ mod tests {
     }
 
     #[test]
-    fn a_closed_gate_forgets_what_waits_and_triggers_nothing() {
+    fn closed_gate_forgets_what_waits_and_triggers_nothing() {
         let gate = ReconcileGate::new(1);
         gate.trigger(key("standby"));
         assert_eq!(gate.depth(), (0, 0), "a standby collects nothing");

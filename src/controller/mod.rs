@@ -56,8 +56,8 @@ use self::{
 };
 use crate::{
     api::{MANAGED_BY, MANAGED_BY_LABEL, StoredPat},
-    planner::intent::Settings,
-    service::{Clock, Gate, LeaseHandle},
+    planner::intent::ControllerConfig,
+    service::{Clock, LeaseHandle, ReadinessGate},
 };
 
 /// How long running reconciles may take to finish when the process stops. The lease is released after that.
@@ -73,7 +73,7 @@ pub struct ControllerOptions {
     /// How many PATs are reconciled at a time.
     pub concurrency: usize,
     /// The settings of the installation.
-    pub settings: Settings,
+    pub settings: ControllerConfig,
     /// The name of this process in events.
     pub instance: Option<String>,
 }
@@ -83,7 +83,7 @@ pub struct PatController {
     client: Client,
     options: ControllerOptions,
     clock: Clock,
-    caches_full: Gate,
+    caches_full: ReadinessGate,
     full: CancellationToken,
     /// How many watches have not delivered their first list yet.
     missing_lists: Arc<watch::Sender<usize>>,
@@ -103,7 +103,7 @@ impl PatController {
         options: ControllerOptions,
         clock: Clock,
         lease: LeaseHandle,
-        caches_full: Gate,
+        caches_full: ReadinessGate,
     ) -> Self {
         let stores = Arc::new(Stores::default());
         let metrics = Arc::new(Metrics::new());

@@ -5,13 +5,13 @@ use kube::{Api, Client, api::ListParams};
 use crate::{
     api::{GROUP, StoredPat, VERSION, crd},
     service::{
-        Gate, PreflightError,
-        preflight::{self, Need, Question},
+        PreflightError, ReadinessGate,
+        preflight::{self, AccessCheck, RequiredAccess},
     },
 };
 
 /// The requests of the controller: API group, resource, subresource, verbs.
-pub const NEEDS: &[Need] = &[
+pub const NEEDS: &[RequiredAccess] = &[
     (GROUP, "personalaccesstokens", "", &["get", "list", "watch"]),
     (GROUP, "personalaccesstokens", "status", &["patch"]),
     ("", "secrets", "", &["get", "list", "watch", "create", "patch", "delete"]),
@@ -25,21 +25,21 @@ pub const LEASE_NEEDS: &[&str] = &["get", "create", "update"];
 ///
 /// # Errors
 /// The API server cannot be reached.
-pub async fn wait_for_crd(client: &Client, gate: &Gate) -> Result<(), PreflightError> {
+pub async fn wait_for_crd(client: &Client, gate: &ReadinessGate) -> Result<(), PreflightError> {
     let version = format!("{GROUP}/{VERSION}");
     preflight::wait_for_resource(client, &version, crd::PLURAL, &crd::how_to_install(crd::NAME), gate).await
 }
 
 /// Returns the permissions that the controller needs, in each namespace or everywhere. With a `lease` (namespace and name), those of
 /// leader election too: without the right to renew the lease, a process would work for some seconds, lose it and end.
-pub fn questions<'a>(namespaces: &'a [String], lease: Option<(&'a str, &'a str)>) -> Vec<Question<'a>> {
+pub fn questions<'a>(namespaces: &'a [String], lease: Option<(&'a str, &'a str)>) -> Vec<AccessCheck<'a>> {
     let mut questions = preflight::questions(NEEDS, namespaces);
     if let Some((namespace, name)) = lease {
         for &verb in LEASE_NEEDS {
             // The authorizer does not know the name of an object that is created.
             let name = if verb == "create" { "" } else { name };
             let (group, resource) = ("coordination.k8s.io", "leases");
-            questions.push(Question { namespace, group, resource, subresource: "", verb, name });
+            questions.push(AccessCheck { namespace, group, resource, subresource: "", verb, name });
         }
     }
     questions

@@ -20,10 +20,10 @@ use super::{
 use crate::{
     api::{PersonalAccessTokenStatus, StoredPat, Time},
     planner::{
-        Content, Notice, Plan, SecretWrite, Source, Step, Target,
-        intent::{Settings, secret_name},
+        EventToPublish, Plan, SecretContent, SecretVersion, SecretWrite, Step, TokenSource,
+        intent::{ControllerConfig, secret_name},
+        observed::{Observed, SecretView, WriteRefusalKind},
         plan,
-        view::{RefusalKind, SecretView, View},
     },
     service::Clock,
     token::{Token, TokenPrefix},
@@ -39,7 +39,7 @@ const MAX_CONFLICTS: usize = 4;
 pub struct Reconciler {
     cluster: ClusterClient,
     stores: Arc<Stores>,
-    settings: Settings,
+    settings: ControllerConfig,
     clock: Clock,
     metrics: Arc<Metrics>,
     states: Mutex<HashMap<NamespacedName, ReconcileState>>,
@@ -83,7 +83,7 @@ impl Reconciler {
     pub fn new(
         cluster: ClusterClient,
         stores: Arc<Stores>,
-        settings: Settings,
+        settings: ControllerConfig,
         clock: Clock,
         metrics: Arc<Metrics>,
     ) -> Self {
@@ -225,16 +225,16 @@ impl Reconciler {
         run.state.note_publication(&pat, run.now, is_live.then(|| version_of(run.secret.as_deref())));
         let is_former = |secret: &&Arc<SecretView>| *secret.name != *wanted && !run.state.has_deleted(&secret.name);
         let former: Vec<_> = run.controlled.iter().filter(is_former).map(|secret| SecretView::clone(secret)).collect();
-        let rival = self.stores.conflicting_pat(&pat, wanted);
-        let view = View {
+        let conflicting_pat = self.stores.conflicting_pat(&pat, wanted);
+        let view = Observed {
             pat: &pat,
             secret: run.secret.as_deref(),
             live: is_live,
             former: &former,
-            rival: rival.as_deref(),
+            conflicting_pat: conflicting_pat.as_deref(),
             held: run.state.held.as_ref().map(HeldToken::public),
             refusal: run.state.refusal.as_ref(),
-            rehearsed: run.dry_run_passed,
+            dry_run_accepted: run.dry_run_passed,
         };
         let plan = plan(&view, &self.settings, run.now);
         if !plan.keep_held {
@@ -247,9 +247,9 @@ impl Reconciler {
     async fn execute(&self, run: &mut Run<'_>, step: Step) -> Result<Next, Error> {
         match step {
             Step::Rest => Ok(Next::Plan),
-            Step::Look => self.read_live_secret(run).await,
+            Step::ReadLive => self.read_live_secret(run).await,
             Step::Mint(prefix) => mint(run, &prefix),
-            Step::Rehearse(write) => self.dry_run(run, &write).await,
+            Step::DryRun(write) => self.dry_run(run, &write).await,
             Step::WriteStatus(status) => self.write_status(run, *status).await,
             Step::WriteSecret(write) => self.write_secret(run, &write).await,
             Step::DeleteSecret(target) => self.delete_secret(run, &target).await,
@@ -288,7 +288,7 @@ impl Reconciler {
     async fn write_secret(&self, run: &mut Run<'_>, write: &SecretWrite) -> Result<Next, Error> {
         let held = run.state.held.as_ref().map(|held| &held.token);
         let written = apply::write_secret(&self.cluster, &run.pat, held, write, false).await?;
-        if matches!(&write.content, Content::Token { token: Source::Held { .. }, .. }) {
+        if matches!(&write.content, SecretContent::Token { token: TokenSource::Held { .. }, .. }) {
             self.metrics.minted();
         }
         let object = NamespacedName::new(run.key.namespace(), &written.name);
@@ -298,7 +298,7 @@ impl Reconciler {
         Ok(Next::Plan)
     }
 
-    async fn delete_secret(&self, run: &mut Run<'_>, target: &Target) -> Result<Next, Error> {
+    async fn delete_secret(&self, run: &mut Run<'_>, target: &SecretVersion) -> Result<Next, Error> {
         self.cluster.delete_secret(run.key.namespace(), target).await?;
         if let Some(live) = run.live.as_mut().filter(|live| live.name == target.name) {
             live.secret = None;
@@ -307,7 +307,7 @@ impl Reconciler {
         Ok(Next::Plan)
     }
 
-    async fn publish(&self, pat: &StoredPat, events: &[Notice]) {
+    async fn publish(&self, pat: &StoredPat, events: &[EventToPublish]) {
         for event in events {
             self.metrics.event_published(event.reason);
             tracing::info!(reason = %event.reason, "{}", event.note);
@@ -329,9 +329,9 @@ impl Reconciler {
                 }
                 return self.read_live(run).await;
             }
-            Error::NamespaceTerminating { message } => (RefusalKind::NamespaceTerminating, message),
-            Error::Refused { message } => (RefusalKind::Other, message),
-            Error::Render(problem) => (RefusalKind::Other, problem.to_string()),
+            Error::NamespaceTerminating { message } => (WriteRefusalKind::NamespaceTerminating, message),
+            Error::Refused { message } => (WriteRefusalKind::Other, message),
+            Error::Render(problem) => (WriteRefusalKind::Other, problem.to_string()),
             other => return Err(other),
         };
         run.state.write_refused(kind, message, run.now);

@@ -8,7 +8,7 @@ use std::{
 };
 
 use super::namespaced_name::NamespacedName;
-use crate::planner::view::{Controller as SecretController, SecretView};
+use crate::planner::observed::{SecretController, SecretView};
 
 /// An index of Secrets without their values.
 #[derive(Default)]

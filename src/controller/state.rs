@@ -10,7 +10,7 @@ use super::{
 };
 use crate::{
     api::{StoredPat, Time},
-    planner::view::{Held, Refusal, RefusalKind, SecretView},
+    planner::observed::{HeldCredential, SecretView, WriteRefusal, WriteRefusalKind},
     token::Token,
 };
 
@@ -26,7 +26,7 @@ pub(super) struct ReconcileState {
     /// The token that waits in memory for its place in the Secret.
     pub held: Option<HeldToken>,
     /// The last refusal of a write to the Secret, if none was accepted since.
-    pub refusal: Option<Refusal>,
+    pub refusal: Option<WriteRefusal>,
     refusals: u32,
     /// The outcome of the last request is unknown: read live before planning.
     pub uncertain: bool,
@@ -107,14 +107,14 @@ impl ReconcileState {
     }
 
     /// Notes that the API server refused a write to the Secret, and when to try again.
-    pub fn write_refused(&mut self, kind: RefusalKind, message: String, now: Time) {
+    pub fn write_refused(&mut self, kind: WriteRefusalKind, message: String, now: Time) {
         let wait = match kind {
-            RefusalKind::NamespaceTerminating => MAX_REFUSAL_WAIT,
-            RefusalKind::Other => (FIRST_REFUSAL_WAIT * 2u32.saturating_pow(self.refusals)).min(MAX_REFUSAL_WAIT),
+            WriteRefusalKind::NamespaceTerminating => MAX_REFUSAL_WAIT,
+            WriteRefusalKind::Other => (FIRST_REFUSAL_WAIT * 2u32.saturating_pow(self.refusals)).min(MAX_REFUSAL_WAIT),
         };
         self.refusals = (self.refusals + 1).min(16);
         let retry_at = now.plus(SignedDuration::try_from(wait).unwrap_or(SignedDuration::from_secs(300)));
-        self.refusal = Some(Refusal { kind, message, retry_at });
+        self.refusal = Some(WriteRefusal { kind, message, retry_at });
     }
 
     /// Notes when the status first shows the hash of the held token, and which version the Secret had before.
@@ -167,8 +167,8 @@ impl HeldToken {
     }
 
     /// What the planner may see of it.
-    pub fn public(&self) -> Held {
-        Held {
+    pub fn public(&self) -> HeldCredential {
+        HeldCredential {
             id: self.token.id(),
             hash: self.token.hash(),
             issued_at: self.issued_at,

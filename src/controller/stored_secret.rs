@@ -76,7 +76,7 @@ stands_for!(StoredSecret, Secret, NamespaceResourceScope, 0.metadata);
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::planner::view::SecretView;
+    use crate::planner::observed::SecretView;
 
     const TEXT: &str = r#"{
         "apiVersion": "v1", "kind": "Secret", "type": "Opaque", "immutable": false, "data": {"token": "c2VjcmV0"},

@@ -14,9 +14,10 @@ use kube::runtime::{
 };
 
 use super::{namespaced_name::NamespacedName, secret_index::SecretIndex};
+pub use crate::planner::observed::version;
 use crate::{
     api::StoredPat,
-    planner::{intent::secret_name, view::SecretView},
+    planner::{intent::secret_name, observed::SecretView},
 };
 
 /// The kinds of object that the controller watches.
@@ -46,11 +47,6 @@ pub struct WatchProgress {
     pub version: u64,
     /// How many times the watch has started with a list.
     pub epoch: u64,
-}
-
-/// Reads a resource version as a number; 0 if it is not one.
-pub fn version(text: Option<&str>) -> u64 {
-    text.and_then(|text| text.parse().ok()).unwrap_or(0)
 }
 
 /// All stores of one controller.

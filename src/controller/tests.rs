@@ -12,7 +12,7 @@ use serde_json::json;
 use tower::service_fn;
 
 use super::*;
-use crate::service::{Elector, LeaseSettings};
+use crate::service::{LeaderElector, LeaseSettings};
 
 /// What the simulated API server does with a request.
 #[derive(Clone, Copy)]
@@ -79,10 +79,10 @@ fn controller(client: Client, lease: LeaseHandle, names: &[&str]) -> PatControll
         namespaces: Vec::new(),
         label_selector: None,
         concurrency: 2,
-        settings: Settings::default(),
+        settings: ControllerConfig::default(),
         instance: None,
     };
-    let controller = PatController::new(client, options, Clock::system(), lease, Gate::closed("caches", ""));
+    let controller = PatController::new(client, options, Clock::system(), lease, ReadinessGate::closed("caches", ""));
     names.iter().for_each(|name| deliver(&controller, Event::Apply(pat(name))));
     controller
 }
@@ -216,7 +216,7 @@ async fn change_is_reconciled_at_once_and_standby_collects_nothing() {
 async fn process_without_lease_reconciles_nothing() {
     let server = Arc::new(Server::default());
     let client = server.client(Answer::Hangs);
-    let elector = Elector::new(client.clone(), LeaseSettings::new("ns".to_owned(), "lease"));
+    let elector = LeaderElector::new(client.clone(), LeaseSettings::new("ns".to_owned(), "lease"));
     let controller = controller(client, elector.watch(), &["a"]);
     let context = controller.context.clone();
     let _triggers = context.gate.open();

@@ -1,6 +1,6 @@
 //! The lookups that authorization decisions need.
 
-use super::{Index, Record};
+use super::{CredentialRef, Index};
 use crate::{
     api::Time,
     auth::{
@@ -11,26 +11,26 @@ use crate::{
 };
 
 impl CredentialLookup for Index {
-    type Credential = Record;
+    type Credential = CredentialRef;
 
-    fn find(&self, hash: &TokenHash) -> Option<Record> {
+    fn find(&self, hash: &TokenHash) -> Option<CredentialRef> {
         self.get(hash)
     }
 
-    fn conflicting(&self, hash: &TokenHash) -> Vec<Record> {
-        self.rivals(hash)
+    fn conflicting(&self, hash: &TokenHash) -> Vec<CredentialRef> {
+        self.conflicting(hash)
     }
 
     fn was_removed(&self, hash: &TokenHash) -> bool {
-        self.has_left(hash)
+        self.was_removed(hash)
     }
 
-    fn is_owner_disabled(&self, credential: &Record) -> bool {
+    fn is_owner_disabled(&self, credential: &CredentialRef) -> bool {
         self.owners().is_disabled(credential.pat.subject())
     }
 }
 
-impl KnownCredential for Record {
+impl KnownCredential for CredentialRef {
     fn hash(&self) -> &TokenHash {
         &self.credential().hash
     }

@@ -1,27 +1,31 @@
-//! The watch-fed store of live credentials: SHA-256 of a token → whose it is and what it may do; and of their owners.
+//! The watch-fed store that the verifier and the REST API read: live credentials by the SHA-256 of their token, and their owners.
 //!
-//! Readers never wait: a look-up loads an immutable shard. It knows the resource and must not know any protocol, nor
-//! judge anything: that is [`crate::auth`].
+//! Readers never wait: a look-up loads an immutable shard.
 
-pub mod feed;
+pub mod events;
 pub mod freshness;
+pub mod last_used;
 mod lookup;
 mod owners;
-pub mod probe;
 mod record;
-mod slots;
 mod store;
 #[cfg(test)]
 mod tests;
-mod text;
 mod uid;
-pub mod usage;
 
-pub use freshness::Pulse;
-pub use owners::{Description, Owners, Profile};
-pub use record::{Credential, Pat, Record};
+pub use freshness::IndexFreshness;
+pub use owners::{OwnerDescription, OwnerIndex, OwnerProfile};
+pub use record::{CredentialRef, IndexedCredential, IndexedPat, WordList};
 pub use store::Index;
-pub use text::Words;
 pub use uid::{InvalidUid, PatUid};
 
 pub use crate::auth::decision::Freshness;
+
+/// The watch of tokens, as metrics and logs name it.
+pub const PAT_KIND: &str = "PersonalAccessToken";
+
+/// The watch of owners, as metrics and logs name it.
+pub const OWNER_KIND: &str = "TokenOwner";
+
+/// Every kind of watch that feeds an index.
+pub const WATCHED_KINDS: [&str; 2] = [PAT_KIND, OWNER_KIND];

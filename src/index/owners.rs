@@ -1,7 +1,7 @@
-//! What is known of owners beside their names: whether they are disabled, their address, their groups.
+//! Owners: whether they are disabled, their address and their groups.
 //!
-//! From `TokenOwner`s, of which an owner may have none, one or several. Tables that are only ever replaced, as those of tokens
-//! are: a reader never waits, and where nobody is disabled, asking costs one read of a number. It must not know any token.
+//! Any number of `TokenOwner`s may describe an owner. As in the index of tokens, shards are replaced and readers never wait. While no owner
+//! is disabled, a check costs one atomic read.
 
 use std::{
     collections::HashMap,
@@ -16,66 +16,66 @@ use arc_swap::ArcSwap;
 
 use crate::api::{OwnerKind, StoredOwner};
 
-/// A write copies one of them: with 100,000 owners it has a hundred.
+/// The number of shards; a write copies one of them, which has a hundred of 100,000 owners.
 const SHARDS: usize = 1024;
 
-/// How the name of a program begins, so that no person's may.
+/// The prefix of a VirtualAccount in a subject. No user may have it.
 const VIRTUAL_ACCOUNT: &str = "va:";
 
-/// One `TokenOwner`, as far as its tokens are concerned.
+/// The content of one `TokenOwner`.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Description {
+pub struct OwnerDescription {
     /// The object's name.
     object: Box<str>,
-    /// When it was created, in seconds; of several the oldest describes.
+    /// When it was created, in seconds; the oldest of several describes the owner.
     created: i64,
-    /// Whom it describes, where one string must do: `jane@example.com`, `va:<namespace>/<name>`.
+    /// The owner as one string: `jane@example.com` or `va:<namespace>/<name>`.
     subject: Box<str>,
-    profile: Profile,
+    profile: OwnerProfile,
 }
 
-/// What is told of an owner.
+/// What tokens of an owner carry beside its name.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Profile {
-    /// None of the owner's tokens is accepted.
+pub struct OwnerProfile {
+    /// Whether the owner's tokens are refused.
     pub disabled: bool,
     /// The mail address.
     pub email: Option<Box<str>>,
-    /// The groups that the owner is in.
+    /// The owner's groups.
     pub groups: Box<[Box<str>]>,
 }
 
-/// See the module.
-pub struct Owners {
-    by_subject: Box<[ArcSwap<Shard>]>,
+/// The owners that `TokenOwner`s describe, by subject.
+pub struct OwnerIndex {
+    by_subject: Box<[ArcSwap<OwnerShard>]>,
     random: RandomState,
-    /// Owners that are described, and those of them that are disabled.
+    /// The number of described owners, and of disabled ones.
     described: AtomicUsize,
     disabled: AtomicUsize,
-    /// Which subject each object describes. Writers take turns.
+    /// The subject of each object. The lock serializes writers.
     objects: Mutex<HashMap<Box<str>, Box<str>>>,
 }
 
-type Shard = HashMap<Arc<str>, Arc<Described>>;
+type OwnerShard = HashMap<Arc<str>, Arc<OwnerEntry>>;
 
-/// An owner and everything that describes it.
-struct Described {
-    /// What they say together.
-    profile: Arc<Profile>,
-    /// Oldest first.
-    by: Vec<Description>,
+/// An owner and the objects that describe it.
+struct OwnerEntry {
+    /// The combined profile.
+    profile: Arc<OwnerProfile>,
+    /// The objects, oldest first.
+    by: Vec<OwnerDescription>,
 }
 
-impl Description {
-    /// Reads a stored object; `None` if it cannot be read, or describes somebody who cannot be.
+impl OwnerDescription {
+    /// Reads a stored object; `None` if it cannot be read or its subject is impossible.
     pub fn read(stored: &StoredOwner) -> Option<Self> {
         let spec = stored.spec.as_ref().ok()?;
-        // A person's name that reads as a program's would be taken for it.
+        // A user with this name would pass for a VirtualAccount.
         if spec.subject.kind == OwnerKind::User && spec.subject.name.starts_with(VIRTUAL_ACCOUNT) {
             return None;
         }
         let created = stored.metadata.creation_timestamp.as_ref().map_or(0, |time| time.0.as_second());
-        let profile = Profile {
+        let profile = OwnerProfile {
             disabled: spec.disabled.unwrap_or_default(),
             email: spec.email.as_deref().map(Into::into),
             groups: spec.groups.iter().map(|group| group.as_str().into()).collect(),
@@ -89,17 +89,17 @@ impl Description {
     }
 }
 
-impl Described {
-    /// Any of them can disable; all else is what the oldest says.
-    fn new(mut by: Vec<Description>) -> Option<Self> {
+impl OwnerEntry {
+    /// Any object can disable the owner; everything else comes from the oldest.
+    fn new(mut by: Vec<OwnerDescription>) -> Option<Self> {
         by.sort_by(|one, other| (one.created, &one.object).cmp(&(other.created, &other.object)));
         let disabled = by.iter().any(|one| one.profile.disabled);
-        let profile = Arc::new(Profile { disabled, ..by.first()?.profile.clone() });
+        let profile = Arc::new(OwnerProfile { disabled, ..by.first()?.profile.clone() });
         Some(Self { profile, by })
     }
 }
 
-impl Default for Owners {
+impl Default for OwnerIndex {
     fn default() -> Self {
         Self {
             by_subject: (0..SHARDS).map(|_| ArcSwap::default()).collect(),
@@ -111,68 +111,68 @@ impl Default for Owners {
     }
 }
 
-impl Owners {
-    /// Whether this owner is disabled.
+impl OwnerIndex {
+    /// Whether the owner is disabled.
     pub fn is_disabled(&self, subject: &str) -> bool {
         self.disabled.load(Ordering::Relaxed) > 0 && self.get(subject).is_some_and(|profile| profile.disabled)
     }
 
-    /// What is known of this owner; `None` where there is nothing but the name.
-    pub fn get(&self, subject: &str) -> Option<Arc<Profile>> {
+    /// The owner's profile, if a `TokenOwner` describes it.
+    pub fn get(&self, subject: &str) -> Option<Arc<OwnerProfile>> {
         if self.is_empty() {
             return None;
         }
         self.by_subject[self.shard_of(subject)].load().get(subject).map(|described| described.profile.clone())
     }
 
-    /// How many owners are described.
+    /// The number of described owners.
     pub fn len(&self) -> usize {
         self.described.load(Ordering::Relaxed)
     }
 
-    /// Whether none is.
+    /// Whether no owner is described.
     pub fn is_empty(&self) -> bool {
         self.len() == 0
     }
 
-    /// How many of them are disabled.
+    /// The number of disabled owners.
     pub fn disabled(&self) -> usize {
         self.disabled.load(Ordering::Relaxed)
     }
 
-    /// Takes in a description, in place of what the object said before.
-    pub fn put(&self, description: Description) {
+    /// Adds a description, or replaces that of the same object.
+    pub fn put(&self, description: OwnerDescription) {
         self.put_all([description]);
     }
 
-    /// Takes in many; each shard is copied once for all of them.
-    pub fn put_all(&self, descriptions: impl IntoIterator<Item = Description>) {
+    /// Adds or replaces many descriptions; each shard is copied at most once.
+    pub fn put_all(&self, descriptions: impl IntoIterator<Item = OwnerDescription>) {
         self.write(|objects, changes| {
             for description in descriptions {
                 let before = objects.insert(description.object.clone(), description.subject.clone());
-                // A subject never changes, but an object may be gone and another one have its name.
+                // A subject never changes, but another object may have taken the name.
                 if let Some(before) = before.filter(|before| *before != description.subject) {
-                    changes.push((before, Change::Remove(description.object.clone())));
+                    changes.push((before, OwnerChange::Remove(description.object.clone())));
                 }
-                changes.push((description.subject.clone(), Change::Put(description)));
+                changes.push((description.subject.clone(), OwnerChange::Put(description)));
             }
         });
     }
 
-    /// Forgets what the object of this name said.
+    /// Removes the object with this name.
     pub fn remove(&self, object: &str) {
         self.write(|objects, changes| {
-            changes.extend(objects.remove(object).map(|subject| (subject, Change::Remove(object.into()))));
+            changes.extend(objects.remove(object).map(|subject| (subject, OwnerChange::Remove(object.into()))));
         });
     }
 
-    /// Forgets every object that is not to be kept, by its name.
+    /// Removes every object whose name `keep` rejects.
     pub fn retain(&self, mut keep: impl FnMut(&str) -> bool) {
         self.write(|objects, changes| {
             objects.retain(|object, subject| {
                 let kept = keep(object);
                 if !kept {
-                    changes.push((subject.clone(), Change::Remove(object.clone())));
+                    changes.push((subject.clone(), OwnerChange::Remove(object.clone())));
                 }
                 kept
             });
@@ -183,44 +183,43 @@ impl Owners {
         self.random.hash_one(subject) as usize % self.by_subject.len()
     }
 
-    fn write(&self, collect: impl FnOnce(&mut HashMap<Box<str>, Box<str>>, &mut Vec<(Box<str>, Change)>)) {
+    fn write(&self, collect: impl FnOnce(&mut HashMap<Box<str>, Box<str>>, &mut Vec<(Box<str>, OwnerChange)>)) {
         let mut objects = self.objects.lock().unwrap_or_else(PoisonError::into_inner);
         let mut changes = Vec::new();
         collect(&mut objects, &mut changes);
         let mut changes: Vec<_> =
             changes.into_iter().map(|(subject, change)| (self.shard_of(&subject), subject, change)).collect();
-        // Stable: of two changes to the same, the later one is the last.
+        // A stable sort keeps the order of changes to the same entry.
         changes.sort_by_key(|(shard, ..)| *shard);
         let mut changes = changes.into_iter().peekable();
         while let Some(&(shard, ..)) = changes.peek() {
-            let place = &self.by_subject[shard];
-            let old = place.load_full();
-            let mut new = Shard::clone(&old);
+            let current = &self.by_subject[shard];
+            let old = current.load_full();
+            let mut new = OwnerShard::clone(&old);
             while let Some((_, subject, change)) = changes.next_if(|(one, ..)| *one == shard) {
                 change.apply(&mut new, &subject);
             }
             let (before, after) = (count(&old), count(&new));
-            // Whoever is disabled by this is from the moment that the table is in: not before it is counted, so that asking is
-            // never skipped.
+            // The count covers the shard at every moment, or `is_disabled` would skip an owner that was just disabled.
             add(&self.described, before.0, after.0);
             if after.1 > before.1 {
                 add(&self.disabled, before.1, after.1);
-                place.store(Arc::new(new));
+                current.store(Arc::new(new));
             } else {
-                place.store(Arc::new(new));
+                current.store(Arc::new(new));
                 add(&self.disabled, before.1, after.1);
             }
         }
     }
 }
 
-enum Change {
-    Put(Description),
+enum OwnerChange {
+    Put(OwnerDescription),
     Remove(Box<str>),
 }
 
-impl Change {
-    fn apply(self, shard: &mut Shard, subject: &str) {
+impl OwnerChange {
+    fn apply(self, shard: &mut OwnerShard, subject: &str) {
         let mut by = shard.get(subject).map(|described| described.by.clone()).unwrap_or_default();
         match self {
             Self::Put(description) => {
@@ -229,15 +228,15 @@ impl Change {
             }
             Self::Remove(object) => by.retain(|one| one.object != object),
         }
-        match Described::new(by) {
+        match OwnerEntry::new(by) {
             Some(described) => drop(shard.insert(subject.into(), Arc::new(described))),
             None => drop(shard.remove(subject)),
         }
     }
 }
 
-/// How many are described, and how many of these disabled.
-fn count(shard: &Shard) -> (usize, usize) {
+/// The number of described owners, and of disabled ones.
+fn count(shard: &OwnerShard) -> (usize, usize) {
     (shard.len(), shard.values().filter(|described| described.profile.disabled).count())
 }
 
@@ -269,13 +268,13 @@ mod tests {
         .expect("it decodes")
     }
 
-    fn described(object: u8, created: u8, subject: u8, disabled: bool) -> Description {
-        Description::read(&stored(object, created, subject, disabled)).expect("it is read")
+    fn described(object: u8, created: u8, subject: u8, disabled: bool) -> OwnerDescription {
+        OwnerDescription::read(&stored(object, created, subject, disabled)).expect("it is read")
     }
 
     #[test]
-    fn any_of_several_disables_and_the_oldest_describes() {
-        let owners = Owners::default();
+    fn any_object_disables_and_the_oldest_describes() {
+        let owners = OwnerIndex::default();
         assert!(!owners.is_disabled("user1") && owners.get("user1").is_none());
         owners.put(described(1, 20, 1, false));
         owners.put(described(2, 10, 1, false));
@@ -296,27 +295,27 @@ mod tests {
     }
 
     #[test]
-    fn a_program_is_described_under_its_own_name_and_a_person_never_is_one() {
+    fn a_user_never_passes_for_a_virtual_account() {
         let read = |kind: &str, name: &str| {
             let subject = json!({"kind": kind, "name": name});
             let owner = json!({"metadata": {"name": "one"}, "spec": {"subject": subject, "disabled": true}});
-            Description::read(&serde_json::from_value(owner).expect("it decodes"))
+            OwnerDescription::read(&serde_json::from_value(owner).expect("it decodes"))
         };
-        let owners = Owners::default();
+        let owners = OwnerIndex::default();
         owners.put(read("VirtualAccount", "shop/ci").unwrap());
         assert!(owners.is_disabled("va:shop/ci") && !owners.is_disabled("shop/ci"));
         assert_eq!(read("User", "va:shop/ci"), None);
     }
 
     proptest! {
-        /// Whatever comes and goes, in whatever batches, it shows what a plain map would.
+        /// Under any changes in any batches it equals a plain map.
         #[test]
-        fn it_shows_what_a_plain_map_would(
+        fn owners_equal_a_plain_map(
             batches in prop::collection::vec(
                 prop::collection::vec((0u8..6, 0u8..4, 0u8..3, any::<bool>(), any::<bool>()), 1..5), 0..20),
         ) {
-            let owners = Owners::default();
-            let mut model: BTreeMap<String, Description> = BTreeMap::new();
+            let owners = OwnerIndex::default();
+            let mut model: BTreeMap<String, OwnerDescription> = BTreeMap::new();
             for batch in batches {
                 let puts: Vec<_> = batch.iter().filter(|one| one.4).map(|one| described(one.0, one.1, one.2, one.3)).collect();
                 model.extend(puts.iter().map(|one| (one.object().to_owned(), one.clone())));
@@ -327,7 +326,7 @@ mod tests {
                 }
                 for subject in (0..3).map(|subject| format!("user{subject}")) {
                     let all: Vec<_> = model.values().filter(|one| *one.subject == *subject).cloned().collect();
-                    let wanted = Described::new(all).map(|described| described.profile);
+                    let wanted = OwnerEntry::new(all).map(|described| described.profile);
                     prop_assert_eq!(owners.is_disabled(&subject), wanted.as_ref().is_some_and(|one| one.disabled));
                     prop_assert_eq!(owners.get(&subject), wanted);
                 }

@@ -1,4 +1,4 @@
-//! What is kept of one PAT: as little as a verifier needs, in two allocations.
+//! The data that the index keeps of one PAT: only what a verifier needs, in two allocations.
 
 use std::{
     fmt,
@@ -8,23 +8,22 @@ use std::{
     },
 };
 
-use super::{
-    text::{Ends, Words, join},
-    uid::PatUid,
-};
+use serde::{Serialize, Serializer};
+
+use super::uid::PatUid;
 use crate::{
     api::{CredentialState, Owner, OwnerKind, StoredPat, Time},
     auth::verdict::Terms,
     token::{TokenHash, TokenId},
 };
 
-/// In place of a time of use: there is none.
+/// Stands for no time of use.
 const NEVER: u32 = 0;
 
-/// In place of a time of use: this credential has been replaced by a newer copy, which has the time now.
+/// Stands for a time of use that moved to a newer copy of the credential.
 const MOVED: u32 = u32::MAX;
 
-/// Places of a PAT's texts.
+// Positions of a PAT's texts.
 const NAMESPACE: usize = 0;
 const NAME: usize = 1;
 const SUBJECT: usize = 2;
@@ -32,82 +31,82 @@ const SCOPES: usize = 3;
 const AUDIENCES: usize = 4;
 const DEAD_USAGE: usize = 5;
 
-/// Before the name of a VirtualAccount, where one string must say who it is.
+/// The prefix of a VirtualAccount in a subject.
 const VIRTUAL_ACCOUNT: &str = "va:";
 
-/// One PAT, as far as its tokens are concerned. Shared by all its credentials.
-pub struct Pat {
+/// One PAT, shared by all its credentials.
+pub struct IndexedPat {
     /// Its uid.
     pub uid: PatUid,
-    /// How long it may live.
+    /// The rules that decide how long its credentials live.
     pub terms: Terms,
-    /// Its live credentials, the newest first.
-    pub credentials: Credentials,
+    /// Its live credentials, newest first.
+    pub credentials: IndexedCredentials,
     text: Box<str>,
-    ends: Ends<6>,
+    ends: TextOffsets<6>,
     /// `status.lastUsedAt`, in seconds.
     reported: u32,
 }
 
-/// The live credentials of a PAT. Most have one, which stands in the PAT itself: a look-up has one step less to go.
+/// The live credentials of a PAT. The first, mostly the only one, is stored in the PAT itself, which saves look-ups a step.
 #[derive(Debug, Default)]
-pub struct Credentials {
-    first: Option<Credential>,
-    others: Box<[Credential]>,
+pub struct IndexedCredentials {
+    first: Option<IndexedCredential>,
+    others: Box<[IndexedCredential]>,
 }
 
 /// One live credential.
 #[derive(Debug)]
-pub struct Credential {
+pub struct IndexedCredential {
     /// The SHA-256 of the token.
     pub hash: TokenHash,
-    /// Its id, which may be told.
+    /// Its public id.
     pub id: TokenId,
-    /// Pending, active or in grace: all of them work.
+    /// Pending, active or in grace; all of them work.
     pub state: CredentialState,
     /// When it was minted.
     pub issued_at: Time,
     /// Its own end.
     pub expires_at: Option<Time>,
-    /// When a verifier here last let it in, in seconds: what is shown has minutes.
+    /// When this process last accepted it, in seconds.
     used: AtomicU32,
-    /// `status.usage` of it, in seconds.
+    /// Its entry in `status.usage`, in seconds.
     reported: u32,
 }
 
-impl Credentials {
-    fn new(mut all: impl ExactSizeIterator<Item = Option<Credential>>) -> Self {
-        // Of the right size from the start: a list that is cut to size leaves a hole behind.
+impl IndexedCredentials {
+    fn new(mut all: impl ExactSizeIterator<Item = Option<IndexedCredential>>) -> Self {
+        // Allocated at its final size: shrinking a list later fragments memory.
         let first = all.by_ref().flatten().next();
         let mut others = Vec::with_capacity(all.len());
         others.extend(all.flatten().take(usize::from(u8::MAX)));
         Self { first, others: others.into() }
     }
 
-    /// The one at this position.
-    pub fn get(&self, position: u8) -> Option<&Credential> {
+    /// The credential at this position.
+    pub fn get(&self, position: u8) -> Option<&IndexedCredential> {
         match position.checked_sub(1) {
             None => self.first.as_ref(),
-            Some(place) => self.others.get(usize::from(place)),
+            Some(position) => self.others.get(usize::from(position)),
         }
     }
 
-    /// All of them.
-    pub fn iter(&self) -> impl Iterator<Item = &Credential> {
+    /// All credentials.
+    pub fn iter(&self) -> impl Iterator<Item = &IndexedCredential> {
         self.first.iter().chain(&self.others)
     }
 
-    /// The one with this hash.
-    pub(super) fn with(&self, hash: &TokenHash) -> Option<&Credential> {
+    /// The credential with this hash.
+    pub(super) fn with(&self, hash: &TokenHash) -> Option<&IndexedCredential> {
         self.iter().find(|one| one.hash == *hash)
     }
 }
 
-impl Credential {
-    /// Notes that it was let in, to the second; the newest time wins. False if a newer copy of it should be told instead.
+impl IndexedCredential {
+    /// Records a use, to the second; the newest time wins. False if a newer copy has to record it instead.
     pub(super) fn mark_used(&self, now: Time) -> bool {
         let now = seconds(now);
-        // A note is shared by all processors: made once a second, it costs them little.
+        // The field is shared by all processors, so it is written at most once a second.
         let before = self.used.load(Ordering::Relaxed);
         if before != MOVED && now <= before {
             return true;
@@ -115,7 +114,7 @@ impl Credential {
         self.used.fetch_max(now, Ordering::AcqRel) != MOVED
     }
 
-    /// Takes over what the copy before it knew, and leaves it that all else is to be told to this one.
+    /// Takes the time of use from an older copy, which from then on refers to this one.
     pub(super) fn take_over(&self, before: &Self) {
         let used = before.used.swap(MOVED, Ordering::AcqRel);
         if used != MOVED {
@@ -123,40 +122,39 @@ impl Credential {
         }
     }
 
-    /// When it was last let in here.
+    /// When this process last accepted it.
     pub fn last_used(&self) -> Option<Time> {
         time(self.used.load(Ordering::Relaxed))
     }
 
-    /// When a verifier last let it in, as far as the resource's status knows.
+    /// When a verifier last accepted it, by the status.
     pub fn reported_use(&self) -> Option<Time> {
         time(self.reported)
     }
 }
 
-/// What a look-up finds: a PAT, and which of its credentials it is.
+/// The result of a look-up: a PAT and the position of one of its credentials.
 #[derive(Clone, Debug)]
-pub struct Record {
+pub struct CredentialRef {
     /// The PAT.
-    pub pat: Arc<Pat>,
+    pub pat: Arc<IndexedPat>,
     position: u8,
 }
 
-impl Pat {
-    /// Reads a stored object; `None` if something in it cannot be read, or is what admission never lets in: then nothing of it
-    /// is accepted.
+impl IndexedPat {
+    /// Reads a stored object; `None` if a field cannot be read or has a value that admission refuses. Then none of its tokens is accepted.
     pub fn read(stored: &StoredPat) -> Option<Self> {
         let (Ok(spec), Ok(status)) = (&stored.spec, &stored.status) else { return None };
         let deleted = stored.metadata.deletion_timestamp.is_some();
         let subject = match &spec.owner {
-            // A person's name that reads as a program's would be taken for it.
+            // A user with this name would pass for a VirtualAccount.
             Some(Owner { kind: OwnerKind::User, name }) if name.starts_with(VIRTUAL_ACCOUNT) => return None,
             Some(Owner { kind: OwnerKind::User, name }) => name.clone(),
             Some(Owner { kind: OwnerKind::VirtualAccount, name }) => format!("{VIRTUAL_ACCOUNT}{name}"),
             None => format!("{VIRTUAL_ACCOUNT}{}/{}", stored.namespace(), stored.name()),
         };
         let credential = |one: &crate::api::Credential| {
-            Some(Credential {
+            Some(IndexedCredential {
                 hash: *one.sha256.value()?,
                 id: *one.id.value()?,
                 state: one.state,
@@ -167,32 +165,38 @@ impl Pat {
             })
         };
         let is_live = |id: &str| status.credentials.iter().any(|one| one.id.as_str() == id);
-        // Also what was never an id: somebody else's entries would fill the map.
+        // Includes keys that were never an id, or foreign entries would fill the map.
         let is_word = |id: &str| !id.is_empty() && id.bytes().all(|byte| byte.is_ascii_graphic());
         let dead: Vec<String> = status.usage.keys().filter(|id| is_word(id) && !is_live(id)).cloned().collect();
-        // Where the owner is the object itself, its name is not written down twice.
+        // If the owner is named after the object, the name is stored once.
         let own_name = [stored.namespace(), stored.name()];
         let is_own =
             subject.strip_prefix(VIRTUAL_ACCOUNT).and_then(|name| name.split_once('/')) == Some(own_name.into());
         let [namespace, name] = if is_own { [""; 2] } else { own_name };
-        let (text, ends) =
-            Ends::pack([namespace, name, &subject, &join(&spec.scopes)?, &join(&spec.audiences)?, &join(&dead)?])?;
+        let (text, ends) = TextOffsets::pack([
+            namespace,
+            name,
+            &subject,
+            &join(&spec.scopes)?,
+            &join(&spec.audiences)?,
+            &join(&dead)?,
+        ])?;
         let created = stored.metadata.creation_timestamp.as_ref().map_or(NEVER, |time| seconds(time.0.into()));
         Some(Self {
             uid: stored.uid().parse().ok()?,
             terms: Terms::read(spec, status, deleted).ok()?.of_object_created_at(created),
-            credentials: Credentials::new(status.credentials.iter().map(credential)),
+            credentials: IndexedCredentials::new(status.credentials.iter().map(credential)),
             text,
             ends,
             reported: status.last_used_at.map_or(NEVER, seconds),
         })
     }
 
-    fn text(&self, place: usize) -> &str {
-        self.ends.get(&self.text, place)
+    fn text(&self, position: usize) -> &str {
+        self.ends.get(&self.text, position)
     }
 
-    /// Namespace and name, if they stand in the subject only.
+    /// Namespace and name, if only the subject holds them.
     fn own_name(&self) -> Option<(&str, &str)> {
         let is_own = self.text(NAMESPACE).is_empty() && self.text(NAME).is_empty();
         self.subject().strip_prefix(VIRTUAL_ACCOUNT).filter(|_| is_own)?.split_once('/')
@@ -208,52 +212,52 @@ impl Pat {
         self.own_name().map_or_else(|| self.text(NAME), |(_, name)| name)
     }
 
-    /// Which of two that claim the same token is the elder: by when they were created, then by uid.
+    /// The order among PATs that claim the same token: by creation, then by uid.
     pub fn seniority(&self) -> impl Ord + use<> {
         (self.terms.created(), self.uid)
     }
 
-    /// Whether its owner is a person or a program.
+    /// The kind of its owner.
     pub fn owner_kind(&self) -> OwnerKind {
         if self.subject().starts_with(VIRTUAL_ACCOUNT) { OwnerKind::VirtualAccount } else { OwnerKind::User }
     }
 
-    /// Whose it is.
+    /// Its owner.
     pub fn owner(&self) -> Owner {
         let subject = self.subject();
         let name = subject.strip_prefix(VIRTUAL_ACCOUNT).unwrap_or(subject);
         Owner { kind: self.owner_kind(), name: name.to_owned() }
     }
 
-    /// The owner where one string must do: `jane@example.com`, `va:<namespace>/<name>`.
+    /// Its owner as one string: `jane@example.com` or `va:<namespace>/<name>`.
     pub fn subject(&self) -> &str {
         self.text(SUBJECT)
     }
 
-    /// What it may do.
-    pub fn scopes(&self) -> Words<'_> {
-        Words::new(self.text(SCOPES))
+    /// Its scopes.
+    pub fn scopes(&self) -> WordList<'_> {
+        WordList::new(self.text(SCOPES))
     }
 
-    /// Who may accept it; empty: whoever asks for no audience.
-    pub fn audiences(&self) -> Words<'_> {
-        Words::new(self.text(AUDIENCES))
+    /// Its audiences; if empty, every verifier that requires no audience accepts it.
+    pub fn audiences(&self) -> WordList<'_> {
+        WordList::new(self.text(AUDIENCES))
     }
 
-    /// When a verifier last let one of its tokens in, as far as the resource's status knows.
+    /// When a verifier last accepted one of its tokens, by the status.
     pub fn reported_use(&self) -> Option<Time> {
         time(self.reported)
     }
 
-    /// The ids that `status.usage` still has, of credentials that are no longer live.
-    pub fn dead_usage(&self) -> Words<'_> {
-        Words::new(self.text(DEAD_USAGE))
+    /// The ids in `status.usage` that belong to no live credential.
+    pub fn dead_usage(&self) -> WordList<'_> {
+        WordList::new(self.text(DEAD_USAGE))
     }
 }
 
-impl fmt::Debug for Pat {
+impl fmt::Debug for IndexedPat {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Pat")
+        f.debug_struct("IndexedPat")
             .field("uid", &self.uid)
             .field("namespace", &self.namespace())
             .field("name", &self.name())
@@ -266,7 +270,7 @@ impl fmt::Debug for Pat {
     }
 }
 
-/// A time of use, in whole seconds since the Unix epoch, until the year 2106.
+/// A time of use in seconds since the Unix epoch, until the year 2106.
 fn seconds(time: Time) -> u32 {
     let seconds = time.as_micros().div_euclid(1_000_000);
     seconds.clamp(i64::from(NEVER) + 1, i64::from(MOVED) - 1) as u32
@@ -276,14 +280,106 @@ fn time(seconds: u32) -> Option<Time> {
     (seconds != NEVER && seconds != MOVED).then(|| Time::from_micros(i64::from(seconds) * 1_000_000))
 }
 
-impl Record {
-    /// The credential at this position of a PAT, which must have it.
-    pub(super) fn new(pat: Arc<Pat>, position: u8) -> Self {
+impl CredentialRef {
+    /// The credential at this position, which must exist.
+    pub(super) fn new(pat: Arc<IndexedPat>, position: u8) -> Self {
         Self { pat, position }
     }
 
     /// The credential whose token was presented.
-    pub fn credential(&self) -> &Credential {
-        self.pat.credentials.get(self.position).expect("whoever made this record has seen the credential")
+    pub fn credential(&self) -> &IndexedCredential {
+        self.pat.credentials.get(self.position).expect("a CredentialRef is only made for a position that exists")
+    }
+}
+
+/// The end offsets of several texts in one allocation.
+#[derive(Clone, Copy)]
+pub(super) struct TextOffsets<const N: usize>([u16; N]);
+
+impl<const N: usize> TextOffsets<N> {
+    /// Packs these texts; `None` if they are longer than admission allows.
+    pub fn pack(parts: [&str; N]) -> Option<(Box<str>, Self)> {
+        let mut text = String::with_capacity(parts.iter().map(|part| part.len()).sum());
+        let mut ends = [0; N];
+        for (part, end) in parts.iter().zip(&mut ends) {
+            text.push_str(part);
+            *end = u16::try_from(text.len()).ok()?;
+        }
+        Some((text.into(), Self(ends)))
+    }
+
+    /// The text at this position.
+    pub fn get(self, text: &str, position: usize) -> &str {
+        let start = position.checked_sub(1).map_or(0, |before| self.0[before]);
+        &text[usize::from(start)..usize::from(self.0[position])]
+    }
+}
+
+/// A list of words, such as scopes, joined by spaces.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct WordList<'a>(&'a str);
+
+impl<'a> WordList<'a> {
+    /// Reads the output of [`join`].
+    pub(super) fn new(joined: &'a str) -> Self {
+        Self(joined)
+    }
+
+    /// The words.
+    pub fn iter(self) -> impl Iterator<Item = &'a str> + Clone {
+        self.0.split(' ').filter(|word| !word.is_empty())
+    }
+
+    /// Whether there are none.
+    pub fn is_empty(self) -> bool {
+        self.0.is_empty()
+    }
+
+    /// Whether this is one of them.
+    pub fn contains(self, word: &str) -> bool {
+        self.iter().any(|one| one == word)
+    }
+
+    /// The words joined by spaces, as in OAuth.
+    pub fn joined(self) -> &'a str {
+        self.0
+    }
+}
+
+impl Serialize for WordList<'_> {
+    /// Serializes as a list, as in the resource.
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_seq(self.iter())
+    }
+}
+
+/// Joins words by spaces; `None` if a word is empty or has a space in it, because it would read as another list.
+pub(super) fn join(words: &[String]) -> Option<String> {
+    words.iter().all(|word| !word.is_empty() && !word.contains(' ')).then(|| words.join(" "))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn packed_texts_are_read_back() {
+        let (text, ends) = TextOffsets::pack(["", "namespace", "", "näme"]).unwrap();
+        assert_eq!([0, 1, 2, 3].map(|position| ends.get(&text, position)), ["", "namespace", "", "näme"]);
+        assert!(TextOffsets::pack(["a", &"b".repeat(65_535)]).is_none());
+    }
+
+    #[test]
+    fn a_word_with_a_space_is_refused() {
+        let owned = |words: &[&str]| words.iter().map(|word| (*word).to_owned()).collect::<Vec<_>>();
+        assert_eq!(join(&owned(&["repo:read", "admin all"])), None);
+        assert_eq!(join(&owned(&["repo:read", ""])), None);
+        for words in [&[][..], &["one"], &["one", "two"]] {
+            let joined = join(&owned(words)).unwrap();
+            let read = WordList::new(&joined);
+            assert_eq!(read.iter().collect::<Vec<_>>(), words);
+            assert_eq!((read.is_empty(), read.contains("two")), (words.is_empty(), words.contains(&"two")));
+            assert!(!read.contains("") && !read.contains("one two") && !read.contains("on"));
+        }
     }
 }

@@ -1,7 +1,7 @@
-//! The store itself: tables that are never changed, only replaced, so that a reader never waits.
+//! The index: sharded hash tables that are replaced, never changed, so that readers never wait.
 //!
-//! Both tables are split into many shards. A write copies the few shards that it touches, changes the copies and swaps them
-//! in, each at once: a reader sees a shard before or after, and a token that stays live is in both.
+//! A write copies the shards that it touches, changes the copies and swaps them in. A reader sees a shard before or after a write, and a
+//! token that stays live is in both.
 
 use std::{
     collections::HashMap,
@@ -15,48 +15,47 @@ use arc_swap::ArcSwap;
 use hashbrown::HashTable;
 
 use super::{
-    owners::Owners,
-    record::{Pat, Record},
-    slots::{Slot, Slots},
+    owners::OwnerIndex,
+    record::{CredentialRef, IndexedPat},
     uid::PatUid,
 };
 use crate::{api::Time, token::TokenHash};
 
-/// With 100,000 tokens a shard has a hundred: a write copies two kilobytes, and empty shards are little memory.
+/// The number of shards: with 100,000 tokens a write copies two kilobytes, and empty shards take little memory.
 const SHARDS: usize = 1024;
 
-/// How many hashes a shard remembers that have left it: 65,536 in all.
+/// The number of removed hashes that a shard remembers; 65,536 in all.
 const REMEMBERED: usize = 64;
 
-/// How often a use is told again to a newer copy; each time takes another update of that PAT in between.
+/// The most attempts to record a use; each further one takes another update of the PAT in between.
 const MOVES: usize = 8;
 
-/// See the module above.
+/// The live credentials by hash, the PATs by uid, and the owners.
 pub struct Index {
-    by_hash: Box<[ArcSwap<Tokens>]>,
-    by_uid: Box<[ArcSwap<Pats>]>,
+    by_hash: Box<[ArcSwap<TokenShard>]>,
+    by_uid: Box<[ArcSwap<PatShard>]>,
     credentials: AtomicUsize,
     pats: AtomicUsize,
-    /// How many times a hash is claimed by one more PAT than it should be.
+    /// The number of claims to a hash that another PAT claims as well.
     contested: AtomicUsize,
-    owners: Owners,
-    /// Writers take turns.
+    owners: OwnerIndex,
+    /// Serializes writers.
     writer: Mutex<()>,
 }
 
-/// A shard of tokens. Keys are the hashes that the PATs have: they are not stored again.
+/// A shard of credentials. The keys are the hashes inside the PATs, so they are not stored again.
 #[derive(Default)]
-struct Tokens {
-    live: Slots,
-    /// How many of them have a hash that another one has already.
+struct TokenShard {
+    live: CredentialTable,
+    /// The number of claims to a hash that another entry has already.
     contested: usize,
-    /// The first half of each hash that left, oldest first; 128 bits of SHA-256 are as unique as all of it.
-    left: Arc<[u128]>,
+    /// The first half of each removed hash, oldest first; 128 bits of SHA-256 suffice.
+    removed: Arc<[u128]>,
 }
 
 /// A shard of PATs by uid.
 #[derive(Clone, Default)]
-struct Pats(HashTable<Arc<Pat>>);
+struct PatShard(HashTable<Arc<IndexedPat>>);
 
 impl Default for Index {
     fn default() -> Self {
@@ -72,73 +71,72 @@ impl Index {
             credentials: AtomicUsize::new(0),
             pats: AtomicUsize::new(0),
             contested: AtomicUsize::new(0),
-            owners: Owners::default(),
+            owners: OwnerIndex::default(),
             writer: Mutex::new(()),
         }
     }
 
-    /// The live credential with this hash; of several, one of them.
-    pub fn get(&self, hash: &TokenHash) -> Option<Record> {
+    /// The live credential with this hash; any of them, if several PATs claim it.
+    pub fn get(&self, hash: &TokenHash) -> Option<CredentialRef> {
         self.by_hash[self.shard_of_hash(hash)].load().live.find(hash)
     }
 
-    /// Every live credential with this hash, the eldest PAT's first, where more than one PAT claims it: a restored one and its
-    /// former self. Else none, which costs one read of a number as long as no hash at all is claimed twice.
-    pub fn rivals(&self, hash: &TokenHash) -> Vec<Record> {
+    /// All live credentials with this hash, the oldest PAT's first, if more than one PAT claims it, as after a restore from a backup.
+    /// Empty otherwise; while no hash is claimed twice, that costs one atomic read.
+    pub fn conflicting(&self, hash: &TokenHash) -> Vec<CredentialRef> {
         if self.contested.load(Ordering::Relaxed) == 0 {
             return Vec::new();
         }
         let shard = self.by_hash[self.shard_of_hash(hash)].load();
-        let mut claims: Vec<Record> = shard.live.all(hash).collect();
+        let mut claims: Vec<CredentialRef> = shard.live.all(hash).collect();
         claims.sort_by_cached_key(|claim| claim.pat.seniority());
         if claims.len() > 1 { claims } else { Vec::new() }
     }
 
     /// The PAT with this uid.
-    pub fn pat(&self, uid: PatUid) -> Option<Arc<Pat>> {
+    pub fn pat(&self, uid: PatUid) -> Option<Arc<IndexedPat>> {
         self.by_uid[self.shard_of_uid(uid)].load().find(uid).cloned()
     }
 
-    /// Whether a token with this hash was known and is gone: revoked, expired or deleted, not merely unseen. Of the many
-    /// that have gone, only the last are remembered.
-    pub fn has_left(&self, hash: &TokenHash) -> bool {
+    /// Whether a token with this hash was removed lately: it was revoked, expired or deleted, and is not merely unknown.
+    pub fn was_removed(&self, hash: &TokenHash) -> bool {
         let shard = self.by_hash[self.shard_of_hash(hash)].load();
-        shard.left.contains(&half(hash)) && shard.live.find(hash).is_none()
+        shard.removed.contains(&half(hash)) && shard.live.find(hash).is_none()
     }
 
-    /// How many live credentials there are.
+    /// The number of live credentials.
     pub fn len(&self) -> usize {
         self.credentials.load(Ordering::Relaxed)
     }
 
-    /// Whether there are none.
+    /// Whether there is no live credential.
     pub fn is_empty(&self) -> bool {
         self.len() == 0
     }
 
-    /// How many PATs there are, also those without any live credential.
+    /// The number of PATs, including those without a live credential.
     pub fn pats(&self) -> usize {
         self.pats.load(Ordering::Relaxed)
     }
 
-    /// Shows every PAT, in no order; those that change meanwhile as they were or as they are.
-    pub fn for_each(&self, mut show: impl FnMut(&Arc<Pat>)) {
+    /// Visits every PAT in no order. A PAT that changes meanwhile is visited in its old or its new state.
+    pub fn for_each(&self, mut show: impl FnMut(&Arc<IndexedPat>)) {
         for shard in &self.by_uid {
             shard.load_full().0.iter().for_each(&mut show);
         }
     }
 
-    /// What is known of the owners.
-    pub fn owners(&self) -> &Owners {
+    /// The owners.
+    pub fn owners(&self) -> &OwnerIndex {
         &self.owners
     }
 
-    /// Notes that this credential was let in.
-    pub fn mark_used(&self, record: &Record, now: Time) {
+    /// Records that a credential was accepted.
+    pub fn mark_used(&self, record: &CredentialRef, now: Time) {
         if record.credential().mark_used(now) {
             return;
         }
-        // Its PAT was updated since the look-up.
+        // The PAT was updated since the look-up.
         let hash = record.credential().hash;
         for _ in 0..MOVES {
             let Some(newer) = self.get(&hash) else { return };
@@ -148,23 +146,23 @@ impl Index {
         }
     }
 
-    /// Takes in a PAT, in place of what it was before.
-    pub fn put(&self, pat: Pat) {
+    /// Adds or replaces a PAT.
+    pub fn put(&self, pat: IndexedPat) {
         self.put_all([pat]);
     }
 
-    /// Takes in many; each shard is copied once for all of them.
-    pub fn put_all(&self, pats: impl IntoIterator<Item = Pat>) {
+    /// Adds or replaces many PATs; each shard is copied at most once.
+    pub fn put_all(&self, pats: impl IntoIterator<Item = IndexedPat>) {
         self.write(|changes| pats.into_iter().for_each(|pat| changes.put(pat)));
     }
 
-    /// Forgets a PAT.
+    /// Removes a PAT.
     pub fn remove(&self, uid: PatUid) {
         self.write(|changes| changes.remove(uid));
     }
 
-    /// Forgets every PAT that is not to be kept.
-    pub fn retain(&self, mut keep: impl FnMut(&Pat) -> bool) {
+    /// Removes every PAT that `keep` rejects.
+    pub fn retain(&self, mut keep: impl FnMut(&IndexedPat) -> bool) {
         let mut gone = Vec::new();
         self.for_each(|pat| {
             if !keep(pat) {
@@ -174,10 +172,10 @@ impl Index {
         self.write(|changes| gone.into_iter().for_each(|uid| changes.remove(uid)));
     }
 
-    fn write(&self, change: impl FnOnce(&mut Changes<'_>)) {
+    fn write(&self, change: impl FnOnce(&mut IndexChanges<'_>)) {
         let _turn = self.writer.lock().unwrap_or_else(PoisonError::into_inner);
         let (tokens, pats, latest, replaced) = Default::default();
-        let mut changes = Changes { index: self, tokens, pats, latest, replaced };
+        let mut changes = IndexChanges { index: self, tokens, pats, latest, replaced };
         change(&mut changes);
         changes.publish();
     }
@@ -192,17 +190,17 @@ impl Index {
     }
 }
 
-impl Tokens {
-    /// The same with these changes.
+impl TokenShard {
+    /// A copy with these changes.
     fn with<'c>(&self, changes: impl Iterator<Item = &'c TokenChange>) -> Self {
-        let (mut live, mut contested, mut left) = (self.live.to_vec(), self.contested, self.left.clone());
+        let (mut live, mut contested, mut removed) = (self.live.to_vec(), self.contested, self.removed.clone());
         for change in changes {
             match change {
                 TokenChange::Put(slot) => match live.iter_mut().find(|one| one.is_same(slot)) {
                     Some(place) => *place = slot.clone(),
-                    // Two PATs may claim one hash, such as a restored one and its former self: each has its own entry.
+                    // After a restore two PATs may claim one hash; each has its own entry.
                     None => {
-                        contested += usize::from(live.iter().any(|one| one.is_rival_of(slot)));
+                        contested += usize::from(live.iter().any(|one| one.conflicts_with(slot)));
                         live.push(slot.clone());
                     }
                 },
@@ -210,22 +208,22 @@ impl Tokens {
                     let Some(place) = live.iter().position(|one| one.is(hash, *uid)) else { continue };
                     live.swap_remove(place);
                     contested -= usize::from(live.iter().any(|one| one.has(hash)));
-                    let forgotten = (left.len() + 1).saturating_sub(REMEMBERED);
+                    let forgotten = (removed.len() + 1).saturating_sub(REMEMBERED);
                     let gone = half(hash);
-                    left = left[forgotten..].iter().copied().filter(|one| *one != gone).chain([gone]).collect();
+                    removed = removed[forgotten..].iter().copied().filter(|one| *one != gone).chain([gone]).collect();
                 }
             }
         }
-        Self { live: live.into(), contested, left }
+        Self { live: live.into(), contested, removed }
     }
 }
 
-impl Pats {
-    fn find(&self, uid: PatUid) -> Option<&Arc<Pat>> {
+impl PatShard {
+    fn find(&self, uid: PatUid) -> Option<&Arc<IndexedPat>> {
         self.0.find(uid.mixed(), |pat| pat.uid == uid)
     }
 
-    fn put(&mut self, pat: Arc<Pat>) {
+    fn put(&mut self, pat: Arc<IndexedPat>) {
         match self.0.find_mut(pat.uid.mixed(), |one| one.uid == pat.uid) {
             Some(place) => *place = pat,
             None => {
@@ -241,33 +239,32 @@ impl Pats {
     }
 }
 
-/// What is to change, collected first: then one shard after the other is copied, changed and swapped in, so that only one of
-/// them is there twice at a time.
-struct Changes<'i> {
+/// Changes of one write, collected first. Then one shard after the other is copied, changed and swapped in, so that only one exists twice.
+struct IndexChanges<'i> {
     index: &'i Index,
     tokens: Vec<(usize, TokenChange)>,
     pats: Vec<(usize, PatChange)>,
-    /// PATs as these changes leave them.
-    latest: HashMap<PatUid, Option<Arc<Pat>>>,
-    replaced: Vec<(Arc<Pat>, Arc<Pat>)>,
+    /// The PATs after these changes.
+    latest: HashMap<PatUid, Option<Arc<IndexedPat>>>,
+    replaced: Vec<(Arc<IndexedPat>, Arc<IndexedPat>)>,
 }
 
 enum TokenChange {
-    Put(Slot),
+    Put(CredentialSlot),
     Remove(TokenHash, PatUid),
 }
 
 enum PatChange {
-    Put(Arc<Pat>),
+    Put(Arc<IndexedPat>),
     Remove(PatUid),
 }
 
-impl Changes<'_> {
-    fn put(&mut self, pat: Pat) {
+impl IndexChanges<'_> {
+    fn put(&mut self, pat: IndexedPat) {
         let (uid, pat) = (pat.uid, Arc::new(pat));
         for (position, credential) in (0..=u8::MAX).zip(pat.credentials.iter()) {
             let shard = self.index.shard_of_hash(&credential.hash);
-            self.tokens.extend(Slot::new(pat.clone(), position).map(|slot| (shard, TokenChange::Put(slot))));
+            self.tokens.extend(CredentialSlot::new(pat.clone(), position).map(|slot| (shard, TokenChange::Put(slot))));
         }
         if let Some(old) = self.latest(uid) {
             for gone in old.credentials.iter().filter(|one| pat.credentials.with(&one.hash).is_none()) {
@@ -292,13 +289,13 @@ impl Changes<'_> {
         self.tokens.push((self.index.shard_of_hash(&hash), TokenChange::Remove(hash, uid)));
     }
 
-    fn latest(&self, uid: PatUid) -> Option<Arc<Pat>> {
+    fn latest(&self, uid: PatUid) -> Option<Arc<IndexedPat>> {
         self.latest.get(&uid).cloned().unwrap_or_else(|| self.index.pat(uid))
     }
 
     fn publish(self) {
         let Self { index, mut tokens, mut pats, replaced, .. } = self;
-        // Stable: of two changes to the same, the later one is the last.
+        // A stable sort keeps the order of changes to the same entry.
         tokens.sort_by_key(|(shard, _)| *shard);
         for changes in tokens.chunk_by(|(one, _), (other, _)| one == other) {
             let shard = &index.by_hash[changes[0].0];
@@ -311,7 +308,7 @@ impl Changes<'_> {
         pats.sort_by_key(|(shard, _)| *shard);
         for changes in pats.chunk_by(|(one, _), (other, _)| one == other) {
             let shard = &index.by_uid[changes[0].0];
-            let mut new = Pats::clone(&shard.load());
+            let mut new = PatShard::clone(&shard.load());
             for (_, change) in changes {
                 match change {
                     PatChange::Put(pat) => new.put(pat.clone()),
@@ -321,7 +318,7 @@ impl Changes<'_> {
             let after = new.0.len();
             count(&index.pats, shard.swap(Arc::new(new)).0.len(), after);
         }
-        // Only now: whoever still has an old copy finds the new one when it is told that it moved.
+        // Only after the swap: a reader with an old copy must find the new one.
         for (old, new) in replaced {
             for credential in new.credentials.iter() {
                 if let Some(before) = old.credentials.with(&credential.hash) {
@@ -340,4 +337,118 @@ fn count(total: &AtomicUsize, before: usize, after: usize) {
 fn half(hash: &TokenHash) -> u128 {
     let (halves, _) = hash.as_bytes().as_chunks();
     u128::from_be_bytes(halves[0])
+}
+
+/// An immutable hash table of credentials with open addressing; a third of it is empty, which keeps searches short.
+///
+/// Not `hashbrown`: a look-up here touches two cold cache lines, the slot and the PAT in it.
+#[derive(Default)]
+struct CredentialTable {
+    slots: Box<[Option<CredentialSlot>]>,
+    taken: usize,
+}
+
+/// A credential of a PAT, and enough of its hash to skip others.
+#[derive(Clone)]
+struct CredentialSlot {
+    pat: Arc<IndexedPat>,
+    tag: u32,
+    position: u8,
+}
+
+impl CredentialSlot {
+    /// The credential at this position of a PAT, if there is one.
+    fn new(pat: Arc<IndexedPat>, position: u8) -> Option<Self> {
+        let hash = pat.credentials.get(position)?.hash;
+        Some(Self { tag: tag(&hash), pat, position })
+    }
+
+    fn hash(&self) -> Option<&TokenHash> {
+        self.pat.credentials.get(self.position).map(|credential| &credential.hash)
+    }
+
+    /// Whether it has this hash and belongs to this PAT.
+    fn is(&self, hash: &TokenHash, uid: PatUid) -> bool {
+        self.pat.uid == uid && self.has(hash)
+    }
+
+    /// Whether it has this hash.
+    fn has(&self, hash: &TokenHash) -> bool {
+        self.tag == tag(hash) && self.hash() == Some(hash)
+    }
+
+    /// Whether it claims the hash of another.
+    fn conflicts_with(&self, other: &Self) -> bool {
+        other.hash().is_some_and(|hash| self.has(hash))
+    }
+
+    /// Whether both are the same credential of the same PAT.
+    fn is_same(&self, other: &Self) -> bool {
+        self.hash().is_some_and(|hash| other.is(hash, self.pat.uid))
+    }
+}
+
+impl CredentialTable {
+    /// Any credential with this hash.
+    fn find(&self, hash: &TokenHash) -> Option<CredentialRef> {
+        self.all(hash).next()
+    }
+
+    /// All credentials with this hash.
+    fn all(&self, hash: &TokenHash) -> impl Iterator<Item = CredentialRef> {
+        let (before, from) = self.slots.split_at(start(hash, self.slots.len()));
+        from.iter()
+            .chain(before)
+            .map_while(Option::as_ref)
+            .filter(|slot| slot.has(hash))
+            .map(|slot| CredentialRef::new(slot.pat.clone(), slot.position))
+    }
+
+    /// The number of entries.
+    fn len(&self) -> usize {
+        self.taken
+    }
+
+    /// All entries.
+    fn to_vec(&self) -> Vec<CredentialSlot> {
+        self.slots.iter().flatten().cloned().collect()
+    }
+}
+
+impl From<Vec<CredentialSlot>> for CredentialTable {
+    fn from(all: Vec<CredentialSlot>) -> Self {
+        let taken = all.len();
+        let room = taken + taken.div_ceil(2);
+        let mut slots = vec![None; room].into_boxed_slice();
+        for slot in all {
+            let Some(hash) = slot.hash() else { continue };
+            let (before, from) = slots.split_at_mut(start(hash, room));
+            if let Some(free) = from.iter_mut().chain(before).find(|slot| slot.is_none()) {
+                *free = Some(slot);
+            }
+        }
+        Self { slots, taken }
+    }
+}
+
+/// The first slot of the search for a hash, from bytes that do not choose the shard.
+fn start(hash: &TokenHash, slots: usize) -> usize {
+    let [_, _, _, _, _, _, _, _, a, b, c, d, ..] = *hash.as_bytes();
+    // Scales to the range without a division.
+    ((u64::from(u32::from_be_bytes([a, b, c, d])) * slots as u64) >> 32) as usize
+}
+
+fn tag(hash: &TokenHash) -> u32 {
+    let [.., a, b, c, d] = *hash.as_bytes();
+    u32::from_be_bytes([a, b, c, d])
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_slot_takes_16_bytes() {
+        assert_eq!(size_of::<Option<CredentialSlot>>(), 16);
+    }
 }

@@ -1,4 +1,4 @@
-//! The index against a plain map, and under readers that never stop.
+//! The index against a plain map, and under constant readers.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -51,18 +51,18 @@ fn stored(number: u32, spec: Value, credentials: &[u32], usage: Value) -> Stored
     .expect("it decodes")
 }
 
-fn pat(number: u32, version: u32, credentials: &[u32]) -> Pat {
+fn pat(number: u32, version: u32, credentials: &[u32]) -> IndexedPat {
     let spec = json!({"scopes": [format!("v{version}"), format!("same{version}")]});
-    Pat::read(&stored(number, spec, credentials, json!({}))).expect("it is read")
+    IndexedPat::read(&stored(number, spec, credentials, json!({}))).expect("it is read")
 }
 
 #[test]
-fn a_pat_keeps_what_a_verifier_needs() {
+fn a_pat_is_read_for_the_verifier() {
     let spec = json!({
         "owner": {"kind": "User", "name": "jane@example.com"}, "scopes": ["repo:read", "repo:write"], "audiences": ["registry"],
     });
     let usage = json!({"000000000001": "2026-01-02T00:00:00Z", "000000000009": "2026-01-02T00:00:00Z", "no id": "2026-01-02T00:00:00Z"});
-    let pat = Pat::read(&stored(7, spec, &[1, 2], usage)).unwrap();
+    let pat = IndexedPat::read(&stored(7, spec, &[1, 2], usage)).unwrap();
     assert_eq!((pat.namespace(), pat.name(), pat.subject()), ("team", "app", "jane@example.com"));
     assert_eq!((pat.owner().name.as_str(), pat.owner_kind()), ("jane@example.com", OwnerKind::User));
     assert_eq!((pat.scopes().joined(), pat.audiences().joined()), ("repo:read repo:write", "registry"));
@@ -70,17 +70,17 @@ fn a_pat_keeps_what_a_verifier_needs() {
     assert_eq!(reported, [Some("2026-01-02T00:00:00Z".to_owned()), None]);
     assert_eq!(pat.dead_usage().joined(), "000000000009");
 
-    let account = Pat::read(&stored(7, json!({}), &[], json!({}))).unwrap();
+    let account = IndexedPat::read(&stored(7, json!({}), &[], json!({}))).unwrap();
     assert_eq!((account.subject(), account.owner().name.as_str()), ("va:team/app", "team/app"));
     assert_eq!((account.namespace(), account.name()), ("team", "app"));
     let other = json!({"owner": {"kind": "VirtualAccount", "name": "ci"}});
-    let other = Pat::read(&stored(7, other, &[], json!({}))).unwrap();
+    let other = IndexedPat::read(&stored(7, other, &[], json!({}))).unwrap();
     assert_eq!((other.namespace(), other.name(), other.subject()), ("team", "app", "va:ci"));
     assert_eq!((other.owner().name.as_str(), other.owner_kind()), ("ci", OwnerKind::VirtualAccount));
     let liar = json!({"owner": {"kind": "User", "name": "va:team/app"}});
-    assert!(Pat::read(&stored(7, liar, &[1], json!({}))).is_none(), "a person never passes for a program");
+    assert!(IndexedPat::read(&stored(7, liar, &[1], json!({}))).is_none(), "a user never passes for a VirtualAccount");
     let broken = json!({"scopes": ["repo:read admin"]});
-    assert!(Pat::read(&stored(7, broken, &[1], json!({}))).is_none(), "one scope never becomes two");
+    assert!(IndexedPat::read(&stored(7, broken, &[1], json!({}))).is_none(), "one scope never becomes two");
 }
 
 #[derive(Clone, Debug)]
@@ -104,7 +104,7 @@ fn steps() -> impl Strategy<Value = Vec<Step>> {
 
 proptest! {
     #[test]
-    fn it_holds_what_a_plain_map_would(steps in steps()) {
+    fn the_index_equals_a_plain_map(steps in steps()) {
         let (index, mut model) = (Index::default(), BTreeMap::<u32, (u32, Vec<u32>)>::new());
         let mut ever = BTreeSet::<u32>::new();
         let mut version = 0;
@@ -144,7 +144,7 @@ proptest! {
             let holders: Vec<_> = model.iter().filter(|(_, (_, has))| has.contains(&one)).map(|(number, _)| uid(*number)).collect();
             let found = index.get(&hash(one));
             prop_assert_eq!(found.is_some(), !holders.is_empty());
-            prop_assert_eq!(index.has_left(&hash(one)), holders.is_empty() && ever.contains(&one));
+            prop_assert_eq!(index.was_removed(&hash(one)), holders.is_empty() && ever.contains(&one));
             if let Some(record) = found {
                 prop_assert!(holders.contains(&record.pat.uid));
                 prop_assert_eq!(record.credential().hash, hash(one));
@@ -155,7 +155,7 @@ proptest! {
 }
 
 #[test]
-fn of_those_that_left_the_oldest_are_forgotten() {
+fn only_the_last_removed_hashes_are_remembered() {
     let index = Index::default();
     // All in one shard.
     let credentials: Vec<_> = (0..100).map(|n| n * 7).collect();
@@ -163,14 +163,14 @@ fn of_those_that_left_the_oldest_are_forgotten() {
         index.put(pat(1, 1, &[*one]));
     }
     index.remove(uid(1));
-    let remembered: Vec<_> = credentials.iter().filter(|one| index.has_left(&hash(**one))).copied().collect();
+    let remembered: Vec<_> = credentials.iter().filter(|one| index.was_removed(&hash(**one))).copied().collect();
     assert_eq!(remembered, credentials[36..]);
     index.put(pat(2, 1, &[0, 693]));
-    assert!(!index.has_left(&hash(693)), "it is back");
+    assert!(!index.was_removed(&hash(693)), "it is back");
 }
 
 #[test]
-fn a_use_survives_updates_and_the_newest_wins() {
+fn a_use_survives_updates() {
     let index = Index::default();
     index.put(pat(1, 1, &[1, 2]));
     let early = index.get(&hash(1)).unwrap();
@@ -179,7 +179,7 @@ fn a_use_survives_updates_and_the_newest_wins() {
     index.put(pat(1, 2, &[1, 3]));
     let used = |one| index.get(&hash(one)).unwrap().credential().last_used();
     assert_eq!((used(1), used(3)), (Some(at(100)), None));
-    // Whoever looked it up before the update.
+    // A reader that looked it up before the update.
     index.mark_used(&early, at(110));
     assert_eq!(used(1), Some(at(110)));
     index.put_all([pat(1, 3, &[1]), pat(1, 4, &[1])]);
@@ -191,7 +191,7 @@ fn a_use_survives_updates_and_the_newest_wins() {
 }
 
 #[test]
-fn readers_see_a_pat_before_or_after_an_update_and_never_miss_what_stays_live() {
+fn readers_never_miss_a_live_credential_during_updates() {
     const ROUNDS: u32 = 3_000;
     let index = Index::default();
     // Credential 1 stays; the others come and go. All change shards' tables, two share their shard with 1.

@@ -1,28 +1,29 @@
-//! A spec, read once: defaults filled in, texts parsed. What comes after cannot fail for these reasons any more.
-//!
-//! It must not look at anything but the object and the installation's settings.
+//! The spec of one token, read once: defaults filled in, texts parsed. Later stages cannot fail on it.
 
 use k8s_openapi::jiff::SignedDuration;
 
-use crate::secret::Layout;
 use crate::{
-    api::{InvalidField, Owner, OwnerKind, PersonalAccessTokenSpec, SecretDelivery, StoredPat, Time},
+    api::{
+        InvalidField, Owner, OwnerKind, PersonalAccessTokenSpec, PersonalAccessTokenStatus, SecretDelivery, StoredPat,
+        Time,
+    },
     auth::verdict::Terms,
+    secret::Layout,
     token::TokenPrefix,
 };
 
-/// What the installation decides, from flags.
+/// What the controller's flags decide.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Settings {
-    /// The lifetime of a token whose spec names no expiry and no rotation.
+pub struct ControllerConfig {
+    /// The lifetime of a token whose spec has neither `expiry` nor `rotation`.
     pub default_lifetime: SignedDuration,
-    /// How long a hash is published before a rotation puts its token into the Secret.
+    /// How long a hash is published before a rotation writes its token into the Secret.
     pub publish_lead: SignedDuration,
-    /// Secrets of a backup are adopted by a PAT with another uid if their credentials were issued before this time.
+    /// A PAT takes over Secrets that a PAT with another uid wrote, as after a restore, if their credentials were issued before this time.
     pub restore_issued_before: Option<Time>,
 }
 
-impl Default for Settings {
+impl Default for ControllerConfig {
     fn default() -> Self {
         Self {
             default_lifetime: SignedDuration::from_hours(90 * 24),
@@ -32,42 +33,42 @@ impl Default for Settings {
     }
 }
 
-/// What a person wants of one token.
+/// What the spec asks for.
 #[derive(Debug)]
 pub struct Intent {
-    /// Whom the token speaks for.
+    /// The owner of the token.
     pub owner: Owner,
-    /// What its text starts with.
+    /// The prefix of the token.
     pub prefix: TokenPrefix,
     /// The interval of rotation.
     pub rotation: Option<SignedDuration>,
-    /// How long a replaced credential lives on.
+    /// How long a replaced credential goes on working.
     pub grace: SignedDuration,
-    /// Replace what was issued before.
+    /// Credentials issued before this time are replaced.
     pub rotate_if_issued_before: Option<Time>,
-    /// The token is handed over once: whoever takes it deletes the Secret.
+    /// `delivery: Once`: the holder takes the token and deletes the Secret.
     pub once: bool,
-    /// Mint and rotate nothing.
+    /// `spec.suspend`: no token is minted or rotated.
     pub suspended: bool,
     /// `spec.revoked`.
     pub revoked: bool,
-    /// Kill what was issued before.
+    /// Credentials issued before this time are revoked.
     pub revoke_if_issued_before: Option<Time>,
-    /// What decides over the life of all credentials.
+    /// What decides whether a credential is good.
     pub terms: Terms,
-    /// How the Secret looks; an error here never touches the life of the token.
+    /// The layout of the Secret. An error here does not end a token.
     pub layout: Result<Layout, InvalidField>,
 }
 
 impl Intent {
-    /// Reads the spec of an object together with the status it has.
+    /// Reads the spec of an object; relative times count from what its status records.
     ///
     /// # Errors
-    /// The first field that cannot be followed, and what would be right.
+    /// The first field that cannot be followed, and what to write instead.
     pub fn read(
         pat: &StoredPat,
         spec: &PersonalAccessTokenSpec,
-        status: &crate::api::PersonalAccessTokenStatus,
+        status: &PersonalAccessTokenStatus,
     ) -> Result<Self, InvalidField> {
         let owner = owner(pat, spec);
         let rotation = match &spec.rotation {
@@ -113,15 +114,20 @@ impl Intent {
             layout,
         })
     }
+
+    /// Whether there should be a token at all.
+    pub(super) fn wants_token(&self, now: Time) -> bool {
+        !self.revoked && !self.terms.expired(now)
+    }
 }
 
-/// One day, or half of the interval if that is less.
+/// The default grace period: one day, or half of the interval if that is less.
 fn default_grace(rotation: Option<SignedDuration>) -> SignedDuration {
     let day = SignedDuration::from_hours(24);
     rotation.map_or(day, |interval| day.min(interval / 2))
 }
 
-/// The owner that a spec names, or the virtual account that every object has.
+/// The owner that a spec names; by default the virtual account of the object.
 pub fn owner(pat: &StoredPat, spec: &PersonalAccessTokenSpec) -> Owner {
     spec.owner.clone().unwrap_or_else(|| Owner {
         kind: OwnerKind::VirtualAccount,

@@ -1,91 +1,98 @@
-//! The steps that a plan can ask for, and all that the one who performs them needs to know.
-//!
-//! Data alone, and no plain token in it: only where to take it from.
+//! The steps that a plan can ask for, and all that their executor needs to know. No plain token is in them: only where to find it.
 
+use super::observed::{Ledger, OwnedMetadata, SecretView};
 use crate::{
     api::{Parsed, PersonalAccessTokenStatus, Time},
+    secret::{self, Digest, Layout},
     token::{TokenHash, TokenPrefix},
 };
-use crate::{
-    planner::view::{Ledger, Owned},
-    secret::{self, Digest, Layout},
-};
 
-/// What can be done next.
+/// One step.
 #[derive(Debug)]
 pub enum Step {
     /// Nothing until the next wake-up or change.
     Rest,
-    /// Read the Secret from the API server, then plan again.
-    Look,
-    /// Mint a token into memory, then plan again.
+    /// Read the Secret, then the PAT, from the API server and plan again.
+    ReadLive,
+    /// Mint a token into memory and plan again.
     Mint(TokenPrefix),
-    /// Ask the API server whether it would take this write, then plan again.
-    Rehearse(Box<SecretWrite>),
+    /// Ask the API server by a dry run whether it would accept this write, and plan again.
+    DryRun(Box<SecretWrite>),
     /// Write the status.
     WriteStatus(Box<PersonalAccessTokenStatus>),
     /// Write the Secret.
     WriteSecret(Box<SecretWrite>),
     /// Delete a Secret that is ours and no longer wanted.
-    DeleteSecret(Target),
+    DeleteSecret(SecretVersion),
 }
 
 /// One exact version of one Secret.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Target {
-    /// Its name.
+pub struct SecretVersion {
+    /// metadata.name
     pub name: String,
-    /// Its uid.
+    /// metadata.uid
     pub uid: String,
-    /// The version that the decision was made on.
+    /// The metadata.resourceVersion that the decision was made on.
     pub resource_version: String,
 }
 
-/// A write to a Secret, without any plain token: where to take it from.
+impl SecretVersion {
+    /// The version that was observed.
+    pub(super) fn of(secret: &SecretView) -> Self {
+        Self {
+            name: secret.name.to_string(),
+            uid: secret.uid.clone(),
+            resource_version: secret.resource_version.clone(),
+        }
+    }
+}
+
+/// A write to a Secret.
 #[derive(Debug)]
 pub struct SecretWrite {
     /// The Secret's name.
     pub name: String,
     /// The version to change; `None` creates.
-    pub base: Option<Target>,
+    pub base: Option<SecretVersion>,
     /// What to put in.
-    pub content: Content,
-    /// What the annotations will say.
+    pub content: SecretContent,
+    /// What the annotations will say of credentials.
     pub ledger: Ledger,
-    /// Keys of the data that is there now.
+    /// The keys of the present data.
     pub present: Vec<String>,
-    /// Labels and annotations that an earlier write put there and that may have to go.
-    pub stale: Owned,
-    /// The owner reference has to be set: it is missing, or that of a PAT that is no more.
+    /// The labels and annotations of an earlier write, which may have to be removed.
+    pub stale: OwnedMetadata,
+    /// Whether to set the owner reference: it is missing, or that of a PAT that no longer exists.
     pub own: bool,
 }
 
 /// What a write puts into a Secret.
 #[derive(Debug)]
 #[expect(clippy::large_enum_variant, reason = "there is one at a time, and it is nearly always the large one")]
-pub enum Content {
-    /// The token, and everything that is made of it.
+pub enum SecretContent {
+    /// The token, and everything that is rendered from it.
     Token {
         /// Where the token is.
-        token: Source,
-        /// Where the previous one is, if it is wanted and there.
-        previous: Option<Source>,
+        token: TokenSource,
+        /// Where the previous token is, if the Secret is to hold it.
+        previous: Option<TokenSource>,
         /// What templates may show.
-        facts: Facts,
-        /// How it looks.
+        facts: TokenFacts,
+        /// The layout of the Secret.
         layout: Layout,
     },
-    /// Nothing but labels, annotations and the owner.
+    /// Only labels, annotations and the owner.
     MetadataOnly {
         /// The hash of the data that is there.
         data_hash: Digest,
         /// The hash of what it was rendered from.
         render_hash: Digest,
-        /// How it looks; `None` leaves labels and annotations as they are.
+        /// The layout of the Secret; `None` leaves labels and annotations as they are.
         layout: Option<Layout>,
     },
-    /// No token: what the type requires, empty.
-    Blank {
+    /// No token: the keys that the type requires, empty.
+    Cleared {
         /// The Secret's type.
         type_: String,
     },
@@ -93,31 +100,31 @@ pub enum Content {
 
 /// Where a plain token is to be found.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Source {
+pub enum TokenSource {
     /// In memory.
     Held {
-        /// Its hash, to be certain.
+        /// Its hash, to be compared.
         sha256: TokenHash,
     },
     /// In a Secret, in exactly this version.
     Secret {
         /// The Secret.
-        target: Target,
-        /// Its key.
+        target: SecretVersion,
+        /// The key.
         key: String,
-        /// Its hash, to be certain.
+        /// Its hash, to be compared.
         sha256: Parsed<TokenHash>,
     },
-    /// A token that is made for a rehearsal and thrown away.
+    /// A token that is minted for a dry run and thrown away.
     Throwaway,
 }
 
-/// The public facts that a template may show.
+/// The public facts of a token that a template may show.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Facts {
+pub struct TokenFacts {
     /// The id of the token.
     pub id: String,
-    /// The id of the previous token, if it is shown.
+    /// The id of the previous token, if the Secret holds it.
     pub previous_id: Option<String>,
     /// When the token was issued.
     pub issued_at: Time,
@@ -125,10 +132,10 @@ pub struct Facts {
     pub expires_at: Option<Time>,
 }
 
-impl Facts {
+impl TokenFacts {
     /// The same for the renderer.
-    pub fn borrow(&self) -> secret::Facts<'_> {
-        secret::Facts {
+    pub fn borrow(&self) -> secret::TemplateFacts<'_> {
+        secret::TemplateFacts {
             id: &self.id,
             previous_id: self.previous_id.as_deref(),
             issued_at: self.issued_at,

@@ -1,22 +1,29 @@
-//! The planner against a small world: one API server in memory, real tokens, real rendering, and everything that can go
-//! wrong in between. Random histories look for a broken invariant; the table at the end tells the plain stories.
+//! The planner in random histories: real tokens, real rendering, and faults in between, performed by the simulator. Each history is checked
+//! for a broken invariant.
 
-use std::collections::{BTreeMap, BTreeSet, HashSet};
+use std::{
+    collections::{BTreeMap, BTreeSet, HashSet},
+    ops::{Deref, DerefMut},
+};
 
 use k8s_openapi::{
-    ByteString,
-    api::core::v1::Secret,
-    apimachinery::pkg::apis::meta::v1::{ObjectMeta, OwnerReference},
-    jiff::SignedDuration,
+    ByteString, api::core::v1::Secret, apimachinery::pkg::apis::meta::v1::ObjectMeta, jiff::SignedDuration,
 };
 use proptest::{collection::vec, prelude::*, test_runner::RngSeed};
 use rand::SeedableRng;
 use serde_json::json;
 
-use super::*;
-use crate::planner::view::*;
+use super::{
+    intent::{Intent, secret_name},
+    observed::*,
+    simulate::{SimulatedToken, Simulator},
+    *,
+};
 use crate::{
-    api::{ConditionType, DeliveryState, MAX_LIVE_CREDENTIALS, PersonalAccessTokenSpec, StoredPat},
+    api::{
+        ConditionType, Credential, CredentialState, DeliveryState, MAX_LIVE_CREDENTIALS, PersonalAccessTokenSpec,
+        StoredPat,
+    },
     auth::verdict::{Terms, Verdict},
     token::{Token, TokenHash},
 };
@@ -27,46 +34,49 @@ fn seconds(seconds: i64) -> SignedDuration {
     SignedDuration::from_secs(seconds)
 }
 
-/// One PAT, the Secrets of its namespace, one operator, and the memory of what must never happen.
+/// A simulation, the faults in it, and what the checks remember.
 struct World {
-    now: Time,
-    version: u64,
-    pat: StoredPat,
-    secrets: BTreeMap<String, Secret>,
-    settings: Settings,
-    rng: rand::rngs::ChaCha8Rng,
-    // the operator's process
-    held: Option<HeldToken>,
-    refusal: Option<Refusal>,
-    /// What it held when it was stopped in the middle.
-    interrupted: Option<HeldToken>,
+    simulator: Simulator,
+    /// The token that the operator held when it was stopped in the middle.
+    interrupted: Option<SimulatedToken>,
     // what is remembered to check
     minted: BTreeMap<TokenHash, String>,
-    buried: HashSet<String>,
+    retired: HashSet<String>,
     ever_bad: HashSet<String>,
     repairs: Vec<Time>,
     writes: usize,
-    notices: Vec<Notice>,
+    events: Vec<EventToPublish>,
     /// Writes that a paused process may still send.
     late: Vec<LateWrite>,
-    /// Secrets that were created late: a create carries no version, so only the next look at it puts it right.
-    unfenced: HashSet<String>,
-    /// What somebody took by deleting the Secret, with `delivery: Once`.
+    /// Secrets that a paused process created: a create carries no version, so only the next reconcile repairs them.
+    created_late: HashSet<String>,
+    /// The tokens that were taken by deleting the Secret, with `delivery: Once`.
     taken: HashSet<String>,
-    /// What somebody took for somebody else, and has not told them yet.
+    /// The tokens that were taken for someone else, whose arrival is not acknowledged yet.
     entrusted: HashSet<String>,
     /// When the newest token that could be taken was issued; `None` again once `spec.revoked` has been recorded.
     offered: Option<Time>,
 }
 
-/// A token in memory, when it was minted, when and over which version of the Secret its hash was published.
-type HeldToken = (Token, Time, Option<(Time, u64)>);
-
 enum LateWrite {
     /// It had read the PAT, and goes on by reading the Secret.
-    Reading(Box<StoredPat>, Option<HeldToken>),
+    Reading(Box<StoredPat>, Option<SimulatedToken>),
     Status(u64, Box<PersonalAccessTokenStatus>),
     Secret(String, Option<(String, u64)>, Box<Secret>),
+}
+
+impl Deref for World {
+    type Target = Simulator;
+
+    fn deref(&self) -> &Simulator {
+        &self.simulator
+    }
+}
+
+impl DerefMut for World {
+    fn deref_mut(&mut self) -> &mut Simulator {
+        &mut self.simulator
+    }
 }
 
 impl World {
@@ -75,24 +85,21 @@ impl World {
             "metadata": {"name": "t", "namespace": "ns", "uid": "uid-1", "resourceVersion": "1", "generation": 1},
             "spec": spec,
         });
+        let pat = serde_json::from_value(pat).unwrap();
+        let now = Time::from_micros(START * 1_000_000);
+        let mut rng = rand::rngs::ChaCha8Rng::seed_from_u64(7);
+        let mint = Box::new(move |prefix: &_| Token::mint_with(&mut rng, prefix));
         Self {
-            now: Time::from_micros(START * 1_000_000),
-            version: 1,
-            pat: serde_json::from_value(pat).unwrap(),
-            secrets: BTreeMap::new(),
-            settings: Settings::default(),
-            rng: rand::rngs::ChaCha8Rng::seed_from_u64(7),
-            held: None,
-            refusal: None,
+            simulator: Simulator::new(pat, ControllerConfig::default(), now, mint),
             interrupted: None,
             minted: BTreeMap::new(),
-            buried: HashSet::new(),
+            retired: HashSet::new(),
             ever_bad: HashSet::new(),
             repairs: Vec::new(),
             writes: 0,
-            notices: Vec::new(),
+            events: Vec::new(),
             late: Vec::new(),
-            unfenced: HashSet::new(),
+            created_late: HashSet::new(),
             taken: HashSet::new(),
             entrusted: HashSet::new(),
             offered: None,
@@ -108,7 +115,7 @@ impl World {
         self.status().credentials.iter().find(|credential| credential.state == CredentialState::Active)
     }
 
-    /// Somebody takes the token, as a REST server does: only what is active, and the Secret goes with it.
+    /// A holder takes the token, as the REST server does: only the active one, by deleting the Secret.
     fn take(&mut self) -> bool {
         let name = self.secret_name();
         let waiting = self.status().delivery == Some(DeliveryState::Waiting);
@@ -118,7 +125,6 @@ impl World {
         if self.token(&name).is_none_or(|token| hash(token.as_bytes()).to_string() != active) {
             return false;
         }
-        self.bump();
         self.secrets.remove(&name);
         self.note_taken();
         true
@@ -137,12 +143,12 @@ impl World {
     }
 
     fn annotate(&mut self, unacknowledged: Option<Box<str>>) {
-        let version = self.bump();
+        let version = self.next_version();
         self.pat.metadata.resource_version = Some(version);
         self.pat.unacknowledged = unacknowledged;
     }
 
-    /// Somebody who has read the Secret says that they will take the token for somebody else.
+    /// A program that has read the Secret announces that it takes the token for someone else.
     fn announce(&mut self) {
         let waiting =
             self.status().delivery == Some(DeliveryState::Waiting) && self.token(&self.secret_name()).is_some();
@@ -151,7 +157,7 @@ impl World {
         }
     }
 
-    /// They say that it has arrived.
+    /// It acknowledges that the token has arrived.
     fn acknowledge(&mut self) {
         let Some(id) = self.pat.unacknowledged.take() else { return };
         self.annotate(None);
@@ -161,8 +167,8 @@ impl World {
     }
 
     fn spec(&mut self) -> &mut PersonalAccessTokenSpec {
-        self.version += 1;
-        self.pat.metadata.resource_version = Some(self.version.to_string());
+        let version = self.next_version();
+        self.pat.metadata.resource_version = Some(version);
         *self.pat.metadata.generation.as_mut().unwrap() += 1;
         self.pat.spec.as_mut().unwrap()
     }
@@ -190,17 +196,12 @@ impl World {
         Some(String::from_utf8(value.0.clone()).unwrap())
     }
 
-    fn bump(&mut self) -> String {
-        self.version += 1;
-        self.version.to_string()
-    }
-
     fn advance(&mut self, by: SignedDuration) {
         self.now = self.now.plus(by);
         self.note_the_bad();
     }
 
-    /// Remembers every credential that time or its owner has ended, recorded or not.
+    /// Remembers every credential that has expired or was revoked, recorded or not.
     fn note_the_bad(&mut self) {
         let spec = self.pat.spec.as_ref().unwrap();
         let terms = Terms::read(spec, self.status(), false).unwrap();
@@ -215,69 +216,31 @@ impl World {
         self.refusal = None;
     }
 
-    fn next(&mut self, live: bool, rehearsed: bool) -> Plan {
-        let name = self.secret_name();
-        let secret = self.secrets.get(&name).cloned().map(SecretView::of);
-        let former: Vec<_> = self
-            .secrets
-            .values()
-            .filter(|secret| secret.metadata.name.as_deref() != Some(&name))
-            .cloned()
-            .map(SecretView::of)
-            .filter(|secret| secret.is_controlled_by("uid-1"))
-            .collect();
-        // A watch by label does not see a Secret without it.
-        let seen = secret.as_ref().filter(|secret| live || secret.is_labelled());
-        let ids = self.status().credentials.iter().map(|credential| credential.id.to_string()).collect::<Vec<_>>();
-        if let Some((token, _, published @ None)) = &mut self.held
-            && ids.contains(&token.id().to_string())
-        {
-            *published = Some((self.now, seen.map_or(0, SecretView::version)));
-        }
-        let held = self.held.as_ref().map(|(token, issued_at, published)| Held {
-            id: token.id(),
-            hash: token.hash(),
-            issued_at: *issued_at,
-            published_at: published.map(|(at, _)| at),
-            published_over: published.map(|(_, version)| version),
-        });
-        let view = View {
-            pat: &self.pat,
-            secret: seen,
-            live,
-            former: &former,
-            rival: None,
-            held,
-            refusal: self.refusal.as_ref(),
-            rehearsed,
-        };
-        plan(&view, &self.settings, self.now)
+    /// Mints a token into memory. No two are minted at the same instant.
+    fn mint(&mut self, step: Step) {
+        self.advance(SignedDuration::from_micros(1));
+        self.perform(step).unwrap();
+        let token = &self.held.as_ref().unwrap().token;
+        let (hash, text) = (token.hash(), token.expose().to_owned());
+        self.minted.insert(hash, text);
     }
 
-    /// Runs the operator to rest, or until it has made `limit` writes; then it is dead.
+    /// Runs the operator until it rests, or until it has made `limit` writes and crashes.
     fn settle(&mut self, limit: usize) -> Option<Time> {
-        let (mut live, mut rehearsed) = (false, false);
+        self.begin_reconcile();
         let until = self.writes + limit;
         for _ in 0..40 {
-            let plan = self.next(live, rehearsed);
-            if !plan.keep_held {
-                self.held = None;
-            }
+            let plan = self.next();
             match plan.step {
                 Step::Rest => {
                     if self.refusal.as_ref().is_none_or(|refusal| refusal.retry_at <= self.now) {
-                        self.unfenced.clear();
+                        self.created_late.clear();
                     }
                     return plan.wake_at;
                 }
-                Step::Look => live = true,
-                Step::Rehearse(_) => rehearsed = true,
-                Step::Mint(prefix) => {
-                    // No two are minted at the same instant.
-                    self.advance(SignedDuration::from_micros(1));
-                    let token = Token::mint_with(&mut self.rng, &prefix).unwrap();
-                    self.minted.insert(token.hash(), token.expose().to_owned());
-                    self.held = Some((token, self.now, None));
+                Step::Mint(_) => self.mint(plan.step),
+                step @ (Step::ReadLive | Step::DryRun(_)) => {
+                    self.perform(step).unwrap();
                 }
                 _ if self.writes == until => {
                     self.interrupted = self.held.take();
@@ -285,24 +248,26 @@ impl World {
                     return None;
                 }
                 Step::WriteStatus(status) => {
-                    self.notices.extend(plan.events);
+                    self.events.extend(plan.events);
                     self.write_status(*status);
                 }
                 Step::WriteSecret(write) => {
-                    self.notices.extend(plan.events);
-                    self.write_secret(&write);
-                    live = true;
+                    self.events.extend(plan.events);
+                    self.write_secret(write);
                 }
                 Step::DeleteSecret(target) => {
                     self.writes += 1;
-                    assert_eq!(self.secrets[&target.name].metadata.resource_version, Some(target.resource_version));
-                    self.secrets.remove(&target.name);
+                    assert_eq!(
+                        self.secrets[&target.name].metadata.resource_version.as_ref(),
+                        Some(&target.resource_version)
+                    );
+                    self.perform(Step::DeleteSecret(target)).unwrap();
                 }
             }
             self.check();
-            self.notices.clear();
+            self.events.clear();
         }
-        panic!("no rest after 40 steps: {:?}", self.next(live, rehearsed).step);
+        panic!("no rest after 40 steps: {:?}", self.plan().step);
     }
 
     /// Runs the operator until nothing is due, waiting where it waits for less than `patience`.
@@ -326,9 +291,9 @@ impl World {
         for old in &before {
             let new = status.credentials.iter().find(|new| new.id == old.id);
             if new.is_none() {
-                self.buried.insert(old.sha256.to_string());
+                self.retired.insert(old.sha256.to_string());
             }
-            // Invariant 2: whoever is replaced was replaced by something that is in the Secret, and keeps its grace.
+            // Invariant 2: a token is replaced only by one that is in the Secret, and keeps its grace period.
             if old.state == CredentialState::Active && new.is_some_and(|new| new.state == CredentialState::Grace) {
                 let active =
                     status.credentials.iter().find(|new| new.state == CredentialState::Active).expect("a successor");
@@ -348,7 +313,7 @@ impl World {
             }
         }
         for new in &status.credentials {
-            assert!(!self.buried.contains(&new.sha256.to_string()), "{} came back from the dead", new.id);
+            assert!(!self.retired.contains(&new.sha256.to_string()), "{} was retired and is live again", new.id);
             if !before.iter().any(|old| old.id == new.id) && status.unplanned_mints.contains(&new.issued_at) {
                 self.repairs.push(new.issued_at);
             }
@@ -356,20 +321,18 @@ impl World {
         if self.once() {
             self.check_issue(&before, &status);
         }
-        let version = self.bump();
-        self.pat.metadata.resource_version = Some(version);
-        self.pat.status = Ok(status);
+        self.perform(Step::WriteStatus(Box::new(status))).unwrap();
         self.note_the_bad();
     }
 
-    /// What is handed over once is issued when nothing could be taken yet, or when somebody asks; never else.
+    /// A one-time token is issued only if none could be taken yet, or on request.
     fn check_issue(&mut self, before: &[Credential], status: &PersonalAccessTokenStatus) {
         let spec = self.pat.spec.as_ref().unwrap();
         let new = status.credentials.iter().any(|new| !before.iter().any(|old| old.id == new.id));
         if let (Some(last), true) = (self.offered, new) {
             let lines = [spec.rotate_if_issued_before, spec.revoke_if_issued_before];
             let asked = lines.into_iter().flatten().any(|line| last < line && line <= self.now);
-            assert!(asked, "a second token, and nobody asked: {status:#?}");
+            assert!(asked, "a second token without a request: {status:#?}");
         }
         if spec.revoked == Some(true) {
             self.offered = None;
@@ -379,126 +342,42 @@ impl World {
         }
     }
 
-    fn write_secret(&mut self, write: &SecretWrite) {
+    fn write_secret(&mut self, write: Box<SecretWrite>) {
         self.writes += 1;
-        let present = self.secrets.get(&write.name).cloned();
-        match (&write.base, &present) {
+        match (&write.base, self.secrets.get(&write.name).cloned().map(SecretView::of)) {
             (None, None) => {}
-            (Some(base), Some(secret)) => {
-                assert_eq!(secret.metadata.resource_version.as_ref(), Some(&base.resource_version));
-                let view = SecretView::of(secret.clone());
+            (Some(base), Some(view)) => {
+                assert_eq!(view.resource_version, base.resource_version);
                 let known = self.minted.keys().any(|hash| view.data.iter().any(|(_, value)| value == hash));
                 assert!(view.is_controlled_by("uid-1") || known, "a foreign Secret was touched");
             }
-            // One that the watch does not show: the API server says that it is there already, and the operator looks.
-            (None, Some(secret)) if !SecretView::of(secret.clone()).is_labelled() => return,
+            // The watch does not show it. The API server answers that it exists, and the operator reads live.
+            (None, Some(view)) if !view.is_labelled() => {}
             _ => panic!("the plan was made for another Secret"),
         }
-        let secret = self.built(write, present.as_ref());
-        self.secrets.insert(write.name.clone(), secret);
+        self.perform(Step::WriteSecret(write)).unwrap();
     }
 
-    /// What the API server would hold after this write.
-    fn built(&mut self, write: &SecretWrite, present: Option<&Secret>) -> Secret {
-        let fetch = |source: &Source, world: &Self| match source {
-            Source::Held { sha256 } => {
-                let token = &world.held.as_ref().expect("a held token").0;
-                assert_eq!(token.hash(), *sha256);
-                token.expose().to_owned()
-            }
-            Source::Secret { target, key, sha256 } => {
-                let value = &world.secrets[&target.name].data.as_ref().unwrap()[key];
-                assert_eq!(*sha256, hash(&value.0));
-                String::from_utf8(value.0.clone()).unwrap()
-            }
-            Source::Throwaway => unreachable!("only for rehearsals"),
-        };
-        let bytes = |rendered: &super::super::secret::Rendered| -> BTreeMap<String, ByteString> {
-            rendered.iter().map(|(key, value)| (key.to_owned(), ByteString(value.to_vec()))).collect()
-        };
-        let old = present.cloned().unwrap_or_default();
-        let (data, data_hash, render_hash, layout) = match &write.content {
-            Content::Token { token, previous, facts, layout } => {
-                let (token, previous) = (fetch(token, self), previous.as_ref().map(|source| fetch(source, self)));
-                let rendered = layout.render(&token, previous.as_deref(), &facts.borrow()).unwrap();
-                (bytes(&rendered), rendered.hash(), layout.render_hash(&facts.borrow()), Some(layout))
-            }
-            Content::MetadataOnly { data_hash, render_hash, layout } => {
-                (old.data.clone().unwrap_or_default(), *data_hash, *render_hash, layout.as_ref())
-            }
-            Content::Blank { type_ } => {
-                let rendered = super::super::secret::blank(type_);
-                (bytes(&rendered), rendered.hash(), Default::default(), None)
-            }
-        };
-        let owned = layout.map_or_else(
-            || write.stale.clone(),
-            |layout| Owned {
-                labels: layout.labels.keys().cloned().collect(),
-                annotations: layout.annotations.keys().cloned().collect(),
-            },
-        );
-        let record = Record { pat_uid: "uid-1".into(), ledger: write.ledger.clone(), data_hash, render_hash, owned };
-        let mut labels = old.metadata.labels.unwrap_or_default();
-        let mut annotations = old.metadata.annotations.unwrap_or_default();
-        if let Some(layout) = layout {
-            labels.retain(|key, _| !write.stale.labels.contains(key));
-            labels.extend(layout.labels.clone());
-            annotations.retain(|key, _| !write.stale.annotations.contains(key));
-            annotations.extend(layout.annotations.clone());
-        }
-        labels.insert(crate::api::MANAGED_BY_LABEL.into(), crate::api::MANAGED_BY.into());
-        annotations.extend(record.annotations());
-        let version = self.bump();
-        let uid = old.metadata.uid.unwrap_or_else(|| format!("secret-{version}"));
-        let type_ = old.type_.or_else(|| match &write.content {
-            Content::Token { layout, .. } => Some(layout.type_.clone()),
-            Content::Blank { type_ } => Some(type_.clone()),
-            Content::MetadataOnly { .. } => None,
-        });
-        let owner_references = if write.own { Some(vec![owner("uid-1")]) } else { old.metadata.owner_references };
-        Secret {
-            metadata: ObjectMeta {
-                name: Some(write.name.clone()),
-                namespace: Some("ns".into()),
-                uid: Some(uid),
-                resource_version: Some(version),
-                labels: Some(labels),
-                annotations: Some(annotations),
-                owner_references,
-                ..Default::default()
-            },
-            type_,
-            data: Some(data),
-            ..Default::default()
-        }
-    }
-
-    /// Somebody else's edit of the Secret.
+    /// Another writer edits the Secret.
     fn tamper(&mut self, edit: impl FnOnce(&mut Secret)) {
         let name = self.secret_name();
-        let version = self.bump();
+        let version = self.next_version();
         if let Some(secret) = self.secrets.get_mut(&name).filter(|_| name != "foreign") {
             edit(secret);
             secret.metadata.resource_version = Some(version);
         }
     }
 
-    /// What a process that was paused before its next write would still send.
+    /// A process pauses before its next write, which it may still send.
     fn pause_before_next_write(&mut self) {
-        let (mut live, mut rehearsed) = (false, false);
+        self.begin_reconcile();
         for _ in 0..8 {
-            let plan = self.next(live, rehearsed);
+            let plan = self.plan();
             match plan.step {
-                Step::Look => live = true,
-                Step::Rehearse(_) => rehearsed = true,
-                Step::Mint(prefix) => {
-                    // No two are minted at the same instant.
-                    self.advance(SignedDuration::from_micros(1));
-                    let token = Token::mint_with(&mut self.rng, &prefix).unwrap();
-                    self.minted.insert(token.hash(), token.expose().to_owned());
-                    self.held = Some((token, self.now, None));
+                step @ (Step::ReadLive | Step::DryRun(_)) => {
+                    self.perform(step).unwrap();
                 }
+                Step::Mint(_) => self.mint(plan.step),
                 Step::WriteStatus(status) => {
                     let version = self.pat.resource_version().parse().unwrap();
                     self.late.push(LateWrite::Status(version, status));
@@ -507,9 +386,8 @@ impl World {
                 Step::WriteSecret(write) => {
                     let base =
                         write.base.as_ref().map(|base| (base.uid.clone(), base.resource_version.parse().unwrap()));
-                    let present = self.secrets.get(&write.name).cloned();
-                    let secret = self.built(&write, present.as_ref());
-                    self.late.push(LateWrite::Secret(write.name.clone(), base, Box::new(secret)));
+                    let secret = self.secret_after(&write).unwrap();
+                    self.late.push(LateWrite::Secret(write.name, base, Box::new(secret)));
                     break;
                 }
                 Step::Rest | Step::DeleteSecret(_) => break,
@@ -526,38 +404,41 @@ impl World {
         self.late.push(LateWrite::Reading(Box::new(self.pat.clone()), held));
     }
 
-    /// It goes on with what it knew of the PAT, and what is there of the Secret.
-    fn read_on(&mut self, pat: StoredPat, held: Option<HeldToken>) {
+    /// It goes on with the PAT as it had read it and the Secret as it is now.
+    fn read_on(&mut self, pat: StoredPat, held: Option<SimulatedToken>) {
         let present = std::mem::replace(&mut self.pat, pat);
         let in_work = std::mem::replace(&mut self.held, held);
         let refusal = self.refusal.take();
-        let mut rehearsed = false;
+        self.begin_reconcile();
         let mut status = None;
         for _ in 0..8 {
-            let plan = self.next(false, rehearsed);
+            let plan = self.plan();
             match plan.step {
-                Step::Rehearse(_) => rehearsed = true,
-                Step::Mint(prefix) => {
+                Step::DryRun(_) => {
+                    self.perform(plan.step).unwrap();
+                }
+                Step::Mint(_) => {
                     self.now = self.now.plus(SignedDuration::from_micros(1));
-                    let token = Token::mint_with(&mut self.rng, &prefix).unwrap();
-                    self.minted.insert(token.hash(), token.expose().to_owned());
-                    self.held = Some((token, self.now, None));
+                    self.perform(plan.step).unwrap();
+                    let token = &self.held.as_ref().unwrap().token;
+                    let (hash, text) = (token.hash(), token.expose().to_owned());
+                    self.minted.insert(hash, text);
                 }
                 Step::WriteStatus(next) => {
                     status = (self.pat.resource_version() == present.resource_version()).then_some(next);
                     break;
                 }
                 Step::WriteSecret(write) => {
-                    let there = self.secrets.get(&write.name).cloned();
-                    let version = there.as_ref().and_then(|secret| secret.metadata.resource_version.clone());
-                    if write.base.as_ref().map(|base| &base.resource_version) == version.as_ref() {
-                        let secret = self.built(&write, there.as_ref());
-                        self.unfenced.extend(there.is_none().then(|| write.name.clone()));
-                        self.secrets.insert(write.name.clone(), secret);
+                    let there = self.secrets.get(&write.name);
+                    let version = there.and_then(|secret| secret.metadata.resource_version.as_ref());
+                    if write.base.as_ref().map(|base| &base.resource_version) == version {
+                        let is_new = there.is_none();
+                        self.created_late.extend(is_new.then(|| write.name.clone()));
+                        self.perform(Step::WriteSecret(write)).unwrap();
                     }
                     break;
                 }
-                Step::Look | Step::Rest | Step::DeleteSecret(_) => break,
+                Step::ReadLive | Step::Rest | Step::DeleteSecret(_) => break,
             }
         }
         (self.pat, self.held, self.refusal) = (present, in_work, refusal);
@@ -586,9 +467,9 @@ impl World {
                         _ => false,
                     };
                     if fits {
-                        let version = self.bump();
+                        let version = self.next_version();
                         secret.metadata.resource_version = Some(version);
-                        self.unfenced.extend(there.is_none().then(|| name.clone()));
+                        self.created_late.extend(there.is_none().then(|| name.clone()));
                         self.secrets.insert(name, *secret);
                     }
                 }
@@ -596,12 +477,12 @@ impl World {
         }
     }
 
-    /// The invariants, at this very moment.
+    /// The invariants that hold at every moment.
     fn check(&self) {
         let spec = self.pat.spec.as_ref().unwrap();
         let status = self.status();
         let terms = Terms::read(spec, status, false).unwrap();
-        // 1: what we put into our Secret works, unless its owner or time ended it.
+        // 1: a token in our Secret is accepted, unless it has expired or was revoked.
         for secret in self.secrets.values() {
             let view = SecretView::of(secret.clone());
             if !view.is_controlled_by("uid-1") {
@@ -613,25 +494,25 @@ impl World {
             let accepted = status.credentials.iter().any(|credential| {
                 credential.sha256.to_string() == sha256 && terms.judge(credential, self.now).is_valid()
             });
-            // What was never good for anything but was given up, is no excuse: it must never have got there.
-            // What nobody is told to take need not be good for anything: it is on its way out.
+            // A token that was abandoned before it was ever accepted must never get here.
+            // A one-time token that is not offered need not be accepted: it is about to be removed.
             let offered = !self.once() || status.delivery == Some(DeliveryState::Waiting);
             let ended = !offered
                 || self.ever_bad.contains(&sha256)
-                || self.unfenced.contains(&*view.name)
+                || self.created_late.contains(&*view.name)
                 || terms.expired(self.now);
             assert!(accepted || ended, "the token in Secret {} is not accepted: {status:#?}", view.name);
         }
-        // And what somebody took works on, for as long as was promised.
+        // And a token that was taken keeps working for as long as promised.
         for sha256 in self.taken.difference(&self.ever_bad) {
             let credential = status.credentials.iter().find(|credential| credential.sha256.to_string() == *sha256);
             let good = credential.is_some_and(|credential| terms.judge(credential, self.now).is_valid());
-            assert!(good || terms.expired(self.now), "what was taken works no more: {status:#?}");
+            assert!(good || terms.expired(self.now), "a taken token no longer works: {status:#?}");
         }
-        // 6: no plain token but in the Secret.
+        // 6: no plain token outside the Secret.
         let mut told = serde_json::to_string(status).unwrap();
-        for notice in &self.notices {
-            told += &notice.note;
+        for event in &self.events {
+            told += &event.note;
         }
         for secret in self.secrets.values() {
             told += &serde_json::to_string(&secret.metadata).unwrap();
@@ -652,9 +533,9 @@ impl World {
         assert!(revisions.is_sorted_by(|a, b| a > b), "newest first: {revisions:?}");
     }
 
-    /// What must hold once the operator has come to rest with nothing in its way.
+    /// The invariants that hold once the operator rests and nothing blocks it.
     fn check_at_rest(&mut self) {
-        // 4: nothing changed, nothing written; a restart neither. (Rest with a token in memory is not yet the end.)
+        // 4: without a change nothing is written, not even after a restart. (With a token in memory it only waits.)
         if self.held.is_none() {
             let writes = self.writes;
             self.settle(usize::MAX >> 1);
@@ -709,30 +590,31 @@ impl World {
         }
     }
 
-    /// With `delivery: Once`: every live token is in somebody's hands or waits in the Secret or is on its way, for 10 minutes at most.
+    /// With `delivery: Once`: every live token was taken, waits in the Secret or is in flight, for at most 10 minutes.
     fn check_handover_at_rest(&mut self) {
         let status = self.status().clone();
         let waiting = status.delivery == Some(DeliveryState::Waiting);
         let held = self.token(&self.secret_name()).map(|token| hash(token.as_bytes()).to_string());
         for credential in &status.credentials {
             let in_secret = waiting && held.as_ref() == Some(&credential.sha256.to_string());
-            // Or it is on its way to them, and has as long as one that waits.
-            let on_its_way = self.pat.unacknowledged.as_deref() == Some(credential.id.as_str())
+            // In flight to its holder, for as long as it could have waited.
+            let in_flight = self.pat.unacknowledged.as_deref() == Some(credential.id.as_str())
                 && self.entrusted.contains(&credential.sha256.to_string())
                 && self.now < credential.issued_at.plus(DELIVERY_WINDOW);
-            let held = in_secret || on_its_way || self.taken.contains(&credential.sha256.to_string());
-            assert!(held, "nobody holds it: {status:#?}");
+            let held = in_secret || in_flight || self.taken.contains(&credential.sha256.to_string());
+            assert!(held, "no one holds it: {status:#?}");
         }
         if waiting {
             let active = self.active().expect("what waits is active");
-            assert!(self.now < active.issued_at.plus(DELIVERY_WINDOW), "it waits for ever: {status:#?}");
+            assert!(self.now < active.issued_at.plus(DELIVERY_WINDOW), "it waits too long: {status:#?}");
         } else {
             let ours = |secret: &SecretView| secret.is_controlled_by("uid-1") && secret.is_labelled();
             let left = self.secrets.values().cloned().map(SecretView::of).find(ours);
             assert!(left.is_none(), "a Secret stayed: {left:#?} {status:#?}");
-            // One that is there and not ours any more is looked at each time.
+            // A Secret that is no longer ours is read live each time.
             let there = self.secrets.contains_key(&self.secret_name());
-            let step = self.next(false, false).step;
+            self.begin_reconcile();
+            let step = self.plan().step;
             assert!(there || matches!(step, Step::Rest), "it does not rest: {step:?}");
         }
     }
@@ -741,17 +623,6 @@ impl World {
 /// Whether a token stands anywhere in a text; every token here has the default prefix.
 fn holds_a_token(text: &str) -> bool {
     text.match_indices("kpat_").any(|(at, _)| Token::parse(text[at..].get(..66).unwrap_or_default()).is_ok())
-}
-
-fn owner(uid: &str) -> OwnerReference {
-    OwnerReference {
-        api_version: "pat-operator.io/v1alpha1".into(),
-        kind: "PersonalAccessToken".into(),
-        name: "t".into(),
-        uid: uid.into(),
-        controller: Some(true),
-        block_owner_deletion: None,
-    }
 }
 
 fn foreign(name: &str) -> Secret {
@@ -768,7 +639,7 @@ fn foreign(name: &str) -> Secret {
     }
 }
 
-/// Something that happens.
+/// One event of a history.
 #[derive(Clone, Debug)]
 enum Happening {
     Wait(i64),
@@ -853,7 +724,7 @@ fn happening() -> impl Strategy<Value = Happening> {
     ]
 }
 
-/// What can happen to a token that is handed over once: neither rotation nor another name nor a key for the previous one.
+/// The events that admission allows for a one-time token: no rotation, no other name, no key for the previous token.
 fn happening_once() -> impl Strategy<Value = Happening> {
     let fits =
         |event: &Happening| !matches!(event, Happening::Rotation(_) | Happening::Rename(_) | Happening::PreviousKey(_));
@@ -873,7 +744,7 @@ fn happen(world: &mut World, happening: &Happening) {
     let length = |seconds: i64| crate::api::LengthOfTime(format!("{seconds}s"));
     match happening {
         Wait(by) => {
-            // The operator lives through it.
+            // The operator is running.
             let end = world.now.plus(seconds(*by));
             for _ in 0..60 {
                 match world.settle(usize::MAX >> 1) {
@@ -933,13 +804,13 @@ fn happen(world: &mut World, happening: &Happening) {
             });
             world.spec().secret.get_or_insert_default().template = template;
         }
-        DefaultLifetime(lifetime) => world.settings.default_lifetime = seconds(*lifetime),
+        DefaultLifetime(lifetime) => world.config.default_lifetime = seconds(*lifetime),
         DeleteSecret => {
             let name = world.secret_name();
             if name != "foreign" {
                 let removed = world.secrets.remove(&name).is_some();
                 let waiting = removed && world.status().delivery == Some(DeliveryState::Waiting);
-                // Whoever deletes what waits says that they have it.
+                // Deleting a waiting Secret means that its token was taken.
                 if waiting {
                     world.note_taken();
                 }
@@ -963,12 +834,12 @@ fn happen(world: &mut World, happening: &Happening) {
         StripLabel => world.tamper(|secret| secret.metadata.labels = None),
         StripOwner => world.tamper(|secret| secret.metadata.owner_references = None),
         StatusLost => {
-            // What only the status knew is gone with it: the checks about the dead begin anew.
-            let version = world.bump();
+            // What only the status knew is lost with it: the checks about retired tokens begin again.
+            let version = world.next_version();
             world.pat.metadata.resource_version = Some(version);
             let lost = std::mem::take(world.pat.status.as_mut().unwrap());
             world.ever_bad.extend(lost.credentials.into_iter().map(|credential| credential.sha256.to_string()));
-            world.buried.clear();
+            world.retired.clear();
             world.repairs.clear();
             world.offered = None;
             world.late.clear();
@@ -984,7 +855,8 @@ fn happen(world: &mut World, happening: &Happening) {
         LetGo => world.let_go(),
         Refuse => {
             let retry_at = later(30);
-            world.refusal = Some(Refusal { kind: RefusalKind::Other, message: "exceeded quota".into(), retry_at });
+            world.refusal =
+                Some(WriteRefusal { kind: WriteRefusalKind::Other, message: "exceeded quota".into(), retry_at });
         }
         Reconcile => {
             world.settle(usize::MAX >> 1);
@@ -994,8 +866,8 @@ fn happen(world: &mut World, happening: &Happening) {
     world.check();
 }
 
-/// The same histories each time, so that a red run is about the change and not about luck. `PROPTEST_RNG_SEED=<number>` looks
-/// for others; what it finds goes into the table below.
+/// The same histories each time, so that a failure is due to a change. `PROPTEST_RNG_SEED=<number>` tries others; a failing one goes into
+/// the table below.
 fn histories() -> ProptestConfig {
     let mut config = ProptestConfig { cases: 10_000, max_shrink_iters: 20_000, ..ProptestConfig::default() };
     config.failure_persistence = None;
@@ -1031,7 +903,7 @@ proptest! {
     #![proptest_config(ProptestConfig { cases: 5_000, ..histories() })]
 
     #[test]
-    fn no_history_of_a_token_handed_over_once_breaks_an_invariant(history in vec(happening_once(), 1..24)) {
+    fn no_history_of_a_one_time_token_breaks_an_invariant(history in vec(happening_once(), 1..24)) {
         let mut world = World::new(json!({"secret": {"delivery": "Once"}}));
         for event in &history {
             happen(&mut world, event);
@@ -1043,29 +915,29 @@ proptest! {
     }
 }
 
-/// Histories that once broke an invariant, each shrunk to what it takes.
+/// Histories that once broke an invariant, each in its shortest form.
 #[test]
-fn histories_that_once_broke_an_invariant_no_longer_do() {
+fn past_failures_stay_fixed() {
     use Happening::*;
     let histories: &[(Option<i64>, &[Happening])] = &[
-        // (The world itself once forgot that time passes while a token is minted.)
+        // (The test itself ignored that time passes while a token is minted.)
         (None, &[RotateNow, DieAfter(0), RevokeNow, ClockBack(1), Wait(1)]),
-        // A revoked token stayed in a Secret that no watch showed.
+        // A revoked token stayed in a Secret without the label.
         (None, &[DieAfter(2), Revoked(true), StripLabel]),
         (None, &[Reconcile, StripLabel, Refuse, Revoked(true), Wait(1)]),
         (None, &[Reconcile, StripLabel, StatusLost, Revoked(true)]),
-        // A token that had just arrived was published a second time.
+        // A token that had just reached the Secret was published a second time.
         (Some(126_081), &[RevokeAt(1), Wait(2_574_060)]),
-        // A rename onto a foreign Secret was tried anew at each look, and told differently.
+        // A rename to a foreign Secret was tried again each time, with another message.
         (None, &[Wait(1), Rename(0)]),
         (Some(10_939), &[Wait(1), Suspend(true), Rename(0), Wait(21_817)]),
-        // A lost status was rebuilt only from a Secret that the watch showed under the present name.
+        // A lost status was rebuilt only from a labelled Secret of the present name.
         (Some(30), &[Wait(488), Rename(0), StatusLost]),
         (Some(30), &[Wait(488), StripLabel, StatusLost, Wait(1)]),
-        // A leader that had read the PAT before it was paused, and the Secret after, put its own token over another's.
+        // A leader that read the PAT before a pause and the Secret after it overwrote another leader's token.
         (None, &[PauseWhileReading(1), Wait(1), LetGo]),
         (None, &[PreviousKey(Some(0)), Wait(1), RotateNow, PauseWhileReading(1), Wait(1), LetGo]),
-        // A dead token that was written late stayed in a former Secret as long as the new name was taken.
+        // A retired token that was written late stayed in a former Secret while the new name was taken.
         (None, &[PauseWhileReading(1), Rename(1), Reconcile, Rename(0), LetGo]),
     ];
     for (rotation, history) in histories {

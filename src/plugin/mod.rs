@@ -16,6 +16,7 @@ mod doctor;
 mod expiry;
 mod extend;
 pub mod failure;
+mod forecast;
 pub mod generate;
 mod list;
 mod ownership;
@@ -32,7 +33,6 @@ mod table;
 mod terminal;
 mod verify;
 mod wait;
-mod world;
 
 use std::{
     env,

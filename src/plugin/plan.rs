@@ -1,4 +1,4 @@
-//! `kubectl pat plan`: what the operator would do with a manifest or an object now, told by its own planner, and nothing is done.
+//! `kubectl pat plan`: what the operator would do now with a manifest or an object, found by its own planner in a simulation.
 
 use std::{
     fs,
@@ -17,21 +17,19 @@ use serde_json::{Value, json};
 use super::{
     cli::{ClusterArgs, time},
     failure::{Answer, Failure},
+    forecast::forecast,
     pat::Pat,
     phrase,
     session::{Session, in_time},
     state::coming,
     terminal::{Paint, Tone, plain},
-    world::World,
 };
 use crate::{
     api::{self, GROUP, Time},
     cli::subdomain,
     controller::stores::conflicting_pat,
-    planner::{
-        intent::{Settings, secret_name},
-        view::SecretView,
-    },
+    planner::{intent::ControllerConfig, simulate::Simulator},
+    token::Token,
 };
 
 /// Flags of `plan`.
@@ -73,7 +71,7 @@ pub struct PlanArgs {
 /// Runs it.
 pub async fn run(cluster: &ClusterArgs, args: &PlanArgs) -> Result<Answer, Failure> {
     let now = args.at.unwrap_or_else(|| Timestamp::now().into());
-    let settings = Settings { default_lifetime: args.default_lifetime, ..Settings::default() };
+    let config = ControllerConfig { default_lifetime: args.default_lifetime, ..ControllerConfig::default() };
     let paint = Paint::stdout(cluster.color);
     let mut text = String::new();
     match (&args.file, &args.name) {
@@ -83,24 +81,24 @@ pub async fn run(cluster: &ClusterArgs, args: &PlanArgs) -> Result<Answer, Failu
                 let namespace =
                     session.as_ref().map_or(cluster.namespace.as_deref(), |session| Some(&session.namespace));
                 let pat = imagined(manifest, namespace.unwrap_or("default"), now)?;
-                let world = match &session {
-                    Some(session) => against(session, pat, settings.clone(), now).await?,
-                    None => World::new(pat.stored, settings.clone(), now),
+                let simulator = match &session {
+                    Some(session) => with_stored_object(session, pat, config.clone(), now).await?,
+                    None => simulator(pat, config.clone(), now),
                 };
-                text.push_str(&page(world, paint)?);
+                text.push_str(&page(simulator, paint)?);
             }
         }
         (None, Some(name)) => {
             let session = Session::open(cluster).await?;
             let pat = session.pat(name).await?;
-            text = page(populated(&session, pat, settings, now).await?, paint)?;
+            text = page(with_surroundings(&session, pat, config, now).await?, paint)?;
         }
         (None, None) => return Err(Failure::Usage("name a token, or a manifest with -f".into())),
     }
     Ok(Answer::good(text))
 }
 
-/// The PersonalAccessTokens of a file; other objects in it are nobody's business here.
+/// The PersonalAccessTokens of a file; other objects in it are ignored.
 fn read(file: &Path) -> Result<Vec<Value>, Failure> {
     let mut text = String::new();
     if file == Path::new("-") {
@@ -109,7 +107,7 @@ fn read(file: &Path) -> Result<Vec<Value>, Failure> {
         text = fs::read_to_string(file).map_err(Failure::io(file.display().to_string()))?;
     }
     let not_yaml = |error: serde_yaml::Error| {
-        // Further lines show the place, and what stands there is nobody's business.
+        // Further lines quote the file, which may contain Secrets.
         let line = error.to_string().lines().next().unwrap_or_default().to_owned();
         Failure::Usage(format!("{} is not YAML: {line}", file.display()))
     };
@@ -132,7 +130,7 @@ fn read(file: &Path) -> Result<Vec<Value>, Failure> {
     Ok(found)
 }
 
-/// A manifest as the API server would have it the moment it is created.
+/// A manifest as the API server would store it on creation.
 fn imagined(mut manifest: Value, namespace: &str, now: Time) -> Result<Pat, Failure> {
     let metadata = &mut manifest["metadata"];
     if metadata["name"].as_str().is_none_or(str::is_empty) {
@@ -153,8 +151,13 @@ fn imagined(mut manifest: Value, namespace: &str, now: Time) -> Result<Pat, Fail
     Pat::of(object)
 }
 
-/// The spec of a manifest, held against the object that is there.
-async fn against(session: &Session, pat: Pat, settings: Settings, now: Time) -> Result<World, Failure> {
+/// A simulation of the stored object with the spec of a manifest.
+async fn with_stored_object(
+    session: &Session,
+    pat: Pat,
+    config: ControllerConfig,
+    now: Time,
+) -> Result<Simulator, Failure> {
     let there = Session {
         namespace: pat.namespace().to_owned(),
         client: session.client.clone(),
@@ -167,57 +170,69 @@ async fn against(session: &Session, pat: Pat, settings: Settings, now: Time) -> 
                 live.stored.metadata.generation = live.stored.metadata.generation.map(|generation| generation + 1);
             }
             live.stored.spec = pat.stored.spec;
-            populated(&there, live, settings, now).await
+            with_surroundings(&there, live, config, now).await
         }
-        None => populated(&there, pat, settings, now).await,
+        None => with_surroundings(&there, pat, config, now).await,
     }
 }
 
-/// The object in its surroundings: its Secrets, and who else wants their names.
-async fn populated(session: &Session, pat: Pat, settings: Settings, now: Time) -> Result<World, Failure> {
-    let mut world = World::new(pat.stored, settings, now);
-    let Ok(spec) = world.pat.spec.clone() else { return Ok(world) };
-    let wanted = secret_name(&world.pat, &spec).to_owned();
-    let last = world.pat.status.as_ref().ok().and_then(|status| status.secret_name.clone());
-    let api: Api<Secret> = Api::namespaced(session.client.clone(), world.pat.namespace());
+/// A simulation of an object with its Secrets and the other PATs of its namespace.
+async fn with_surroundings(
+    session: &Session,
+    pat: Pat,
+    config: ControllerConfig,
+    now: Time,
+) -> Result<Simulator, Failure> {
+    let mut simulator = simulator(pat, config, now);
+    if simulator.pat.spec.is_err() {
+        return Ok(simulator);
+    }
+    let wanted = simulator.secret_name().to_owned();
+    let last = simulator.pat.status.as_ref().ok().and_then(|status| status.secret_name.clone());
+    let api: Api<Secret> = Api::namespaced(session.client.clone(), simulator.pat.namespace());
     let mut names = vec![wanted.clone()];
     names.extend(last.filter(|last| *last != wanted));
     for name in names {
-        world.secrets.extend(in_time(api.get_opt(&name)).await?.map(SecretView::of));
+        simulator.secrets.extend(in_time(api.get_opt(&name)).await?.map(|secret| (name, secret)));
     }
-    let others = session.list(Some(world.pat.namespace()), None).await?;
-    let rival = conflicting_pat(&world.pat, &wanted, others.iter().map(|other| &other.stored));
-    world.rival = rival.map(|rival| rival.name().to_owned());
-    Ok(world)
+    let others = session.list(Some(simulator.pat.namespace()), None).await?;
+    let older = conflicting_pat(&simulator.pat, &wanted, others.iter().map(|other| &other.stored));
+    simulator.conflicting_pat = older.map(|older| older.name().to_owned());
+    Ok(simulator)
 }
 
-fn page(mut world: World, paint: Paint) -> Result<String, Failure> {
-    let began = world.now;
-    let story = world.play().map_err(|error| Failure::Refused(error.to_string()))?;
-    let mut text = format!("{}\n", paint.tint(Tone::Title, format!("{}/{}", world.pat.namespace(), world.pat.name())));
-    for (number, act) in story.acts.iter().enumerate() {
-        let wait = act.at.since(began);
+fn simulator(pat: Pat, config: ControllerConfig, now: Time) -> Simulator {
+    Simulator::new(pat.stored, config, now, Box::new(Token::mint))
+}
+
+fn page(mut simulator: Simulator, paint: Paint) -> Result<String, Failure> {
+    let began = simulator.now;
+    let found = forecast(&mut simulator).map_err(|error| Failure::Refused(error.to_string()))?;
+    let pat = &simulator.pat;
+    let mut text = format!("{}\n", paint.tint(Tone::Title, format!("{}/{}", pat.namespace(), pat.name())));
+    for (number, step) in found.steps.iter().enumerate() {
+        let wait = step.at.since(began);
         let when = if wait.is_zero() { String::new() } else { format!(" (after {})", phrase::span(wait)) };
-        text.push_str(&format!("  {}. {}{when}\n", number + 1, plain(&act.what)));
-        for event in &act.events {
+        text.push_str(&format!("  {}. {}{when}\n", number + 1, plain(&step.what)));
+        for event in &step.events {
             text.push_str(&format!("     event {}\n", paint.tint(Tone::Notice, event)));
         }
     }
-    if story.acts.is_empty() {
-        text.push_str("  nothing is to be done\n");
+    if found.steps.is_empty() {
+        text.push_str("  nothing to do\n");
     }
     let object = json!({"apiVersion": "pat-operator.io/v1alpha1", "kind": "PersonalAccessToken", "metadata": {}});
     let object = serde_json::from_value(object).map_err(|error| Failure::Refused(error.to_string()))?;
-    let then = Pat { object, stored: world.pat.clone() };
+    let then = Pat { object, stored: pat.clone() };
     text.push_str("  then:\n");
-    let ahead = coming(&then, world.now);
+    let ahead = coming(&then, simulator.now);
     for next in &ahead {
         text.push_str(&format!("     {}  {}\n", phrase::both(next.at, began), plain(&next.what)));
     }
-    match story.wake_at {
-        None if ahead.is_empty() => text.push_str("     nothing happens by itself\n"),
+    match found.wake_at {
+        None if ahead.is_empty() => text.push_str("     no further step until something changes\n"),
         Some(at) if ahead.iter().all(|next| next.at != at) => {
-            text.push_str(&format!("     {}  it is looked at again\n", phrase::both(at, began)));
+            text.push_str(&format!("     {}  the operator checks it again\n", phrase::both(at, began)));
         }
         _ => {}
     }

@@ -150,7 +150,7 @@ async fn obituary(session: &Session, id: &str) -> Result<Option<String>, Failure
         }
     }
     let told = events.into_iter().flatten().find_map(|event| {
-        let note = event.note.filter(|note| note.contains(&format!("token {id} is dead")))?;
+        let note = event.note.filter(|note| note.contains(&format!("token {id} was revoked")))?;
         let object = event.regarding?;
         Some(format!("{}/{}: {}", object.namespace.unwrap_or_default(), object.name.unwrap_or_default(), plain(&note)))
     });

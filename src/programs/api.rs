@@ -1,17 +1,15 @@
-//! Wires `pat-operator api`: index, store, watches, key, server, and their end in order.
+//! `pat-operator api`: index, store, watches, key, server, and their end in order.
 
 use std::{num::NonZeroU32, sync::Arc, time::Duration};
 
-use anyhow::{Context, anyhow};
-use kube::Api;
-use pat_operator::{
-    api::StoredPat,
+use tracing::{info, warn};
+
+use super::service::{Bootstrap, IndexParts, ServiceRunner, connect, max_staleness};
+use crate::{
     cli::ApiArgs,
     index::{
-        Index, Pulse,
-        feed::{OwnerFeed, PatFeed},
-        probe,
-        usage::Usage,
+        Index, IndexFreshness,
+        events::{OwnerEventHandler, PatEventHandler},
     },
     rest::{
         access_token::{AccessTokenSigner, load_or_create_key},
@@ -20,153 +18,167 @@ use pat_operator::{
         rate_limit::RateLimit,
         server,
         service::{RestConfig, TokenService},
-        store::{OwnerEventHandler, TokenEventHandler, TokenStore},
+        store::{OwnerStoreHandler, TokenStore, TokenStoreHandler},
         write::Writer,
     },
     service::{
-        self, Clock, Gate, Health, Readiness, Shutdown,
+        Clock, Cluster, HealthServer, ReadinessGate,
         http::{Limits, body::MAX_BODY},
-        tls,
-        watch::{
-            self,
-            counters::{OWNER, PAT},
-        },
     },
 };
-use tokio::task::JoinSet;
-use tokio_util::sync::CancellationToken;
-use tracing::{info, warn};
 
-use super::{
-    listen::{listen, tls_of, with_tls},
-    news::{CLUSTER, freshness, tell},
-};
+const HTTP: (&str, &str) = ("the REST API", "--http-addr");
 
-/// How long a connection waits for an answer: longer than the server takes to tell that a request took too long.
-const LONGEST: Duration = server::REQUEST_TIMEOUT.saturating_add(Duration::from_secs(1));
+/// The time limit of a connection for a response: longer than the server takes to report that a request timed out.
+const REQUEST_LIMIT: Duration = server::REQUEST_TIMEOUT.saturating_add(Duration::from_secs(1));
 
-/// How long a refusal waits for the body that it has not read.
-const DRAIN: Duration = Duration::from_secs(1);
+/// The time limit to drain an unread request body after an error response.
+const BODY_DRAIN_LIMIT: Duration = Duration::from_secs(1);
 
-/// How long changes that have begun may take to their end: as long as a new token may take, and to take it back. With all that comes before,
-/// it is less than Kubernetes gives a Pod.
+/// The time limit for changes in flight at shutdown: a new token may take this long, and its revocation. With everything before, it fits
+/// into the grace period of a Pod.
 const LAST_CHANGES: Duration = Duration::from_secs(18);
 
-/// Runs until it is told to stop, or cannot go on.
-pub async fn api(args: ApiArgs) -> anyhow::Result<()> {
-    let shutdown = Shutdown::listen().context("signals cannot be listened to")?;
-    let clock = Clock::system();
-    let tls = tls_of(&args.tls, &clock)?;
-    let limits = Limits { body: MAX_BODY, request: LONGEST, drain: DRAIN, ..Limits::busy() };
-    let http =
-        listen(args.http_addr, ("the REST API", "--http-addr"), args.tls.insecure_listen, tls.as_ref(), limits).await?;
-    let health = Health::bind(args.health_addr).await?;
-    info!(addr = %http.local_addr(), tls = tls.is_some(), "serving the REST API");
-    let cluster = service::client::connect().await?;
-    let namespace = args.namespace.clone().unwrap_or_else(|| cluster.namespace.clone());
-    let key_namespace = args.key_namespace.clone().unwrap_or_else(|| cluster.namespace.clone());
-    info!(api_server = cluster.url, namespace, version = env!("CARGO_PKG_VERSION"), "starting");
+/// Runs until a signal, or until it cannot go on.
+pub(super) async fn api(args: ApiArgs) -> anyhow::Result<()> {
+    let bootstrap = Bootstrap::new(&args.tls)?;
+    let limits = Limits { body: MAX_BODY, request: REQUEST_LIMIT, drain: BODY_DRAIN_LIMIT, ..Limits::busy() };
+    let http = bootstrap.listen(args.http_addr, HTTP, limits).await?;
+    let health = HealthServer::bind(args.health_addr).await?;
+    bootstrap.log_serving(&http, "the REST API");
+    let cluster = connect().await?;
+    let api = ApiProgram::new(args, cluster, bootstrap.clock.clone());
+    info!(namespace = api.namespace, "serving the tokens of one namespace");
 
-    let crds_there = Gate::closed("crds", "not looked for yet");
-    let tokens_full = Gate::closed("tokens", "the first list is not in yet");
-    let owners_full = Gate::closed("owners", "the first list is not in yet");
-    let key_there = Gate::closed("key", "not read yet");
-    let (index, store) = (Arc::new(Index::default()), Arc::new(TokenStore::default()));
-    let pulse = Pulse::new(2, args.max_staleness.unsigned_abs());
-    let metrics = Arc::new(Metrics::new());
+    let render = api.metrics.render(api.store.clone(), api.freshness.clone());
+    let mut runner = ServiceRunner::start(bootstrap, health, api.gates.all(), api.parts(), render);
+    let mut serving = None;
+    let result = runner
+        .run(async |runner| {
+            let service = api.start_service().await?;
+            serving = Some(service.clone());
+            let router = server::router(service, api.metrics.clone());
+            runner.serve(|end| async move { http.serve(router, end).await });
+            api.start_watches(runner);
+            runner.write_last_used(&api.cluster.client, api.args.last_used_interval);
+            Ok(())
+        })
+        .await;
 
-    let gates = [crds_there.clone(), tokens_full.clone(), owners_full.clone(), key_there.clone()];
-    let mut readiness = Readiness::new(gates).with_check("freshness", freshness(pulse.clone()));
-    if let Some(tls) = tls.clone() {
-        readiness = readiness.with_note("tls", move || tls.describe());
+    api.gates.tokens.fail("stopping");
+    // Changes that have begun are completed, which needs the watches.
+    let finish = async {
+        if let Some(service) = serving
+            && !service.finish(LAST_CHANGES).await
+        {
+            warn!("not every change could be completed before shutdown");
+        }
+    };
+    runner.stop(finish).await;
+    result
+}
+
+/// What must be true before the API is ready.
+struct ApiGates {
+    crds: ReadinessGate,
+    tokens: ReadinessGate,
+    owners: ReadinessGate,
+    key: ReadinessGate,
+}
+
+impl ApiGates {
+    fn new() -> Self {
+        let listing = "the first list is not complete";
+        Self {
+            crds: ReadinessGate::closed("crds", "not checked yet"),
+            tokens: ReadinessGate::closed("tokens", listing),
+            owners: ReadinessGate::closed("owners", listing),
+            key: ReadinessGate::closed("key", "not read yet"),
+        }
     }
-    let end = CancellationToken::new();
-    let render = Arc::new(with_tls(tls.as_ref(), &clock, metrics.render(store.clone(), pulse.clone())));
-    let serving_health = tokio::spawn(health.serve(readiness, render, end.clone()));
 
-    let mut background = JoinSet::new();
-    if let Some(tls) = tls {
-        background.spawn(tls.keep_fresh(tls::LOOK_EVERY, end.clone()));
+    fn all(&self) -> [ReadinessGate; 4] {
+        [&self.crds, &self.tokens, &self.owners, &self.key].map(Clone::clone)
     }
-    let servers_end = CancellationToken::new();
-    let mut servers = JoinSet::new();
-    let usage_ends = CancellationToken::new();
-    let (mut writing, mut serving) = (None, None);
-    let work = async {
+}
+
+/// The parts of the REST API.
+struct ApiProgram {
+    args: ApiArgs,
+    cluster: Cluster,
+    clock: Clock,
+    namespace: String,
+    index: Arc<Index>,
+    store: Arc<TokenStore>,
+    freshness: Arc<IndexFreshness>,
+    metrics: Arc<Metrics>,
+    gates: ApiGates,
+}
+
+impl ApiProgram {
+    fn new(args: ApiArgs, cluster: Cluster, clock: Clock) -> Self {
+        Self {
+            namespace: args.namespace.clone().unwrap_or_else(|| cluster.namespace.clone()),
+            freshness: IndexFreshness::new(2, max_staleness(args.max_staleness)),
+            args,
+            cluster,
+            clock,
+            index: Arc::default(),
+            store: Arc::default(),
+            metrics: Arc::new(Metrics::new()),
+            gates: ApiGates::new(),
+        }
+    }
+
+    fn parts(&self) -> IndexParts {
+        IndexParts {
+            index: self.index.clone(),
+            freshness: self.freshness.clone(),
+            watches: self.metrics.watches(),
+            last_used: self.metrics.uses(),
+        }
+    }
+
+    /// Waits for the prerequisites, reads or creates the signing key, and makes the service.
+    async fn start_service(&self) -> anyhow::Result<Arc<TokenService>> {
+        let (client, namespace) = (&self.cluster.client, &self.namespace);
+        let key_namespace = self.args.key_namespace.as_ref().unwrap_or(&self.cluster.namespace);
         let preflight = RestPreflight {
-            namespace: std::slice::from_ref(&namespace),
-            read_only: args.read_only,
-            key: (&key_namespace, &args.key_secret),
+            namespace: std::slice::from_ref(namespace),
+            read_only: self.args.read_only,
+            key: (key_namespace, &self.args.key_secret),
         };
-        preflight.check(&cluster.client, &crds_there).await?;
-        let key = load_or_create_key(&cluster.client, &key_namespace, &args.key_secret).await?;
+        preflight.check(client, &self.gates.crds).await?;
+        let key = load_or_create_key(client, key_namespace, &self.args.key_secret).await?;
         let signer = AccessTokenSigner::new(&key, format!("pat-operator-api:{namespace}"));
         drop(key);
-        key_there.pass("");
+        self.gates.key.pass("");
 
         let config = RestConfig {
-            tenant: args.tenant_name.clone().unwrap_or_else(|| namespace.clone()),
-            audience: args.audience.clone(),
-            read_only: args.read_only,
-            rate: rate(&args),
+            tenant: self.args.tenant_name.clone().unwrap_or_else(|| namespace.clone()),
+            audience: self.args.audience.clone(),
+            read_only: self.args.read_only,
+            rate: rate(&self.args),
         };
-        let fresh = pulse.clone();
-        let writer = Writer::new(cluster.client.clone(), namespace.clone(), index.clone(), store.clone());
-        let writer = writer.with_counters(metrics.undelivered());
-        let service = TokenService::new(index.clone(), store.clone(), move || fresh.freshness(), clock.clone(), config);
-        let service = Arc::new(service.with_signer(signer).with_writer(writer));
-        serving = Some(service.clone());
-        let router = server::router(service, metrics.clone());
-        let stop = servers_end.clone();
-        servers.spawn(async move { http.serve(router, stop).await });
-
-        let tokens = TokenEventHandler::new(PatFeed::new(index.clone(), Some(namespace.clone())), store.clone());
-        let owners = OwnerEventHandler::new(OwnerFeed::new(index.clone()), store.clone());
-        let client = cluster.client.clone();
-        let api = Api::namespaced(client.clone(), &namespace);
-        let any: Api<StoredPat> = Api::namespaced(client.clone(), &namespace);
-        let (counters, place, full) = (metrics.watches(), namespace.clone(), tokens_full.clone());
-        background.spawn(watch::follow(api, tokens, pulse.beat(0), tell(counters, PAT, place, move || full.pass(""))));
-        let api = Api::all(client);
-        let (counters, place) = (metrics.watches(), CLUSTER.to_owned());
-        let full = move || owners_full.pass("");
-        background.spawn(watch::follow(api, owners, pulse.beat(1), tell(counters, OWNER, place, full)));
-        let probed = pulse.clone();
-        background.spawn(async move { probe::probe(any, &probed).await });
-        let usage = Usage::new(index, cluster.client.clone(), clock, metrics.uses(), args.last_used_interval);
-        writing = Some(tokio::spawn(usage.run(usage_ends.clone())));
-        let ended = tokio::select! {
-            Some(ended) = background.join_next() => ended,
-            Some(ended) = servers.join_next() => ended,
-        };
-        Err(match ended {
-            Ok(()) => anyhow!("a part of the REST server ended by itself"),
-            Err(panic) => anyhow::Error::from(panic).context("a part of the REST server ended unexpectedly"),
-        })
-    };
-    let result = tokio::select! {
-        () = async { shutdown.token().cancelled().await } => Ok(()),
-        result = work => result,
-    };
-
-    // Nobody new is sent here from now on; who is being answered still is. What has begun to change is brought to a good end, for
-    // which the watches must run.
-    tokens_full.fail("stopping");
-    servers_end.cancel();
-    while servers.join_next().await.is_some() {}
-    if let Some(service) = serving
-        && !service.finish(LAST_CHANGES).await
-    {
-        warn!("not every change could be brought to its end");
+        let writer = Writer::new(client.clone(), namespace.clone(), self.index.clone(), self.store.clone())
+            .with_counters(self.metrics.undelivered());
+        let freshness = self.freshness.clone();
+        let (index, store, clock) = (self.index.clone(), self.store.clone(), self.clock.clone());
+        let service = TokenService::new(index, store, move || freshness.freshness(), clock, config);
+        Ok(Arc::new(service.with_signer(signer).with_writer(writer)))
     }
-    usage_ends.cancel();
-    if let Some(writing) = writing {
-        let _ = writing.await;
+
+    fn start_watches(&self, runner: &mut ServiceRunner) {
+        let (client, namespace) = (&self.cluster.client, Some(&*self.namespace));
+        let tokens = PatEventHandler::new(self.index.clone(), Some(self.namespace.clone()));
+        let tokens = TokenStoreHandler::new(tokens, self.store.clone());
+        let full = self.gates.tokens.clone();
+        runner.watch_pats(client, namespace, 0, tokens, move || full.pass(""));
+        let owners = OwnerStoreHandler::new(OwnerEventHandler::new(self.index.clone()), self.store.clone());
+        let full = self.gates.owners.clone();
+        runner.watch_owners(client, 1, owners, move || full.pass(""));
+        runner.probe(client, namespace);
     }
-    background.shutdown().await;
-    end.cancel();
-    let _ = serving_health.await;
-    result
 }
 
 fn rate(args: &ApiArgs) -> RateLimit {

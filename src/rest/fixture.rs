@@ -16,15 +16,15 @@ use super::{
     access_token::{AccessTokenSigner, KEY_LENGTH},
     rate_limit::RateLimit,
     service::{RestConfig, TokenService},
-    store::{OwnerEventHandler, TokenEventHandler, TokenStore},
+    store::{OwnerStoreHandler, TokenStore, TokenStoreHandler},
 };
 use crate::{
     api::{StoredOwner, StoredPat, Time},
     index::{
         Freshness, Index, PatUid,
-        feed::{OwnerFeed, PatFeed},
+        events::{OwnerEventHandler, PatEventHandler},
     },
-    service::{Clock, ClockHand, watch::Sink},
+    service::{Clock, ClockHand, watch::WatchHandler},
     token::Token,
 };
 
@@ -112,7 +112,7 @@ impl RestFixture {
     /// Adds or changes a PAT, as its watch does.
     pub(crate) fn put(&self, object: Value) {
         let stored: StoredPat = serde_json::from_value(object).unwrap();
-        TokenEventHandler::new(PatFeed::new(self.index.clone(), None), self.store.clone()).changed(stored);
+        TokenStoreHandler::new(PatEventHandler::new(self.index.clone(), None), self.store.clone()).apply(stored);
     }
 
     /// Adds a TokenOwner with this spec; its uid is this number.
@@ -121,7 +121,7 @@ impl RestFixture {
             "name": format!("owner-{uid}"), "uid": PatUid::from(uid).hyphenated(), "creationTimestamp": "2026-01-01T00:00:00Z",
         });
         let stored: StoredOwner = serde_json::from_value(json!({"metadata": metadata, "spec": spec})).unwrap();
-        OwnerEventHandler::new(OwnerFeed::new(self.index.clone()), self.store.clone()).changed(stored);
+        OwnerStoreHandler::new(OwnerEventHandler::new(self.index.clone()), self.store.clone()).apply(stored);
     }
 
     /// Creates a service.

@@ -13,8 +13,8 @@ use prometheus_client::{
 
 use super::{server::Dialect, store::TokenStore};
 use crate::{
-    index::{Pulse, usage::UsageCounters},
-    service::watch::counters::WatchCounters,
+    index::{IndexFreshness, WATCHED_KINDS, last_used::LastUsedCounters},
+    service::watch::WatchMetrics,
 };
 
 /// From a list out of memory to a token that the controller mints.
@@ -37,8 +37,8 @@ pub struct Metrics {
     registry: Registry,
     requests: Family<RequestLabels, Counter>,
     duration: Family<DialectLabels, Histogram>,
-    watches: WatchCounters,
-    uses: UsageCounters,
+    watches: WatchMetrics,
+    uses: LastUsedCounters,
     undelivered: UndeliveredTokenCounters,
     tokens: Gauge,
     staleness: Gauge<f64, AtomicU64>,
@@ -57,8 +57,8 @@ impl Metrics {
             registry: Registry::with_prefix("pat_operator"),
             requests: Family::default(),
             duration: Family::new_with_constructor(|| Histogram::new(BUCKETS)),
-            watches: WatchCounters::default(),
-            uses: UsageCounters::default(),
+            watches: WatchMetrics::default(),
+            uses: LastUsedCounters::default(),
             undelivered: UndeliveredTokenCounters::default(),
             tokens: Gauge::default(),
             staleness: Gauge::default(),
@@ -75,7 +75,7 @@ impl Metrics {
         registry.register("api_requests", "Requests answered, by dialect, route and status", self.requests.clone());
         let about = "Duration of requests, by dialect";
         registry.register_with_unit("api_request_duration", about, Unit::Seconds, self.duration.clone());
-        self.watches.register(registry);
+        self.watches.register(registry, &WATCHED_KINDS);
         self.uses.register(registry);
         self.undelivered.register(registry);
         registry.register("api_tokens", "Tokens in the store", self.tokens.clone());
@@ -91,12 +91,12 @@ impl Metrics {
     }
 
     /// Returns the metrics of watches.
-    pub fn watches(&self) -> WatchCounters {
+    pub fn watches(&self) -> WatchMetrics {
         self.watches.clone()
     }
 
     /// Returns the metrics of last uses.
-    pub fn uses(&self) -> UsageCounters {
+    pub fn uses(&self) -> LastUsedCounters {
         self.uses.clone()
     }
 
@@ -106,7 +106,7 @@ impl Metrics {
     }
 
     /// Returns the text that `/metrics` serves.
-    pub fn text(&self, store: &TokenStore, pulse: &Pulse) -> String {
+    pub fn text(&self, store: &TokenStore, pulse: &IndexFreshness) -> String {
         self.tokens.set(store.len() as i64);
         self.staleness.set(pulse.stale_for().as_secs_f64());
         let mut text = String::new();
@@ -120,7 +120,7 @@ impl Metrics {
     pub fn render(
         self: &Arc<Self>,
         store: Arc<TokenStore>,
-        pulse: Arc<Pulse>,
+        pulse: Arc<IndexFreshness>,
     ) -> impl Fn() -> String + Send + Sync + use<> {
         let metrics = self.clone();
         move || metrics.text(&store, &pulse)

@@ -5,21 +5,21 @@ use kube::Client;
 use crate::{
     api::{GROUP, VERSION, crd},
     service::{
-        Gate, PreflightError,
-        preflight::{self, Need, Question},
+        PreflightError, ReadinessGate,
+        preflight::{self, AccessCheck, RequiredAccess},
     },
 };
 
 /// Requests in the served namespace.
-pub const READS: &[Need] =
+pub const READS: &[RequiredAccess] =
     &[(GROUP, crd::PLURAL, "", &["get", "list", "watch"]), (GROUP, crd::PLURAL, "status", &["patch"])];
 
 /// Further requests in the served namespace, unless the server is read-only.
-pub const WRITES: &[Need] =
+pub const WRITES: &[RequiredAccess] =
     &[(GROUP, crd::PLURAL, "", &["create", "patch", "delete"]), ("", "secrets", "", &["get", "delete"])];
 
 /// Requests for cluster-scoped owners.
-pub const OWNERS: Need = (GROUP, crd::OWNER_PLURAL, "", &["get", "list", "watch"]);
+pub const OWNERS: RequiredAccess = (GROUP, crd::OWNER_PLURAL, "", &["get", "list", "watch"]);
 
 /// What is checked.
 pub struct RestPreflight<'a> {
@@ -33,7 +33,7 @@ pub struct RestPreflight<'a> {
 
 impl RestPreflight<'_> {
     /// Waits until the API server serves the resources, then checks the permissions.
-    pub async fn check(&self, client: &Client, crds_there: &Gate) -> Result<(), PreflightError> {
+    pub async fn check(&self, client: &Client, crds_there: &ReadinessGate) -> Result<(), PreflightError> {
         let version = format!("{GROUP}/{VERSION}");
         for (plural, name) in [(crd::OWNER_PLURAL, crd::OWNER_NAME), (crd::PLURAL, crd::NAME)] {
             preflight::wait_for_resource(client, &version, plural, &crd::how_to_install(name), crds_there).await?;
@@ -46,7 +46,7 @@ impl RestPreflight<'_> {
         let (namespace, name) = self.key;
         // A Role can restrict `get` to one Secret, but not `create`.
         for (verb, name) in [("get", name), ("create", "")] {
-            questions.push(Question { namespace, group: "", resource: "secrets", subresource: "", verb, name });
+            questions.push(AccessCheck { namespace, group: "", resource: "secrets", subresource: "", verb, name });
         }
         preflight::check_permissions(client, questions).await
     }

@@ -19,7 +19,7 @@ use super::{
 use crate::{
     api::{Expiry, Owner, Time},
     auth::decision::{Audience, Decision, Freshness, Requirements, decide, decide_known},
-    index::{Index, PatUid, Record},
+    index::{CredentialRef, Index, PatUid},
     service::{Clock, authorization::Authorization, http::plain},
     token::{Presented, TokenId},
 };
@@ -319,12 +319,12 @@ impl TokenService {
         Ok(caller)
     }
 
-    fn decide(&self, token: &[u8], now: Time) -> Decision<Record> {
+    fn decide(&self, token: &[u8], now: Time) -> Decision<CredentialRef> {
         decide(&*self.index, (self.freshness)(), token, &ANY, now)
     }
 
     /// Returns the record of an accepted token whose audiences include this server.
-    fn allowed(&self, decision: Decision<Record>) -> Result<Record, RestError> {
+    fn allowed(&self, decision: Decision<CredentialRef>) -> Result<CredentialRef, RestError> {
         let record = match decision {
             Decision::Allow(record) => record,
             Decision::Deny(_) => return Err(self.unauthenticated()),
@@ -339,13 +339,13 @@ impl TokenService {
     }
 
     /// Returns a PAT's credential, if it still exists.
-    fn record_of(&self, pat: PatUid, credential: &TokenId) -> Option<Record> {
+    fn record_of(&self, pat: PatUid, credential: &TokenId) -> Option<CredentialRef> {
         let known = self.index.pat(pat)?;
         let credential = known.credentials.iter().find(|one| one.id == *credential)?;
         self.index.get(&credential.hash).filter(|record| record.pat.uid == pat)
     }
 
-    fn check_rate(&self, record: &Record) -> Result<(), RestError> {
+    fn check_rate(&self, record: &CredentialRef) -> Result<(), RestError> {
         let owner = record.pat.subject();
         record_caller(owner, record.credential().id);
         self.requests.take(owner.to_owned()).map_err(too_many)

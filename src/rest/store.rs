@@ -18,9 +18,9 @@ use crate::{
     api::{Owner, OwnerKind, StoredOwner, StoredPat, Time, TokenOwnerSpec},
     index::{
         PatUid,
-        feed::{OwnerFeed, PatFeed},
+        events::{OwnerEventHandler, PatEventHandler},
     },
-    service::watch::Sink,
+    service::watch::WatchHandler,
 };
 
 /// Tokens in order of creation and by owner, and the owners themselves.
@@ -382,16 +382,16 @@ fn empty_spec(subject: Owner) -> TokenOwnerSpec {
 const BATCH: usize = 4096;
 
 /// Applies watch events of PATs to the index, then to the store: a change that is visible in the store is in the index.
-pub struct TokenEventHandler {
-    index: PatFeed,
+pub struct TokenStoreHandler {
+    index: PatEventHandler,
     store: Arc<TokenStore>,
     batch: Vec<TokenItem>,
     seen: HashSet<PatUid>,
 }
 
-impl TokenEventHandler {
+impl TokenStoreHandler {
     /// Creates a handler.
-    pub fn new(index: PatFeed, store: Arc<TokenStore>) -> Self {
+    pub fn new(index: PatEventHandler, store: Arc<TokenStore>) -> Self {
         Self { index, store, batch: Vec::new(), seen: HashSet::new() }
     }
 
@@ -400,37 +400,37 @@ impl TokenEventHandler {
     }
 }
 
-impl Sink for TokenEventHandler {
+impl WatchHandler for TokenStoreHandler {
     type Object = StoredPat;
 
-    fn list_begins(&mut self) {
+    fn init(&mut self) {
         self.batch.clear();
         self.seen.clear();
-        self.index.list_begins();
+        self.index.init();
     }
 
-    fn listed(&mut self, stored: StoredPat) {
+    fn init_apply(&mut self, stored: StoredPat) {
         if let Some(item) = TokenItem::read(&stored) {
             self.seen.insert(item.id);
             self.batch.push(item);
         }
-        self.index.listed(stored);
+        self.index.init_apply(stored);
         if self.batch.len() >= BATCH {
             self.put_batch();
         }
     }
 
-    fn list_ends(&mut self) {
-        self.index.list_ends();
+    fn init_done(&mut self) {
+        self.index.init_done();
         self.put_batch();
         self.batch = Vec::new();
         let seen = std::mem::take(&mut self.seen);
         self.store.retain(|id| seen.contains(&id));
     }
 
-    fn changed(&mut self, stored: StoredPat) {
+    fn apply(&mut self, stored: StoredPat) {
         let (item, id) = (TokenItem::read(&stored), stored.uid().parse());
-        self.index.changed(stored);
+        self.index.apply(stored);
         match (item, id) {
             (Some(item), _) => self.store.put([item]),
             (None, Ok(id)) => self.store.remove(id),
@@ -438,9 +438,9 @@ impl Sink for TokenEventHandler {
         }
     }
 
-    fn deleted(&mut self, stored: StoredPat) {
+    fn delete(&mut self, stored: StoredPat) {
         let id = stored.uid().parse();
-        self.index.deleted(stored);
+        self.index.delete(stored);
         if let Ok(id) = id {
             self.batch.retain(|item| item.id != id);
             self.store.remove(id);
@@ -449,34 +449,34 @@ impl Sink for TokenEventHandler {
 }
 
 /// Applies watch events of TokenOwners to the index and the store.
-pub struct OwnerEventHandler {
-    index: OwnerFeed,
+pub struct OwnerStoreHandler {
+    index: OwnerEventHandler,
     store: Arc<TokenStore>,
     batch: Vec<StoredOwner>,
 }
 
-impl OwnerEventHandler {
+impl OwnerStoreHandler {
     /// Creates a handler.
-    pub fn new(index: OwnerFeed, store: Arc<TokenStore>) -> Self {
+    pub fn new(index: OwnerEventHandler, store: Arc<TokenStore>) -> Self {
         Self { index, store, batch: Vec::new() }
     }
 }
 
-impl Sink for OwnerEventHandler {
+impl WatchHandler for OwnerStoreHandler {
     type Object = StoredOwner;
 
-    fn list_begins(&mut self) {
+    fn init(&mut self) {
         self.batch.clear();
-        self.index.list_begins();
+        self.index.init();
     }
 
-    fn listed(&mut self, stored: StoredOwner) {
+    fn init_apply(&mut self, stored: StoredOwner) {
         self.batch.push(stored.clone());
-        self.index.listed(stored);
+        self.index.init_apply(stored);
     }
 
-    fn list_ends(&mut self) {
-        self.index.list_ends();
+    fn init_done(&mut self) {
+        self.index.init_done();
         let batch = std::mem::take(&mut self.batch);
         let seen: HashSet<PatUid> = batch.iter().filter_map(|stored| stored.uid().parse().ok()).collect();
         self.store.change_owners(|owners| {
@@ -485,15 +485,15 @@ impl Sink for OwnerEventHandler {
         });
     }
 
-    fn changed(&mut self, stored: StoredOwner) {
-        self.index.changed(stored.clone());
+    fn apply(&mut self, stored: StoredOwner) {
+        self.index.apply(stored.clone());
         self.store.change_owners(|owners| owners.put(&stored));
     }
 
-    fn deleted(&mut self, stored: StoredOwner) {
+    fn delete(&mut self, stored: StoredOwner) {
         let uid = stored.uid().parse::<PatUid>().ok();
         self.batch.retain(|one| one.uid().parse().ok() != uid);
-        self.index.deleted(stored.clone());
+        self.index.delete(stored.clone());
         self.store.change_owners(|owners| owners.remove(&stored));
     }
 }

@@ -1,16 +1,14 @@
-//! Text with a token in it, while it is being put together: wiped when dropped, never larger than its limit.
-//!
-//! For everything in this module that copies a token. It must not know what the text means.
+//! A buffer for text that contains a token: wiped when dropped, and never larger than its limit.
 
 use std::{io, str};
 
 use zeroize::Zeroizing;
 
-/// Text that would have become larger than its limit.
+/// Text that would be larger than its limit.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct TooLarge;
 
-/// Growing text. A `String` leaves its old allocation behind, unwiped, each time it grows; this does not.
+/// Text that grows. A `String` that grows leaves its old allocation unwiped; this does not.
 pub(super) struct Buffer {
     text: Zeroizing<String>,
     limit: usize,
@@ -48,13 +46,13 @@ impl Buffer {
         &self.text
     }
 
-    /// The same allocation as bytes.
+    /// The text as bytes, in the same allocation.
     pub(super) fn into_bytes(mut self) -> Zeroizing<Vec<u8>> {
         Zeroizing::new(std::mem::take(&mut *self.text).into_bytes())
     }
 }
 
-/// For serialisers; they write whole pieces of text.
+/// For serialisers, which write whole pieces of text.
 impl io::Write for Buffer {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
         let text = str::from_utf8(bytes).map_err(io::Error::other)?;
@@ -72,7 +70,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn takes_all_up_to_its_limit_and_nothing_of_what_does_not_fit() {
+    fn buffer_takes_text_up_to_its_limit_and_no_part_of_what_exceeds_it() {
         let mut buffer = Buffer::of("abc", 5).unwrap();
         assert_eq!(buffer.push("def"), Err(TooLarge));
         assert_eq!(buffer.push("de"), Ok(()));

@@ -1,7 +1,6 @@
-//! The two hashes by which a Secret is judged without its tokens: what it was made of, and what stands in it.
+//! The two hashes that the annotations of a Secret record: of what its data was rendered from, and of the data itself.
 //!
-//! They are kept in annotations, so their bytes are a format: a change of it makes every Secret be written anew. It must not
-//! see a token, only public inputs and the hashes of values.
+//! Their bytes are a format: a change of it rewrites every Secret. They are made of public inputs and the hashes of values, never of tokens.
 
 use std::{collections::BTreeMap, fmt, str::FromStr};
 
@@ -9,11 +8,11 @@ use sha2::{Digest as _, Sha256};
 
 use crate::token::{InvalidHash, TokenHash};
 
-/// SHA-256 over a sequence of parts, each with its length in front, so that different sequences never are the same bytes.
+/// SHA-256 over a sequence of parts, each preceded by its length, so that different sequences have different bytes.
 pub(super) struct Fingerprint(Sha256);
 
 impl Fingerprint {
-    /// `format` keeps apart what is hashed for different ends, or by different rules.
+    /// Begins a hash. `format` separates hashes of different kinds and versions.
     pub(super) fn new(format: &str) -> Self {
         let mut fingerprint = Self(Sha256::new());
         fingerprint.text(format);
@@ -48,7 +47,7 @@ impl Fingerprint {
     }
 }
 
-/// One of the two hashes, or none yet. In an annotation it has 64 lower-case hexadecimal digits, or is empty.
+/// One of the two hashes, or none. In an annotation it is 64 lower-case hexadecimal digits, or empty.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Digest(Option<[u8; 32]>);
 
@@ -71,8 +70,8 @@ impl FromStr for Digest {
 
 /// The hash of a Secret's data, from each key and the SHA-256 of its value, in any order.
 ///
-/// [`Rendered::hash`](super::Rendered::hash) is the same for data about to be written, so that a cache that keeps only the
-/// hashes of values can tell whether a Secret still holds what was written.
+/// [`Rendered::hash`](super::Rendered::hash) gives the same for data to be written. With it, a cache that keeps only hashes of values can
+/// tell whether a Secret still holds what was written.
 pub fn data_hash<'a>(entries: impl Iterator<Item = (&'a str, [u8; 32])>) -> Digest {
     let entries: BTreeMap<_, _> = entries.collect();
     let mut hash = Fingerprint::new("pat-operator data 1");
@@ -90,7 +89,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_order_of_entries_does_not_count_and_all_else_does() {
+    fn data_hash_depends_on_everything_but_the_order() {
         let hash = |entries: &[(&str, [u8; 32])]| data_hash(entries.iter().copied());
         let hashes = [
             hash(&[]),
@@ -107,7 +106,7 @@ mod tests {
     }
 
     #[test]
-    fn the_format_of_the_data_hash_has_not_changed_by_accident() {
+    fn data_hash_format_is_unchanged() {
         assert_eq!(
             data_hash([("token", [7; 32])].into_iter()).to_string(),
             "5670026aaa3f7161f2f6117d69e09038ebc8f85e7c2d23e8c72e5ad60aeafce0"

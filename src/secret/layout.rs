@@ -1,14 +1,13 @@
-//! How a Secret looks, read once from the spec: defaults filled in, every mistake found.
+//! The layout of a Secret, read once from the spec: defaults filled in, every mistake found.
 //!
-//! Admission refuses most of these mistakes; an object may be older than its rules, so that they are looked for here again,
-//! in the same words. It must not see a token.
+//! Admission refuses most of these mistakes. An object may be older than its rules, so they are checked here again, with the same messages.
 
 use std::collections::BTreeMap;
 
 use super::{
-    preset::Form,
+    placeholder::{Subject, TemplateFacts, TemplateVariable},
+    preset::PresetFormat,
     template::Template,
-    variable::{Facts, Subject, Variable},
 };
 use crate::api::{
     InvalidField, MANAGED_BY_LABEL, PersonalAccessTokenSpec, Preset, RESERVED_PREFIX, SecretSpec, SecretTemplate, Time,
@@ -16,44 +15,44 @@ use crate::api::{
 
 const DEFAULT_KEY: &str = "token";
 
-/// The type of a Secret that says nothing about its keys (<https://kubernetes.io/docs/concepts/configuration/secret/#opaque-secrets>).
+/// The type of a Secret that requires no keys (<https://kubernetes.io/docs/concepts/configuration/secret/#opaque-secrets>).
 pub const OPAQUE: &str = "Opaque";
 pub(super) const BASIC_AUTH: &str = "kubernetes.io/basic-auth";
 pub(super) const DOCKER_CONFIG_JSON: &str = "kubernetes.io/dockerconfigjson";
 
-/// The keys of which [`BASIC_AUTH`] requires one.
+/// The keys of [`BASIC_AUTH`], which requires one of them.
 pub(super) const BASIC_AUTH_KEYS: [&str; 2] = ["username", "password"];
 /// The key that [`DOCKER_CONFIG_JSON`] requires.
 pub(super) const DOCKER_CONFIG_JSON_KEY: &str = ".dockerconfigjson";
 
-/// How a token's Secret looks, defaults filled in. What is read here renders without an error, whatever the token.
+/// The layout of a token's Secret, defaults filled in. It renders every token without an error.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Layout {
     /// The Secret's name.
     pub name: String,
-    /// The Secret's type: the one given, or the one that the preset needs, or `Opaque`.
+    /// The Secret's type: the given one, the one that the preset needs, or `Opaque`.
     pub type_: String,
-    /// The labels that the user wants; the operator's own are not among them.
+    /// The labels from the spec, without the operator's own.
     pub labels: BTreeMap<String, String>,
-    /// The annotations that the user wants; the operator's own are not among them.
+    /// The annotations from the spec, without the operator's own.
     pub annotations: BTreeMap<String, String>,
-    /// The key that holds the token and nothing but it.
+    /// The key that holds the token alone.
     pub key: String,
-    /// The key that holds the token that was replaced last, while there is one.
+    /// The key that holds the previous token during its grace period.
     pub previous_key: Option<String>,
     pub(super) body: Body,
 }
 
-/// What else stands in the Secret.
+/// What else the Secret holds.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum Body {
     Nothing,
-    Preset(Form),
+    Preset(PresetFormat),
     Templates { templates: BTreeMap<String, Template>, subject: Subject },
 }
 
 impl Body {
-    /// The keys that it writes.
+    /// The keys that it defines.
     pub(super) fn keys(&self) -> Vec<&str> {
         match self {
             Self::Nothing => Vec::new(),
@@ -67,12 +66,8 @@ impl Layout {
     /// Reads the layout of the object `namespace`/`name`. `owner_text` is its owner as one string: `<name>`, or
     /// `va:<namespace>/<name>`.
     ///
-    /// The user name of a preset is by default the owner, of a virtual account without `va:`; one with a colon is refused,
-    /// as HTTP Basic authentication cannot carry it.
-    ///
     /// # Errors
-    /// The first field that cannot be followed, with what would be right. Everything that could keep
-    /// [`Layout::render`] from working is found here.
+    /// The first field that cannot be followed, and what to write instead. Every cause of an error in [`Layout::render`] is found here.
     pub fn read(
         namespace: &str,
         name: &str,
@@ -100,16 +95,16 @@ impl Layout {
         layout.check_keys()?;
         layout.check_previous()?;
         layout.check_type()?;
-        layout.rehearse()?;
+        layout.dry_run()?;
         Ok(layout)
     }
 
-    /// Whether the token that was replaced last is to be kept in the Secret while its grace period lasts.
+    /// Whether the Secret holds the previous token during its grace period.
     pub fn wants_previous(&self) -> bool {
         self.previous_key.is_some()
     }
 
-    /// No two values may want the same key.
+    /// No two values may have the same key.
     fn check_keys(&self) -> Result<(), InvalidField> {
         let previous = self.previous_key.as_deref();
         if previous == Some(&self.key) {
@@ -119,7 +114,7 @@ impl Layout {
         for (field, bare) in [("key", Some(self.key.as_str())), ("previousKey", previous)] {
             let Some(bare) = bare.filter(|bare| self.body.keys().contains(bare)) else { continue };
             match &self.body {
-                // Under `password` BasicAuth writes the bare token as well.
+                // BasicAuth also writes the bare token under `password`.
                 Body::Preset(_) if field == "key" && bare == "password" => {}
                 Body::Preset(_) => {
                     let message = "the preset writes this key: choose another key";
@@ -134,11 +129,11 @@ impl Layout {
         Ok(())
     }
 
-    /// The replaced token is copied nowhere without its key.
+    /// The previous token is kept only under its own key.
     fn check_previous(&self) -> Result<(), InvalidField> {
         let Body::Templates { templates, .. } = &self.body else { return Ok(()) };
         let mut variables = templates.values().flat_map(Template::variables);
-        if !self.wants_previous() && variables.any(Variable::is_previous) {
+        if !self.wants_previous() && variables.any(TemplateVariable::is_previous) {
             let message = "a template that uses previousToken or previousId needs previousKey: without it, the previous token is not kept";
             return Err(InvalidField::new("spec.secret.template", message));
         }
@@ -160,10 +155,9 @@ impl Layout {
         Err(InvalidField::new("spec.secret.type", message))
     }
 
-    /// Renders once with everything as long as it can be and once with everything absent that can be, so that no real
-    /// token meets an error. The stand-ins are no numbers and no hexadecimal digits: what is valid JSON with them is so with
-    /// every token, also after a `\u`.
-    fn rehearse(&self) -> Result<(), InvalidField> {
+    /// Renders once with every value at its longest and once without the optional ones, so that no real token meets an error. The samples
+    /// are neither numbers nor hexadecimal digits: what is valid JSON with them is valid with every token, even after `\u`.
+    fn dry_run(&self) -> Result<(), InvalidField> {
         const TOKEN: &str = "zzzzzzzzzzzzzzz_Zz0000000000xxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxx000000";
         const ID: &str = "Zz0000000000";
         if self.body == Body::Nothing {
@@ -172,7 +166,7 @@ impl Layout {
         let time = Time::from_micros(1_000_000_000_123_456);
         for previous in [Some(TOKEN), None] {
             for expires_at in [Some(time), None] {
-                let facts = Facts { id: ID, previous_id: previous.map(|_| ID), issued_at: time, expires_at };
+                let facts = TemplateFacts { id: ID, previous_id: previous.map(|_| ID), issued_at: time, expires_at };
                 self.render(TOKEN, previous, &facts)?;
             }
         }
@@ -186,7 +180,7 @@ fn read_body(
     subject: impl FnOnce() -> Subject,
 ) -> Result<Body, InvalidField> {
     match (template.preset, &template.data) {
-        (Some(preset), None) => Form::read(preset, template, owner_text).map(Body::Preset),
+        (Some(preset), None) => PresetFormat::read(preset, template, owner_text).map(Body::Preset),
         (None, Some(_)) if template.host.is_some() || template.username.is_some() => {
             let message = "template.host and template.username are only for presets: with template.data, write them in the template";
             Err(InvalidField::new("spec.secret.template", message))
@@ -204,7 +198,7 @@ fn read_body(
     }
 }
 
-/// The path of one text in the spec.
+/// The path of one template in the spec.
 pub(super) fn data_field(key: &str) -> String {
     format!("spec.secret.template.data[{key}]")
 }
@@ -230,7 +224,7 @@ fn read_type(type_: Option<&str>, preset: Option<Preset>) -> Result<String, Inva
     Ok(type_.to_owned())
 }
 
-/// A type in somebody's own domain, to which neither Kubernetes nor this operator gives a meaning.
+/// A type in another domain, which has no meaning to Kubernetes or this operator.
 fn is_own_type(type_: &str) -> bool {
     type_.split_once('/').is_some_and(|(domain, name)| domain.contains('.') && !name.is_empty())
         && !["kubernetes.io/", "k8s.io/", RESERVED_PREFIX].iter().any(|prefix| is_in(type_, prefix))
@@ -246,7 +240,7 @@ fn check_reserved(what: &str, map: &BTreeMap<String, String>) -> Result<(), Inva
     Ok(())
 }
 
-/// Whether a qualified name is in the domain `prefix`, which ends in a slash, or in one below it.
+/// Whether a qualified name is in the domain `prefix`, which ends in a slash, or in a subdomain of it.
 fn is_in(name: &str, prefix: &str) -> bool {
     let Some((domain, _)) = name.split_once('/') else { return false };
     let prefix = prefix.trim_end_matches('/');

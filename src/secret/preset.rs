@@ -1,7 +1,6 @@
-//! The ready-made forms: the same token, as the programs want it that will read it.
+//! The presets: the token in the format of the program that reads it.
 //!
-//! Each is serialised by the rules of its format, and what a format cannot hold is refused when the spec is read. It must not
-//! know the rest of the Secret.
+//! Each follows the rules of its format. A value that a format cannot hold is refused when the spec is read.
 
 use std::collections::BTreeMap;
 
@@ -9,17 +8,17 @@ use serde::Serialize;
 
 use super::{
     buffer::{Buffer, TooLarge},
-    filter::{Filter, json},
     hash::Fingerprint,
+    placeholder::{TemplateFilter, json},
 };
 use crate::api::{InvalidField, Preset, SecretTemplate};
 
 const HOST: &str = "spec.secret.template.host";
 const USERNAME: &str = "spec.secret.template.username";
 
-/// A preset with all that it needs.
+/// A preset with its values.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) enum Form {
+pub(super) enum PresetFormat {
     BasicAuth { username: String },
     DockerConfigJson { host: String, username: String },
     Netrc { host: String, username: String },
@@ -39,7 +38,7 @@ struct DockerAuth<'a> {
     auth: &'a str,
 }
 
-impl Form {
+impl PresetFormat {
     pub(super) fn read(preset: Preset, template: &SecretTemplate, owner_text: &str) -> Result<Self, InvalidField> {
         Ok(match preset {
             Preset::BasicAuth => Self::BasicAuth { username: username(template, owner_text)? },
@@ -57,7 +56,7 @@ impl Form {
         })
     }
 
-    /// The keys that it writes.
+    /// The keys that it defines.
     pub(super) fn keys(&self) -> &'static [&'static str] {
         match self {
             Self::BasicAuth { .. } => &["password", "username"],
@@ -68,7 +67,7 @@ impl Form {
         }
     }
 
-    /// The value of each of [`Form::keys`], in their order.
+    /// The value of each of [`PresetFormat::keys`], in their order.
     pub(super) fn render(&self, token: &str, limit: usize) -> Result<Vec<Buffer>, TooLarge> {
         let mut output = Buffer::new(limit);
         match self {
@@ -77,7 +76,7 @@ impl Form {
                 let mut pair = Buffer::of(username, limit)?;
                 pair.push(":")?;
                 pair.push(token)?;
-                let auth = Filter::B64encode.apply(pair.as_str(), limit)?;
+                let auth = TemplateFilter::B64encode.apply(pair.as_str(), limit)?;
                 let auth = DockerAuth { username, password: token, auth: auth.as_str() };
                 json(&DockerConfig { auths: BTreeMap::from([(host.as_str(), auth)]) }, &mut output)?;
             }
@@ -93,9 +92,9 @@ impl Form {
             }
             Self::GitCredentials { host, username } => {
                 output.push("https://")?;
-                output.push(Filter::Urlencode.apply(username, limit)?.as_str())?;
+                output.push(TemplateFilter::Urlencode.apply(username, limit)?.as_str())?;
                 output.push(":")?;
-                output.push(Filter::Urlencode.apply(token, limit)?.as_str())?;
+                output.push(TemplateFilter::Urlencode.apply(token, limit)?.as_str())?;
                 for part in ["@", host, "\n"] {
                     output.push(part)?;
                 }
@@ -104,7 +103,7 @@ impl Form {
         Ok(vec![output])
     }
 
-    /// Adds all that decides the output but the token.
+    /// Adds everything that decides the output, except the token.
     pub(super) fn fingerprint(&self, hash: &mut Fingerprint) {
         match self {
             Self::BasicAuth { username } => hash.text("BasicAuth").text(username),
@@ -116,10 +115,10 @@ impl Form {
     }
 }
 
-/// The user name beside the token: the one given, or the owner, of a virtual account without the `va:` in front.
+/// The user name that goes with the token: the given one, or the owner; for a virtual account without `va:`.
 ///
-/// All of these forms end up in HTTP Basic authentication, where the first colon ends the user name (RFC 7617, section 2):
-/// with `va:ci/deploy` the server would see a user `va` and a password `ci/deploy:kpat_…`.
+/// All presets with a user name end up in HTTP Basic authentication, where the first colon ends the user name (RFC 7617, section 2):
+/// with `va:ci/deploy` the server would see the user `va` and the password `ci/deploy:kpat_…`.
 fn username(template: &SecretTemplate, owner_text: &str) -> Result<String, InvalidField> {
     let right = "must be 1 to 256 visible ASCII characters, without spaces and without ':', which separates user name and password in HTTP Basic authentication";
     let (username, message) = match &template.username {
@@ -134,7 +133,7 @@ fn username(template: &SecretTemplate, owner_text: &str) -> Result<String, Inval
     if valid { Ok(username.to_owned()) } else { Err(InvalidField::new(USERNAME, message)) }
 }
 
-/// Without quotes and escapes: readers of `.netrc` differ in what these mean, and some take `#` for a comment anywhere.
+/// Without quotation marks and escapes, which readers of `.netrc` interpret differently, and without `#`, which some take for a comment.
 fn netrc_username(username: String) -> Result<String, InvalidField> {
     if username.contains(['"', '\'', '\\', '#']) {
         let message =
@@ -144,7 +143,7 @@ fn netrc_username(username: String) -> Result<String, InvalidField> {
     Ok(username)
 }
 
-/// A host name, with a port and a path if there are any.
+/// A host name, with an optional port and path.
 fn host(template: &SecretTemplate) -> Result<String, InvalidField> {
     let Some(host) = &template.host else {
         let message =
@@ -167,7 +166,7 @@ fn host(template: &SecretTemplate) -> Result<String, InvalidField> {
     Ok(host.clone())
 }
 
-/// `.netrc` knows machines, not ports. Dropping the port silently would offer the token to everything else on that machine.
+/// `.netrc` has hosts, not ports. Without its port, the token would be offered to every service on that host.
 fn netrc_host(host: String) -> Result<String, InvalidField> {
     if host.contains([':', '/']) {
         let message = "a .netrc supports neither ports nor paths: set the host name alone, which applies to every port of that host";
@@ -176,8 +175,8 @@ fn netrc_host(host: String) -> Result<String, InvalidField> {
     Ok(host)
 }
 
-/// The registry as npm looks it up: the host in lower case, and a slash after the path. npm wants the slash in its `registry`
-/// setting as well, or it looks for the token one level higher.
+/// The registry as npm looks it up: the host in lower case, and a slash after the path. npm needs the slash in its `registry` setting as
+/// well; without it, npm looks for the token one level higher.
 fn npm_registry(host: &str) -> String {
     let (authority, path) = host.split_at(host.find('/').unwrap_or(host.len()));
     format!("{}{}/", authority.to_ascii_lowercase(), path.trim_end_matches('/'))

@@ -1,28 +1,28 @@
-//! A layout and a token become the data of a Secret, or, of what is public, a hash.
-//!
-//! It must not decide when either is wanted.
+//! From a layout and a token to the data of a Secret; and from the layout and public facts to the hash that shows a changed spec.
 
-use std::{borrow::Cow, collections::BTreeMap};
+use std::{borrow::Cow, collections::BTreeMap, fmt};
 
 use serde::{Deserialize, de::IgnoredAny};
+use sha2::{Digest as _, Sha256};
+use zeroize::Zeroizing;
 
 use super::{
-    Facts, Layout, Rendered,
+    MAX_DATA,
     buffer::{Buffer, TooLarge},
-    hash::{Digest, Fingerprint},
-    layout::{BASIC_AUTH, BASIC_AUTH_KEYS, Body, DOCKER_CONFIG_JSON, DOCKER_CONFIG_JSON_KEY, data_field},
-    variable::Variable,
+    hash::{Digest, Fingerprint, data_hash},
+    layout::{BASIC_AUTH, BASIC_AUTH_KEYS, Body, DOCKER_CONFIG_JSON, DOCKER_CONFIG_JSON_KEY, Layout, data_field},
+    placeholder::{TemplateFacts, TemplateVariable},
 };
 use crate::api::InvalidField;
 
-/// Raise the number when the same input begins to render differently: every Secret is then written anew, once.
+/// To be raised when the same input renders differently: every Secret is then written again, once.
 const FORMAT: &str = "pat-operator render 1";
 
 impl Layout {
-    /// The hash of everything that decides [`Layout::render`] but the tokens themselves, for which their ids stand: 64
-    /// lower-case hexadecimal digits. Facts that nothing refers to do not count, so that a change of them writes nothing.
-    pub fn render_hash(&self, facts: &Facts<'_>) -> Digest {
-        let facts = Facts { previous_id: facts.previous_id.filter(|_| self.wants_previous()), ..*facts };
+    /// The hash of everything that [`Layout::render`] depends on, with the ids in place of the tokens. Facts that no template shows do not
+    /// count, so a change of them writes nothing.
+    pub fn render_hash(&self, facts: &TemplateFacts<'_>) -> Digest {
+        let facts = TemplateFacts { previous_id: facts.previous_id.filter(|_| self.wants_previous()), ..*facts };
         let mut hash = Fingerprint::new(FORMAT);
         hash.text(&self.type_).map(&self.labels).map(&self.annotations);
         hash.text(&self.key).optional(self.previous_key.as_deref());
@@ -43,15 +43,18 @@ impl Layout {
         hash.digest()
     }
 
-    /// The data of the Secret. `token` and `previous` are tokens as [`crate::token`] makes them; `previous` counts only
-    /// where [`Layout::wants_previous`], and `facts.previous_id` is its id.
+    /// The data of the Secret. `previous` is used only if [`Layout::wants_previous`]; `facts.previous_id` is its id.
     ///
     /// # Errors
-    /// Data of more than [`MAX_DATA`](super::MAX_DATA) bytes, and a `.dockerconfigjson` that is none. [`Layout::read`] has
-    /// looked for both.
-    pub fn render(&self, token: &str, previous: Option<&str>, facts: &Facts<'_>) -> Result<Rendered, InvalidField> {
+    /// Data of more than [`MAX_DATA`] bytes, and an invalid `.dockerconfigjson`. [`Layout::read`] has checked for both.
+    pub fn render(
+        &self,
+        token: &str,
+        previous: Option<&str>,
+        facts: &TemplateFacts<'_>,
+    ) -> Result<Rendered, InvalidField> {
         let previous = self.previous_key.as_deref().zip(previous);
-        let facts = Facts { previous_id: facts.previous_id.filter(|_| previous.is_some()), ..*facts };
+        let facts = TemplateFacts { previous_id: facts.previous_id.filter(|_| previous.is_some()), ..*facts };
         let mut data = Rendered::default();
         data.put(&self.key, Buffer::of(token, data.room())).map_err(too_large("spec.secret.key"))?;
         if let Some((key, previous)) = previous {
@@ -67,8 +70,9 @@ impl Layout {
                 }
             }
             Body::Templates { templates, subject } => {
-                let value = |variable: Variable| {
-                    let secret = if variable == Variable::Token { token } else { previous.unwrap_or_default().1 };
+                let value = |variable: TemplateVariable| {
+                    let secret =
+                        if variable == TemplateVariable::Token { token } else { previous.unwrap_or_default().1 };
                     variable.public(subject, &facts).unwrap_or(Cow::Borrowed(secret))
                 };
                 for (key, template) in templates {
@@ -79,36 +83,84 @@ impl Layout {
         }
         if self.type_ == DOCKER_CONFIG_JSON && !data.get(DOCKER_CONFIG_JSON_KEY).is_some_and(is_docker_config) {
             let message =
-                "the type kubernetes.io/dockerconfigjson needs a JSON object with an object \"auths\" in it here";
+                "the type kubernetes.io/dockerconfigjson needs a JSON object here that contains an object \"auths\"";
             return Err(InvalidField::new(data_field(DOCKER_CONFIG_JSON_KEY), message));
         }
         Ok(data)
     }
 }
 
-/// What is left of a Secret's data when no token is live: the keys that its type requires, empty but valid; the API server
-/// refuses a Secret without them. It asks for the type alone: a token must be wiped even where the spec can no longer be read.
-pub fn blank(type_: &str) -> Rendered {
-    let blanks: &[(&str, &str)] = match type_ {
+/// The data of a Secret when no token is live: the keys that its type requires, empty but valid, because the API server refuses a Secret
+/// without them. It depends on the type alone: a token must be removed even if the spec cannot be read.
+pub fn cleared_data(type_: &str) -> Rendered {
+    let required: &[(&str, &str)] = match type_ {
         DOCKER_CONFIG_JSON => &[(DOCKER_CONFIG_JSON_KEY, r#"{"auths":{}}"#)],
         BASIC_AUTH => &BASIC_AUTH_KEYS.map(|key| (key, "")),
         _ => &[],
     };
-    Rendered(blanks.iter().map(|&(key, value)| (key.to_owned(), value.as_bytes().to_vec().into())).collect())
+    Rendered(required.iter().map(|&(key, value)| (key.to_owned(), value.as_bytes().to_vec().into())).collect())
 }
 
 fn too_large(field: &str) -> impl FnOnce(TooLarge) -> InvalidField {
-    let message = "with this the Secret's values come to more than 64 KiB together: make the texts shorter";
+    let message = "the values of the Secret are larger than 64 KiB together: make the texts shorter";
     move |TooLarge| InvalidField::new(field, message)
 }
 
-/// Whether kubelet and docker can make something of it. The values, where the token is, are skipped over, not copied.
+/// Whether kubelet and docker can read it. The values, which contain the token, are skipped and not copied.
 fn is_docker_config(json: &[u8]) -> bool {
     #[derive(Deserialize)]
     struct Config {
         #[serde(rename = "auths")]
         _auths: BTreeMap<String, IgnoredAny>,
     }
-    // Derived code takes an array for a struct as well.
+    // serde would also accept an array.
     json.trim_ascii_start().starts_with(b"{") && serde_json::from_slice::<Config>(json).is_ok()
+}
+
+/// The data of a Secret: at most [`MAX_DATA`] bytes, wiped when dropped. `Debug` shows the keys only.
+#[derive(Default, PartialEq, Eq)]
+pub struct Rendered(pub(super) BTreeMap<String, Zeroizing<Vec<u8>>>);
+
+impl Rendered {
+    /// Every key with its value, sorted by key.
+    pub fn iter(&self) -> impl Iterator<Item = (&str, &[u8])> {
+        self.0.iter().map(|(key, value)| (key.as_str(), value.as_slice()))
+    }
+
+    /// Every key, sorted.
+    pub fn keys(&self) -> impl Iterator<Item = &str> {
+        self.0.keys().map(String::as_str)
+    }
+
+    /// The value under `key`.
+    pub fn get(&self, key: &str) -> Option<&[u8]> {
+        self.0.get(key).map(|value| value.as_slice())
+    }
+
+    /// The [`data_hash`](super::data_hash) of this data.
+    pub fn hash(&self) -> Digest {
+        data_hash(self.iter().map(|(key, value)| (key, Sha256::digest(value).into())))
+    }
+
+    /// How many more bytes fit.
+    pub(super) fn room(&self) -> usize {
+        MAX_DATA.saturating_sub(self.0.values().map(|value| value.len()).sum())
+    }
+
+    /// Adds or replaces a value, if there is one and it fits.
+    pub(super) fn put(&mut self, key: &str, value: Result<Buffer, TooLarge>) -> Result<(), TooLarge> {
+        let value = value?;
+        if value.as_str().len() > self.room() {
+            return Err(TooLarge);
+        }
+        self.0.insert(key.to_owned(), value.into_bytes());
+        Ok(())
+    }
+}
+
+impl fmt::Debug for Rendered {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Rendered")?;
+        f.debug_set().entries(self.keys()).finish()
+    }
 }

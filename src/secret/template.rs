@@ -1,6 +1,4 @@
-//! Templates: text with placeholders, no conditions and no loops.
-//!
-//! It knows the grammar and nothing of Secrets; what the variables stand for it is told when it renders.
+//! Templates: text with placeholders, without conditions and loops.
 //!
 //! ```text
 //! template    = (any text without "{{" | placeholder)*
@@ -14,15 +12,14 @@ use std::{borrow::Cow, fmt};
 
 use super::{
     buffer::{Buffer, TooLarge},
-    filter::Filter,
     hash::Fingerprint,
-    variable::Variable,
+    placeholder::{TemplateFilter, TemplateVariable},
 };
 
-/// More make no sense, and each costs a copy of the text.
+/// The most filters of one placeholder; each costs a copy of the text.
 const MAX_FILTERS: usize = 8;
 
-/// A template that was read.
+/// A parsed template.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(super) struct Template {
     pieces: Vec<Piece>,
@@ -30,17 +27,17 @@ pub(super) struct Template {
 
 #[derive(Clone, Debug, PartialEq, Eq)]
 struct Piece {
-    source: Source,
-    filters: Vec<Filter>,
+    source: PieceSource,
+    filters: Vec<TemplateFilter>,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq)]
-enum Source {
+enum PieceSource {
     Text(String),
-    Variable(Variable),
+    Variable(TemplateVariable),
 }
 
-/// Text that is no template: where, and what would be right.
+/// A syntax error: where it is and what to write instead.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct SyntaxError {
     line: usize,
@@ -55,7 +52,7 @@ impl fmt::Display for SyntaxError {
 }
 
 impl Template {
-    /// Reads a template.
+    /// Parses a template.
     pub(super) fn parse(text: &str) -> Result<Self, SyntaxError> {
         let mut template = Self::default();
         let mut rest = text;
@@ -63,7 +60,7 @@ impl Template {
             template.push_text(&rest[..open]);
             let mut placeholder = Placeholder { text, open: &rest[open..], rest: &rest[open + 2..] };
             match placeholder.read()? {
-                Piece { source: Source::Text(text), filters } if filters.is_empty() => template.push_text(&text),
+                Piece { source: PieceSource::Text(text), filters } if filters.is_empty() => template.push_text(&text),
                 piece => template.pieces.push(piece),
             }
             rest = placeholder.rest;
@@ -73,34 +70,34 @@ impl Template {
     }
 
     fn push_text(&mut self, more: &str) {
-        if let Some(Piece { source: Source::Text(text), filters }) = self.pieces.last_mut()
+        if let Some(Piece { source: PieceSource::Text(text), filters }) = self.pieces.last_mut()
             && filters.is_empty()
         {
             text.push_str(more);
         } else if !more.is_empty() {
-            self.pieces.push(Piece { source: Source::Text(more.to_owned()), filters: Vec::new() });
+            self.pieces.push(Piece { source: PieceSource::Text(more.to_owned()), filters: Vec::new() });
         }
     }
 
-    /// The variables that it refers to.
-    pub(super) fn variables(&self) -> impl Iterator<Item = Variable> {
+    /// The variables in it.
+    pub(super) fn variables(&self) -> impl Iterator<Item = TemplateVariable> {
         self.pieces.iter().filter_map(|piece| match piece.source {
-            Source::Variable(variable) => Some(variable),
-            Source::Text(_) => None,
+            PieceSource::Variable(variable) => Some(variable),
+            PieceSource::Text(_) => None,
         })
     }
 
-    /// Puts the values in. The result has at most `limit` bytes, and so has all that is built on the way.
+    /// Fills in the values. The result, and every intermediate text, has at most `limit` bytes.
     pub(super) fn render<'a>(
         &'a self,
-        value: impl Fn(Variable) -> Cow<'a, str>,
+        value: impl Fn(TemplateVariable) -> Cow<'a, str>,
         limit: usize,
     ) -> Result<Buffer, TooLarge> {
         let mut output = Buffer::new(limit);
         for piece in &self.pieces {
             let source = match &piece.source {
-                Source::Text(text) => text.into(),
-                Source::Variable(variable) => value(*variable),
+                PieceSource::Text(text) => text.into(),
+                PieceSource::Variable(variable) => value(*variable),
             };
             let Some((first, others)) = piece.filters.split_first() else {
                 output.push(&source)?;
@@ -113,13 +110,17 @@ impl Template {
         Ok(output)
     }
 
-    /// Adds all that decides the output. `value` gives `None` for what is secret.
-    pub(super) fn fingerprint<'a>(&'a self, value: impl Fn(Variable) -> Option<Cow<'a, str>>, hash: &mut Fingerprint) {
+    /// Adds everything that decides the output. `value` gives `None` for secret variables.
+    pub(super) fn fingerprint<'a>(
+        &'a self,
+        value: impl Fn(TemplateVariable) -> Option<Cow<'a, str>>,
+        hash: &mut Fingerprint,
+    ) {
         hash.count(self.pieces.len());
         for piece in &self.pieces {
             match &piece.source {
-                Source::Text(text) => hash.text("").text(text),
-                Source::Variable(variable) => hash.text(variable.name()).optional(value(*variable).as_deref()),
+                PieceSource::Text(text) => hash.text("").text(text),
+                PieceSource::Variable(variable) => hash.text(variable.name()).optional(value(*variable).as_deref()),
             };
             hash.count(piece.filters.len());
             for filter in &piece.filters {
@@ -129,7 +130,7 @@ impl Template {
     }
 }
 
-/// What is being read: from `open`, its first brace, to the end of the template; `rest` is not read yet.
+/// A placeholder that is being parsed. `open` begins at its first brace, `rest` at the first unread character.
 struct Placeholder<'a> {
     text: &'a str,
     open: &'a str,
@@ -140,13 +141,13 @@ impl Placeholder<'_> {
     fn read(&mut self) -> Result<Piece, SyntaxError> {
         self.skip_space();
         let source = if let Some(literal) = self.rest.strip_prefix('"') {
-            let (literal, rest) = literal.split_once('"').ok_or_else(|| {
-                self.error(self.rest, "this \" has no partner: a text in a placeholder ends with one")
-            })?;
+            let (literal, rest) = literal
+                .split_once('"')
+                .ok_or_else(|| self.error(self.rest, "this quotation mark is not closed: end the text with \""))?;
             self.rest = rest;
-            Source::Text(literal.to_owned())
+            PieceSource::Text(literal.to_owned())
         } else {
-            Source::Variable(self.name("variable", Variable::ALL, Variable::name)?)
+            PieceSource::Variable(self.name("variable", TemplateVariable::ALL, TemplateVariable::name)?)
         };
         let mut filters = Vec::new();
         loop {
@@ -156,14 +157,14 @@ impl Placeholder<'_> {
                 return Ok(Piece { source, filters });
             }
             let Some(rest) = self.rest.strip_prefix('|') else {
-                return Err(self.unexpected("| and a filter, or }},"));
+                return Err(self.unexpected("| and a filter, or }}"));
             };
             if filters.len() == MAX_FILTERS {
                 return Err(self.error(self.rest, format!("a placeholder has at most {MAX_FILTERS} filters")));
             }
             self.rest = rest;
             self.skip_space();
-            filters.push(self.name("filter", Filter::ALL, Filter::name)?);
+            filters.push(self.name("filter", TemplateFilter::ALL, TemplateFilter::name)?);
         }
     }
 
@@ -171,7 +172,7 @@ impl Placeholder<'_> {
         self.rest = self.rest.trim_ascii_start();
     }
 
-    /// Reads one of the names that `all` have.
+    /// Parses the name of one of `all`.
     fn name<T: Copy>(&mut self, what: &str, all: &[T], name: fn(T) -> &'static str) -> Result<T, SyntaxError> {
         let end = self.rest.find(|c: char| c.is_ascii_whitespace() || "|{}\"".contains(c)).unwrap_or(self.rest.len());
         let (word, rest) = self.rest.split_at(end);
@@ -188,13 +189,13 @@ impl Placeholder<'_> {
 
     fn unexpected(&self, wanted: &str) -> SyntaxError {
         if self.rest.is_empty() {
-            return self.error(self.open, "this {{ has no }} after it; a literal {{ is written {{ \"{{\" }}");
+            return self.error(self.open, "this {{ is not closed by }}; a literal {{ is written {{ \"{{\" }}");
         }
         let word = self.rest.split_ascii_whitespace().next().unwrap_or_default();
-        self.error(self.rest, format!("{wanted} belongs here, not {:?}", excerpt(word)))
+        self.error(self.rest, format!("expected {wanted}, found {:?}", excerpt(word)))
     }
 
-    /// An error at the first character of `rest`, which is the end of the template from some place on.
+    /// An error at the first character of `rest`, a suffix of the template.
     fn error(&self, rest: &str, message: impl Into<String>) -> SyntaxError {
         let before = &self.text[..self.text.len() - rest.len()];
         let line = before.rsplit('\n').next().unwrap_or_default();
@@ -238,13 +239,13 @@ mod tests {
         ] {
             assert_eq!(render(text).as_deref(), Ok(output), "{text}");
         }
-        for variable in Variable::ALL {
+        for variable in TemplateVariable::ALL {
             assert_eq!(render(&format!("{{{{ {} }}}}", variable.name())), Ok(format!("<{}>", variable.name())));
         }
     }
 
     #[test]
-    fn mistakes_are_named_with_their_place_and_what_would_be_right() {
+    fn syntax_errors_name_the_place_and_the_fix() {
         for (text, place, message) in [
             (
                 "a\nbé{{ tokn }}",
@@ -258,17 +259,17 @@ mod tests {
                 r#"unknown filter "base64": write one of b64encode, tojson, urlencode"#,
             ),
             ("{{ }}", "line 1, column 4", "a variable (token, previousToken, "),
-            ("{{}}", "line 1, column 3", r#"not "}}""#),
-            ("{{ | tojson }}", "line 1, column 4", r#"not "|""#),
-            ("{{ token | }}", "line 1, column 12", "a filter (b64encode, tojson, urlencode) belongs here"),
-            ("{{{ token }}}", "line 1, column 3", r#"not "{""#),
-            ("{{ token id }}", "line 1, column 10", r#"| and a filter, or }}, belongs here, not "id""#),
-            ("{{ token }", "line 1, column 10", r#"not "}""#),
-            ("\n {{ token", "line 2, column 2", "this {{ has no }} after it"),
-            ("{{", "line 1, column 1", "this {{ has no }} after it"),
-            ("{{ token |", "line 1, column 1", "this {{ has no }} after it"),
-            ("{{ \"}}", "line 1, column 4", "has no partner"),
-            ("{{ \"a\" \"b\" }}", "line 1, column 8", r#"not "\"b\"""#),
+            ("{{}}", "line 1, column 3", r#"found "}}""#),
+            ("{{ | tojson }}", "line 1, column 4", r#"found "|""#),
+            ("{{ token | }}", "line 1, column 12", "expected a filter (b64encode, tojson, urlencode), found"),
+            ("{{{ token }}}", "line 1, column 3", r#"found "{""#),
+            ("{{ token id }}", "line 1, column 10", r#"expected | and a filter, or }}, found "id""#),
+            ("{{ token }", "line 1, column 10", r#"found "}""#),
+            ("\n {{ token", "line 2, column 2", "this {{ is not closed by }}"),
+            ("{{", "line 1, column 1", "this {{ is not closed by }}"),
+            ("{{ token |", "line 1, column 1", "this {{ is not closed by }}"),
+            ("{{ \"}}", "line 1, column 4", "is not closed"),
+            ("{{ \"a\" \"b\" }}", "line 1, column 8", r#"found "\"b\"""#),
             (
                 "{{id|tojson|tojson|tojson|tojson|tojson|tojson|tojson|tojson|tojson}}",
                 "line 1, column 61",
@@ -282,13 +283,13 @@ mod tests {
     }
 
     #[test]
-    fn a_long_offending_word_is_cut() {
+    fn long_word_is_cut_in_errors() {
         let error = Template::parse(&format!("{{{{ {} }}}}", "é".repeat(10_000))).unwrap_err().to_string();
         assert!(error.len() < 400, "{error}");
     }
 
     #[test]
-    fn output_stops_at_the_limit_however_it_grows() {
+    fn output_stops_at_the_limit() {
         let doubling = r#"{{ "\\\\\\\\\\" | tojson | tojson | tojson | tojson | tojson | tojson | tojson | tojson }}"#;
         assert_eq!(render(doubling), Err("too large".into()));
         assert_eq!(render(&"{{ token }}".repeat(142)).unwrap().len(), 994);
@@ -297,7 +298,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn parsing_and_rendering_arbitrary_text_never_panics_and_keeps_the_limit(
+        fn arbitrary_text_never_panics_and_keeps_the_limit(
             text in r#"\PC*|([{}|"]|\{\{|\}\}| |\n|token|id|tojson|b64encode|é|x){0,40}"#
         ) {
             if let Ok(output) = render(&text) {

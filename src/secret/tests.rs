@@ -5,7 +5,10 @@ use proptest::{collection::vec, prelude::*, sample::select, sample::subsequence}
 use serde_json::{Value, json};
 use sha2::{Digest, Sha256};
 
-use super::{filter::Filter, variable::Variable, *};
+use super::{
+    placeholder::{TemplateFilter, TemplateVariable},
+    *,
+};
 use crate::api::{InvalidField, PersonalAccessTokenSpec, Time, crd};
 
 const TOKEN: &str = "kpat_3Qk0000000AbxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxA1b2C3";
@@ -30,8 +33,13 @@ fn at(seconds: i64) -> Time {
     Time::from_micros(seconds * 1_000_000)
 }
 
-fn facts() -> Facts<'static> {
-    Facts { id: "3Qk0000000Ab", previous_id: Some("1Zz0000000Cd"), issued_at: at(0), expires_at: Some(at(86_400)) }
+fn facts() -> TemplateFacts<'static> {
+    TemplateFacts {
+        id: "3Qk0000000Ab",
+        previous_id: Some("1Zz0000000Cd"),
+        issued_at: at(0),
+        expires_at: Some(at(86_400)),
+    }
 }
 
 fn render(layout: &Layout) -> Rendered {
@@ -45,7 +53,7 @@ fn texts(data: &Rendered) -> Vec<(&str, &str)> {
 // ---- the plain Secret
 
 #[test]
-fn without_a_word_in_the_spec_the_secret_is_opaque_and_holds_the_token() {
+fn default_secret_is_opaque_and_holds_the_token() {
     let layout = Layout::read("team", "app", OWNER, &PersonalAccessTokenSpec::default()).unwrap();
     assert_eq!((layout.name.as_str(), layout.type_.as_str(), layout.key.as_str()), ("app", "Opaque", "token"));
     assert!(layout.labels.is_empty() && layout.annotations.is_empty() && !layout.wants_previous());
@@ -53,7 +61,7 @@ fn without_a_word_in_the_spec_the_secret_is_opaque_and_holds_the_token() {
 }
 
 #[test]
-fn the_previous_token_stands_under_its_key_while_there_is_one() {
+fn previous_token_is_kept_under_its_key() {
     let layout = layout(json!({"name": "s", "key": "new", "previousKey": "old", "labels": {"a": "b"}}));
     assert_eq!((layout.name.as_str(), layout.labels["a"].as_str()), ("s", "b"));
     assert!(layout.wants_previous());
@@ -64,7 +72,7 @@ fn the_previous_token_stands_under_its_key_while_there_is_one() {
 // ---- presets
 
 #[test]
-fn presets_write_what_their_readers_read() {
+fn presets_match_what_their_readers_expect() {
     let t = TOKEN;
     for (template, type_, key, value) in [
         (json!({"preset": "BasicAuth"}), "kubernetes.io/basic-auth", "username", "team/app".into()),
@@ -135,7 +143,7 @@ fn basic_auth_may_hold_its_bare_token_under_password() {
 }
 
 #[test]
-fn an_owner_that_http_basic_cannot_carry_needs_an_explicit_username() {
+fn owner_with_a_colon_needs_an_explicit_username() {
     let read = |template| Layout::read("team", "app", "oidc:alice", &spec(json!({ "template": template })));
     for preset in ["BasicAuth", "DockerConfigJson", "Netrc", "GitCredentials"] {
         let error = read(json!({"preset": preset, "host": "h"})).unwrap_err();
@@ -154,7 +162,7 @@ fn every_variable_has_its_value() {
         "displayName": "The \"app\"",
         "scopes": ["repo:read", "repo:write"],
         "audiences": ["a", "b"],
-        "secret": {"previousKey": "old", "template": {"data": {"x": Variable::ALL.iter().map(|v| format!("{0}={{{{ {0} }}}}\n", v.name())).collect::<String>()}}},
+        "secret": {"previousKey": "old", "template": {"data": {"x": TemplateVariable::ALL.iter().map(|v| format!("{0}={{{{ {0} }}}}\n", v.name())).collect::<String>()}}},
     }))
     .unwrap();
     let layout = Layout::read("team", "app", OWNER, &spec).unwrap();
@@ -170,7 +178,7 @@ fn every_variable_has_its_value() {
             .as_str()
         )
     );
-    let bare = layout.render(TOKEN, None, &Facts { expires_at: None, ..facts() }).unwrap();
+    let bare = layout.render(TOKEN, None, &TemplateFacts { expires_at: None, ..facts() }).unwrap();
     let text = str::from_utf8(bare.get("x").unwrap()).unwrap();
     assert!(
         text.contains("\npreviousToken=\n") && text.contains("\npreviousId=\n") && text.ends_with("\nexpiresAt=\n")
@@ -178,13 +186,13 @@ fn every_variable_has_its_value() {
 }
 
 #[test]
-fn a_display_name_defaults_to_the_objects_name() {
+fn display_name_defaults_to_the_object_name() {
     let layout = layout(json!({"template": {"data": {"x": "{{ displayName }}"}}}));
     assert_eq!(texts(&render(&layout))[1], ("x", "app"));
 }
 
 #[test]
-fn all_values_together_have_a_limit_and_reading_finds_out() {
+fn too_large_data_is_refused_when_the_spec_is_read() {
     let text = |length| "x".repeat(length);
     let read = |last: usize| {
         let data = json!({"a": text(16_384), "b": text(16_384), "c": text(16_384), "d": text(last)});
@@ -198,7 +206,7 @@ fn all_values_together_have_a_limit_and_reading_finds_out() {
 }
 
 #[test]
-fn a_docker_config_of_ones_own_is_one() {
+fn templated_docker_config_is_validated() {
     let read = |text: &str| {
         read(json!({
             "type": "kubernetes.io/dockerconfigjson",
@@ -238,7 +246,7 @@ fn a_docker_config_of_ones_own_is_one() {
 // ---- what is refused
 
 #[test]
-fn mistakes_name_their_field_in_the_words_of_admission() {
+fn mistakes_are_reported_as_by_admission() {
     let crd = serde_json::to_string(&crd::crd()).unwrap();
     let docker = "kubernetes.io/dockerconfigjson";
     // The last column: admission refuses it as well, and says the same.
@@ -425,7 +433,7 @@ fn mistakes_name_their_field_in_the_words_of_admission() {
 }
 
 #[test]
-fn types_and_names_of_ones_own_are_fine() {
+fn custom_types_and_names_are_accepted() {
     for secret in [
         json!({"type": "example.com/token"}),
         json!({"type": "mykubernetes.io/token"}),
@@ -441,33 +449,33 @@ fn types_and_names_of_ones_own_are_fine() {
 // ---- without a live token
 
 #[test]
-fn a_blank_secret_has_only_what_its_type_requires() {
+fn cleared_secret_has_only_the_keys_its_type_requires() {
     for (type_, left) in [
         ("Opaque", vec![]),
         ("example.com/token", vec![]),
         ("kubernetes.io/basic-auth", vec![("password", ""), ("username", "")]),
         ("kubernetes.io/dockerconfigjson", vec![(".dockerconfigjson", r#"{"auths":{}}"#)]),
     ] {
-        assert_eq!(texts(&blank(type_)), left, "{type_}");
+        assert_eq!(texts(&cleared_data(type_)), left, "{type_}");
     }
 }
 
 // ---- hashes
 
 #[test]
-fn the_hash_of_rendered_data_is_that_of_the_hashes_of_its_values() {
+fn rendered_data_has_the_hash_of_its_value_hashes() {
     let data = render(&layout(json!({"previousKey": "old"})));
     let sha256 = |text: &str| -> [u8; 32] { Sha256::digest(text).into() };
     assert_eq!(data.hash(), data_hash([("old", sha256(PREVIOUS)), ("token", sha256(TOKEN))].into_iter()));
 }
 
 #[test]
-fn debug_shows_keys_and_no_value() {
+fn debug_shows_keys_only() {
     assert_eq!(format!("{:?}", render(&layout(json!({"previousKey": "old"})))), r#"Rendered{"old", "token"}"#);
 }
 
 #[test]
-fn the_format_of_the_render_hash_has_not_changed_by_accident() {
+fn render_hash_format_is_unchanged() {
     let data = json!({"x": "a {{ token | b64encode }} {{ owner }}"});
     let layout = layout(json!({"previousKey": "old", "labels": {"a": "b"}, "template": {"data": data}}));
     assert_eq!(
@@ -477,7 +485,7 @@ fn the_format_of_the_render_hash_has_not_changed_by_accident() {
 }
 
 #[test]
-fn each_part_of_the_layout_decides_the_render_hash_and_the_name_does_not() {
+fn render_hash_depends_on_everything_but_the_name() {
     let hashes: Vec<_> = [
         json!({}),
         json!({"type": "example.com/x"}),
@@ -530,8 +538,8 @@ impl World {
         Layout::read(namespace, self.pick(6, "app", "job"), owner, &spec).unwrap()
     }
 
-    fn facts(&self) -> Facts<'static> {
-        Facts {
+    fn facts(&self) -> TemplateFacts<'static> {
+        TemplateFacts {
             id: self.pick(7, "3Qk0000000Ab", "3Qk0000000Ac"),
             previous_id: self.pick(8, None, Some("1Zz0000000Cd")),
             issued_at: self.pick(9, at(0), at(1)),
@@ -546,7 +554,7 @@ impl World {
 }
 
 fn placeholder() -> impl Strategy<Value = String> {
-    (select(Variable::ALL), vec(select(Filter::ALL), 0..3)).prop_map(|(variable, filters)| {
+    (select(TemplateVariable::ALL), vec(select(TemplateFilter::ALL), 0..3)).prop_map(|(variable, filters)| {
         let filters: String = filters.iter().map(|filter| format!(" | {}", filter.name())).collect();
         format!("{{{{ {}{filters} }}}}", variable.name())
     })
@@ -555,7 +563,7 @@ fn placeholder() -> impl Strategy<Value = String> {
 proptest! {
     /// With the id in the place of the token: it stands for it in the hash.
     #[test]
-    fn the_render_hash_changes_exactly_when_the_data_does(
+    fn render_hash_changes_exactly_when_the_data_does(
         template in vec(placeholder(), 0..4).prop_map(|all| all.join(",")),
         worlds in any::<([bool; 11], [bool; 11])>(),
         changed in subsequence((0..11).collect::<Vec<_>>(), 0..3),
@@ -574,7 +582,7 @@ proptest! {
     }
 
     #[test]
-    fn what_was_read_renders_with_every_token(
+    fn every_layout_renders_with_every_token(
         wrapped in any::<bool>(),
         pieces in vec(
             prop_oneof![
@@ -601,7 +609,7 @@ proptest! {
         }
         if let Ok(layout) = read(secret) {
             let time = Time::from_micros(micros);
-            let facts = Facts {
+            let facts = TemplateFacts {
                 id: &token[token.len() - 61..token.len() - 49],
                 previous_id: previous.as_ref().map(|token| &token[token.len() - 61..token.len() - 49]),
                 issued_at: time,
@@ -613,7 +621,7 @@ proptest! {
     }
 
     #[test]
-    fn nothing_that_a_preset_is_told_breaks_its_line(
+    fn preset_values_cannot_break_out_of_their_line(
         preset in select(vec!["Netrc", "Npmrc", "GitCredentials"]),
         host in "[a-zA-Z0-9.:/@ #\n-]{1,12}",
         username in "\\PC{1,8}|[!-~]{1,8}",

@@ -1,6 +1,6 @@
-//! Reads `Authorization`: the token that a request brings, by Bearer or as the password of Basic.
+//! Reads the token from the `Authorization` header, as Bearer or as the password of Basic.
 //!
-//! Works on names and bytes, so that HTTP and gRPC share it. It must not know whether a token is good.
+//! It works on header names and bytes, so that HTTP and gRPC share it. Not the `headers` crate: its types copy the token and never wipe it.
 
 use base64::{
     Engine, alphabet,
@@ -8,38 +8,38 @@ use base64::{
 };
 use zeroize::Zeroizing;
 
-/// Clients leave the padding out now and then.
+/// Some clients leave out the padding.
 const BASE64: GeneralPurpose = GeneralPurpose::new(
     &alphabet::STANDARD,
     GeneralPurposeConfig::new().with_decode_padding_mode(DecodePaddingMode::Indifferent),
 );
 
-/// The longest value that is decoded: a token and the longest owner's name fit in several times.
+/// The longest decoded value; a token and the longest user name fit several times.
 const MAX_BASIC: usize = 2048;
 
-/// What a request brings. Nothing in it is ever printed: there is no `Debug`.
+/// The credential of a request. It has no `Debug`, so it is never printed.
 pub enum Authorization<'a> {
-    /// No credential, or one of a scheme that is none of ours: RFC 6750 has both answered alike.
+    /// No credential, or one of an unknown scheme; RFC 6750 treats both alike.
     Missing,
-    /// Given twice, joined by a comma, or not what its scheme says.
+    /// Sent twice, joined by a comma, or invalid for its scheme.
     Malformed,
-    /// A token by Bearer.
+    /// A Bearer token.
     Bearer(&'a [u8]),
-    /// A user name and a password.
+    /// A user name and password.
     Basic(Basic),
 }
 
-/// A user name and a password, wiped on drop.
+/// A user name and password, zeroized on drop.
 pub struct Basic {
     text: Zeroizing<Vec<u8>>,
     colon: usize,
 }
 
 impl<'a> Authorization<'a> {
-    /// Reads the one `Authorization` among these headers; names match in any case, as do schemes.
+    /// Reads the only `Authorization` header. Names and schemes match in any case.
     ///
-    /// Two of them are malformed even if they agree, and so is a comma, by which proxies join two into one: it must not depend
-    /// on who reads which of them.
+    /// Two headers are malformed even if they agree, and so is a comma, by which proxies join two. Otherwise a proxy and the verifier could read
+    /// different tokens.
     pub fn read(headers: impl IntoIterator<Item = (&'a str, &'a [u8])>) -> Self {
         let mut values = headers.into_iter().filter(|(name, _)| name.eq_ignore_ascii_case("authorization"));
         match (values.next(), values.next()) {
@@ -66,11 +66,10 @@ impl<'a> Authorization<'a> {
         }
     }
 
-    /// The token: what Bearer brings, or the password of Basic, whatever its user name. `git`, `docker` and `npm` send a
-    /// user name because they must, and our Secrets put the owner there; it proves nothing.
+    /// The Bearer token, or the password of Basic. The user name is ignored: `git`, `docker` and `npm` must send one, and it proves nothing.
     ///
     /// # Errors
-    /// When there is none.
+    /// When the request has no token.
     pub fn token(&self) -> Result<&[u8], NoToken> {
         match self {
             Self::Missing => Err(NoToken::Missing),
@@ -81,19 +80,19 @@ impl<'a> Authorization<'a> {
     }
 }
 
-/// Why a request brings no token.
+/// Why a request has no token.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum NoToken {
-    /// No credential of a scheme that is ours.
+    /// No credential, or one of an unknown scheme.
     #[error("no token was sent")]
     Missing,
-    /// It cannot be read.
+    /// The header cannot be read.
     #[error("Authorization was sent twice or cannot be read")]
     Malformed,
 }
 
 impl Basic {
-    // Into a buffer of its final size: one that grows would leave a copy behind.
+    // Decodes into a buffer of the final size: a growing one would leave copies behind.
     fn decode(encoded: &[u8]) -> Option<Self> {
         if encoded.len() > MAX_BASIC {
             return None;
@@ -105,18 +104,18 @@ impl Basic {
         Some(Self { text, colon })
     }
 
-    /// What stands before the first colon.
+    /// The part before the first colon.
     pub fn user(&self) -> &[u8] {
         &self.text[..self.colon]
     }
 
-    /// What follows it.
+    /// The part after the first colon.
     pub fn password(&self) -> &[u8] {
         &self.text[self.colon + 1..]
     }
 }
 
-/// RFC 9110's token68, the grammar of what follows `Bearer`.
+/// Whether this is a token68 of RFC 9110, the grammar of a Bearer token.
 fn is_token68(text: &[u8]) -> bool {
     let padding = text.iter().rev().take_while(|byte| **byte == b'=').count();
     let body = &text[..text.len() - padding];

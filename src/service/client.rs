@@ -1,6 +1,4 @@
-//! How to reach the API server, and what to tell a person when it does not work.
-//!
-//! It must not know what is asked of the API server.
+//! The client of the API server, and error messages that say what to do.
 
 use std::{env, error::Error as StdError, io, path::Path, time::Duration};
 
@@ -19,59 +17,58 @@ use kube::{
 use serde_json::json;
 use tower::util::MapResponseLayer;
 
-/// How long it may take to connect.
+/// The timeout to connect.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
 
-/// How long the API server may be silent. Longer than a watch without events, which it ends after 290 seconds; what has
-/// to fail sooner has a timeout of its own.
+/// The longest silence of the API server. A watch without events ends after 290 seconds; other requests have timeouts of their own.
 const READ_TIMEOUT: Duration = Duration::from_secs(310);
 
-/// How long a request may take to be sent.
+/// The timeout to send a request.
 const WRITE_TIMEOUT: Duration = Duration::from_secs(30);
 
-/// A client, and what was found out on the way to it.
+/// A client and its configuration.
 #[derive(Clone)]
 pub struct Cluster {
     /// The client; clones share connections.
     pub client: Client,
     /// The address of the API server.
     pub url: String,
-    /// The pod's own namespace, or the one of the kubeconfig's context.
+    /// The namespace of the pod, or of the kubeconfig's context.
     pub namespace: String,
 }
 
-/// Why there is no client. The line says it all: there is no `source`, which may be long, and may quote a kubeconfig.
+/// Why there is no client. It has no `source`, which might quote a kubeconfig.
 #[derive(Debug, thiserror::Error)]
 pub enum ClientError {
-    /// There is nothing that says where the API server is.
+    /// No configuration was found.
     #[error(
         "no kubeconfig and not in a cluster: set KUBECONFIG to a kubeconfig file, or run in a pod with a ServiceAccount"
     )]
     NoConfiguration,
-    /// There is a kubeconfig, but it is of no use.
+    /// The kubeconfig is unusable.
     #[error(
-        "the kubeconfig is of no use: {}; see `kubectl config view`, or point KUBECONFIG to another",
+        "the kubeconfig is unusable: {}; check it with `kubectl config view`, or point KUBECONFIG to another",
         explain_kubeconfig(.0)
     )]
     Kubeconfig(KubeconfigError),
-    /// It looks like a pod, but its ServiceAccount is not there.
+    /// The process runs in a pod without a usable ServiceAccount.
     #[error(
         "in a cluster, but without a usable ServiceAccount: {}; does the pod have automountServiceAccountToken: false?",
         one_line(.0)
     )]
     InCluster(InClusterError),
-    /// The configuration was read, but no client can be made of it.
-    #[error("cannot make a client for {url}: {}", explain_api_error(.error))]
+    /// The configuration was read, but no client can be built from it.
+    #[error("cannot build a client for {url}: {}", explain_api_error(.error))]
     Build {
         /// The address of the API server.
         url: String,
-        /// What kube said.
+        /// The error of kube.
         error: kube::Error,
     },
 }
 
 impl ClientError {
-    /// The one name of this error for metrics, events and logs.
+    /// The name of this error in metrics, events and logs.
     pub fn category(&self) -> &'static str {
         match self {
             Self::NoConfiguration => "NoConfiguration",
@@ -82,25 +79,24 @@ impl ClientError {
     }
 }
 
-/// Makes ring the cryptography of the whole process. Dependencies may bring more than one, and then rustls wants to be
-/// told; call it first in `main`. Calling it again does nothing.
+/// Installs ring as the cryptography provider of the process. Dependencies may bring others, and then rustls needs an explicit choice. Call it
+/// first in `main`; calling it again does nothing.
 pub fn install_crypto() {
     let _already_installed = rustls::crypto::ring::default_provider().install_default();
 }
 
-/// Finds the cluster as `kubectl` and controllers do: `KUBECONFIG`, then the pod that this runs in, then
-/// `~/.kube/config`. It reads files only: whether the API server answers shows with the first request.
+/// Finds the cluster by `KUBECONFIG`, then by the pod's ServiceAccount, then by `~/.kube/config`. It only reads files and sends no request.
 ///
 /// # Errors
-/// When there is no configuration, or one that cannot be used.
+/// When there is no usable configuration.
 pub async fn connect() -> Result<Cluster, ClientError> {
     client(find_config().await?)
 }
 
-/// The same for a person, as `kubectl` finds it: by the file and the context that are named, if any are.
+/// Finds the cluster by the given kubeconfig and context, as `kubectl` does.
 ///
 /// # Errors
-/// When there is no configuration, or one that cannot be used.
+/// When there is no usable configuration.
 pub async fn connect_as(file: Option<&Path>, context: Option<&str>) -> Result<Cluster, ClientError> {
     let options = KubeConfigOptions { context: context.map(str::to_owned), ..KubeConfigOptions::default() };
     let config = match (file, context) {
@@ -114,7 +110,7 @@ pub async fn connect_as(file: Option<&Path>, context: Option<&str>) -> Result<Cl
     client(config)
 }
 
-/// A client of a given configuration, with this module's timeouts.
+/// Builds a client with this module's timeouts.
 ///
 /// # Errors
 /// When the configuration's certificates or keys cannot be used.
@@ -122,9 +118,9 @@ pub fn client(mut config: Config) -> Result<Cluster, ClientError> {
     config.connect_timeout = Some(CONNECT_TIMEOUT);
     config.read_timeout = Some(READ_TIMEOUT);
     config.write_timeout = Some(WRITE_TIMEOUT);
-    // Whoever asks knows better when to ask again: the queue, the lease and the watches each wait in their own way.
+    // Callers retry by themselves, each with its own backoff.
     config.default_retry = false;
-    // Otherwise the time that a pooled connection was idle counts as silence of the API server.
+    // Otherwise the idle time of a pooled connection counts as silence.
     config.reset_reader_on_write = true;
     let url = config.cluster_url.to_string().trim_end_matches('/').to_owned();
     let namespace = config.default_namespace.clone();
@@ -135,9 +131,8 @@ pub fn client(mut config: Config) -> Result<Cluster, ClientError> {
     Ok(Cluster { client, url, namespace })
 }
 
-/// A busy API server says in a header how long to leave it alone, beside a plain text
-/// (<https://kubernetes.io/docs/concepts/cluster-administration/flow-control/>); kube keeps only what stands in a JSON `Status`.
-/// This makes one of the other.
+/// Turns the `Retry-After` header of a busy API server
+/// (<https://kubernetes.io/docs/concepts/cluster-administration/flow-control/>) into a JSON `Status`, because kube drops the header.
 fn keep_retry_after<B>(response: Response<B>) -> Response<Body>
 where
     B: HttpBody<Data = Bytes> + Send + 'static,
@@ -181,7 +176,7 @@ async fn find_config() -> Result<Config, ClientError> {
     }
 }
 
-/// One line for a person: what went wrong, and what to do next.
+/// Explains an error in one line: what went wrong, and what to do.
 pub fn explain_api_error(error: &kube::Error) -> String {
     match error {
         kube::Error::Api(status) => explain_status(status),
@@ -197,10 +192,10 @@ fn explain_status(status: &Status) -> String {
     let message = shorten(&status.message);
     match status.code {
         401 => format!(
-            "the API server does not know who we are (401 {message}): the token or certificate is missing, wrong or \
-             expired; renew the kubeconfig's user, or restart the pod for a new ServiceAccount token"
+            "the API server rejects our credentials (401 {message}): the token or certificate is missing, wrong or expired; renew \
+             the kubeconfig's user, or restart the pod for a new ServiceAccount token"
         ),
-        403 => match Denied::parse(&status.message) {
+        403 => match RbacRefusal::parse(&status.message) {
             Some(denied) => denied.explain(),
             None => format!("the API server refused it (403): {message}"),
         },
@@ -208,17 +203,17 @@ fn explain_status(status: &Status) -> String {
             "the API server does not know this resource (404 {message}): is its CustomResourceDefinition installed, and \
              is this the right cluster?"
         ),
-        429 => format!("the API server is busy (429 {message}); trying again later helps"),
+        429 => format!("the API server is busy (429 {message}); try again later"),
         code @ 500.. => {
-            format!("the API server failed ({code} {message}); trying again may help, its own log says why")
+            format!("the API server failed ({code} {message}); try again later, or see its log")
         }
         code => format!("the API server refused it ({code}): {message}"),
     }
 }
 
-/// What RBAC says when it says no, as in: `leases.coordination.k8s.io "a" is forbidden: User "u" cannot get resource
+/// The parts of an RBAC refusal, as in: `leases.coordination.k8s.io "a" is forbidden: User "u" cannot get resource
 /// "leases" in API group "coordination.k8s.io" in the namespace "n"`.
-struct Denied<'m> {
+struct RbacRefusal<'m> {
     user: &'m str,
     verb: &'m str,
     resource: &'m str,
@@ -226,7 +221,7 @@ struct Denied<'m> {
     namespace: Option<&'m str>,
 }
 
-impl<'m> Denied<'m> {
+impl<'m> RbacRefusal<'m> {
     fn parse(message: &'m str) -> Option<Self> {
         let (user, rest) = message.split_once("User \"")?.1.split_once("\" cannot ")?;
         let (verb, rest) = rest.split_once(" resource \"")?;
@@ -238,19 +233,19 @@ impl<'m> Denied<'m> {
 
     fn explain(&self) -> String {
         let Self { user, verb, resource, group, namespace } = self;
-        // `kubectl auth can-i` writes a subresource as a flag, RBAC rules write it with a slash.
+        // `kubectl auth can-i` takes a subresource as a flag, RBAC rules write it with a slash.
         let (plain, subresource) = resource.split_once('/').unwrap_or((resource, ""));
         let dot = if group.is_empty() { "" } else { "." };
         let flag = if subresource.is_empty() { String::new() } else { format!(" --subresource={subresource}") };
-        let (place, role, scope) = match namespace {
+        let (scope, role, flags) = match namespace {
             Some(namespace) => {
                 (format!("in namespace {namespace}"), "Role or ClusterRole", format!(" --namespace={namespace}"))
             }
             None => ("in the whole cluster".to_owned(), "ClusterRole", " --all-namespaces".to_owned()),
         };
         format!(
-            "no permission: {user} may not {verb} {resource}{dot}{group} {place}; allow it with a {role} bound to that \
-             user, and check with: kubectl auth can-i {verb} {plain}{dot}{group}{flag}{scope} --as={user}"
+            "no permission: {user} may not {verb} {resource}{dot}{group} {scope}; allow it with a {role} bound to that \
+             user, and check with: kubectl auth can-i {verb} {plain}{dot}{group}{flag}{flags} --as={user}"
         )
     }
 }
@@ -267,14 +262,14 @@ fn explain_transport(error: &(dyn StdError + 'static)) -> String {
         match io.kind() {
             io::ErrorKind::ConnectionRefused => {
                 return format!(
-                    "nobody listens at the API server's address: {io}; is it running, and is the address right?"
+                    "no API server listens at this address: {io}; is it running, and is the address right?"
                 );
             }
             io::ErrorKind::TimedOut | io::ErrorKind::HostUnreachable | io::ErrorKind::NetworkUnreachable => {
                 return format!("the API server does not answer: {io}; is its address right, and the network open?");
             }
             io::ErrorKind::ConnectionReset | io::ErrorKind::BrokenPipe | io::ErrorKind::UnexpectedEof => {
-                return format!("the API server broke off the connection: {io}; trying again may help");
+                return format!("the API server closed the connection: {io}; try again later");
             }
             _ => {}
         }
@@ -288,13 +283,13 @@ fn explain_transport(error: &(dyn StdError + 'static)) -> String {
 fn explain_kubeconfig(error: &KubeconfigError) -> String {
     match error {
         KubeconfigError::ReadConfig(error, path) => format!("cannot read {}: {error}", path.display()),
-        // Further lines show the place in the file, and what stands there may be a token.
+        // Further lines quote the file, which may contain a token.
         KubeconfigError::Parse(error) => format!("not YAML: {}", error.to_string().lines().next().unwrap_or_default()),
         error => one_line(error),
     }
 }
 
-/// The error and everything below it. An `io::Error` passes over what it wraps, which is where rustls hides.
+/// The error and its causes. `io::Error::source` skips the wrapped error, which may be that of rustls.
 fn causes<'e>(error: &'e (dyn StdError + 'static)) -> impl Iterator<Item = &'e (dyn StdError + 'static)> {
     std::iter::successors(Some(error), |&error| match error.downcast_ref::<io::Error>() {
         Some(io) => io.get_ref().map(|inner| inner as &(dyn StdError + 'static)),
@@ -302,7 +297,7 @@ fn causes<'e>(error: &'e (dyn StdError + 'static)) -> impl Iterator<Item = &'e (
     })
 }
 
-/// The error and its causes in one line, without saying twice what a message repeats of its cause.
+/// The error and its causes in one line, without repetitions.
 fn one_line(error: &(dyn StdError + 'static)) -> String {
     let mut line = String::new();
     for cause in causes(error) {
@@ -335,7 +330,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_busy_api_server_is_left_alone_for_as_long_as_it_asks() {
+    async fn retry_after_is_kept() {
         let answer = |code: u16, content: &str, body: &str| {
             let response = Response::builder().status(code).header("Retry-After", "7").header("Content-Type", content);
             keep_retry_after(response.body(Body::from(body.to_owned())).expect("a response"))
@@ -354,7 +349,7 @@ mod tests {
     }
 
     #[test]
-    fn a_refusal_names_who_what_and_where_and_how_to_check() {
+    fn a_refusal_names_user_verb_resource_and_check() {
         for (message, line) in [
             (
                 r#"leases.coordination.k8s.io "a" is forbidden: User "system:serviceaccount:ops:pat" cannot get resource "leases" in API group "coordination.k8s.io" in the namespace "ops""#,
@@ -383,7 +378,7 @@ mod tests {
     }
 
     #[test]
-    fn every_answer_of_the_api_server_is_one_short_line() {
+    fn every_explanation_is_one_short_line() {
         for code in [400, 401, 403, 404, 409, 410, 422, 429, 500, 503, 504] {
             let line = explain_api_error(&api(code, &"first\nsecond ".repeat(1_000)));
             assert!(line.contains(&code.to_string()) && !line.contains('\n') && line.len() < 1_000, "{line}");
@@ -391,17 +386,17 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn an_api_server_that_is_not_there_is_told_as_such() {
+    async fn an_unreachable_api_server_is_explained() {
         install_crypto();
         let config = Config::new("http://127.0.0.1:1".parse().unwrap());
         let Cluster { client, url, namespace } = client(config).unwrap();
         assert_eq!((&*url, &*namespace), ("http://127.0.0.1:1", "default"));
         let line = explain_api_error(&client.apiserver_version().await.unwrap_err());
-        assert!(line.starts_with("nobody listens at the API server's address: Connection refused"), "{line}");
+        assert!(line.starts_with("no API server listens at this address: Connection refused"), "{line}");
     }
 
     #[test]
-    fn an_unreadable_kubeconfig_is_not_printed() {
+    fn an_invalid_kubeconfig_is_not_printed() {
         let error = kube::config::Kubeconfig::from_yaml("users: [{user: {token: s3cret}}").unwrap_err();
         let error = ClientError::Kubeconfig(error);
         assert!(error.source().is_none());
@@ -410,7 +405,7 @@ mod tests {
     }
 
     #[test]
-    fn rustls_is_found_inside_of_an_io_error() {
+    fn a_rustls_error_is_found_inside_an_io_error() {
         let tls = rustls::Error::InvalidCertificate(rustls::CertificateError::UnknownIssuer);
         let error = kube::Error::Service(Box::new(io::Error::other(tls)));
         let line = explain_api_error(&error);

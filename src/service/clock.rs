@@ -1,7 +1,6 @@
-//! The one place where the present comes from.
+//! The source of time: [`Clock`] is the wall clock, real or driven by a test, and [`uptime`] measures durations.
 //!
-//! [`Clock`] is the calendar, real or driven by a test. [`uptime`] is for measuring how long something took, where a
-//! calendar that jumps would lie. It must not know what anybody does with the time.
+//! Not `tokio::time` alone: it has no wall clock, and stands still while the machine is suspended.
 
 use std::{
     sync::{
@@ -13,12 +12,12 @@ use std::{
 
 use k8s_openapi::jiff::{SignedDuration, Timestamp};
 
-/// Tells the present with microseconds, the resolution of Kubernetes' `MicroTime`. Clones tell the same time.
+/// A wall clock with microseconds, the resolution of Kubernetes' `MicroTime`. Clones show the same time.
 #[derive(Clone, Debug, Default)]
-pub struct Clock(Source);
+pub struct Clock(ClockSource);
 
 #[derive(Clone, Debug, Default)]
-enum Source {
+enum ClockSource {
     #[default]
     System,
     Driven(Arc<AtomicI64>),
@@ -27,20 +26,20 @@ enum Source {
 impl Clock {
     /// The clock of the machine.
     pub fn system() -> Self {
-        Self(Source::System)
+        Self(ClockSource::System)
     }
 
-    /// A clock that stands still at `start` until its hand is moved.
+    /// A clock that stands still at `start` until the hand moves it.
     pub fn driven(start: Timestamp) -> (Self, ClockHand) {
         let micros = Arc::new(AtomicI64::new(start.as_microsecond()));
-        (Self(Source::Driven(Arc::clone(&micros))), ClockHand(micros))
+        (Self(ClockSource::Driven(Arc::clone(&micros))), ClockHand(micros))
     }
 
-    /// The present.
+    /// The present time.
     pub fn now(&self) -> Timestamp {
         match &self.0 {
-            Source::System => from_micros(Timestamp::now().as_microsecond()),
-            Source::Driven(micros) => from_micros(micros.load(Ordering::SeqCst)),
+            ClockSource::System => from_micros(Timestamp::now().as_microsecond()),
+            ClockSource::Driven(micros) => from_micros(micros.load(Ordering::SeqCst)),
         }
     }
 }
@@ -50,12 +49,12 @@ impl Clock {
 pub struct ClockHand(Arc<AtomicI64>);
 
 impl ClockHand {
-    /// Sets the present; it may lie in the past, as after a correction of a real clock.
+    /// Sets the time, also backwards, as a correction of a real clock does.
     pub fn set(&self, now: Timestamp) {
         self.0.store(now.as_microsecond(), Ordering::SeqCst);
     }
 
-    /// Moves the present by `by`, back if negative; stops at the ends of the calendar.
+    /// Moves the time by `by`, back if negative; stops at the limits of the calendar.
     pub fn advance(&self, by: SignedDuration) {
         let by = i64::try_from(by.as_micros()).unwrap_or(if by.is_negative() { i64::MIN } else { i64::MAX });
         let moved = |micros: i64| Some(from_micros(micros.saturating_add(by)).as_microsecond());
@@ -63,8 +62,8 @@ impl ClockHand {
     }
 }
 
-/// How long the machine has been up. Never jumps, and goes on while the process is stopped; on Linux also while the
-/// whole machine is suspended, which `std::time::Instant` leaves out.
+/// The uptime of the machine. It never jumps and goes on while the process is stopped; on Linux also while the machine is suspended, which
+/// `std::time::Instant` leaves out.
 pub fn uptime() -> Duration {
     #[cfg(target_os = "linux")]
     const CLOCK: rustix::time::ClockId = rustix::time::ClockId::Boottime;
@@ -83,7 +82,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_driven_clock_moves_only_by_its_hand_and_all_clones_agree() {
+    fn a_driven_clock_moves_only_by_its_hand() {
         let start: Timestamp = "2026-01-01T00:00:00.123456789Z".parse().unwrap();
         let (clock, hand) = Clock::driven(start);
         let clone = clock.clone();
@@ -97,7 +96,7 @@ mod tests {
     }
 
     #[test]
-    fn a_driven_clock_stops_at_the_ends_of_the_calendar() {
+    fn a_driven_clock_stops_at_the_limits_of_the_calendar() {
         let (clock, hand) = Clock::driven(Timestamp::MAX);
         hand.advance(SignedDuration::MAX);
         assert_eq!(clock.now().as_second(), Timestamp::MAX.as_second());
@@ -107,7 +106,7 @@ mod tests {
     }
 
     #[test]
-    fn the_system_clock_has_no_digits_that_kubernetes_would_cut_off() {
+    fn the_system_clock_has_microseconds() {
         assert_eq!(Clock::system().now().subsec_nanosecond() % 1_000, 0);
     }
 

@@ -1,15 +1,15 @@
-//! Readiness: a fixed list of named gates, each passed or with the reason why not.
+//! Readiness: a fixed list of named gates, each open or closed with a reason.
 //!
-//! Gates are for what the program cannot serve without. It must not know who passes them, nor HTTP.
+//! Not `tower-health` or `kubert`: `/readyz?verbose` lists every gate with its reason, as Kubernetes components do.
 
 use std::{
     fmt::Write as _,
     sync::{Arc, Mutex, PoisonError},
 };
 
-/// One condition for being ready. Whoever is responsible for it holds a clone; clones are the same gate.
+/// One condition of readiness. Clones are the same gate.
 #[derive(Clone, Debug)]
-pub struct Gate {
+pub struct ReadinessGate {
     name: &'static str,
     state: Arc<Mutex<GateState>>,
 }
@@ -20,13 +20,13 @@ struct GateState {
     detail: String,
 }
 
-impl Gate {
-    /// A gate that is closed, and why it is at first.
+impl ReadinessGate {
+    /// A closed gate with the reason.
     pub fn closed(name: &'static str, why: impl Into<String>) -> Self {
         Self { name, state: Arc::new(Mutex::new(GateState { passed: false, detail: why.into() })) }
     }
 
-    /// The name under which `/readyz` shows it.
+    /// The name in `/readyz`.
     pub fn name(&self) -> &'static str {
         self.name
     }
@@ -55,24 +55,24 @@ impl Gate {
     }
 }
 
-type Tell = Arc<dyn Fn() -> String + Send + Sync>;
-type Check = Arc<dyn Fn() -> Result<String, String> + Send + Sync>;
+type NoteFn = Arc<dyn Fn() -> String + Send + Sync>;
+type CheckFn = Arc<dyn Fn() -> Result<String, String> + Send + Sync>;
 
-/// All gates and checks of a program, and notes that are told along with them but keep nobody from being ready.
+/// The gates and checks of a program, and notes that `/readyz` shows without effect on readiness.
 #[derive(Clone, Default)]
 pub struct Readiness {
-    gates: Vec<Gate>,
-    checks: Vec<(&'static str, Check)>,
-    notes: Vec<(&'static str, Tell)>,
+    gates: Vec<ReadinessGate>,
+    checks: Vec<(&'static str, CheckFn)>,
+    notes: Vec<(&'static str, NoteFn)>,
 }
 
 impl Readiness {
-    /// Ready when every one of these gates is open.
-    pub fn new(gates: impl IntoIterator<Item = Gate>) -> Self {
+    /// Ready when all of these gates are open.
+    pub fn new(gates: impl IntoIterator<Item = ReadinessGate>) -> Self {
         Self { gates: gates.into_iter().collect(), ..Self::default() }
     }
 
-    /// Adds something that must hold, looked at anew each time; either answer may say more.
+    /// Adds a condition that is evaluated for each report; both results carry a detail.
     #[must_use]
     pub fn with_check(
         mut self,
@@ -83,14 +83,14 @@ impl Readiness {
         self
     }
 
-    /// Adds something to tell, asked for anew each time.
+    /// Adds a note that is evaluated for each report.
     #[must_use]
     pub fn with_note(mut self, name: &'static str, tell: impl Fn() -> String + Send + Sync + 'static) -> Self {
         self.notes.push((name, Arc::new(tell)));
         self
     }
 
-    /// Looks at every gate once.
+    /// Evaluates every gate, check and note once.
     pub fn report(&self) -> ReadinessReport {
         let mut lines = String::new();
         let mut ready = true;
@@ -111,12 +111,12 @@ impl Readiness {
     }
 }
 
-/// What [`Readiness::report`] saw.
+/// The result of [`Readiness::report`].
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ReadinessReport {
-    /// Whether every gate was open.
+    /// Whether the program is ready.
     pub ready: bool,
-    /// A line for each gate and note, as Kubernetes writes them: `[+]caches ok`, `[-]crd not established: …`.
+    /// One line for each, in the format of Kubernetes: `[+]caches ok`, `[-]crd not ready: …`.
     pub lines: String,
 }
 
@@ -128,7 +128,7 @@ fn line(lines: &mut String, passed: bool, name: &str, detail: &str) {
         (false, true) => "not ready",
         (false, false) => "not ready: ",
     };
-    // A detail may come from an error message; one gate is one line.
+    // A detail may be an error message of several lines.
     let detail = detail.replace(['\n', '\r'], " ");
     let _infallible = writeln!(lines, "[{sign}]{name} {verdict}{detail}");
 }
@@ -140,8 +140,8 @@ mod tests {
     use super::*;
 
     #[test]
-    fn every_gate_has_to_be_open_and_a_note_stops_nobody() {
-        let (crd, caches) = (Gate::closed("crd", "not looked yet"), Gate::closed("caches", ""));
+    fn readiness_needs_all_gates_and_checks_but_no_note() {
+        let (crd, caches) = (ReadinessGate::closed("crd", "not looked yet"), ReadinessGate::closed("caches", ""));
         let readiness =
             Readiness::new([crd.clone(), caches.clone()]).with_note("lease", || "standby: a leads".to_owned());
         let report = |readiness: &Readiness| {
@@ -164,7 +164,7 @@ mod tests {
         assert!(!ready && lines.contains("[-]freshness not ready: lost\n"), "{lines}");
         let (ready, lines) = report(&readiness);
         assert!(ready && lines.contains("[+]freshness ok: fresh\n"), "{lines}");
-        crd.fail("deleted\nby somebody");
-        assert_eq!(report(&readiness).1.lines().next(), Some("[-]crd not ready: deleted by somebody"));
+        crd.fail("deleted\nby a user");
+        assert_eq!(report(&readiness).1.lines().next(), Some("[-]crd not ready: deleted by a user"));
     }
 }

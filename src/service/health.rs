@@ -1,6 +1,6 @@
 //! `/livez`, `/readyz` and `/metrics`, for the kubelet, Prometheus and people with curl.
 //!
-//! It must not know what is measured or what readiness means here: both are handed in.
+//! Not `kubert::admin`: it has one readiness flag, and here every gate is listed with its reason.
 
 use std::sync::Arc;
 
@@ -22,30 +22,30 @@ use super::{
 /// The content type of `/metrics`, see <https://prometheus.io/docs/specs/om/open_metrics_spec/>.
 pub const OPENMETRICS: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
 
-/// Writes all metrics as OpenMetrics text; called at each scrape, where gauges are best computed.
+/// Renders all metrics as OpenMetrics text, at each scrape.
 pub type RenderMetrics = Arc<dyn Fn() -> String + Send + Sync>;
 
-/// The endpoint, listening but not answering yet.
+/// The endpoint: it holds its port and does not answer yet.
 #[derive(Debug)]
-pub struct Health(HttpServer);
+pub struct HealthServer(HttpServer);
 
-impl Health {
-    /// Takes the port and logs which it is.
+impl HealthServer {
+    /// Binds the port and logs it.
     ///
     /// # Errors
-    /// When the port cannot be had.
+    /// When the port cannot be bound.
     pub async fn bind(addr: ListenAddr) -> Result<Self, HttpError> {
         let server = HttpServer::bind(addr, "health and metrics", "--health-addr").await?;
         info!(addr = %server.local_addr(), "serving /livez, /readyz and /metrics");
         Ok(Self(server))
     }
 
-    /// The address that it really has.
+    /// The bound address.
     pub fn local_addr(&self) -> std::net::SocketAddr {
         self.0.local_addr()
     }
 
-    /// Answers until cancelled. Cancel it last, so that the kubelet is answered to the end.
+    /// Answers until cancelled. Cancel it last, so that the kubelet gets answers to the end.
     pub async fn serve(self, readiness: Readiness, metrics: RenderMetrics, cancellation: CancellationToken) {
         self.0.serve(router(readiness, metrics), cancellation).await;
     }
@@ -58,11 +58,11 @@ fn router(readiness: Readiness, metrics: RenderMetrics) -> Router {
         .route("/livez", get(async |uri: Uri| livez(&uri)))
         .route("/readyz", get(async move |uri: Uri| readyz(&readiness, &uri)))
         .route("/metrics", get(async move || self::metrics(metrics, turn).await))
-        .fallback(async || (StatusCode::NOT_FOUND, "there are /livez, /readyz and /metrics here\n"))
+        .fallback(async || (StatusCode::NOT_FOUND, "not found: try /livez, /readyz or /metrics\n"))
 }
 
 fn livez(uri: &Uri) -> String {
-    // An answer at all says that the runtime is alive; a critical task that ends takes the process down.
+    // Any answer shows that the runtime is alive: the process ends with its first critical task.
     if is_verbose(uri) { "[+]ping ok\nlivez check passed\n".to_owned() } else { "ok".to_owned() }
 }
 
@@ -79,7 +79,7 @@ fn readyz(readiness: &Readiness, uri: &Uri) -> Response {
 
 async fn metrics(render: RenderMetrics, turn: Arc<Mutex<()>>) -> Response {
     let turn = turn.lock_owned().await;
-    // Walking a large store takes a while, and must not keep a worker from its other tasks.
+    // Walking a large store takes a while and must not block a worker.
     let rendering = tokio::task::spawn_blocking(move || {
         let _turn = turn;
         render()
@@ -93,7 +93,7 @@ async fn metrics(render: RenderMetrics, turn: Arc<Mutex<()>>) -> Response {
     }
 }
 
-/// `?verbose`, also with a value and among others, as Kubernetes takes it.
+/// `?verbose`, with or without a value, as in Kubernetes.
 fn is_verbose(uri: &Uri) -> bool {
     uri.query().is_some_and(|query| query.split('&').any(|part| part.split('=').next() == Some("verbose")))
 }
@@ -107,7 +107,7 @@ mod tests {
         net::TcpStream,
     };
 
-    use super::{super::gate::Gate, *};
+    use super::{super::gate::ReadinessGate, *};
 
     async fn request(addr: SocketAddr, line: &str) -> String {
         let asking = async {
@@ -121,10 +121,10 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn tells_alive_ready_and_metrics_until_it_is_cancelled() {
-        let gate = Gate::closed("crd", "not established");
+    async fn livez_readyz_and_metrics_answer_until_cancelled() {
+        let gate = ReadinessGate::closed("crd", "not established");
         let readiness = Readiness::new([gate.clone()]).with_note("lease", || "standby: a leads".to_owned());
-        let health = Health::bind("127.0.0.1:0".parse().unwrap()).await.unwrap();
+        let health = HealthServer::bind("127.0.0.1:0".parse().unwrap()).await.unwrap();
         let addr = health.local_addr();
         let stop = CancellationToken::new();
         let render: RenderMetrics = Arc::new(|| "# EOF\n".to_owned());
@@ -141,7 +141,7 @@ mod tests {
             ("GET /metrics", "200 OK", "# EOF\n"),
             ("HEAD /livez", "200 OK", ""),
             ("POST /livez", "405 Method Not Allowed", ""),
-            ("GET /", "404 Not Found", "there are /livez, /readyz and /metrics here\n"),
+            ("GET /", "404 Not Found", "not found: try /livez, /readyz or /metrics\n"),
         ] {
             let answer = request(addr, line).await;
             let (head, text) = answer.split_once("\r\n\r\n").unwrap();
@@ -160,8 +160,8 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn metrics_that_panic_are_an_error_of_that_scrape_only() {
-        let health = Health::bind("127.0.0.1:0".parse().unwrap()).await.unwrap();
+    async fn a_panic_in_metrics_fails_only_that_scrape() {
+        let health = HealthServer::bind("127.0.0.1:0".parse().unwrap()).await.unwrap();
         let addr = health.local_addr();
         let stop = CancellationToken::new();
         let serving = tokio::spawn(health.serve(Readiness::default(), Arc::new(|| panic!("boom")), stop.clone()));

@@ -26,7 +26,7 @@ use tower::Service;
 use tracing::warn;
 
 pub use self::body::{BudgetExhausted, MemoryBudget, MemoryReservation};
-use super::tls::Tls;
+use super::tls::TlsReloader;
 
 /// Why an HTTP server could not start.
 #[derive(Debug, thiserror::Error)]
@@ -191,7 +191,7 @@ pub struct HttpServer {
     listener: TcpListener,
     addr: SocketAddr,
     limits: Limits,
-    tls: Option<Tls>,
+    tls: Option<TlsReloader>,
 }
 
 /// Rejects an address on which tokens would be sent in plain text: without TLS, only loopback is allowed, unless `insecure` is set
@@ -238,7 +238,7 @@ impl HttpServer {
 
     /// Serves over TLS, if there is a certificate.
     #[must_use]
-    pub fn with_tls(mut self, tls: Option<Tls>) -> Self {
+    pub fn with_tls(mut self, tls: Option<TlsReloader>) -> Self {
         self.tls = tls;
         self
     }

@@ -1,11 +1,11 @@
-//! Leader election on a `coordination.k8s.io/v1` Lease, as client-go does it: of several instances one works.
+//! Leader election on a `coordination.k8s.io/v1` Lease, as client-go does it.
 //!
-//! Every write is a create or a PUT guarded by `resourceVersion`, so two that try at once cannot both win. Nobody's
-//! clock is trusted: a lease is stale when its record has not changed for its duration *as seen from here*. The lease
-//! only saves work; whoever writes must be safe without it. This module must not know what is led.
+//! Every write is a create or a PUT guarded by `resourceVersion`, so two candidates cannot both win. No clock of another machine is trusted: a
+//! lease is stale when its record has not changed for its duration as observed here. The lease only saves work; writes must be safe without it.
+//!
+//! Not `kube-leader-election`, which patches without `resourceVersion`, nor `kube-lease-manager` or `kubert`, which require an older kube.
 
-mod decision;
-mod error;
+mod action;
 mod handle;
 mod settings;
 
@@ -21,8 +21,8 @@ use tokio_util::sync::CancellationToken;
 use tracing::{debug, info, warn};
 
 use self::{
-    decision::{Decision, decide, next_record, released_record},
-    handle::Role,
+    action::{LeaseAction, next_action, next_record, released_record},
+    handle::ElectionRole,
 };
 use super::{
     client::explain_api_error,
@@ -30,57 +30,94 @@ use super::{
 };
 
 pub use self::{
-    error::LeaseError,
     handle::LeaseHandle,
     settings::{LeaseSettings, identity},
 };
 
-/// Why one attempt did not work.
-enum Trouble {
-    /// Somebody else was faster: look again.
-    Conflict,
-    /// Will not pass by itself.
-    Lasting(LeaseError),
-    /// May pass by itself.
-    Passing(String),
+/// Why leader election cannot work. Temporary errors are logged and retried instead.
+#[derive(Debug, thiserror::Error)]
+pub enum LeaseError {
+    /// The API server refuses access to the Lease.
+    #[error("leader election on Lease {lease} is refused: {why}")]
+    Refused {
+        /// The Lease, as namespace/name.
+        lease: String,
+        /// What was refused, and what to do.
+        why: String,
+    },
+    /// The namespace of the Lease does not exist.
+    #[error("leader election needs namespace {namespace}, which does not exist: create it or set --lease-namespace")]
+    NoNamespace {
+        /// The missing namespace.
+        namespace: String,
+    },
+    /// The API server rejects the Lease, mostly for its name.
+    #[error("leader election cannot use Lease {lease}: {why}")]
+    Invalid {
+        /// The Lease, as namespace/name.
+        lease: String,
+        /// The message of the API server.
+        why: String,
+    },
 }
 
-/// The Lease as this instance last saw it.
-struct Seen {
+impl LeaseError {
+    /// The name of this error in metrics, events and logs.
+    pub fn category(&self) -> &'static str {
+        match self {
+            Self::Refused { .. } => "LeaseRefused",
+            Self::NoNamespace { .. } => "LeaseNamespaceMissing",
+            Self::Invalid { .. } => "LeaseInvalid",
+        }
+    }
+}
+
+/// Why one attempt did not work.
+enum AttemptError {
+    /// Another instance wrote first.
+    Conflict,
+    /// Retrying does not help.
+    Permanent(LeaseError),
+    /// Retrying may help.
+    Transient(String),
+}
+
+/// The Lease as last read or written by this instance.
+struct ObservedLease {
     lease: Lease,
     record: LeaseSpec,
     /// When its record last changed, by [`uptime`].
     changed_at: Duration,
 }
 
-/// Takes part in the election. `main` owns and runs it; everybody else holds a [`LeaseHandle`].
-pub struct Elector {
+/// A candidate in the election. The program runs it; everything else holds a [`LeaseHandle`].
+pub struct LeaderElector {
     leases: Api<Lease>,
     settings: LeaseSettings,
     clock: Clock,
-    role: watch::Sender<Role>,
-    seen: Option<Seen>,
-    /// Whether a write of ours has no answer, so that nobody knows what the API server has.
+    role: watch::Sender<ElectionRole>,
+    observed: Option<ObservedLease>,
+    /// Whether a write got no answer, so that the state of the Lease is unknown.
     is_unsure: bool,
     terms: u64,
     ever_worked: bool,
-    is_in_trouble: bool,
+    is_failing: bool,
     refused_since: Option<Duration>,
 }
 
-impl Elector {
-    /// Takes no part before it [`run`](Self::run)s.
+impl LeaderElector {
+    /// A candidate that joins the election when it [`run`](Self::run)s.
     pub fn new(client: Client, settings: LeaseSettings) -> Self {
         Self {
             leases: Api::namespaced(client, &settings.namespace),
             settings,
             clock: Clock::system(),
-            role: watch::Sender::new(Role::Standby { holder: None }),
-            seen: None,
+            role: watch::Sender::new(ElectionRole::Standby { holder: None }),
+            observed: None,
             is_unsure: false,
             terms: 0,
             ever_worked: false,
-            is_in_trouble: false,
+            is_failing: false,
             refused_since: None,
         }
     }
@@ -90,17 +127,17 @@ impl Elector {
         (&self.settings.namespace, &self.settings.name)
     }
 
-    /// What everybody else holds to ask whether this instance leads.
+    /// A handle that tells whether this instance leads.
     pub fn watch(&self) -> LeaseHandle {
         LeaseHandle::following(self.role.subscribe())
     }
 
-    /// Takes part until cancelled, then gives the lease up so that the next one leads at once: cancel it when the work
-    /// is done. Losing the lease does not end it: it stands by and tries again.
+    /// Takes part until cancelled, then releases the lease so that the next instance leads at once; cancel it after the work ended. If the
+    /// lease is lost, it stands by and tries again.
     ///
     /// # Errors
-    /// When it can never work: no permission, no such namespace, an impossible name. Once it has worked, it takes as
-    /// long as the lease's duration to believe that, since an API server that restarts refuses for a moment.
+    /// On a permanent error: no permission, no such namespace, an invalid name. Once the election has worked, the error must persist for the
+    /// lease's duration, since a restarting API server refuses requests for a moment.
     pub async fn run(mut self, cancellation: CancellationToken) -> Result<(), LeaseError> {
         let LeaseSettings { namespace, name, identity, .. } = &self.settings;
         info!(lease = format!("{namespace}/{name}"), identity, "taking part in leader election");
@@ -123,151 +160,156 @@ impl Elector {
         ended
     }
 
-    /// One attempt, and how long to wait for the next.
+    /// Makes one attempt and returns the delay to the next.
     async fn round(&mut self) -> Result<Duration, LeaseError> {
         let started = uptime();
         match self.attempt().await {
             Ok(next_at) => {
-                if std::mem::take(&mut self.is_in_trouble) {
+                if std::mem::take(&mut self.is_failing) {
                     info!("leader election works again");
                 }
                 self.refused_since = None;
                 self.ever_worked = true;
                 Ok(next_at.saturating_sub(uptime()))
             }
-            Err(Trouble::Conflict) => {
-                // Not worth a warning: it is how the race for a free lease ends for all but one.
-                debug!("somebody else wrote the lease first; looking again");
-                Ok(self.settings.look_again())
+            Err(AttemptError::Conflict) => {
+                // Not a warning: the race for a free lease ends like this for all but one.
+                debug!("another instance wrote the lease first, reading it again");
+                Ok(self.settings.retry_soon())
             }
-            Err(Trouble::Lasting(error)) => {
+            Err(AttemptError::Permanent(error)) => {
                 let since = *self.refused_since.get_or_insert(started);
                 if !self.ever_worked || uptime().saturating_sub(since) >= self.settings.duration {
                     return Err(error);
                 }
-                Ok(self.endure(&error.to_string()))
+                Ok(self.after_failure(&error.to_string()))
             }
-            Err(Trouble::Passing(why)) => {
+            Err(AttemptError::Transient(why)) => {
                 self.refused_since = None;
-                Ok(self.endure(&why))
+                Ok(self.after_failure(&why))
             }
         }
     }
 
-    /// Tells of an attempt that did not work, once, and returns how long to wait for the next.
-    fn endure(&mut self, why: &str) -> Duration {
-        if std::mem::replace(&mut self.is_in_trouble, true) {
-            debug!(why, "leader election: still cannot reach the lease");
+    /// Logs a failed attempt and returns the delay to the next.
+    fn after_failure(&mut self, why: &str) -> Duration {
+        if std::mem::replace(&mut self.is_failing, true) {
+            debug!(why, "leader election still cannot reach the lease");
         } else {
-            warn!(why, "leader election: cannot reach the lease, trying again");
+            warn!(why, "leader election cannot reach the lease, trying again");
         }
         let until = match *self.role.borrow() {
-            Role::Leading { until, .. } => until,
-            Role::Standby { .. } => return self.settings.retry(),
+            ElectionRole::Leading { until, .. } => until,
+            ElectionRole::Standby { .. } => return self.settings.retry(),
         };
         if uptime() < until {
-            return self.settings.look_again();
+            return self.settings.retry_soon();
         }
-        warn!("gave up leading: the lease could not be renewed in time");
+        warn!("stopped leading, because the lease could not be renewed in time");
         self.stand_by(None);
         self.settings.retry()
     }
 
-    /// Looks if need be, decides, writes if need be. Returns when to do it again.
-    async fn attempt(&mut self) -> Result<Duration, Trouble> {
+    /// Reads the lease if needed, decides, and writes if needed. Returns the time of the next attempt.
+    async fn attempt(&mut self) -> Result<Duration, AttemptError> {
         let started = uptime();
-        let holds = |seen: &Seen| seen.record.holder_identity.as_deref() == Some(&*self.settings.identity);
-        if self.is_unsure || !self.seen.as_ref().is_some_and(holds) {
-            self.look().await?;
+        let holds =
+            |observed: &ObservedLease| observed.record.holder_identity.as_deref() == Some(&*self.settings.identity);
+        if self.is_unsure || !self.observed.as_ref().is_some_and(holds) {
+            self.read().await?;
         }
-        let decision = {
-            let seen = self.seen.as_ref().map(|seen| (&seen.record, seen.changed_at));
-            decide(seen, uptime(), &self.settings.identity, self.settings.duration)
+        let action = {
+            let observed = self.observed.as_ref().map(|observed| (&observed.record, observed.changed_at));
+            next_action(observed, uptime(), &self.settings.identity, self.settings.duration)
         };
-        match decision {
-            Decision::Wait { holder, until } => {
+        match action {
+            LeaseAction::Wait { holder, until } => {
                 self.stand_by(Some(holder));
                 Ok(until.min(uptime() + self.settings.retry()))
             }
-            take @ (Decision::Create | Decision::TakeOver | Decision::Renew) => {
-                self.write(take).await?;
+            write @ (LeaseAction::Create | LeaseAction::TakeOver | LeaseAction::Renew) => {
+                self.write(write).await?;
                 Ok(started + self.settings.renew_every())
             }
         }
     }
 
-    async fn look(&mut self) -> Result<(), Trouble> {
-        let lease = self.ask(self.leases.get_opt(&self.settings.name)).await?;
-        self.saw(lease);
+    async fn read(&mut self) -> Result<(), AttemptError> {
+        let lease = self.request(self.leases.get_opt(&self.settings.name)).await?;
+        self.observe(lease);
         Ok(())
     }
 
-    /// Writes the lease for this instance, and leads if that worked.
-    async fn write(&mut self, decision: Decision) -> Result<(), Trouble> {
+    /// Writes the lease for this instance, and leads on success.
+    async fn write(&mut self, action: LeaseAction) -> Result<(), AttemptError> {
         let wall = MicroTime(self.clock.now());
-        let old = self.seen.as_ref().map(|seen| &seen.record);
-        let record = next_record(&decision, old, &self.settings.identity, self.settings.duration, wall);
-        // The lease counts from before it was asked for: others may see the answer before we do.
+        let old = self.observed.as_ref().map(|observed| &observed.record);
+        let record = next_record(&action, old, &self.settings.identity, self.settings.duration, wall);
+        // The lease counts from before the request: others may see the write before its answer arrives.
         let asked_at = uptime();
         let lease = self.put(record).await?;
-        self.saw(Some(lease));
+        self.observe(Some(lease));
         self.lead(asked_at + self.settings.renew_deadline());
         Ok(())
     }
 
-    /// Sends a record, decided on what was last seen.
-    async fn put(&mut self, record: LeaseSpec) -> Result<Lease, Trouble> {
+    /// Writes a record over the observed one.
+    async fn put(&mut self, record: LeaseSpec) -> Result<Lease, AttemptError> {
         self.is_unsure = true;
         let params = PostParams::default();
-        match &self.seen {
-            Some(seen) => {
-                // All that others may have set stays, and resourceVersion and uid make it fail if it is another by now.
-                let lease = Lease { spec: Some(record), ..seen.lease.clone() };
-                self.ask(self.leases.replace(&self.settings.name, &params, &lease)).await
+        match &self.observed {
+            Some(observed) => {
+                // Foreign fields stay. `resourceVersion` and uid make the write fail if the Lease has changed.
+                let lease = Lease { spec: Some(record), ..observed.lease.clone() };
+                self.request(self.leases.replace(&self.settings.name, &params, &lease)).await
             }
             None => {
                 let metadata = ObjectMeta { name: Some(self.settings.name.clone()), ..ObjectMeta::default() };
                 let lease = Lease { metadata, spec: Some(record) };
-                self.ask(self.leases.create(&params, &lease)).await
+                self.request(self.leases.create(&params, &lease)).await
             }
         }
     }
 
-    async fn ask<T>(&self, request: impl Future<Output = kube::Result<T>>) -> Result<T, Trouble> {
+    async fn request<T>(&self, request: impl Future<Output = kube::Result<T>>) -> Result<T, AttemptError> {
         let limit = self.settings.request_timeout();
         match tokio::time::timeout(limit, request).await {
-            Ok(answer) => answer.map_err(|error| self.trouble(&error)),
-            Err(_) => Err(Trouble::Passing(format!("the API server did not answer within {} ms", limit.as_millis()))),
+            Ok(answer) => answer.map_err(|error| self.attempt_error(&error)),
+            Err(_) => {
+                Err(AttemptError::Transient(format!("the API server did not answer within {} ms", limit.as_millis())))
+            }
         }
     }
 
-    fn trouble(&self, error: &kube::Error) -> Trouble {
+    fn attempt_error(&self, error: &kube::Error) -> AttemptError {
         let LeaseSettings { namespace, name, .. } = &self.settings;
         let lease = || format!("{namespace}/{name}");
         let why = explain_api_error(error);
-        let kube::Error::Api(status) = error else { return Trouble::Passing(why) };
+        let kube::Error::Api(status) = error else { return AttemptError::Transient(why) };
         let kind = status.details.as_ref().map_or("", |details| &*details.kind);
         match status.code {
-            409 => Trouble::Conflict,
-            404 if kind == "namespaces" => Trouble::Lasting(LeaseError::NoNamespace { namespace: namespace.clone() }),
-            // The lease was deleted between looking and writing.
-            404 if kind == "leases" => Trouble::Conflict,
-            401 | 403 => Trouble::Lasting(LeaseError::Refused { lease: lease(), why }),
-            400 | 422 => Trouble::Lasting(LeaseError::Invalid { lease: lease(), why }),
-            _ => Trouble::Passing(why),
+            409 => AttemptError::Conflict,
+            404 if kind == "namespaces" => {
+                AttemptError::Permanent(LeaseError::NoNamespace { namespace: namespace.clone() })
+            }
+            // The lease was deleted between the read and the write.
+            404 if kind == "leases" => AttemptError::Conflict,
+            401 | 403 => AttemptError::Permanent(LeaseError::Refused { lease: lease(), why }),
+            400 | 422 => AttemptError::Permanent(LeaseError::Invalid { lease: lease(), why }),
+            _ => AttemptError::Transient(why),
         }
     }
 
-    /// Remembers the lease. Only a changed record counts as a sign of life, not just any write to the object.
-    fn saw(&mut self, lease: Option<Lease>) {
-        let before = self.seen.take();
-        self.seen = lease.map(|lease| {
+    /// Remembers the lease. Only a changed record is a sign of life, not any write to the object.
+    fn observe(&mut self, lease: Option<Lease>) {
+        let before = self.observed.take();
+        self.observed = lease.map(|lease| {
             let record = lease.spec.clone().unwrap_or_default();
             let changed_at = match before {
                 Some(before) if before.record == record => before.changed_at,
                 _ => uptime(),
             };
-            Seen { lease, record, changed_at }
+            ObservedLease { lease, record, changed_at }
         });
         self.is_unsure = false;
     }
@@ -275,11 +317,11 @@ impl Elector {
     fn lead(&mut self, until: Duration) {
         let now = uptime();
         if until <= now {
-            // The answer was read too late, as after a pause. Nobody led in the meantime; the next renewal will tell.
-            return debug!("the lease was renewed, but too late to lead on it");
+            // The answer came too late, as after a pause of the process. The next renewal decides.
+            return debug!("the lease was renewed, but too late to lead");
         }
         let since = match *self.role.borrow() {
-            Role::Leading { since, until, .. } if now < until => Some(since),
+            ElectionRole::Leading { since, until, .. } if now < until => Some(since),
             _ => None,
         };
         if since.is_none() {
@@ -287,15 +329,17 @@ impl Elector {
             info!("leading");
         }
         let since = since.unwrap_or_else(|| self.clock.now());
-        self.role.send_replace(Role::Leading { since, until, term: self.terms });
+        self.role.send_replace(ElectionRole::Leading { since, until, term: self.terms });
     }
 
     fn stand_by(&mut self, holder: Option<String>) {
-        let standby = Role::Standby { holder };
+        let standby = ElectionRole::Standby { holder };
         let before = self.role.borrow().clone();
         match (&before, &standby) {
-            (Role::Leading { .. }, Role::Standby { holder: Some(holder) }) => warn!(holder, "lost the lease"),
-            (_, Role::Standby { holder: Some(holder) }) if before != standby => info!(holder, "standing by"),
+            (ElectionRole::Leading { .. }, ElectionRole::Standby { holder: Some(holder) }) => {
+                warn!(holder, "lost the lease")
+            }
+            (_, ElectionRole::Standby { holder: Some(holder) }) if before != standby => info!(holder, "standing by"),
             _ => {}
         }
         if before != standby {
@@ -303,32 +347,32 @@ impl Elector {
         }
     }
 
-    /// Gives the lease up if it is still ours, in no more time than one request may take.
+    /// Releases the lease if this instance still holds it, within the time of one request.
     async fn release(&mut self) {
         let limit = self.settings.request_timeout();
         let why = match tokio::time::timeout(limit, self.clear_holder()).await {
             Ok(Ok(())) => return,
-            Ok(Err(Trouble::Lasting(error))) => error.to_string(),
-            Ok(Err(Trouble::Passing(why))) => why,
-            Ok(Err(Trouble::Conflict)) | Err(_) => "no answer in time".to_owned(),
+            Ok(Err(AttemptError::Permanent(error))) => error.to_string(),
+            Ok(Err(AttemptError::Transient(why))) => why,
+            Ok(Err(AttemptError::Conflict)) | Err(_) => "no answer in time".to_owned(),
         };
-        warn!(why, "could not release the lease; the next leader has to wait until it is stale");
+        warn!(why, "cannot release the lease, so the next leader waits until it is stale");
     }
 
-    /// Whatever else of ours is still under way then fails, by its `resourceVersion`.
-    async fn clear_holder(&mut self) -> Result<(), Trouble> {
+    /// Clears the holder. Any other write in flight then fails by its `resourceVersion`.
+    async fn clear_holder(&mut self) -> Result<(), AttemptError> {
         loop {
             if self.is_unsure {
-                self.look().await?;
+                self.read().await?;
             }
-            let Some(seen) = &self.seen else { return Ok(()) };
-            if seen.record.holder_identity.as_deref() != Some(&*self.settings.identity) {
+            let Some(observed) = &self.observed else { return Ok(()) };
+            if observed.record.holder_identity.as_deref() != Some(&*self.settings.identity) {
                 return Ok(());
             }
-            let record = released_record(&seen.record, MicroTime(self.clock.now()));
+            let record = released_record(&observed.record, MicroTime(self.clock.now()));
             match self.put(record).await {
-                Err(Trouble::Conflict) => {}
-                Err(trouble) => return Err(trouble),
+                Err(AttemptError::Conflict) => {}
+                Err(error) => return Err(error),
                 Ok(_) => {
                     info!("released the lease");
                     return Ok(());

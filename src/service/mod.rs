@@ -1,7 +1,6 @@
-//! What any long-running program in a cluster needs: a clock, a client, a lease, health and metrics, logs, an end.
+//! What any long-running program in a cluster needs: clock, client, leader election, health, HTTP server, TLS, logs, watches, shutdown.
 //!
-//! Nothing in here knows what this operator does. It must not know `api`, `token`, `controller` or any other module of
-//! this crate; `main` wires them together.
+//! Nothing here knows what the operator does. `kubert` covers much of this, but requires an older kube.
 
 pub mod authorization;
 pub mod client;
@@ -18,11 +17,11 @@ pub mod watch;
 
 pub use client::{ClientError, Cluster, explain_api_error};
 pub use clock::{Clock, ClockHand};
-pub use gate::{Gate, Readiness};
-pub use health::Health;
+pub use gate::{Readiness, ReadinessGate};
+pub use health::HealthServer;
 pub use http::{HttpError, HttpServer, ListenAddr};
-pub use lease::{Elector, LeaseError, LeaseHandle, LeaseSettings};
+pub use lease::{LeaderElector, LeaseError, LeaseHandle, LeaseSettings};
 pub use preflight::PreflightError;
 pub use shutdown::Shutdown;
 pub use telemetry::{LogFilter, LogFormat, TelemetryError};
-pub use tls::{Tls, TlsError};
+pub use tls::{TlsError, TlsReloader};

@@ -1,7 +1,4 @@
-//! What must be in place before a program starts: a resource, and permission for every request that it will make.
-//!
-//! Finding out here costs a few questions; finding out in the middle of the work costs a night. It must not change anything, nor
-//! know which resource and which requests they are.
+//! Checks before a program starts: whether a resource is served, and whether every later request is permitted.
 
 use std::time::Duration;
 
@@ -15,44 +12,44 @@ use k8s_openapi::api::{
 };
 use kube::{Api, Client, api::PostParams};
 
-use super::{client::explain_api_error, gate::Gate};
+use super::{client::explain_api_error, gate::ReadinessGate};
 
-/// How often the API server is asked for a resource that is not there yet.
-const ASK_AGAIN: Duration = Duration::from_secs(2);
+/// The interval of checks for a missing resource.
+const CHECK_EVERY: Duration = Duration::from_secs(2);
 
-/// Requests that will be made: API group, resource, subresource, verbs.
-pub type Need = (&'static str, &'static str, &'static str, &'static [&'static str]);
+/// Permissions that a program needs: API group, resource, subresource, verbs.
+pub type RequiredAccess = (&'static str, &'static str, &'static str, &'static [&'static str]);
 
 /// Why a program cannot start.
 #[derive(Debug, thiserror::Error)]
 pub enum PreflightError {
-    /// Something is not allowed.
-    #[error("not permitted: {}; grant it to this identity by a Role or ClusterRole (the README has one), then start again", missing.join(", "))]
+    /// A permission is missing.
+    #[error("not permitted: {}; grant it to this identity by a Role or ClusterRole (see the README), then start again", missing.join(", "))]
     NotPermitted {
-        /// Verb, resource and place of each request that is not allowed.
+        /// Verb, resource and namespace of each missing permission.
         missing: Vec<String>,
     },
-    /// The API server does not understand the label selector.
+    /// The API server rejects the label selector.
     #[error("--label-selector: {0}; write it as for `kubectl get -l`, such as shard=a")]
     BadSelector(String),
-    /// The API server did not answer.
+    /// The API server cannot be reached.
     #[error("{0}")]
     Unreachable(String),
 }
 
-/// Waits until the API server serves the resource. Discovery is open to everybody, so this needs no right to read CRDs.
-/// `missing` says what is missing and how to get it.
+/// Waits until the API server serves the resource, by discovery, which needs no permission. `missing` says what is missing and how to install
+/// it.
 ///
 /// # Errors
-/// The API server cannot be asked at all.
+/// The API server cannot be reached.
 pub async fn wait_for_resource(
     client: &Client,
     group_version: &str,
     resource: &str,
     missing: &str,
-    gate: &Gate,
+    gate: &ReadinessGate,
 ) -> Result<(), PreflightError> {
-    let mut told = false;
+    let mut logged = false;
     loop {
         match client.list_api_group_resources(group_version).await {
             Ok(found) if found.resources.iter().any(|one| one.name == resource) => {
@@ -61,22 +58,22 @@ pub async fn wait_for_resource(
             }
             Ok(_) => {}
             Err(kube::Error::Api(status)) if matches!(status.code, 404 | 503) => {}
-            // It has answered before, so this passes.
-            Err(error) if told && !matches!(error, kube::Error::Api(_)) => {
+            // The API server has answered before, so the error is temporary.
+            Err(error) if logged && !matches!(error, kube::Error::Api(_)) => {
                 tracing::debug!("{}", explain_api_error(&error));
             }
             Err(error) => return Err(PreflightError::Unreachable(explain_api_error(&error))),
         }
-        if !std::mem::replace(&mut told, true) {
+        if !std::mem::replace(&mut logged, true) {
             tracing::warn!("waiting: {missing}");
             gate.fail(missing);
         }
-        tokio::time::sleep(ASK_AGAIN).await;
+        tokio::time::sleep(CHECK_EVERY).await;
     }
 }
 
-/// One request that will be made.
-pub struct Question<'a> {
+/// One request whose permission is checked.
+pub struct AccessCheck<'a> {
     /// The namespace; empty for all of them.
     pub namespace: &'a str,
     /// The API group.
@@ -87,11 +84,11 @@ pub struct Question<'a> {
     pub subresource: &'a str,
     /// The verb.
     pub verb: &'a str,
-    /// For rights that may be restricted to one name; else empty.
+    /// The name, for permissions on a single object; else empty.
     pub name: &'a str,
 }
 
-/// A program's identity in the cluster.
+/// A ServiceAccount.
 #[derive(Clone, Copy, Debug)]
 pub struct ServiceAccount<'a> {
     /// Its namespace.
@@ -101,12 +98,12 @@ pub struct ServiceAccount<'a> {
 }
 
 impl ServiceAccount<'_> {
-    /// The user that it is to the API server.
+    /// Its user name in the API server.
     pub fn user(&self) -> String {
         format!("system:serviceaccount:{}:{}", self.namespace, self.name)
     }
 
-    /// The same with the groups that it is in.
+    /// Its user name and groups.
     pub fn user_info(&self) -> UserInfo {
         let all = ["system:serviceaccounts", "system:authenticated"].map(str::to_owned);
         let groups = all.into_iter().chain([format!("system:serviceaccounts:{}", self.namespace)]).collect();
@@ -114,11 +111,11 @@ impl ServiceAccount<'_> {
     }
 }
 
-impl Question<'_> {
-    /// Asks the API server, for whoever asks.
+impl AccessCheck<'_> {
+    /// Whether the client's own identity has the permission.
     ///
     /// # Errors
-    /// It does not answer.
+    /// The API server cannot be reached.
     pub async fn is_allowed(&self, client: &Client) -> kube::Result<bool> {
         let review = SelfSubjectAccessReview {
             spec: SelfSubjectAccessReviewSpec {
@@ -132,10 +129,10 @@ impl Question<'_> {
         Ok(answer.status.is_some_and(|status| status.allowed))
     }
 
-    /// Asks the API server for somebody else. That takes a right of its own.
+    /// Whether another user has the permission. Checking that takes a permission of its own.
     ///
     /// # Errors
-    /// It does not answer, or does not say this of others.
+    /// The API server cannot be reached, or refuses the check.
     pub async fn is_allowed_to(&self, client: &Client, user: UserInfo) -> kube::Result<bool> {
         let review = SubjectAccessReview {
             spec: SubjectAccessReviewSpec {
@@ -166,9 +163,9 @@ impl Question<'_> {
         }
     }
 
-    /// As a person would say it.
+    /// The request in words.
     pub fn words(&self) -> String {
-        let place = match self.namespace {
+        let scope = match self.namespace {
             "" => "in all namespaces".to_owned(),
             namespace => format!("in namespace {namespace}"),
         };
@@ -177,30 +174,30 @@ impl Question<'_> {
             (group, "") => format!("{}.{group}", self.resource),
             (group, subresource) => format!("{}.{group}/{subresource}", self.resource),
         };
-        format!("{} {resource} {place}", self.verb)
+        format!("{} {resource} {scope}", self.verb)
     }
 }
 
-/// Each verb of each need, in each of these namespaces, or everywhere if there are none.
-pub fn questions<'a>(needs: &[Need], namespaces: &'a [String]) -> Vec<Question<'a>> {
+/// A check for each verb in each of these namespaces, or for all namespaces if none is given.
+pub fn questions<'a>(needs: &[RequiredAccess], namespaces: &'a [String]) -> Vec<AccessCheck<'a>> {
     let scopes: Vec<&str> =
         if namespaces.is_empty() { vec![""] } else { namespaces.iter().map(String::as_str).collect() };
     let mut questions = Vec::new();
     for namespace in scopes {
         for &(group, resource, subresource, verbs) in needs {
             for verb in verbs {
-                questions.push(Question { namespace, group, resource, subresource, verb, name: "" });
+                questions.push(AccessCheck { namespace, group, resource, subresource, verb, name: "" });
             }
         }
     }
     questions
 }
 
-/// Asks whether all of this is allowed.
+/// Checks all permissions.
 ///
 /// # Errors
-/// Which is not, or the API server cannot be asked.
-pub async fn check_permissions(client: &Client, questions: Vec<Question<'_>>) -> Result<(), PreflightError> {
+/// The missing permissions, or the API server cannot be reached.
+pub async fn check_permissions(client: &Client, questions: Vec<AccessCheck<'_>>) -> Result<(), PreflightError> {
     let answers: Vec<Option<String>> = stream::iter(questions)
         .map(|question| async move {
             let allowed = question.is_allowed(client).await?;

@@ -1,6 +1,6 @@
-//! SIGTERM and SIGINT become a cancellation; a second one ends the process at once.
+//! Graceful shutdown: SIGTERM or SIGINT cancels a token, and a second signal ends the process at once.
 //!
-//! It must not know what is being shut down, nor in which order.
+//! Not `tokio-graceful`: the second signal must end the process with the exit code of that signal.
 
 use std::io;
 
@@ -17,7 +17,7 @@ pub const EXIT_INTERRUPTED: i32 = 130;
 /// Exit code after a second SIGTERM: 128 + the signal's number.
 pub const EXIT_TERMINATED: i32 = 143;
 
-/// Listens for signals as long as it lives. Everything that has to end with the process takes a clone of its token.
+/// Listens for signals until dropped. Tasks that end with the process take a clone of its token.
 #[derive(Debug)]
 pub struct Shutdown {
     token: CancellationToken,
@@ -25,8 +25,7 @@ pub struct Shutdown {
 }
 
 impl Shutdown {
-    /// Starts to listen; from here on a signal no longer ends the process by itself. Call it on a tokio runtime, before
-    /// anything that has to be left in good order.
+    /// Installs the signal handlers. Must run on a tokio runtime, before anything that needs a graceful shutdown.
     ///
     /// # Errors
     /// When the signal handlers cannot be installed.
@@ -40,11 +39,11 @@ impl Shutdown {
                 _ = interrupt.recv() => EXIT_INTERRUPTED,
             }
         };
-        let listener = tokio::spawn(obey(next, token.clone(), |code| std::process::exit(code)));
+        let listener = tokio::spawn(handle_signals(next, token.clone(), |code| std::process::exit(code)));
         Ok(Self { token, listener })
     }
 
-    /// The token that the first signal cancels. Cancelling it by hand starts the same shutdown.
+    /// The token that the first signal cancels.
     pub fn token(&self) -> CancellationToken {
         self.token.clone()
     }
@@ -56,9 +55,9 @@ impl Drop for Shutdown {
     }
 }
 
-async fn obey(mut next: impl AsyncFnMut() -> i32, token: CancellationToken, exit: impl Fn(i32)) {
+async fn handle_signals(mut next: impl AsyncFnMut() -> i32, token: CancellationToken, exit: impl Fn(i32)) {
     let code = next().await;
-    info!(signal = name(code), "stopping: finishing what is under way; a second signal stops at once");
+    info!(signal = name(code), "stopping: finishing work in flight; a second signal stops at once");
     token.cancel();
     let code = next().await;
     warn!(signal = name(code), "second signal: stopping at once");
@@ -78,12 +77,12 @@ mod tests {
     use super::*;
 
     #[tokio::test]
-    async fn the_first_signal_cancels_and_the_second_exits_with_its_own_code() {
+    async fn the_second_signal_exits_with_its_code() {
         let (send, mut receive) = mpsc::channel(2);
         let token = CancellationToken::new();
         let exited_with = AtomicI32::new(0);
         let next = async move || receive.recv().await.unwrap();
-        let obeying = obey(next, token.clone(), |code| exited_with.store(code, Ordering::SeqCst));
+        let handling = handle_signals(next, token.clone(), |code| exited_with.store(code, Ordering::SeqCst));
         let signalling = async {
             assert!(!token.is_cancelled());
             send.send(EXIT_TERMINATED).await.unwrap();
@@ -91,7 +90,7 @@ mod tests {
             assert_eq!(exited_with.load(Ordering::SeqCst), 0);
             send.send(EXIT_INTERRUPTED).await.unwrap();
         };
-        tokio::join!(obeying, signalling);
+        tokio::join!(handling, signalling);
         assert_eq!(exited_with.load(Ordering::SeqCst), EXIT_INTERRUPTED);
     }
 }

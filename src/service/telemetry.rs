@@ -1,6 +1,4 @@
-//! Logs: text for people, JSON for machines, on stderr.
-//!
-//! It must not know what is logged; but it makes sure that one thing never is: bodies that the API server sent.
+//! Logs on stderr, as text or JSON. Response bodies of the API server are never logged.
 
 use std::{fmt, io, io::IsTerminal, str::FromStr};
 
@@ -13,34 +11,32 @@ use tracing_subscriber::{
     util::{SubscriberInitExt, TryInitError},
 };
 
-/// What is logged unless the filter says otherwise. kube logs each failed request as an error; whoever made the request
-/// reports it better.
+/// The default filter. kube logs each failed request as an error, but callers report errors with more context.
 pub const DEFAULT_FILTER: &str =
     "info,kube_client=off,kube_runtime=warn,hyper=warn,hyper_util=warn,rustls=warn,tower=warn";
 
-/// How a log line is written.
+/// The format of log lines.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum LogFormat {
-    /// For people; coloured on a terminal, unless `NO_COLOR` is set.
+    /// Text, coloured on a terminal unless `NO_COLOR` is set.
     #[default]
     Text,
-    /// One JSON object a line.
+    /// One JSON object per line.
     Json,
 }
 
-/// Which log lines are written: a level, or directives such as `info,pat_operator::controller=debug`. They refine
-/// [`DEFAULT_FILTER`].
+/// A log filter: a level, or directives such as `info,pat_operator::controller=debug`. It refines [`DEFAULT_FILTER`].
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct LogFilter(String);
 
 /// Text that is not a log filter.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("write error, warn, info, debug or trace, or such levels by module: info,pat_operator::controller=debug")]
+#[error("write error, warn, info, debug or trace, or levels by module, such as info,pat_operator::controller=debug")]
 pub struct InvalidLogFilter;
 
 impl LogFilter {
     fn env_filter(&self) -> Result<EnvFilter, InvalidLogFilter> {
-        // Of two directives for the same module the later one holds.
+        // The last directive for a module wins.
         EnvFilter::builder().parse(format!("{DEFAULT_FILTER},{}", self.0)).map_err(|_| InvalidLogFilter)
     }
 }
@@ -49,7 +45,7 @@ impl FromStr for LogFilter {
     type Err = InvalidLogFilter;
 
     fn from_str(text: &str) -> Result<Self, Self::Err> {
-        // A bare word that is no level would be taken for the name of a module, and then log nothing else.
+        // A bare word that is not a level would be read as a module name and hide everything else.
         let is_level = |word: &str| ["off", "error", "warn", "info", "debug", "trace"].contains(&word);
         let plain = |word: &str| word.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'_');
         if text.split(',').any(|part| plain(part) && !is_level(&part.to_ascii_lowercase())) {
@@ -72,18 +68,18 @@ impl fmt::Display for LogFilter {
     }
 }
 
-/// Why there are no logs.
+/// Why logging cannot start.
 #[derive(Debug, thiserror::Error)]
 pub enum TelemetryError {
-    /// The filter cannot be read.
+    /// The filter is invalid.
     #[error(transparent)]
     Filter(#[from] InvalidLogFilter),
-    /// Somebody else has set a subscriber already.
+    /// A subscriber is set already.
     #[error("logging is set up already")]
     AlreadySet(#[from] TryInitError),
 }
 
-/// Sends the logs of the whole process to stderr from here on.
+/// Starts logging to stderr for the whole process.
 ///
 /// # Errors
 /// When it was called before.
@@ -106,13 +102,13 @@ where
         LogFormat::Json => layer().json().flatten_event(true).with_writer(writer).boxed(),
     };
     let filter = filter.env_filter()?;
-    // Without a hint of its own it would hide the filter's, and every line that is not wanted would be looked at, not skipped.
+    // The hint keeps that of the other filter in force, so that disabled lines cost nothing.
     let harmless = filter_fn(is_harmless).with_max_level_hint(LevelFilter::TRACE);
     let wanted = tracing_subscriber::filter::FilterExt::and(filter, harmless);
     Ok(tracing_subscriber::registry().with(written.with_filter(wanted)))
 }
 
-/// kube's client logs the whole body of an answer that it cannot decode, at level warn. That body may be a Secret.
+/// kube's client logs the whole body of a response that it cannot decode, which may be a Secret.
 fn is_harmless(metadata: &Metadata<'_>) -> bool {
     metadata.target() != "kube_client::client"
 }
@@ -145,7 +141,7 @@ mod tests {
     }
 
     #[test]
-    fn a_level_refines_the_default_and_a_directive_overrides_it() {
+    fn a_directive_overrides_the_default_filter() {
         let log = || {
             tracing::debug!("ours");
             tracing::error!(target: "kube_client::client::builder", "kube's");
@@ -158,20 +154,20 @@ mod tests {
     }
 
     #[test]
-    fn bodies_that_kube_cannot_decode_are_never_logged() {
+    fn undecodable_bodies_are_never_logged() {
         let log = || tracing::warn!(target: "kube_client::client", "a whole Secret");
         assert_eq!(logged(LogFormat::Text, "trace,kube_client=trace,kube_client::client=trace", log), "");
     }
 
     #[test]
-    fn json_is_one_flat_object_a_line() {
+    fn json_is_one_flat_object_per_line() {
         let json = logged(LogFormat::Json, "info", || tracing::info!(answer = 42, "a message"));
         assert!(json.starts_with('{') && json.ends_with("}\n") && json.lines().count() == 1, "{json}");
         assert!(json.contains(r#""answer":42"#) && json.contains(r#""message":"a message""#), "{json}");
     }
 
     #[test]
-    fn what_is_not_a_filter_is_refused() {
+    fn invalid_filters_are_refused() {
         for text in ["", "loud", "info,", "info,loud", "pat_operator=loud", "a=b=c"] {
             assert!(text.parse::<LogFilter>().is_err(), "{text}");
         }

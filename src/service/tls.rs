@@ -1,9 +1,8 @@
-//! TLS from files, and from new files without a restart: certificates are renewed while servers run.
+//! TLS from files that are reloaded without a restart.
 //!
-//! The files are read every few seconds, which works on everything that Kubernetes mounts. A pair that is of no use
-//! never replaces one that is. It must not know what is served.
+//! The files are read every few seconds, which works on every volume that Kubernetes mounts. An unusable pair never replaces a usable one.
+//! Not `axum_server::tls_rustls`: it has neither validity checks nor limits on handshakes and connections.
 
-mod figures;
 mod files;
 #[cfg(test)]
 mod tests;
@@ -11,73 +10,80 @@ pub mod validity;
 
 use std::{
     fmt,
-    sync::{Arc, Mutex, PoisonError},
+    sync::{
+        Arc, Mutex, PoisonError,
+        atomic::{AtomicU64, Ordering},
+    },
     time::Duration,
 };
 
+use prometheus_client::{
+    encoding::text::encode_registry,
+    metrics::{counter::Counter, gauge::Gauge},
+    registry::{Registry, Unit},
+};
 use tokio_rustls::TlsAcceptor;
 use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
 
-use self::files::{Content, Loaded};
+use self::files::{LoadedCertificate, TlsFileContents};
 pub use self::{
-    figures::Figures,
-    files::{Files, TlsError},
+    files::{TlsError, TlsFiles},
     validity::Validity,
 };
 use super::clock::Clock;
 
-/// How often the files are read.
-pub const LOOK_EVERY: Duration = Duration::from_secs(5);
+/// The interval in which the files are read.
+pub const READ_EVERY: Duration = Duration::from_secs(5);
 
-/// A certificate with its key, always the newest that is of use. Clones are the same one.
+/// The newest usable certificate and key of two files. Clones share it.
 #[derive(Clone)]
-pub struct Tls {
-    files: Arc<Files>,
+pub struct TlsReloader {
+    files: Arc<TlsFiles>,
     clock: Clock,
-    state: Arc<Mutex<State>>,
+    state: Arc<Mutex<TlsState>>,
 }
 
-struct State {
-    loaded: Loaded,
+struct TlsState {
+    loaded: LoadedCertificate,
     digest: [u8; 32],
-    /// Why what is in the files now is not what is served with.
-    failure: Option<Failure>,
+    /// Why the files are not in use.
+    failure: Option<ReloadError>,
     reloads: u64,
 }
 
-struct Failure {
+struct ReloadError {
     text: String,
     category: &'static str,
-    /// Whether it has been seen twice: one look may fall between the two files.
+    /// Whether it was seen twice: one read may fall between the writes of the two files.
     certain: bool,
 }
 
-/// How it stands with the certificate, for metrics.
+/// The state of the certificate, for metrics.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct TlsStatus {
-    /// When the certificate in use begins and ends.
+    /// The validity of the certificate in use.
     pub validity: Validity,
-    /// How often it was replaced.
+    /// The number of reloads.
     pub reloads: u64,
-    /// Why the files are of no use at present, by [`TlsError::category`].
+    /// Why the files are unusable at present, by [`TlsError::category`].
     pub failure: Option<&'static str>,
 }
 
-impl Tls {
+impl TlsReloader {
     /// Reads the files.
     ///
     /// # Errors
-    /// When they are of no use: nobody should find that out later.
-    pub fn load(files: Files, clock: Clock) -> Result<Self, TlsError> {
+    /// When they are unusable.
+    pub fn load(files: TlsFiles, clock: Clock) -> Result<Self, TlsError> {
         let content = files.read()?;
         let loaded = files.load(&content, clock.now())?;
         info!(expires_at = %loaded.validity.until, cert = %files.cert.display(), "serving with TLS");
-        let state = State { loaded, digest: content.digest(), failure: None, reloads: 0 };
+        let state = TlsState { loaded, digest: content.digest(), failure: None, reloads: 0 };
         Ok(Self { files: Arc::new(files), clock, state: Arc::new(Mutex::new(state)) })
     }
 
-    /// Reads the files again and again until cancelled. One for all servers that share a certificate.
+    /// Reloads the files until cancelled.
     pub async fn keep_fresh(self, every: Duration, cancellation: CancellationToken) {
         loop {
             tokio::select! {
@@ -85,36 +91,36 @@ impl Tls {
                 () = tokio::time::sleep(every) => {}
             }
             let this = self.clone();
-            // A mount may be slow, or hang.
-            let _looked = tokio::task::spawn_blocking(move || this.look()).await;
+            // A mounted file system may hang.
+            let _reloaded = tokio::task::spawn_blocking(move || this.reload()).await;
         }
     }
 
-    /// Takes what is in the files now, if it is new and of use.
-    pub fn look(&self) {
+    /// Takes the files into use if they are new and usable.
+    pub fn reload(&self) {
         match self.files.read() {
             Ok(content) => self.take(&content),
             Err(error) => self.fail(&error),
         }
     }
 
-    fn take(&self, content: &Content) {
+    fn take(&self, content: &TlsFileContents) {
         let digest = content.digest();
         {
             let mut state = self.lock();
             if state.digest == digest {
                 if state.failure.take().is_some_and(|failure| failure.certain) {
-                    info!("the TLS files are again those that are served with");
+                    info!("the TLS files match the certificate in use again");
                 }
                 return;
             }
         }
         match self.files.load(content, self.clock.now()) {
             Ok(loaded) => {
-                info!(expires_at = %loaded.validity.until, cert = %self.files.cert.display(), "the TLS certificate is a new one");
+                info!(expires_at = %loaded.validity.until, cert = %self.files.cert.display(), "reloaded the TLS certificate");
                 let mut state = self.lock();
                 let reloads = state.reloads + 1;
-                *state = State { loaded, digest, failure: None, reloads };
+                *state = TlsState { loaded, digest, failure: None, reloads };
             }
             Err(error) => self.fail(&error),
         }
@@ -124,24 +130,24 @@ impl Tls {
         let (text, category) = (error.to_string(), error.category());
         let mut state = self.lock();
         let failure = match state.failure.take() {
-            // The present is in some of the texts, so they are told apart by what is wrong.
+            // Some texts contain the time, so errors are compared by category.
             Some(known) if known.category == category => {
                 if !known.certain {
-                    warn!(error = %text, category, "the TLS files are of no use: still serving with the former certificate");
+                    warn!(error = %text, category, "the TLS files are unusable, still serving with the former certificate");
                 }
-                Failure { text, category, certain: true }
+                ReloadError { text, category, certain: true }
             }
-            _ => Failure { text, category, certain: false },
+            _ => ReloadError { text, category, certain: false },
         };
         state.failure = Some(failure);
     }
 
-    /// What a connection is accepted with.
+    /// The acceptor for one connection.
     pub(super) fn acceptor(&self) -> TlsAcceptor {
         TlsAcceptor::from(self.lock().loaded.config.clone())
     }
 
-    /// How it stands, for metrics.
+    /// The state, for metrics.
     pub fn status(&self) -> TlsStatus {
         let state = self.lock();
         TlsStatus {
@@ -151,7 +157,7 @@ impl Tls {
         }
     }
 
-    /// How it stands, in a line for `/readyz`.
+    /// The state in one line, for `/readyz`.
     pub fn describe(&self) -> String {
         let state = self.lock();
         let until = state.loaded.validity.until;
@@ -161,18 +167,86 @@ impl Tls {
             format!("the certificate is valid until {until}")
         };
         if let Some(failure) = state.failure.as_ref().filter(|failure| failure.certain) {
-            line = format!("{line}; the files hold no better one: {}", failure.text);
+            line = format!("{line}; the files are unusable: {}", failure.text);
         }
         line
     }
 
-    fn lock(&self) -> std::sync::MutexGuard<'_, State> {
+    fn lock(&self) -> std::sync::MutexGuard<'_, TlsState> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
-impl fmt::Debug for Tls {
+impl fmt::Debug for TlsReloader {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Tls").field("files", &self.files).field("status", &self.status()).finish_non_exhaustive()
+        f.debug_struct("TlsReloader")
+            .field("files", &self.files)
+            .field("status", &self.status())
+            .finish_non_exhaustive()
+    }
+}
+
+/// The TLS metrics of one server, read when they are scraped.
+pub struct TlsMetrics {
+    registry: Registry,
+    tls: Option<TlsReloader>,
+    clock: Clock,
+    expiry: Gauge<f64, AtomicU64>,
+    lifetime: Gauge<f64, AtomicU64>,
+    reloads: Counter,
+    unusable: Gauge,
+}
+
+impl TlsMetrics {
+    /// Metrics of this certificate, if any.
+    pub fn new(tls: Option<TlsReloader>, clock: Clock) -> Self {
+        let mut metrics = Self {
+            registry: Registry::with_prefix("pat_operator"),
+            tls,
+            clock,
+            expiry: Gauge::default(),
+            lifetime: Gauge::default(),
+            reloads: Counter::default(),
+            unusable: Gauge::default(),
+        };
+        let registry = &mut metrics.registry;
+        registry.register_with_unit(
+            "tls_certificate_expiry",
+            "Time until the serving certificate expires; +Inf without TLS",
+            Unit::Seconds,
+            metrics.expiry.clone(),
+        );
+        registry.register_with_unit(
+            "tls_certificate_lifetime",
+            "Lifetime of the serving certificate; +Inf without TLS",
+            Unit::Seconds,
+            metrics.lifetime.clone(),
+        );
+        registry.register("tls_reloads", "Reloads of the serving certificate", metrics.reloads.clone());
+        registry.register(
+            "tls_files_unusable",
+            "1 while the TLS files are unusable and differ from the certificate in use",
+            metrics.unusable.clone(),
+        );
+        metrics
+    }
+
+    /// The metrics in OpenMetrics text, without the end mark, because others follow.
+    pub fn text(&self) -> String {
+        let status = self.tls.as_ref().map(TlsReloader::status);
+        let (mut expiry, mut lifetime) = (f64::INFINITY, f64::INFINITY);
+        if let Some(status) = &status {
+            expiry = status.validity.until.duration_since(self.clock.now()).as_secs_f64();
+            lifetime = status.validity.until.duration_since(status.validity.from).as_secs_f64();
+            self.reloads.inner().store(status.reloads, Ordering::Relaxed);
+        }
+        self.expiry.set(expiry);
+        self.lifetime.set(lifetime);
+        self.unusable.set(i64::from(status.is_some_and(|status| status.failure.is_some())));
+        let mut text = String::new();
+        if encode_registry(&mut text, &self.registry).is_err() {
+            tracing::warn!("cannot render metrics");
+        }
+        text
     }
 }

@@ -12,7 +12,7 @@ use super::{
     reason::{DecisionAnswer, DecisionReason},
     sharded::Sharded,
 };
-use crate::{api::Time, index::Record};
+use crate::{api::Time, index::CredentialRef};
 
 /// Number of lines per second and kind at level info.
 const LINES_PER_SECOND: u64 = 5;
@@ -43,7 +43,7 @@ struct LogSampler {
 
 impl AuditLog {
     /// Logs a decision; `record` belongs to the presented token, if it is known.
-    pub fn decided(&self, protocol: Protocol, record: Option<&Record>, reason: DecisionReason, now: Time) {
+    pub fn decided(&self, protocol: Protocol, record: Option<&CredentialRef>, reason: DecisionReason, now: Time) {
         if !enabled!(Level::INFO) {
             return;
         }

@@ -29,7 +29,7 @@ use super::{
 };
 use crate::{
     auth::decision::{Audience, Requirements},
-    index::{PatUid, Record},
+    index::{CredentialRef, PatUid},
     service::{
         authorization::{Authorization, Basic},
         http::BudgetExhausted,
@@ -45,7 +45,7 @@ pub enum IntrospectionCaller {
     /// It may introspect every token.
     Unrestricted,
     /// It may introspect tokens that list an audience of its own PAT.
-    Restricted(Record),
+    Restricted(CredentialRef),
 }
 
 /// Why a caller may not introspect.
@@ -105,7 +105,7 @@ impl CallerAuthenticator {
     fn authenticate_pat<'t>(
         &self,
         token: impl TryInto<Presented<'t>, Error: Into<ParseError>>,
-        admit: impl FnOnce(&Record) -> Result<(), ClientMismatch>,
+        admit: impl FnOnce(&CredentialRef) -> Result<(), ClientMismatch>,
     ) -> Result<IntrospectionCaller, CallerRejection> {
         let requirements = Requirements { scopes: &[SCOPE], audience: Audience::Any };
         match self.verifier.check_and_admit(Protocol::Introspection, token, &requirements, admit) {
@@ -143,7 +143,7 @@ impl ProtocolRejection for ClientMismatch {
     }
 }
 
-fn caller(record: Record) -> IntrospectionCaller {
+fn caller(record: CredentialRef) -> IntrospectionCaller {
     if record.pat.audiences().is_empty() {
         IntrospectionCaller::Unrestricted
     } else {

@@ -22,7 +22,7 @@ use super::{
 use crate::{
     api::Time,
     auth::decision::{Audience, Decision, Requirements},
-    index::Record,
+    index::CredentialRef,
     service::http::body::BodyError,
 };
 
@@ -120,7 +120,7 @@ fn decide(verifier: &Verifier, caller: &IntrospectionCaller, issuer: Option<&Iss
     }
 }
 
-fn active(record: &Record, issuer: Option<&Issuer>) -> Response {
+fn active(record: &CredentialRef, issuer: Option<&Issuer>) -> Response {
     let (pat, credential) = (&record.pat, record.credential());
     let subject = pat.subject();
     let issued_at = seconds(credential.issued_at);

@@ -20,8 +20,8 @@ use super::{
     sharded::{ShardedCounter, ShardedHistogram},
 };
 use crate::{
-    index::{Index, Pulse, usage::UsageCounters},
-    service::watch::counters::WatchCounters,
+    index::{Index, IndexFreshness, WATCHED_KINDS, last_used::LastUsedCounters},
+    service::watch::WatchMetrics,
 };
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
@@ -47,8 +47,8 @@ struct ProtocolMetrics {
 pub struct Metrics {
     registry: Registry,
     protocols: [ProtocolMetrics; Protocol::ALL.len()],
-    watches: WatchCounters,
-    uses: UsageCounters,
+    watches: WatchMetrics,
+    uses: LastUsedCounters,
     credentials: Gauge,
     pats: Gauge,
     owners: Gauge,
@@ -85,8 +85,8 @@ impl Metrics {
         let mut metrics = Self {
             registry: Registry::with_prefix("pat_operator"),
             protocols,
-            watches: WatchCounters::default(),
-            uses: UsageCounters::default(),
+            watches: WatchMetrics::default(),
+            uses: LastUsedCounters::default(),
             credentials: Gauge::default(),
             pats: Gauge::default(),
             owners: Gauge::default(),
@@ -117,7 +117,7 @@ impl Metrics {
             Unit::Seconds,
             request_duration,
         );
-        self.watches.register(registry);
+        self.watches.register(registry, &WATCHED_KINDS);
         self.uses.register(registry);
         registry.register("index_credentials", "Live credentials in the index", self.credentials.clone());
         registry.register("index_tokens", "PersonalAccessTokens in the index", self.pats.clone());
@@ -144,17 +144,17 @@ impl Metrics {
     }
 
     /// Returns the counters of the watches.
-    pub fn watches(&self) -> WatchCounters {
+    pub fn watches(&self) -> WatchMetrics {
         self.watches.clone()
     }
 
     /// Returns the counters of recorded uses.
-    pub fn uses(&self) -> UsageCounters {
+    pub fn uses(&self) -> LastUsedCounters {
         self.uses.clone()
     }
 
     /// Returns the text for `/metrics`.
-    pub fn text(&self, index: &Index, pulse: &Pulse) -> String {
+    pub fn text(&self, index: &Index, pulse: &IndexFreshness) -> String {
         self.credentials.set(index.len() as i64);
         self.pats.set(index.pats() as i64);
         self.owners.set(index.owners().len() as i64);
@@ -168,7 +168,11 @@ impl Metrics {
     }
 
     /// Returns a function that renders the metrics for the health endpoint.
-    pub fn render(self: &Arc<Self>, index: Arc<Index>, pulse: Arc<Pulse>) -> impl Fn() -> String + Send + Sync + use<> {
+    pub fn render(
+        self: &Arc<Self>,
+        index: Arc<Index>,
+        pulse: Arc<IndexFreshness>,
+    ) -> impl Fn() -> String + Send + Sync + use<> {
         let metrics = self.clone();
         move || metrics.text(&index, &pulse)
     }
@@ -181,7 +185,7 @@ mod tests {
     #[test]
     fn every_series_exists_from_the_start_and_counts_its_decisions() {
         let (metrics, index) = (Metrics::new(), Index::default());
-        let pulse = Pulse::new(1, Duration::from_secs(300));
+        let pulse = IndexFreshness::new(1, Duration::from_secs(300));
         let before = metrics.text(&index, &pulse);
         for protocol in Protocol::ALL {
             for reason in DecisionReason::ALL {

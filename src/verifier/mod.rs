@@ -47,7 +47,7 @@ use tracing::{Span, debug_span};
 use self::{audit::AuditLog, metrics::Metrics, reason::DecisionReason};
 use crate::{
     auth::decision::{Decision, Denial, Requirements, Unavailable, decide},
-    index::{Freshness, Index, Profile, Record},
+    index::{CredentialRef, Freshness, Index, OwnerProfile},
     service::{Clock, http::MemoryBudget},
     token::{ParseError, Presented},
 };
@@ -118,18 +118,18 @@ impl ProtocolRejection for Infallible {
 #[derive(Clone, Debug)]
 pub enum CheckResult<T, R> {
     /// The token is accepted.
-    Allow(Record, T),
+    Allow(CredentialRef, T),
     /// The token is valid, but the protocol rejects it.
-    Reject(Record, R),
+    Reject(CredentialRef, R),
     /// The token is not valid or does not meet the requirements.
-    Deny(Denial<Record>),
+    Deny(Denial<CredentialRef>),
     /// The index is not current enough for a decision.
     Unavailable(Unavailable),
 }
 
 impl<T, R> CheckResult<T, R> {
     /// Returns the record of the token, if it is known.
-    fn record(&self) -> Option<&Record> {
+    fn record(&self) -> Option<&CredentialRef> {
         match self {
             Self::Allow(record, _) | Self::Reject(record, _) => Some(record),
             Self::Deny(denial) => denial.credential(),
@@ -195,7 +195,7 @@ impl Verifier {
     }
 
     /// Decides on a presented token, counts and logs the decision, and records the use of an accepted token.
-    pub fn check(&self, protocol: Protocol, token: &[u8], requirements: &Requirements<'_>) -> Decision<Record> {
+    pub fn check(&self, protocol: Protocol, token: &[u8], requirements: &Requirements<'_>) -> Decision<CredentialRef> {
         match self.check_and_admit(protocol, token, requirements, |_| Ok::<(), Infallible>(())) {
             CheckResult::Allow(record, ()) => Decision::Allow(record),
             CheckResult::Reject(_, never) => match never {},
@@ -213,7 +213,7 @@ impl Verifier {
         protocol: Protocol,
         token: impl TryInto<Presented<'t>, Error: Into<ParseError>>,
         requirements: &Requirements<'_>,
-        admit: impl FnOnce(&Record) -> Result<T, R>,
+        admit: impl FnOnce(&CredentialRef) -> Result<T, R>,
     ) -> CheckResult<T, R> {
         let started = Instant::now();
         let now = self.clock.now().into();
@@ -237,7 +237,7 @@ impl Verifier {
     }
 
     /// Returns the profile of a token's owner, if a `TokenOwner` describes it.
-    pub fn owner_of(&self, record: &Record) -> Option<Arc<Profile>> {
+    pub fn owner_of(&self, record: &CredentialRef) -> Option<Arc<OwnerProfile>> {
         self.index.owners().get(record.pat.subject())
     }
 

@@ -5,23 +5,23 @@ use kube::Client;
 use crate::{
     api::{GROUP, VERSION, crd},
     service::{
-        Gate, PreflightError,
-        preflight::{self, Need},
+        PreflightError, ReadinessGate,
+        preflight::{self, RequiredAccess},
     },
 };
 
 /// Permissions on tokens, per namespace or for the cluster: API group, resource, subresource, verbs.
-pub const NEEDS: &[Need] =
+pub const NEEDS: &[RequiredAccess] =
     &[(GROUP, crd::PLURAL, "", &["get", "list", "watch"]), (GROUP, crd::PLURAL, "status", &["patch"])];
 
 /// Permissions on owners, which are cluster-scoped: a verifier limited to namespaces needs none of them.
-pub const OWNER_NEEDS: &[Need] = &[(GROUP, crd::OWNER_PLURAL, "", &["get", "list", "watch"])];
+pub const OWNER_NEEDS: &[RequiredAccess] = &[(GROUP, crd::OWNER_PLURAL, "", &["get", "list", "watch"])];
 
 /// Waits until the API server serves the resources, then checks all permissions.
 ///
 /// # Errors
 /// Returns an error that lists the missing permissions, or if the API server cannot be reached.
-pub async fn check(client: &Client, namespaces: &[String], crd_there: &Gate) -> Result<(), PreflightError> {
+pub async fn check(client: &Client, namespaces: &[String], crd_there: &ReadinessGate) -> Result<(), PreflightError> {
     let version = format!("{GROUP}/{VERSION}");
     preflight::wait_for_resource(client, &version, crd::PLURAL, &crd::how_to_install(crd::NAME), crd_there).await?;
     let mut questions = preflight::questions(NEEDS, namespaces);

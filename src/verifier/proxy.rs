@@ -8,7 +8,7 @@ use super::{
 };
 use crate::{
     auth::decision::Unavailable,
-    index::{Profile, Record},
+    index::{CredentialRef, OwnerProfile},
     service::authorization::Authorization,
 };
 
@@ -69,7 +69,7 @@ impl ProxyDecision {
             Ok(token) => token,
             Err(reason) => return Self::Challenge(reason.into()),
         };
-        let admit = |record: &Record| IdentityHeaders::of(record, verifier.owner_of(record).as_deref());
+        let admit = |record: &CredentialRef| IdentityHeaders::of(record, verifier.owner_of(record).as_deref());
         match requirements.with(|requirements| verifier.check_and_admit(protocol, token, requirements, admit)) {
             CheckResult::Allow(_, identity) => Self::Allow(identity),
             CheckResult::Reject(_, UnprintableIdentity) => Self::Unprintable,
@@ -115,7 +115,7 @@ impl IdentityHeaders {
     ///
     /// # Errors
     /// Returns an error if the owner's name or the scopes contain anything but visible ASCII characters.
-    pub fn of(record: &Record, owner: Option<&Profile>) -> Result<Self, UnprintableIdentity> {
+    pub fn of(record: &CredentialRef, owner: Option<&OwnerProfile>) -> Result<Self, UnprintableIdentity> {
         let user = record.pat.subject();
         let scopes = record.pat.scopes().joined();
         let is_printable = |text: &str| text.bytes().all(|byte| byte == b' ' || byte.is_ascii_graphic());

@@ -22,7 +22,7 @@ use zeroize::Zeroize;
 
 use crate::{
     api::{GROUP, crd},
-    service::{clock::uptime, preflight::Question},
+    service::{clock::uptime, preflight::AccessCheck},
 };
 
 /// The audience that a ServiceAccount token must have.
@@ -144,7 +144,7 @@ impl ServiceAccountReviewer {
 
     async fn is_permitted(&self, user: UserInfo) -> Result<bool, ReviewError> {
         let (resource, verb) = (crd::PLURAL, VERB);
-        let access = Question { namespace: "", group: GROUP, resource, subresource: "", verb, name: "" };
+        let access = AccessCheck { namespace: "", group: GROUP, resource, subresource: "", verb, name: "" };
         Ok(access.is_allowed_to(&self.client, user).await.map_err(Box::new)?)
     }
 

@@ -9,7 +9,7 @@ use crate::{
         decision::{Audience, Decision, Denial, Freshness, Requirements, decide},
         verdict::Verdict,
     },
-    index::{Index, Pat, Record},
+    index::{CredentialRef, Index, IndexedPat},
     token::Token,
 };
 
@@ -20,12 +20,12 @@ fn token() -> Token {
 }
 
 /// Returns a PAT that claims the token, created at this second.
-fn claim(number: u8, second: u8, spec: Value) -> Pat {
+fn claim(number: u8, second: u8, spec: Value) -> IndexedPat {
     claim_in_state(CredentialState::Active, number, second, spec)
 }
 
 /// Returns the same PAT with its credential in this state.
-fn claim_in_state(state: CredentialState, number: u8, second: u8, spec: Value) -> Pat {
+fn claim_in_state(state: CredentialState, number: u8, second: u8, spec: Value) -> IndexedPat {
     let stored = json!({
         "metadata": {
             "namespace": format!("n{number}"), "name": "app", "uid": format!("{number:032}"),
@@ -37,10 +37,10 @@ fn claim_in_state(state: CredentialState, number: u8, second: u8, spec: Value) -
             "issuedAt": "2026-01-01T00:00:00Z",
         }]},
     });
-    Pat::read(&serde_json::from_value(stored).unwrap()).expect("a PAT")
+    IndexedPat::read(&serde_json::from_value(stored).unwrap()).expect("a PAT")
 }
 
-fn ask(index: &Index) -> Result<String, Denial<Record>> {
+fn ask(index: &Index) -> Result<String, Denial<CredentialRef>> {
     let requirements = Requirements { scopes: &["a"], audience: Audience::Unspecified };
     match decide(index, Freshness::Fresh, token().expose().as_bytes(), &requirements, NOW.parse().unwrap()) {
         Decision::Allow(record) => Ok(record.pat.subject().to_owned()),

@@ -16,7 +16,7 @@ use zeroize::Zeroize;
 use super::{CheckResult, Protocol, ProtocolRejection, Verifier, reason::DecisionReason, response};
 use crate::{
     auth::decision::{Audience, Denial, Requirements},
-    index::{PatUid, Profile, Record},
+    index::{CredentialRef, OwnerProfile, PatUid},
     service::http::body::BodyError,
 };
 
@@ -167,7 +167,7 @@ fn authenticate(verifier: &Verifier, config: &TokenReviewConfig, spec: &ReviewSp
     let required: Vec<&str> = required.iter().map(|audience| &**audience).collect();
     // Without audiences no token matches: the API server would apply the answer to its own audience, which is unknown here.
     let requirements = Requirements { scopes: &[], audience: Audience::OneOf(&required) };
-    let admit = |record: &Record| admit(record, verifier.owner_of(record).as_deref(), config, &required);
+    let admit = |record: &CredentialRef| admit(record, verifier.owner_of(record).as_deref(), config, &required);
     match verifier.check_and_admit(Protocol::TokenReview, spec.token.as_bytes(), &requirements, admit) {
         CheckResult::Allow(_, status) => status,
         CheckResult::Reject(_, ReservedName) => ReviewStatus::default(),
@@ -192,8 +192,8 @@ impl ProtocolRejection for ReservedName {
 }
 
 fn admit(
-    record: &Record,
-    owner: Option<&Profile>,
+    record: &CredentialRef,
+    owner: Option<&OwnerProfile>,
     config: &TokenReviewConfig,
     required: &[&str],
 ) -> Result<ReviewStatus, ReservedName> {

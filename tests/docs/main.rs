@@ -36,7 +36,7 @@ use pat_operator::{
     api::{ConditionType, PersonalAccessToken, Reason},
     controller::preflight,
     planner::EventReason,
-    service::preflight::Need,
+    service::preflight::RequiredAccess,
     verifier,
 };
 
@@ -74,7 +74,7 @@ fn readers_are_told_to_grant_what_the_verifier_asks_for_and_the_tests_grant_no_m
 }
 
 /// Verb, resource and API group of each request that a program makes.
-fn wanted(needs: &[Need]) -> BTreeSet<String> {
+fn wanted(needs: &[RequiredAccess]) -> BTreeSet<String> {
     let each = needs.iter().flat_map(|(group, resource, subresource, verbs)| {
         let resource =
             if subresource.is_empty() { (*resource).to_owned() } else { format!("{resource}/{subresource}") };

@@ -18,7 +18,7 @@ use pat_operator::{
         gate::ReconcileGate,
         stores::Stores,
     },
-    index::{Index, Pulse},
+    index::{Index, IndexFreshness},
     rest::{self, server::Dialect, store::TokenStore},
     verifier,
 };
@@ -52,7 +52,7 @@ fn controller() -> String {
 }
 
 fn verifier() -> String {
-    verifier::metrics::Metrics::new().text(&Index::default(), &Pulse::new(1, Duration::from_secs(1)))
+    verifier::metrics::Metrics::new().text(&Index::default(), &IndexFreshness::new(1, Duration::from_secs(1)))
 }
 
 fn api() -> String {
@@ -60,7 +60,7 @@ fn api() -> String {
     for dialect in Dialect::ALL {
         metrics.answered(dialect, "", 200, Duration::ZERO);
     }
-    metrics.text(&TokenStore::default(), &Pulse::new(1, Duration::from_secs(1)))
+    metrics.text(&TokenStore::default(), &IndexFreshness::new(1, Duration::from_secs(1)))
 }
 
 /// A table of what a text of OpenMetrics has.

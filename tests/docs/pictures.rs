@@ -1,7 +1,6 @@
 //! The pictures of `docs/concepts.md`, drawn from what the planner does.
 //!
-//! Where a box stands is for people; which arrows there are, which states follow each other, when, and what the Secret holds is
-//! not: that is what was seen in the stories.
+//! The places of boxes are fixed here. The arrows, the order and time of states, and the content of the Secret come from the stories.
 
 use std::{collections::BTreeMap, fmt::Write};
 
@@ -14,8 +13,8 @@ use super::{
     world::{Frame, World},
 };
 
-/// A step in the life of a credential: from a state (`None`: it was not there) to one (`None`: it is no more), what it takes, and the
-/// line that the arrow follows, with the place of its text.
+/// A transition of a credential: the states before and after (`None`: not in the status), its cause, and the line of the arrow with the
+/// place of its text.
 struct Arrow {
     from: Option<CredentialState>,
     to: Option<CredentialState>,
@@ -72,14 +71,14 @@ const ARROWS: [Arrow; 7] = [
     Arrow {
         from: None,
         to: Some(Active),
-        about: &["a status that was lost is read from the Secret"],
+        about: &["a lost status is rebuilt from the Secret"],
         line: "M 30 108 V 44 H 585 V 84",
         text: (300, 34),
     },
 ];
 
 #[test]
-fn the_picture_of_the_states_has_every_step_that_the_stories_meet_and_no_other() {
+fn states_picture_shows_exactly_the_transitions_of_the_stories() {
     let mut seen: BTreeMap<String, &str> = BTreeMap::new();
     for (name, story) in STATES.iter().chain(TURNS) {
         let mut before: &[Credential] = &[];
@@ -98,7 +97,7 @@ fn the_picture_of_the_states_has_every_step_that_the_stories_meet_and_no_other()
 }
 
 #[test]
-fn the_picture_of_a_rotation_is_what_the_planner_does() {
+fn rotation_picture_is_what_the_planner_does() {
     checked_in::compare("docs/images/rotation.svg", &rotation());
 }
 
@@ -109,14 +108,14 @@ fn step(from: Option<CredentialState>, to: Option<CredentialState>) -> String {
 
 type Step = (Option<CredentialState>, Option<CredentialState>);
 
-/// What became of each credential between two frames.
+/// The transitions of all credentials between two frames.
 fn steps(before: &[Credential], after: &[Credential]) -> Vec<Step> {
     let state = |all: &[Credential], id: &str| all.iter().find(|one| one.id.as_str() == id).map(|one| one.state);
     let ids = before.iter().chain(after).map(|one| one.id.as_str());
     ids.map(|id| (state(before, id), state(after, id))).filter(|(from, to)| from != to).collect()
 }
 
-/// What a credential's state looks like.
+/// The fill and ink of a state.
 fn colours(state: CredentialState) -> (&'static str, &'static str) {
     match state {
         Pending => ("#fff4d6", "#9a6700"),
@@ -155,9 +154,9 @@ fn states() -> String {
     let _ = writeln!(inside, "<circle cx=\"30\" cy=\"118\" r=\"8\" fill=\"{INK}\"/>");
     let _ = writeln!(inside, "<circle cx=\"585\" cy=\"280\" r=\"10\" fill=\"none\" stroke=\"{INK}\"/>");
     let _ = writeln!(inside, "<circle cx=\"585\" cy=\"280\" r=\"6\" fill=\"{INK}\"/>");
-    inside.push_str(&text(585, 318, INK, "middle", "dead: it is in no list any more, and nothing brings it back"));
+    inside.push_str(&text(585, 318, INK, "middle", "ended: removed from the status for good"));
     for (x, state, about) in [
-        (190, Pending, "accepted; nobody has it"),
+        (190, Pending, "accepted; not in the Secret"),
         (500, Active, "accepted; in the Secret"),
         (810, Grace, "accepted; replaced"),
     ] {
@@ -183,7 +182,7 @@ fn states() -> String {
 fn life() -> Vec<Frame> {
     let mut world = World::new(json!({"rotation": {"interval": "30d"}, "secret": {"previousKey": "previous"}}));
     world.run();
-    // The rotation: its hash is published, and the Secret follows when verifiers have heard of it.
+    // The rotation: the hash is published, and the Secret follows once verifiers have seen it.
     for _ in 0..2 {
         world.pass_until_woken();
         world.run();
@@ -201,7 +200,7 @@ const TOP: u16 = 84;
 fn rotation() -> String {
     let frames = life();
     let begin = frames.first().expect("a frame").at;
-    // Who was there first is the first token: ids are random.
+    // Tokens are numbered by their first appearance, since ids are random.
     let mut tokens: Vec<String> = Vec::new();
     for frame in &frames {
         for credential in frame.credentials.iter().rev() {
@@ -282,7 +281,7 @@ fn rotation() -> String {
     svg(width, TOP + ROW * line + 24, "A rotation, write by write", &inside)
 }
 
-/// How long after the beginning, as people say it.
+/// The time since the beginning, in words.
 fn since(begin: Time, at: Time) -> String {
     let seconds = at.since(begin).as_secs();
     let (days, rest) = (seconds / 86_400, seconds % 86_400);

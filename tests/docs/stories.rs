@@ -1,26 +1,26 @@
-//! The states a token can be in and the turns its life can take, each told as what has to happen for it.
+//! The states of a token and the transitions between them, each as a story of what leads to it.
 //!
-//! A condition, reason or event that no story meets fails the test: tell one.
+//! A condition, reason or event that no story meets fails the test: add one.
 
 use pat_operator::{
     api::{Condition, ConditionType},
-    planner::view::RefusalKind,
+    planner::observed::WriteRefusalKind,
 };
 use serde_json::json;
 
 use super::world::{Frame, World};
 
-/// How a story ends.
+/// The end of a story.
 pub struct Scene {
     conditions: Vec<Condition>,
-    /// What was told on the last stretch.
-    pub events: Vec<Told>,
-    /// How things stood after each write on the way.
+    /// The events of the last part of the story.
+    pub events: Vec<PublishedEvent>,
+    /// The states after each write.
     pub frames: Vec<Frame>,
 }
 
 /// One event.
-pub struct Told {
+pub struct PublishedEvent {
     pub reason: String,
     pub warning: bool,
 }
@@ -35,9 +35,9 @@ impl Scene {
 impl From<World> for Scene {
     fn from(mut world: World) -> Self {
         let (conditions, frames) = (world.conditions().to_vec(), world.frames().to_vec());
-        let told =
-            |notice: pat_operator::planner::Notice| Told { reason: notice.reason.to_string(), warning: notice.warning };
-        Self { conditions, events: world.events().into_iter().map(told).collect(), frames }
+        let events = world.events().into_iter();
+        let published = events.map(|event| PublishedEvent { reason: event.reason.to_string(), warning: event.warning });
+        Self { conditions, events: published.collect(), frames }
     }
 }
 
@@ -105,7 +105,7 @@ pub const STATES: &[Story] = &[
     }),
     ("An older PersonalAccessToken uses the same Secret name", || {
         let mut world = World::new(json!({}));
-        world.rival = Some("older");
+        world.conflicting_pat = Some("older".into());
         world.run();
         world.into()
     }),
@@ -123,10 +123,12 @@ pub const STATES: &[Story] = &[
         world.run();
         world.into()
     }),
-    ("The API server refuses the first Secret (quota, admission, permission)", || refused(RefusalKind::Other).into()),
+    ("The API server refuses the first Secret (quota, admission, permission)", || {
+        refused(WriteRefusalKind::Other).into()
+    }),
     ("The API server refuses the Secret of a rotation; the current token still works", || {
         let mut world = World::settled(json!({"rotation": {"interval": "30d"}}));
-        world.refuses = Some(RefusalKind::Other);
+        world.refuses = Some(WriteRefusalKind::Other);
         world.pass("30d");
         world.run_on();
         world.into()
@@ -135,18 +137,20 @@ pub const STATES: &[Story] = &[
         "`spec.secret.name` was changed and the API server refuses the new Secret; the token still works in its former one",
         || {
             let mut world = World::settled(json!({}));
-            world.refuses = Some(RefusalKind::Other);
+            world.refuses = Some(WriteRefusalKind::Other);
             world.edit(json!({"secret": {"name": "other"}}));
             world.run();
             world.into()
         },
     ),
-    ("The namespace is being deleted, and there is no token", || refused(RefusalKind::NamespaceTerminating).into()),
+    ("The namespace is being deleted, and there is no token", || {
+        refused(WriteRefusalKind::NamespaceTerminating).into()
+    }),
     ("`delivery: Once`: the token waits in the Secret", || World::settled(once()).into()),
     ("`delivery: Once`: the token was taken", || taken().into()),
     ("`delivery: Once`: taken, and a second token was requested and waits", || {
         let mut world = taken();
-        ask(&mut world);
+        request_another(&mut world);
         world.into()
     }),
     ("`delivery: Once`: not taken within 10 minutes", || missed().into()),
@@ -176,7 +180,7 @@ pub const STATES: &[Story] = &[
     }),
 ];
 
-/// What people hear of.
+/// The transitions, in the order of the table.
 pub const TURNS: &[Story] = &[
     ("A token is issued for the first time", || {
         let mut world = World::new(json!({}));
@@ -252,11 +256,11 @@ pub const TURNS: &[Story] = &[
     ("`delivery: Once`: the token is taken", || taken().into()),
     ("`delivery: Once`: a second token is requested after that", || {
         let mut world = taken();
-        ask(&mut world);
+        request_another(&mut world);
         world.into()
     }),
     ("`delivery: Once`: the token is not taken within 10 minutes", || missed().into()),
-    ("The API server refuses a Secret", || refused(RefusalKind::Other).into()),
+    ("The API server refuses a Secret", || refused(WriteRefusalKind::Other).into()),
 ];
 
 fn once() -> serde_json::Value {
@@ -277,7 +281,7 @@ fn missed() -> World {
     world
 }
 
-fn ask(world: &mut World) {
+fn request_another(world: &mut World) {
     world.pass("1d");
     let mut spec = once();
     spec["rotateIfIssuedBefore"] = json!(world.now());
@@ -292,7 +296,7 @@ fn rotated() -> World {
     world
 }
 
-fn refused(kind: RefusalKind) -> World {
+fn refused(kind: WriteRefusalKind) -> World {
     let mut world = World::new(json!({}));
     world.refuses = Some(kind);
     world.run();
@@ -303,7 +307,7 @@ fn bad_template() -> serde_json::Value {
     json!({"secret": {"template": {"data": {"config": "{{ nonsense }}"}}}})
 }
 
-/// Rotated by hand, with a grace period that lasts longer than anybody's patience.
+/// Rotated on request 8 times within one grace period.
 fn eight_live() -> World {
     let mut world = World::settled(json!({"gracePeriod": "30d"}));
     for _ in 0..8 {

@@ -25,8 +25,8 @@ use pat_operator::{
         stores::Stores,
     },
     planner::{
-        intent::Settings,
-        view::{Ledger, Owned, PAT_UID, Record, hash},
+        intent::ControllerConfig,
+        observed::{Ledger, OwnedMetadata, PAT_UID, SecretRecord, hash},
     },
     secret::{Digest, data_hash},
     token::{Token, TokenPrefix},
@@ -109,7 +109,7 @@ fn restart_recording(stage: &mut Stage) -> Requests {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn in_a_namespace_that_is_being_deleted_nothing_is_hurried() {
-    let mut stage = Stage::on(unattended().await, "terminating", Settings::default()).await;
+    let mut stage = Stage::on(unattended().await, "terminating", ControllerConfig::default()).await;
     stage.apply("app", json!({})).await;
     stage.apply("had", json!({})).await;
     stage.settle("had").await;
@@ -319,7 +319,7 @@ async fn a_revocation_works_at_once_even_if_the_secret_cannot_be_wiped_and_wipes
 #[tokio::test(flavor = "multi_thread")]
 async fn a_namesake_starts_from_nothing_once_the_old_secret_is_collected() {
     let plane = ControlPlane::start(Options::default().apply("crds/")).await.expect("a control plane");
-    let stage = Stage::on(plane.access(), "namesake", Settings::default()).await;
+    let stage = Stage::on(plane.access(), "namesake", ControllerConfig::default()).await;
     stage.apply("app", json!({"rotation": {"interval": "30d"}})).await;
     stage.settle("app").await;
     let old = stage.value("app", "token").await;
@@ -351,7 +351,7 @@ async fn a_namesake_starts_from_nothing_once_the_old_secret_is_collected() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn nothing_that_was_held_for_the_one_before_gets_to_its_namesake() {
-    let mut stage = Stage::on(unattended().await, "memory", Settings::default()).await;
+    let mut stage = Stage::on(unattended().await, "memory", ControllerConfig::default()).await;
     stage.apply("app", json!({})).await;
     forbid_secrets(&stage, &["CREATE"]).await;
     stage.restart();
@@ -500,14 +500,14 @@ async fn restore_backup(stage: &Stage, owner_references: bool) {
     stage.pats().create(&PostParams::default(), &pat).await.expect("the PAT is restored");
 }
 
-fn restoring(before: Time) -> Settings {
-    Settings { restore_issued_before: Some(before), ..Default::default() }
+fn restoring(before: Time) -> ControllerConfig {
+    ControllerConfig { restore_issued_before: Some(before), ..Default::default() }
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_restored_backup_is_adopted_only_with_the_flag_and_then_without_a_mint() {
     for owner_references in [false, true] {
-        let mut stage = Stage::on(unattended().await, "backup", Settings::default()).await;
+        let mut stage = Stage::on(unattended().await, "backup", ControllerConfig::default()).await;
         let spec = json!({"rotation": {"interval": "30d"}, "secret": {"previousKey": "old"}});
         stage.apply("app", spec).await;
         stage.settle("app").await;
@@ -548,7 +548,7 @@ async fn a_restored_backup_is_adopted_only_with_the_flag_and_then_without_a_mint
 
         // The flag is taken away again: it is an ordinary token now.
         let versions = stage.versions().await;
-        stage.settings = Settings::default();
+        stage.settings = ControllerConfig::default();
         stage.restart();
         stage.settle("app").await;
         assert_eq!(stage.versions().await, versions);
@@ -568,7 +568,7 @@ async fn a_backup_of_a_damaged_or_foreign_secret_is_not_adopted() {
             ]}}),
         ),
     ] {
-        let mut stage = Stage::on(unattended().await, "nobackup", Settings::default()).await;
+        let mut stage = Stage::on(unattended().await, "nobackup", ControllerConfig::default()).await;
         stage.apply("app", json!({})).await;
         stage.settle("app").await;
         let token = stage.value("app", "token").await;
@@ -590,7 +590,7 @@ async fn a_backup_of_a_damaged_or_foreign_secret_is_not_adopted() {
 fn forged(pat_uid: &str, token: &Token, issued_at: Time) -> Value {
     let data = BTreeMap::from([("token", token.expose())]);
     let hashes = data.iter().map(|(key, value)| (*key, *hash(value.as_bytes()).as_bytes()));
-    let record = Record {
+    let record = SecretRecord {
         pat_uid: pat_uid.into(),
         ledger: Ledger {
             revision: 1,
@@ -607,7 +607,7 @@ fn forged(pat_uid: &str, token: &Token, issued_at: Time) -> Value {
         },
         data_hash: data_hash(hashes),
         render_hash: Digest::default(),
-        owned: Owned::default(),
+        owned: OwnedMetadata::default(),
     };
     json!({
         "metadata": {"name": "app", "labels": {LABEL: "pat-operator"}, "annotations": record.annotations()},
@@ -776,7 +776,7 @@ async fn an_object_that_cannot_be_read_never_stops_the_others() {
     // Its own control plane: a CRD that takes everything would be in everybody's way.
     let plane = Options::default().without_controller_manager().apply("crds/");
     let plane = ControlPlane::start(plane).await.expect("a control plane");
-    let mut stage = Stage::on(plane.access(), "unreadable", Settings::default()).await;
+    let mut stage = Stage::on(plane.access(), "unreadable", ControllerConfig::default()).await;
     let crds: Api<CustomResourceDefinition> = Api::all(stage.client.clone());
     let lax = json!([{"op": "replace", "path": "/spec/versions/0/schema/openAPIV3Schema",
         "value": {"type": "object", "x-kubernetes-preserve-unknown-fields": true}},

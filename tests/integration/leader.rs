@@ -1,4 +1,4 @@
-//! Several real operator processes, one cluster: who works, who takes over, and what a late one can do.
+//! Several operator processes on one cluster: failover, and late writes of a former leader.
 
 use std::{
     path::PathBuf,
@@ -15,10 +15,10 @@ use control_plane::{Component, ControlPlane, Identity, Options};
 use pat_operator::api::{CredentialState, PersonalAccessTokenStatus};
 use serde_json::json;
 
-/// What the project promises for the worst case.
+/// The documented worst case of a failover.
 const HAND_OVER: Duration = Duration::from_secs(15);
 
-/// A leader that goes in good order is followed at once: the others look every 2 s or so.
+/// After a graceful shutdown the others take over at their next read, within about 2 s.
 const AT_ONCE: Duration = Duration::from_secs(4);
 
 async fn the_leader_of(operators: &mut [OperatorProcess]) -> usize {
@@ -33,14 +33,14 @@ async fn the_leader_of(operators: &mut [OperatorProcess]) -> usize {
     }
 }
 
-/// Has all of them rotate at one moment, some seconds away.
+/// Makes all tokens rotate at the same moment, a few seconds from now.
 async fn rotate_all_soon(place: &Place, count: usize, mut spec: serde_json::Value) {
     spec["rotateIfIssuedBefore"] = in_seconds(3).into();
     place.apply_many("app", count, &spec).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn of_three_instances_one_works_and_who_dies_or_goes_is_followed() {
+async fn one_of_three_instances_works_and_is_replaced() {
     let place = Place::new("three").await;
     let mut operators: Vec<_> = (0..3).map(|_| place.operator().start()).collect();
     for operator in &mut operators {
@@ -99,7 +99,7 @@ async fn of_three_instances_one_works_and_who_dies_or_goes_is_followed() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_leader_paused_in_the_middle_of_a_rotation_changes_nothing_when_it_wakes_up() {
+async fn a_leader_paused_during_a_rotation_changes_nothing_later() {
     let place = Place::new("paused").await;
     let launch = || place.operator().arg("--publish-lead=10s").start();
     let mut former = launch();
@@ -168,13 +168,13 @@ async fn a_leader_paused_in_the_middle_of_a_rotation_changes_nothing_when_it_wak
     former.terminate().await;
 }
 
-/// What of a wave of rotations arrives late.
+/// Which writes of a wave of rotations arrive late.
 enum Late {
     All,
     Rest,
 }
 
-/// A wave of rotations, in the middle of which the leader is paused and what it last said is held back.
+/// A wave of rotations during which the leader is paused and its last writes are held back.
 struct Overtaken {
     place: Place,
     wire: Wire,
@@ -267,7 +267,7 @@ impl Overtaken {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn writes_that_arrive_after_another_has_taken_over_are_refused() {
+async fn late_writes_of_a_former_leader_are_refused() {
     let mut scene = Overtaken::new("late", 24, Duration::ZERO, Late::All).await;
     scene.next.leads_within(HAND_OVER).await;
     scene.all_have_rotated().await;
@@ -289,7 +289,7 @@ async fn writes_that_arrive_after_another_has_taken_over_are_refused() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_leader_that_wakes_up_while_another_does_its_work_damages_nothing() {
+async fn a_former_leader_that_resumes_damages_nothing() {
     let mut scene = Overtaken::new("midst", 96, Duration::from_millis(40), Late::Rest).await;
     // What it reads and writes, slowly, now mixes with the other's publications and writes.
     scene.next.leads_within(HAND_OVER).await;
@@ -300,7 +300,7 @@ async fn a_leader_that_wakes_up_while_another_does_its_work_damages_nothing() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_lone_instance_that_slept_past_its_lease_goes_on_by_itself() {
+async fn a_lone_instance_resumes_after_its_lease_expired() {
     const COUNT: usize = 40;
     let place = Place::new("alone").await;
     let mut operator = place.operator().arg("--publish-lead=0s").start();
@@ -329,7 +329,7 @@ async fn a_lone_instance_that_slept_past_its_lease_goes_on_by_itself() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_lease_lost_and_won_back_in_the_middle_of_work_costs_no_worker() {
+async fn a_lease_lost_and_won_back_costs_no_worker() {
     const COUNT: usize = 12;
     let place = Place::new("regained").await;
     let wire = Wire::to(&place.access).await;
@@ -358,7 +358,7 @@ async fn a_lease_lost_and_won_back_in_the_middle_of_work_costs_no_worker() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn an_api_server_and_a_store_that_die_and_come_back_are_waited_for() {
+async fn outages_of_api_server_and_etcd_are_survived() {
     let mut plane = ControlPlane::start(Options::default().apply("crds")).await.expect("a control plane");
     let place = Place::on(&plane, "reborn").await;
     let mut operator = place.operator().arg("--publish-lead=0s").start();

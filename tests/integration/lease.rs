@@ -1,4 +1,4 @@
-//! Leader election against a real API server: who leads, for how long, and who writes what.
+//! Leader election against a real API server.
 
 use std::{
     pin::Pin,
@@ -18,7 +18,7 @@ use kube::{
     api::{Patch, PatchParams, PostParams},
     client::{Body, ClientBuilder},
 };
-use pat_operator::service::{Elector, LeaseError, LeaseHandle, LeaseSettings};
+use pat_operator::service::{LeaderElector, LeaseError, LeaseHandle, LeaseSettings};
 use tokio::{sync::watch, task::JoinHandle};
 use tokio_util::sync::CancellationToken;
 use tower::{Layer, Service};
@@ -27,13 +27,13 @@ const NAME: &str = "lease";
 const DEFAULT: Duration = Duration::from_secs(10);
 const SHORT: Duration = Duration::from_secs(3);
 
-/// A namespace of its own for each test, so a lease of its own.
-struct Stage {
+/// A namespace with its own Lease for each test.
+struct LeaseStage {
     access: Access,
     namespace: Namespace,
 }
 
-impl Stage {
+impl LeaseStage {
     async fn new(prefix: &str) -> Self {
         let access = control_plane::shared().await.unwrap();
         let namespace = access.namespace(prefix).await.unwrap();
@@ -81,7 +81,7 @@ impl Stage {
     }
 
     fn start_with(&self, client: Client, identity: &str, duration: Duration) -> Instance {
-        let elector = Elector::new(client, self.settings(identity, duration));
+        let elector = LeaderElector::new(client, self.settings(identity, duration));
         let (handle, stop) = (elector.watch(), CancellationToken::new());
         let task = tokio::spawn(elector.run(stop.clone()));
         Instance { identity: identity.to_owned(), handle, stop, task }
@@ -89,12 +89,12 @@ impl Stage {
 
     /// Runs an elector that is expected to give up.
     async fn refusal(&self, client: Client, settings: LeaseSettings) -> LeaseError {
-        let running = Elector::new(client, settings).run(CancellationToken::new());
+        let running = LeaderElector::new(client, settings).run(CancellationToken::new());
         tokio::time::timeout(Duration::from_secs(10), running).await.expect("gives up").unwrap_err()
     }
 }
 
-/// One running elector; dropping it is its `kill -9`.
+/// One running elector; dropping it stands for `kill -9`.
 struct Instance {
     identity: String,
     handle: LeaseHandle,
@@ -138,7 +138,7 @@ async fn eventually(what: &str, mut holds: impl FnMut() -> bool) {
     }
 }
 
-/// Looks at all handles about a thousand times a second from a thread of its own, until it is stopped.
+/// Reads all handles about a thousand times a second from a thread of its own.
 struct Observer {
     stop: mpsc::Sender<()>,
     thread: std::thread::JoinHandle<usize>,
@@ -170,8 +170,8 @@ impl Observer {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn one_leads_the_other_stands_by_and_a_release_hands_over_at_once() {
-    let stage = Stage::new("lease-release").await;
+async fn a_release_hands_over_at_once() {
+    let stage = LeaseStage::new("lease-release").await;
     let a = stage.start("a", DEFAULT);
     a.leads_within(Duration::from_secs(5)).await;
     assert!(a.handle.describe().starts_with("leading since 20"), "{}", a.handle.describe());
@@ -192,8 +192,8 @@ async fn one_leads_the_other_stands_by_and_a_release_hands_over_at_once() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn of_many_that_start_at_once_never_two_lead() {
-    let stage = Stage::new("lease-race").await;
+async fn never_two_of_many_lead() {
+    let stage = LeaseStage::new("lease-race").await;
     let mut instances: Vec<_> = (0..5).map(|n| stage.start(&format!("i{n}"), SHORT)).collect();
     let observer = Observer::of(instances.iter().map(|instance| instance.handle.clone()).collect());
     while !instances.is_empty() {
@@ -208,8 +208,8 @@ async fn of_many_that_start_at_once_never_two_lead() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_leader_that_dies_is_followed_within_15_seconds() {
-    let stage = Stage::new("lease-death").await;
+async fn a_dead_leader_is_replaced_within_15_seconds() {
+    let stage = LeaseStage::new("lease-death").await;
     let a = stage.start("a", DEFAULT);
     a.leads_within(Duration::from_secs(5)).await;
     let b = stage.start("b", DEFAULT);
@@ -220,8 +220,8 @@ async fn a_leader_that_dies_is_followed_within_15_seconds() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_stale_record_is_taken_over_after_its_duration_whatever_its_times_say() {
-    let stage = Stage::new("lease-stale").await;
+async fn a_stale_record_is_taken_over_after_its_duration() {
+    let stage = LeaseStage::new("lease-stale").await;
     stage.plant(Some("dead"), 2).await;
     let a = stage.start("a", DEFAULT);
     let took = a.leads_within(Duration::from_secs(10)).await;
@@ -231,7 +231,7 @@ async fn a_stale_record_is_taken_over_after_its_duration_whatever_its_times_say(
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_put_with_an_outdated_resource_version_loses() {
-    let stage = Stage::new("lease-fence").await;
+    let stage = LeaseStage::new("lease-fence").await;
     stage.plant(None, 1).await;
     let wires = Wires::held();
     let a = stage.start_with(wires.client(&stage), "a", DEFAULT);
@@ -245,8 +245,8 @@ async fn a_put_with_an_outdated_resource_version_loses() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn of_two_puts_on_the_same_free_lease_one_wins() {
-    let stage = Stage::new("lease-tie").await;
+async fn one_of_two_puts_on_a_free_lease_wins() {
+    let stage = LeaseStage::new("lease-tie").await;
     stage.plant(None, 1).await;
     let (one, two) = (Wires::held(), Wires::held());
     let a = stage.start_with(one.client(&stage), "a", DEFAULT);
@@ -266,8 +266,8 @@ async fn of_two_puts_on_the_same_free_lease_one_wins() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_leader_lives_with_what_others_write_beside_the_record() {
-    let stage = Stage::new("lease-annotated").await;
+async fn a_leader_tolerates_foreign_fields() {
+    let stage = LeaseStage::new("lease-annotated").await;
     let wires = Wires::open();
     let a = stage.start_with(wires.client(&stage), "a", SHORT);
     a.leads_within(Duration::from_secs(5)).await;
@@ -287,8 +287,8 @@ async fn a_leader_lives_with_what_others_write_beside_the_record() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_leader_that_somebody_replaced_does_not_release_what_is_no_longer_its_own() {
-    let stage = Stage::new("lease-robbed").await;
+async fn a_replaced_leader_does_not_release_the_lease() {
+    let stage = LeaseStage::new("lease-robbed").await;
     let a = stage.start("a", DEFAULT);
     a.leads_within(Duration::from_secs(5)).await;
     stage.patch(serde_json::json!({"spec": {"holderIdentity": "rival"}})).await;
@@ -297,8 +297,8 @@ async fn a_leader_that_somebody_replaced_does_not_release_what_is_no_longer_its_
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_deleted_lease_is_made_again() {
-    let stage = Stage::new("lease-deleted").await;
+async fn a_deleted_lease_is_created_again() {
+    let stage = LeaseStage::new("lease-deleted").await;
     let a = stage.start("a", SHORT);
     a.leads_within(Duration::from_secs(5)).await;
     stage.leases().delete(NAME, &Default::default()).await.unwrap();
@@ -313,8 +313,8 @@ async fn a_deleted_lease_is_made_again() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_paused_leader_stops_leading_by_itself_and_steps_back_when_it_wakes_up() {
-    let stage = Stage::new("lease-paused").await;
+async fn a_paused_leader_stops_leading() {
+    let stage = LeaseStage::new("lease-paused").await;
     // A runtime with one thread stands still as a whole when a task on it blocks, as a stopped process does.
     let (pause, paused) = mpsc::channel::<mpsc::Receiver<()>>();
     let (handles, handle) = mpsc::channel();
@@ -324,7 +324,7 @@ async fn a_paused_leader_stops_leading_by_itself_and_steps_back_when_it_wakes_up
     let thread = std::thread::spawn(move || {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
         runtime.block_on(async {
-            let elector = Elector::new(Client::try_from(config).unwrap(), settings);
+            let elector = LeaderElector::new(Client::try_from(config).unwrap(), settings);
             handles.send(elector.watch()).unwrap();
             let pauses = tokio::spawn(async move {
                 loop {
@@ -360,8 +360,8 @@ async fn a_paused_leader_stops_leading_by_itself_and_steps_back_when_it_wakes_up
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn what_can_never_work_ends_with_one_clear_line() {
-    let stage = Stage::new("lease-refused").await;
+async fn permanent_errors_end_with_one_line() {
+    let stage = LeaseStage::new("lease-refused").await;
     let namespace = stage.namespace.name();
     let nobody = Identity::service_account(namespace, "nobody");
     let client = stage.access.client_for(&nobody).unwrap();
@@ -389,7 +389,7 @@ async fn what_can_never_work_ends_with_one_clear_line() {
     assert!(error.to_string().contains("metadata.name"), "{error}");
 }
 
-/// Holds a client's PUTs back, and notes how each was answered.
+/// Holds PUTs of a client back and records their responses.
 #[derive(Clone)]
 struct Wires(Arc<WiresState>);
 
@@ -413,7 +413,7 @@ impl Wires {
         Self::new(true)
     }
 
-    fn client(&self, stage: &Stage) -> Client {
+    fn client(&self, stage: &LeaseStage) -> Client {
         let config = stage.access.config_for(&Identity::admin()).unwrap();
         ClientBuilder::try_from(config).unwrap().with_layer(self).build()
     }

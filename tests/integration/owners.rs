@@ -1,4 +1,4 @@
-//! The policy that keeps a disabled owner disabled, against real users on a control plane of its own: it binds a whole cluster.
+//! The policy that protects disabled owners, with real users. It has its own control plane, because the policy is cluster-wide.
 
 use std::time::{Duration, Instant};
 
@@ -33,7 +33,7 @@ fn owner(name: &str, disabled: Option<bool>) -> TokenOwner {
     }))
 }
 
-/// Somebody who may do everything with TokenOwners, and nothing else.
+/// A user with all permissions on TokenOwners and no others.
 async fn manager(plane: &ControlPlane, admin: &Client) -> Client {
     let identity = Identity::user("owners-manager", &[]);
     let role = json!({
@@ -51,7 +51,7 @@ async fn manager(plane: &ControlPlane, admin: &Client) -> Client {
     plane.access().client_for(&identity).expect("a client")
 }
 
-/// Applies the policy as the chart ships it, and waits until it acts.
+/// Applies the policy of the chart and waits until it is in force.
 async fn in_force(admin: &Client) {
     let (policy, binding) = POLICY.split_once("\n---\n").expect("a policy and its binding");
     let params = PatchParams::apply("tests").force();
@@ -77,7 +77,7 @@ async fn in_force(admin: &Client) {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_disabled_owner_is_deleted_by_nobody_until_it_is_enabled() {
+async fn a_disabled_owner_cannot_be_deleted() {
     let plane = ControlPlane::start(Options::default().without_controller_manager().apply("crds/"));
     let plane = plane.await.expect("a control plane");
     let admin = plane.access().client().expect("an administrator's client");

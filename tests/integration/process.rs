@@ -1,4 +1,4 @@
-//! The real binary from its start to its end: what it says, what it serves, what it leaves behind.
+//! The real binary from start to shutdown: its messages, its endpoints, and its effects.
 
 use std::{
     collections::BTreeSet,
@@ -25,7 +25,7 @@ use kube::{
 use pat_operator::api::{CredentialState, crd};
 use serde_json::{Value, json};
 
-/// How long the operator may take from SIGTERM to its end.
+/// The longest time from SIGTERM to the end of the process.
 const FINISH: Duration = Duration::from_secs(10);
 
 fn temporary(text: &str) -> tempfile::TempPath {
@@ -35,7 +35,7 @@ fn temporary(text: &str) -> tempfile::TempPath {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn what_keeps_it_from_starting_is_told_in_one_line() {
+async fn startup_errors_are_one_line() {
     let place = Place::new("refused").await;
     let good = place.access.kubeconfig_text(&Identity::admin()).unwrap();
     let url = place.access.api_server_url();
@@ -70,11 +70,11 @@ async fn what_keeps_it_from_starting_is_told_in_one_line() {
         ("a file that is not there", &missing, &["cannot read /nonexistent/kubeconfig", "KUBECONFIG"]),
         ("an empty file", &empty, &["kubeconfig", "KUBECONFIG"]),
         ("a file that is no YAML", &not_yaml, &["not YAML", "KUBECONFIG"]),
-        ("nobody listens there", &nobody_listens, &["nobody listens at the API server's address", "is it running"]),
+        ("a closed port", &nobody_listens, &["no API server listens at this address", "is it running"]),
         ("a name that nobody knows", &no_such_name, &["the API server's name cannot be resolved"]),
         ("plain HTTP to a TLS port", &plain, &["400"]),
-        ("a wrong token", &bad_token, &["does not know who we are (401", "renew the kubeconfig's user"]),
-        ("no credentials", &nameless, &["does not know who we are (401"]),
+        ("a wrong token", &bad_token, &["rejects our credentials (401", "renew the kubeconfig's user"]),
+        ("no credentials", &nameless, &["rejects our credentials (401"]),
         ("another authority", &wrong_authority, &["no secure connection to the API server", "certificate-authority"]),
         ("an authority that is none", &no_authority, &["kubeconfig"]),
         ("a credentials plugin that is not there", &no_plugin, &["no credentials for the API server", "exec"]),
@@ -109,7 +109,7 @@ async fn what_keeps_it_from_starting_is_told_in_one_line() {
     assert!(line.contains("needs namespace no-such-namespace, which does not exist"), "{line}");
 }
 
-/// What belongs to another cluster.
+/// Credentials of another cluster.
 struct ControlPlaneKeys {
     authority: Value,
 }
@@ -123,7 +123,7 @@ impl ControlPlaneKeys {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_wrong_command_line_ends_with_code_2_and_what_would_be_right() {
+async fn an_invalid_command_line_exits_with_2_and_a_hint() {
     let crowd: Vec<String> = (0..51).map(|n| format!("n{n}")).collect();
     let crowd = format!("--namespaces={}", crowd.join(","));
     for (arguments, part) in [
@@ -134,7 +134,7 @@ async fn a_wrong_command_line_ends_with_code_2_and_what_would_be_right() {
         (&["controller", "--publish-lead=2"], "30d, 2w, 12h or 1d12h"),
         (&["controller", "--log-level=loud"], "write error, warn, info, debug or trace"),
         (&["controller", "--label-selector=a=\"b\""], "write it as for `kubectl get -l`"),
-        (&["controller", &crowd], "51 namespaces are more than one instance watches one by one: list at most 50"),
+        (&["controller", &crowd], "51 namespaces are too many for one instance: list at most 50"),
     ] {
         let ended = Launch::new(arguments).run().await;
         assert_eq!(ended.code, 2, "{arguments:?}: {ended}");
@@ -144,7 +144,7 @@ async fn a_wrong_command_line_ends_with_code_2_and_what_would_be_right() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn help_lists_every_flag_with_its_variable_and_every_variable_is_read() {
+async fn help_lists_every_flag_and_variable() {
     let help = Launch::new(&["controller", "--help"]).run().await;
     assert_eq!((help.code, help.stderr.len()), (0, 0), "{help}");
     let help = help.stdout.join("\n");
@@ -168,7 +168,7 @@ async fn help_lists_every_flag_with_its_variable_and_every_variable_is_read() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn the_environment_can_say_everything_that_flags_can() {
+async fn environment_variables_set_every_flag() {
     let place = Place::new("environment").await;
     let elsewhere = Place::new("elsewhere").await;
     // A Secret of a PAT that is no more, as a restored backup has it.
@@ -246,7 +246,7 @@ async fn the_environment_can_say_everything_that_flags_can() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_missing_resource_is_waited_for_and_said_once() {
+async fn a_missing_crd_is_awaited_and_logged_once() {
     let plane = ControlPlane::start(Options::default()).await.expect("a control plane");
     let place = Place::on(&plane, "early").await;
     let mut operator = place.operator().start();
@@ -275,7 +275,7 @@ async fn a_missing_resource_is_waited_for_and_said_once() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn the_endpoints_tell_the_truth_and_metrics_name_no_object() {
+async fn endpoints_show_the_state_and_metrics_no_object_names() {
     let place = Place::new("endpoints").await;
     let mut operator = place.operator().arg("--publish-lead=0s").start();
     operator.leads_within(SOON).await;
@@ -284,7 +284,7 @@ async fn the_endpoints_tell_the_truth_and_metrics_name_no_object() {
         ("/livez", 200, "ok"),
         ("/livez?verbose", 200, "[+]ping ok\nlivez check passed\n"),
         ("/readyz", 200, "ok"),
-        ("/nothing", 404, "there are /livez, /readyz and /metrics here\n"),
+        ("/nothing", 404, "not found: try /livez, /readyz or /metrics\n"),
     ] {
         let answer = operator.get(path).await;
         assert_eq!((answer.code, &*answer.body), (code, body), "{path}");
@@ -382,7 +382,7 @@ async fn the_endpoints_tell_the_truth_and_metrics_name_no_object() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn sigterm_under_load_finishes_what_was_begun_and_leaves_the_rest() {
+async fn sigterm_under_load_finishes_begun_rotations_only() {
     const COUNT: usize = 200;
     let place = Place::new("load").await;
     place.apply_many("app", COUNT, &json!({"rotation": {"interval": "30d"}})).await;
@@ -420,7 +420,7 @@ fn is_pending(credential: &pat_operator::api::Credential) -> bool {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn with_an_api_server_that_no_longer_answers_it_still_ends_in_time_and_a_second_signal_ends_it_at_once() {
+async fn shutdown_is_in_time_without_an_api_server() {
     let place = Place::new("deaf").await;
     let wire = Wire::to(&place.access).await;
     let kubeconfig = wire.kubeconfig_for(&Identity::admin());
@@ -448,7 +448,7 @@ async fn with_an_api_server_that_no_longer_answers_it_still_ends_in_time_and_a_s
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn what_is_broken_stops_nobody_else() {
+async fn a_broken_token_does_not_stop_others() {
     const GOOD: usize = 20;
     let plane = ControlPlane::start(Options::default().apply("crds")).await.expect("a control plane");
     let place = Place::on(&plane, "good").await;
@@ -533,7 +533,7 @@ fn admission(place: &Place, kind: &str) -> Api<DynamicObject> {
     Api::all_with(place.client.clone(), &ApiResource::from_gvk(&kind))
 }
 
-/// From now on this namespace takes no Secret.
+/// Forbids Secrets in this namespace.
 async fn bar_secrets(place: &Place) {
     let name = format!("barred-{}", place.name());
     let policy = json!({
@@ -566,7 +566,7 @@ async fn bar_secrets(place: &Place) {
     eventually("the policy is in force", async || place.secrets().create(&dry, &probe).await.is_err()).await;
 }
 
-/// The namespace is being deleted, but this PAT holds it up.
+/// Deletes the namespace while a finalizer of this PAT keeps it.
 async fn terminate_but_keep(place: &Place, pat: &str) {
     let hold = json!({"metadata": {"finalizers": ["example.org/hold"]}});
     place.pats().patch(pat, &PatchParams::default(), &Patch::Merge(hold)).await.unwrap();
@@ -584,7 +584,7 @@ async fn release(place: &Place, pat: &str) {
     let _ = place.pats().patch(pat, &PatchParams::default(), &Patch::Merge(free)).await;
 }
 
-/// The CRD as somebody edited it by hand: any spec is stored.
+/// Relaxes the CRD so that any spec is stored.
 async fn relax_the_schema(place: &Place) {
     let crds: Api<CustomResourceDefinition> = Api::all(place.client.clone());
     let mut definition = serde_json::to_value(crds.get(crd::NAME).await.unwrap()).unwrap();
@@ -603,7 +603,7 @@ fn condition<'a>(pat: &'a Value, type_: &str) -> &'a Value {
     conditions.and_then(|all| all.iter().find(|one| one["type"] == type_)).unwrap_or(&Value::Null)
 }
 
-/// The object as it stands, whatever is in it.
+/// The raw object.
 async fn raw_until_ready_is(place: &Place, name: &str, status: &str) -> Value {
     let kind = GroupVersionKind::gvk("pat-operator.io", "v1alpha1", "PersonalAccessToken");
     let api: Api<DynamicObject> =
@@ -620,7 +620,7 @@ async fn raw_until_ready_is(place: &Place, name: &str, status: &str) -> Value {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn no_token_is_in_logs_at_any_level_nor_in_metrics_events_or_status() {
+async fn no_token_is_in_logs_metrics_events_or_status() {
     // A level alone leaves out what the libraries below have to say.
     const EVERYTHING: &str = "--log-level=trace,kube_client=trace,kube_runtime=trace,hyper=trace,hyper_util=trace,\
                               rustls=trace,tower=trace";

@@ -16,7 +16,7 @@ use kube::{
 };
 use pat_operator::{
     api::{Condition, ConditionType, Credential, CredentialState, Time},
-    planner::view::{CREDENTIALS, DATA_HASH, OWNED, PAT_UID, RENDER_HASH},
+    planner::observed::{CREDENTIALS, DATA_HASH, OWNED, PAT_UID, RENDER_HASH},
     token::{Token, TokenPrefix},
 };
 use serde_json::{Value, json};
@@ -406,7 +406,7 @@ async fn mends_with_a_mint(what: &str, words: &[&str], damage: impl AsyncFnOnce(
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_deleted_secret_comes_back_with_a_new_token_and_the_former_one_works_on() {
-    mends_with_a_mint("deleted", &["was gone"], async |stage| delete_secret(stage, "app").await).await;
+    mends_with_a_mint("deleted", &["was deleted"], async |stage| delete_secret(stage, "app").await).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -793,13 +793,13 @@ async fn assert_foreign_is_left_alone(what: &str, metadata: Value, owned: bool, 
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_foreign_secret_is_never_touched_and_when_it_is_gone_the_token_gets_going() {
-    assert_foreign_is_left_alone("plain", json!({}), false, "was there before").await;
+    assert_foreign_is_left_alone("plain", json!({}), false, "already exists").await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_foreign_secret_with_our_label_is_never_touched() {
     let labels = json!({"labels": {LABEL: "pat-operator"}});
-    assert_foreign_is_left_alone("labelled", labels, false, "was there before").await;
+    assert_foreign_is_left_alone("labelled", labels, false, "already exists").await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -815,9 +815,9 @@ async fn a_wait_longer_than_the_lifetime_before_the_first_token_costs_none_of_it
     let stage = Stage::new("patience").await;
     create(&stage, json!({"metadata": {"name": "app"}})).await;
     stage.apply("app", json!({"expiry": {"after": "10d"}})).await;
-    assert_in_conflict(&stage, "app", "was there before").await;
+    assert_in_conflict(&stage, "app", "already exists").await;
     stage.advance("20d");
-    assert_in_conflict(&stage, "app", "was there before").await;
+    assert_in_conflict(&stage, "app", "already exists").await;
     delete_secret(&stage, "app").await;
     stage.advance("10m");
     stage.settle("app").await;

@@ -36,7 +36,7 @@ use pat_operator::{
         stores::Stores,
         watches::watch,
     },
-    planner::intent::Settings,
+    planner::intent::ControllerConfig,
     service::{Clock, ClockHand},
 };
 use serde_json::Value;
@@ -57,7 +57,7 @@ pub struct Stage {
     /// The clock that the operator sees.
     pub clock: Clock,
     pub hand: ClockHand,
-    pub settings: Settings,
+    pub settings: ControllerConfig,
     operator: Operator,
 }
 
@@ -71,7 +71,7 @@ pub struct Operator {
 
 impl Operator {
     /// A fresh process in one namespace. `client` may inject faults; `watching` is the client of its watches.
-    pub fn start(client: Client, watching: &Client, namespace: &str, settings: Settings, clock: Clock) -> Self {
+    pub fn start(client: Client, watching: &Client, namespace: &str, settings: ControllerConfig, clock: Clock) -> Self {
         let stores = Arc::new(Stores::default());
         let metrics = Arc::new(Metrics::new());
         let cluster = ClusterClient::new(client, Some("test".into()));
@@ -171,16 +171,16 @@ impl Requests {
 impl Stage {
     /// A namespace whose name starts with `prefix`, and an operator in it. The clock starts at the real present.
     pub async fn new(prefix: &str) -> Self {
-        Self::with(prefix, Settings::default()).await
+        Self::with(prefix, ControllerConfig::default()).await
     }
 
     /// The same with settings of the installation.
-    pub async fn with(prefix: &str, settings: Settings) -> Self {
+    pub async fn with(prefix: &str, settings: ControllerConfig) -> Self {
         Self::on(control_plane::shared().await.expect("a control plane"), prefix, settings).await
     }
 
     /// The same on a control plane of the test's choice.
-    pub async fn on(access: Access, prefix: &str, settings: Settings) -> Self {
+    pub async fn on(access: Access, prefix: &str, settings: ControllerConfig) -> Self {
         let client = access.client().expect("an administrator's client");
         super::crd::install_crds(&client).await;
         let namespace = access.namespace(prefix).await.expect("a namespace");

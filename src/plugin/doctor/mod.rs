@@ -20,7 +20,7 @@ use super::{
 };
 use crate::{
     api::{GROUP, crd},
-    service::preflight::Question,
+    service::preflight::AccessCheck,
 };
 
 /// One thing that was looked at.
@@ -127,7 +127,7 @@ const RIGHTS: [(&str, &str, &str, &str); 7] = [
 async fn rights(session: &Session, findings: &mut Findings) -> Result<(), Failure> {
     let mut all = true;
     for (group, resource, verb, commands) in RIGHTS {
-        let question = Question { namespace: &session.namespace, group, resource, subresource: "", verb, name: "" };
+        let question = AccessCheck { namespace: &session.namespace, group, resource, subresource: "", verb, name: "" };
         if in_time(question.is_allowed(&session.client)).await? {
             continue;
         }

@@ -15,7 +15,7 @@ use super::{
     Findings, allowed, judge,
 };
 use crate::{
-    certificates::{self, Wanted},
+    certificates::{self, CertificateRequest},
     cli::LEASE_NAME,
     controller::preflight,
     service::preflight::ServiceAccount,
@@ -77,7 +77,7 @@ impl Program {
     }
 
     /// The serving certificates that it makes. What is not one it refuses itself, when it starts.
-    fn certificates(&self) -> Vec<Wanted> {
+    fn certificates(&self) -> Vec<CertificateRequest> {
         let given = self.flags("serving-certificate").into_iter().flat_map(|text| text.split(';'));
         given.filter_map(|one| one.parse().ok()).collect()
     }

@@ -14,10 +14,10 @@ use super::{
     server::{self, RequestId},
     store::TokenStore,
 };
-use crate::index::Pulse;
+use crate::index::IndexFreshness;
 
 fn text(metrics: &Metrics) -> String {
-    metrics.text(&TokenStore::default(), &Pulse::new(1, Duration::from_secs(1)))
+    metrics.text(&TokenStore::default(), &IndexFreshness::new(1, Duration::from_secs(1)))
 }
 
 fn request(path: &str) -> Request<Body> {

@@ -37,12 +37,12 @@ use super::{
     HttpService, Limits,
     activity::{ConnectionActivity, ConnectionMonitor, ConnectionState, MonitoredStream},
 };
-use crate::service::tls::Tls;
+use crate::service::tls::TlsReloader;
 
 /// Serves a connection until it ends.
 pub(super) async fn serve(
     stream: TcpStream,
-    tls: Option<Tls>,
+    tls: Option<TlsReloader>,
     service: impl HttpService,
     limits: Limits,
     cancellation: CancellationToken,

@@ -1,7 +1,7 @@
-//! How everybody but the elector sees the election.
+//! A handle that tells whether this instance leads.
 //!
-//! A leader's role carries its own end, and every reader compares that with now: a process that was paused past its
-//! lease does no new work, even before the elector gets to run and notices.
+//! The role of a leader carries its end, which every reader compares with now. So a process that was paused past its lease does no new work,
+//! even before its elector notices.
 
 use std::time::Duration;
 
@@ -10,17 +10,17 @@ use tokio::{sync::watch, time::sleep};
 
 use super::super::clock::uptime;
 
-/// What this instance is.
+/// The role of this instance.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) enum Role {
-    /// Another leads, if anybody.
+pub(super) enum ElectionRole {
+    /// Another instance leads, if any.
     Standby { holder: Option<String> },
-    /// This one leads until `until` by [`uptime`]. A term is one uninterrupted time of leading.
+    /// This instance leads until `until`, by [`uptime`]. A term is an uninterrupted time of leading.
     Leading { since: Timestamp, until: Duration, term: u64 },
 }
 
-impl Role {
-    /// The term in which it leads at `now`, and how long that is still sure.
+impl ElectionRole {
+    /// The term in which it leads at `now`, and the time left.
     fn leading_at(&self, now: Duration) -> Option<(u64, Duration)> {
         match *self {
             Self::Leading { term, until, .. } if now < until => Some((term, until - now)),
@@ -31,24 +31,24 @@ impl Role {
 
 /// Tells whether this instance leads. Cheap to clone and to ask.
 #[derive(Clone, Debug)]
-pub struct LeaseHandle(Option<watch::Receiver<Role>>);
+pub struct LeaseHandle(Option<watch::Receiver<ElectionRole>>);
 
 impl LeaseHandle {
-    /// For when there is no leader election: this instance always leads.
+    /// A handle without leader election: this instance always leads.
     pub fn always() -> Self {
         Self(None)
     }
 
-    pub(super) fn following(role: watch::Receiver<Role>) -> Self {
+    pub(super) fn following(role: watch::Receiver<ElectionRole>) -> Self {
         Self(Some(role))
     }
 
-    /// Whether this instance leads right now. Ask right before each piece of work.
+    /// Whether this instance leads now. Check it right before each piece of work.
     pub fn is_leading(&self) -> bool {
         self.0.as_ref().is_none_or(|role| role.borrow().leading_at(uptime()).is_some())
     }
 
-    /// Waits until this instance leads; for ever, if the election has ended without that.
+    /// Waits until this instance leads; for ever if the election has ended.
     pub async fn leading(&self) {
         let Some(mut role) = self.0.clone() else { return };
         if role.wait_for(|role| role.leading_at(uptime()).is_some()).await.is_err() {
@@ -56,7 +56,7 @@ impl LeaseHandle {
         }
     }
 
-    /// Waits until this instance leads no more, also if it soon leads again; at once, if it does not lead now.
+    /// Waits until the present term ends; returns at once if this instance does not lead.
     pub async fn lost(&self) {
         let Some(mut role) = self.0.clone() else { return std::future::pending().await };
         let Some((term, _)) = role.borrow_and_update().leading_at(uptime()) else { return };
@@ -68,21 +68,21 @@ impl LeaseHandle {
             tokio::select! {
                 () = sleep(left) => {}
                 changed = role.changed() => if changed.is_err() {
-                    // The elector is gone: nobody renews, so the lease runs out.
+                    // The elector was dropped: the lease runs out without renewal.
                     return sleep(left).await;
                 }
             }
         }
     }
 
-    /// One line for `/readyz`: who leads, and since when if it is this instance.
+    /// One line for `/readyz`: who leads, and since when.
     pub fn describe(&self) -> String {
         let Some(role) = &self.0 else { return "leader election is off".to_owned() };
         match &*role.borrow() {
-            Role::Leading { since, until, .. } if uptime() < *until => format!("leading since {since:.0}"),
-            Role::Leading { .. } => "standby: the lease could not be renewed in time".to_owned(),
-            Role::Standby { holder: Some(holder) } => format!("standby: {holder} leads"),
-            Role::Standby { holder: None } => "standby: no leader is known".to_owned(),
+            ElectionRole::Leading { since, until, .. } if uptime() < *until => format!("leading since {since:.0}"),
+            ElectionRole::Leading { .. } => "standby: the lease could not be renewed in time".to_owned(),
+            ElectionRole::Standby { holder: Some(holder) } => format!("standby: {holder} leads"),
+            ElectionRole::Standby { holder: None } => "standby: no leader is known".to_owned(),
         }
     }
 }
@@ -94,11 +94,11 @@ mod tests {
     const SOON: Duration = Duration::from_millis(50);
     const LONG: Duration = Duration::from_secs(600);
 
-    fn leading(left: Duration, term: u64) -> Role {
-        Role::Leading { since: "2026-01-01T00:00:00.5Z".parse().unwrap(), until: uptime() + left, term }
+    fn leading(left: Duration, term: u64) -> ElectionRole {
+        ElectionRole::Leading { since: "2026-01-01T00:00:00.5Z".parse().unwrap(), until: uptime() + left, term }
     }
 
-    fn handle(role: Role) -> (watch::Sender<Role>, LeaseHandle) {
+    fn handle(role: ElectionRole) -> (watch::Sender<ElectionRole>, LeaseHandle) {
         let (send, receive) = watch::channel(role);
         (send, LeaseHandle::following(receive))
     }
@@ -108,7 +108,7 @@ mod tests {
     }
 
     #[test]
-    fn nobody_has_to_run_for_a_lease_to_end() {
+    fn a_lease_ends_without_the_elector() {
         let (_elector, handle) = handle(leading(SOON, 1));
         assert!(handle.is_leading());
         assert_eq!(handle.describe(), "leading since 2026-01-01T00:00:00Z");
@@ -118,12 +118,12 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn lost_ends_with_the_lease_and_with_the_role_and_with_the_elector() {
+    async fn lost_returns_at_the_end_of_the_lease_the_role_or_the_elector() {
         let (_elector, by_time) = handle(leading(SOON, 1));
         in_time(by_time.lost()).await;
 
         let (elector, by_role) = handle(leading(LONG, 1));
-        let other = Role::Standby { holder: Some("b".into()) };
+        let other = ElectionRole::Standby { holder: Some("b".into()) };
         in_time(async { tokio::join!(by_role.lost(), async { elector.send_replace(other) }).0 }).await;
         assert_eq!(by_role.describe(), "standby: b leads");
         in_time(by_role.lost()).await;
@@ -135,7 +135,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_renewal_is_no_loss_but_a_new_term_is() {
+    async fn a_new_term_is_a_loss_but_a_renewal_is_not() {
         let (elector, handle) = handle(leading(LONG, 1));
         let lost = handle.lost();
         tokio::pin!(lost);
@@ -148,8 +148,8 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn leading_waits_for_a_lease_that_is_still_good() {
-        let (elector, handle) = handle(Role::Standby { holder: None });
+    async fn leading_waits_for_a_valid_lease() {
+        let (elector, handle) = handle(ElectionRole::Standby { holder: None });
         assert_eq!(handle.describe(), "standby: no leader is known");
         elector.send_replace(leading(Duration::ZERO, 1));
         assert!(tokio::time::timeout(SOON, handle.leading()).await.is_err());
@@ -158,7 +158,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn without_an_election_there_is_nothing_to_wait_for_or_to_lose() {
+    async fn without_an_election_this_instance_always_leads() {
         let handle = LeaseHandle::always();
         assert!(handle.is_leading());
         in_time(handle.leading()).await;

@@ -1,23 +1,21 @@
-//! Which lease, who wants it, and all the times that follow from its duration.
-//!
-//! It must not know how an election goes.
+//! The settings of an election, and the times that follow from the lease's duration.
 
 use std::{
     hash::{BuildHasher, Hasher, RandomState},
     time::Duration,
 };
 
-/// Which lease, and who wants it.
+/// The Lease and the identity of this candidate.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct LeaseSettings {
     /// The Lease's name. Instances that share it share one leader.
     pub name: String,
     /// The Lease's namespace.
     pub namespace: String,
-    /// Who this instance is; must differ between any two, a restarted one included. See [`identity`].
+    /// The identity of this instance, unique among all and after a restart. See [`identity`].
     pub identity: String,
-    /// After how long without a renewal another may take over. Everything else follows from it, in proportions that
-    /// keep a leader from believing in its lease longer than others do.
+    /// The time without a renewal after which another instance may take over. The other times follow from it, so that a leader stops before
+    /// others take over.
     pub duration: Duration,
 }
 
@@ -32,28 +30,28 @@ impl LeaseSettings {
         self.duration / 4
     }
 
-    /// How long after the start of its last successful renewal a leader still leads: 7 s of 10 s.
+    /// From the start of the last successful renewal until a leader stops leading: 7 s of 10 s.
     pub(super) fn renew_deadline(&self) -> Duration {
         self.duration * 7 / 10
     }
 
-    /// How long one request may take: 5 s of 10 s.
+    /// The timeout of one request: 5 s of 10 s.
     pub(super) fn request_timeout(&self) -> Duration {
         self.duration / 2
     }
 
-    /// How often a standby looks: every 2 s of 10 s, and up to a fifth later so that standbys spread.
+    /// The interval in which a standby reads the lease: 2 s of 10 s, plus jitter.
     pub(super) fn retry(&self) -> Duration {
         jittered(self.duration / 5)
     }
 
-    /// How soon to look again after somebody else was faster or a renewal failed: 0.5 s of 10 s.
-    pub(super) fn look_again(&self) -> Duration {
+    /// The delay after a conflict or a failed renewal: 0.5 s of 10 s, plus jitter.
+    pub(super) fn retry_soon(&self) -> Duration {
         jittered(self.duration / 20)
     }
 }
 
-/// A name for this instance: the pod's or machine's name and something random, as a restart is another instance.
+/// A unique identity: the name of the pod or machine, and a random suffix, since a restarted process is another instance.
 pub fn identity() -> String {
     let host = std::env::var("POD_NAME").ok().filter(|name| !name.is_empty());
     let host = host.unwrap_or_else(|| rustix::system::uname().nodename().to_string_lossy().into_owned());
@@ -68,12 +66,12 @@ pub fn identity() -> String {
     format!("{host}_{suffix}")
 }
 
-/// Up to a fifth more, so that instances which started together do not stay together.
+/// Adds up to a fifth, so that instances that started together spread.
 fn jittered(length: Duration) -> Duration {
     length + length / 5 * (random() % 1_000) as u32 / 1_000
 }
 
-/// Random enough to tell instances apart and to spread them; from the operating system by way of the standard library.
+/// A random number, seeded by the operating system through the standard library.
 fn random() -> u64 {
     RandomState::new().build_hasher().finish()
 }
@@ -83,25 +81,25 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_leader_stops_believing_in_its_lease_before_others_do() {
+    fn a_leader_stops_before_others_take_over() {
         for seconds in [1, 2, 10, 60] {
             let settings = LeaseSettings { duration: Duration::from_secs(seconds), ..LeaseSettings::new("n", "l") };
-            assert!(settings.renew_every() + settings.look_again() < settings.renew_deadline());
+            assert!(settings.renew_every() + settings.retry_soon() < settings.renew_deadline());
             assert!(settings.request_timeout() < settings.renew_deadline());
             assert!(settings.renew_deadline() < settings.duration);
         }
     }
 
     #[test]
-    fn the_defaults_hand_over_well_within_15_seconds() {
+    fn default_failover_takes_less_than_15_seconds() {
         let settings = LeaseSettings::new("n", "l");
-        // A standby sees the last renewal at most one look late, and then wakes up when the lease is stale.
+        // A standby reads the last renewal at most one interval late, and then wakes up when the lease is stale.
         let worst = settings.duration + settings.duration / 5 * 6 / 5;
         assert!(worst < Duration::from_secs(13), "{worst:?}");
     }
 
     #[test]
-    fn no_two_instances_have_the_same_identity() {
+    fn identities_are_unique() {
         let (one, other) = (identity(), identity());
         assert_ne!(one, other);
         let suffix = one.rsplit_once('_').unwrap().1;

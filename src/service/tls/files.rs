@@ -1,6 +1,4 @@
-//! A certificate and its key, read from PEM files, and what to tell a person who got them wrong.
-//!
-//! It must not know when they are read, nor who serves with them.
+//! A certificate and its key from PEM files, and errors that say how to fix them.
 
 use std::{
     fs, io,
@@ -25,29 +23,29 @@ const KEY: &str = "--tls-key";
 /// HTTP/2 first: proxies and the API server multiplex over it.
 const ALPN: [&[u8]; 2] = [b"h2", b"http/1.1"];
 
-/// Where certificate and key are.
+/// The paths of certificate and key.
 #[derive(Clone, Debug)]
-pub struct Files {
+pub struct TlsFiles {
     /// `--tls-cert`: the server's certificate, then those of intermediate authorities.
     pub cert: PathBuf,
     /// `--tls-key`: its private key.
     pub key: PathBuf,
 }
 
-/// What was in them.
-pub(super) struct Content {
+/// The content of both files.
+pub(super) struct TlsFileContents {
     cert: Vec<u8>,
     key: Zeroizing<Vec<u8>>,
 }
 
-/// A certificate that can be served with.
+/// A usable certificate.
 #[derive(Clone, Debug)]
-pub(super) struct Loaded {
+pub(super) struct LoadedCertificate {
     pub(super) config: Arc<ServerConfig>,
     pub(super) validity: Validity,
 }
 
-/// Why certificate and key are of no use. Each line names the flag and the file, and says what to do.
+/// Why certificate and key are unusable. Each message names the flag and the file, and says what to do.
 #[derive(Debug, thiserror::Error)]
 pub enum TlsError {
     /// A file cannot be read.
@@ -57,10 +55,10 @@ pub enum TlsError {
         flag: &'static str,
         /// The file.
         path: PathBuf,
-        /// What the system said.
+        /// The error of the system.
         error: io::Error,
     },
-    /// No certificate in PEM.
+    /// The file has no certificate in PEM.
     #[error(
         "{CERT}={} has no certificate in PEM form (-----BEGIN CERTIFICATE-----){hint}",
         path.display()
@@ -68,18 +66,18 @@ pub enum TlsError {
     NoCertificate {
         /// The file.
         path: PathBuf,
-        /// What it may be instead.
+        /// What the file has instead.
         hint: &'static str,
     },
-    /// No private key in PEM.
+    /// The file has no private key in PEM.
     #[error("{KEY}={} has no private key in PEM form (-----BEGIN PRIVATE KEY-----){hint}", path.display())]
     NoKey {
         /// The file.
         path: PathBuf,
-        /// What it may be instead.
+        /// What the file has instead.
         hint: &'static str,
     },
-    /// Both are well, but they are no pair.
+    /// The key does not belong to the certificate.
     #[error(
         "the key of {KEY}={} does not belong to the certificate of {CERT}={}: give the two files of one pair, the server's \
          own certificate first",
@@ -91,7 +89,7 @@ pub enum TlsError {
         /// The key's file.
         key: PathBuf,
     },
-    /// Too late, or too early.
+    /// The certificate has expired, or is not valid yet.
     #[error(
         "the certificate of {CERT}={} is valid from {} until {}, and now it is {now}: renew it, or set this machine's clock",
         path.display(), validity.from, validity.until
@@ -99,33 +97,33 @@ pub enum TlsError {
     NotValidNow {
         /// The file.
         path: PathBuf,
-        /// When it would be valid.
+        /// The validity of the certificate.
         validity: Validity,
-        /// The present.
+        /// The present time.
         now: Timestamp,
     },
-    /// rustls takes neither.
-    #[error("{CERT}={} and {KEY}={} cannot be served with: {error}; use an RSA, P-256, P-384 or Ed25519 key", cert.display(), key.display())]
+    /// rustls rejects the pair.
+    #[error("{CERT}={} and {KEY}={} cannot be used: {error}; use an RSA, P-256, P-384 or Ed25519 key", cert.display(), key.display())]
     Unusable {
         /// The certificate's file.
         cert: PathBuf,
         /// The key's file.
         key: PathBuf,
-        /// What rustls said.
+        /// The error of rustls.
         error: rustls::Error,
     },
-    /// One flag without the other.
+    /// Only one of the two flags is given.
     #[error("{given} needs {missing} as well: give both, or neither for plain text on loopback")]
     Half {
-        /// The flag that was given.
+        /// The given flag.
         given: &'static str,
-        /// The one that was not.
+        /// The missing flag.
         missing: &'static str,
     },
 }
 
 impl TlsError {
-    /// The one name of this error for metrics, events and logs.
+    /// The name of this error in metrics, events and logs.
     pub fn category(&self) -> &'static str {
         match self {
             Self::Read { .. } => "TlsFileUnreadable",
@@ -139,12 +137,12 @@ impl TlsError {
     }
 }
 
-impl Files {
-    /// Of two flags: both or neither.
+impl TlsFiles {
+    /// The files that two flags name: both or neither.
     ///
     /// # Errors
-    /// When just one is given.
-    pub fn of(cert: Option<PathBuf>, key: Option<PathBuf>) -> Result<Option<Self>, TlsError> {
+    /// When only one is given.
+    pub fn from_flags(cert: Option<PathBuf>, key: Option<PathBuf>) -> Result<Option<Self>, TlsError> {
         match (cert, key) {
             (Some(cert), Some(key)) => Ok(Some(Self { cert, key })),
             (None, None) => Ok(None),
@@ -153,15 +151,15 @@ impl Files {
         }
     }
 
-    /// Reads both.
-    pub(super) fn read(&self) -> Result<Content, TlsError> {
+    /// Reads both files.
+    pub(super) fn read(&self) -> Result<TlsFileContents, TlsError> {
         let read =
             |flag, path: &Path| fs::read(path).map_err(|error| TlsError::Read { flag, path: path.to_owned(), error });
-        Ok(Content { cert: read(CERT, &self.cert)?, key: Zeroizing::new(read(KEY, &self.key)?) })
+        Ok(TlsFileContents { cert: read(CERT, &self.cert)?, key: Zeroizing::new(read(KEY, &self.key)?) })
     }
 
-    /// Makes of them what a server needs.
-    pub(super) fn load(&self, content: &Content, now: Timestamp) -> Result<Loaded, TlsError> {
+    /// Checks the contents and makes a server configuration.
+    pub(super) fn load(&self, content: &TlsFileContents, now: Timestamp) -> Result<LoadedCertificate, TlsError> {
         let no_certificate = || TlsError::NoCertificate {
             path: self.cert.clone(),
             hint: if has_key(&content.cert) && !has_certificate(&content.cert) {
@@ -202,15 +200,15 @@ impl Files {
         if !(validity.from..=validity.until).contains(&now) {
             return Err(TlsError::NotValidNow { path: self.cert.clone(), validity, now });
         }
-        Ok(Loaded { config: Arc::new(config), validity })
+        Ok(LoadedCertificate { config: Arc::new(config), validity })
     }
 }
 
-impl Content {
-    /// Tells one content from another without keeping the key.
+impl TlsFileContents {
+    /// Identifies the contents without keeping the key.
     pub(super) fn digest(&self) -> [u8; 32] {
         let mut hasher = Sha256::new();
-        // With its length, so that no byte can move from one file to the other unseen.
+        // The length separates the two files.
         hasher.update((self.cert.len() as u64).to_be_bytes());
         hasher.update(&self.cert);
         hasher.update(&*self.key);

@@ -21,7 +21,7 @@ use crate::service::http::{HttpServer, Limits};
 
 const SOON: Duration = Duration::from_secs(20);
 
-/// A certificate for `localhost` that vouches for itself, and its key, as PEM.
+/// A self-signed certificate for `localhost` and its key, in PEM.
 struct Pair {
     cert: String,
     key: String,
@@ -46,8 +46,8 @@ impl Folder {
         folder
     }
 
-    fn files(&self) -> Files {
-        Files { cert: self.0.path().join("tls.crt"), key: self.0.path().join("tls.key") }
+    fn files(&self) -> TlsFiles {
+        TlsFiles { cert: self.0.path().join("tls.crt"), key: self.0.path().join("tls.key") }
     }
 
     fn write(&self, cert: &str, key: &str) {
@@ -60,12 +60,12 @@ impl Folder {
         replace(&self.files().key, key);
     }
 
-    fn load(&self) -> Result<Tls, String> {
-        Tls::load(self.files(), Clock::system()).map_err(|error| error.to_string())
+    fn load(&self) -> Result<TlsReloader, String> {
+        TlsReloader::load(self.files(), Clock::system()).map_err(|error| error.to_string())
     }
 }
 
-/// A client that trusts just these.
+/// A client that trusts only these.
 fn connector(pairs: &[&Pair]) -> TlsConnector {
     let mut roots = RootCertStore::empty();
     for pair in pairs {
@@ -77,7 +77,7 @@ fn connector(pairs: &[&Pair]) -> TlsConnector {
         .with_root_certificates(roots)
         .with_no_client_auth();
     config.alpn_protocols = vec![b"http/1.1".to_vec()];
-    // Each connection has to see the certificate.
+    // Each connection must receive the certificate.
     config.resumption = rustls::client::Resumption::disabled();
     TlsConnector::from(Arc::new(config))
 }
@@ -94,7 +94,11 @@ async fn ask(stream: &mut TlsStream<TcpStream>) -> std::io::Result<String> {
     Ok(String::from_utf8_lossy(&buffer[..read]).into_owned())
 }
 
-async fn serve(tls: &Tls, limits: Limits, stop: &CancellationToken) -> (SocketAddr, tokio::task::JoinHandle<()>) {
+async fn serve(
+    tls: &TlsReloader,
+    limits: Limits,
+    stop: &CancellationToken,
+) -> (SocketAddr, tokio::task::JoinHandle<()>) {
     let router = Router::new().route("/", get(async || "hello"));
     let server = HttpServer::bind("127.0.0.1:0".parse().unwrap(), "tests", "--test-addr").await.unwrap();
     let addr = server.local_addr();
@@ -102,7 +106,7 @@ async fn serve(tls: &Tls, limits: Limits, stop: &CancellationToken) -> (SocketAd
 }
 
 #[test]
-fn what_is_wrong_with_the_files_is_told_with_flag_file_and_remedy() {
+fn errors_name_flag_file_and_remedy() {
     let (good, other, old) = (Pair::until(2090), Pair::until(2090), Pair::until(2001));
     let folder = Folder::with(&good);
     assert!(folder.load().is_ok());
@@ -134,13 +138,15 @@ fn what_is_wrong_with_the_files_is_told_with_flag_file_and_remedy() {
 #[test]
 fn both_flags_or_neither() {
     let path = || Some("a".into());
-    assert!(Files::of(path(), path()).unwrap().is_some() && Files::of(None, None).unwrap().is_none());
-    let error = Files::of(path(), None).unwrap_err().to_string();
+    assert!(
+        TlsFiles::from_flags(path(), path()).unwrap().is_some() && TlsFiles::from_flags(None, None).unwrap().is_none()
+    );
+    let error = TlsFiles::from_flags(path(), None).unwrap_err().to_string();
     assert!(error.starts_with("--tls-cert needs --tls-key as well"), "{error}");
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn new_files_are_served_without_one_request_failing() {
+async fn a_reload_fails_no_request() {
     let (first, second) = (Pair::until(2090), Pair::until(2091));
     let folder = Folder::with(&first);
     let tls = folder.load().unwrap();
@@ -191,7 +197,7 @@ async fn new_files_are_served_without_one_request_failing() {
 }
 
 #[tokio::test]
-async fn files_that_are_of_no_use_leave_the_old_ones_in_service() {
+async fn unusable_files_leave_the_old_certificate_in_use() {
     let (first, second) = (Pair::until(2090), Pair::until(2091));
     let folder = Folder::with(&first);
     let tls = folder.load().unwrap();
@@ -204,15 +210,15 @@ async fn files_that_are_of_no_use_leave_the_old_ones_in_service() {
         (&*Pair::until(2001).cert, &*second.key, "TlsNotAPair"),
     ] {
         folder.write(cert, key);
-        tls.look();
-        assert!(tls.status().failure.is_none_or(|known| known == category), "one look may fall between two writes");
-        tls.look();
+        tls.reload();
+        assert!(tls.status().failure.is_none_or(|known| known == category), "one read may fall between two writes");
+        tls.reload();
         assert_eq!(tls.status().failure, Some(category));
-        assert!(tls.describe().contains("2090-01-01T00:00:00Z; the files hold no better one: "), "{}", tls.describe());
+        assert!(tls.describe().contains("2090-01-01T00:00:00Z; the files are unusable: "), "{}", tls.describe());
         ask(&mut connect(&connector(&[&first]), addr).await.unwrap()).await.unwrap();
     }
     folder.write(&second.cert, &second.key);
-    tls.look();
+    tls.reload();
     assert_eq!((tls.status().failure, tls.status().reloads), (None, 1));
     assert_eq!(tls.describe(), "the certificate is valid until 2091-01-01T00:00:00Z");
     ask(&mut connect(&connector(&[&second]), addr).await.unwrap()).await.unwrap();
@@ -221,7 +227,7 @@ async fn files_that_are_of_no_use_leave_the_old_ones_in_service() {
 }
 
 #[tokio::test]
-async fn half_a_handshake_is_cut_off_and_frees_its_place() {
+async fn an_unfinished_handshake_is_cut_off() {
     let pair = Pair::until(2090);
     let tls = Folder::with(&pair).load().unwrap();
     let stop = CancellationToken::new();
@@ -241,7 +247,7 @@ async fn half_a_handshake_is_cut_off_and_frees_its_place() {
 }
 
 #[tokio::test]
-async fn http2_is_agreed_on_with_those_who_can() {
+async fn alpn_selects_http2() {
     let pair = Pair::until(2090);
     let tls = Folder::with(&pair).load().unwrap();
     let stop = CancellationToken::new();
@@ -259,8 +265,8 @@ async fn http2_is_agreed_on_with_those_who_can() {
 }
 
 #[test]
-fn figures_tell_the_end_and_the_lifetime_of_what_is_served_with_and_what_the_files_are_worth() {
-    let none = Figures::new(None, Clock::system()).text();
+fn metrics_show_expiry_lifetime_reloads_and_unusable_files() {
+    let none = TlsMetrics::new(None, Clock::system()).text();
     for line in ["tls_certificate_expiry_seconds inf", "tls_certificate_lifetime_seconds inf", "tls_reloads_total 0"] {
         assert!(none.contains(&format!("pat_operator_{line}\n")), "no {line} in:\n{none}");
     }
@@ -269,10 +275,10 @@ fn figures_tell_the_end_and_the_lifetime_of_what_is_served_with_and_what_the_fil
     let (first, second) = (Pair::until(2030), Pair::until(2040));
     let folder = Folder::with(&first);
     let (clock, hand) = Clock::driven("2029-12-31T00:00:00Z".parse().unwrap());
-    let tls = Tls::load(folder.files(), clock.clone()).unwrap();
-    let figures = Figures::new(Some(tls.clone()), clock);
+    let tls = TlsReloader::load(folder.files(), clock.clone()).unwrap();
+    let metrics = TlsMetrics::new(Some(tls.clone()), clock);
     let told = |lines: [&str; 4]| {
-        let text = figures.text();
+        let text = metrics.text();
         for line in lines {
             assert!(text.contains(&format!("pat_operator_{line}\n")), "no {line} in:\n{text}");
         }
@@ -282,11 +288,11 @@ fn figures_tell_the_end_and_the_lifetime_of_what_is_served_with_and_what_the_fil
     hand.advance(k8s_openapi::jiff::SignedDuration::from_hours(48));
     told(["tls_certificate_expiry_seconds -86400.0", lifetime, "tls_reloads_total 0", "tls_files_unusable 0"]);
     folder.write(&second.cert, &first.key);
-    tls.look();
-    tls.look();
+    tls.reload();
+    tls.reload();
     told(["tls_certificate_expiry_seconds -86400.0", lifetime, "tls_reloads_total 0", "tls_files_unusable 1"]);
     folder.write(&second.cert, &second.key);
-    tls.look();
+    tls.reload();
     let lifetime = "tls_certificate_lifetime_seconds 1262304000.0";
     told(["tls_certificate_expiry_seconds 315446400.0", lifetime, "tls_reloads_total 1", "tls_files_unusable 0"]);
 }

@@ -1,6 +1,6 @@
-//! When a certificate begins and ends.
+//! The validity of a certificate (RFC 5280, section 4.1).
 //!
-//! Reads just that much of X.509 (RFC 5280, section 4.1); rustls has checked the rest. It must not know the present.
+//! Not `x509-parser` or `x509-cert`: rustls has parsed the certificate, and only two fields are missing from its API.
 
 use k8s_openapi::jiff::{Timestamp, civil::DateTime, tz::TimeZone};
 
@@ -11,7 +11,7 @@ const GENERALIZED_TIME: u8 = 0x18;
 /// `[0]`, the version, which old certificates leave out.
 const VERSION: u8 = 0xa0;
 
-/// When a certificate begins and ends.
+/// When a certificate begins and expires.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Validity {
     /// Not valid before.
@@ -20,7 +20,7 @@ pub struct Validity {
     pub until: Timestamp,
 }
 
-/// The validity of a certificate in DER; `None` if it does not look like one.
+/// Reads the validity of a certificate in DER; `None` if it cannot be parsed.
 pub fn read(certificate: &[u8]) -> Option<Validity> {
     let mut certificate = Der(certificate).take(SEQUENCE)?;
     let mut body = certificate.take(SEQUENCE)?;
@@ -34,7 +34,7 @@ pub fn read(certificate: &[u8]) -> Option<Validity> {
     Some(Validity { from: validity.time()?, until: validity.time()? })
 }
 
-/// DER elements that follow each other.
+/// A sequence of DER elements.
 struct Der<'a>(&'a [u8]);
 
 impl<'a> Der<'a> {
@@ -85,7 +85,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn both_ways_to_write_a_time_are_read() {
+    fn both_time_formats_are_read() {
         for (from, until) in [((2001, 2, 3), (2049, 12, 31)), ((1999, 1, 1), (2099, 12, 31))] {
             let mut params = rcgen::CertificateParams::new(["localhost".to_owned()]).unwrap();
             params.not_before = rcgen::date_time_ymd(from.0, from.1, from.2);

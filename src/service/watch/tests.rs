@@ -1,97 +1,126 @@
-//! The watch against an API server that follows a script. Time is paused: what would take minutes takes none.
+//! The watch against a scripted API server. Time is paused, so minutes pass at once.
 
 use std::{
+    collections::{BTreeMap, BTreeSet},
     convert::Infallible,
     sync::{Arc, Mutex, PoisonError},
 };
 
 use axum::body::Body;
 use futures::stream;
-use kube::Client;
+use k8s_openapi::api::core::v1::ConfigMap;
+use kube::{Client, ResourceExt};
 use serde_json::{Value, json};
 use tokio::task::JoinHandle;
 
 use super::*;
-use crate::{
-    api::StoredPat,
-    index::{Freshness, Index, Pulse, feed::PatFeed},
-};
 
-/// What the API server does with one request.
-enum Act {
-    /// Sends these lines and ends the answer.
+/// The API server's response to one request.
+enum Reply {
+    /// Sends these lines and ends the response.
     Ends(Vec<Value>),
     /// Sends these lines and then nothing more.
     Hangs(Vec<Value>),
-    /// Answers by this status.
-    Refuses(u16, &'static str),
-    /// Answers by a whole object.
-    Answers(Value),
+    /// Fails with this status.
+    Fails(u16, &'static str),
+    /// Sends a whole object.
+    Object(Value),
 }
 
-/// An index that is fed by a watch on such an API server.
-struct World {
-    index: Arc<Index>,
-    pulse: Arc<Pulse>,
-    asked: Arc<Mutex<Vec<String>>>,
-    news: Arc<Mutex<Vec<String>>>,
+type Known = Arc<Mutex<BTreeMap<String, String>>>;
+
+/// Keeps a value of each object, by name, and forgets at the end of a list.
+#[derive(Default)]
+struct Collector {
+    known: Known,
+    listed: BTreeSet<String>,
+}
+
+impl WatchHandler for Collector {
+    type Object = ConfigMap;
+
+    fn init(&mut self) {
+        self.listed.clear();
+    }
+
+    fn init_apply(&mut self, object: ConfigMap) {
+        self.listed.insert(object.name_any());
+        self.apply(object);
+    }
+
+    fn init_done(&mut self) {
+        self.known.lock().unwrap().retain(|name, _| self.listed.contains(name));
+    }
+
+    fn apply(&mut self, object: ConfigMap) {
+        self.known.lock().unwrap().insert(object.name_any(), object.data.unwrap()["value"].clone());
+    }
+
+    fn delete(&mut self, object: ConfigMap) {
+        self.known.lock().unwrap().remove(&object.name_any());
+    }
+}
+
+/// A watch on a scripted API server.
+struct WatchStage {
+    known: Known,
+    heartbeat: WatchHeartbeat,
+    requests: Arc<Mutex<Vec<String>>>,
+    reports: Arc<Mutex<Vec<String>>>,
     watch: JoinHandle<()>,
 }
 
-impl World {
-    /// The acts are for one request after the other; further requests hang.
-    fn of(acts: Vec<Act>) -> Self {
-        let (asked, news) = (Arc::new(Mutex::new(Vec::new())), Arc::new(Mutex::new(Vec::new())));
-        let (noted, acts) = (asked.clone(), Arc::new(Mutex::new(acts.into_iter())));
+impl WatchStage {
+    /// Each reply is for one request; further requests hang.
+    fn new(replies: Vec<Reply>) -> Self {
+        let (requests, reports) = (Arc::new(Mutex::new(Vec::new())), Arc::new(Mutex::new(Vec::new())));
+        let (noted, replies) = (requests.clone(), Arc::new(Mutex::new(replies.into_iter())));
         let service = tower::service_fn(move |request: hyper::Request<kube::client::Body>| {
             noted.lock().unwrap_or_else(PoisonError::into_inner).push(summary(request.uri()));
-            let act = acts.lock().unwrap_or_else(PoisonError::into_inner).next();
-            async move { Ok::<_, Infallible>(answer(act)) }
+            let reply = replies.lock().unwrap_or_else(PoisonError::into_inner).next();
+            async move { Ok::<_, Infallible>(answer(reply)) }
         });
-        let index = Arc::new(Index::default());
-        let pulse = Pulse::new(1, Duration::from_secs(300));
-        let api: Api<StoredPat> = Api::all(Client::new(service, "default"));
-        let told = news.clone();
-        let tell = move |news| {
-            let text = match news {
-                News::Listed => "listed".to_owned(),
-                News::Interrupted { interruption, failures } => format!("{failures}: {interruption}"),
-                News::LeftOut(_) => "left out".to_owned(),
+        let (handler, heartbeat) = (Collector::default(), WatchHeartbeat::default());
+        let api: Api<ConfigMap> = Api::all(Client::new(service, "default"));
+        let written = reports.clone();
+        let report = move |status| {
+            let text = match status {
+                WatchStatus::Listed => "listed".to_owned(),
+                WatchStatus::Interrupted { interruption, failures } => format!("{failures}: {interruption}"),
+                WatchStatus::Undecodable(_) => "undecodable".to_owned(),
             };
-            told.lock().unwrap_or_else(PoisonError::into_inner).push(text);
+            written.lock().unwrap_or_else(PoisonError::into_inner).push(text);
         };
-        let watch = tokio::spawn(follow(api, PatFeed::new(index.clone(), None), pulse.beat(0), tell));
-        Self { index, pulse, asked, news, watch }
+        let known = handler.known.clone();
+        let watch = tokio::spawn(follow(api, handler, heartbeat.clone(), report));
+        Self { known, heartbeat, requests, reports, watch }
     }
 
-    /// Waits until so many requests were made, and all that they bring is taken in.
+    /// Waits until this many requests were made and their events taken.
     async fn after(&self, requests: usize) -> Vec<String> {
-        while self.asked.lock().unwrap().len() < requests {
+        while self.requests.lock().unwrap().len() < requests {
             sleep(Duration::from_millis(1)).await;
         }
         sleep(Duration::from_millis(1)).await;
-        self.asked.lock().unwrap().clone()
+        self.requests.lock().unwrap().clone()
     }
 
-    fn news(&self) -> Vec<String> {
-        self.news.lock().unwrap().clone()
+    fn reports(&self) -> Vec<String> {
+        self.reports.lock().unwrap().clone()
     }
 
     fn known(&self) -> Vec<String> {
-        let mut known = Vec::new();
-        self.index.for_each(|pat| known.push(format!("{} {}", pat.name(), pat.scopes().joined())));
-        known.sort();
-        known
+        self.known.lock().unwrap().iter().map(|(name, value)| format!("{name} {value}")).collect()
     }
 }
 
-impl Drop for World {
+impl Drop for WatchStage {
     fn drop(&mut self) {
         self.watch.abort();
     }
 }
 
-/// What matters of a request: list or watch, from where, and how.
+/// The relevant query parameters of a request.
 fn summary(uri: &hyper::Uri) -> String {
     let query = uri.query().unwrap_or_default();
     let wanted = ["watch", "resourceVersion", "sendInitialEvents", "limit", "continue", "allowWatchBookmarks"];
@@ -99,12 +128,12 @@ fn summary(uri: &hyper::Uri) -> String {
     pairs.collect::<Vec<_>>().join(" ")
 }
 
-fn answer(act: Option<Act>) -> hyper::Response<Body> {
-    let (lines, hangs) = match act {
-        Some(Act::Ends(lines)) => (lines, false),
-        Some(Act::Hangs(lines)) => (lines, true),
-        Some(Act::Answers(object)) => return hyper::Response::new(Body::from(object.to_string().into_bytes())),
-        Some(Act::Refuses(code, message)) => {
+fn answer(reply: Option<Reply>) -> hyper::Response<Body> {
+    let (lines, hangs) = match reply {
+        Some(Reply::Ends(lines)) => (lines, false),
+        Some(Reply::Hangs(lines)) => (lines, true),
+        Some(Reply::Object(object)) => return hyper::Response::new(Body::from(object.to_string().into_bytes())),
+        Some(Reply::Fails(code, message)) => {
             let status = json!({"kind": "Status", "status": "Failure", "message": message, "reason": "", "code": code});
             let mut response = hyper::Response::new(Body::from(status.to_string().into_bytes()));
             *response.status_mut() = hyper::StatusCode::from_u16(code).unwrap();
@@ -119,18 +148,10 @@ fn answer(act: Option<Act>) -> hyper::Response<Body> {
     hyper::Response::new(Body::from_stream(stream::iter(chunks).chain(rest)))
 }
 
-fn pat(name: &str, uid: u32, version: u32, scope: &str) -> Value {
+fn object(name: &str, version: u32, value: &str) -> Value {
     json!({
-        "apiVersion": "pat-operator.io/v1alpha1",
-        "kind": "PersonalAccessToken",
-        "metadata": {
-            "name": name, "namespace": "team", "uid": format!("{uid:032}"), "resourceVersion": version.to_string(),
-        },
-        "spec": {"scopes": [scope]},
-        "status": {"credentials": [{
-            "id": "000000000001", "revision": 1, "sha256": format!("{uid:064}"), "state": "Active",
-            "issuedAt": "2026-01-01T00:00:00Z",
-        }]},
+        "apiVersion": "v1", "kind": "ConfigMap", "data": {"value": value},
+        "metadata": {"name": name, "namespace": "team", "resourceVersion": version.to_string()},
     })
 }
 
@@ -143,7 +164,7 @@ fn bookmark(version: u32, ends_list: bool) -> Value {
     event(
         "BOOKMARK",
         json!({
-            "apiVersion": "pat-operator.io/v1alpha1", "kind": "PersonalAccessToken",
+            "apiVersion": "v1", "kind": "ConfigMap",
             "metadata": {"resourceVersion": version.to_string(), "annotations": annotations},
         }),
     )
@@ -175,152 +196,152 @@ fn assert_asked(asked: &[String], expected: &[&str]) {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_streamed_list_becomes_a_watch_and_each_watch_goes_on_where_the_last_one_ended() {
-    let world = World::of(vec![Act::Hangs(vec![
-        event("ADDED", pat("a", 1, 3, "old")),
-        event("ADDED", pat("b", 2, 5, "old")),
+async fn each_watch_resumes_where_the_last_one_ended() {
+    let stage = WatchStage::new(vec![Reply::Hangs(vec![
+        event("ADDED", object("a", 3, "old")),
+        event("ADDED", object("b", 5, "old")),
         bookmark(7, true),
     ])]);
-    world.after(1).await;
-    assert_eq!((world.known(), world.news()), (vec!["a old".into(), "b old".into()], vec!["listed".into()]));
-    assert_eq!(world.pulse.freshness(), Freshness::Fresh);
+    stage.after(1).await;
+    assert_eq!((stage.known(), stage.reports()), (vec!["a old".into(), "b old".into()], vec!["listed".into()]));
+    assert_eq!((stage.heartbeat.is_stale(), stage.heartbeat.down_since()), (false, None));
 
-    let world = World::of(vec![
-        Act::Ends(vec![
-            event("ADDED", pat("a", 1, 3, "old")),
+    let stage = WatchStage::new(vec![
+        Reply::Ends(vec![
+            event("ADDED", object("a", 3, "old")),
             bookmark(7, true),
-            event("MODIFIED", pat("a", 1, 8, "new")),
+            event("MODIFIED", object("a", 8, "new")),
         ]),
-        Act::Ends(vec![event("ADDED", pat("c", 3, 9, "new")), bookmark(12, false)]),
-        Act::Hangs(vec![event("DELETED", pat("a", 1, 13, "new"))]),
+        Reply::Ends(vec![event("ADDED", object("c", 9, "new")), bookmark(12, false)]),
+        Reply::Hangs(vec![event("DELETED", object("a", 13, "new"))]),
     ]);
-    let asked = world.after(3).await;
+    let asked = stage.after(3).await;
     assert_asked(&asked, &[STREAMED, &from(8), &from(12)]);
-    assert_eq!(world.known(), ["c new"]);
+    assert_eq!(stage.known(), ["c new"]);
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_version_that_is_gone_leads_to_a_new_list_which_forgets_only_at_its_end() {
-    let world = World::of(vec![
-        Act::Ends(vec![
-            event("ADDED", pat("a", 1, 3, "old")),
-            event("ADDED", pat("b", 2, 4, "old")),
+async fn an_expired_version_leads_to_a_new_list() {
+    let stage = WatchStage::new(vec![
+        Reply::Ends(vec![
+            event("ADDED", object("a", 3, "old")),
+            event("ADDED", object("b", 4, "old")),
             bookmark(7, true),
             gone(),
         ]),
         // This list breaks off.
-        Act::Ends(vec![event("ADDED", pat("b", 2, 9, "new"))]),
-        Act::Hangs(vec![event("ADDED", pat("b", 2, 9, "new")), event("ADDED", pat("c", 3, 8, "new"))]),
+        Reply::Ends(vec![event("ADDED", object("b", 9, "new"))]),
+        Reply::Hangs(vec![event("ADDED", object("b", 9, "new")), event("ADDED", object("c", 8, "new"))]),
     ]);
-    let asked = world.after(3).await;
+    let asked = stage.after(3).await;
     assert_asked(&asked, &[STREAMED; 3]);
-    assert_eq!(world.known(), ["a old", "b old"], "nothing is lost while lists are incomplete");
+    assert_eq!(stage.known(), ["a old", "b new", "c new"], "nothing is forgotten while lists are incomplete");
     assert_eq!(
-        world.news(),
+        stage.reports(),
         ["listed", "0: too old (410)", "1: the API server ended the watch too soon"].map(str::to_owned)
     );
 
-    let world = World::of(vec![
-        Act::Ends(vec![
-            event("ADDED", pat("a", 1, 3, "old")),
-            event("ADDED", pat("b", 2, 4, "old")),
+    let stage = WatchStage::new(vec![
+        Reply::Ends(vec![
+            event("ADDED", object("a", 3, "old")),
+            event("ADDED", object("b", 4, "old")),
             bookmark(7, true),
             gone(),
         ]),
-        Act::Hangs(vec![
-            event("ADDED", pat("b", 2, 9, "new")),
-            event("ADDED", pat("c", 3, 8, "new")),
+        Reply::Hangs(vec![
+            event("ADDED", object("b", 9, "new")),
+            event("ADDED", object("c", 8, "new")),
             bookmark(10, true),
         ]),
     ]);
-    world.after(2).await;
-    assert_eq!(world.known(), ["b new", "c new"]);
+    stage.after(2).await;
+    assert_eq!(stage.known(), ["b new", "c new"]);
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_connection_that_dies_without_a_word_is_noticed_and_followed_by_a_new_list() {
-    let world = World::of(vec![Act::Hangs(vec![event("ADDED", pat("a", 1, 3, "old")), bookmark(7, true)])]);
+async fn a_silent_connection_is_followed_by_a_new_list() {
+    let stage = WatchStage::new(vec![Reply::Hangs(vec![event("ADDED", object("a", 3, "old")), bookmark(7, true)])]);
     let began = Instant::now();
-    let asked = world.after(2).await;
+    let asked = stage.after(2).await;
     let took = began.elapsed();
     assert_asked(&asked, &[STREAMED; 2]);
-    assert!(took >= QUIET && took < QUIET + LONGEST_WAIT, "{took:?}");
-    assert_eq!(world.news()[1], "0: nothing was heard for 150 seconds");
-    assert_eq!(world.known(), ["a old"]);
+    assert!(took >= QUIET && took < QUIET + LONGEST_DELAY, "{took:?}");
+    assert_eq!(stage.reports()[1], "0: no event for 150 seconds");
+    assert_eq!(stage.known(), ["a old"]);
 }
 
 #[tokio::test(start_paused = true)]
-async fn an_api_server_that_cannot_stream_lists_is_asked_for_pages() {
-    let list = |names: &[(&str, u32)], token: &str| {
-        let items: Vec<_> = names.iter().map(|(name, uid)| pat(name, *uid, 5, "old")).collect();
-        Act::Answers(json!({
-            "apiVersion": "pat-operator.io/v1alpha1", "kind": "PersonalAccessTokenList", "items": items,
+async fn lists_are_paginated_if_the_api_server_cannot_stream_them() {
+    let list = |name: &str, token: &str| {
+        let items = [object(name, 5, "old")];
+        Reply::Object(json!({
+            "apiVersion": "v1", "kind": "ConfigMapList", "items": items,
             "metadata": {"resourceVersion": "9", "continue": token},
         }))
     };
     // One says so; an older one takes it for a plain watch and sends a plain bookmark.
     for first in [
-        Act::Refuses(422, "sendInitialEvents is forbidden for watch unless the WatchList feature gate is enabled"),
-        Act::Hangs(vec![event("ADDED", pat("a", 1, 3, "old")), bookmark(7, false)]),
+        Reply::Fails(422, "sendInitialEvents is forbidden for watch unless the WatchList feature gate is enabled"),
+        Reply::Hangs(vec![event("ADDED", object("a", 3, "old")), bookmark(7, false)]),
     ] {
-        let world = World::of(vec![
+        let stage = WatchStage::new(vec![
             first,
-            list(&[("a", 1)], "next"),
-            list(&[("b", 2)], ""),
-            Act::Hangs(vec![event("ADDED", pat("c", 3, 10, "new"))]),
+            list("a", "next"),
+            list("b", ""),
+            Reply::Hangs(vec![event("ADDED", object("c", 10, "new"))]),
         ]);
-        let asked = world.after(4).await;
+        let asked = stage.after(4).await;
         assert_asked(&asked, &[STREAMED, "limit=500", "limit=500 continue=next", &from(9)]);
-        assert_eq!(world.known(), ["a old", "b old", "c new"]);
+        assert_eq!(stage.known(), ["a old", "b old", "c new"]);
     }
 }
 
 #[tokio::test(start_paused = true)]
-async fn failures_are_followed_by_longer_and_longer_waits_from_the_same_place() {
-    let mut acts = vec![Act::Ends(vec![event("ADDED", pat("a", 1, 3, "old")), bookmark(7, true)])];
-    acts.extend((0..10).map(|_| Act::Refuses(503, "starting")));
-    let world = World::of(acts);
+async fn repeated_failures_back_off_and_keep_the_position() {
+    let mut replies = vec![Reply::Ends(vec![event("ADDED", object("a", 3, "old")), bookmark(7, true)])];
+    replies.extend((0..10).map(|_| Reply::Fails(503, "starting")));
+    let stage = WatchStage::new(replies);
     let began = Instant::now();
-    let asked = world.after(12).await;
+    let asked = stage.after(12).await;
     let took = began.elapsed();
     assert_asked(&asked[..1], &[STREAMED]);
     assert!(asked[1..].iter().all(|one| sorted(one) == sorted(&from(7))), "{asked:?}");
     // Ten waits, four of them the longest, each between half and all of it.
     assert!(took > Duration::from_secs(13) && took < Duration::from_secs(28), "{took:?}");
-    assert_eq!(world.known(), ["a old"]);
+    assert_eq!(stage.known(), ["a old"]);
 }
 
 #[tokio::test(start_paused = true)]
-async fn what_cannot_be_read_is_left_out_and_an_older_state_is_not_believed() {
-    let world = World::of(vec![
-        Act::Ends(vec![
+async fn undecodable_objects_are_left_out_and_older_states_rejected() {
+    let stage = WatchStage::new(vec![
+        Reply::Ends(vec![
             event("ADDED", json!({"metadata": {"name": 7}})),
-            event("ADDED", pat("a", 1, 3, "old")),
+            event("ADDED", object("a", 3, "old")),
             bookmark(70, true),
             bookmark(8, false),
         ]),
-        Act::Hangs(vec![event("ADDED", pat("a", 1, 3, "restored")), bookmark(8, true)]),
+        Reply::Hangs(vec![event("ADDED", object("a", 3, "restored")), bookmark(8, true)]),
     ]);
-    let asked = world.after(2).await;
+    let asked = stage.after(2).await;
     assert_asked(&asked, &[STREAMED; 2]);
-    assert_eq!(world.news()[..2], ["left out", "listed"]);
-    assert_eq!(world.news()[2], "0: the API server has gone back to an older state");
-    assert_eq!(world.known(), ["a restored"]);
+    assert_eq!(stage.reports()[..2], ["undecodable", "listed"]);
+    assert_eq!(stage.reports()[2], "0: the API server went back to an older state");
+    assert_eq!(stage.known(), ["a restored"]);
 }
 
 #[test]
-fn waits_grow_to_five_seconds_and_differ_among_replicas() {
-    assert_eq!(patience(0, 1.0), FIRST_WAIT);
-    assert_eq!(patience(0, 0.0), FIRST_WAIT / 2);
-    assert_eq!(patience(3, 1.0), 8 * FIRST_WAIT);
+fn backoff_grows_to_five_seconds_with_jitter() {
+    assert_eq!(backoff(0, 1.0), FIRST_DELAY);
+    assert_eq!(backoff(0, 0.0), FIRST_DELAY / 2);
+    assert_eq!(backoff(3, 1.0), 8 * FIRST_DELAY);
     for failures in [6, 10, 31, 32, u32::MAX] {
-        assert_eq!((patience(failures, 1.0), patience(failures, 0.0)), (LONGEST_WAIT, LONGEST_WAIT / 2));
+        assert_eq!((backoff(failures, 1.0), backoff(failures, 0.0)), (LONGEST_DELAY, LONGEST_DELAY / 2));
     }
-    assert!((0.0..=1.0).contains(&dice()));
+    assert!((0.0..=1.0).contains(&jitter()));
 }
 
 #[test]
-fn a_new_list_is_asked_for_only_where_going_on_would_not_help() {
+fn only_some_interruptions_need_a_new_list() {
     let api = |code, message: &str| Status::failure(message, "").with_code(code).boxed();
     for (interruption, loses) in [
         (Interruption::Ended(api(410, "too old resource version")), true),
@@ -333,6 +354,6 @@ fn a_new_list_is_asked_for_only_where_going_on_would_not_help() {
         (Interruption::TooShort, false),
         (Interruption::Backwards, true),
     ] {
-        assert_eq!(interruption.loses_the_place(), loses, "{interruption}");
+        assert_eq!(interruption.needs_list(), loses, "{interruption}");
     }
 }

@@ -12,7 +12,7 @@ use tower::ServiceExt;
 use super::{messages::ValueKind, *};
 use crate::{
     api::Time,
-    index::{Description, Freshness, Index, Pat},
+    index::{Freshness, Index, IndexedPat, OwnerDescription},
     service::{Clock, http::MemoryBudget},
     token::Token,
     verifier::metrics::Metrics,
@@ -54,7 +54,7 @@ impl EnvoyFixture {
                 "issuedAt": now, "expiresAt": now.plus(SignedDuration::from_hours(1)),
             }]},
         });
-        self.index.put(Pat::read(&serde_json::from_value(stored).unwrap()).expect("a PAT"));
+        self.index.put(IndexedPat::read(&serde_json::from_value(stored).unwrap()).expect("a PAT"));
         token.expose().to_owned()
     }
 
@@ -332,7 +332,7 @@ async fn a_disabled_owner_is_denied_and_an_enabled_one_has_address_and_groups() 
     let describe = |disabled: bool| {
         let spec = json!({"subject": jane, "disabled": disabled, "email": "j@example.com", "groups": ["a", "b"]});
         let stored = serde_json::from_value(json!({"metadata": {"name": "jane"}, "spec": spec})).unwrap();
-        fixture.index.owners().put(Description::read(&stored).unwrap());
+        fixture.index.owners().put(OwnerDescription::read(&stored).unwrap());
     };
     describe(true);
     let response = fixture.ask(&[], &[("authorization", bearer.as_bytes())]).await;

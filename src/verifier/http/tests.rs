@@ -22,7 +22,7 @@ use tower::ServiceExt;
 use super::*;
 use crate::{
     api::Time,
-    index::{Description, Freshness, Index, Pat, PatUid, Pulse},
+    index::{Freshness, Index, IndexFreshness, IndexedPat, OwnerDescription, PatUid},
     service::{Clock, ClockHand, http::MemoryBudget},
     token::Token,
     verifier::metrics::Metrics,
@@ -92,7 +92,9 @@ impl HttpFixture {
     /// Adds a `TokenOwner` with this name.
     fn describe(&self, name: &str, spec: Value) {
         let stored = json!({"metadata": {"name": name}, "spec": spec});
-        self.index.owners().put(Description::read(&serde_json::from_value(stored).unwrap()).expect("a TokenOwner"));
+        self.index
+            .owners()
+            .put(OwnerDescription::read(&serde_json::from_value(stored).unwrap()).expect("a TokenOwner"));
     }
 
     /// Returns how many decisions of a protocol had this reason.
@@ -108,7 +110,7 @@ impl HttpFixture {
 
     /// Returns all metrics.
     fn text(&self) -> String {
-        self.metrics.text(&self.index, &Pulse::new(1, std::time::Duration::from_secs(300)))
+        self.metrics.text(&self.index, &IndexFreshness::new(1, std::time::Duration::from_secs(300)))
     }
 
     /// Adds a PAT with one token; the number determines its uid and token.
@@ -155,13 +157,13 @@ impl HttpFixture {
     }
 }
 
-fn pat(number: u8, spec: Value, status: Value) -> Pat {
+fn pat(number: u8, spec: Value, status: Value) -> IndexedPat {
     let stored = json!({
         "metadata": {"namespace": "shop", "name": format!("app-{number}"), "uid": uid(number)},
         "spec": spec,
         "status": status,
     });
-    Pat::read(&serde_json::from_value(stored).unwrap()).expect("a PAT")
+    IndexedPat::read(&serde_json::from_value(stored).unwrap()).expect("a PAT")
 }
 
 fn uid(number: u8) -> String {

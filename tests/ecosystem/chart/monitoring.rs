@@ -166,9 +166,7 @@ fn words(metric: &str, label: &str) -> Option<Vec<&'static str>> {
             Some(verifier::reason::DecisionReason::ALL.iter().map(|reason| reason.as_str()).collect())
         }
         ("pat_operator_reconcile_errors_total", "category") => Some(controller::error::Error::CATEGORIES.to_vec()),
-        ("pat_operator_serving_certificate_errors_total", "category") => {
-            Some(certificates::error::Error::CATEGORIES.to_vec())
-        }
+        ("pat_operator_serving_certificate_errors_total", "category") => Some(certificates::Error::CATEGORIES.to_vec()),
         _ => panic!("no test knows the values of {label} of {metric}"),
     }
 }

@@ -23,7 +23,7 @@ use kube::{
 };
 use pat_operator::{
     api::Time,
-    index::{Freshness, Index, Pat},
+    index::{Freshness, Index, IndexedPat},
     service::{Clock, HttpServer},
     token::Token,
     verifier::{Verifier, http, metrics::Metrics},
@@ -94,7 +94,7 @@ impl IntrospectionFixture {
     }
 }
 
-fn pat(uid: &str, token: &Token, spec: Value) -> Pat {
+fn pat(uid: &str, token: &Token, spec: Value) -> IndexedPat {
     let issued_at: Time = Clock::system().now().into();
     let stored = json!({
         "metadata": {"namespace": "shop", "name": "app", "uid": uid},
@@ -107,7 +107,7 @@ fn pat(uid: &str, token: &Token, spec: Value) -> Pat {
             "issuedAt": issued_at,
         }]},
     });
-    Pat::read(&serde_json::from_value(stored).expect("an object")).expect("a PAT")
+    IndexedPat::read(&serde_json::from_value(stored).expect("an object")).expect("a PAT")
 }
 
 /// Creates a ServiceAccount.

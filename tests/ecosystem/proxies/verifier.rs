@@ -2,7 +2,7 @@
 
 use std::{fs, path::PathBuf};
 
-use pat_operator::{certificates::Wanted, service::Clock, token::Token};
+use pat_operator::{certificates::CertificateRequest, service::Clock, token::Token};
 use serde_json::json;
 
 use crate::support::process::{
@@ -106,8 +106,8 @@ impl Running {
 
 /// The certificate, its key and what is published for clients to trust, as files.
 async fn certificate(place: &Place) -> tempfile::TempDir {
-    let wanted: Wanted = format!("serving:{HOST}").parse().expect("a Secret and a name");
-    keeper(place, &wanted, Clock::system()).look(&wanted).await.expect("it is made");
+    let wanted: CertificateRequest = format!("serving:{HOST}").parse().expect("a Secret and a name");
+    keeper(place, &wanted, Clock::system()).check(&wanted).await.expect("it is made");
     let folder = tempfile::Builder::new().prefix("pat-proxy-tls-").tempdir().expect("a folder");
     let put = |name: &str, content: &[u8]| fs::write(folder.path().join(name), content).expect("a file");
     for name in ["tls.crt", "tls.key"] {

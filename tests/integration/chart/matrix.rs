@@ -7,7 +7,7 @@ use clap::Parser;
 use control_plane::{Binary, Options};
 use k8s_openapi::api::core::v1::Pod;
 use kube::{Api, api::PostParams};
-use pat_operator::{certificates, cli::Cli, controller::preflight, service::preflight::Need, verifier};
+use pat_operator::{certificates, cli::Cli, controller::preflight, service::preflight::RequiredAccess, verifier};
 use serde_json::{Value, json};
 
 use super::{
@@ -120,7 +120,7 @@ fn labels_select_what_they_should_and_everything_has_a_place() {
 }
 
 /// What a rule or a need allows: `verb resource group`.
-fn allowed(needs: &[Need]) -> BTreeSet<String> {
+fn allowed(needs: &[RequiredAccess]) -> BTreeSet<String> {
     let mut all = BTreeSet::new();
     for (group, resource, subresource, verbs) in needs {
         let resource = if subresource.is_empty() { (*resource).into() } else { format!("{resource}/{subresource}") };

@@ -53,7 +53,7 @@ fn every_example_has_a_plan_that_issues_a_token_unless_it_is_suspended() {
         let path = file.expect("readable").path();
         if path.extension().is_some_and(|extension| extension == "yaml") {
             let text = offline(&["plan", "-f", path.to_str().expect("a path")], "").good();
-            let waits = text.contains("spec.suspend is true: no token is issued");
+            let waits = text.contains("spec.suspend is true, so no token is issued");
             assert!(waits || text.contains("create Secret"), "{}:\n{text}", path.display());
             planned += 1;
         }
@@ -69,17 +69,17 @@ async fn what_is_there_is_planned_as_the_operator_sees_it() {
     hand.place.ready("ci").await;
     operator.kill();
     let text = hand.pat("plan ci").good();
-    assert!(text.contains("nothing is to be done") && text.contains("the whole token ends"), "{text}");
+    assert!(text.contains("nothing to do") && text.contains("the whole token ends"), "{text}");
     // The end has passed by then.
     let text = hand.pat("plan ci --at 2099-01-01T00:00:00Z").good();
     assert!(
-        text.contains("take the token out of Secret ci") && text.contains("is dead and leaves the status"),
+        text.contains("remove the token from Secret ci") && text.contains("has ended and leaves the status"),
         "{text}"
     );
 
     let changed = "apiVersion: pat-operator.io/v1alpha1\nkind: PersonalAccessToken\nmetadata: {name: ci}\nspec: {secret: {name: other}}";
     let text = hand.piped("plan -f - --live", changed).good();
-    assert!(text.contains("create Secret other (Opaque): the token that is live"), "{text}");
+    assert!(text.contains("create Secret other (Opaque): the active token"), "{text}");
     assert!(text.contains("delete Secret ci") && !text.contains("mint"), "{text}");
 
     // Whoever was first has the better claim to the Secret's name.

@@ -50,7 +50,8 @@ async fn a_token_lives_its_whole_life_by_these_commands_alone() {
     assert!(hand.piped("verify", &third).good().starts_with("good "));
     let buried = hand.piped("verify", &second).failed(3);
     assert!(
-        buried.contains("/ci: token ") && buried.contains("is dead: it was issued before spec.revokeIfIssuedBefore"),
+        buried.contains("/ci: token ")
+            && buried.contains("was revoked: it was issued before spec.revokeIfIssuedBefore"),
         "{buried}"
     );
 

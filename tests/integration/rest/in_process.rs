@@ -7,8 +7,8 @@ use kube::{Api, Client, api::ListParams};
 use pat_operator::{
     api::{Expiry, Owner, OwnerKind, StoredPat},
     index::{
-        Index, Pulse,
-        feed::{OwnerFeed, PatFeed},
+        Index, IndexFreshness,
+        events::{OwnerEventHandler, PatEventHandler},
     },
     rest::{
         access_token::{AccessTokenSigner, KEY_LENGTH},
@@ -19,7 +19,7 @@ use pat_operator::{
         rate_limit::RateLimit,
         server,
         service::{RestConfig, TokenService},
-        store::{OwnerEventHandler, TokenEventHandler, TokenStore},
+        store::{OwnerStoreHandler, TokenStore, TokenStoreHandler},
         write::Writer,
     },
     service::{
@@ -47,7 +47,7 @@ pub struct InProcessApi {
     background: JoinSet<()>,
     metrics: Arc<Metrics>,
     store: Arc<TokenStore>,
-    pulse: Arc<Pulse>,
+    pulse: Arc<IndexFreshness>,
 }
 
 impl InProcessApi {
@@ -58,7 +58,7 @@ impl InProcessApi {
 
     pub async fn with(place: &Place, writes_by: Client, read_only: bool) -> Self {
         let (index, store) = (Arc::new(Index::default()), Arc::new(TokenStore::default()));
-        let pulse = Pulse::new(2, Duration::from_secs(300));
+        let pulse = IndexFreshness::new(2, Duration::from_secs(300));
         let many = NonZeroU32::new(100_000).unwrap();
         let config = RestConfig {
             tenant: place.name().into(),
@@ -68,13 +68,14 @@ impl InProcessApi {
         };
         let (namespace, client) = (place.name().to_owned(), place.client.clone());
         let mut watches = JoinSet::new();
-        let tokens = TokenEventHandler::new(PatFeed::new(index.clone(), Some(namespace.clone())), store.clone());
-        let owners = OwnerEventHandler::new(OwnerFeed::new(index.clone()), store.clone());
+        let tokens =
+            TokenStoreHandler::new(PatEventHandler::new(index.clone(), Some(namespace.clone())), store.clone());
+        let owners = OwnerStoreHandler::new(OwnerEventHandler::new(index.clone()), store.clone());
         let api: Api<StoredPat> = Api::namespaced(client.clone(), &namespace);
-        watches.spawn(watch::follow(api.clone(), tokens, pulse.beat(0), |_| {}));
-        watches.spawn(watch::follow(Api::all(client), owners, pulse.beat(1), |_| {}));
+        watches.spawn(watch::follow(api.clone(), tokens, pulse.heartbeat(0), |_| {}));
+        watches.spawn(watch::follow(Api::all(client), owners, pulse.heartbeat(1), |_| {}));
         let probed = pulse.clone();
-        watches.spawn(async move { pat_operator::index::probe::probe(api, &probed).await });
+        watches.spawn(async move { pat_operator::index::freshness::probe(api, &probed).await });
         eventually("the first lists are in", async || pulse.listed() == 2).await;
         let metrics = Arc::new(Metrics::new());
         let writer =

@@ -13,7 +13,7 @@ use k8s_openapi::{
 };
 use kube::api::{DeleteParams, Patch, PatchParams, PostParams};
 use pat_operator::{
-    certificates::{Error, Wanted, keeper::Looked},
+    certificates::{CertificateRequest, Error, RenewalOutcome},
     service::{Clock, ClockHand},
 };
 use serde_json::{Value, json};
@@ -28,7 +28,7 @@ use crate::support::process::{
 const HOST: &str = "verifier.system.svc";
 const SECRET: &str = "verifier-serving";
 
-fn wanted() -> Wanted {
+fn wanted() -> CertificateRequest {
     format!("{SECRET}:{HOST}").parse().expect("a Secret and a name")
 }
 
@@ -46,11 +46,11 @@ async fn renewed_certificates_are_served_without_a_restart_and_old_clients_keep_
     // An authority is replaced after two thirds of ten years, 2,433 days.
     let (clock, hand) = driven(2440);
     let keeper = keeper(&place, &wanted(), clock);
-    assert_eq!(keeper.look(&wanted()).await.expect("it is made"), Looked::Made);
+    assert_eq!(keeper.check(&wanted()).await.expect("it is made"), RenewalOutcome::Renewed);
     let first = certificates(&published(&place, &wanted()).await);
     assert_eq!(first.len(), 1);
     hand.set(days_before_now(61));
-    assert_eq!(keeper.look(&wanted()).await.expect("it is renewed"), Looked::Made);
+    assert_eq!(keeper.check(&wanted()).await.expect("it is renewed"), RenewalOutcome::Renewed);
     assert_eq!(certificates(&published(&place, &wanted()).await), first, "by the same authority");
 
     let folder = tempfile::tempdir().expect("a folder");
@@ -90,7 +90,7 @@ async fn renewed_certificates_are_served_without_a_restart_and_old_clients_keep_
         })
         .collect();
     hand.set(Timestamp::now());
-    assert_eq!(keeper.look(&wanted()).await.expect("another authority"), Looked::Made);
+    assert_eq!(keeper.check(&wanted()).await.expect("another authority"), RenewalOutcome::Renewed);
     let both = certificates(&published(&place, &wanted()).await);
     assert_eq!((both.len(), &both[1]), (2, &first[0]), "the new one first, and the old one stays");
     let after = remount(2).await;
@@ -124,12 +124,12 @@ async fn renewed_certificates_are_served_without_a_restart_and_old_clients_keep_
 async fn intact_certificates_are_not_rewritten_and_damaged_ones_are_restored() {
     let place = Place::new("mended").await;
     let keeper = keeper(&place, &wanted(), Clock::system());
-    let look = async || keeper.look(&wanted()).await.expect("it is looked after");
+    let look = async || keeper.check(&wanted()).await.expect("it is looked after");
     let version = async || {
         let map = maps(&place).get(&wanted().config_map()).await.expect("it is there");
         (secret(&place, &wanted()).await.metadata.resource_version, map.metadata.resource_version)
     };
-    assert_eq!(look().await, Looked::Made);
+    assert_eq!(look().await, RenewalOutcome::Renewed);
     let made = version().await;
     let made_secret = secret(&place, &wanted()).await;
     assert_eq!(made_secret.type_.as_deref(), Some("kubernetes.io/tls"));
@@ -138,13 +138,13 @@ async fn intact_certificates_are_not_rewritten_and_damaged_ones_are_restored() {
     let map = maps(&place).get(&wanted().config_map()).await.expect("it is there");
     assert_eq!(map.data.expect("data").into_keys().collect::<Vec<_>>(), ["ca.crt"], "no key is published");
     assert!(
-        matches!(look().await, Looked::Kept(until) if until > Timestamp::now() + SignedDuration::from_hours(24 * 59))
+        matches!(look().await, RenewalOutcome::Kept(until) if until > Timestamp::now() + SignedDuration::from_hours(24 * 59))
     );
     assert_eq!(version().await, made, "nothing is written");
     let first = certificates(&published(&place, &wanted()).await);
 
     maps(&place).delete(&wanted().config_map(), &DeleteParams::default()).await.expect("deleted");
-    assert!(matches!(look().await, Looked::Kept(_)));
+    assert!(matches!(look().await, RenewalOutcome::Kept(_)));
     assert_eq!(certificates(&published(&place, &wanted()).await), first);
     let other = json!({"data": {"ca.crt": "foreign"}});
     maps(&place).patch(&wanted().config_map(), &PatchParams::default(), &Patch::Merge(other)).await.expect("changed");
@@ -156,15 +156,15 @@ async fn intact_certificates_are_not_rewritten_and_damaged_ones_are_restored() {
         place.secrets().patch(SECRET, &PatchParams::default(), &Patch::Merge(patch)).await.expect("changed")
     };
     patch(json!({"metadata": {"labels": {"team": "a"}}, "data": {"tls.key": "AAAA"}})).await;
-    assert_eq!(look().await, Looked::Made);
+    assert_eq!(look().await, RenewalOutcome::Renewed);
     let mended = secret(&place, &wanted()).await;
     assert_eq!(mended.metadata.labels.expect("labels")["team"], "a", "what others put there stays");
     assert_eq!(certificates(&published(&place, &wanted()).await), first, "by the same authority");
 
     place.secrets().delete(SECRET, &DeleteParams::default()).await.expect("deleted");
-    assert_eq!(look().await, Looked::Made);
+    assert_eq!(look().await, RenewalOutcome::Renewed);
     assert_ne!(certificates(&published(&place, &wanted()).await), first, "its key is gone, so it is another");
-    assert!(matches!(look().await, Looked::Kept(_)));
+    assert!(matches!(look().await, RenewalOutcome::Kept(_)));
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -202,7 +202,7 @@ async fn foreign_objects_are_not_changed_and_one_event_says_so() {
     place.secrets().delete(SECRET, &DeleteParams::default()).await.expect("deleted");
     eventually("it is made", async || place.secrets().get_opt(SECRET).await.expect("an answer").is_some()).await;
     running.abort();
-    let error = keeper.look(&wanted()).await.expect_err("the ConfigMap is theirs");
+    let error = keeper.check(&wanted()).await.expect_err("the ConfigMap is theirs");
     assert!(matches!(error, Error::NotOurs { kind: "ConfigMap", .. }), "{error}");
     assert_eq!(maps(&place).get(&wanted().config_map()).await.expect("it is there"), map);
 }
@@ -213,22 +213,22 @@ async fn of_concurrent_controllers_one_issues_and_all_agree() {
     for round in 0..3 {
         let keepers: Vec<_> = (0..8).map(|_| keeper(&place, &wanted(), Clock::system())).collect();
         let looked: Vec<_> = stream::iter(&keepers)
-            .map(|keeper| async move { keeper.look(&wanted()).await })
+            .map(|keeper| async move { keeper.check(&wanted()).await })
             .buffer_unordered(8)
             .collect()
             .await;
         let mut made = 0;
         for looked in looked {
             match looked {
-                Ok(Looked::Made) => made += 1,
-                Ok(Looked::Kept(_)) | Err(Error::Conflict { .. }) => {}
+                Ok(RenewalOutcome::Renewed) => made += 1,
+                Ok(RenewalOutcome::Kept(_)) | Err(Error::Conflict { .. }) => {}
                 // Another controller created the ConfigMap.
                 other => panic!("{other:?}"),
             }
         }
         assert!(made <= 1, "{made} in round {round}");
         for keeper in &keepers {
-            assert!(matches!(keeper.look(&wanted()).await, Ok(Looked::Kept(_))));
+            assert!(matches!(keeper.check(&wanted()).await, Ok(RenewalOutcome::Kept(_))));
         }
         let trusted = value(&place, &wanted(), "ca.crt").await;
         assert_eq!(published(&place, &wanted()).await.as_bytes(), trusted);

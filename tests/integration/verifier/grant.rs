@@ -9,7 +9,7 @@ use kube::{
     api::{DeleteParams, DynamicObject, Patch, PatchParams},
     core::{ApiResource, GroupVersionKind},
 };
-use pat_operator::index::usage::FIELD_MANAGER;
+use pat_operator::index::last_used::FIELD_MANAGER;
 use serde_json::{Value, json};
 
 use crate::support::process::place::{Place, eventually};

@@ -52,7 +52,7 @@ async fn it_is_ready_only_after_the_first_list() {
     wire.holds_back(1).await;
     let readiness = verifier.process.get("/readyz").await;
     assert_eq!(readiness.code, 503, "{}", readiness.body);
-    assert!(readiness.body.contains("[-]index not ready: the first list is not in yet\n"), "{}", readiness.body);
+    assert!(readiness.body.contains("[-]index not ready: the first list is not complete\n"), "{}", readiness.body);
     assert!(readiness.body.contains("[+]freshness ok: starting\n"), "{}", readiness.body);
     assert_eq!(verifier.process.get("/livez").await.code, 200);
     assert_eq!(verifier.forward(&token, "").await, 403, "no decision is possible");

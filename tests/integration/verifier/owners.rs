@@ -156,7 +156,7 @@ async fn with_namespaces_owners_are_not_watched_and_a_line_says_so() {
     scene.says(&scene.jane, false).await;
     let only = format!("--namespaces={}", scene.place.name());
     let mut other = VerifierProcess::start(&scene.place.kubeconfig(), &[&only]).await;
-    other.process.logs(&["with --namespaces no TokenOwner is looked at"]).await;
+    other.process.logs(&["with --namespaces, TokenOwners are not watched"]).await;
     assert_eq!(other.forward(&scene.jane, &format!("audience={AUDIENCE}")).await, 200);
     other.process.terminate().await;
     scene.end().await;

@@ -6,7 +6,7 @@ use control_plane::{Component, ControlPlane, Options};
 use kube::Api;
 use pat_operator::{
     api::StoredPat,
-    index::{Freshness, Pulse, probe::probe},
+    index::{Freshness, IndexFreshness, freshness::probe},
     token::Token,
 };
 use serde_json::json;
@@ -63,14 +63,14 @@ async fn an_api_server_without_etcd_makes_the_index_stale_and_then_lost() {
     let client = plane.access().client().expect("a client");
     crate::support::crd::install_crds(&client).await;
     // This watch never breaks and always receives events, like a watch of another API server that still sends bookmarks.
-    let pulse = Pulse::new(1, Duration::from_secs(2));
-    let beat = pulse.beat(0);
+    let pulse = IndexFreshness::new(1, Duration::from_secs(2));
+    let heartbeat = pulse.heartbeat(0);
     let (probed, api) = (pulse.clone(), Api::<StoredPat>::all(client.clone()));
     let probing = tokio::spawn(async move { probe(api, &probed).await });
     let becomes = async |freshness: Freshness| {
         let began = Instant::now();
         loop {
-            beat.heard();
+            heartbeat.beat();
             if pulse.freshness() == freshness {
                 return;
             }

@@ -2,7 +2,7 @@
 
 use k8s_openapi::jiff::{SignedDuration, Timestamp};
 use kube::api::{Patch, PatchParams};
-use pat_operator::{api::Time, index::usage::FIELD_MANAGER};
+use pat_operator::{api::Time, index::last_used::FIELD_MANAGER};
 use serde_json::{Value, json};
 
 use super::grant::{Grant, VERIFIER};

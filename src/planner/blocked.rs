@@ -1,0 +1,93 @@
+//! What keeps the token from going where the spec wants it, for now or until a person acts.
+
+use super::{
+    BREAKER_MINTS, BREAKER_WINDOW, lifecycle,
+    minting::MintProgress,
+    observed::WriteRefusalKind,
+    ownership::SecretOwnership,
+    situation::{Inputs, MintReason, Need},
+};
+use crate::api::{Credential, MAX_LIVE_CREDENTIALS, Reason, Time};
+
+/// What is in the way.
+#[derive(Clone, Debug)]
+pub(super) struct Blocked {
+    /// The reason of the conditions.
+    pub reason: Reason,
+    /// What is wrong and what to do.
+    pub message: String,
+    /// When to try again without a change.
+    pub until: Option<Time>,
+}
+
+/// Finds what is in the way of `need`. The order is that of importance: what a person has to change comes first.
+pub(super) fn find(
+    inputs: &Inputs<'_>,
+    ownership: &SecretOwnership<'_>,
+    need: Need,
+    minting: &MintProgress,
+    live: &[Credential],
+) -> Option<Blocked> {
+    secret_conflict(inputs, ownership, need)
+        .or_else(|| invalid_layout(inputs))
+        .or_else(|| refused_write(inputs))
+        .or_else(|| mint_loop(inputs, need, live))
+        .or_else(|| too_many_live(need, minting, live))
+}
+
+fn secret_conflict(inputs: &Inputs<'_>, ownership: &SecretOwnership<'_>, need: Need) -> Option<Blocked> {
+    let SecretOwnership::Conflict(message) = ownership else { return None };
+    // A one-time delivery needs the Secret's name only while a token is being issued.
+    let name_is_needed = !inputs.intent.once || matches!(need, Need::Mint(_));
+    name_is_needed.then(|| Blocked {
+        reason: Reason::SecretConflict,
+        message: message.clone(),
+        until: Some(lifecycle::conflict_retry(inputs.uid(), inputs.now)),
+    })
+}
+
+fn invalid_layout(inputs: &Inputs<'_>) -> Option<Blocked> {
+    let problem = inputs.intent.layout.as_ref().err()?;
+    Some(Blocked { reason: Reason::InvalidSpec, message: problem.to_string(), until: None })
+}
+
+fn refused_write(inputs: &Inputs<'_>) -> Option<Blocked> {
+    let refusal = inputs.observed.refusal.filter(|_| inputs.is_refused())?;
+    let reason = match refusal.kind {
+        WriteRefusalKind::NamespaceTerminating => Reason::NamespaceTerminating,
+        WriteRefusalKind::Other => Reason::ApiError,
+    };
+    Some(Blocked { reason, message: refusal.message.clone(), until: Some(refusal.retry_at) })
+}
+
+fn mint_loop(inputs: &Inputs<'_>, need: Need, live: &[Credential]) -> Option<Blocked> {
+    let under_way = inputs.observed.held.is_some_and(|held| lifecycle::is_pending(live, &held));
+    if need != Need::Mint(MintReason::Repair) || under_way {
+        return None;
+    }
+    let recent = lifecycle::recent(&inputs.base.unplanned_mints, inputs.now);
+    let first_that_counts = recent.len().checked_sub(BREAKER_MINTS).map(|index| recent[index])?;
+    let until = first_that_counts.plus(BREAKER_WINDOW);
+    let message = format!(
+        "something keeps changing Secret {:?}{}, and {BREAKER_MINTS} tokens had to be issued within an hour: find out what writes to it; the next token is issued at {}",
+        inputs.secret_name,
+        inputs.last_editor(),
+        until.ceil_second(),
+    );
+    Some(Blocked { reason: Reason::MintLoop, message, until: Some(until) })
+}
+
+fn too_many_live(need: Need, minting: &MintProgress, live: &[Credential]) -> Option<Blocked> {
+    let full = !minting.published && !minting.abandoned && live.len() >= MAX_LIVE_CREDENTIALS;
+    if !full || !matches!(need, Need::Mint(_)) {
+        return None;
+    }
+    let next = live.iter().filter_map(|credential| credential.expires_at).min();
+    let when = next.map_or_else(String::new, |end| format!(", at {}", end.ceil_second()));
+    let message = format!(
+        "{} credentials are live, which is the maximum: the next token is issued when one of them has ended{when}; to end one now, name it \
+         in spec.revokedCredentials; to avoid this, set a longer spec.rotation.interval or a shorter spec.gracePeriod",
+        live.len()
+    );
+    Some(Blocked { reason: Reason::TooManyLive, message, until: next })
+}

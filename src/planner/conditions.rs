@@ -1,0 +1,232 @@
+//! The conditions of a status, in words that end with what to do next. No message changes as time passes: one that did would be written
+//! again and again.
+
+use super::{
+    blocked::Blocked,
+    delivery::closes_at,
+    events::{EventReason, EventToPublish},
+    lifecycle,
+    situation::Situation,
+};
+use crate::api::{Condition, ConditionType, CredentialState, DeliveryState, PersonalAccessTokenStatus, Reason, Time};
+
+/// The conditions to be.
+#[derive(Debug)]
+pub(super) struct Conditions {
+    ready: (&'static str, Reason, String),
+    abnormal: Vec<(ConditionType, Reason, String)>,
+    blocked_until: Option<Time>,
+}
+
+/// Finds the conditions of a situation whose status, but for them, is known.
+pub(super) fn find(s: &Situation<'_>, status: &PersonalAccessTokenStatus) -> Conditions {
+    let mut conditions = readiness(s, status);
+    conditions.blocked_until = s.blocked.as_ref().and_then(|blocked| blocked.until);
+    conditions.abnormal.extend(in_grace_period(status));
+    conditions.abnormal.extend(expiring_soon(s, status));
+    conditions
+}
+
+/// `Ready`, and with it `Reconciling` or `Stalled`.
+fn readiness(s: &Situation<'_>, status: &PersonalAccessTokenStatus) -> Conditions {
+    if s.intent.revoked {
+        let message =
+            "spec.revoked is true: every token is revoked and none is issued; set it to false to issue a new one";
+        return Conditions::stalled(Reason::Revoked, message.into());
+    }
+    if let Some(end) = s.intent.terms.end().filter(|end| *end <= s.now) {
+        let message = format!("the token expired at {end}: set a later spec.expiry to issue a new one");
+        return Conditions::stalled(Reason::Expired, message);
+    }
+    if let Some(blocked) = &s.blocked {
+        return blocked_readiness(s, status, blocked);
+    }
+    if s.intent.once && s.active.is_none() && status.delivery.is_some() && !s.needs_mint() {
+        return delivery_ended(status);
+    }
+    if s.intent.suspended {
+        return suspended(s, status);
+    }
+    if is_available(s, status) {
+        return Conditions::ready(Reason::Issued, issued(s, status));
+    }
+    let message = format!("a token is being issued for Secret {:?}", s.secret_name);
+    Conditions {
+        ready: ("Unknown", Reason::Issuing, message.clone()),
+        abnormal: vec![(ConditionType::Reconciling, Reason::Issuing, message)],
+        blocked_until: None,
+    }
+}
+
+fn blocked_readiness(s: &Situation<'_>, status: &PersonalAccessTokenStatus, blocked: &Blocked) -> Conditions {
+    let works = is_available(s, status) && !matches!(blocked.reason, Reason::SecretConflict | Reason::InvalidSpec);
+    let retries = blocked.reason == Reason::ApiError || works;
+    let type_ = if retries { ConditionType::Reconciling } else { ConditionType::Stalled };
+    let ready = if works {
+        ("True", Reason::Issued, issued(s, status))
+    } else {
+        ("False", blocked.reason, blocked.message.clone())
+    };
+    Conditions { ready, abnormal: vec![(type_, blocked.reason, blocked.message.clone())], blocked_until: None }
+}
+
+fn delivery_ended(status: &PersonalAccessTokenStatus) -> Conditions {
+    let (reason, what) = match status.delivery {
+        Some(DeliveryState::NotDelivered) => (
+            Reason::NotDelivered,
+            "the token was not taken in time, or its arrival was not acknowledged, and no longer works",
+        ),
+        _ => (Reason::Revoked, "the token was delivered and no longer works"),
+    };
+    let advice =
+        "with delivery: Once, another is issued only on request: set spec.rotateIfIssuedBefore to the current time";
+    Conditions::stalled(reason, format!("{what}; {advice}"))
+}
+
+fn suspended(s: &Situation<'_>, status: &PersonalAccessTokenStatus) -> Conditions {
+    match s.active.as_ref().filter(|_| s.secret_holds_active || is_delivered(s, status)) {
+        Some(active) => {
+            let end = active.expires_at.map_or_else(String::new, |end| format!(" until {end}"));
+            let message = format!("the token works{end}; spec.suspend is true, so it is not rotated");
+            Conditions::ready(Reason::Suspended, message)
+        }
+        None => {
+            let message = "spec.suspend is true, so no token is issued; set it to false to issue one";
+            Conditions::stalled(Reason::Suspended, message.into())
+        }
+    }
+}
+
+fn in_grace_period(status: &PersonalAccessTokenStatus) -> Option<(ConditionType, Reason, String)> {
+    let in_grace = status.credentials.iter().filter(|credential| credential.state == CredentialState::Grace);
+    let ends: Vec<_> = in_grace.filter_map(|credential| credential.expires_at).collect();
+    let last = ends.iter().max()?;
+    let many = match ends.len() {
+        1 => "1 replaced token still works".into(),
+        many => format!("{many} replaced tokens still work"),
+    };
+    let message = format!("{many}, the last one until {last}");
+    Some((ConditionType::InGracePeriod, Reason::PreviousCredentialLive, message))
+}
+
+fn expiring_soon(s: &Situation<'_>, status: &PersonalAccessTokenStatus) -> Option<(ConditionType, Reason, String)> {
+    let active = s.active.as_ref()?;
+    let end = lifecycle::final_end(&s.intent, active)?;
+    if s.now < lifecycle::warning_from(status.first_issued_at.unwrap_or(active.issued_at), end) {
+        return None;
+    }
+    let message = if s.intent.terms.end() == Some(end) {
+        format!("the token expires at {end}: set a later spec.expiry to keep it")
+    } else if s.intent.suspended {
+        format!("the token expires at {end} and is not rotated because spec.suspend is true: set it to false")
+    } else {
+        format!("the token expires at {end} and cannot be rotated: fix what the condition Ready reports")
+    };
+    Some((ConditionType::ExpiringSoon, Reason::ExpiryNear, message))
+}
+
+/// Whether the active token works and its holder can get it or has it.
+fn is_available(s: &Situation<'_>, status: &PersonalAccessTokenStatus) -> bool {
+    s.secret_holds_active || s.is_safe_elsewhere() || is_delivered(s, status)
+}
+
+/// Whether a one-time token works and was taken.
+fn is_delivered(s: &Situation<'_>, status: &PersonalAccessTokenStatus) -> bool {
+    s.active.is_some() && status.delivery == Some(DeliveryState::Delivered)
+}
+
+/// Says where the token is.
+fn issued(s: &Situation<'_>, status: &PersonalAccessTokenStatus) -> String {
+    if is_delivered(s, status) {
+        return "the token was taken and works".into();
+    }
+    let name = if s.secret_holds_active { None } else { status.secret_name.as_deref() };
+    let issued = format!("Secret {:?} holds a valid token", name.unwrap_or(s.secret_name));
+    match s.active.as_ref().filter(|_| status.delivery == Some(DeliveryState::Waiting)) {
+        Some(active) => {
+            let end = closes_at(active.issued_at).floor_second();
+            format!("{issued}, which waits to be taken until {end}: read it and delete the Secret")
+        }
+        None => issued,
+    }
+}
+
+impl Conditions {
+    /// `Ready` is `True`.
+    fn ready(reason: Reason, message: String) -> Self {
+        Self { ready: ("True", reason, message), abnormal: Vec::new(), blocked_until: None }
+    }
+
+    /// `Ready` is `False` and `Stalled` is `True`: a person has to act.
+    pub fn stalled(reason: Reason, message: String) -> Self {
+        Self {
+            ready: ("False", reason, message.clone()),
+            abnormal: vec![(ConditionType::Stalled, reason, message)],
+            blocked_until: None,
+        }
+    }
+
+    /// When to try again what is blocked.
+    pub fn blocked_until(&self) -> Option<Time> {
+        self.blocked_until
+    }
+
+    /// The list of conditions; `lastTransitionTime` moves only with a condition's status.
+    pub fn list(&self, present: &[Condition], generation: Option<i64>, now: Time) -> Vec<Condition> {
+        let (status, reason, message) = &self.ready;
+        let ready = (ConditionType::Ready, *status, *reason, message.as_str());
+        let rest = self.abnormal.iter().map(|(type_, reason, message)| (*type_, "True", *reason, message.as_str()));
+        let mut conditions: Vec<_> = std::iter::once(ready)
+            .chain(rest)
+            .map(|(type_, status, reason, message)| {
+                let before = present.iter().find(|condition| condition.type_ == type_.as_str());
+                Condition {
+                    type_: type_.as_str().into(),
+                    status: status.into(),
+                    reason: reason.as_str().into(),
+                    message: clipped(message),
+                    last_transition_time: before
+                        .filter(|before| before.status == status)
+                        .map_or_else(|| now.floor_second(), |before| before.last_transition_time),
+                    observed_generation: generation,
+                }
+            })
+            .collect();
+        conditions
+            .sort_by_key(|condition| ConditionType::ALL.iter().position(|type_| type_.as_str() == condition.type_));
+        conditions
+    }
+
+    /// The events for the transitions that concern a person.
+    pub fn events(&self, present: &[Condition]) -> Vec<EventToPublish> {
+        let is_routine = |reason: Reason| {
+            matches!(reason, Reason::Issued | Reason::Issuing | Reason::Suspended | Reason::PreviousCredentialLive)
+        };
+        let is_new = |type_: ConditionType, reason: Reason| {
+            let before = present.iter().find(|condition| condition.type_ == type_.as_str());
+            before.is_none_or(|before| !before.is_true() || before.reason != reason.as_str())
+        };
+        self.abnormal
+            .iter()
+            .filter(|(type_, reason, _)| is_new(*type_, *reason) && !is_routine(*reason))
+            .map(|(_, reason, message)| EventToPublish {
+                warning: *reason != Reason::Revoked,
+                reason: EventReason::Condition(*reason),
+                note: clipped(message),
+            })
+            .collect()
+    }
+}
+
+/// Cuts a message: an API server's has no limit of length, a condition's has.
+fn clipped(message: &str) -> String {
+    const MAX: usize = 1000;
+    if message.len() <= MAX {
+        return message.to_owned();
+    }
+    let mut end = MAX;
+    while !message.is_char_boundary(end) {
+        end -= 1;
+    }
+    format!("{}…", &message[..end])
+}

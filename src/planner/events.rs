@@ -1,0 +1,221 @@
+//! The events to publish: transitions that concern a person, each with what to do next where there is something to do.
+
+use std::fmt;
+
+use super::{
+    conditions::Conditions,
+    delivery::OneTimeDelivery,
+    drift,
+    lifecycle::{Promotion, RetiredCredential},
+    observed::SecretRecord,
+    rules::Action,
+    situation::{MintReason, Situation},
+    step::{SecretContent, SecretWrite, TokenSource},
+};
+use crate::{
+    api::{CredentialState, Reason},
+    auth::verdict::Verdict,
+};
+
+/// The events of a write to the status.
+pub(super) fn of_status(s: &Situation<'_>, action: &Action, conditions: &Conditions) -> Vec<EventToPublish> {
+    let mut events = Vec::new();
+    if s.restored {
+        events.push(EventToPublish::restored(s.secret_name));
+    }
+    // While their tokens cannot be removed from the Secret, retired credentials stay in the status.
+    if !matches!(action, Action::KeepRecord) {
+        events.extend(s.retired.iter().filter_map(|retired| EventToPublish::retired(s, retired)));
+    }
+    if let Some(promotion) = s.promotion.as_ref().filter(|_| s.delivery != OneTimeDelivery::Missed)
+        && !s.base.unplanned_mints.contains(&promotion.arrived.issued_at)
+    {
+        events.extend(EventToPublish::rotated(promotion));
+    }
+    if let Action::Publish(MintReason::Repair, _) = action {
+        events.push(EventToPublish::repaired_by_mint(s));
+    }
+    events.extend(conditions.events(&s.stored.conditions));
+    events
+}
+
+/// The events of a write to the Secret.
+pub(super) fn of_write(s: &Situation<'_>, write: &SecretWrite) -> Vec<EventToPublish> {
+    let source = match &write.content {
+        SecretContent::Token { token, .. } => Some(token),
+        SecretContent::MetadataOnly { .. } | SecretContent::Cleared { .. } => None,
+    };
+    if s.ownership.ours().is_none() {
+        let moved = matches!(source, Some(TokenSource::Secret { .. }));
+        return if moved { vec![EventToPublish::moved(s.secret_name)] } else { Vec::new() };
+    }
+    let is_mint = matches!(source, Some(TokenSource::Held { .. }));
+    if is_mint || s.restored || !s.observed.live || !repairs_damage(s, write) {
+        return Vec::new();
+    }
+    vec![EventToPublish::repaired(s.secret_name, &s.last_editor())]
+}
+
+/// Whether a write puts right what another writer has changed, rather than following a changed spec.
+fn repairs_damage(s: &Situation<'_>, write: &SecretWrite) -> bool {
+    let Some(secret) = s.ownership.ours() else { return false };
+    let is_own = |record: &&SecretRecord| record.is_of(s.uid());
+    let own = secret.record.as_ref().filter(is_own);
+    let was_ours = own.is_some() || secret.is_controlled_by(s.uid());
+    let damaged = own.is_none_or(|record| {
+        record.data_hash != secret.data_hash() || drift::ledger_is_forged(s, record, &write.ledger.live)
+    }) || s.intent.layout.as_ref().is_ok_and(|layout| drift::metadata_differs(secret, layout, s.uid()));
+    let same_spec = match (&write.content, &secret.record) {
+        (SecretContent::Token { layout, facts, .. }, Some(record)) => {
+            record.render_hash == layout.render_hash(&facts.borrow())
+        }
+        _ => true,
+    };
+    was_ours && damaged && same_spec
+}
+
+/// Why an event is published.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum EventReason {
+    /// A new token replaced one that goes on in its grace period.
+    Rotated,
+    /// A credential was revoked.
+    CredentialRevoked,
+    /// A credential was not rotated in time and ended.
+    Lapsed,
+    /// The Secret was damaged and has been repaired.
+    Repaired,
+    /// The token moved to a Secret of another name.
+    Moved,
+    /// A lost status was rebuilt from the Secret.
+    Restored,
+    /// A condition became true.
+    Condition(Reason),
+}
+
+impl EventReason {
+    /// All that are not the reason of a condition.
+    pub const ALL: &'static [Self] =
+        &[Self::Rotated, Self::CredentialRevoked, Self::Lapsed, Self::Repaired, Self::Moved, Self::Restored];
+
+    /// The name in the event.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Rotated => "Rotated",
+            Self::CredentialRevoked => "CredentialRevoked",
+            Self::Lapsed => "Lapsed",
+            Self::Repaired => "Repaired",
+            Self::Moved => "Moved",
+            Self::Restored => "Restored",
+            Self::Condition(reason) => reason.as_str(),
+        }
+    }
+
+    /// The meaning, in the words of the documentation.
+    pub fn meaning(self) -> &'static str {
+        match self {
+            Self::Rotated => {
+                "A new token replaced the previous one, which keeps working until the end of its grace period."
+            }
+            Self::CredentialRevoked => {
+                "One credential was revoked by `spec.revokeIfIssuedBefore` or `spec.revokedCredentials`."
+            }
+            Self::Lapsed => {
+                "A credential was not rotated for a whole interval after it was due, and expired. A new one is issued."
+            }
+            Self::Repaired => {
+                "The Secret was changed or deleted, and has been repaired. The note names the field manager that changed it, if Kubernetes records one."
+            }
+            Self::Moved => "The token moved to a Secret of another name.",
+            Self::Restored => "A lost status was rebuilt from the Secret's annotations.",
+            Self::Condition(reason) => reason.meaning(),
+        }
+    }
+}
+
+impl fmt::Display for EventReason {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.as_str())
+    }
+}
+
+/// One event to publish.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct EventToPublish {
+    /// Whether it is a warning rather than a normal event.
+    pub warning: bool,
+    /// Why.
+    pub reason: EventReason,
+    /// The message.
+    pub note: String,
+}
+
+impl EventToPublish {
+    fn normal(reason: EventReason, note: String) -> Self {
+        Self { warning: false, reason, note }
+    }
+
+    fn warning(reason: EventReason, note: String) -> Self {
+        Self { warning: true, reason, note }
+    }
+
+    /// A token replaced another; `None` if there was no other.
+    fn rotated(promotion: &Promotion) -> Option<Self> {
+        let (arrived, replaced) = (&promotion.arrived, promotion.replaced.as_ref()?);
+        let until = replaced.expires_at.map_or_else(String::new, |end| format!(" until {end}"));
+        let note = format!(
+            "token {} (revision {}) replaced {}, which keeps working{until}",
+            arrived.id, arrived.revision, replaced.id
+        );
+        Some(Self::normal(EventReason::Rotated, note))
+    }
+
+    /// A credential has ended, and no condition says why.
+    fn retired(s: &Situation<'_>, retired: &RetiredCredential) -> Option<Self> {
+        let id = retired.credential.id.as_str();
+        let revoked =
+            |why: &str| Self::normal(EventReason::CredentialRevoked, format!("token {id} was revoked: {why}"));
+        let missed_rotation = retired.credential.state == CredentialState::Active && s.intent.rotation.is_some();
+        match retired.verdict {
+            Verdict::RevokedByTime => Some(revoked("it was issued before spec.revokeIfIssuedBefore")),
+            Verdict::RevokedById => Some(revoked("spec.revokedCredentials names it")),
+            Verdict::CredentialExpired if missed_rotation => Some(Self::warning(
+                EventReason::Lapsed,
+                format!(
+                    "token {id} expired because it was not rotated for a whole interval after it was due: check that the operator is running"
+                ),
+            )),
+            Verdict::Valid
+            | Verdict::Deleted
+            | Verdict::Revoked
+            | Verdict::TokenExpired
+            | Verdict::CredentialExpired => None,
+        }
+    }
+
+    /// The Secret lost the token, and a new one is issued.
+    fn repaired_by_mint(s: &Situation<'_>) -> Self {
+        let what = if s.observed.secret.is_some() { "no longer held the token" } else { "was deleted" };
+        let note = format!(
+            "Secret {:?} {what}{}: a new token is issued; the previous one keeps working for its grace period",
+            s.secret_name,
+            s.last_editor()
+        );
+        Self::warning(EventReason::Repaired, note)
+    }
+
+    /// Something else in the Secret was changed and has been put right.
+    fn repaired(secret: &str, editor: &str) -> Self {
+        let note = format!("Secret {secret:?} was changed{editor} and has been repaired; the token is the same");
+        Self::warning(EventReason::Repaired, note)
+    }
+
+    fn moved(secret: &str) -> Self {
+        Self::normal(EventReason::Moved, format!("the token moved to Secret {secret:?}"))
+    }
+
+    fn restored(secret: &str) -> Self {
+        let note = format!("the status was lost and has been rebuilt from Secret {secret:?}");
+        Self::warning(EventReason::Restored, note)
+    }
+}

@@ -1,0 +1,282 @@
+//! The lifecycle of credentials: pending, active, in grace, ended; and the deadlines between.
+
+use k8s_openapi::jiff::SignedDuration;
+use sha2::{Digest, Sha256};
+
+use super::{
+    BREAKER_WINDOW, delivery,
+    intent::{ControllerConfig, Intent},
+    observed::{HeldCredential, SecretView},
+    ownership::SecretOwnership,
+    situation::{Inputs, Situation},
+};
+use crate::{
+    api::{Credential, CredentialState, Parsed, PersonalAccessTokenSpec, PersonalAccessTokenStatus, Time},
+    auth::verdict::Verdict,
+};
+
+/// A rotation comes before its interval is over: by a twentieth of the interval at most, and by 12 hours at most.
+const JITTER_SHARE: i32 = 20;
+const MAX_JITTER: SignedDuration = SignedDuration::from_hours(12);
+
+/// A warning comes 7 days before the end, or a fifth of the lifetime before it if that is less.
+const MAX_WARNING: SignedDuration = SignedDuration::from_hours(7 * 24);
+const WARNING_SHARE: i32 = 5;
+
+/// A credential that has ended, and why.
+#[derive(Clone, Debug)]
+pub(super) struct RetiredCredential {
+    /// The credential as the status has it.
+    pub credential: Credential,
+    /// Why it has ended.
+    pub verdict: Verdict,
+}
+
+/// A pending token that has reached the Secret and is the active one now.
+pub(super) struct Promotion {
+    /// The token that has arrived.
+    pub arrived: Credential,
+    /// The token that it replaced, if that goes on working.
+    pub replaced: Option<Credential>,
+}
+
+/// Sets what is set only once: the time of the first issue, and the end that the default lifetime gives.
+pub(super) fn fix_starting_points(
+    base: &mut PersonalAccessTokenStatus,
+    spec: &PersonalAccessTokenSpec,
+    held: Option<&HeldCredential>,
+    config: &ControllerConfig,
+    now: Time,
+) {
+    let was_available = |credential: &Credential| credential.state != CredentialState::Pending;
+    if base.secret_name.is_none()
+        && base.last_issued_at.is_none()
+        && !base.credentials.iter().any(was_available)
+        && (held.is_some() || base.credentials.is_empty())
+    {
+        // No token was ever available: the lifetime has not begun.
+        base.first_issued_at = None;
+        base.default_expires_at = None;
+    }
+    if spec.rotation.is_some() || spec.expiry.is_some() {
+        // If these fields are removed later, the default lifetime counts from then: an end from before could be long past.
+        base.default_expires_at = None;
+    }
+    let is_first_issue = base.first_issued_at.is_none();
+    if is_first_issue {
+        base.first_issued_at = held.map(|held| held.issued_at);
+    }
+    if spec.expiry.is_none() && spec.rotation.is_none() && base.default_expires_at.is_none() {
+        let from = if is_first_issue { base.first_issued_at } else { Some(now) };
+        base.default_expires_at = from.map(|from| from.plus(config.default_lifetime).ceil_second());
+    }
+}
+
+/// Separates live credentials from those that have ended. A credential that ended by its recorded deadline stays ended; only then are
+/// deadlines moved.
+pub(super) fn sort(
+    intent: &Intent,
+    credentials: &[Credential],
+    now: Time,
+) -> (Vec<Credential>, Vec<RetiredCredential>) {
+    let mut live = Vec::new();
+    let mut retired = Vec::new();
+    for credential in credentials {
+        let verdict = intent.terms.judge(credential, now);
+        if verdict.is_valid() {
+            let expires_at = deadline(intent, credential, now);
+            live.push(Credential { expires_at, ..credential.clone() });
+        } else {
+            retired.push(RetiredCredential { credential: credential.clone(), verdict });
+        }
+    }
+    (live, retired)
+}
+
+/// Makes a pending token the active one if the Secret holds it, and drops older pending tokens, which can no longer get there.
+pub(super) fn promote(
+    inputs: &Inputs<'_>,
+    mut live: Vec<Credential>,
+    ownership: &SecretOwnership<'_>,
+) -> (Vec<Credential>, Option<Promotion>) {
+    // If the Secret was renamed between the write and this plan, a former one holds it.
+    let secrets: Vec<&SecretView> = ownership.ours().into_iter().chain(inputs.observed.former).collect();
+    let is_there = |credential: &Credential| secrets.iter().any(|secret| inputs.key_of(secret, credential).is_some());
+    let arrived = live
+        .iter()
+        .filter(|one| one.state == CredentialState::Pending && delivery::is_in_time(inputs, one))
+        .find(|one| is_there(one))
+        .map(|one| one.id.clone());
+    let promotion = arrived.and_then(|id| {
+        let replaced = retire_active(inputs, &mut live);
+        let credential = live.iter_mut().find(|credential| credential.id == id)?;
+        credential.state = CredentialState::Active;
+        Some(Promotion { arrived: credential.clone(), replaced })
+    });
+    let written = newest_revision_written(inputs, &secrets);
+    live.retain(|credential| credential.state != CredentialState::Pending || credential.revision > written);
+    (live, promotion)
+}
+
+/// The newest revision that the annotations of our Secrets record. A pending token of this revision or an older one can no longer get
+/// into a Secret.
+fn newest_revision_written(inputs: &Inputs<'_>, secrets: &[&SecretView]) -> i64 {
+    secrets
+        .iter()
+        .filter_map(|secret| secret.record.as_ref())
+        .filter(|record| record.is_of(inputs.uid()))
+        .map(|record| record.ledger.revision)
+        // A revision that was never begun cannot have been written: the annotation is forged.
+        .filter(|revision| *revision <= inputs.base.revision.unwrap_or_default())
+        .max()
+        .unwrap_or(0)
+}
+
+/// When a live credential ends.
+///
+/// A grace period is a promise: only the end of the whole token shortens it. A credential under rotation outlives its interval by one
+/// more, so that the operator may be down for that long. A change of `spec.rotation` brings the end no nearer than one grace period
+/// from now.
+fn deadline(intent: &Intent, credential: &Credential, now: Time) -> Option<Time> {
+    let token_end = intent.terms.end();
+    let own_end = if credential.state == CredentialState::Grace {
+        credential.expires_at
+    } else {
+        let by_rotation = intent.rotation.map(|interval| missed_rotation_end(credential.issued_at, interval));
+        let floor = now.plus(intent.grace).ceil_second();
+        match (by_rotation, credential.expires_at) {
+            (Some(end), Some(present)) if end < present => Some(end.max(present.min(floor))),
+            (Some(end), None) => Some(end.max(floor)),
+            (end, _) => end,
+        }
+    };
+    own_end.into_iter().chain(token_end).min()
+}
+
+/// When a credential ends if its rotation never comes.
+fn missed_rotation_end(issued_at: Time, interval: SignedDuration) -> Time {
+    issued_at.plus(interval.saturating_mul(2)).ceil_second()
+}
+
+/// Replaces the active credential: it goes into its grace period, but lives no longer than it would have. A one-time token that has not
+/// reached its holder needs no grace period and ends.
+pub(super) fn retire_active(inputs: &Inputs<'_>, live: &mut Vec<Credential>) -> Option<Credential> {
+    if delivery::active_is_undelivered(inputs, live) {
+        live.retain(|credential| credential.state != CredentialState::Active);
+        return None;
+    }
+    let active = live.iter_mut().find(|credential| credential.state == CredentialState::Active)?;
+    let end = inputs.now.plus(inputs.intent.grace).ceil_second();
+    active.state = CredentialState::Grace;
+    active.expires_at = Some(active.expires_at.map_or(end, |own| own.min(end)));
+    Some(active.clone())
+}
+
+/// The pending credential of a held token.
+pub(super) fn credential(intent: &Intent, held: &HeldCredential, revision: i64) -> Credential {
+    let by_rotation = intent.rotation.map(|interval| missed_rotation_end(held.issued_at, interval));
+    Credential {
+        id: Parsed::Value(held.id),
+        revision,
+        sha256: Parsed::Value(held.hash),
+        state: CredentialState::Pending,
+        issued_at: held.issued_at,
+        expires_at: by_rotation.into_iter().chain(intent.terms.end()).min(),
+    }
+}
+
+/// Whether the hash of a held token is in the status, and the token not yet in the Secret.
+pub(super) fn is_pending(live: &[Credential], held: &HeldCredential) -> bool {
+    live.iter().any(|credential| credential.state == CredentialState::Pending && credential.id == held.id)
+}
+
+/// When the active credential is to be replaced; `None` if it will not be.
+pub(super) fn rotation_due(uid: &str, intent: &Intent, active: &Credential) -> Option<Time> {
+    let by_interval = intent
+        .rotation
+        .map(|interval| active.issued_at.plus(interval - jitter(uid, active.revision, interval)).floor_second());
+    let on_request = intent.rotate_if_issued_before.filter(|line| active.issued_at < *line);
+    by_interval
+        .into_iter()
+        .chain(on_request)
+        .min()
+        // A rotation does not extend the token: at its end there is nothing left to replace.
+        .filter(|due| intent.terms.end().is_none_or(|end| *due < end))
+}
+
+/// How much earlier than its interval a rotation comes: the same for the same credential, spread evenly over a fleet.
+pub(super) fn jitter(uid: &str, revision: i64, interval: SignedDuration) -> SignedDuration {
+    let max = (interval / JITTER_SHARE).min(MAX_JITTER);
+    let share = stable_number(uid, revision, 1 << 32);
+    let micros = (max.as_micros() * i128::from(share)) >> 32;
+    SignedDuration::from_micros(i64::try_from(micros).unwrap_or(0))
+}
+
+/// A number below `below` that depends only on the object and a counter.
+fn stable_number(uid: &str, counter: i64, below: u64) -> u64 {
+    let digest = Sha256::new().chain_update(uid).chain_update(counter.to_be_bytes()).finalize();
+    let bytes: [u8; 8] = digest[..8].try_into().expect("SHA-256 has 32 bytes");
+    u64::from_be_bytes(bytes) % below
+}
+
+/// When a conflict over a Secret is checked again: after 1 to 10 minutes.
+pub(super) fn conflict_retry(uid: &str, now: Time) -> Time {
+    let minute = now.as_micros().div_euclid(60_000_000);
+    let seconds = 60 + stable_number(uid, minute, 540);
+    now.plus(SignedDuration::from_secs(i64::try_from(seconds).unwrap_or(600)))
+}
+
+/// The unplanned mints within [`BREAKER_WINDOW`], oldest first.
+pub(super) fn recent(mints: &[Time], now: Time) -> Vec<Time> {
+    let mut recent: Vec<_> = mints.iter().copied().filter(|mint| now.since(*mint) < BREAKER_WINDOW).collect();
+    recent.sort_unstable();
+    recent
+}
+
+/// When to warn of an end.
+pub(super) fn warning_from(start: Time, end: Time) -> Time {
+    let share = (end.since(start) / WARNING_SHARE).max(SignedDuration::ZERO);
+    end.minus(share.min(MAX_WARNING)).floor_second()
+}
+
+/// The end that no rotation puts off: that of the whole token or, if nothing will be rotated, that of the active credential.
+pub(super) fn final_end(intent: &Intent, active: &Credential) -> Option<Time> {
+    let rotates = intent.rotation.is_some() && !intent.suspended && intent.layout.is_ok();
+    let own = if rotates { None } else { active.expires_at };
+    own.into_iter().chain(intent.terms.end()).min()
+}
+
+/// The next instant at which anything can be different without a change from outside.
+pub(super) fn next_wake(
+    situation: &Situation<'_>,
+    status: &PersonalAccessTokenStatus,
+    blocked_until: Option<Time>,
+) -> Option<Time> {
+    let intent = &situation.intent;
+    let active = status.credentials.iter().find(|credential| credential.state == CredentialState::Active);
+    let rotation =
+        active.filter(|_| !intent.suspended).and_then(|active| rotation_due(situation.uid(), intent, active));
+    let revocation = intent
+        .revoke_if_issued_before
+        .filter(|line| status.credentials.iter().any(|credential| credential.issued_at < *line));
+    let warning = active.and_then(|active| {
+        Some(warning_from(status.first_issued_at.unwrap_or(active.issued_at), final_end(intent, active)?))
+    });
+    // A one-time token is issued again only on request.
+    let last = status.last_issued_at.unwrap_or(Time::MIN);
+    let requests = [intent.rotate_if_issued_before, intent.revoke_if_issued_before];
+    let requests = requests.into_iter().flatten().filter(|line| intent.once && last < *line);
+    // Also for a token that was taken: its arrival may never be acknowledged.
+    let delivery_end = active.filter(|_| intent.once).map(|active| delivery::closes_at(active.issued_at));
+    let ends = status.credentials.iter().filter_map(|credential| credential.expires_at);
+    // An overdue rotation waits for `blocked_until` alone: all times that have passed are left out.
+    ends.chain(intent.terms.end())
+        .chain(rotation)
+        .chain(revocation)
+        .chain(warning)
+        .chain(blocked_until)
+        .chain(requests)
+        .chain(delivery_end)
+        .filter(|time| *time > situation.now)
+        .min()
+}

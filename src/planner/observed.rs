@@ -1,0 +1,349 @@
+//! What the controller observed: the PAT, its Secret reduced to names and hashes, and what it holds in memory.
+//!
+//! No plain token is in here: each value of a Secret is replaced by its SHA-256 on the way in.
+
+use std::{borrow::Cow, collections::BTreeMap, sync::Arc};
+
+use k8s_openapi::{
+    ByteString,
+    api::core::v1::Secret,
+    apimachinery::pkg::apis::meta::v1::{ManagedFieldsEntry, OwnerReference},
+};
+use serde::{Deserialize, Deserializer, Serialize};
+use sha2::{Digest as _, Sha256};
+
+use super::sorted_map::SortedMap;
+use crate::{
+    api::{Credential, GROUP, MANAGED_BY, MANAGED_BY_LABEL, Parsed, RESERVED_PREFIX, StoredPat, Time},
+    secret::{Digest, Layout, OPAQUE},
+    token::{TokenHash, TokenId},
+};
+
+/// Annotation: the uid of the PAT that wrote the Secret.
+pub const PAT_UID: &str = "pat-operator.io/pat-uid";
+/// Annotation: the live credentials, so that a lost status can be rebuilt.
+pub const CREDENTIALS: &str = "pat-operator.io/credentials";
+/// Annotation: a hash of all data as written. It shows drift in any key.
+pub const DATA_HASH: &str = "pat-operator.io/data-hash";
+/// Annotation: a hash of what the data was rendered from. It shows a changed spec.
+pub const RENDER_HASH: &str = "pat-operator.io/render-hash";
+/// Annotation: the labels and annotations that the controller may remove.
+pub const OWNED: &str = "pat-operator.io/owned";
+
+/// What the controller recorded in the annotations of a Secret.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct SecretRecord {
+    /// The uid of the PAT that it was written for.
+    pub pat_uid: Arc<str>,
+    /// The credentials that were live when it was written.
+    pub ledger: Ledger,
+    /// The hash of all data as written.
+    pub data_hash: Digest,
+    /// The hash of what the data was rendered from.
+    pub render_hash: Digest,
+    /// The labels and annotations that the controller may remove.
+    pub owned: OwnedMetadata,
+}
+
+/// The credentials as a Secret's annotation holds them.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Ledger {
+    /// The newest revision that had been begun when this was written. A write that was decided for an older one can no longer land: it
+    /// carries an outdated resourceVersion.
+    pub revision: i64,
+    /// When the first token was issued.
+    #[serde(default, rename = "firstIssuedAt", skip_serializing_if = "Option::is_none")]
+    pub first_issued_at: Option<Time>,
+    /// The end that the default lifetime gave.
+    #[serde(default, rename = "defaultExpiresAt", skip_serializing_if = "Option::is_none")]
+    pub default_expires_at: Option<Time>,
+    /// The live credentials, the newest first.
+    #[serde(default, deserialize_with = "snug")]
+    pub live: Vec<Credential>,
+}
+
+/// The names of the labels and annotations that the spec put on a Secret, sorted. Lists, because there is rarely more than one name and
+/// an empty set takes more memory.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct OwnedMetadata {
+    /// Label keys.
+    #[serde(default, deserialize_with = "snug")]
+    pub labels: Vec<String>,
+    /// Annotation keys.
+    #[serde(default, deserialize_with = "snug")]
+    pub annotations: Vec<String>,
+}
+
+impl OwnedMetadata {
+    /// The names of the labels and annotations that a layout puts on a Secret.
+    pub fn of(layout: &Layout) -> Self {
+        Self {
+            labels: layout.labels.keys().cloned().collect(),
+            annotations: layout.annotations.keys().cloned().collect(),
+        }
+    }
+}
+
+/// The controller in a Secret's owner references.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum SecretController {
+    /// There is none.
+    Unowned,
+    /// The PAT with this uid.
+    Pat {
+        /// Its uid.
+        uid: Arc<str>,
+        /// Its name.
+        name: Arc<str>,
+    },
+    /// Another object: its kind and name.
+    Other(String),
+}
+
+/// A Secret without its values. The cache holds thousands: texts that are mostly equal, such as the names of a Secret and its PAT,
+/// share their memory.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct SecretView {
+    /// metadata.namespace
+    pub namespace: String,
+    /// metadata.name
+    pub name: Arc<str>,
+    /// metadata.uid
+    pub uid: String,
+    /// metadata.resourceVersion: the next write must carry it.
+    pub resource_version: String,
+    /// Whether it has a deletionTimestamp.
+    pub deleting: bool,
+    /// `type`
+    pub type_: Cow<'static, str>,
+    /// Its controller.
+    pub controller: SecretController,
+    /// All labels.
+    pub labels: SortedMap<Box<str>>,
+    /// The annotations, without the operator's own.
+    pub annotations: SortedMap<Box<str>>,
+    /// The SHA-256 of each value.
+    pub data: SortedMap<TokenHash>,
+    /// What the operator's own annotations say, if they can be read.
+    pub record: Option<SecretRecord>,
+    /// The field manager of the last change that is not ours. Known only after a live read, which includes managedFields.
+    pub last_editor: Option<String>,
+}
+
+impl SecretView {
+    /// Reduces a Secret. The values are wiped.
+    pub fn of(secret: Secret) -> Self {
+        let metadata = secret.metadata;
+        let small = |(key, value): (String, String)| (key, value.into_boxed_str());
+        let labels = metadata.labels.unwrap_or_default().into_iter().map(small).collect();
+        let all = metadata.annotations.unwrap_or_default();
+        let name: Arc<str> = metadata.name.unwrap_or_default().into();
+        let controller = controller(metadata.owner_references.as_deref().unwrap_or_default(), &name);
+        let record = SecretRecord::read(&all, &controller);
+        let annotations = all.into_iter().filter(|(key, _)| !key.starts_with(RESERVED_PREFIX)).map(small).collect();
+        let data = secret
+            .data
+            .unwrap_or_default()
+            .into_iter()
+            .map(|(key, ByteString(value))| {
+                let value = zeroize::Zeroizing::new(value);
+                (key, hash(&value))
+            })
+            .collect();
+        Self {
+            namespace: metadata.namespace.unwrap_or_default(),
+            name,
+            uid: metadata.uid.unwrap_or_default(),
+            resource_version: metadata.resource_version.unwrap_or_default(),
+            deleting: metadata.deletion_timestamp.is_some(),
+            type_: secret.type_.filter(|type_| type_ != OPAQUE).map_or(OPAQUE.into(), Cow::Owned),
+            controller,
+            labels,
+            annotations,
+            data,
+            record,
+            last_editor: last_editor(metadata.managed_fields.as_deref().unwrap_or_default()),
+        }
+    }
+
+    /// Whether the PAT with this uid controls it. A Secret of one of the operator's own types, such as the key of the REST API's access
+    /// tokens, is never a PAT's, whatever its owner references say.
+    pub fn is_controlled_by(&self, uid: &str) -> bool {
+        !self.is_reserved() && matches!(&self.controller, SecretController::Pat { uid: owner, .. } if **owner == *uid)
+    }
+
+    /// Whether its type is one of the operator's own.
+    pub fn is_reserved(&self) -> bool {
+        self.type_.starts_with(RESERVED_PREFIX)
+    }
+
+    /// Whether its controller or the operator's annotations name the PAT with this uid.
+    pub fn is_of(&self, uid: &str) -> bool {
+        self.is_controlled_by(uid) || self.record.as_ref().is_some_and(|record| record.is_of(uid))
+    }
+
+    /// The key whose value has this hash; `preferred` if several have it.
+    pub fn key_of(&self, sha256: &Parsed<TokenHash>, preferred: &str) -> Option<&str> {
+        if let Some((key, hash)) = self.data.get_key_value(preferred)
+            && sha256 == hash
+        {
+            return Some(key);
+        }
+        self.data.iter().find(|(_, hash)| sha256 == *hash).map(|(key, _)| key)
+    }
+
+    /// Whether it has the label by which Secrets are watched.
+    pub fn is_labelled(&self) -> bool {
+        self.labels.get(MANAGED_BY_LABEL).is_some_and(|value| **value == *MANAGED_BY)
+    }
+
+    /// Its resourceVersion as a number.
+    pub fn version(&self) -> u64 {
+        version(Some(&self.resource_version))
+    }
+
+    /// The hash of its present data, to be compared with [`SecretRecord::data_hash`].
+    pub fn data_hash(&self) -> Digest {
+        crate::secret::data_hash(self.data.iter().map(|(key, hash)| (key, *hash.as_bytes())))
+    }
+}
+
+impl SecretRecord {
+    fn read(annotations: &BTreeMap<String, String>, controller: &SecretController) -> Option<Self> {
+        let pat_uid = annotations.get(PAT_UID)?;
+        Some(Self {
+            pat_uid: match controller {
+                SecretController::Pat { uid, .. } => shared(uid, pat_uid),
+                _ => pat_uid.as_str().into(),
+            },
+            ledger: serde_json::from_str(annotations.get(CREDENTIALS)?).ok()?,
+            data_hash: annotations.get(DATA_HASH)?.parse().ok()?,
+            render_hash: annotations.get(RENDER_HASH)?.parse().ok()?,
+            owned: serde_json::from_str(annotations.get(OWNED)?).ok()?,
+        })
+    }
+
+    /// Whether it was written for the PAT with this uid.
+    pub fn is_of(&self, uid: &str) -> bool {
+        *self.pat_uid == *uid
+    }
+
+    /// The annotations that [`SecretView::of`] reads back.
+    pub fn annotations(&self) -> BTreeMap<String, String> {
+        let json = "plain data is always JSON";
+        [
+            (PAT_UID, self.pat_uid.to_string()),
+            (CREDENTIALS, serde_json::to_string(&self.ledger).expect(json)),
+            (DATA_HASH, self.data_hash.to_string()),
+            (RENDER_HASH, self.render_hash.to_string()),
+            (OWNED, serde_json::to_string(&self.owned).expect(json)),
+        ]
+        .map(|(key, value)| (key.to_owned(), value))
+        .into()
+    }
+}
+
+/// Deserialises a list without spare capacity. A growing list reserves room for four, and the cache holds thousands with one entry.
+fn snug<'de, D: Deserializer<'de>, T: Deserialize<'de>>(deserializer: D) -> Result<Vec<T>, D::Error> {
+    let mut list = Vec::deserialize(deserializer)?;
+    list.shrink_to_fit();
+    Ok(list)
+}
+
+/// Reads a resourceVersion as a number; 0 if it is none. The versions of one API server can be compared
+/// (<https://kubernetes.io/docs/reference/using-api/api-concepts/#resource-versions>).
+pub fn version(text: Option<&str>) -> u64 {
+    text.and_then(|text| text.parse().ok()).unwrap_or(0)
+}
+
+/// The SHA-256 of one value.
+pub fn hash(value: &[u8]) -> TokenHash {
+    <[u8; 32]>::from(Sha256::digest(value)).into()
+}
+
+/// The text, sharing the memory of `there` if both are equal.
+fn shared(there: &Arc<str>, text: &str) -> Arc<str> {
+    if **there == *text { there.clone() } else { text.into() }
+}
+
+fn controller(owners: &[OwnerReference], secret: &Arc<str>) -> SecretController {
+    let Some(owner) = owners.iter().find(|owner| owner.controller == Some(true)) else {
+        return SecretController::Unowned;
+    };
+    let group = owner.api_version.split_once('/').map_or("", |(group, _)| group);
+    if group == GROUP && owner.kind == "PersonalAccessToken" {
+        SecretController::Pat { uid: owner.uid.as_str().into(), name: shared(secret, &owner.name) }
+    } else {
+        SecretController::Other(format!("{} {}", owner.kind, owner.name))
+    }
+}
+
+/// The field manager of the last change, if it came after ours. The times in managedFields have whole seconds.
+fn last_editor(entries: &[ManagedFieldsEntry]) -> Option<String> {
+    let time = |entry: &ManagedFieldsEntry| entry.time.as_ref().map(|time| time.0);
+    let is_ours = |entry: &&ManagedFieldsEntry| entry.manager.as_deref() == Some(crate::api::FIELD_MANAGER);
+    let ours = entries.iter().filter(is_ours).filter_map(time).max();
+    entries
+        .iter()
+        .filter(|entry| !is_ours(entry) && time(entry) >= ours)
+        .max_by_key(|entry| time(entry))
+        .and_then(|entry| entry.manager.clone())
+}
+
+/// Everything that a plan is made from, read before planning.
+#[derive(Clone, Copy, Debug)]
+pub struct Observed<'a> {
+    /// The object itself.
+    pub pat: &'a StoredPat,
+    /// The Secret with the name that the spec asks for.
+    pub secret: Option<&'a SecretView>,
+    /// Whether `secret` and then `pat` were read from the API server for this decision, rather than from a cache. The order matters: with
+    /// a PAT older than the Secret we could undo what another leader has done since.
+    pub live: bool,
+    /// Other Secrets that this PAT controls, left by a change of `spec.secret.name`.
+    pub former: &'a [SecretView],
+    /// The older PAT that asks for the same Secret, if there is one.
+    pub conflicting_pat: Option<&'a str>,
+    /// The minted token that is held in memory.
+    pub held: Option<HeldCredential>,
+    /// The last write to the Secret that the API server refused, if none has succeeded since.
+    pub refusal: Option<&'a WriteRefusal>,
+    /// Whether the API server has just accepted a dry run of the next write to the Secret.
+    pub dry_run_accepted: bool,
+}
+
+/// The public side of a token that is held in memory until the Secret holds it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct HeldCredential {
+    /// Its id.
+    pub id: TokenId,
+    /// Its hash.
+    pub hash: TokenHash,
+    /// When it was minted.
+    pub issued_at: Time,
+    /// When its hash was published in the status.
+    pub published_at: Option<Time>,
+    /// The version of the Secret just before that ([`SecretView::version`]; 0: there was none). A writer that has changed it since may
+    /// know a newer status.
+    pub published_over: Option<u64>,
+}
+
+/// A write to the Secret that the API server refused.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct WriteRefusal {
+    /// Its kind.
+    pub kind: WriteRefusalKind,
+    /// The API server's message; it never contains a Secret's values.
+    pub message: String,
+    /// When to try again.
+    pub retry_at: Time,
+}
+
+/// The kinds of refusal that are handled differently.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum WriteRefusalKind {
+    /// The namespace is being deleted.
+    NamespaceTerminating,
+    /// Quota, admission, validation, permission.
+    Other,
+}

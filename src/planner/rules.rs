@@ -1,0 +1,260 @@
+//! The rules, in order: the first that applies decides what happens next. If none does, there is nothing to do but wait.
+//!
+//! Each rule is a function with one sentence about what it does and when. The facts that rules ask for are found elsewhere:
+//!
+//! | question | answer |
+//! | --- | --- |
+//! | Is a token needed, and why? | `need` in `situation.rs`; for `delivery: Once`, `need` in `delivery.rs` |
+//! | When is a rotation due, and when does a credential end? | `rotation_due` and `deadline` in `lifecycle.rs` |
+//! | May the Secret be written, or is its name taken? | `find` in `ownership.rs` |
+//! | Was the Secret edited? | `find` in `drift.rs` |
+//! | What keeps a needed token from being issued? | `find` in `blocked.rs` |
+//! | Was a one-time token taken? | `find` in `delivery.rs` |
+//! | What do conditions and events say? | `conditions.rs`, `events.rs` |
+
+use super::{
+    Plan, content,
+    delivery::OneTimeDelivery,
+    drift::{self, Drift},
+    lifecycle,
+    observed::SecretView,
+    ownership::SecretOwnership,
+    situation::{MintReason, Need, Situation},
+    step::{SecretVersion, SecretWrite, Step},
+};
+use crate::{
+    api::{ConditionType, Credential, CredentialState, MAX_LIVE_CREDENTIALS, Reason, Time},
+    token::TokenPrefix,
+};
+
+type Rule = fn(&Situation<'_>) -> Option<Action>;
+
+const RULES: &[Rule] = &[
+    // What the cache does not show
+    read_live_to_judge_delivery,
+    read_live_if_secret_is_newer,
+    read_live_before_repair,
+    read_live_if_secret_seems_absent,
+    // What the API server refuses
+    keep_record_while_clearing_is_refused,
+    wait_while_writes_are_refused,
+    // A new token
+    make_room_for_a_token,
+    dry_run_before_minting_again,
+    mint_a_token,
+    publish_the_hash,
+    read_live_if_secret_has_changed,
+    write_the_new_token,
+    // The Secret as it should be
+    move_the_token,
+    repair_drift,
+    clear_the_secret,
+    delete_former_secrets,
+    delete_a_secret_that_delivers_nothing,
+    // Nothing to do yet
+    wait_for_verifiers,
+];
+
+/// What a rule decides.
+#[derive(Debug)]
+pub(super) enum Action {
+    /// Read the Secret and the PAT from the API server, then plan again.
+    ReadLive {
+        /// Whether the token held in memory is kept meanwhile.
+        keep_held: bool,
+    },
+    /// Ask the API server whether it would accept this write, then plan again.
+    DryRun(Box<SecretWrite>),
+    /// Mint a token into memory, then plan again.
+    Mint(TokenPrefix),
+    /// Give the Secret a new resourceVersion, so that no write that was decided earlier can land.
+    BumpResourceVersion(Box<SecretWrite>),
+    /// Publish the hash of the held token in the status.
+    Publish(MintReason, Credential),
+    /// Write the Secret.
+    WriteSecret(Box<SecretWrite>),
+    /// Remove the token from the Secret.
+    ClearSecret(Box<SecretWrite>),
+    /// Leave ended credentials in the status: their token is still in the Secret, which cannot be written.
+    KeepRecord,
+    /// Delete a Secret.
+    DeleteSecret(SecretVersion),
+    /// Delete the Secret of a one-time delivery, after the status tells how the delivery ended.
+    DeleteDeliveredSecret(SecretVersion),
+    /// Wait until this time.
+    Wait(Time),
+    /// Wait until something changes.
+    Rest,
+}
+
+impl Action {
+    /// The plan of an action for which the status is not needed; `Err` with the action itself for all others.
+    pub fn into_preparation(self, keep_held: bool) -> Result<Plan, Self> {
+        let (step, keep_held) = match self {
+            Self::ReadLive { keep_held } => (Step::ReadLive, keep_held),
+            Self::DryRun(write) => (Step::DryRun(write), keep_held),
+            Self::Mint(prefix) => (Step::Mint(prefix), keep_held),
+            Self::BumpResourceVersion(write) => (Step::WriteSecret(write), keep_held),
+            action => return Err(action),
+        };
+        Ok(Plan { keep_held, ..Plan::new(step) })
+    }
+
+    /// The time until which it waits.
+    pub fn wait_until(&self) -> Option<Time> {
+        if let Self::Wait(until) = self { Some(*until) } else { None }
+    }
+}
+
+/// Returns the action of the first rule that applies.
+pub(super) fn first_that_applies(situation: &Situation<'_>) -> Action {
+    RULES.iter().find_map(|rule| rule(situation)).unwrap_or(Action::Rest)
+}
+
+/// Reads live if the Secret that held a one-time token is not in the cache or does not hold it: it may have been taken.
+fn read_live_to_judge_delivery(s: &Situation<'_>) -> Option<Action> {
+    (s.delivery == OneTimeDelivery::Unknown).then_some(Action::ReadLive { keep_held: true })
+}
+
+/// Reads live if the Secret records a mint that the cached PAT does not.
+fn read_live_if_secret_is_newer(s: &Situation<'_>) -> Option<Action> {
+    let newer = !s.observed.live && s.observed.secret.is_some_and(|secret| s.is_ahead(secret));
+    newer.then_some(Action::ReadLive { keep_held: true })
+}
+
+/// Reads live before a token is replaced because the Secret lost it: the cache may be behind.
+fn read_live_before_repair(s: &Situation<'_>) -> Option<Action> {
+    let repair = !s.observed.live && s.need == Need::Mint(MintReason::Repair);
+    repair.then_some(Action::ReadLive { keep_held: true })
+}
+
+/// Reads live if the cache shows no Secret although there may be one: after a conflict or a refused write, and before a token's end is
+/// recorded, because a Secret that lost its label is not watched and must be cleared all the same.
+fn read_live_if_secret_seems_absent(s: &Situation<'_>) -> Option<Action> {
+    if s.observed.live || !matches!(s.ownership, SecretOwnership::Absent) {
+        return None;
+    }
+    let ready = s.stored.conditions.iter().find(|condition| condition.type_ == ConditionType::Ready.as_str());
+    let in_trouble = ready.is_some_and(|ready| {
+        [Reason::SecretConflict, Reason::ApiError, Reason::NamespaceTerminating]
+            .iter()
+            .any(|reason| ready.reason == reason.as_str())
+    });
+    // A one-time token in its grace period never goes back into a Secret.
+    let taken = |credential: &Credential| s.intent.once && credential.state == CredentialState::Grace;
+    let ending = s.need == Need::Nothing
+        && s.active.is_none()
+        && (s.stored.conditions.is_empty() || !s.stored.credentials.iter().all(taken));
+    (in_trouble || ending).then_some(Action::ReadLive { keep_held: true })
+}
+
+/// Keeps an ended credential in the status while the API server refuses the write that would remove its token from the Secret.
+fn keep_record_while_clearing_is_refused(s: &Situation<'_>) -> Option<Action> {
+    (s.is_refused() && s.active.is_none() && content::cleared(s).is_some()).then_some(Action::KeepRecord)
+}
+
+/// Writes no Secret until it is time to try a refused write again.
+fn wait_while_writes_are_refused(s: &Situation<'_>) -> Option<Action> {
+    s.is_refused().then_some(Action::Rest)
+}
+
+/// Bumps the Secret's resourceVersion if abandoned pending tokens take up the room for a new one: then they can be dropped.
+fn make_room_for_a_token(s: &Situation<'_>) -> Option<Action> {
+    s.mint_reason()?;
+    let full = !s.minting.published && s.live.len() >= MAX_LIVE_CREDENTIALS;
+    (full && s.minting.abandoned).then(|| Action::BumpResourceVersion(content::bumped(s)))
+}
+
+/// Asks by a dry run before another token is minted, if an earlier one never reached the Secret.
+fn dry_run_before_minting_again(s: &Situation<'_>) -> Option<Action> {
+    s.mint_reason()?;
+    let failed_before = s.minting.abandoned || s.observed.refusal.is_some();
+    let ask = s.minting.held.is_none() && failed_before && !s.observed.dry_run_accepted;
+    ask.then(|| content::with_throwaway_token(s)).flatten().map(Action::DryRun)
+}
+
+/// Mints a token into memory if one is needed and none is held.
+fn mint_a_token(s: &Situation<'_>) -> Option<Action> {
+    s.mint_reason()?;
+    s.minting.held.is_none().then(|| Action::Mint(s.intent.prefix.clone()))
+}
+
+/// Publishes the hash of the held token before the token goes anywhere.
+fn publish_the_hash(s: &Situation<'_>) -> Option<Action> {
+    let reason = s.mint_reason()?;
+    let held = s.minting.held.filter(|_| !s.minting.published)?;
+    let revision = s.base.revision.unwrap_or_default() + 1;
+    Some(Action::Publish(reason, lifecycle::credential(&s.intent, &held, revision)))
+}
+
+/// Reads live before the new token is written, if the Secret has changed since its hash was published: another leader may have written
+/// a newer status, and then this token may have ended.
+fn read_live_if_secret_has_changed(s: &Situation<'_>) -> Option<Action> {
+    let held = s.token_to_write()?;
+    let changed = held.published_over != Some(s.observed.secret.map_or(0, SecretView::version));
+    (changed && !s.observed.live).then_some(Action::ReadLive { keep_held: true })
+}
+
+/// Writes the published token into the Secret.
+fn write_the_new_token(s: &Situation<'_>) -> Option<Action> {
+    content::with_new_token(s, &s.token_to_write()?).map(Action::WriteSecret)
+}
+
+/// Copies the active token from a former Secret after `spec.secret.name` has changed.
+fn move_the_token(s: &Situation<'_>) -> Option<Action> {
+    if s.need != Need::Move || s.blocked.is_some() {
+        return None;
+    }
+    content::with_active_token(s, s.active.as_ref()?).map(Action::WriteSecret)
+}
+
+/// Puts right what differs from what was written: data, labels, annotations and the owner; and follows a changed spec.
+fn repair_drift(s: &Situation<'_>) -> Option<Action> {
+    if s.need != Need::Nothing || s.blocked.is_some() || !s.secret_holds_active {
+        return None;
+    }
+    let (secret, active) = (s.ownership.ours()?, s.active.as_ref()?);
+    match drift::find(s, secret, active)? {
+        Drift::Unconfirmed => Some(Action::ReadLive { keep_held: false }),
+        Drift::Data => content::with_active_token(s, active).map(Action::WriteSecret),
+        Drift::Metadata { data_hash, render_hash } => {
+            content::with_metadata_only(s, data_hash, render_hash).map(Action::WriteSecret)
+        }
+    }
+}
+
+/// Removes the token from the Secret once no credential is active.
+fn clear_the_secret(s: &Situation<'_>) -> Option<Action> {
+    if s.active.is_some() {
+        return None;
+    }
+    content::cleared(s).map(Action::ClearSecret)
+}
+
+/// Deletes a Secret of a former name once the active token is in its new place, or if it holds no live token.
+fn delete_former_secrets(s: &Situation<'_>) -> Option<Action> {
+    let moved = s.active.is_none() || s.secret_holds_active || s.delivery.is_delivered();
+    let useless = |secret: &SecretView| {
+        !s.live.iter().any(|credential| s.key_of(secret, credential).is_some()) && !s.is_ahead(secret)
+    };
+    let former = s.observed.former.iter().find(|secret| !secret.deleting && (moved || useless(secret)))?;
+    Some(Action::DeleteSecret(SecretVersion::of(former)))
+}
+
+/// Deletes the Secret of a one-time delivery if no token waits in it: a late write or an ended delivery left it.
+fn delete_a_secret_that_delivers_nothing(s: &Situation<'_>) -> Option<Action> {
+    if !s.intent.once || s.delivery.is_waiting() || s.needs_mint() {
+        return None;
+    }
+    let secret = s.ownership.ours()?;
+    Some(if s.observed.live {
+        Action::DeleteDeliveredSecret(SecretVersion::of(secret))
+    } else {
+        Action::ReadLive { keep_held: false }
+    })
+}
+
+/// Waits until verifiers have seen the published hash, if a token that works is being rotated.
+fn wait_for_verifiers(s: &Situation<'_>) -> Option<Action> {
+    s.verifiers_ready_at().map(Action::Wait)
+}

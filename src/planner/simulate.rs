@@ -1,0 +1,344 @@
+//! Plans performed in memory, as the controller and the API server would perform them: for `kubectl pat plan`, the planner's tests and
+//! the documentation.
+//!
+//! Nothing is sent anywhere. Time passes only when the caller says so, and tokens come from a function that the caller passes in.
+
+use std::collections::BTreeMap;
+
+use k8s_openapi::{
+    ByteString,
+    api::core::v1::Secret,
+    apimachinery::pkg::apis::meta::v1::{ObjectMeta, OwnerReference},
+};
+use zeroize::{Zeroize, Zeroizing};
+
+use super::{
+    Plan, SecretContent, SecretWrite, Step, TokenSource,
+    intent::{ControllerConfig, secret_name},
+    observed::{HeldCredential, Observed, OwnedMetadata, SecretRecord, SecretView, WriteRefusal, hash, version},
+    plan,
+};
+use crate::{
+    api::{GROUP, InvalidField, MANAGED_BY, MANAGED_BY_LABEL, StoredPat, Time, VERSION},
+    secret::{Digest, Layout, Rendered, cleared_data},
+    token::{MintError, Token, TokenPrefix},
+};
+
+/// Makes the tokens of a simulation.
+pub type Minter = Box<dyn FnMut(&TokenPrefix) -> Result<Token, MintError>>;
+
+/// One PAT, its Secrets, and what a controller process keeps in memory.
+pub struct Simulator {
+    /// The present.
+    pub now: Time,
+    /// The object.
+    pub pat: StoredPat,
+    /// The Secrets of its namespace, by name. Their values are wiped when the simulator is dropped.
+    pub secrets: BTreeMap<String, Secret>,
+    /// The configuration of the controller.
+    pub config: ControllerConfig,
+    /// The older PAT that asks for the same Secret, if there is one.
+    pub conflicting_pat: Option<String>,
+    /// The token that the controller holds in memory.
+    pub held: Option<SimulatedToken>,
+    /// The last write that the API server refused.
+    pub refusal: Option<WriteRefusal>,
+    mint: Minter,
+    live: bool,
+    dry_run_accepted: bool,
+    version: u64,
+}
+
+/// A token in memory.
+pub struct SimulatedToken {
+    /// The token.
+    pub token: Token,
+    /// When it was minted.
+    pub issued_at: Time,
+    /// When its hash was published in the status, and the version of the Secret then.
+    pub published: Option<(Time, u64)>,
+}
+
+/// How the API server answered a step.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Performed {
+    /// The step is done.
+    Done,
+    /// The Secret is not in the version that the step was decided on. The next plan reads live.
+    Conflict,
+}
+
+/// A step that cannot be performed.
+#[derive(Debug, thiserror::Error)]
+pub enum SimulationError {
+    /// No token can be minted.
+    #[error(transparent)]
+    Mint(#[from] MintError),
+    /// The Secret cannot be rendered.
+    #[error("{0}")]
+    Render(InvalidField),
+    /// A token is not where the step says.
+    #[error("the token is no longer in {0}")]
+    TokenMoved(String),
+}
+
+impl Simulator {
+    /// A simulation of this object, without any Secret.
+    pub fn new(pat: StoredPat, config: ControllerConfig, now: Time, mint: Minter) -> Self {
+        Self {
+            now,
+            pat,
+            secrets: BTreeMap::new(),
+            config,
+            conflicting_pat: None,
+            held: None,
+            refusal: None,
+            mint,
+            live: false,
+            dry_run_accepted: false,
+            version: 0,
+        }
+    }
+
+    /// Begins a reconcile, which knows the Secrets from the cache: without those that lack the label.
+    pub fn begin_reconcile(&mut self) {
+        (self.live, self.dry_run_accepted) = (false, false);
+    }
+
+    /// The name of the Secret by the spec.
+    pub fn secret_name(&self) -> &str {
+        self.pat.spec.as_ref().map_or("", |spec| secret_name(&self.pat, spec))
+    }
+
+    /// Plans the next step.
+    pub fn plan(&mut self) -> Plan {
+        let name = self.secret_name().to_owned();
+        let views: Vec<_> = self.secrets.values().cloned().map(SecretView::of).collect();
+        let secret = views.iter().find(|secret| *secret.name == *name && (self.live || secret.is_labelled()));
+        self.note_publication(secret.map_or(0, SecretView::version));
+        let is_former = |secret: &&SecretView| *secret.name != *name && secret.is_controlled_by(self.pat.uid());
+        let former: Vec<_> = views.iter().filter(is_former).cloned().collect();
+        let observed = Observed {
+            pat: &self.pat,
+            secret,
+            live: self.live,
+            former: &former,
+            conflicting_pat: self.conflicting_pat.as_deref(),
+            held: self.held.as_ref().map(SimulatedToken::public),
+            refusal: self.refusal.as_ref(),
+            dry_run_accepted: self.dry_run_accepted,
+        };
+        plan(&observed, &self.config, self.now)
+    }
+
+    /// Plans the next step, and forgets the held token if the plan does not need it.
+    pub fn next(&mut self) -> Plan {
+        let plan = self.plan();
+        if !plan.keep_held {
+            self.held = None;
+        }
+        plan
+    }
+
+    /// Performs one step.
+    ///
+    /// # Errors
+    /// The step cannot be performed; nothing has changed.
+    pub fn perform(&mut self, step: Step) -> Result<Performed, SimulationError> {
+        match step {
+            Step::Rest => {}
+            Step::ReadLive => self.live = true,
+            Step::Mint(prefix) => {
+                let token = (self.mint)(&prefix)?;
+                self.held = Some(SimulatedToken { token, issued_at: self.now, published: None });
+            }
+            Step::DryRun(_) => (self.dry_run_accepted, self.refusal) = (true, None),
+            Step::WriteStatus(status) => {
+                self.pat.metadata.resource_version = Some(self.next_version());
+                self.pat.status = Ok(*status);
+            }
+            Step::WriteSecret(write) => {
+                self.live = true;
+                let base = write.base.as_ref().map(|base| base.resource_version.as_str());
+                if base != self.version_of(&write.name) {
+                    return Ok(Performed::Conflict);
+                }
+                let secret = self.secret_after(&write)?;
+                self.secrets.insert(write.name, secret);
+                self.refusal = None;
+            }
+            Step::DeleteSecret(target) => {
+                if self.version_of(&target.name) != Some(&target.resource_version) {
+                    self.live = true;
+                    return Ok(Performed::Conflict);
+                }
+                self.secrets.remove(&target.name);
+            }
+        }
+        Ok(Performed::Done)
+    }
+
+    /// The Secret that the API server would hold after a write.
+    ///
+    /// # Errors
+    /// A token is not where the write says, or the Secret cannot be rendered.
+    pub fn secret_after(&mut self, write: &SecretWrite) -> Result<Secret, SimulationError> {
+        let old = self.secrets.get(&write.name).cloned().unwrap_or_default();
+        let content = self.content_after(&write.content, old.data)?;
+        let layout = content.layout;
+        let record = SecretRecord {
+            pat_uid: self.pat.uid().into(),
+            ledger: write.ledger.clone(),
+            data_hash: content.data_hash,
+            render_hash: content.render_hash,
+            owned: layout.map_or_else(|| write.stale.clone(), OwnedMetadata::of),
+        };
+        let mut labels = old.metadata.labels.unwrap_or_default();
+        let mut annotations = old.metadata.annotations.unwrap_or_default();
+        if let Some(layout) = layout {
+            labels.retain(|key, _| !write.stale.labels.contains(key));
+            labels.extend(layout.labels.clone());
+            annotations.retain(|key, _| !write.stale.annotations.contains(key));
+            annotations.extend(layout.annotations.clone());
+        }
+        labels.insert(MANAGED_BY_LABEL.into(), MANAGED_BY.into());
+        annotations.extend(record.annotations());
+        let version = self.next_version();
+        let metadata = ObjectMeta {
+            name: Some(write.name.clone()),
+            namespace: Some(self.pat.namespace().to_owned()),
+            uid: old.metadata.uid.or_else(|| Some(format!("secret-{version}"))),
+            resource_version: Some(version),
+            labels: Some(labels),
+            annotations: Some(annotations),
+            owner_references: if write.own {
+                Some(vec![self.owner_reference()])
+            } else {
+                old.metadata.owner_references
+            },
+            ..Default::default()
+        };
+        Ok(Secret { metadata, type_: old.type_.or(content.type_), data: Some(content.data), ..Default::default() })
+    }
+
+    /// The data of a Secret after a write of this content; `present` is its data before.
+    fn content_after<'c>(
+        &mut self,
+        content: &'c SecretContent,
+        present: Option<BTreeMap<String, ByteString>>,
+    ) -> Result<ContentAfter<'c>, SimulationError> {
+        Ok(match content {
+            SecretContent::Token { token, previous, facts, layout } => {
+                let token = self.fetch(token)?;
+                let previous = previous.as_ref().map(|source| self.fetch(source)).transpose()?;
+                let previous = previous.as_deref().map(String::as_str);
+                let rendered = layout.render(&token, previous, &facts.borrow()).map_err(SimulationError::Render)?;
+                ContentAfter {
+                    data: data(&rendered),
+                    data_hash: rendered.hash(),
+                    render_hash: layout.render_hash(&facts.borrow()),
+                    layout: Some(layout),
+                    type_: Some(layout.type_.clone()),
+                }
+            }
+            SecretContent::MetadataOnly { data_hash, render_hash, layout } => ContentAfter {
+                data: present.unwrap_or_default(),
+                data_hash: *data_hash,
+                render_hash: *render_hash,
+                layout: layout.as_ref(),
+                type_: None,
+            },
+            SecretContent::Cleared { type_ } => {
+                let rendered = cleared_data(type_);
+                ContentAfter {
+                    data: data(&rendered),
+                    data_hash: rendered.hash(),
+                    render_hash: Digest::default(),
+                    layout: None,
+                    type_: Some(type_.clone()),
+                }
+            }
+        })
+    }
+
+    /// A resourceVersion that is newer than all before.
+    pub fn next_version(&mut self) -> String {
+        let versions = self.secrets.values().map(|secret| version(secret.metadata.resource_version.as_deref()));
+        let newest = versions.chain([self.version, version(Some(self.pat.resource_version()))]).max();
+        self.version = newest.unwrap_or_default() + 1;
+        self.version.to_string()
+    }
+
+    fn version_of(&self, secret: &str) -> Option<&str> {
+        self.secrets.get(secret)?.metadata.resource_version.as_deref()
+    }
+
+    /// Notes when the hash of the held token came into the status, and the version of the Secret then.
+    fn note_publication(&mut self, over: u64) {
+        let (Some(held), Ok(status)) = (&mut self.held, &self.pat.status) else { return };
+        if held.published.is_none() && status.credentials.iter().any(|credential| credential.id == held.token.id()) {
+            held.published = Some((self.now, over));
+        }
+    }
+
+    /// Reads a plain token from where it is.
+    fn fetch(&mut self, source: &TokenSource) -> Result<Zeroizing<String>, SimulationError> {
+        let moved = |place: &str| SimulationError::TokenMoved(place.to_owned());
+        match source {
+            TokenSource::Held { sha256 } => {
+                let held = self.held.as_ref().filter(|held| held.token.hash() == *sha256);
+                Ok(held.ok_or_else(|| moved("memory"))?.token.expose().to_owned().into())
+            }
+            TokenSource::Secret { target, key, sha256 } => {
+                let data = self.secrets.get(&target.name).and_then(|secret| secret.data.as_ref());
+                let value = data.and_then(|data| data.get(key)).filter(|value| *sha256 == hash(&value.0));
+                let text = value.and_then(|value| str::from_utf8(&value.0).ok());
+                Ok(text.ok_or_else(|| moved(&target.name))?.to_owned().into())
+            }
+            TokenSource::Throwaway => Ok((self.mint)(&TokenPrefix::default())?.expose().to_owned().into()),
+        }
+    }
+
+    fn owner_reference(&self) -> OwnerReference {
+        OwnerReference {
+            api_version: format!("{GROUP}/{VERSION}"),
+            kind: "PersonalAccessToken".into(),
+            name: self.pat.name().into(),
+            uid: self.pat.uid().into(),
+            controller: Some(true),
+            block_owner_deletion: None,
+        }
+    }
+}
+
+/// The content of a Secret after a write.
+struct ContentAfter<'c> {
+    data: BTreeMap<String, ByteString>,
+    data_hash: Digest,
+    render_hash: Digest,
+    layout: Option<&'c Layout>,
+    type_: Option<String>,
+}
+
+fn data(rendered: &Rendered) -> BTreeMap<String, ByteString> {
+    rendered.iter().map(|(key, value)| (key.to_owned(), ByteString(value.to_vec()))).collect()
+}
+
+impl SimulatedToken {
+    fn public(&self) -> HeldCredential {
+        HeldCredential {
+            id: self.token.id(),
+            hash: self.token.hash(),
+            issued_at: self.issued_at,
+            published_at: self.published.map(|(at, _)| at),
+            published_over: self.published.map(|(_, over)| over),
+        }
+    }
+}
+
+impl Drop for Simulator {
+    fn drop(&mut self) {
+        let values = self.secrets.values_mut().flat_map(|secret| secret.data.iter_mut().flatten());
+        values.for_each(|(_, value)| value.0.zeroize());
+    }
+}

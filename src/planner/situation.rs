@@ -1,0 +1,251 @@
+//! The situation of one token: what was observed, and the facts that follow from it. Rules read it and never change it.
+
+use std::ops::Deref;
+
+use super::{
+    blocked::{self, Blocked},
+    delivery::{self, OneTimeDelivery},
+    intent::{ControllerConfig, Intent, secret_name},
+    lifecycle::{self, Promotion, RetiredCredential},
+    minting::MintProgress,
+    observed::{HeldCredential, Observed, SecretView},
+    ownership::{self, SecretOwnership},
+};
+use crate::api::{Credential, CredentialState, InvalidField, PersonalAccessTokenStatus, Time};
+
+/// What a plan is made from, read and parsed.
+pub(super) struct Inputs<'a> {
+    pub observed: &'a Observed<'a>,
+    pub config: &'a ControllerConfig,
+    pub now: Time,
+    /// The status as stored.
+    pub stored: &'a PersonalAccessTokenStatus,
+    /// The status to start from: the stored one, or one that was rebuilt from the Secret.
+    pub base: PersonalAccessTokenStatus,
+    /// Whether `base` was rebuilt.
+    pub restored: bool,
+    pub intent: Intent,
+    /// The name of the Secret by the spec.
+    pub secret_name: &'a str,
+}
+
+/// Why there is nothing to plan.
+pub(super) enum Unplannable<'a> {
+    /// The object is being deleted, and the garbage collector takes the Secret; or its status cannot be read, and a write could lose
+    /// what it holds.
+    LeaveAlone,
+    /// The spec cannot be followed.
+    InvalidSpec(&'a PersonalAccessTokenStatus, InvalidField),
+}
+
+impl<'a> Inputs<'a> {
+    /// Reads spec and status, and rebuilds a status that was lost.
+    pub fn read(observed: &'a Observed<'a>, config: &'a ControllerConfig, now: Time) -> Result<Self, Unplannable<'a>> {
+        let pat = observed.pat;
+        let (Ok(stored), None) = (&pat.status, &pat.metadata.deletion_timestamp) else {
+            return Err(Unplannable::LeaveAlone);
+        };
+        let invalid = |problem| Unplannable::InvalidSpec(stored, problem);
+        let spec = pat.spec.as_ref().map_err(|problem| invalid(InvalidField::new("spec", problem.clone())))?;
+        let restored = ownership::restored_status(observed, config, stored);
+        let was_restored = restored.is_some();
+        let mut base = restored.unwrap_or_else(|| stored.clone());
+        lifecycle::fix_starting_points(&mut base, spec, observed.held.as_ref(), config, now);
+        let intent = Intent::read(pat, spec, &base).map_err(invalid)?;
+        let secret_name = secret_name(pat, spec);
+        Ok(Self { observed, config, now, stored, base, restored: was_restored, intent, secret_name })
+    }
+
+    /// The uid of the PAT.
+    pub fn uid(&self) -> &'a str {
+        self.observed.pat.uid()
+    }
+
+    /// The key under which a Secret holds a credential's token.
+    pub fn key_of<'s>(&self, secret: &'s SecretView, credential: &Credential) -> Option<&'s str> {
+        let preferred = self.intent.layout.as_ref().map_or("token", |layout| layout.key.as_str());
+        secret.key_of(&credential.sha256, preferred)
+    }
+
+    /// The former Secret that holds a credential's token, and the key there.
+    pub fn former_with(&self, credential: &Credential) -> Option<(&'a SecretView, &'a str)> {
+        self.observed.former.iter().find_map(|secret| Some((secret, self.key_of(secret, credential)?)))
+    }
+
+    /// Whether the API server has refused a write and the time to try again has not come.
+    pub fn is_refused(&self) -> bool {
+        self.observed.refusal.is_some_and(|refusal| self.now < refusal.retry_at)
+    }
+
+    /// Whether a Secret records a mint that the status does not: the cached PAT is older, or the annotations are forged.
+    pub fn is_ahead(&self, secret: &SecretView) -> bool {
+        secret.record.as_ref().is_some_and(|record| {
+            record.is_of(self.uid()) && record.ledger.revision > self.base.revision.unwrap_or_default()
+        })
+    }
+
+    /// Who changed the Secret last, as a part of a message.
+    pub fn last_editor(&self) -> String {
+        match self.observed.secret.and_then(|secret| secret.last_editor.as_deref()) {
+            Some(editor) => format!(" (last changed by {editor:?})"),
+            None => String::new(),
+        }
+    }
+
+    /// Whether the active credential is due for replacement.
+    pub fn is_rotation_due(&self, active: &Credential) -> bool {
+        lifecycle::rotation_due(self.uid(), &self.intent, active).is_some_and(|due| due <= self.now)
+    }
+}
+
+/// Why a token is minted.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum MintReason {
+    /// No credential is active.
+    Issue,
+    /// The active credential is due for replacement.
+    Rotation,
+    /// The Secret lost the active token.
+    Repair,
+}
+
+/// What has to happen to the token.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Need {
+    /// Nothing: the token is where it belongs, or none is wanted.
+    Nothing,
+    /// The active token has to be copied from a former Secret.
+    Move,
+    /// A new token has to be minted.
+    Mint(MintReason),
+}
+
+/// The inputs and the facts that follow from them.
+pub(super) struct Situation<'a> {
+    inputs: Inputs<'a>,
+    /// The live credentials, the newest first.
+    pub live: Vec<Credential>,
+    /// The credentials that have ended since the status was written.
+    pub retired: Vec<RetiredCredential>,
+    pub ownership: SecretOwnership<'a>,
+    /// The pending token that has reached the Secret since the status was written.
+    pub promotion: Option<Promotion>,
+    pub active: Option<Credential>,
+    /// Whether the Secret of the spec's name holds the active token.
+    pub secret_holds_active: bool,
+    pub delivery: OneTimeDelivery,
+    pub need: Need,
+    pub minting: MintProgress,
+    /// Why `need` cannot be met for now.
+    pub blocked: Option<Blocked>,
+}
+
+impl<'a> Deref for Situation<'a> {
+    type Target = Inputs<'a>;
+
+    fn deref(&self) -> &Inputs<'a> {
+        &self.inputs
+    }
+}
+
+impl<'a> Situation<'a> {
+    /// Derives the facts: lifecycle, ownership, delivery, need, and what blocks it.
+    pub fn derive(inputs: Inputs<'a>) -> Self {
+        let (live, retired) = lifecycle::sort(&inputs.intent, &inputs.base.credentials, inputs.now);
+        let ownership = ownership::find(&inputs, &live);
+        let (mut live, promotion) = lifecycle::promote(&inputs, live, &ownership);
+        if matches!(ownership, SecretOwnership::Conflict(_)) {
+            // No process holds these tokens, and they cannot go into a Secret that is not ours.
+            drop_all(&mut live, CredentialState::Pending);
+        }
+        let find_active = |live: &[Credential]| live.iter().find(|one| one.state == CredentialState::Active).cloned();
+        let is_held = |active: &Credential| ownership.ours().is_some_and(|s| inputs.key_of(s, active).is_some());
+        let active = find_active(&live);
+        let held = active.as_ref().is_some_and(is_held);
+        let delivery = delivery::find(&inputs, promotion.is_some(), active.as_ref(), held);
+        if delivery == OneTimeDelivery::Missed {
+            drop_all(&mut live, CredentialState::Active);
+        }
+        let active = find_active(&live);
+        let secret_holds_active = active.as_ref().is_some_and(is_held);
+        let need = if inputs.intent.once {
+            delivery::need(&inputs, active.as_ref(), delivery)
+        } else {
+            need(&inputs, &ownership, active.as_ref(), secret_holds_active)
+        };
+        if inputs.intent.once && !secret_holds_active && !matches!(need, Need::Mint(_)) {
+            // Nothing is being minted, so no process will bring these tokens to a Secret.
+            drop_all(&mut live, CredentialState::Pending);
+        }
+        live.sort_by_key(|credential| std::cmp::Reverse(credential.revision));
+        let minting = MintProgress::find(&inputs, &live);
+        let blocked = blocked::find(&inputs, &ownership, need, &minting, &live);
+        Self {
+            live,
+            retired,
+            ownership,
+            promotion,
+            active,
+            secret_holds_active,
+            delivery,
+            need,
+            minting,
+            blocked,
+            inputs,
+        }
+    }
+
+    /// Why a token is being minted; `None` if none is needed or minting is blocked.
+    pub fn mint_reason(&self) -> Option<MintReason> {
+        match (self.need, &self.blocked) {
+            (Need::Mint(reason), None) => Some(reason),
+            _ => None,
+        }
+    }
+
+    /// Whether a new token is needed, blocked or not.
+    pub fn needs_mint(&self) -> bool {
+        matches!(self.need, Need::Mint(_))
+    }
+
+    /// Whether the token held in memory is still needed.
+    pub fn needs_held_token(&self) -> bool {
+        let is_pending = |held: HeldCredential| lifecycle::is_pending(&self.live, &held);
+        self.needs_mint() && (self.blocked.is_none() || self.observed.held.is_some_and(is_pending))
+    }
+
+    /// Whether something has happened that must be recorded before the Secret changes again.
+    pub fn has_news(&self) -> bool {
+        self.restored
+            || self.promotion.is_some()
+            || !self.retired.is_empty()
+            || matches!(self.delivery, OneTimeDelivery::Received | OneTimeDelivery::Missed)
+    }
+
+    /// Whether a former Secret holds the active token, and the Secret of the spec's name does not.
+    pub fn is_safe_elsewhere(&self) -> bool {
+        !self.secret_holds_active && self.active.as_ref().is_some_and(|active| self.former_with(active).is_some())
+    }
+}
+
+fn drop_all(live: &mut Vec<Credential>, state: CredentialState) {
+    live.retain(|credential| credential.state != state);
+}
+
+/// What has to happen to a token that stays in its Secret.
+fn need(inputs: &Inputs<'_>, ownership: &SecretOwnership<'_>, active: Option<&Credential>, held: bool) -> Need {
+    let intent = &inputs.intent;
+    if !intent.wants_token(inputs.now) || matches!(ownership, SecretOwnership::Conflict(_)) {
+        return Need::Nothing;
+    }
+    match active {
+        Some(active) if held => {
+            let rotate = !intent.suspended && inputs.is_rotation_due(active);
+            if rotate { Need::Mint(MintReason::Rotation) } else { Need::Nothing }
+        }
+        Some(active) if inputs.former_with(active).is_some() => Need::Move,
+        _ if intent.suspended => Need::Nothing,
+        Some(_) => Need::Mint(MintReason::Repair),
+        None => Need::Mint(MintReason::Issue),
+    }
+}

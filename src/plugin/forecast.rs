@@ -1,0 +1,207 @@
+//! The steps of a simulated plan, in words.
+
+use k8s_openapi::jiff::SignedDuration;
+
+use crate::{
+    api::{Condition, ConditionType, Credential, CredentialState, StoredPat, Time},
+    planner::{
+        EventToPublish, SecretContent, SecretWrite, Step, TokenSource,
+        simulate::{SimulationError, Simulator},
+    },
+};
+
+/// The longest plan of one token has a dozen steps.
+const MAX_STEPS: usize = 40;
+
+/// A wait of up to this length belongs to the plan: the lead of a published hash.
+const SHORT: SignedDuration = SignedDuration::from_mins(2);
+
+/// Everything that the operator would do until it only waits.
+#[derive(Debug)]
+pub struct Forecast {
+    /// The steps, in order.
+    pub steps: Vec<ForecastStep>,
+    /// When the operator would look again even if nothing changes.
+    pub wake_at: Option<Time>,
+}
+
+/// One step.
+#[derive(Debug)]
+pub struct ForecastStep {
+    /// When.
+    pub at: Time,
+    /// What, in words.
+    pub what: String,
+    /// The events that would be published.
+    pub events: Vec<String>,
+}
+
+/// Plans and performs each step in the simulation until there is nothing to do but wait.
+///
+/// # Errors
+/// No random number for a token can be had.
+pub fn forecast(simulator: &mut Simulator) -> Result<Forecast, SimulationError> {
+    let mut steps = Vec::new();
+    simulator.perform(Step::ReadLive)?;
+    for _ in 0..MAX_STEPS {
+        let plan = simulator.next();
+        let at = simulator.now;
+        let what = match &plan.step {
+            Step::Rest => match plan.wake_at.filter(|wake| plan.keep_held && wake.since(at) <= SHORT) {
+                Some(wake) => {
+                    simulator.now = wake.max(at);
+                    continue;
+                }
+                None => return Ok(Forecast { steps, wake_at: plan.wake_at }),
+            },
+            Step::ReadLive => None,
+            Step::Mint(prefix) => Some(format!("mint a token {prefix}_… in memory")),
+            Step::DryRun(write) => {
+                Some(format!("check by a dry run that the API server accepts Secret {}", write.name))
+            }
+            Step::WriteStatus(status) => Some(status_write(&simulator.pat, &status.credentials, &status.conditions)),
+            Step::WriteSecret(write) => Some(secret_write(write)),
+            Step::DeleteSecret(target) => Some(format!("delete Secret {}, which is no longer needed", target.name)),
+        };
+        simulator.perform(plan.step)?;
+        if let Some(what) = what {
+            steps.push(ForecastStep { at, what, events: plan.events.iter().map(event).collect() });
+        }
+    }
+    Ok(Forecast { steps, wake_at: None })
+}
+
+fn status_write(pat: &StoredPat, after: &[Credential], conditions: &[Condition]) -> String {
+    let stored = pat.status.as_ref().ok();
+    let before = stored.map_or(&[][..], |status| &status.credentials);
+    let mut parts: Vec<_> = after.iter().filter_map(|credential| credential_change(before, credential)).collect();
+    let ended = before.iter().filter(|old| after.iter().all(|one| one.id != old.id));
+    parts.extend(ended.map(|old| format!("token {} has ended and leaves the status", old.id)));
+    let ready = |conditions: &[Condition]| {
+        let ready = conditions.iter().find(|one| one.type_ == ConditionType::Ready.as_str());
+        ready.map(|ready| format!("Ready={} {}: {}", ready.status, ready.reason, ready.message))
+    };
+    let present = stored.and_then(|status| ready(&status.conditions));
+    parts.extend(ready(conditions).filter(|next| parts.is_empty() || Some(next) != present.as_ref()));
+    format!("write the status: {}", parts.join("; "))
+}
+
+fn credential_change(before: &[Credential], now: &Credential) -> Option<String> {
+    let old = before.iter().find(|old| old.id == now.id);
+    match (old.map(|old| old.state), now.state) {
+        (None, CredentialState::Pending) => Some(format!(
+            "publish the hash of a new token (revision {}): verifiers accept it from now on",
+            now.revision
+        )),
+        (Some(CredentialState::Pending) | None, CredentialState::Active) => {
+            Some(format!("the token of revision {} is active", now.revision))
+        }
+        (Some(CredentialState::Active), CredentialState::Grace) => {
+            let end = now.expires_at.map_or_else(String::new, |end| format!(" until {}", end.floor_second()));
+            Some(format!("token {} is replaced and keeps working{end}", now.id))
+        }
+        _ if old.is_some_and(|old| old.expires_at != now.expires_at) => {
+            let end = now.expires_at.map_or_else(|| "never".to_owned(), |end| format!("at {}", end.floor_second()));
+            Some(format!("token {} now ends {end}", now.id))
+        }
+        _ => None,
+    }
+}
+
+fn secret_write(write: &SecretWrite) -> String {
+    let verb = if write.base.is_some() { "change" } else { "create" };
+    let name = &write.name;
+    match &write.content {
+        SecretContent::Token { token, layout, previous, .. } => {
+            let what = match token {
+                TokenSource::Held { .. } => "the new token",
+                TokenSource::Secret { .. } | TokenSource::Throwaway => "the active token",
+            };
+            let previous = match (&layout.previous_key, previous) {
+                (Some(key), Some(_)) => format!(", the previous one under {key}"),
+                _ => String::new(),
+            };
+            format!("{verb} Secret {name} ({}): {what} under the key {}{previous}", layout.type_, layout.key)
+        }
+        SecretContent::MetadataOnly { .. } => {
+            format!("{verb} labels and annotations of Secret {name}; its data stays the same")
+        }
+        SecretContent::Cleared { .. } => format!("remove the token from Secret {name}"),
+    }
+}
+
+fn event(event: &EventToPublish) -> String {
+    format!("{}: {}", event.reason, event.note)
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::{Value, json};
+
+    use super::*;
+    use crate::{api::duration, planner::intent::ControllerConfig, token::Token};
+
+    const NOW: &str = "2030-01-01T00:00:00Z";
+
+    fn simulator(spec: Value) -> Simulator {
+        let metadata = json!({"name": "ci", "namespace": "shop", "uid": "u", "resourceVersion": "1", "generation": 1});
+        let pat = serde_json::from_value(json!({"metadata": metadata, "spec": spec})).unwrap();
+        Simulator::new(pat, ControllerConfig::default(), NOW.parse().unwrap(), Box::new(Token::mint))
+    }
+
+    fn verbs(forecast: &Forecast) -> Vec<&str> {
+        forecast.steps.iter().map(|step| step.what.split([':', ' ']).next().unwrap()).collect()
+    }
+
+    fn assert_at_rest(simulator: &mut Simulator) {
+        let again = forecast(simulator).unwrap();
+        assert!(again.steps.is_empty(), "{again:?}");
+    }
+
+    #[test]
+    fn first_token_takes_a_mint_and_three_writes() {
+        for spec in [
+            json!({}),
+            json!({"secret": {"template": {"preset": "DockerConfigJson", "host": "registry.example.com"}}}),
+            json!({"secret": {"labels": {"a": "b"}, "template": {"data": {"env": "TOKEN={{ token }} {{ id }}"}}}}),
+        ] {
+            let mut simulator = simulator(spec);
+            let found = forecast(&mut simulator).unwrap();
+            assert_eq!(verbs(&found), ["mint", "write", "create", "write"], "{found:?}");
+            let end = "2030-04-01T00:00:00Z".parse::<Time>().unwrap();
+            assert_eq!(simulator.pat.status.as_ref().unwrap().expires_at, Some(end));
+            assert_at_rest(&mut simulator);
+        }
+    }
+
+    #[test]
+    fn rotation_waits_for_verifiers_and_keeps_the_previous_token() {
+        let mut simulator = simulator(json!({"rotation": {"interval": "10d"}, "secret": {"previousKey": "old"}}));
+        forecast(&mut simulator).unwrap();
+        simulator.now = simulator.now.plus(duration::parse("11d").unwrap());
+        let found = forecast(&mut simulator).unwrap();
+        assert_eq!(verbs(&found), ["mint", "write", "change", "write"], "{found:?}");
+        assert_eq!(found.steps[2].at.since(found.steps[1].at), SignedDuration::from_secs(2));
+        assert!(found.steps[2].what.contains("the previous one under old"), "{found:?}");
+        assert!(found.steps[3].events.iter().any(|event| event.starts_with("Rotated: ")), "{found:?}");
+        assert_at_rest(&mut simulator);
+    }
+
+    #[test]
+    fn revocation_removes_the_token_from_the_secret() {
+        let mut simulator = simulator(json!({}));
+        forecast(&mut simulator).unwrap();
+        simulator.pat.spec.as_mut().unwrap().revoked = Some(true);
+        let found = forecast(&mut simulator).unwrap();
+        assert!(found.steps.iter().any(|step| step.what.starts_with("remove the token from Secret ci")), "{found:?}");
+        assert_at_rest(&mut simulator);
+    }
+
+    #[test]
+    fn invalid_spec_is_reported_in_the_status() {
+        let found =
+            forecast(&mut simulator(json!({"secret": {"template": {"data": {"a": "{{ nonsense }}"}}}}))).unwrap();
+        assert!(found.steps.iter().any(|step| step.what.contains("InvalidSpec")), "{found:?}");
+        assert!(!verbs(&found).contains(&"create"), "{found:?}");
+    }
+}

@@ -1,0 +1,41 @@
+//! The composition roots: each program wires its parts, runs them and ends them in order.
+
+mod api;
+mod controller;
+mod service;
+mod verifier;
+
+use anyhow::Context;
+use tokio::runtime::Builder;
+
+use crate::{
+    api::crd,
+    cli::{Command, LogArgs},
+    service::{client, telemetry},
+};
+
+/// Runs the chosen program to its end.
+///
+/// # Errors
+/// When it cannot start, or cannot go on.
+pub fn run(command: Command) -> anyhow::Result<()> {
+    match command {
+        Command::Crds => {
+            print!("{}", crd::all_yaml());
+            Ok(())
+        }
+        // One thread outpaces any API server, and a second would cost a wake-up with each request.
+        Command::Controller(args) => {
+            start(&args.log.clone(), Builder::new_current_thread(), controller::controller(*args))
+        }
+        Command::Verifier(args) => start(&args.log.clone(), Builder::new_multi_thread(), verifier::verifier(*args)),
+        Command::Api(args) => start(&args.log.clone(), Builder::new_multi_thread(), api::api(*args)),
+    }
+}
+
+fn start(log: &LogArgs, mut threads: Builder, program: impl Future<Output = anyhow::Result<()>>) -> anyhow::Result<()> {
+    telemetry::init(log.log_format.into(), &log.log_level)?;
+    client::install_crypto();
+    let runtime = threads.enable_all().build().context("cannot start threads")?;
+    runtime.block_on(program)
+}

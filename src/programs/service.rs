@@ -1,0 +1,253 @@
+//! What the verifier and the REST API share: ports, health, TLS, watches, last uses, and their end in order.
+
+use std::{sync::Arc, time::Duration};
+
+use anyhow::{Context, anyhow};
+use k8s_openapi::jiff::SignedDuration;
+use kube::{Api, Resource};
+use tokio::task::{JoinError, JoinHandle, JoinSet};
+use tokio_util::sync::CancellationToken;
+use tracing::info;
+
+use crate::{
+    api::StoredPat,
+    cli::TlsArgs,
+    index::{
+        Freshness, Index, IndexFreshness, OWNER_KIND, PAT_KIND,
+        freshness::probe,
+        last_used::{LastUsedCounters, LastUsedWriter},
+    },
+    service::{
+        Clock, Cluster, HealthServer, HttpServer, ListenAddr, Readiness, ReadinessGate, Shutdown, TlsReloader, client,
+        http::{Limits, refuse_plain_text},
+        tls::{self, TlsFiles, TlsMetrics},
+        watch::{self, WatchHandler, WatchMetrics},
+    },
+};
+
+/// The scope of a watch of cluster-scoped objects, for logs.
+const CLUSTER_SCOPE: &str = "the cluster";
+
+/// What a server has before it takes a port: signal handlers, a clock and its certificate.
+pub(super) struct Bootstrap {
+    shutdown: Shutdown,
+    pub(super) clock: Clock,
+    tls: Option<TlsReloader>,
+    insecure_listen: bool,
+}
+
+impl Bootstrap {
+    pub(super) fn new(args: &TlsArgs) -> anyhow::Result<Self> {
+        let shutdown = Shutdown::listen().context("cannot listen for signals")?;
+        let clock = Clock::system();
+        let files = TlsFiles::from_flags(args.tls_cert.clone(), args.tls_key.clone())?;
+        let tls = files.map(|files| TlsReloader::load(files, clock.clone())).transpose()?;
+        Ok(Self { shutdown, clock, tls, insecure_listen: args.insecure_listen })
+    }
+
+    /// Takes a port for requests that hold tokens: with TLS, or on loopback. `purpose` and `flag` are for error messages.
+    pub(super) async fn listen(
+        &self,
+        addr: ListenAddr,
+        (purpose, flag): (&'static str, &'static str),
+        limits: Limits,
+    ) -> anyhow::Result<HttpServer> {
+        refuse_plain_text(addr, self.tls.is_some(), self.insecure_listen, purpose, flag)?;
+        Ok(HttpServer::bind(addr, purpose, flag).await?.with_limits(limits).with_tls(self.tls.clone()))
+    }
+
+    /// Logs the address of a server.
+    pub(super) fn log_serving(&self, server: &HttpServer, protocols: &str) {
+        info!(addr = %server.local_addr(), tls = self.tls.is_some(), "serving {protocols}");
+    }
+}
+
+/// Connects to the cluster of this process.
+pub(super) async fn connect() -> anyhow::Result<Cluster> {
+    let cluster = client::connect().await?;
+    info!(api_server = cluster.url, version = env!("CARGO_PKG_VERSION"), "starting");
+    Ok(cluster)
+}
+
+/// An index, its freshness, and the metrics of the watches that feed it and of the last uses that leave it.
+pub(super) struct IndexParts {
+    pub(super) index: Arc<Index>,
+    pub(super) freshness: Arc<IndexFreshness>,
+    pub(super) watches: WatchMetrics,
+    pub(super) last_used: LastUsedCounters,
+}
+
+/// A running program: its health endpoint, its servers, and the tasks behind them.
+///
+/// Not `axum_server::Handle` or `tokio_graceful`: both end all tasks at once, and here the order matters.
+pub(super) struct ServiceRunner {
+    bootstrap: Bootstrap,
+    parts: IndexParts,
+    health: JoinHandle<()>,
+    health_end: CancellationToken,
+    servers: JoinSet<()>,
+    servers_end: CancellationToken,
+    /// TLS reload, watches and the probe. None of them ends by itself.
+    background: JoinSet<()>,
+    last_used: Option<JoinHandle<()>>,
+    last_used_end: CancellationToken,
+}
+
+impl ServiceRunner {
+    /// Starts the health endpoint and the TLS reload. `metrics` renders all metrics but those of TLS, with the end mark.
+    pub(super) fn start(
+        bootstrap: Bootstrap,
+        health: HealthServer,
+        gates: impl IntoIterator<Item = ReadinessGate>,
+        parts: IndexParts,
+        metrics: impl Fn() -> String + Send + Sync + 'static,
+    ) -> Self {
+        let mut readiness =
+            Readiness::new(gates).with_check("freshness", freshness_check(Arc::clone(&parts.freshness)));
+        let health_end = CancellationToken::new();
+        let mut background = JoinSet::new();
+        if let Some(tls) = bootstrap.tls.clone() {
+            background.spawn(tls.clone().keep_fresh(tls::READ_EVERY, health_end.clone()));
+            readiness = readiness.with_note("tls", move || tls.describe());
+        }
+        let tls_metrics = TlsMetrics::new(bootstrap.tls.clone(), bootstrap.clock.clone());
+        let render = Arc::new(move || format!("{}{}", tls_metrics.text(), metrics()));
+        Self {
+            bootstrap,
+            parts,
+            health: tokio::spawn(health.serve(readiness, render, health_end.clone())),
+            health_end,
+            servers: JoinSet::new(),
+            servers_end: CancellationToken::new(),
+            background,
+            last_used: None,
+            last_used_end: CancellationToken::new(),
+        }
+    }
+
+    /// Starts a server, which finishes its requests when the token is cancelled.
+    pub(super) fn serve<S>(&mut self, server: impl FnOnce(CancellationToken) -> S)
+    where
+        S: Future<Output = ()> + Send + 'static,
+    {
+        self.servers.spawn(server(self.servers_end.clone()));
+    }
+
+    /// Starts a watch of PATs in this namespace; `None` for all. `listed` is called after each full list.
+    pub(super) fn watch_pats<H: WatchHandler<Object = StoredPat> + 'static>(
+        &mut self,
+        client: &kube::Client,
+        namespace: Option<&str>,
+        number: usize,
+        handler: H,
+        listed: impl Fn() + Send + 'static,
+    ) {
+        let scope = namespace.unwrap_or("all namespaces").to_owned();
+        self.watch(PAT_KIND, scope, scoped(client, namespace), number, handler, listed);
+    }
+
+    /// Starts the watch of owners. `listed` is called after each full list.
+    pub(super) fn watch_owners<H: WatchHandler + 'static>(
+        &mut self,
+        client: &kube::Client,
+        number: usize,
+        handler: H,
+        listed: impl Fn() + Send + 'static,
+    ) {
+        self.watch(OWNER_KIND, CLUSTER_SCOPE.to_owned(), Api::all(client.clone()), number, handler, listed);
+    }
+
+    fn watch<H: WatchHandler + 'static>(
+        &mut self,
+        kind: &'static str,
+        scope: String,
+        api: Api<H::Object>,
+        number: usize,
+        handler: H,
+        listed: impl Fn() + Send + 'static,
+    ) {
+        let metrics = self.parts.watches.clone();
+        let report = move |status| {
+            metrics.record(kind, &scope, &status);
+            if matches!(status, watch::WatchStatus::Listed) {
+                listed();
+            }
+        };
+        self.background.spawn(watch::follow(api, handler, self.parts.freshness.heartbeat(number), report));
+    }
+
+    /// Probes the API server by a list of PATs in this namespace; any namespace will do, as one etcd is behind all of them.
+    pub(super) fn probe(&mut self, client: &kube::Client, namespace: Option<&str>) {
+        let (api, freshness) = (scoped::<StoredPat>(client, namespace), Arc::clone(&self.parts.freshness));
+        self.background.spawn(async move { probe(api, &freshness).await });
+    }
+
+    /// Starts to write last uses.
+    pub(super) fn write_last_used(&mut self, client: &kube::Client, every: SignedDuration) {
+        let (index, clock) = (Arc::clone(&self.parts.index), self.bootstrap.clock.clone());
+        let writer = LastUsedWriter::new(index, client.clone(), clock, self.parts.last_used.clone(), every);
+        self.last_used = Some(tokio::spawn(writer.run(self.last_used_end.clone())));
+    }
+
+    /// Runs `start`, then waits for the first signal, or for a task that ends.
+    pub(super) async fn run(&mut self, start: impl AsyncFnOnce(&mut Self) -> anyhow::Result<()>) -> anyhow::Result<()> {
+        let stopping = self.bootstrap.shutdown.token();
+        let running = async {
+            start(self).await?;
+            let ended = tokio::select! {
+                Some(ended) = self.background.join_next() => ended,
+                Some(ended) = self.servers.join_next() => ended,
+            };
+            Err(unexpected_end(ended))
+        };
+        tokio::select! {
+            () = stopping.cancelled() => Ok(()),
+            result = running => result,
+        }
+    }
+
+    /// Ends everything in order: servers answer their last requests, `finish` completes what these have begun, last uses are written, then the
+    /// watches end, and the health endpoint last.
+    pub(super) async fn stop(mut self, finish: impl Future<Output = ()>) {
+        self.servers_end.cancel();
+        while self.servers.join_next().await.is_some() {}
+        finish.await;
+        self.last_used_end.cancel();
+        if let Some(writing) = self.last_used {
+            let _ = writing.await;
+        }
+        self.background.shutdown().await;
+        self.health_end.cancel();
+        let _ = self.health.await;
+    }
+}
+
+/// The longest tolerated staleness of an index, as the flag gives it.
+pub(super) fn max_staleness(flag: SignedDuration) -> Duration {
+    flag.unsigned_abs()
+}
+
+fn scoped<K: Resource<DynamicType = (), Scope = kube::core::NamespaceResourceScope>>(
+    client: &kube::Client,
+    namespace: Option<&str>,
+) -> Api<K> {
+    match namespace {
+        Some(namespace) => Api::namespaced(client.clone(), namespace),
+        None => Api::all(client.clone()),
+    }
+}
+
+/// Not ready once the index is lost, when every answer would be that the verifier cannot tell.
+fn freshness_check(freshness: Arc<IndexFreshness>) -> impl Fn() -> Result<String, String> + Send + Sync + 'static {
+    move || match freshness.freshness() {
+        Freshness::Lost => Err("lost".to_owned()),
+        freshness => Ok(format!("{freshness:?}").to_lowercase()),
+    }
+}
+
+fn unexpected_end(ended: Result<(), JoinError>) -> anyhow::Error {
+    match ended {
+        Ok(()) => anyhow!("a task ended by itself"),
+        Err(panic) => anyhow::Error::from(panic).context("a task ended unexpectedly"),
+    }
+}
