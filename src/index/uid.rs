@@ -1,11 +1,16 @@
-//! The uid of a PAT, small enough to be a key. It must not know what a PAT is.
+//! The uid of a PersonalAccessToken, small enough to be a key.
 
 use std::{fmt, str::FromStr};
 
-// Bytes rather than a number: that would want to be aligned, and leave gaps in what holds it.
-/// The uid of a PAT; a UUID, shown as 32 hex digits: the `client_id` of every protocol.
+use uuid::{
+    Uuid,
+    fmt::{Hyphenated, Simple},
+};
+
+// uuid::Uuid is 16 bytes with an alignment of 1: a number would leave gaps in what holds it.
+/// The uid of a PAT, written as 32 hex digits: the `client_id` of every protocol.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
-pub struct PatUid([u8; 16]);
+pub struct PatUid(Uuid);
 
 /// Text that is not a UUID.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
@@ -13,32 +18,32 @@ pub struct PatUid([u8; 16]);
 pub struct InvalidUid;
 
 impl PatUid {
-    /// 64 of its bits, well mixed whatever version of UUID it is: nearby uids differ in every bit.
+    /// Returns a 64-bit hash. Consecutive uids differ in every bit, whatever the version of the UUID.
     pub fn mixed(self) -> u64 {
         // The finalizer of SplitMix64 (https://prng.di.unimi.it/splitmix64.c).
-        let number = u128::from_be_bytes(self.0);
-        let mut bits = (number as u64) ^ ((number >> 64) as u64);
+        let (high, low) = self.0.as_u64_pair();
+        let mut bits = high ^ low;
         bits = (bits ^ (bits >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
         bits = (bits ^ (bits >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
         bits ^ (bits >> 31)
     }
 
-    /// Its 32 hexadecimal digits, without an allocation.
+    /// Returns the 32 hexadecimal digits without an allocation.
     pub fn digits(self) -> [u8; 32] {
-        let digit = |place: usize| b"0123456789abcdef"[usize::from(self.0[place / 2] >> (4 * (1 - place % 2)) & 0xf)];
-        std::array::from_fn(digit)
+        let mut digits = [0; 32];
+        self.0.simple().encode_lower(&mut digits);
+        digits
     }
 
-    /// As Kubernetes writes it, with dashes.
+    /// Returns the uid as Kubernetes writes it, with dashes.
     pub fn hyphenated(self) -> String {
-        let digits = self.to_string();
-        [&digits[..8], &digits[8..12], &digits[12..16], &digits[16..20], &digits[20..]].join("-")
+        self.0.hyphenated().to_string()
     }
 }
 
 impl From<u128> for PatUid {
     fn from(bits: u128) -> Self {
-        Self(bits.to_be_bytes())
+        Self(Uuid::from_u128(bits))
     }
 }
 
@@ -46,21 +51,15 @@ impl FromStr for PatUid {
     type Err = InvalidUid;
 
     fn from_str(text: &str) -> Result<Self, Self::Err> {
-        let (mut bits, mut digits) = (0_u128, 0);
-        for character in text.chars().filter(|character| *character != '-') {
-            bits = bits << 4 | u128::from(character.to_digit(16).ok_or(InvalidUid)?);
-            digits += 1;
-            if digits > 32 {
-                return Err(InvalidUid);
-            }
-        }
-        if digits == 32 { Ok(bits.into()) } else { Err(InvalidUid) }
+        // Not `Uuid::parse_str`: it also accepts braces and `urn:uuid:`.
+        let simple = text.parse::<Simple>().map(Uuid::from);
+        simple.or_else(|_| text.parse::<Hyphenated>().map(Uuid::from)).map(Self).map_err(|_| InvalidUid)
     }
 }
 
 impl fmt::Display for PatUid {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{:032x}", u128::from_be_bytes(self.0))
+        fmt::Display::fmt(self.0.as_simple(), f)
     }
 }
 
@@ -75,17 +74,20 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_uid_is_read_with_and_without_dashes_and_shown_without() {
+    fn uid_is_parsed_with_or_without_dashes_and_displayed_without() {
         let uid: PatUid = "0e02b2c3-58cc-4372-a567-0e02b2c3d479".parse().unwrap();
         assert_eq!(uid.to_string(), "0e02b2c358cc4372a5670e02b2c3d479");
         assert_eq!(uid.to_string().parse(), Ok(uid));
         assert_eq!(uid.to_string().as_bytes(), uid.digits());
         assert_eq!(uid.hyphenated(), "0e02b2c3-58cc-4372-a567-0e02b2c3d479");
+        assert_eq!((size_of::<PatUid>(), align_of::<PatUid>()), (16, 1));
         for text in [
             "",
             "0e02b2c358cc4372a5670e02b2c3d47",
             "0e02b2c358cc4372a5670e02b2c3d4790",
             "+e02b2c358cc4372a5670e02b2c3d479",
+            "{0e02b2c3-58cc-4372-a567-0e02b2c3d479}",
+            "urn:uuid:0e02b2c3-58cc-4372-a567-0e02b2c3d479",
         ] {
             assert_eq!(text.parse::<PatUid>(), Err(InvalidUid), "{text}");
         }

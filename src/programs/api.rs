@@ -12,15 +12,13 @@ use crate::{
         events::{OwnerEventHandler, PatEventHandler},
     },
     rest::{
-        access_token::Signer,
-        feed::{OwnerFeed, TokenFeed},
-        key,
+        access_token::{AccessTokenSigner, load_or_create_key},
         metrics::Metrics,
-        preflight,
-        rate::Rate,
+        preflight::RestPreflight,
+        rate_limit::RateLimit,
         server,
-        service::{Service, Settings},
-        store::Store,
+        service::{RestConfig, TokenService},
+        store::{OwnerStoreHandler, TokenStore, TokenStoreHandler},
         write::Writer,
     },
     service::{
@@ -32,7 +30,7 @@ use crate::{
 const HTTP: (&str, &str) = ("the REST API", "--http-addr");
 
 /// The time limit of a connection for a response: longer than the server takes to report that a request timed out.
-const REQUEST_LIMIT: Duration = server::LONGEST.saturating_add(Duration::from_secs(1));
+const REQUEST_LIMIT: Duration = server::REQUEST_TIMEOUT.saturating_add(Duration::from_secs(1));
 
 /// The time limit to drain an unread request body after an error response.
 const BODY_DRAIN_LIMIT: Duration = Duration::from_secs(1);
@@ -44,7 +42,7 @@ const LAST_CHANGES: Duration = Duration::from_secs(18);
 /// Runs until a signal, or until it cannot go on.
 pub(super) async fn api(args: ApiArgs) -> anyhow::Result<()> {
     let bootstrap = Bootstrap::new(&args.tls)?;
-    let limits = Limits { body: MAX_BODY, request: REQUEST_LIMIT, leftover: BODY_DRAIN_LIMIT, ..Limits::busy() };
+    let limits = Limits { body: MAX_BODY, request: REQUEST_LIMIT, drain: BODY_DRAIN_LIMIT, ..Limits::busy() };
     let http = bootstrap.listen(args.http_addr, HTTP, limits).await?;
     let health = HealthServer::bind(args.health_addr).await?;
     bootstrap.log_serving(&http, "the REST API");
@@ -111,7 +109,7 @@ struct ApiProgram {
     clock: Clock,
     namespace: String,
     index: Arc<Index>,
-    store: Arc<Store>,
+    store: Arc<TokenStore>,
     freshness: Arc<IndexFreshness>,
     metrics: Arc<Metrics>,
     gates: ApiGates,
@@ -142,48 +140,48 @@ impl ApiProgram {
     }
 
     /// Waits for the prerequisites, reads or creates the signing key, and makes the service.
-    async fn start_service(&self) -> anyhow::Result<Arc<Service>> {
+    async fn start_service(&self) -> anyhow::Result<Arc<TokenService>> {
         let (client, namespace) = (&self.cluster.client, &self.namespace);
         let key_namespace = self.args.key_namespace.as_ref().unwrap_or(&self.cluster.namespace);
-        let place = preflight::Place {
+        let preflight = RestPreflight {
             namespace: std::slice::from_ref(namespace),
             read_only: self.args.read_only,
             key: (key_namespace, &self.args.key_secret),
         };
-        preflight::check(client, &place, &self.gates.crds).await?;
-        let key = key::load_or_make(client, key_namespace, &self.args.key_secret).await?;
-        let signer = Signer::new(&key, format!("pat-operator-api:{namespace}"));
+        preflight.check(client, &self.gates.crds).await?;
+        let key = load_or_create_key(client, key_namespace, &self.args.key_secret).await?;
+        let signer = AccessTokenSigner::new(&key, format!("pat-operator-api:{namespace}"));
         drop(key);
         self.gates.key.pass("");
 
-        let settings = Settings {
+        let config = RestConfig {
             tenant: self.args.tenant_name.clone().unwrap_or_else(|| namespace.clone()),
             audience: self.args.audience.clone(),
             read_only: self.args.read_only,
             rate: rate(&self.args),
         };
         let writer = Writer::new(client.clone(), namespace.clone(), self.index.clone(), self.store.clone())
-            .with_counters(self.metrics.taken_back());
+            .with_counters(self.metrics.undelivered());
         let freshness = self.freshness.clone();
         let (index, store, clock) = (self.index.clone(), self.store.clone(), self.clock.clone());
-        let service = Service::new(index, store, move || freshness.freshness(), clock, settings);
+        let service = TokenService::new(index, store, move || freshness.freshness(), clock, config);
         Ok(Arc::new(service.with_signer(signer).with_writer(writer)))
     }
 
     fn start_watches(&self, runner: &mut ServiceRunner) {
         let (client, namespace) = (&self.cluster.client, Some(&*self.namespace));
         let tokens = PatEventHandler::new(self.index.clone(), Some(self.namespace.clone()));
-        let tokens = TokenFeed::new(tokens, self.store.clone());
+        let tokens = TokenStoreHandler::new(tokens, self.store.clone());
         let full = self.gates.tokens.clone();
         runner.watch_pats(client, namespace, 0, tokens, move || full.pass(""));
-        let owners = OwnerFeed::new(OwnerEventHandler::new(self.index.clone()), self.store.clone());
+        let owners = OwnerStoreHandler::new(OwnerEventHandler::new(self.index.clone()), self.store.clone());
         let full = self.gates.owners.clone();
         runner.watch_owners(client, 1, owners, move || full.pass(""));
         runner.probe(client, namespace);
     }
 }
 
-fn rate(args: &ApiArgs) -> Rate {
+fn rate(args: &ApiArgs) -> RateLimit {
     let at_least_one = |number| NonZeroU32::new(number).unwrap_or(NonZeroU32::MIN);
-    Rate { per_second: at_least_one(args.rate_limit), burst: at_least_one(args.rate_burst) }
+    RateLimit { per_second: at_least_one(args.rate_limit), burst: at_least_one(args.rate_burst) }
 }

@@ -1,56 +1,70 @@
-//! Access tokens: what a personal access token is exchanged for, for a short while, accepted by this API alone.
+//! Access tokens: short-lived JWTs that a personal access token is exchanged for, accepted by this API alone, and their key.
 //!
-//! A JWT as RFC 9068 has it, signed by HMAC-SHA-256 with a key that only this installation has. It names its credential, which is
-//! looked up at each use; what it says itself can only narrow. It must not know where the key is kept.
+//! They follow RFC 9068, signed by HMAC-SHA-256 with a key that only this installation has. Each use looks up the credential that the JWT
+//! names; the JWT itself can only narrow its permissions. The `jsonwebtoken` crate chooses the algorithm by the token's header, and keeps
+//! copies of a token in memory.
+//!
+//! The key is in a Secret in the operator's own namespace; the first replica creates it. An attacker who plants a key can forge access tokens,
+//! so the Secret must have a type that no PersonalAccessToken can request, no owner, and exactly one key.
+
+use std::collections::BTreeMap;
 
 use base64::{Engine, prelude::BASE64_URL_SAFE_NO_PAD};
 use hmac::{Hmac, KeyInit, Mac};
+use k8s_openapi::{ByteString, api::core::v1::Secret, apimachinery::pkg::apis::meta::v1::ObjectMeta};
+use kube::{Api, Client, api::PostParams};
 use rand::{TryRng, rngs::SysRng};
 use serde::{Deserialize, Serialize};
 use sha2::Sha256;
-use zeroize::Zeroizing;
+use tracing::info;
+use zeroize::{Zeroize, Zeroizing};
 
-use crate::{api::Time, index::PatUid, token::TokenId};
+use crate::{
+    api::{MANAGED_BY, MANAGED_BY_LABEL, Time},
+    index::PatUid,
+    service::explain_api_error,
+    token::TokenId,
+};
 
-/// The one header there is: nothing of it is ever interpreted, so that no token chooses how it is checked.
+/// The only header. It is compared and never interpreted, so no token chooses how it is verified.
 const HEADER: &str = r#"{"alg":"HS256","typ":"at+jwt"}"#;
 
-/// The longest that is looked at: 64 scopes of 128 characters, and the rest, in base64.
+/// The maximum length: 64 scopes of 128 characters and the other claims, in base64.
 const MAX_LENGTH: usize = 16 * 1024;
 
-/// The bytes of a signature.
+/// The length of a signature in bytes.
 const MAC_LENGTH: usize = 32;
 
-/// The bytes of a key.
+/// The length of a key in bytes.
 pub const KEY_LENGTH: usize = 32;
 
-/// Signs and checks. `Debug` tells nothing.
-pub struct Signer {
+/// Signs and verifies access tokens. `Debug` does not show the key.
+pub struct AccessTokenSigner {
     mac: Hmac<Sha256>,
-    /// Who issues, and the only one to accept: this server.
+    /// The issuer and the audience: this server.
     issuer: String,
 }
 
-/// What an access token says.
+/// The content of an access token.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Grant {
-    /// Whose it is, in one string.
+pub struct AccessTokenGrant {
+    /// The owner as text.
     pub subject: String,
     /// The PAT.
     pub pat: PatUid,
-    /// The credential that it was given for.
+    /// The credential that was exchanged.
     pub credential: TokenId,
-    /// What it may do at most.
+    /// The upper limit of its scopes.
     pub scopes: Vec<String>,
-    /// When it was given.
+    /// The time of the exchange.
     pub issued_at: Time,
-    /// Its end.
+    /// The time of its expiry.
     pub expires_at: Time,
 }
 
-/// As it stands in the token. Times are whole seconds (RFC 7519).
+/// The claims of the JWT. Times are whole seconds (RFC 7519).
 #[derive(Serialize, Deserialize)]
-struct Claims {
+struct JwtClaims {
     iss: String,
     aud: String,
     sub: String,
@@ -63,34 +77,34 @@ struct Claims {
     scope: String,
 }
 
-/// Why a text is no access token that is good here: all alike to whoever sent it.
+/// Why an access token is rejected. The caller does not learn the reason.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
-pub enum Rejected {
-    /// Not one of ours, or changed.
+pub enum AccessTokenError {
+    /// It has no valid signature.
     #[error("it is not signed by this installation")]
-    Foreign,
-    /// For another server.
-    #[error("it is for another server")]
-    Elsewhere,
-    /// Its time is over.
+    InvalidSignature,
+    /// It was issued for another server.
+    #[error("it was issued for another server")]
+    WrongAudience,
+    /// It has expired.
     #[error("it has expired")]
     Expired,
 }
 
-impl Signer {
-    /// With this key, for the server of this name.
+impl AccessTokenSigner {
+    /// Creates a signer for the server of this name.
     pub fn new(key: &[u8; KEY_LENGTH], issuer: String) -> Self {
-        let mac = Hmac::new_from_slice(key).expect("HMAC takes a key of any length");
+        let mac = Hmac::new_from_slice(key).expect("HMAC accepts a key of any length");
         Self { mac, issuer }
     }
 
-    /// Writes a token.
-    pub fn sign(&self, grant: &Grant) -> Zeroizing<String> {
+    /// Signs a token.
+    pub fn sign(&self, grant: &AccessTokenGrant) -> Zeroizing<String> {
         let mut id = [0; 16];
-        // It tells tokens apart in logs and is no secret.
+        // It identifies the token in logs and is not a secret.
         let _zeros_do_no_harm = SysRng.try_fill_bytes(&mut id);
         let seconds = |time: Time| time.as_micros().div_euclid(1_000_000);
-        let claims = Claims {
+        let claims = JwtClaims {
             iss: self.issuer.clone(),
             aud: self.issuer.clone(),
             sub: grant.subject.clone(),
@@ -101,10 +115,10 @@ impl Signer {
             exp: seconds(grant.expires_at),
             scope: grant.scopes.join(" "),
         };
-        let claims = serde_json::to_vec(&claims).expect("texts and numbers are JSON");
+        let claims = serde_json::to_vec(&claims).expect("strings and numbers are JSON");
         let encoded = |bytes: usize| bytes.div_ceil(3) * 4;
         let length = encoded(HEADER.len()) + encoded(claims.len()) + encoded(MAC_LENGTH) + 2;
-        // Of its final size from the start: one that grows would leave a copy behind.
+        // Allocated in its final size: a string that grows leaves a copy behind.
         let mut token = Zeroizing::new(String::with_capacity(length));
         BASE64_URL_SAFE_NO_PAD.encode_string(HEADER, &mut token);
         token.push('.');
@@ -116,32 +130,30 @@ impl Signer {
         token
     }
 
-    /// Reads a token and checks all that it says of itself. Whether its credential is alive is for the caller to find out.
-    ///
-    /// # Errors
-    /// See [`Rejected`].
-    pub fn check(&self, token: &[u8], now: Time) -> Result<Grant, Rejected> {
-        let text = str::from_utf8(token).ok().filter(|text| text.len() <= MAX_LENGTH).ok_or(Rejected::Foreign)?;
-        let (signed, signature) = text.rsplit_once('.').ok_or(Rejected::Foreign)?;
-        let (header, claims) = signed.split_once('.').ok_or(Rejected::Foreign)?;
+    /// Verifies signature, audience and expiry. The caller has to check the credential.
+    pub fn verify(&self, token: &[u8], now: Time) -> Result<AccessTokenGrant, AccessTokenError> {
+        let invalid = AccessTokenError::InvalidSignature;
+        let text = str::from_utf8(token).ok().filter(|text| text.len() <= MAX_LENGTH).ok_or(invalid)?;
+        let (signed, signature) = text.rsplit_once('.').ok_or(invalid)?;
+        let (header, claims) = signed.split_once('.').ok_or(invalid)?;
         let signature = decode(signature)?;
-        self.mac.clone().chain_update(signed).verify_slice(&signature).map_err(|_| Rejected::Foreign)?;
+        self.mac.clone().chain_update(signed).verify_slice(&signature).map_err(|_| invalid)?;
         if header != encode(HEADER) {
-            return Err(Rejected::Foreign);
+            return Err(invalid);
         }
-        let claims: Claims = serde_json::from_slice(&decode(claims)?).map_err(|_| Rejected::Foreign)?;
+        let claims: JwtClaims = serde_json::from_slice(&decode(claims)?).map_err(|_| invalid)?;
         if claims.iss != self.issuer || claims.aud != self.issuer {
-            return Err(Rejected::Elsewhere);
+            return Err(AccessTokenError::WrongAudience);
         }
         let time = |seconds: i64| Time::from_micros(seconds.saturating_mul(1_000_000));
         let expires_at = time(claims.exp);
         if expires_at <= now {
-            return Err(Rejected::Expired);
+            return Err(AccessTokenError::Expired);
         }
-        Ok(Grant {
+        Ok(AccessTokenGrant {
             subject: claims.sub,
-            pat: claims.client_id.parse().map_err(|_| Rejected::Foreign)?,
-            credential: claims.cred.parse().map_err(|_| Rejected::Foreign)?,
+            pat: claims.client_id.parse().map_err(|_| invalid)?,
+            credential: claims.cred.parse().map_err(|_| invalid)?,
             scopes: claims.scope.split(' ').filter(|scope| !scope.is_empty()).map(str::to_owned).collect(),
             issued_at: time(claims.iat),
             expires_at,
@@ -149,9 +161,9 @@ impl Signer {
     }
 }
 
-impl std::fmt::Debug for Signer {
+impl std::fmt::Debug for AccessTokenSigner {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Signer").field("issuer", &self.issuer).finish_non_exhaustive()
+        f.debug_struct("AccessTokenSigner").field("issuer", &self.issuer).finish_non_exhaustive()
     }
 }
 
@@ -159,12 +171,131 @@ fn encode(bytes: impl AsRef<[u8]>) -> String {
     BASE64_URL_SAFE_NO_PAD.encode(bytes)
 }
 
-fn decode(text: &str) -> Result<Vec<u8>, Rejected> {
-    BASE64_URL_SAFE_NO_PAD.decode(text).map_err(|_| Rejected::Foreign)
+fn decode(text: &str) -> Result<Vec<u8>, AccessTokenError> {
+    BASE64_URL_SAFE_NO_PAD.decode(text).map_err(|_| AccessTokenError::InvalidSignature)
+}
+
+/// The type of the key's Secret. `spec.secret.type` of a PersonalAccessToken cannot be in this domain.
+pub const KEY_SECRET_TYPE: &str = "pat-operator.io/access-token-key";
+
+/// The key of the Secret's data.
+pub const KEY_SECRET_FIELD: &str = "key";
+
+/// A key, zeroed on drop.
+pub type AccessTokenKey = Zeroizing<[u8; KEY_LENGTH]>;
+
+/// Why the key is not available.
+#[derive(Debug, thiserror::Error)]
+pub enum AccessTokenKeyError {
+    /// The Secret exists and cannot be trusted.
+    #[error(
+        "Secret {name} in namespace {namespace} cannot hold the key of access tokens: {problem}; delete it if nothing else uses it, and \
+         a new one is created, or choose another name with --key-secret"
+    )]
+    Untrusted {
+        /// The Secret's namespace.
+        namespace: String,
+        /// The Secret's name.
+        name: String,
+        /// What is wrong with it.
+        problem: String,
+    },
+    /// The Secret cannot be read or created.
+    #[error("key of access tokens, Secret {name} in namespace {namespace}: {}", explain_api_error(.error))]
+    Api {
+        /// The Secret's namespace.
+        namespace: String,
+        /// The Secret's name.
+        name: String,
+        /// The error of the API server.
+        error: kube::Error,
+    },
+    /// The operating system returned no random bytes.
+    #[error("the random number generator failed: {0}")]
+    Randomness(String),
+}
+
+impl AccessTokenKeyError {
+    /// Returns the name of this error in metrics, events and logs.
+    pub fn category(&self) -> &'static str {
+        match self {
+            Self::Untrusted { .. } => "KeyNotOurs",
+            Self::Api { .. } => "KeyUnavailable",
+            Self::Randomness(_) => "RandomnessFailed",
+        }
+    }
+}
+
+/// Reads the key, or creates one if there is none. Replicas that start at the same time share the key of the first.
+pub async fn load_or_create_key(
+    client: &Client,
+    namespace: &str,
+    name: &str,
+) -> Result<AccessTokenKey, AccessTokenKeyError> {
+    let secrets: Api<Secret> = Api::namespaced(client.clone(), namespace);
+    let failed = |error| AccessTokenKeyError::Api { namespace: namespace.into(), name: name.into(), error };
+    let secret = match secrets.get_opt(name).await.map_err(failed)? {
+        Some(secret) => secret,
+        None => match secrets.create(&PostParams::default(), &new_secret(name)?).await {
+            Ok(secret) => {
+                info!(namespace, name, "created the key of access tokens");
+                secret
+            }
+            // Another replica was first.
+            Err(kube::Error::Api(status)) if status.code == 409 => secrets.get(name).await.map_err(failed)?,
+            Err(error) => return Err(failed(error)),
+        },
+    };
+    let untrusted =
+        |problem| AccessTokenKeyError::Untrusted { namespace: namespace.into(), name: name.into(), problem };
+    read_key(secret).map_err(untrusted)
+}
+
+fn new_secret(name: &str) -> Result<Secret, AccessTokenKeyError> {
+    let mut key = vec![0; KEY_LENGTH];
+    SysRng.try_fill_bytes(&mut key).map_err(|error| AccessTokenKeyError::Randomness(error.to_string()))?;
+    Ok(Secret {
+        metadata: ObjectMeta {
+            name: Some(name.into()),
+            labels: Some(BTreeMap::from([("app.kubernetes.io/component".into(), "api".into())])),
+            ..ObjectMeta::default()
+        },
+        type_: Some(KEY_SECRET_TYPE.into()),
+        immutable: Some(true),
+        data: Some(BTreeMap::from([(KEY_SECRET_FIELD.into(), ByteString(key))])),
+        ..Secret::default()
+    })
+}
+
+/// Returns the key in a Secret, or what is wrong with the Secret. The Secret's own copy is zeroed.
+fn read_key(mut secret: Secret) -> Result<AccessTokenKey, String> {
+    let mut data = secret.data.take().unwrap_or_default();
+    let key = check_key(&secret, &data);
+    data.values_mut().for_each(|value| value.0.zeroize());
+    key
+}
+
+fn check_key(secret: &Secret, data: &BTreeMap<String, ByteString>) -> Result<AccessTokenKey, String> {
+    let type_ = secret.type_.as_deref().unwrap_or_default();
+    if type_ != KEY_SECRET_TYPE {
+        return Err(format!("its type is {type_:?} and not {KEY_SECRET_TYPE:?}"));
+    }
+    if let Some(owner) = secret.metadata.owner_references.iter().flatten().next() {
+        return Err(format!("it is owned by {} {:?}", owner.kind, owner.name));
+    }
+    if secret.metadata.labels.iter().flatten().any(|(key, value)| key == MANAGED_BY_LABEL && value == MANAGED_BY) {
+        return Err(format!(
+            "the label {MANAGED_BY_LABEL}={MANAGED_BY} marks it as the Secret of a PersonalAccessToken"
+        ));
+    }
+    let value = data.get(KEY_SECRET_FIELD).map(|value| value.0.as_slice()).unwrap_or_default();
+    let wrong_length = |_| format!("{KEY_SECRET_FIELD:?} has {} bytes and not {KEY_LENGTH}", value.len());
+    value.try_into().map(Zeroizing::new).map_err(wrong_length)
 }
 
 #[cfg(test)]
 mod tests {
+    use k8s_openapi::apimachinery::pkg::apis::meta::v1::OwnerReference;
     use proptest::prelude::*;
 
     use super::*;
@@ -173,8 +304,8 @@ mod tests {
         Time::from_micros(seconds * 1_000_000)
     }
 
-    fn grant() -> Grant {
-        Grant {
+    fn grant() -> AccessTokenGrant {
+        AccessTokenGrant {
             subject: "va:team/ci".into(),
             pat: 7.into(),
             credential: "000000000001".parse().unwrap(),
@@ -184,25 +315,25 @@ mod tests {
         }
     }
 
-    fn signer(key: u8, issuer: &str) -> Signer {
-        Signer::new(&[key; KEY_LENGTH], issuer.into())
+    fn signer(key: u8, issuer: &str) -> AccessTokenSigner {
+        AccessTokenSigner::new(&[key; KEY_LENGTH], issuer.into())
     }
 
     #[test]
-    fn what_is_signed_here_is_read_again_until_its_end() {
+    fn signed_token_is_accepted_until_it_expires() {
         let signer = signer(1, "pat-operator-api:team");
         let token = signer.sign(&grant());
-        assert_eq!(signer.check(token.as_bytes(), at(1_059)), Ok(grant()));
-        assert_eq!(signer.check(token.as_bytes(), at(1_060)), Err(Rejected::Expired));
+        assert_eq!(signer.verify(token.as_bytes(), at(1_059)), Ok(grant()));
+        assert_eq!(signer.verify(token.as_bytes(), at(1_060)), Err(AccessTokenError::Expired));
         assert_ne!(*token, *signer.sign(&grant()), "each has an id of its own");
     }
 
     #[test]
-    fn another_key_another_server_and_another_algorithm_are_refused() {
+    fn another_key_server_or_algorithm_is_refused() {
         let signer = signer(1, "here");
-        let check = |token: &str| signer.check(token.as_bytes(), at(1_000)).unwrap_err();
-        assert_eq!(check(&self::signer(2, "here").sign(&grant())), Rejected::Foreign);
-        assert_eq!(check(&self::signer(1, "there").sign(&grant())), Rejected::Elsewhere);
+        let verify = |token: &str| signer.verify(token.as_bytes(), at(1_000)).unwrap_err();
+        assert_eq!(verify(&self::signer(2, "here").sign(&grant())), AccessTokenError::InvalidSignature);
+        assert_eq!(verify(&self::signer(1, "there").sign(&grant())), AccessTokenError::WrongAudience);
         let token = signer.sign(&grant());
         let (_, rest) = token.split_once('.').unwrap();
         let (claims, signature) = rest.split_once('.').unwrap();
@@ -210,34 +341,71 @@ mod tests {
             let signed = format!("{}.{claims}", encode(header));
             let right = encode(signer.mac.clone().chain_update(&signed).finalize().into_bytes());
             for signature in ["", signature, &right] {
-                assert_eq!(check(&format!("{signed}.{signature}")), Rejected::Foreign, "{header}");
+                assert_eq!(verify(&format!("{signed}.{signature}")), AccessTokenError::InvalidSignature, "{header}");
             }
         }
         for text in ["", ".", "..", "...", "a.b.c", &format!("{}=", *token), &format!(" {}", *token)] {
-            assert_eq!(check(text), Rejected::Foreign, "{text}");
+            assert_eq!(verify(text), AccessTokenError::InvalidSignature, "{text}");
         }
     }
 
     #[test]
-    fn no_debug_tells_the_key() {
+    fn debug_does_not_show_the_key() {
         let text = format!("{:?}", signer(0xab, "here"));
-        assert_eq!(text, r#"Signer { issuer: "here", .. }"#);
+        assert_eq!(text, r#"AccessTokenSigner { issuer: "here", .. }"#);
     }
 
     proptest! {
         #[test]
-        fn a_changed_byte_makes_it_foreign(place in any::<prop::sample::Index>(), byte in any::<u8>()) {
+        fn changed_byte_invalidates_the_signature(place in any::<prop::sample::Index>(), byte in any::<u8>()) {
             let signer = signer(1, "here");
             let mut token = signer.sign(&grant()).as_bytes().to_vec();
             let place = place.index(token.len());
             prop_assume!(token[place] != byte);
             token[place] = byte;
-            prop_assert_eq!(signer.check(&token, at(1_000)), Err(Rejected::Foreign));
+            prop_assert_eq!(signer.verify(&token, at(1_000)), Err(AccessTokenError::InvalidSignature));
         }
 
         #[test]
-        fn any_text_is_refused_without_a_panic(text in prop::collection::vec(any::<u8>(), 0..300)) {
-            prop_assert!(signer(1, "here").check(&text, at(0)).is_err());
+        fn arbitrary_text_is_refused_without_a_panic(text in prop::collection::vec(any::<u8>(), 0..300)) {
+            prop_assert!(signer(1, "here").verify(&text, at(0)).is_err());
+        }
+    }
+
+    #[test]
+    fn created_key_is_accepted_and_random() {
+        let key = || read_key(new_secret("key").unwrap()).unwrap();
+        assert_ne!(*key(), *key());
+        assert_ne!(*key(), [0; KEY_LENGTH]);
+    }
+
+    #[test]
+    fn secret_that_someone_else_could_have_created_is_refused() {
+        type Change = fn(&mut Secret);
+        fn data(secret: &mut Secret, length: usize) {
+            secret.data.as_mut().unwrap().insert(KEY_SECRET_FIELD.into(), ByteString(vec![7; length]));
+        }
+        let owner = |secret: &mut Secret| {
+            let owner = OwnerReference { kind: "PersonalAccessToken".into(), name: "a".into(), ..Default::default() };
+            secret.metadata.owner_references = Some(vec![owner]);
+        };
+        let label = |secret: &mut Secret| {
+            secret.metadata.labels = Some(BTreeMap::from([(MANAGED_BY_LABEL.into(), MANAGED_BY.into())]));
+        };
+        let cases: [(Change, &str); 7] = [
+            (|secret| secret.type_ = Some("Opaque".into()), "its type is \"Opaque\""),
+            (|secret| secret.type_ = None, "its type is \"\""),
+            (owner, "it is owned by PersonalAccessToken \"a\""),
+            (label, "marks it as the Secret of a PersonalAccessToken"),
+            (|secret| secret.data = None, "\"key\" has 0 bytes and not 32"),
+            (|secret| data(secret, 31), "31 bytes"),
+            (|secret| data(secret, 33), "33 bytes"),
+        ];
+        for (change, words) in cases {
+            let mut secret = new_secret("key").unwrap();
+            change(&mut secret);
+            let problem = read_key(secret).unwrap_err();
+            assert!(problem.contains(words), "{words}: {problem}");
         }
     }
 }

@@ -1,8 +1,9 @@
-//! Reads the body of a request: of the right media type, within 64 KiB and ten seconds, and wiped afterwards.
+//! Request bodies: checked for their media type, read within 64 KiB and ten seconds, and zeroed afterwards.
 //!
-//! It must not know what is in it, nor how a dialect tells what is wrong.
+//! axum's `Json` and `Form` extractors answer with bodies of their own, quote what was sent, and leave copies of a token in memory.
 
 use std::{
+    ops::RangeInclusive,
     sync::{Arc, LazyLock},
     time::Duration,
 };
@@ -12,32 +13,36 @@ use axum::{
     http::{HeaderMap, StatusCode, header},
 };
 use serde::de::DeserializeOwned;
+use serde_json::Value;
 
-use super::failure::Failure;
-use crate::service::http::{
-    Budget,
-    body::{self, BodyError, MAX_BODY, Whole},
+use super::{error::RestError, timestamp};
+use crate::{
+    api::{Expiry, Time},
+    service::http::{
+        MemoryBudget,
+        body::{self, BodyError, MAX_BODY, RequestBody},
+    },
 };
 
-/// A body is read in moments: then there is room again.
-const COME_BACK: Duration = Duration::from_secs(1);
+/// When to retry if there is no memory: other bodies are read in moments.
+const RETRY_AFTER: Duration = Duration::from_secs(1);
 
-/// What all requests of the process share.
-static MEMORY: LazyLock<Arc<Budget>> = LazyLock::new(Arc::default);
+/// The memory budget of all requests of the process.
+static MEMORY: LazyLock<Arc<MemoryBudget>> = LazyLock::new(Arc::default);
 
-/// Why a body cannot be had. The texts are for the caller.
+/// Why a body cannot be used. The messages are for the caller.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
-pub enum BadBody {
-    /// It is of another media type, or says nothing of it.
+pub enum InvalidBody {
+    /// Its media type is another one or missing.
     #[error("Content-Type must be {0}")]
     MediaType(&'static str),
-    /// It is too large, too slow, or breaks off.
+    /// It cannot be read.
     #[error("{0}")]
     Unreadable(BodyError),
 }
 
-impl BadBody {
-    /// The status that says so.
+impl InvalidBody {
+    /// Returns the HTTP status.
     pub fn status(self) -> StatusCode {
         match self {
             Self::MediaType(_) => StatusCode::UNSUPPORTED_MEDIA_TYPE,
@@ -45,59 +50,76 @@ impl BadBody {
         }
     }
 
-    /// When to come back, if that would help.
+    /// Returns when to retry, if that may help.
     pub fn retry_after(&self) -> Option<Duration> {
-        matches!(self, Self::Unreadable(BodyError::NoRoom(_))).then_some(COME_BACK)
+        matches!(self, Self::Unreadable(BodyError::NoMemory(_))).then_some(RETRY_AFTER)
     }
 }
 
-/// The most bytes that are read.
+/// The maximum size in bytes.
 pub const LIMIT: usize = MAX_BODY;
 
-/// Reads a body of one of these media types, such as `application/json`; the first of them is named in the refusal. Parameters like
-/// `charset=utf-8` are passed over.
-///
-/// # Errors
-/// See [`BadBody`].
-pub async fn read(headers: &HeaderMap, body: Body, types: &'static [&'static str]) -> Result<Whole, BadBody> {
+/// Reads a body with one of these media types, such as `application/json`. The error names the first of them. Parameters such as
+/// `charset=utf-8` are ignored.
+pub async fn read(headers: &HeaderMap, body: Body, types: &'static [&'static str]) -> Result<RequestBody, InvalidBody> {
     let given = media_type(headers);
     if !types.iter().any(|one| given.is_some_and(|given| given.eq_ignore_ascii_case(one))) {
-        return Err(BadBody::MediaType(types.first().copied().unwrap_or_default()));
+        return Err(InvalidBody::MediaType(types.first().copied().unwrap_or_default()));
     }
-    body::read(body, &MEMORY).await.map_err(BadBody::Unreadable)
+    body::read(body, &MEMORY).await.map_err(InvalidBody::Unreadable)
 }
 
-/// Reads a body of JSON.
-///
-/// # Errors
-/// See [`BadBody`].
-pub async fn json(headers: &HeaderMap, body: Body) -> Result<Whole, BadBody> {
+/// Reads a JSON body.
+pub async fn json(headers: &HeaderMap, body: Body) -> Result<RequestBody, InvalidBody> {
     read(headers, body, &["application/json"]).await
 }
 
-/// The fields of a JSON object. Only where a known one is given twice do the words tell which: others of serde could quote what was sent.
-///
-/// # Errors
-/// `Invalid`.
-pub fn object<T: DeserializeOwned>(body: &[u8]) -> Result<T, Failure> {
-    let not_object = || Failure::invalid("body", "must be a JSON object");
-    // serde takes a list for the fields in their order, too.
+/// Parses a JSON object. The error names a field only if a known one is duplicated: other messages of serde could quote the body.
+pub fn object<T: DeserializeOwned>(body: &[u8]) -> Result<T, RestError> {
+    let not_object = || RestError::invalid("body", "must be a JSON object");
+    // serde also accepts a list of the fields in their order.
     if body.trim_ascii_start().first() == Some(&b'[') {
         return Err(not_object());
     }
     serde_json::from_slice(body).map_err(|error| {
-        let words = error.to_string();
+        let message = error.to_string();
         if error.is_syntax() || error.is_eof() {
-            return Failure::invalid("body", format!("is not JSON: line {}, column {}", error.line(), error.column()));
+            let problem = format!("invalid JSON at line {}, column {}", error.line(), error.column());
+            return RestError::invalid("body", problem);
         }
-        match words.strip_prefix("duplicate field `").and_then(|rest| rest.split_once('`')) {
-            Some((field, _)) => Failure::invalid(field, "is given more than once"),
+        match message.strip_prefix("duplicate field `").and_then(|rest| rest.split_once('`')) {
+            Some((field, _)) => RestError::invalid(field, "must not be set more than once"),
             None => not_object(),
         }
     })
 }
 
-/// The media type of a request's body, without parameters; `None` if there is none, or more than one.
+/// Parses an expiry; none means never.
+pub fn expiry(field: &str, value: Option<Value>, now: Time) -> Result<Expiry, RestError> {
+    let at = match value {
+        None => None,
+        Some(Value::String(text)) => {
+            Some(timestamp::parse(&text).map_err(|error| RestError::invalid(field, error.to_string()))?)
+        }
+        Some(_) => return Err(RestError::invalid(field, "must be a string or null")),
+    };
+    match at.filter(|at| !timestamp::is_never(*at)) {
+        None => Ok(Expiry { never: Some(true), ..Expiry::default() }),
+        Some(at) if at > now => Ok(Expiry { at: Some(at), ..Expiry::default() }),
+        Some(_) => Err(RestError::invalid(field, "must be in the future")),
+    }
+}
+
+/// Parses a number in a query string within these bounds.
+pub fn number(field: &str, text: &str, bounds: RangeInclusive<usize>) -> Result<usize, RestError> {
+    // `parse` accepts a leading plus sign.
+    let digits = text.bytes().all(|byte| byte.is_ascii_digit());
+    let number = text.parse().ok().filter(|number| digits && bounds.contains(number));
+    let problem = || format!("must be a whole number from {} to {}", bounds.start(), bounds.end());
+    number.ok_or_else(|| RestError::invalid(field, problem()))
+}
+
+/// Returns the media type of a body without parameters; `None` if there is none, or more than one.
 pub fn media_type(headers: &HeaderMap) -> Option<&str> {
     let mut values = headers.get_all(header::CONTENT_TYPE).iter();
     let (Some(value), None) = (values.next(), values.next()) else { return None };
@@ -108,14 +130,11 @@ pub fn media_type(headers: &HeaderMap) -> Option<&str> {
 mod tests {
     use super::*;
 
-    fn headers(types: &[&str]) -> HeaderMap {
-        types.iter().map(|one| (header::CONTENT_TYPE, one.parse().unwrap())).collect()
-    }
-
     #[tokio::test]
-    async fn only_the_media_type_that_is_asked_for_is_read_and_only_if_it_is_given_once() {
+    async fn only_a_single_supported_media_type_is_accepted() {
         const JSON: &[&str] = &["application/json", "application/json-patch+json"];
-        for (types, taken) in [
+        let headers = |types: &[&str]| types.iter().map(|one| (header::CONTENT_TYPE, one.parse().unwrap())).collect();
+        for (types, accepted) in [
             (&["application/json"][..], true),
             (&["Application/JSON; charset=utf-8"], true),
             (&["application/json-patch+json"], true),
@@ -125,12 +144,10 @@ mod tests {
             (&["application/json", "application/json"], false),
         ] {
             let read = read(&headers(types), Body::from("{}"), JSON).await;
-            assert_eq!(read.is_ok(), taken, "{types:?}");
+            assert_eq!(read.is_ok(), accepted, "{types:?}");
             if let Err(error) = read {
-                assert_eq!(
-                    (error.status().as_u16(), error.to_string().as_str()),
-                    (415, "Content-Type must be application/json")
-                );
+                let expected = (415, "Content-Type must be application/json");
+                assert_eq!((error.status().as_u16(), &*error.to_string()), expected);
             }
         }
         let long = read(&headers(&["application/json"]), Body::from(vec![b' '; LIMIT + 1]), JSON).await;

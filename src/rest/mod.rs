@@ -1,41 +1,30 @@
-//! The REST API: people and programs list, create, change and revoke tokens over HTTP, in the dialects of four products.
+//! The REST API: lists, creates, changes and revokes tokens over HTTP, in the dialects of several products.
 //!
-//! One model, thin dialects: `store` holds what a watch brings of one namespace, `query` answers every list, `rights` says who
-//! may do what, `service` is all that a dialect may call. A dialect parses its parameters, asks the service, and writes items
-//! and errors its own way; none reads or writes Kubernetes by itself. It must not know the controller, nor the verifier's
-//! protocols.
+//! All dialects share one model. [`store`] holds what the watches deliver, [`query`] answers every list, [`caller`] decides who may do
+//! what, and [`service`] is all that a dialect calls. A dialect parses parameters, calls the service, and writes tokens and errors in its
+//! own format.
 
 pub mod access_token;
 pub mod body;
 pub mod caller;
-pub mod context;
 pub mod cryptlex;
-pub mod failure;
-pub mod feed;
-pub mod filter;
-pub mod item;
-pub mod key;
+pub mod error;
+#[cfg(test)]
+pub(crate) mod fixture;
 pub mod metrics;
+pub mod model;
 pub mod oauth;
 pub mod openapi;
-pub mod order;
-pub mod owners;
 pub mod preflight;
 pub mod query;
-pub mod rate;
-pub mod receipt;
-pub mod reply;
-pub mod request_id;
-pub mod rights;
-pub mod row;
+pub mod rate_limit;
+pub mod response;
 pub mod sailpoint;
 pub mod server;
 pub mod service;
 pub mod store;
 #[cfg(test)]
 mod tests;
+pub mod timestamp;
 pub mod truefoundry;
-pub mod when;
-#[cfg(test)]
-pub(crate) mod world;
 pub mod write;

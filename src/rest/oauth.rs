@@ -1,15 +1,15 @@
-//! `POST /oauth/token`: OAuth's client credentials (RFC 6749, section 4.4), where the client is a personal access token: its id and
-//! its text become an access token for this API.
+//! `POST /oauth/token`: the client credentials grant of OAuth (RFC 6749, section 4.4). The client is a personal access token: its id and
+//! the token are exchanged for an access token for this API.
 //!
-//! Credentials come by Basic or in the body, which is a form or multipart; never in the URL, which others log. It must not know how
-//! an access token is made.
+//! Credentials come by Basic authentication or in the body, which is a form or multipart, but never in the URL, which others log.
+//! axum's `Form` and `Multipart` extractors keep copies of the secret in memory; multer does too, but returns them.
 
 use std::{sync::Arc, time::Duration};
 
 use axum::{
     Router,
     body::{Body, Bytes},
-    extract::Request,
+    extract::{Request, State},
     http::{HeaderMap, HeaderValue, Method, StatusCode, header},
     response::Response,
     routing::any,
@@ -21,41 +21,53 @@ use utoipa::ToSchema;
 use zeroize::{Zeroize, Zeroizing};
 
 use super::{
-    body::{self, BadBody},
-    failure::Failure,
-    reply,
-    service::{Exchanged, Service},
+    body::{self, InvalidBody},
+    error::RestError,
+    response,
+    service::{ExchangedToken, TokenService},
 };
-use crate::service::{
-    authorization::Authorization,
-    http::{body::BodyError, plain},
-};
+use crate::service::{authorization::Authorization, http::plain};
 
-/// Where it is.
+/// The path of the endpoint.
 pub const PATH: &str = "/oauth/token";
 
 const FORM: &str = "application/x-www-form-urlencoded";
 const MULTIPART: &str = "multipart/form-data";
 
-/// The one grant there is.
+/// The only supported grant.
 const GRANT: &str = "client_credentials";
 
-/// The fields of a request that mean something; each at most once.
+/// The known fields of a request; each at most once.
 const FIELDS: [&str; 4] = ["grant_type", "client_id", "client_secret", "scope"];
 
-/// The one that nobody may learn.
+/// The secret field.
 const SECRET: &str = "client_secret";
 
-/// The most fields of a form.
-const MOST_FIELDS: usize = 32;
+/// The maximum number of fields.
+const MAX_FIELDS: usize = 32;
 
-/// What is wrong, in OAuth's words.
+/// An error in OAuth's format.
 #[derive(Clone, Debug, PartialEq, Eq)]
-struct Refusal {
+struct OauthError {
     status: StatusCode,
     error: &'static str,
     description: String,
     retry_after: Option<Duration>,
+}
+
+/// The request for an access token. `client_id` and `client_secret` may be sent by Basic authentication instead.
+#[derive(ToSchema)]
+#[expect(dead_code, reason = "describes the form, which is parsed field by field")]
+pub(super) struct OauthRequest {
+    /// The grant type.
+    #[schema(pattern = "^client_credentials$")]
+    grant_type: String,
+    /// The id of a personal access token.
+    client_id: Option<String>,
+    /// The personal access token.
+    client_secret: Option<String>,
+    /// The requested scopes, separated by spaces. Default: all scopes of the personal access token.
+    scope: Option<String>,
 }
 
 /// An access token for this API.
@@ -63,95 +75,108 @@ struct Refusal {
 pub(super) struct OauthToken<'a> {
     /// The access token.
     access_token: &'a str,
-    /// How to send it: `Bearer`.
+    /// The type of the token: `Bearer`.
     #[schema(value_type = String, pattern = "^Bearer$")]
     token_type: &'static str,
-    /// How many seconds it lives. It dies earlier if its personal access token does.
+    /// The lifetime in seconds. It ends earlier if the personal access token is revoked.
     #[schema(minimum = 1, maximum = 43_200)]
     expires_in: i64,
-    /// What it may do, separated by spaces.
+    /// The granted scopes, separated by spaces.
     scope: String,
 }
 
-/// An error, in OAuth's words (RFC 6749, section 5.2).
+/// An OAuth error (RFC 6749, section 5.2).
 #[derive(Serialize, ToSchema)]
 pub(super) struct OauthProblem {
-    /// What kind of error it is.
+    /// The error code.
     #[schema(value_type = String)]
     error: &'static str,
-    /// What is wrong, for people.
+    /// The error message.
     error_description: String,
 }
 
-/// The endpoint, to be merged or nested wherever clients look for it.
-pub fn routes(service: Arc<Service>) -> Router {
-    Router::new().route(
-        PATH,
-        any(async move |request: Request| {
-            let answered = answer(&service, request).await.and_then(|exchanged| given(&exchanged));
-            answered.unwrap_or_else(refused)
-        }),
-    )
+/// The endpoint, to be merged or nested.
+pub fn routes(service: Arc<TokenService>) -> Router {
+    Router::new().route(PATH, any(exchange)).with_state(service)
 }
 
-/// A failure of which only those around know, in OAuth's words.
-pub(super) fn failed(failure: Failure) -> Response {
-    refused(failure.into())
+/// Writes an error that occurred outside of this endpoint.
+pub(super) fn error_response(error: RestError) -> Response {
+    OauthError::from(error).into_response()
 }
 
-async fn answer(service: &Service, request: Request) -> Result<Exchanged, Refusal> {
+/// Exchange a personal access token for an access token
+#[utoipa::path(
+    post,
+    path = "/oauth/token",
+    operation_id = "exchange",
+    tag = "pat-operator",
+    request_body(
+        content((OauthRequest = "application/x-www-form-urlencoded"), (OauthRequest = "multipart/form-data")),
+        description = "The id of a personal access token and the token itself"
+    ),
+    responses((status = 200, description = "The access token", body = OauthToken))
+)]
+pub(super) async fn exchange(State(service): State<Arc<TokenService>>, request: Request) -> Response {
+    match answer(&service, request).await {
+        Ok(response) => response,
+        Err(error) => error.into_response(),
+    }
+}
+
+async fn answer(service: &TokenService, request: Request) -> Result<Response, OauthError> {
     let (parts, body) = request.into_parts();
     if parts.method != Method::POST {
-        return Err(Refusal { status: StatusCode::METHOD_NOT_ALLOWED, ..invalid("only POST is answered here") });
+        return Err(OauthError { status: StatusCode::METHOD_NOT_ALLOWED, ..invalid("method not allowed: use POST") });
     }
     if parts.uri.query().is_some_and(|query| !query.is_empty()) {
-        return Err(invalid("parameters belong into the body, not into the URL"));
+        return Err(invalid("send parameters in the body, not in the URL"));
     }
-    let fields = Fields::read(&parts.headers, body).await?;
-    let grant = fields.text("grant_type")?.ok_or_else(|| invalid("grant_type is missing"))?;
+    let fields = FormFields::read(&parts.headers, body).await?;
+    let grant = fields.text("grant_type")?.ok_or_else(|| invalid("grant_type is required"))?;
     if grant != GRANT {
         let description = format!("grant_type must be {GRANT}");
-        return Err(Refusal { error: "unsupported_grant_type", ..invalid(description) });
+        return Err(OauthError { error: "unsupported_grant_type", ..invalid(description) });
     }
     let scope = fields.text("scope")?;
     let wanted: Option<Vec<&str>> = scope.map(|scope| scope.split(' ').filter(|one| !one.is_empty()).collect());
     let wanted = wanted.as_deref().filter(|wanted| !wanted.is_empty());
-    let in_body = (fields.get("client_id"), fields.get("client_secret"));
+    let in_body = (fields.get("client_id"), fields.get(SECRET));
     let exchanged = match (Authorization::read(plain(&parts.headers)), in_body) {
-        (Authorization::Missing, (Some(client), Some(secret))) => service.exchange(client, secret, wanted),
+        (Authorization::Missing, (Some(client), Some(secret))) => service.exchange(client, secret, wanted)?,
         (Authorization::Basic(basic), (client, None)) => {
-            // OAuth has both form-encoded first (RFC 6749, 2.3.1): strict libraries write `%5F` for `_`, most leave it as it is.
+            // OAuth form-encodes both first (RFC 6749, 2.3.1). Strict libraries send `%5F` for `_`, most send it unchanged.
             let (user, secret) = (decoded(basic.user()), decoded(basic.password()));
             if client.is_some_and(|client| client != user.as_slice()) {
-                return Err(invalid("client_id in the body is another than in Authorization"));
+                return Err(invalid("client_id in the body differs from the one in Authorization"));
             }
-            service.exchange(&user, &secret, wanted)
+            service.exchange(&user, &secret, wanted)?
         }
         (Authorization::Basic(_), (_, Some(_))) => {
-            return Err(invalid("give the secret once: by Basic or in the body"));
+            return Err(invalid("send the secret once: by Basic authentication or in the body"));
         }
         (Authorization::Malformed | Authorization::Bearer(_), _) => {
-            return Err(invalid("Authorization must be Basic, or left out"));
+            return Err(invalid("Authorization must be Basic or absent"));
         }
         (Authorization::Missing, _) => {
-            return Err(invalid("client_id and client_secret are needed: by Basic or in the body"));
+            return Err(invalid("client_id and client_secret are required: by Basic authentication or in the body"));
         }
     };
-    exchanged.map_err(Refusal::from)
+    granted(&exchanged)
 }
 
-/// Wipes what nobody else holds; where somebody does, it is not ours to wipe.
+/// Zeroes bytes unless another owner shares them.
 fn wipe(bytes: Bytes) {
     if let Ok(mut bytes) = bytes.try_into_mut() {
         bytes.zeroize();
     }
 }
 
-/// The fields of a body, wiped on drop.
-struct Fields(Vec<(&'static str, Zeroizing<Vec<u8>>)>);
+/// The fields of a body, zeroed on drop.
+struct FormFields(Vec<(&'static str, Zeroizing<Vec<u8>>)>);
 
-impl Fields {
-    async fn read(headers: &HeaderMap, body: Body) -> Result<Self, Refusal> {
+impl FormFields {
+    async fn read(headers: &HeaderMap, body: Body) -> Result<Self, OauthError> {
         let body = body::read(headers, body, &[FORM, MULTIPART]).await?;
         let mut fields = Self(Vec::new());
         if body::media_type(headers).is_some_and(|given| given.eq_ignore_ascii_case(MULTIPART)) {
@@ -166,8 +191,8 @@ impl Fields {
         Ok(fields)
     }
 
-    async fn multipart(&mut self, headers: &HeaderMap, body: &[u8]) -> Result<(), Refusal> {
-        let bad = |_| invalid("the multipart body cannot be read");
+    async fn multipart(&mut self, headers: &HeaderMap, body: &[u8]) -> Result<(), OauthError> {
+        let bad = |_| invalid("invalid multipart body");
         let content_type = headers.get(header::CONTENT_TYPE).and_then(|value| value.to_str().ok()).unwrap_or_default();
         let boundary = multer::parse_boundary(content_type).map_err(bad)?;
         let whole = Bytes::from_owner(Zeroizing::new(body.to_vec()));
@@ -187,20 +212,20 @@ impl Fields {
             }
             self.add(&name, value, count)?;
         }
-        // multer has a copy of its own, which is ours alone once it is done.
+        // multer's own copy is not shared any more once it is dropped.
         drop(multipart);
         parts.into_iter().for_each(wipe);
         Ok(())
     }
 
-    /// Takes a field that means something, once.
-    fn add(&mut self, name: &str, value: Zeroizing<Vec<u8>>, count: usize) -> Result<(), Refusal> {
-        if count > MOST_FIELDS {
-            return Err(invalid(format!("there are more than {MOST_FIELDS} fields")));
+    /// Adds a known field, at most once.
+    fn add(&mut self, name: &str, value: Zeroizing<Vec<u8>>, count: usize) -> Result<(), OauthError> {
+        if count > MAX_FIELDS {
+            return Err(invalid(format!("the body has more than {MAX_FIELDS} fields")));
         }
         let Some(known) = FIELDS.into_iter().find(|known| *known == name) else { return Ok(()) };
         if self.get(known).is_some() {
-            return Err(invalid(format!("{known} is there twice")));
+            return Err(invalid(format!("{known} must not be set more than once")));
         }
         self.0.push((known, value));
         Ok(())
@@ -210,9 +235,9 @@ impl Fields {
         self.0.iter().find(|(known, _)| *known == name).map(|(_, value)| value.as_slice())
     }
 
-    fn text(&self, name: &'static str) -> Result<Option<&str>, Refusal> {
+    fn text(&self, name: &'static str) -> Result<Option<&str>, OauthError> {
         let text = self.get(name).map(str::from_utf8).transpose();
-        text.map_err(|_| invalid(format!("{name} is not UTF-8")))
+        text.map_err(|_| invalid(format!("{name} must be UTF-8")))
     }
 }
 
@@ -222,64 +247,65 @@ fn decoded(text: &[u8]) -> Zeroizing<Vec<u8>> {
     decoded
 }
 
-fn invalid(description: impl Into<String>) -> Refusal {
+fn invalid(description: impl Into<String>) -> OauthError {
     let (status, error) = (StatusCode::BAD_REQUEST, "invalid_request");
-    Refusal { status, error, description: description.into(), retry_after: None }
+    OauthError { status, error, description: description.into(), retry_after: None }
 }
 
-impl From<BadBody> for Refusal {
-    fn from(bad: BadBody) -> Self {
-        let description = match bad {
-            BadBody::MediaType(_) => format!("Content-Type must be {FORM} or {MULTIPART}"),
-            BadBody::Unreadable(
-                error @ (BodyError::TooLarge | BodyError::TooSlow | BodyError::Broken | BodyError::NoRoom(_)),
-            ) => error.to_string(),
+impl From<InvalidBody> for OauthError {
+    fn from(invalid_body: InvalidBody) -> Self {
+        let description = match invalid_body {
+            InvalidBody::MediaType(_) => format!("Content-Type must be {FORM} or {MULTIPART}"),
+            InvalidBody::Unreadable(error) => error.to_string(),
         };
-        Self { status: bad.status(), retry_after: bad.retry_after(), ..invalid(description) }
+        Self { status: invalid_body.status(), retry_after: invalid_body.retry_after(), ..invalid(description) }
     }
 }
 
-impl From<Failure> for Refusal {
-    fn from(failure: Failure) -> Self {
-        let (status, error) = match &failure {
-            Failure::Unauthenticated => (StatusCode::UNAUTHORIZED, "invalid_client"),
-            Failure::Forbidden(_) => (StatusCode::BAD_REQUEST, "invalid_scope"),
-            Failure::TooMany { .. } => (StatusCode::TOO_MANY_REQUESTS, "temporarily_unavailable"),
-            Failure::Unavailable { .. } => (StatusCode::SERVICE_UNAVAILABLE, "temporarily_unavailable"),
-            Failure::TooLong => (StatusCode::REQUEST_TIMEOUT, "temporarily_unavailable"),
+impl From<RestError> for OauthError {
+    fn from(error: RestError) -> Self {
+        let (status, code) = match &error {
+            RestError::Unauthenticated => (StatusCode::UNAUTHORIZED, "invalid_client"),
+            RestError::Forbidden(_) => (StatusCode::BAD_REQUEST, "invalid_scope"),
+            RestError::TooMany { .. } => (StatusCode::TOO_MANY_REQUESTS, "temporarily_unavailable"),
+            RestError::Unavailable { .. } => (StatusCode::SERVICE_UNAVAILABLE, "temporarily_unavailable"),
+            RestError::Timeout => (StatusCode::REQUEST_TIMEOUT, "temporarily_unavailable"),
             _ => (StatusCode::INTERNAL_SERVER_ERROR, "server_error"),
         };
-        let description = match &failure {
-            Failure::Unauthenticated => {
-                "client_id and client_secret are not the id and the text of a live token".to_owned()
+        let description = match &error {
+            RestError::Unauthenticated => {
+                "authentication failed: client_id and client_secret must be the id and the value of a valid token"
+                    .into()
             }
             other => other.to_string(),
         };
-        Self { status, error, description, retry_after: failure.retry_after() }
+        Self { status, error: code, description, retry_after: error.retry_after() }
     }
 }
 
-fn given(exchanged: &Exchanged) -> Result<Response, Refusal> {
-    let answer = OauthToken {
+impl OauthError {
+    fn into_response(self) -> Response {
+        let problem = OauthProblem { error: self.error, error_description: self.description };
+        let mut response = uncached(response::json(self.status, &problem));
+        response::add_error_headers(&mut response, "Basic realm=\"pat-operator\"", self.retry_after);
+        if self.status == StatusCode::METHOD_NOT_ALLOWED {
+            response.headers_mut().insert(header::ALLOW, HeaderValue::from_static("POST"));
+        }
+        response
+    }
+}
+
+fn granted(exchanged: &ExchangedToken) -> Result<Response, OauthError> {
+    let content = OauthToken {
         access_token: &exchanged.token,
         token_type: "Bearer",
         expires_in: exchanged.expires_in,
         scope: exchanged.scopes.join(" "),
     };
-    Ok(uncached(reply::secret(StatusCode::OK, &answer)?))
+    Ok(uncached(response::secret(StatusCode::OK, &content)?))
 }
 
-fn refused(refusal: Refusal) -> Response {
-    let problem = OauthProblem { error: refusal.error, error_description: refusal.description };
-    let mut response = uncached(reply::json(refusal.status, &problem));
-    reply::advise(&mut response, "Basic realm=\"pat-operator\"", refusal.retry_after);
-    if refusal.status == StatusCode::METHOD_NOT_ALLOWED {
-        response.headers_mut().insert(header::ALLOW, HeaderValue::from_static("POST"));
-    }
-    response
-}
-
-/// As RFC 6749 has it (section 5.1), for caches of HTTP/1.0 as well.
+/// Forbids caching by HTTP/1.0 caches as well (RFC 6749, section 5.1).
 fn uncached(mut response: Response) -> Response {
     response.headers_mut().insert(header::PRAGMA, HeaderValue::from_static("no-cache"));
     response

@@ -1,55 +1,57 @@
-//! What OpenAPI 3.1 says of this API: one description of all dialects, served, and checked in as `docs/openapi.json`.
+//! The OpenAPI 3.1 description of all dialects, served and checked in as `docs/openapi.json`.
 //!
-//! Every dialect describes itself beside its code; here they come together. It must not know how anything is answered.
+//! Each dialect describes its operations at their handlers. What all of them share is added here, so that it is written once.
 
-use axum::{Router, body::Bytes, http::StatusCode, routing::get};
+use axum::{Router, body::Bytes, http::StatusCode, response::Response, routing::get};
 use utoipa::{
-    OpenApi, ToSchema,
+    OpenApi,
     openapi::{
-        OpenApi as Document, Server,
+        Content, HeaderBuilder, OpenApi as Document, Ref, RefOr, ResponseBuilder, Schema, Server, Type,
+        path::Operation,
+        schema::{KnownFormat, ObjectBuilder, SchemaFormat},
         security::{ClientCredentials, Flow, HttpAuthScheme, HttpBuilder, OAuth2, Scopes, SecurityScheme},
     },
 };
 
 use super::{
     cryptlex,
-    oauth::{self, OauthProblem, OauthToken},
-    reply, sailpoint,
+    oauth::{self, OauthProblem},
+    response, sailpoint,
     server::{CRYPTLEX, SAILPOINT},
     truefoundry,
 };
 
-/// Where it is served.
+/// The path of the description.
 pub const PATH: &str = "/openapi.json";
 
-/// A personal access token, or an access token that was given for one, as `Authorization: Bearer`.
+/// The security scheme for `Authorization: Bearer`.
 const BEARER: &str = "pat";
 
-/// The access token that `/oauth/token` gives.
+/// The security scheme for an access token of `/oauth/token`.
 const OAUTH: &str = "oauth";
 
 #[derive(OpenApi)]
 #[openapi(
     info(
         title = "pat-operator",
-        description = "Personal access tokens in the dialects of products whose clients are pointed here. Every token is a \
-            PersonalAccessToken resource in the cluster as well."
+        description = "Personal access tokens in the dialects of several products, for their existing clients. Every token is also a \
+            PersonalAccessToken resource in the cluster."
     ),
-    paths(description, token, token_below_sailpoint),
+    paths(describe, oauth::exchange),
     components(schemas(OauthProblem)),
-    tags((name = "pat-operator", description = "What is the same for all dialects"))
+    tags((name = "pat-operator", description = "Common to all dialects"))
 )]
-struct Common;
+struct CommonOperations;
 
-/// All of it.
+/// Returns the complete description.
 pub fn document() -> Document {
-    let mut document = Common::openapi();
+    let mut document = common();
     for (mount, part) in parts() {
         document = document.nest(mount, part);
     }
     document.servers = Some(vec![Server::new("/")]);
     let components = document.components.get_or_insert_default();
-    let bearer = "A personal access token, or an access token that was given for one";
+    let bearer = "A personal access token, or an access token from /oauth/token";
     let bearer = HttpBuilder::new().scheme(HttpAuthScheme::Bearer).description(Some(bearer)).build();
     components.add_security_scheme(BEARER, SecurityScheme::Http(bearer));
     let flow = Flow::ClientCredentials(ClientCredentials::new(oauth::PATH, Scopes::new()));
@@ -57,22 +59,16 @@ pub fn document() -> Document {
     document
 }
 
-/// The same as text, as it is checked in.
+/// Returns the description as it is checked in.
 pub fn text() -> String {
-    let mut text = serde_json::to_string_pretty(&document()).expect("texts as keys are JSON");
+    let mut text = serde_json::to_string_pretty(&document()).expect("its keys are strings");
     text.push('\n');
     text
 }
 
-/// The endpoint. It needs no token: what is said here is known anyway.
+/// The endpoint. It needs no token: the description is public.
 pub fn routes() -> Router {
-    let bytes = Bytes::from(text());
-    Router::new().route(PATH, get(async move || reply::of_json(StatusCode::OK, bytes.into())))
-}
-
-/// The dialects, and where each is mounted.
-fn parts() -> Vec<(&'static str, Document)> {
-    vec![(SAILPOINT, sailpoint::openapi()), ("", truefoundry::openapi()), (CRYPTLEX, cryptlex::openapi())]
+    Router::new().route(PATH, get(describe))
 }
 
 /// Describe this API
@@ -83,83 +79,92 @@ fn parts() -> Vec<(&'static str, Document)> {
     tag = "pat-operator",
     responses((status = 200, description = "This description", body = Object, content_type = "application/json"))
 )]
-#[expect(dead_code, reason = "it is only described")]
-fn description() {}
-
-/// What is asked for. `client_id` and `client_secret` may come by Basic instead.
-#[derive(ToSchema)]
-#[expect(dead_code, reason = "it is only described")]
-struct OauthRequest {
-    /// The one grant there is.
-    #[schema(pattern = "^client_credentials$")]
-    grant_type: String,
-    /// The id of a personal access token.
-    client_id: Option<String>,
-    /// Its text.
-    client_secret: Option<String>,
-    /// Only these of its scopes, separated by spaces.
-    scope: Option<String>,
+async fn describe() -> Response {
+    static TEXT: std::sync::LazyLock<Bytes> = std::sync::LazyLock::new(|| text().into());
+    response::of_json(StatusCode::OK, TEXT.clone().into())
 }
 
-/// What an exchange may meet.
-#[derive(utoipa::IntoResponses)]
-#[expect(dead_code, reason = "it is only described")]
-enum OauthFailures {
-    /// A field is wrong, or the token does not have that scope
-    #[response(status = 400)]
-    Invalid(OauthProblem),
-    /// They are not the id and the text of a live token
-    #[response(status = 401, headers(("www-authenticate" = String, description = "`Basic`")))]
-    Unauthenticated(OauthProblem),
-    /// The body did not come in time, or the answer took too long
-    #[response(status = 408)]
-    TooSlow(OauthProblem),
-    /// The body is larger than 64 KiB
-    #[response(status = 413)]
-    TooLarge(OauthProblem),
-    /// The body is no form
-    #[response(status = 415)]
-    NoForm(OauthProblem),
-    /// Too many requests of the same owner
-    #[response(status = 429, headers(("retry-after" = u64, description = "When to come back, in seconds")))]
-    TooMany(OauthProblem),
-    /// Something broke here
-    #[response(status = 500)]
-    Internal(OauthProblem),
-    /// Nobody can tell at the moment whether the token is good
-    #[response(status = 503, headers(("retry-after" = u64, description = "When to come back, in seconds")))]
-    Unavailable(OauthProblem),
+/// The dialects and their base paths.
+fn parts() -> Vec<(&'static str, Document)> {
+    vec![(SAILPOINT, sailpoint::openapi()), ("", truefoundry::openapi()), (CRYPTLEX, cryptlex::openapi())]
 }
 
-/// Exchange a personal access token for an access token
-#[utoipa::path(
-    post,
-    path = "/oauth/token",
-    operation_id = "exchange",
-    tag = "pat-operator",
-    request_body(
-        content((OauthRequest = "application/x-www-form-urlencoded"), (OauthRequest = "multipart/form-data")),
-        description = "The id and the text of a personal access token"
-    ),
-    responses((status = 200, description = "An access token", body = OauthToken), OauthFailures)
-)]
-#[expect(dead_code, reason = "it is only described")]
-fn token() {}
+/// What belongs to no dialect, and the token endpoint below SailPoint's base path.
+fn common() -> Document {
+    let mut document = CommonOperations::openapi();
+    let mut exchange = document.paths.paths[oauth::PATH].clone();
+    add_errors(&mut exchange.post, "Basic", &|status| (status != 403).then_some("OauthProblem"));
+    document.paths.paths.insert(oauth::PATH.to_owned(), exchange.clone());
+    if let Some(operation) = &mut exchange.post {
+        operation.operation_id = Some("sailpointExchange".to_owned());
+        operation.tags = Some(vec!["SailPoint".to_owned()]);
+        operation.summary.get_or_insert_default().push_str(" (for SailPoint's clients)");
+    }
+    document.paths.paths.insert(format!("{SAILPOINT}{}", oauth::PATH), exchange);
+    document
+}
 
-/// Exchange a personal access token for an access token, where SailPoint's clients look
-#[utoipa::path(
-    post,
-    path = "/sailpoint/oauth/token",
-    operation_id = "sailpointExchange",
-    tag = "SailPoint",
-    request_body(
-        content((OauthRequest = "application/x-www-form-urlencoded"), (OauthRequest = "multipart/form-data")),
-        description = "The id and the text of a personal access token"
-    ),
-    responses((status = 200, description = "An access token", body = OauthToken), OauthFailures)
-)]
-#[expect(dead_code, reason = "it is only described")]
-fn token_below_sailpoint() {}
+/// Errors of every operation: status, description, and a header with its type and description.
+const ERRORS: [(u16, &str); 7] = [
+    (400, "A parameter or field is invalid, or the request conflicts with the token's state"),
+    (401, "The token is missing or invalid"),
+    (403, "The token lacks a permission, or the server is read-only"),
+    (408, "The body did not arrive in time, or the request timed out"),
+    (429, "The owner of the token sends too many requests"),
+    (500, "Internal error"),
+    (503, "The request cannot be served at the moment"),
+];
+
+/// Further errors of operations with a body.
+const BODY_ERRORS: [(u16, &str); 2] =
+    [(413, "The body is larger than 64 KiB"), (415, "The body has another media type")];
+
+/// Adds the errors of every operation to all operations of a dialect. `schema` names the schema of each status.
+pub(super) fn add_errors_to_all(document: &mut Document, schema: &dyn Fn(u16) -> Option<&'static str>) {
+    for path in document.paths.paths.values_mut() {
+        for operation in [&mut path.get, &mut path.post, &mut path.patch, &mut path.delete] {
+            add_errors(operation, "Bearer", schema);
+        }
+    }
+}
+
+fn add_errors(operation: &mut Option<Operation>, challenge: &str, schema: &dyn Fn(u16) -> Option<&'static str>) {
+    let Some(operation) = operation else { return };
+    let body_errors = BODY_ERRORS.iter().filter(|_| operation.request_body.is_some());
+    for (status, description) in ERRORS.iter().chain(body_errors) {
+        let Some(schema) = schema(*status) else { continue };
+        let content = Content::new(Some(Ref::from_schema_name(schema)));
+        let mut response = ResponseBuilder::new().description(*description).content("application/json", content);
+        let challenge = format!("`{challenge}`");
+        let header = match status {
+            401 => Some(("www-authenticate", Type::String, &*challenge)),
+            429 | 503 => Some(("retry-after", Type::Integer, "When to retry, in seconds")),
+            _ => None,
+        };
+        if let Some((name, kind, description)) = header {
+            let is_number = matches!(kind, Type::Integer);
+            let schema = ObjectBuilder::new().schema_type(kind);
+            let schema = if is_number {
+                schema.format(Some(SchemaFormat::KnownFormat(KnownFormat::Int64))).minimum(Some(0))
+            } else {
+                schema
+            };
+            let header = HeaderBuilder::new().schema(Some(schema)).description(Some(description)).build();
+            response = response.header(name, header);
+        }
+        operation.responses.responses.insert(status.to_string(), response.build().into());
+    }
+}
+
+/// Marks every property of these schemas as required: optional ones are `null` and never absent.
+pub(super) fn require_all_properties(document: &mut Document, schemas: &[&str]) {
+    let components = document.components.get_or_insert_default();
+    for name in schemas {
+        if let Some(RefOr::T(Schema::Object(object))) = components.schemas.get_mut(*name) {
+            object.required = object.properties.keys().cloned().collect();
+        }
+    }
+}
 
 #[cfg(test)]
 mod tests {
@@ -173,7 +178,7 @@ mod tests {
         serde_json::to_value(document()).unwrap()
     }
 
-    /// Every operation: path, method, and what is said of it.
+    /// Every operation: path, method and description.
     fn operations(document: &Value) -> Vec<(String, String, Value)> {
         let paths = document["paths"].as_object().unwrap().iter();
         let operations = paths.flat_map(|(path, item)| {
@@ -199,10 +204,9 @@ mod tests {
     }
 
     #[test]
-    fn no_dialect_takes_the_place_of_another() {
+    fn dialects_do_not_overwrite_each_other() {
         let mut seen = BTreeMap::new();
-        let common = [("", Common::openapi())];
-        for (mount, part) in common.into_iter().chain(parts()) {
+        for (mount, part) in [("", common())].into_iter().chain(parts()) {
             let part = serde_json::to_value(part).unwrap();
             let schemas =
                 part["components"]["schemas"].as_object().unwrap().keys().map(|name| format!("schema {name}"));
@@ -217,7 +221,7 @@ mod tests {
     }
 
     #[test]
-    fn all_that_is_referred_to_is_there() {
+    fn all_references_exist() {
         let document = described();
         let mut found = BTreeSet::new();
         references(&document, &mut found);
@@ -228,7 +232,7 @@ mod tests {
     }
 
     #[test]
-    fn every_operation_tells_what_it_needs_and_what_may_go_wrong() {
+    fn every_operation_describes_its_security_and_errors() {
         let document = described();
         assert_eq!(document["openapi"], "3.1.0");
         for (path, method, operation) in operations(&document) {
@@ -251,16 +255,12 @@ mod tests {
                     operation["security"].as_array().unwrap().iter().flat_map(|one| one.as_object().unwrap().keys());
                 let schemes: Vec<_> = schemes.collect();
                 assert!(schemes.contains(&&BEARER.to_owned()), "{what}: {schemes:?}");
-                assert!(
-                    schemes.iter().all(|one| document["components"]["securitySchemes"].get(one).is_some()),
-                    "{what}"
-                );
+                let known = &document["components"]["securitySchemes"];
+                assert!(schemes.iter().all(|one| known.get(one).is_some()), "{what}");
             }
             for (status, response) in responses.iter().filter(|(status, _)| !status.starts_with('2')) {
-                assert!(
-                    response["content"]["application/json"]["schema"].is_object(),
-                    "{what}: {status} has no schema"
-                );
+                let schema = &response["content"]["application/json"]["schema"];
+                assert!(schema.is_object(), "{what}: {status} has no schema");
             }
         }
     }

@@ -1,147 +1,145 @@
-//! The one query behind every list: whose tokens, which of them, in which order, which part. Pure.
+//! Queries: which tokens a list contains, in which order, and which page.
 //!
-//! Paging is stable while things change: the order is total, because ties are broken by the id, and what has no value comes last,
-//! in either direction.
+//! Pages are stable while tokens change: the order is total, because ties are broken by the id. Missing values come last in both
+//! directions.
 
 use std::{cmp::Ordering, sync::Arc};
 
-use super::{
-    filter::{Field, Filter, Seen},
-    item::Item,
-    row::{Row, Search},
-};
-use crate::api::Owner;
+use memchr::memchr2_iter;
 
-/// What is asked for.
+use super::{
+    model::TokenItem,
+    store::{SearchText, TokenRow},
+};
+use crate::{
+    api::{Owner, Time},
+    index::PatUid,
+};
+
+/// The maximum nesting that a dialect's parser may accept, so that recursion is bounded.
+pub const MAX_DEPTH: usize = 32;
+
+/// A query.
 #[derive(Clone, Debug, Default, PartialEq)]
-pub struct Query {
-    /// Whose.
-    pub whose: Whose,
-    /// Which of them; `None` for all.
-    pub filter: Option<Filter>,
-    /// Only those that have this in their name or description, in any case; `None` or empty for all.
+pub struct TokenQuery {
+    /// Whose tokens.
+    pub owner: OwnerSelector,
+    /// The filter; `None` for all.
+    pub filter: Option<TokenFilter>,
+    /// Text in the display name or description, ignoring case; `None` or empty for all.
     pub search: Option<String>,
-    /// In which order; by creation if it is empty.
-    pub sort: Vec<Sort>,
-    /// How many to skip.
+    /// The order; by creation if empty.
+    pub sort: Vec<SortKey>,
+    /// The number of tokens to skip.
     pub offset: usize,
-    /// How many at most; `None` for all.
+    /// The maximum number of tokens; `None` for all.
     pub limit: Option<usize>,
 }
 
-/// Whose tokens.
+/// Selects tokens by owner.
 #[derive(Clone, Debug, Default, PartialEq)]
-pub enum Whose {
-    /// Everybody's.
+pub enum OwnerSelector {
+    /// Every owner's tokens.
     #[default]
     All,
-    /// One owner's.
+    /// One owner's tokens.
     Owner(Owner),
-    /// One owner's, as far as they are marked as managed.
+    /// One owner's tokens that are marked as managed.
     Managed(Owner),
 }
 
 /// One key of an order.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Sort {
-    /// By what.
-    pub by: Field,
-    /// The largest first.
+pub struct SortKey {
+    /// The field.
+    pub by: TokenField,
+    /// Whether the largest value comes first.
     pub descending: bool,
 }
 
-/// What comes of it.
+/// A page of tokens.
 #[derive(Clone, Debug)]
-pub struct Page {
-    /// The items of this part, in order.
-    pub items: Vec<Arc<Item>>,
-    /// How many there are in all.
+pub struct TokenPage {
+    /// The tokens of this page, in order.
+    pub items: Vec<Arc<TokenItem>>,
+    /// The number of tokens on all pages.
     pub total: usize,
 }
 
-/// In which order items are handed to [`Query::run`].
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Given {
-    /// In none.
-    Unordered,
-    /// By creation, then by id.
-    ByCreation,
-}
-
-impl Query {
-    /// Whether one of the owner's belongs to the answer, whatever the part.
-    pub fn wants(&self) -> impl Fn(&Row) -> bool {
-        let search = Search::of(self.search.as_deref());
-        let only_managed = matches!(self.whose, Whose::Managed(_));
+impl TokenQuery {
+    /// Returns whether a token of the selected owner belongs to the result, on whatever page.
+    pub fn matcher(&self) -> impl Fn(&TokenRow) -> bool {
+        let search = SearchText::of(self.search.as_deref());
+        let only_managed = matches!(self.owner, OwnerSelector::Managed(_));
         move |row| {
             (!only_managed || row.managed)
-                && self.filter.as_ref().is_none_or(|filter| filter.passes(row))
-                && search.as_ref().is_none_or(|text| row.has(text))
+                && self.filter.as_ref().is_none_or(|filter| filter.matches(row))
+                && search.as_ref().is_none_or(|text| row.contains(text))
         }
     }
 
-    /// The order of two; never equal for two different ones.
-    pub fn order(&self, one: &Row, other: &Row) -> Ordering {
+    /// Compares two tokens. The result is `Equal` only for the same token.
+    pub fn order(&self, one: &TokenRow, other: &TokenRow) -> Ordering {
         let by_keys = self.keys().iter().map(|key| compare(*key, key.by.of(one), key.by.of(other)));
         by_keys.fold(Ordering::Equal, Ordering::then).then_with(|| one.id.cmp(&other.id))
     }
 
-    fn keys(&self) -> &[Sort] {
-        const BY_CREATION: &[Sort] = &[Sort { by: Field::CreatedAt, descending: false }];
+    fn keys(&self) -> &[SortKey] {
+        const BY_CREATION: &[SortKey] = &[SortKey { by: TokenField::CreatedAt, descending: false }];
         if self.sort.is_empty() { BY_CREATION } else { &self.sort }
     }
 
-    /// Answers, from everything that there is of whoever's it is to be.
-    pub fn run<'r>(&self, rows: impl IntoIterator<Item = &'r Row>, given: Given) -> Page {
-        let wants = self.wants();
-        let wanted = rows.into_iter().filter(|row| wants(row));
-        let in_order = matches!(self.keys(), [Sort { by: Field::CreatedAt, descending: false }, ..]);
-        if given == Given::ByCreation && in_order && self.keys().len() == 1 {
-            return self.cut(wanted);
+    /// Runs the query over all tokens of the selected owner, in order of creation.
+    pub fn run<'r>(&self, rows: impl IntoIterator<Item = &'r TokenRow>) -> TokenPage {
+        let matches = self.matcher();
+        let matching = rows.into_iter().filter(|row| matches(row));
+        if matches!(self.keys(), [SortKey { by: TokenField::CreatedAt, descending: false }]) {
+            return self.cut(matching);
         }
-        // The first key beside each: what is compared most does not have to be fetched.
+        // The first key is kept beside each row, so that most comparisons need no other memory.
         let first = self.keys()[0];
-        let mut wanted: Vec<_> = wanted.map(|row| (first.by.of(row), row)).collect();
-        let order = |(one_key, one): &(Option<Seen<'_>>, &Row), (other_key, other): &(Option<Seen<'_>>, &Row)| {
+        let mut matching: Vec<_> = matching.map(|row| (first.by.of(row), row)).collect();
+        let order = |(one_key, one): &(Option<FieldValue<'_>>, &TokenRow),
+                     (other_key, other): &(Option<FieldValue<'_>>, &TokenRow)| {
             compare(first, *one_key, *other_key).then_with(|| self.order(one, other))
         };
-        let total = wanted.len();
-        let (start, end) = self.part(total);
-        // Only the part that is asked for has to be in order.
+        let total = matching.len();
+        let (start, end) = self.range(total);
+        // Only the requested page has to be sorted.
         if end < total && end > 0 {
-            wanted.select_nth_unstable_by(end - 1, order);
-            wanted.truncate(end);
+            matching.select_nth_unstable_by(end - 1, order);
+            matching.truncate(end);
         }
-        if start > 0 && start < wanted.len() {
-            wanted.select_nth_unstable_by(start, order);
+        if start > 0 && start < matching.len() {
+            matching.select_nth_unstable_by(start, order);
         }
-        let mut part = wanted.split_off(start.min(wanted.len()));
-        part.truncate(end - start);
-        part.sort_unstable_by(order);
-        Page { items: part.into_iter().map(|(_, row)| row.item().clone()).collect(), total }
+        let mut page = matching.split_off(start.min(matching.len()));
+        page.truncate(end - start);
+        page.sort_unstable_by(order);
+        TokenPage { items: page.into_iter().map(|(_, row)| row.item().clone()).collect(), total }
     }
 
-    /// The part of what comes in order.
-    fn cut<'r>(&self, wanted: impl Iterator<Item = &'r Row>) -> Page {
+    /// Cuts the page out of sorted rows.
+    fn cut<'r>(&self, matching: impl Iterator<Item = &'r TokenRow>) -> TokenPage {
         let (mut items, mut total) = (Vec::new(), 0);
         let end = self.limit.map_or(usize::MAX, |limit| self.offset.saturating_add(limit));
-        for row in wanted {
+        for row in matching {
             if (self.offset..end).contains(&total) {
                 items.push(row.item().clone());
             }
             total += 1;
         }
-        Page { items, total }
+        TokenPage { items, total }
     }
 
-    /// Where the part that is asked for begins and ends.
-    fn part(&self, total: usize) -> (usize, usize) {
+    /// Returns start and end of the page.
+    fn range(&self, total: usize) -> (usize, usize) {
         let end = self.limit.map_or(total, |limit| self.offset.saturating_add(limit).min(total));
         (self.offset.min(end), end)
     }
 }
 
-fn compare(key: Sort, one: Option<Seen<'_>>, other: Option<Seen<'_>>) -> Ordering {
+fn compare(key: SortKey, one: Option<FieldValue<'_>>, other: Option<FieldValue<'_>>) -> Ordering {
     match (one, other) {
         (Some(one), Some(other)) => {
             let order = one.order(other);
@@ -150,5 +148,204 @@ fn compare(key: Sort, one: Option<Seen<'_>>, other: Option<Seen<'_>>) -> Orderin
         (Some(_), None) => Ordering::Less,
         (None, Some(_)) => Ordering::Greater,
         (None, None) => Ordering::Equal,
+    }
+}
+
+/// A filter.
+#[derive(Clone, Debug, PartialEq)]
+pub enum TokenFilter {
+    /// All of these must match; none at all match everything.
+    All(Vec<TokenFilter>),
+    /// One of these must match; none at all match nothing.
+    Any(Vec<TokenFilter>),
+    /// This must not match.
+    Not(Box<TokenFilter>),
+    /// The comparison must hold.
+    Compare(TokenField, Comparison),
+}
+
+/// A field of a token.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum TokenField {
+    /// The id: 32 hexadecimal digits.
+    Id,
+    /// The display name.
+    Name,
+    /// The time of creation.
+    CreatedAt,
+    /// The time of the last change other than a use.
+    UpdatedAt,
+    /// The time of the last use, if any.
+    LastUsedAt,
+    /// The expiry, if any.
+    ExpiresAt,
+}
+
+/// A comparison. If the field has no value, only `IsNull`, `Ne`, `NotIn` and `NotContains` hold.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Comparison {
+    /// There is no value.
+    IsNull,
+    /// Equal.
+    Eq(Operand),
+    /// Not equal.
+    Ne(Operand),
+    /// Less than.
+    Lt(Operand),
+    /// Less than or equal.
+    Le(Operand),
+    /// Greater than.
+    Gt(Operand),
+    /// Greater than or equal.
+    Ge(Operand),
+    /// Equal to one of these.
+    In(Vec<Operand>),
+    /// Equal to none of these.
+    NotIn(Vec<Operand>),
+    /// Starts with this, ignoring case.
+    StartsWith(String),
+    /// Ends with this, ignoring case.
+    EndsWith(String),
+    /// Contains this, ignoring case.
+    Contains(String),
+    /// Does not contain this, ignoring case.
+    NotContains(String),
+}
+
+/// The right-hand side of a comparison. Values of different kinds are neither equal nor ordered.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Operand {
+    /// Text.
+    Text(String),
+    /// A time.
+    Time(Time),
+}
+
+/// A field's value, borrowed: one page may look at a hundred thousand tokens.
+#[derive(Clone, Copy, Debug)]
+pub(super) enum FieldValue<'a> {
+    /// Text.
+    Text(&'a str),
+    /// An id, which is compared as text.
+    Id(PatUid),
+    /// A time.
+    Time(Time),
+}
+
+impl TokenFilter {
+    /// Whether the token matches.
+    pub fn matches(&self, row: &TokenRow) -> bool {
+        match self {
+            Self::All(filters) => filters.iter().all(|filter| filter.matches(row)),
+            Self::Any(filters) => filters.iter().any(|filter| filter.matches(row)),
+            Self::Not(filter) => !filter.matches(row),
+            Self::Compare(field, comparison) => match field.of(row) {
+                Some(FieldValue::Id(id)) => comparison.holds(str::from_utf8(&id.digits()).ok().map(FieldValue::Text)),
+                value => comparison.holds(value),
+            },
+        }
+    }
+}
+
+impl TokenField {
+    /// Returns the field's value.
+    pub(super) fn of(self, row: &TokenRow) -> Option<FieldValue<'_>> {
+        match self {
+            Self::Id => Some(FieldValue::Id(row.id)),
+            Self::Name => Some(FieldValue::Text(&row.item().display_name)),
+            Self::CreatedAt => Some(FieldValue::Time(row.created_at)),
+            Self::UpdatedAt => Some(FieldValue::Time(row.updated_at)),
+            Self::LastUsedAt => row.last_used_at.map(FieldValue::Time),
+            Self::ExpiresAt => row.expires_at.map(FieldValue::Time),
+        }
+    }
+}
+
+impl FieldValue<'_> {
+    /// Compares two values of one field.
+    pub(super) fn order(self, other: Self) -> Ordering {
+        match (self, other) {
+            (Self::Text(one), Self::Text(other)) => one.cmp(other),
+            (Self::Id(one), Self::Id(other)) => one.cmp(&other),
+            (Self::Time(one), Self::Time(other)) => one.cmp(&other),
+            // Values of different fields.
+            _ => Ordering::Equal,
+        }
+    }
+
+    /// Compares a value with an operand; `None` if they are of different kinds.
+    fn compare(self, other: &Operand) -> Option<Ordering> {
+        match (self, other) {
+            (Self::Text(one), Operand::Text(other)) => Some(one.cmp(other)),
+            (Self::Time(one), Operand::Time(other)) => Some(one.cmp(other)),
+            _ => None,
+        }
+    }
+}
+
+impl Comparison {
+    fn holds(&self, value: Option<FieldValue<'_>>) -> bool {
+        let order = |other: &Operand| value.and_then(|value| value.compare(other));
+        let equal = |other: &Operand| order(other).is_some_and(Ordering::is_eq);
+        let text = |test: &dyn Fn(&str) -> bool| matches!(value, Some(FieldValue::Text(text)) if test(text));
+        match self {
+            Self::IsNull => value.is_none(),
+            Self::Eq(other) => equal(other),
+            Self::Ne(other) => !equal(other),
+            Self::Lt(other) => order(other).is_some_and(Ordering::is_lt),
+            Self::Le(other) => order(other).is_some_and(Ordering::is_le),
+            Self::Gt(other) => order(other).is_some_and(Ordering::is_gt),
+            Self::Ge(other) => order(other).is_some_and(Ordering::is_ge),
+            Self::In(others) => others.iter().any(equal),
+            Self::NotIn(others) => !others.iter().any(equal),
+            Self::StartsWith(part) => text(&|text| starts_with(text, part)),
+            Self::EndsWith(part) => text(&|text| ends_with(text, part)),
+            Self::Contains(part) => text(&|text| contains(text, part)),
+            Self::NotContains(part) => !text(&|text| contains(text, part)),
+        }
+    }
+}
+
+/// Whether `text` contains `part`, ignoring case. ASCII, which nearly all text is, is compared without a copy.
+fn contains(text: &str, part: &str) -> bool {
+    if text.is_ascii() && part.is_ascii() {
+        let (text, part) = (text.as_bytes(), part.as_bytes());
+        let Some(first) = part.first() else { return true };
+        let starts = memchr2_iter(first.to_ascii_lowercase(), first.to_ascii_uppercase(), text);
+        let mut candidates = starts.map_while(|start| text.get(start..start + part.len()));
+        return candidates.any(|candidate| candidate.eq_ignore_ascii_case(part));
+    }
+    text.to_lowercase().contains(&part.to_lowercase())
+}
+
+fn starts_with(text: &str, part: &str) -> bool {
+    if text.is_ascii() && part.is_ascii() {
+        return text.as_bytes().get(..part.len()).is_some_and(|start| start.eq_ignore_ascii_case(part.as_bytes()));
+    }
+    text.to_lowercase().starts_with(&part.to_lowercase())
+}
+
+fn ends_with(text: &str, part: &str) -> bool {
+    if text.is_ascii() && part.is_ascii() {
+        let start = text.len().checked_sub(part.len());
+        return start.is_some_and(|start| text.as_bytes()[start..].eq_ignore_ascii_case(part.as_bytes()));
+    }
+    text.to_lowercase().ends_with(&part.to_lowercase())
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    proptest! {
+        #[test]
+        fn comparison_without_a_copy_ignores_case_like_lower_case_copies(text in "[abAB@ ä]{0,8}", part in "[abAB@ ä]{0,3}") {
+            let (small, small_part) = (text.to_lowercase(), part.to_lowercase());
+            prop_assert_eq!(contains(&text, &part), small.contains(&small_part));
+            prop_assert_eq!(starts_with(&text, &part), small.starts_with(&small_part));
+            prop_assert_eq!(ends_with(&text, &part), small.ends_with(&small_part));
+        }
     }
 }

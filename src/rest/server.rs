@@ -1,10 +1,12 @@
-//! Puts the dialects together, and does for each request what all of them need: an id, a log line, figures, headers.
+//! The router of all dialects, and what every request gets: an id, a tracing span, an access log line, metrics and headers.
 //!
-//! It must not know where it listens, nor what any dialect says.
+//! tower-http's `TraceLayer`, `CatchPanicLayer` and `TimeoutLayer` answer with bodies of their own; here an error has the format of its
+//! dialect, and a request whose client has disconnected is logged as well.
 
 use std::{
+    fmt,
     panic::AssertUnwindSafe,
-    sync::Arc,
+    sync::{Arc, OnceLock},
     time::{Duration, Instant},
 };
 
@@ -16,47 +18,48 @@ use axum::{
     response::Response,
 };
 use futures::FutureExt;
+use rand::{TryRng, rngs::SysRng};
 use tracing::{Instrument, error, info, info_span};
 
 use super::{
-    context::Context, cryptlex, failure::Failure, metrics::Metrics, oauth, openapi, reply, request_id::RequestId,
-    sailpoint, service::Service, truefoundry,
+    cryptlex, error::RestError, metrics::Metrics, oauth, openapi, response, sailpoint, service::TokenService,
+    truefoundry,
 };
-use crate::service::http::within;
+use crate::{service::http::timeout, token::TokenId};
 
-/// How long a request may take: a new token is waited for, and the time for that is the service's to keep. Whoever serves this gives each
-/// request a little longer, so that it is here that its end is told.
-pub const LONGEST: Duration = Duration::from_secs(45);
+/// The time limit of a request: creating a token waits for the controller. The HTTP server's own limit is a little longer, so that the
+/// error comes from here.
+pub const REQUEST_TIMEOUT: Duration = Duration::from_secs(45);
 
-/// Where SailPoint's clients are sent.
+/// The base path of SailPoint's dialect.
 pub const SAILPOINT: &str = "/sailpoint";
 
-/// Where Cryptlex's clients are sent.
+/// The base path of Cryptlex's dialect.
 pub const CRYPTLEX: &str = "/cryptlex";
 
-/// Where TrueFoundry's clients look, whatever they are told.
+/// The base path of TrueFoundry's dialect. Its clients ignore the path of the URL that they are given.
 pub const TRUEFOUNDRY: &str = "/api/svc";
 
-/// What part of the API a path belongs to, as metrics and the log name it.
+/// The part of the API that a path belongs to, as metrics and log name it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Dialect {
     /// SailPoint's personal access tokens.
     Sailpoint,
-    /// TrueFoundry's, older and newer.
+    /// TrueFoundry's personal access tokens and virtual accounts.
     Truefoundry,
-    /// Cryptlex's.
+    /// Cryptlex's personal access tokens.
     Cryptlex,
-    /// The exchange of tokens.
+    /// The OAuth token endpoint.
     Oauth,
-    /// All else.
+    /// Everything else.
     Other,
 }
 
 impl Dialect {
-    /// All of them.
+    /// All dialects.
     pub const ALL: [Self; 5] = [Self::Sailpoint, Self::Truefoundry, Self::Cryptlex, Self::Oauth, Self::Other];
 
-    /// Its name.
+    /// Returns the name.
     pub fn as_str(self) -> &'static str {
         match self {
             Self::Sailpoint => "sailpoint",
@@ -67,7 +70,6 @@ impl Dialect {
         }
     }
 
-    /// Whose path this is.
     fn of(path: &str) -> Self {
         let under = |mount: &str| path.strip_prefix(mount).is_some_and(|rest| rest.is_empty() || rest.starts_with('/'));
         if path.ends_with(oauth::PATH) {
@@ -83,50 +85,78 @@ impl Dialect {
         }
     }
 
-    /// A failure of which no dialect knows, in the words of this one.
-    fn failed(self, failure: Failure, id: &RequestId) -> Response {
+    /// Writes an error that occurred outside of the dialect in the dialect's format.
+    fn error_response(self, error: RestError, id: &RequestId) -> Response {
         match self {
-            Self::Sailpoint => sailpoint::failed(failure, id),
-            Self::Truefoundry => truefoundry::failed(failure),
-            Self::Cryptlex => cryptlex::failed(failure),
-            Self::Oauth => oauth::failed(failure),
-            Self::Other => problem(failure.status(), &failure.to_string()),
+            Self::Sailpoint => sailpoint::error_response(error, id),
+            Self::Truefoundry => truefoundry::error_response(error),
+            Self::Cryptlex => cryptlex::error_response(error),
+            Self::Oauth => oauth::error_response(error),
+            Self::Other => plain_error(error.status(), &error.to_string()),
         }
     }
 }
 
-/// The whole API.
-pub fn router(service: Arc<Service>, metrics: Arc<Metrics>) -> Router {
-    router_within(service, metrics, LONGEST)
+/// The id of a request: 32 hexadecimal digits, in the request's extensions. It appears in the log, in the header `x-request-id` and in
+/// errors. An id that the client sends is ignored.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct RequestId(pub String);
+
+impl RequestId {
+    /// Creates a random id. It is not a secret: without randomness it is all zeros.
+    pub fn random() -> Self {
+        let mut bytes = [0; 16];
+        let _no_secret = SysRng.try_fill_bytes(&mut bytes);
+        Self(format!("{:032x}", u128::from_be_bytes(bytes)))
+    }
 }
 
-/// The same, where a request may take so long.
-pub fn router_within(service: Arc<Service>, metrics: Arc<Metrics>, longest: Duration) -> Router {
+impl fmt::Display for RequestId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+tokio::task_local! {
+    /// The authenticated caller of the current request: owner and credential id.
+    static CALLER: Arc<OnceLock<(String, TokenId)>>;
+}
+
+/// Records the caller for the access log. Outside of a request, it does nothing.
+pub(super) fn record_caller(owner: &str, credential: TokenId) {
+    let _only_the_first = CALLER.try_with(|caller| caller.set((owner.to_owned(), credential)).is_ok());
+}
+
+/// Creates the router of the whole API.
+pub fn router(service: Arc<TokenService>, metrics: Arc<Metrics>) -> Router {
+    router_with_timeout(service, metrics, REQUEST_TIMEOUT)
+}
+
+/// Creates the same router with another time limit.
+pub fn router_with_timeout(service: Arc<TokenService>, metrics: Arc<Metrics>, limit: Duration) -> Router {
     let routes = Router::new()
         .merge(oauth::routes(service.clone()))
         .merge(openapi::routes())
-        // Its clients drop a path that they are given.
         .merge(truefoundry::routes(service.clone()))
         .nest(CRYPTLEX, cryptlex::routes(service.clone()))
-        // SailPoint's clients look for it below their base URL.
+        // SailPoint's clients look for the token endpoint below their base URL.
         .nest(SAILPOINT, sailpoint::routes(service.clone()).merge(oauth::routes(service)))
-        .fallback(async || problem(StatusCode::NOT_FOUND, "there is nothing here"));
-    around(routes, metrics, longest)
+        .fallback(async || plain_error(StatusCode::NOT_FOUND, "No resource at this path."));
+    with_middleware(routes, metrics, limit)
 }
 
-/// What is done around each request.
-pub(super) fn around(routes: Router, metrics: Arc<Metrics>, longest: Duration) -> Router {
-    routes
-        .layer(middleware::from_fn(move |request: Request, next: Next| answer(metrics.clone(), longest, request, next)))
+/// Adds what every request gets.
+pub(super) fn with_middleware(routes: Router, metrics: Arc<Metrics>, limit: Duration) -> Router {
+    routes.layer(middleware::from_fn(move |request: Request, next: Next| handle(metrics.clone(), limit, request, next)))
 }
 
-/// What is told of a request that nobody waited for, as other servers do: the client has gone.
-const GONE: u16 = 499;
+/// The status of a request whose client has disconnected, as nginx logs it.
+const CLIENT_CLOSED_REQUEST: u16 = 499;
 
-/// A request, told at its end: when it is answered, or dropped before.
-struct Told {
+/// A request, logged and counted when it is dropped: with its response, or without one.
+struct AccessLog {
     metrics: Arc<Metrics>,
-    context: Arc<Context>,
+    caller: Arc<OnceLock<(String, TokenId)>>,
     began: Instant,
     id: RequestId,
     dialect: Dialect,
@@ -135,55 +165,49 @@ struct Told {
     status: Option<u16>,
 }
 
-impl Told {
-    fn answered(mut self, status: StatusCode) {
-        self.status = Some(status.as_u16());
-    }
-}
-
-impl Drop for Told {
+impl Drop for AccessLog {
     fn drop(&mut self) {
-        let (status, took) = (self.status.unwrap_or(GONE), self.began.elapsed());
-        let Self { metrics, context, id, dialect, method, route, .. } = self;
+        let (status, took) = (self.status.unwrap_or(CLIENT_CLOSED_REQUEST), self.began.elapsed());
+        let Self { metrics, caller, id, dialect, method, route, .. } = self;
         metrics.answered(*dialect, route, status, took);
-        let caller = context.caller();
-        let (owner, token) = (caller.map(|(owner, _)| owner), caller.map(|(_, token)| token.as_str()));
+        let (owner, token) = caller.get().map(|(owner, token)| (owner.as_str(), token.as_str())).unzip();
         let (dialect, took_ms) = (dialect.as_str(), took.as_secs_f64() * 1e3);
-        let what = if self.status.is_some() { "answered" } else { "nobody waits for the answer any more" };
-        info!(target: "pat_operator::access", %id, dialect, %method, route, status, took_ms, owner, token, "{what}");
+        let message = if self.status.is_some() { "answered" } else { "client disconnected before the response" };
+        info!(target: "pat_operator::access", %id, dialect, %method, route, status, took_ms, owner, token, "{message}");
     }
 }
 
-async fn answer(metrics: Arc<Metrics>, longest: Duration, mut request: Request, next: Next) -> Response {
-    let (began, id, context) = (Instant::now(), RequestId::new(), Arc::new(Context::default()));
+async fn handle(metrics: Arc<Metrics>, limit: Duration, mut request: Request, next: Next) -> Response {
+    let (began, id, caller) = (Instant::now(), RequestId::random(), Arc::<OnceLock<_>>::default());
     let dialect = Dialect::of(request.uri().path());
     let route = request.extensions().get::<MatchedPath>().map_or("none".to_owned(), |path| path.as_str().to_owned());
     let method = request.method().clone();
-    let (shared, known) = (context.clone(), id.clone());
-    let told = Told { metrics, context: shared, began, id: known, dialect, method, route: route.clone(), status: None };
+    // The route's template and never the path or the query, which may hold a token.
+    let span = info_span!("request", %id, dialect = dialect.as_str(), %method, route);
     request.extensions_mut().insert(id.clone());
-    let span = info_span!("request", %id);
-    let answering = within(longest, AssertUnwindSafe(context.scope(next.run(request))).catch_unwind());
+    let shared = caller.clone();
+    let mut log = AccessLog { metrics, caller, began, id, dialect, method, route, status: None };
+    let answering = timeout(limit, AssertUnwindSafe(CALLER.scope(shared, next.run(request))).catch_unwind());
     let mut response = match answering.instrument(span.clone()).await {
         Ok(Ok(response)) => response,
         Ok(Err(_)) => {
-            // What it was about stands in the panic's own message, which has been written already.
-            span.in_scope(|| error!(route, "the answer to a request panicked"));
-            dialect.failed(Failure::Internal, &id)
+            // The panic hook has written the cause.
+            span.in_scope(|| error!("request handler panicked"));
+            dialect.error_response(RestError::Internal, &log.id)
         }
-        Err(_) => dialect.failed(Failure::TooLong, &id),
+        Err(_) => dialect.error_response(RestError::Timeout, &log.id),
     };
     let headers = response.headers_mut();
     headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
     headers.insert(header::X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
-    if let Ok(id) = HeaderValue::from_str(&id.0) {
+    if let Ok(id) = HeaderValue::from_str(&log.id.0) {
         headers.insert("x-request-id", id);
     }
-    told.answered(response.status());
+    log.status = Some(response.status().as_u16());
     response
 }
 
-/// An error of no dialect.
-fn problem(status: StatusCode, words: &str) -> Response {
-    reply::json(status, &serde_json::json!({ "message": words }))
+/// An error outside of every dialect.
+fn plain_error(status: StatusCode, message: &str) -> Response {
+    response::json(status, &serde_json::json!({ "message": message }))
 }

@@ -1,6 +1,4 @@
-//! All that a dialect may call: who asks, what there is, and what is to be done.
-//!
-//! It must not know any dialect.
+//! The service behind all dialects: authenticates callers, checks what they may do, and reads and changes tokens.
 
 use std::{num::NonZeroU32, sync::Arc, time::Duration};
 
@@ -8,16 +6,14 @@ use axum::http::HeaderMap;
 use k8s_openapi::jiff::SignedDuration;
 
 use super::{
-    access_token::{Grant, Signer},
-    caller::Caller,
-    context,
-    failure::Failure,
-    item::Item,
-    order::{Change, Create, Created},
-    query::{Page, Query},
-    rate::{Limiter, Rate},
-    rights::Rights,
-    store::Store,
+    access_token::{AccessTokenGrant, AccessTokenSigner},
+    caller::{Permissions, RestCaller},
+    error::RestError,
+    model::{ChangeToken, CreateToken, IssuedToken, TokenItem},
+    query::{TokenPage, TokenQuery},
+    rate_limit::{RateLimit, RateLimiter},
+    server::record_caller,
+    store::{OwnerEntry, TokenStore},
     write::Writer,
 };
 use crate::{
@@ -28,95 +24,94 @@ use crate::{
     token::{Presented, TokenId},
 };
 
-pub use super::owners::OwnerEntry;
+/// The rate at which failed authentications are answered with 401, for all clients together.
+const FAILED_AUTHENTICATIONS: RateLimit =
+    RateLimit { per_second: NonZeroU32::new(200).unwrap(), burst: NonZeroU32::new(1000).unwrap() };
 
-/// How many failed log-ins are answered as such, by all clients together.
-const FAILURES: Rate = Rate { per_second: NonZeroU32::new(200).unwrap(), burst: NonZeroU32::new(1000).unwrap() };
+/// The default and maximum lifetime of access tokens.
+const MAX_VALIDITY: SignedDuration = SignedDuration::from_hours(12);
+/// The minimum lifetime of access tokens.
+const MIN_VALIDITY: SignedDuration = SignedDuration::from_secs(15);
 
-/// How long access tokens live unless the token says otherwise, and the shortest and longest that it may say.
-const VALIDITY: SignedDuration = SignedDuration::from_hours(12);
-const SHORTEST_VALIDITY: SignedDuration = SignedDuration::from_secs(15);
+/// When to retry while tokens cannot be verified.
+const RETRY_AFTER: Duration = Duration::from_secs(2);
 
-/// When to come back while nobody can tell whether a token is good.
-const COME_BACK: Duration = Duration::from_secs(2);
-
-/// How a service behaves.
+/// The configuration of the service.
 #[derive(Clone, Debug)]
-pub struct Settings {
-    /// The namespace that is served, as dialects name it that know tenants.
+pub struct RestConfig {
+    /// The tenant that dialects with tenants show.
     pub tenant: String,
-    /// Beside tokens that name no audience, those are taken that name this one.
+    /// The audience of this server. A token must have no audience or this one.
     pub audience: Option<String>,
-    /// Only reading is allowed.
+    /// Whether changes are refused.
     pub read_only: bool,
-    /// How much each owner may ask.
-    pub rate: Rate,
+    /// The rate limit of each owner.
+    pub rate: RateLimit,
 }
 
-/// See the module. Cheap to share.
-pub struct Service {
+/// The service behind all dialects.
+pub struct TokenService {
     index: Arc<Index>,
-    store: Arc<Store>,
+    store: Arc<TokenStore>,
     freshness: Box<dyn Fn() -> Freshness + Send + Sync>,
     clock: Clock,
-    settings: Settings,
-    /// `None`: there are no access tokens.
-    signer: Option<Signer>,
-    /// `None`: there is nowhere to write to.
+    config: RestConfig,
+    /// `None`: access tokens are not supported.
+    signer: Option<AccessTokenSigner>,
+    /// `None`: changes are not supported.
     writer: Option<Writer>,
-    requests: Limiter<String>,
-    failures: Limiter<()>,
+    requests: RateLimiter<String>,
+    failures: RateLimiter<()>,
 }
 
-impl Service {
-    /// A service over what these hold; `freshness` tells how far to trust it. It can read, and knows no access tokens.
+impl TokenService {
+    /// Creates a service that can only read and knows no access tokens. `freshness` returns the freshness of the index.
     pub fn new(
         index: Arc<Index>,
-        store: Arc<Store>,
+        store: Arc<TokenStore>,
         freshness: impl Fn() -> Freshness + Send + Sync + 'static,
         clock: Clock,
-        settings: Settings,
+        config: RestConfig,
     ) -> Self {
         Self {
             index,
             store,
             freshness: Box::new(freshness),
             clock,
-            requests: Limiter::new(settings.rate),
-            failures: Limiter::new(FAILURES),
-            settings,
+            requests: RateLimiter::new(config.rate),
+            failures: RateLimiter::new(FAILED_AUTHENTICATIONS),
+            config,
             signer: None,
             writer: None,
         }
     }
 
-    /// The same, with access tokens by this signer.
+    /// Enables access tokens.
     #[must_use]
-    pub fn with_signer(mut self, signer: Signer) -> Self {
+    pub fn with_signer(mut self, signer: AccessTokenSigner) -> Self {
         self.signer = Some(signer);
         self
     }
 
-    /// The same, and it can write.
+    /// Enables changes.
     #[must_use]
     pub fn with_writer(mut self, writer: Writer) -> Self {
         self.writer = Some(writer);
         self
     }
 
-    /// Who calls: checks the credential by the one decision, then the owner's rate.
-    ///
-    /// # Errors
-    /// `Unauthenticated`, `TooMany`, or `Unavailable` while nobody can tell.
-    pub async fn caller(&self, headers: &HeaderMap) -> Result<Caller, Failure> {
-        let Authorization::Bearer(token) = Authorization::read(plain(headers)) else { return Err(self.failed()) };
+    /// Authenticates the caller, then counts the request against the owner's rate limit.
+    pub async fn caller(&self, headers: &HeaderMap) -> Result<RestCaller, RestError> {
+        let Authorization::Bearer(token) = Authorization::read(plain(headers)) else {
+            return Err(self.unauthenticated());
+        };
         let now = self.now();
         let (record, narrowed) = if Presented::parse(token).is_ok() {
             (self.allowed(self.decide(token, now))?, None)
         } else {
-            let grant =
-                self.signer.as_ref().and_then(|signer| signer.check(token, now).ok()).ok_or_else(|| self.failed())?;
-            let record = self.record_of(grant.pat, &grant.credential).ok_or_else(|| self.failed())?;
+            let grant = self.signer.as_ref().and_then(|signer| signer.verify(token, now).ok());
+            let grant = grant.ok_or_else(|| self.unauthenticated())?;
+            let record = self.record_of(grant.pat, &grant.credential).ok_or_else(|| self.unauthenticated())?;
             (self.allowed(decide_known(&*self.index, (self.freshness)(), record, &ANY, now))?, Some(grant.scopes))
         };
         self.index.mark_used(&record, now);
@@ -125,53 +120,50 @@ impl Service {
             None => present.iter().map(str::to_owned).collect(),
             Some(granted) => granted.into_iter().filter(|scope| present.contains(scope)).collect(),
         };
-        self.admit(&record)?;
+        self.check_rate(&record)?;
         let token_name = self.store.item(record.pat.uid).map(|item| item.display_name.clone());
-        Ok(Caller {
+        Ok(RestCaller {
             owner: record.pat.owner(),
             id: record.pat.uid,
             token_name: token_name.unwrap_or_else(|| record.pat.name().to_owned()),
             credential: record.credential().id,
             audiences: record.pat.audiences().iter().map(str::to_owned).collect(),
-            rights: Rights::of(scopes.iter().map(String::as_str)),
+            permissions: Permissions::of(scopes.iter().map(String::as_str)),
             scopes,
         })
     }
 
-    /// Exchanges a PAT's id and its token for an access token; `wanted` narrows its scopes.
-    ///
-    /// # Errors
-    /// As [`caller`](Self::caller); `Forbidden` for a scope that the PAT lacks.
-    pub fn exchange(&self, client: &[u8], secret: &[u8], wanted: Option<&[&str]>) -> Result<Exchanged, Failure> {
+    /// Exchanges a PAT's id and its token for an access token. `wanted` narrows the scopes; one that the PAT lacks is `Forbidden`.
+    pub fn exchange(&self, client: &[u8], secret: &[u8], wanted: Option<&[&str]>) -> Result<ExchangedToken, RestError> {
         let now = self.now();
         let record = self.allowed(self.decide(secret, now))?;
         let named: Option<PatUid> = str::from_utf8(client).ok().and_then(|client| client.parse().ok());
         if named != Some(record.pat.uid) {
-            return Err(self.failed());
+            return Err(self.unauthenticated());
         }
         self.index.mark_used(&record, now);
-        self.admit(&record)?;
+        self.check_rate(&record)?;
         let present = record.pat.scopes();
         if wanted.is_some_and(|wanted| wanted.iter().any(|scope| !present.contains(scope))) {
-            // Without the client's own text: OAuth's descriptions have an alphabet of their own.
-            return Err(Failure::Forbidden("this token does not have every scope that is asked for".into()));
+            // The scope is not quoted: OAuth restricts the characters of descriptions.
+            return Err(RestError::Forbidden("the token lacks a requested scope".into()));
         }
         let scopes: Vec<String> = present
             .iter()
             .filter(|scope| wanted.is_none_or(|wanted| wanted.contains(scope)))
             .map(str::to_owned)
             .collect();
-        let signer = self.signer.as_ref().ok_or(Failure::Internal)?;
+        let signer = self.signer.as_ref().ok_or(RestError::Internal)?;
         let item = self.store.item(record.pat.uid);
-        let validity = item.and_then(|item| item.access_token_validity).unwrap_or(VALIDITY);
-        let validity = validity.clamp(SHORTEST_VALIDITY, VALIDITY);
+        let validity = item.and_then(|item| item.access_token_validity).unwrap_or(MAX_VALIDITY);
+        let validity = validity.clamp(MIN_VALIDITY, MAX_VALIDITY);
         let ends = [record.credential().expires_at, record.pat.terms.end()];
         let end = ends.into_iter().flatten().chain([now.plus(validity)]).min().unwrap_or(now).floor_second();
-        let lives = end.since(now).as_secs();
-        if lives < 1 {
-            return Err(self.failed());
+        let expires_in = end.since(now).as_secs();
+        if expires_in < 1 {
+            return Err(self.unauthenticated());
         }
-        let grant = Grant {
+        let grant = AccessTokenGrant {
             subject: record.pat.subject().to_owned(),
             pat: record.pat.uid,
             credential: record.credential().id,
@@ -180,162 +172,149 @@ impl Service {
             expires_at: end,
         };
         let token = signer.sign(&grant);
-        Ok(Exchanged { token, expires_in: lives, scopes: grant.scopes })
+        Ok(ExchangedToken { token, expires_in, scopes: grant.scopes })
     }
 
-    /// The time.
+    /// Returns the current time.
     pub fn now(&self) -> Time {
         self.clock.now().into()
     }
 
-    /// The namespace that is served, as dialects name it that know tenants.
+    /// Returns the tenant that dialects with tenants show.
     pub fn tenant(&self) -> &str {
-        &self.settings.tenant
+        &self.config.tenant
     }
 
-    /// Answers a query from the store.
-    pub fn list(&self, query: &Query) -> Page {
+    /// Runs a query.
+    pub fn list(&self, query: &TokenQuery) -> TokenPage {
         self.store.list(query)
     }
 
-    /// The token of this id.
-    pub fn item(&self, id: PatUid) -> Option<Arc<Item>> {
+    /// Returns the token with this id.
+    pub fn item(&self, id: PatUid) -> Option<Arc<TokenItem>> {
         self.store.item(id)
     }
 
-    /// What is known of an owner; every owner has an entry.
+    /// Returns what is known of an owner.
     pub fn owner(&self, owner: &Owner) -> OwnerEntry {
         self.store.owner(owner)
     }
 
-    /// The owner of this id, if one is known by it: a TokenOwner's, or an owner of some token.
+    /// Returns the owner with this id: of a TokenOwner, or, without one, of some token.
     pub fn owner_by_id(&self, id: &str) -> Option<OwnerEntry> {
         self.store.owner_by_id(id)
     }
 
-    /// The one owner with this email, in any case; `None` if there are none or several.
+    /// Returns the only owner with this email, ignoring case; `None` if there are none or several.
     pub fn owner_by_email(&self, email: &str) -> Option<OwnerEntry> {
         self.store.owner_by_email(email)
     }
 
-    /// Makes a token, waits until it is there, takes it out of its Secret, and hands it out: once.
-    ///
-    /// # Errors
-    /// `Invalid` with the resource's field name, `Forbidden` for scopes that the caller lacks, `Conflict`, `Unavailable`,
-    /// `ReadOnly`.
-    pub async fn create(&self, caller: &Caller, order: Create) -> Result<Created, Failure> {
+    /// Creates a token, waits until the controller has issued it, and takes it out of its Secret. The caller must have its scopes.
+    pub async fn create(&self, caller: &RestCaller, request: CreateToken) -> Result<IssuedToken, RestError> {
         let writer = self.writer()?;
-        let caller = self.still(caller)?;
-        has_all(&caller, &order.scopes)?;
-        self.lies_ahead(&order.expiry)?;
-        // A token for these alone must not be a way to one for everybody.
-        let created = writer.create(order, caller.audiences.clone()).await?;
-        may_have(&self.still(&caller)?, &created.item)?;
-        Ok(created)
+        let caller = self.recheck(caller)?;
+        check_scopes(&caller, &request.scopes)?;
+        self.check_expiry(&request.expiry)?;
+        // The new token gets the caller's audiences: a token for a few must not lead to one for all.
+        let issued = writer.create(request, caller.audiences.clone()).await?;
+        check_scopes_and_audiences(&self.recheck(&caller)?, &issued.item)?;
+        Ok(issued)
     }
 
-    /// Changes a token, based on the version that `item` is, and waits until the store shows it.
-    ///
-    /// # Errors
-    /// As `create`; `Conflict` if it was changed meanwhile or another manager owns the field.
-    pub async fn change(&self, caller: &Caller, item: &Item, change: Change) -> Result<Arc<Item>, Failure> {
+    /// Changes a token of this version, and waits until the store shows the change.
+    pub async fn change(
+        &self,
+        caller: &RestCaller,
+        item: &TokenItem,
+        change: ChangeToken,
+    ) -> Result<Arc<TokenItem>, RestError> {
         let writer = self.writer()?;
-        let caller = self.still(caller)?;
+        let caller = self.recheck(caller)?;
         if let Some(scopes) = &change.scopes {
-            has_all(&caller, scopes)?;
+            check_scopes(&caller, scopes)?;
         }
         if let Some(expiry) = &change.expiry {
-            self.lies_ahead(expiry)?;
+            self.check_expiry(expiry)?;
         }
         writer.change(item, &change).await
     }
 
-    /// Issues a new credential and hands it out; the present one goes on for `grace`, or, if that is zero, is dead at once.
-    ///
-    /// # Errors
-    /// As `change`; `Forbidden` if the token has scopes or audiences that the caller's lacks, who would get them by this.
+    /// Issues a new credential for a token. The previous one stays valid for `grace`; with zero it is revoked at once. The caller must
+    /// have the token's scopes and audiences, which it would obtain.
     pub async fn regenerate(
         &self,
-        caller: &Caller,
-        item: &Item,
+        caller: &RestCaller,
+        item: &TokenItem,
         grace: Option<SignedDuration>,
-    ) -> Result<Created, Failure> {
+    ) -> Result<IssuedToken, RestError> {
         let writer = self.writer()?;
-        let caller = self.still(caller)?;
-        may_have(&caller, item)?;
-        let created = writer.regenerate(item, grace, self.now()).await?;
+        let caller = self.recheck(caller)?;
+        check_scopes_and_audiences(&caller, item)?;
+        let issued = writer.regenerate(item, grace, self.now()).await?;
         let replaced = item.id == caller.id && grace.is_some_and(|grace| grace.is_zero());
         let caller = if replaced {
-            // By its own order the caller's credential is dead, unless somebody else has it so: the new one stands for it.
-            if created.item.revoked_credentials.iter().any(|id| *id == caller.credential.as_str()) {
-                return Err(self.failed());
+            // The request itself has revoked the caller's credential, so the new one is checked instead. A revocation by someone else
+            // still counts.
+            if issued.item.revoked_credentials.iter().any(|id| *id == caller.credential.as_str()) {
+                return Err(self.unauthenticated());
             }
-            self.still(&Caller { credential: created.token.id(), ..caller })?
+            self.recheck(&RestCaller { credential: issued.token.id(), ..caller })?
         } else {
-            self.still(&caller)?
+            self.recheck(&caller)?
         };
-        may_have(&caller, &created.item)?;
-        Ok(created)
+        check_scopes_and_audiences(&caller, &issued.item)?;
+        Ok(issued)
     }
 
-    /// Deletes a token, and waits until the store shows it. `allowed` says who may delete which: it is asked of the token as it is deleted.
-    ///
-    /// # Errors
-    /// What `allowed` says; `NotFound`, `Conflict` if it does not stop changing, `Unavailable`, `ReadOnly`.
+    /// Deletes a token, and waits until the store shows it. `allowed` is asked about the token in the version that is deleted.
     pub async fn delete(
         &self,
-        caller: &Caller,
-        item: &Item,
-        allowed: impl Fn(&Caller, &Item) -> Result<(), Failure> + Send + Sync,
-    ) -> Result<(), Failure> {
+        caller: &RestCaller,
+        item: &TokenItem,
+        allowed: impl Fn(&RestCaller, &TokenItem) -> Result<(), RestError> + Send + Sync,
+    ) -> Result<(), RestError> {
         let writer = self.writer()?;
-        self.still(caller)?;
-        writer.delete(item, |present| allowed(&self.still(caller)?, present)).await
+        self.recheck(caller)?;
+        writer.delete(item, |present| allowed(&self.recheck(caller)?, present)).await
     }
 
-    /// Revokes a token. Whoever has begun to revoke many goes on, though the caller's own may be among them: nobody is asked again.
-    ///
-    /// # Errors
-    /// As `change`.
-    pub async fn revoke(&self, item: &Item) -> Result<Arc<Item>, Failure> {
-        self.writer()?.change(item, &Change { revoked: Some(true), ..Change::default() }).await
+    /// Revokes a token without checking the caller again: a bulk revocation may include the caller's own token.
+    pub async fn revoke(&self, item: &TokenItem) -> Result<Arc<TokenItem>, RestError> {
+        self.writer()?.change(item, &ChangeToken { revoked: Some(true), ..ChangeToken::default() }).await
     }
 
-    /// Does this to its end, even if the client goes away: what changes many tokens must not stop half-way.
-    ///
-    /// # Errors
-    /// `Internal` if it panics.
-    pub async fn to_the_end<T: Send + 'static>(
+    /// Runs a change of several tokens to its end, even if the client disconnects.
+    pub async fn run_to_completion<T: Send + 'static>(
         &self,
         work: impl Future<Output = T> + Send + 'static,
-    ) -> Result<T, Failure> {
+    ) -> Result<T, RestError> {
         match &self.writer {
-            Some(writer) => writer.to_the_end(work).await,
-            // Nothing can be changed half-way.
+            Some(writer) => writer.run_to_completion(work).await,
             None => Ok(work.await),
         }
     }
 
-    /// Waits until every change that has begun is at its end, and no longer than this; false if one is not.
-    pub async fn finish(&self, within: Duration) -> bool {
+    /// Waits for all changes in progress. Returns false if one does not end in time.
+    pub async fn finish(&self, limit: Duration) -> bool {
         match &self.writer {
-            Some(writer) => writer.finish(within).await,
+            Some(writer) => writer.finish(limit).await,
             None => true,
         }
     }
 
-    /// The caller as it is now: what takes its time must not outlive the right to it.
-    fn still(&self, caller: &Caller) -> Result<Caller, Failure> {
+    /// Authenticates the caller again: a request that takes time must not outlive the caller's permissions.
+    fn recheck(&self, caller: &RestCaller) -> Result<RestCaller, RestError> {
         let now = self.now();
-        let record = self.record_of(caller.id, &caller.credential).ok_or_else(|| self.failed())?;
+        let record = self.record_of(caller.id, &caller.credential).ok_or_else(|| self.unauthenticated())?;
         let record = self.allowed(decide_known(&*self.index, (self.freshness)(), record, &ANY, now))?;
         let present = record.pat.scopes();
         let mut caller = caller.clone();
         caller.scopes.retain(|scope| present.contains(scope));
         caller.audiences = record.pat.audiences().iter().map(str::to_owned).collect();
-        let rights = Rights::of(caller.scopes.iter().map(String::as_str));
-        if rights != caller.rights {
-            return Err(Failure::Forbidden("your own token has lost scopes meanwhile".into()));
+        let permissions = Permissions::of(caller.scopes.iter().map(String::as_str));
+        if permissions != caller.permissions {
+            return Err(RestError::Forbidden("your token has lost scopes since the request began".into()));
         }
         Ok(caller)
     }
@@ -344,116 +323,111 @@ impl Service {
         decide(&*self.index, (self.freshness)(), token, &ANY, now)
     }
 
-    /// What a decision lets in, if it is for this server as well.
-    fn allowed(&self, decision: Decision<CredentialRef>) -> Result<CredentialRef, Failure> {
+    /// Returns the record of an accepted token whose audiences include this server.
+    fn allowed(&self, decision: Decision<CredentialRef>) -> Result<CredentialRef, RestError> {
         let record = match decision {
             Decision::Allow(record) => record,
-            Decision::Deny(_) => return Err(self.failed()),
+            Decision::Deny(_) => return Err(self.unauthenticated()),
             Decision::Unavailable(_) => {
                 let problem = "tokens cannot be verified at the moment: try again";
-                return Err(Failure::Unavailable { problem, retry_after: COME_BACK });
+                return Err(RestError::Unavailable { problem, retry_after: RETRY_AFTER });
             }
         };
-        let (audiences, own) = (record.pat.audiences(), self.settings.audience.as_deref());
+        let (audiences, own) = (record.pat.audiences(), self.config.audience.as_deref());
         let for_us = audiences.is_empty() || own.is_some_and(|own| audiences.contains(own));
-        if for_us { Ok(record) } else { Err(self.failed()) }
+        if for_us { Ok(record) } else { Err(self.unauthenticated()) }
     }
 
-    /// A credential of a PAT, if it is still there.
+    /// Returns a PAT's credential, if it still exists.
     fn record_of(&self, pat: PatUid, credential: &TokenId) -> Option<CredentialRef> {
         let known = self.index.pat(pat)?;
         let credential = known.credentials.iter().find(|one| one.id == *credential)?;
         self.index.get(&credential.hash).filter(|record| record.pat.uid == pat)
     }
 
-    /// Takes a request of the owner's budget.
-    fn admit(&self, record: &CredentialRef) -> Result<(), Failure> {
+    fn check_rate(&self, record: &CredentialRef) -> Result<(), RestError> {
         let owner = record.pat.subject();
-        context::note_caller(owner, record.credential().id);
+        record_caller(owner, record.credential().id);
         self.requests.take(owner.to_owned()).map_err(too_many)
     }
 
-    /// The same words whatever the reason; and not without end.
-    fn failed(&self) -> Failure {
+    /// The same error whatever the reason, at a limited rate.
+    fn unauthenticated(&self) -> RestError {
         match self.failures.take(()) {
-            Ok(()) => Failure::Unauthenticated,
+            Ok(()) => RestError::Unauthenticated,
             Err(wait) => too_many(wait),
         }
     }
 
-    fn writer(&self) -> Result<&Writer, Failure> {
-        if self.settings.read_only {
-            return Err(Failure::ReadOnly);
+    fn writer(&self) -> Result<&Writer, RestError> {
+        if self.config.read_only {
+            return Err(RestError::ReadOnly);
         }
-        let problem = "there is nowhere to write to";
-        self.writer.as_ref().ok_or(Failure::Unavailable { problem, retry_after: COME_BACK })
+        let problem = "this server cannot change tokens";
+        self.writer.as_ref().ok_or(RestError::Unavailable { problem, retry_after: RETRY_AFTER })
     }
 
-    fn lies_ahead(&self, expiry: &Expiry) -> Result<(), Failure> {
+    fn check_expiry(&self, expiry: &Expiry) -> Result<(), RestError> {
         match expiry.at {
-            Some(at) if at <= self.now() => Err(Failure::invalid("spec.expiry.at", "must be in the future")),
+            Some(at) if at <= self.now() => Err(RestError::invalid("spec.expiry.at", "must be in the future")),
             _ => Ok(()),
         }
     }
 }
 
-impl std::fmt::Debug for Service {
+impl std::fmt::Debug for TokenService {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Service").field("settings", &self.settings).finish_non_exhaustive()
+        f.debug_struct("TokenService").field("config", &self.config).finish_non_exhaustive()
     }
 }
 
-/// An access token, and what is said beside it.
-pub struct Exchanged {
-    /// The token.
+/// An access token with its lifetime and scopes.
+pub struct ExchangedToken {
+    /// The access token.
     pub token: zeroize::Zeroizing<String>,
-    /// How many seconds it lives.
+    /// The lifetime in seconds.
     pub expires_in: i64,
-    /// What it may do.
+    /// The granted scopes.
     pub scopes: Vec<String>,
 }
 
-/// Who asks here is judged by rights, not by scopes that are demanded; audiences are looked at apart.
+/// No required scopes: this API checks permissions and audiences itself.
 const ANY: Requirements<'static> = Requirements { scopes: &[], audience: Audience::Any };
 
-fn too_many(wait: Duration) -> Failure {
+fn too_many(wait: Duration) -> RestError {
     let seconds = wait.as_secs() + u64::from(wait.subsec_nanos() > 0);
-    Failure::TooMany { retry_after: Duration::from_secs(seconds.max(1)) }
+    RestError::TooMany { retry_after: Duration::from_secs(seconds.max(1)) }
 }
 
-/// Refuses a token that may do, or is accepted for, what the caller's own is not.
-fn may_have(caller: &Caller, item: &Item) -> Result<(), Failure> {
-    has_all(caller, &item.scopes)?;
-    is_for_no_others(caller, item)
-}
-
-/// Refuses a token that is accepted where the caller's own is not.
-fn is_for_no_others(caller: &Caller, item: &Item) -> Result<(), Failure> {
-    if item.id == caller.id || is_within(&item.audiences, &caller.audiences) {
+/// Rejects a token with scopes or audiences that the caller lacks.
+fn check_scopes_and_audiences(caller: &RestCaller, item: &TokenItem) -> Result<(), RestError> {
+    check_scopes(caller, &item.scopes)?;
+    if item.id == caller.id || audiences_within(&item.audiences, &caller.audiences) {
         return Ok(());
     }
-    Err(Failure::Forbidden("your token lacks an audience of this one".into()))
+    Err(RestError::Forbidden("your token lacks an audience of this token".into()))
 }
 
-/// Whether whoever has a token for these audiences gains nothing by one for those. None at all is an audience of its own.
-fn is_within(those: &[String], these: &[String]) -> bool {
+/// Whether a token with audiences `these` gains nothing by one with `those`. No audience means any verifier without one, so it is neither
+/// more nor less than a named audience.
+fn audiences_within(those: &[String], these: &[String]) -> bool {
     those.is_empty() == these.is_empty() && those.iter().all(|one| these.contains(one))
 }
 
-/// Nobody gives what he does not have.
-fn has_all(caller: &Caller, scopes: &[String]) -> Result<(), Failure> {
+/// Rejects scopes that the caller lacks.
+fn check_scopes(caller: &RestCaller, scopes: &[String]) -> Result<(), RestError> {
     match scopes.iter().find(|scope| !caller.scopes.contains(scope)) {
         None => Ok(()),
-        Some(lacking) => Err(Failure::Forbidden(format!("your own token lacks the scope {lacking}"))),
+        Some(lacking) => Err(RestError::Forbidden(format!("your token lacks the scope {lacking}"))),
     }
 }
 
 #[cfg(test)]
 mod tests {
-    use super::is_within;
+    use super::audiences_within;
 
     #[test]
-    fn nobody_gains_an_audience_and_none_at_all_is_one_of_its_own() {
+    fn no_audience_is_gained_and_none_at_all_is_an_audience_of_its_own() {
         for (those, these, within) in [
             (&[][..], &[][..], true),
             (&["a"], &["a", "b"], true),
@@ -462,7 +436,7 @@ mod tests {
             (&[], &["a"], false),
         ] {
             let owned = |all: &[&str]| all.iter().map(|one| (*one).to_owned()).collect::<Vec<_>>();
-            assert_eq!(is_within(&owned(those), &owned(these)), within, "{those:?} {these:?}");
+            assert_eq!(audiences_within(&owned(those), &owned(these)), within, "{those:?} {these:?}");
         }
     }
 }

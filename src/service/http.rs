@@ -1,62 +1,57 @@
-//! Serves HTTP within bounds: how many connections, how long a header may take, how long a connection lives.
+//! An HTTP server with limits on connections, time and memory. It serves HTTP/1.1 and HTTP/2, in plain text or over TLS.
 //!
-//! HTTP/1.1 and HTTP/2, plain or by TLS. It must not know what is answered.
+//! `axum::serve` and hyper-util's `GracefulShutdown` limit neither the number and age of connections nor idle time and slow headers.
+//! tower-http's `TimeoutLayer` and `RequestBodyLimitLayer` limit a request, but read the clock for every one.
 
 mod activity;
 pub mod body;
-mod budget;
 mod connection;
-mod leftover;
-mod limits;
-mod listen;
 #[cfg(test)]
 mod tests;
-mod within;
 
-use std::{convert::Infallible, io, net::SocketAddr, sync::Arc, time::Duration};
+use std::{
+    convert::Infallible, fmt, future::poll_fn, io, net::SocketAddr, pin::pin, str::FromStr, sync::Arc, task::Poll,
+    time::Duration,
+};
 
 use axum::{extract::Request, http::HeaderMap, response::Response};
 use tokio::{
     net::{TcpListener, TcpStream},
     sync::Semaphore,
     task::JoinSet,
+    time::error::Elapsed,
 };
 use tokio_util::sync::CancellationToken;
 use tower::Service;
 use tracing::warn;
 
-pub use self::{
-    budget::{Budget, NoRoom, Share},
-    limits::Limits,
-    listen::{InvalidListenAddr, ListenAddr},
-    within::within,
-};
+pub use self::body::{BudgetExhausted, MemoryBudget, MemoryReservation};
 use super::tls::TlsReloader;
 
 /// Why an HTTP server could not start.
 #[derive(Debug, thiserror::Error)]
 pub enum HttpError {
-    /// The address is taken, not ours, or needs a privilege.
-    #[error("cannot listen on {addr} for {purpose}: {error}; choose another with {flag}")]
+    /// The address is in use, does not exist, or needs a privilege.
+    #[error("cannot listen on {addr} for {purpose}: {error}; choose another address with {flag}")]
     Listen {
-        /// The address as it was asked for.
+        /// The requested address.
         addr: ListenAddr,
-        /// What the server is for.
+        /// The purpose of the server.
         purpose: &'static str,
         /// The flag that sets the address.
         flag: &'static str,
-        /// What the system said.
+        /// The error of the operating system.
         error: io::Error,
     },
-    /// Plain text, where others than programs of this machine could read it.
+    /// Tokens would be sent in plain text over a network.
     #[error(
-        "{flag}={addr} would serve {purpose} in plain text, and tokens are in it: give --tls-cert and --tls-key, listen on \
-         loopback only (127.0.0.1:<port>), or, if something else encrypts it, say --insecure-listen"
+        "{flag}={addr} would serve {purpose}, which carries tokens, in plain text: set --tls-cert and --tls-key, listen on \
+         loopback only (127.0.0.1:<port>), or set --insecure-listen if a proxy encrypts the traffic"
     )]
     PlainText {
-        /// The address as it was asked for.
+        /// The requested address.
         addr: ListenAddr,
-        /// What the server is for.
+        /// The purpose of the server.
         purpose: &'static str,
         /// The flag that sets the address.
         flag: &'static str,
@@ -64,7 +59,7 @@ pub enum HttpError {
 }
 
 impl HttpError {
-    /// The one name of this error for metrics, events and logs.
+    /// Returns the name of this error in metrics, events and logs.
     pub fn category(&self) -> &'static str {
         match self {
             Self::Listen { .. } => "ListenFailed",
@@ -73,24 +68,124 @@ impl HttpError {
     }
 }
 
-/// Laid on an answer, has it sent only if the client is still there, as far as can be known: else its body is dropped before its end.
-///
-/// hyper listens for the end of an HTTP/1 connection only while nothing that came on it is unread, and would not hear of it.
+/// The limits of a server.
 #[derive(Clone, Copy, Debug)]
-pub struct OnlyIfThere;
+pub struct Limits {
+    /// Concurrent connections; further ones wait in the queue of the operating system.
+    pub connections: usize,
+    /// The time limit of a TLS handshake.
+    pub handshake: Duration,
+    /// The time limit of a request's header, and of the first request on a new connection. Connections are checked periodically, so it
+    /// may take up to half as long again.
+    pub header: Duration,
+    /// The time limit of a request, including its body and its response.
+    pub request: Duration,
+    /// The time after which an idle connection is closed. It is longer than that of clients (Go: 90 s), so that they close it: a server
+    /// may close a connection just as a request arrives.
+    pub idle: Duration,
+    /// The age after which a connection is closed between requests, so that clients discover new replicas.
+    pub lifetime: Duration,
+    /// The time that a request in progress still has when its connection must end.
+    pub grace: Duration,
+    /// The maximum size of a request's body, in bytes.
+    pub body: usize,
+    /// How long a response waits for the unread rest of its request's body, so that an HTTP/1 connection can be reused. Zero closes the
+    /// connection instead.
+    pub drain: Duration,
+    /// The maximum size of a request's header, in bytes.
+    pub head: usize,
+    /// Concurrent requests on one HTTP/2 connection.
+    pub streams: u32,
+    /// The flow-control window of an HTTP/2 connection, in bytes.
+    pub window: u32,
+}
 
-/// What answers requests, such as an axum router; cloned for each.
-pub trait Answers:
+impl Default for Limits {
+    /// Limits for an endpoint with little traffic.
+    fn default() -> Self {
+        Self {
+            connections: 128,
+            handshake: Duration::from_secs(10),
+            header: Duration::from_secs(10),
+            request: Duration::from_secs(30),
+            idle: Duration::from_secs(120),
+            lifetime: Duration::from_secs(300),
+            grace: Duration::from_secs(3),
+            body: 256 * 1024,
+            drain: Duration::ZERO,
+            head: 64 * 1024,
+            streams: 64,
+            window: 128 * 1024,
+        }
+    }
+}
+
+impl Limits {
+    /// Limits for a server that proxies ask about every request. A slow body times out before its request, so that the protocol's own
+    /// error is returned.
+    pub fn busy() -> Self {
+        Self { connections: 4096, streams: 128, request: body::TIMEOUT + Duration::from_secs(5), ..Self::default() }
+    }
+}
+
+/// An address to listen on: `127.0.0.1:8080`, `[::1]:8080`, or `:8080` for every address of the machine. Port 0 chooses a free port.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ListenAddr {
+    /// Every address, IPv6 and IPv4.
+    Any {
+        /// The port, 0 for a free one.
+        port: u16,
+    },
+    /// Only this address.
+    One(SocketAddr),
+}
+
+/// Text that is not an address to listen on.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("must be an IP address and a port, such as 127.0.0.1:8080 or [::1]:8080, or :8080 for every address")]
+pub struct InvalidListenAddr;
+
+impl ListenAddr {
+    /// Whether only processes on this machine can reach it.
+    pub fn is_loopback(&self) -> bool {
+        matches!(self, Self::One(addr) if addr.ip().to_canonical().is_loopback())
+    }
+}
+
+impl FromStr for ListenAddr {
+    type Err = InvalidListenAddr;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        match text.strip_prefix(':') {
+            Some(port) if port.bytes().all(|byte| byte.is_ascii_digit()) => {
+                port.parse().map(|port| Self::Any { port }).map_err(|_| InvalidListenAddr)
+            }
+            _ => text.parse().map(Self::One).map_err(|_| InvalidListenAddr),
+        }
+    }
+}
+
+impl fmt::Display for ListenAddr {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Any { port } => write!(f, ":{port}"),
+            Self::One(addr) => addr.fmt(f),
+        }
+    }
+}
+
+/// A service that can answer requests, such as an axum router. It is cloned for each request.
+pub trait HttpService:
     Service<Request, Response = Response, Error = Infallible, Future: Send> + Clone + Send + 'static
 {
 }
 
-impl<S> Answers for S where
+impl<S> HttpService for S where
     S: Service<Request, Response = Response, Error = Infallible, Future: Send> + Clone + Send + 'static
 {
 }
 
-/// A server that has its port but does not answer yet.
+/// A server that has bound its port but does not accept connections yet.
 #[derive(Debug)]
 pub struct HttpServer {
     listener: TcpListener,
@@ -99,11 +194,8 @@ pub struct HttpServer {
     tls: Option<TlsReloader>,
 }
 
-/// Whether a server whose requests hold tokens may listen there: with TLS anywhere, else on loopback, or where `insecure`
-/// says so (`--insecure-listen`). `purpose` and `flag` are for the message.
-///
-/// # Errors
-/// When it may not.
+/// Rejects an address on which tokens would be sent in plain text: without TLS, only loopback is allowed, unless `insecure` is set
+/// (`--insecure-listen`). `purpose` and `flag` appear in the error.
 pub fn refuse_plain_text(
     addr: ListenAddr,
     tls: bool,
@@ -118,15 +210,12 @@ pub fn refuse_plain_text(
 }
 
 impl HttpServer {
-    /// Takes the port. `purpose` and `flag` are for the message if that fails.
-    ///
-    /// # Errors
-    /// When the system refuses it.
+    /// Binds the port. `purpose` and `flag` appear in the error.
     pub async fn bind(addr: ListenAddr, purpose: &'static str, flag: &'static str) -> Result<Self, HttpError> {
         let listen = async {
             let listener = match addr {
                 ListenAddr::One(addr) => TcpListener::bind(addr).await?,
-                // A socket for all of IPv6 takes IPv4 as well, unless the machine has no IPv6 at all.
+                // An IPv6 socket accepts IPv4 as well, unless the machine has no IPv6.
                 ListenAddr::Any { port } => match TcpListener::bind(SocketAddr::from(([0; 8], port))).await {
                     Err(error) if error.kind() != io::ErrorKind::AddrInUse => {
                         TcpListener::bind(SocketAddr::from(([0; 4], port))).await?
@@ -140,27 +229,27 @@ impl HttpServer {
         Ok(Self { listener, addr: local, limits: Limits::default(), tls: None })
     }
 
-    /// The same server within other bounds.
+    /// Sets the limits.
     #[must_use]
     pub fn with_limits(mut self, limits: Limits) -> Self {
         self.limits = limits;
         self
     }
 
-    /// The same server, by TLS if there is a certificate.
+    /// Serves over TLS, if there is a certificate.
     #[must_use]
     pub fn with_tls(mut self, tls: Option<TlsReloader>) -> Self {
         self.tls = tls;
         self
     }
 
-    /// The address that it really has.
+    /// Returns the bound address.
     pub fn local_addr(&self) -> SocketAddr {
         self.addr
     }
 
-    /// Answers requests until cancelled; then finishes those under way.
-    pub async fn serve(self, answers: impl Answers, cancellation: CancellationToken) {
+    /// Serves requests until cancelled, then finishes those in progress.
+    pub async fn serve(self, service: impl HttpService, cancellation: CancellationToken) {
         let slots = Arc::new(Semaphore::new(self.limits.connections));
         let mut connections = JoinSet::new();
         loop {
@@ -171,16 +260,16 @@ impl HttpServer {
             };
             match accepted {
                 Ok((stream, slot)) => {
-                    // A token of its own: asking a shared one takes its lock, with each request.
+                    // A child token: polling a shared one would take its lock for each request.
                     let stop = cancellation.child_token();
-                    let serving = connection::serve(stream, self.tls.clone(), answers.clone(), self.limits, stop);
+                    let serving = connection::serve(stream, self.tls.clone(), service.clone(), self.limits, stop);
                     connections.spawn(async move {
                         serving.await;
                         drop(slot);
                     });
                 }
                 Err(error) => {
-                    // Out of file descriptors, mostly: trying again at once would only burn the processor.
+                    // Usually there are no file descriptors left: an immediate retry would only use the CPU.
                     warn!(%error, addr = %self.addr, "cannot accept a connection");
                     tokio::time::sleep(Duration::from_millis(100)).await;
                 }
@@ -190,9 +279,19 @@ impl HttpServer {
     }
 }
 
-/// Names and values of headers as they came.
+/// Iterates over names and values of headers.
 pub fn plain(headers: &HeaderMap) -> impl Iterator<Item = (&str, &[u8])> {
     headers.iter().map(|(name, value)| (name.as_str(), value.as_bytes()))
+}
+
+/// Limits the time of a future. Unlike [`tokio::time::timeout`], it neither reads the clock nor sets a timer if the future is ready when
+/// first polled, as most responses are.
+pub async fn timeout<F: Future>(limit: Duration, task: F) -> Result<F::Output, Elapsed> {
+    let mut task = pin!(task);
+    match poll_fn(|cx| Poll::Ready(task.as_mut().poll(cx))).await {
+        Poll::Ready(output) => Ok(output),
+        Poll::Pending => tokio::time::timeout(limit, task).await,
+    }
 }
 
 async fn accept(

@@ -32,7 +32,7 @@ use crate::{
     index::{CredentialRef, PatUid},
     service::{
         authorization::{Authorization, Basic},
-        http::NoRoom,
+        http::BudgetExhausted,
     },
     token::{ParseError, Presented},
 };
@@ -83,9 +83,9 @@ impl CallerAuthenticator {
                     return self.authenticate_pat(token, |_| Ok(()));
                 }
                 // The header stays in memory while the API server is asked.
-                let mut share = self.verifier.memory().share();
+                let mut share = self.verifier.memory().reservation();
                 let head = response::plain(headers).map(|(name, value)| name.len() + value.len()).sum();
-                share.take(head).map_err(|NoRoom| CallerRejection::Unavailable)?;
+                share.grow(head).map_err(|BudgetExhausted| CallerRejection::Unavailable)?;
                 self.authenticate_account(token).await
             }
         }

@@ -41,7 +41,7 @@ use super::{
     requirements::{self, InvalidRequirements, MisconfigurationLog, ProxyRequirements},
     response::{Challenge, misconfiguration},
 };
-use crate::service::{HttpServer, http::NoRoom};
+use crate::service::{HttpServer, http::BudgetExhausted};
 
 /// The name of the service in health checks.
 pub const SERVICE: &str = "envoy.service.auth.v3.Authorization";
@@ -133,7 +133,7 @@ impl UnaryService<DecodedRequest> for CheckCall<'_> {
 
 /// Returns the denial for a request that exceeds the memory budget.
 fn budget_exceeded() -> CheckResponse {
-    let mut answer = denied(StatusCode::SERVICE_UNAVAILABLE, Code::Unavailable, format!("{NoRoom}\n"), None);
+    let mut answer = denied(StatusCode::SERVICE_UNAVAILABLE, Code::Unavailable, format!("{BudgetExhausted}\n"), None);
     if let Some(HttpResponse::Denied(denied)) = &mut answer.http_response {
         denied.headers.push(HeaderValueOption::set("retry-after", "1"));
     }

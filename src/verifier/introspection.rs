@@ -92,7 +92,7 @@ pub async fn answer(
     drop(head);
     let body = match response::body(body, verifier.memory()).await {
         Ok(body) => body,
-        Err(BodyError::NoRoom(_)) => return response::with_retry_after(unavailable()),
+        Err(BodyError::NoMemory(_)) => return response::with_retry_after(unavailable()),
         Err(error) => return fail(error.status(), "invalid_request", "the body is too large, too slow or incomplete"),
     };
     match token(&body) {

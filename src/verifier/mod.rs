@@ -48,7 +48,7 @@ use self::{audit::AuditLog, metrics::Metrics, reason::DecisionReason};
 use crate::{
     auth::decision::{Decision, Denial, Requirements, Unavailable, decide},
     index::{CredentialRef, Freshness, Index, OwnerProfile},
-    service::{Clock, http::Budget},
+    service::{Clock, http::MemoryBudget},
     token::{ParseError, Presented},
 };
 
@@ -145,7 +145,7 @@ pub struct Verifier {
     clock: Clock,
     metrics: Arc<Metrics>,
     audit: AuditLog,
-    memory: Arc<Budget>,
+    memory: Arc<MemoryBudget>,
     draining: AtomicBool,
 }
 
@@ -170,12 +170,12 @@ impl Verifier {
 
     /// Sets the memory budget of all requests together.
     #[must_use]
-    pub fn with_memory(self, memory: Budget) -> Self {
+    pub fn with_memory(self, memory: MemoryBudget) -> Self {
         Self { memory: Arc::new(memory), ..self }
     }
 
     /// Returns the memory budget that all requests share.
-    pub fn memory(&self) -> &Arc<Budget> {
+    pub fn memory(&self) -> &Arc<MemoryBudget> {
         &self.memory
     }
 

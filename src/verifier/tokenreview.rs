@@ -139,7 +139,7 @@ pub async fn answer(verifier: &Verifier, config: &TokenReviewConfig, request: Re
     drop(head);
     match response::body(body, verifier.memory()).await {
         Ok(body) => answer_body(verifier, config, &body),
-        Err(error @ BodyError::NoRoom(_)) => {
+        Err(error @ BodyError::NoMemory(_)) => {
             response::with_retry_after(response::text(error.status(), format!("{error}\n")))
         }
         Err(error) => response::text(error.status(), format!("{error}\n")),

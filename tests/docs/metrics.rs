@@ -19,7 +19,7 @@ use pat_operator::{
         stores::Stores,
     },
     index::{Index, IndexFreshness},
-    rest::{self, server::Dialect, store::Store},
+    rest::{self, server::Dialect, store::TokenStore},
     verifier,
 };
 use serde_json::{Value, json};
@@ -60,7 +60,7 @@ fn api() -> String {
     for dialect in Dialect::ALL {
         metrics.answered(dialect, "", 200, Duration::ZERO);
     }
-    metrics.text(&Store::default(), &IndexFreshness::new(1, Duration::from_secs(1)))
+    metrics.text(&TokenStore::default(), &IndexFreshness::new(1, Duration::from_secs(1)))
 }
 
 /// A table of what a text of OpenMetrics has.

@@ -1,159 +1,166 @@
-//! The parameters of the list: page, limit, sort, search, and filters such as `createdAt[gte]=…`. Pure.
+//! Parameters of the list: page, limit, sort, search, and filters such as `createdAt[gte]=…`.
 //!
-//! Strict: what is not understood is refused by its name, since a filter that is passed over would show too much.
+//! Unknown parameters are errors, because an ignored filter would show too much. axum's `Query` extractor knows no brackets, and
+//! `serde_qs` neither rejects unknown operators nor names the parameter in its errors.
 
-use utoipa::{IntoParams, ToSchema};
+use utoipa::{
+    IntoParams, PartialSchema, ToSchema,
+    openapi::{
+        RefOr, Schema, Type,
+        schema::{KnownFormat, ObjectBuilder, SchemaFormat, SchemaType},
+    },
+};
 
 use crate::{
     api::{Owner, Time},
     index::PatUid,
     rest::{
-        failure::Failure,
-        filter::{Field, Filter, Test, Value},
-        query::{Query, Sort, Whose},
-        when,
+        body,
+        error::RestError,
+        query::{Comparison, Operand, OwnerSelector, SortKey, TokenField, TokenFilter, TokenQuery},
+        timestamp,
     },
 };
 
-/// The largest page number: that of the clients' 32-bit integers.
+/// The maximum page number: clients use 32-bit integers.
 const MAX_PAGE: usize = i32::MAX as usize;
 
-/// The largest number of tokens in a page, and how many there are if nobody says: who does not ask for pages sees the most.
+/// The maximum and default number of tokens on a page.
 const MAX_LIMIT: usize = 100;
 
-/// The longest text to search for.
+/// The maximum length of a search text.
 const MAX_SEARCH: usize = 256;
 
-/// The most values of `in` and `nin`.
+/// The maximum number of values of `in` and `nin`.
 const MAX_VALUES: usize = 100;
 
-/// By what a list may be sorted, as the items' fields are called.
-const SORTABLE: [(&str, Field); 6] = [
-    ("createdAt", Field::CreatedAt),
-    ("updatedAt", Field::UpdatedAt),
-    ("expiresAt", Field::ExpiresAt),
-    ("lastUsedAt", Field::LastUsedAt),
-    ("name", Field::Name),
-    ("id", Field::Id),
+/// The fields to sort by.
+const SORT_FIELDS: [(&str, TokenField); 6] = [
+    ("createdAt", TokenField::CreatedAt),
+    ("updatedAt", TokenField::UpdatedAt),
+    ("expiresAt", TokenField::ExpiresAt),
+    ("lastUsedAt", TokenField::LastUsedAt),
+    ("name", TokenField::Name),
+    ("id", TokenField::Id),
 ];
 
-const SORT_WORDS: &str =
-    "must be one of createdAt, updatedAt, expiresAt, lastUsedAt, name and id, with - in front for the largest first";
+const SORT_ERROR: &str =
+    "must be createdAt, updatedAt, expiresAt, lastUsedAt, name or id, with a leading - for descending order";
 
-/// What can be filtered by.
-const FILTERS: [(&str, Field); 3] =
-    [("id", Field::Id), ("createdAt", Field::CreatedAt), ("updatedAt", Field::UpdatedAt)];
+/// The fields to filter by.
+const FILTERS: [(&str, TokenField); 3] =
+    [("id", TokenField::Id), ("createdAt", TokenField::CreatedAt), ("updatedAt", TokenField::UpdatedAt)];
 
-/// What a list may be asked for.
+/// The parameters of the list.
 #[derive(IntoParams)]
 #[into_params(parameter_in = Query, rename_all = "camelCase")]
-#[expect(dead_code, reason = "it is only described")]
+#[expect(dead_code, reason = "describes the query, which is parsed by hand")]
 pub struct CryptlexListParameters {
-    /// The number of the page.
+    /// The page number.
     #[param(minimum = 1, maximum = 2_147_483_647, default = 1, required = false)]
     page: u32,
-    /// How many tokens a page has.
+    /// The number of tokens on a page.
     #[param(minimum = 1, maximum = 100, default = 100, required = false)]
     limit: u32,
-    /// In which order: the name of a field, with `-` in front for the largest first. Ties are broken by the id, and what has no
-    /// value comes last.
+    /// The field to sort by, with a leading `-` for descending order. Ties are broken by the id. Missing values come last.
     #[param(value_type = String, pattern = "^-?(createdAt|updatedAt|expiresAt|lastUsedAt|name|id)$", default = "createdAt", required = false)]
     sort: String,
-    /// Only tokens that have this in their name or description, in any case.
+    /// Text in the name or description, ignoring case.
     #[param(max_length = 256, required = false)]
     search: String,
-    /// The same as `search`; give one of them.
+    /// An alias of `search`. Set only one of them.
     #[param(max_length = 256, required = false)]
     query: String,
-    /// Only tokens whose id passes all of these, such as `id[sw]=0e02`; `id=…` is `id[eq]=…`.
+    /// A filter by id, such as `id[sw]=0e02`; `id=…` is the same as `id[eq]=…`.
     #[param(style = DeepObject, explode, value_type = CryptlexIdFilter, required = false)]
     id: CryptlexIdFilter,
-    /// Only tokens whose creation passes all of these, such as `createdAt[gte]=2030-01-01T00:00:00Z`; `createdAt=…` is
-    /// `createdAt[eq]=…`.
+    /// A filter by the time of creation, such as `createdAt[gte]=2030-01-01T00:00:00Z`; `createdAt=…` is the same as `createdAt[eq]=…`.
     #[param(style = DeepObject, explode, value_type = CryptlexTimeFilter, required = false)]
     created_at: CryptlexTimeFilter,
-    /// Only tokens whose last change, uses aside, passes all of these.
+    /// A filter by the time of the last change other than a use.
     #[param(style = DeepObject, explode, value_type = CryptlexTimeFilter, required = false)]
     updated_at: CryptlexTimeFilter,
 }
 
-/// Comparisons with a text.
-#[derive(ToSchema)]
-#[expect(dead_code, reason = "it is only described")]
-pub struct CryptlexIdFilter {
-    /// It is this.
-    eq: Option<String>,
-    /// It is anything else.
-    ne: Option<String>,
-    /// It is more.
-    gt: Option<String>,
-    /// It is more or this.
-    gte: Option<String>,
-    /// It is less.
-    lt: Option<String>,
-    /// It is less or this.
-    lte: Option<String>,
-    /// It starts with this.
-    sw: Option<String>,
-    /// It ends with this.
-    ew: Option<String>,
-    /// It has this in it.
-    cn: Option<String>,
-    /// It does not.
-    nc: Option<String>,
-    /// It is one of these, separated by commas.
-    #[schema(rename = "in")]
-    in_: Option<String>,
-    /// It is none of these, separated by commas.
-    nin: Option<String>,
+/// The operators of all filters, with the description of each.
+const OPERATORS: [(&str, &str); 6] = [
+    ("eq", "Equal to"),
+    ("ne", "Not equal to"),
+    ("gt", "Greater than"),
+    ("gte", "Greater than or equal to"),
+    ("lt", "Less than"),
+    ("lte", "Less than or equal to"),
+];
+
+/// Further operators of text.
+const TEXT_OPERATORS: [(&str, &str); 6] = [
+    ("sw", "Starts with, ignoring case"),
+    ("ew", "Ends with, ignoring case"),
+    ("cn", "Contains, ignoring case"),
+    ("nc", "Does not contain, ignoring case"),
+    ("in", "Equal to one of these, separated by commas"),
+    ("nin", "Equal to none of these, separated by commas"),
+];
+
+/// The description of a filter by id.
+pub struct CryptlexIdFilter;
+
+/// The description of a filter by time.
+pub struct CryptlexTimeFilter;
+
+impl ToSchema for CryptlexIdFilter {}
+
+impl PartialSchema for CryptlexIdFilter {
+    fn schema() -> RefOr<Schema> {
+        filter_schema("Comparisons with text", OPERATORS.iter().chain(&TEXT_OPERATORS), None)
+    }
 }
 
-/// Comparisons with a time: RFC 3339; without a zone it is UTC, and a date alone is its first instant.
-#[derive(ToSchema)]
-#[expect(dead_code, reason = "it is only described")]
-pub struct CryptlexTimeFilter {
-    /// It is then.
-    #[schema(format = DateTime)]
-    eq: Option<String>,
-    /// It is at any other time.
-    #[schema(format = DateTime)]
-    ne: Option<String>,
-    /// It is later.
-    #[schema(format = DateTime)]
-    gt: Option<String>,
-    /// It is later or then.
-    #[schema(format = DateTime)]
-    gte: Option<String>,
-    /// It is earlier.
-    #[schema(format = DateTime)]
-    lt: Option<String>,
-    /// It is earlier or then.
-    #[schema(format = DateTime)]
-    lte: Option<String>,
+impl ToSchema for CryptlexTimeFilter {}
+
+impl PartialSchema for CryptlexTimeFilter {
+    fn schema() -> RefOr<Schema> {
+        let description =
+            "Comparisons with a time as RFC 3339. Without a zone it is UTC, and a date is its first instant";
+        filter_schema(description, &OPERATORS, Some(SchemaFormat::KnownFormat(KnownFormat::DateTime)))
+    }
 }
 
-/// Reads the part of a URL after `?`; the list is one of this owner's tokens.
-///
-/// # Errors
-/// `Invalid`, with the parameter's name.
-pub fn read(text: &str, owner: Owner) -> Result<Query, Failure> {
+fn filter_schema<'a>(
+    description: &str,
+    operators: impl IntoIterator<Item = &'a (&'a str, &'a str)>,
+    format: Option<SchemaFormat>,
+) -> RefOr<Schema> {
+    let object = ObjectBuilder::new().description(Some(description));
+    let with_operators = operators.into_iter().fold(object, |object, (operator, description)| {
+        let text = ObjectBuilder::new()
+            .schema_type(SchemaType::from_iter([Type::String, Type::Null]))
+            .format(format.clone())
+            .description(Some(*description));
+        object.property(*operator, text)
+    });
+    with_operators.into()
+}
+
+/// Parses a query string into a query for this owner's tokens.
+pub fn parse(text: &str, owner: Owner) -> Result<TokenQuery, RestError> {
     let (mut page, mut limit, mut sort, mut search) = (None, None, None, None);
     let mut filters = Vec::new();
     let mut seen = Vec::new();
     for (name, value) in form_urlencoded::parse(text.as_bytes()) {
         if seen.contains(&name) {
-            return Err(Failure::invalid(name, "is given more than once"));
+            return Err(RestError::invalid(name, "must not be set more than once"));
         }
         match &*name {
-            "page" => page = Some(number(&name, &value, MAX_PAGE)?),
-            "limit" => limit = Some(number(&name, &value, MAX_LIMIT)?),
+            "page" => page = Some(body::number(&name, &value, 1..=MAX_PAGE)?),
+            "limit" => limit = Some(body::number(&name, &value, 1..=MAX_LIMIT)?),
             "sort" => sort = Some(order(&value)?),
             "search" | "query" => {
                 if search.is_some() {
-                    return Err(Failure::invalid(name, "search and query are the same: give one of them"));
+                    return Err(RestError::invalid(name, "is the same as the other of search and query: set only one"));
                 }
                 if value.chars().count() > MAX_SEARCH {
-                    return Err(Failure::invalid(name, format!("has at most {MAX_SEARCH} characters")));
+                    return Err(RestError::invalid(name, format!("must have at most {MAX_SEARCH} characters")));
                 }
                 search = Some(value.into_owned());
             }
@@ -162,9 +169,9 @@ pub fn read(text: &str, owner: Owner) -> Result<Query, Failure> {
         seen.push(name);
     }
     let limit = limit.unwrap_or(MAX_LIMIT);
-    Ok(Query {
-        whose: Whose::Owner(owner),
-        filter: (!filters.is_empty()).then_some(Filter::Every(filters)),
+    Ok(TokenQuery {
+        owner: OwnerSelector::Owner(owner),
+        filter: (!filters.is_empty()).then_some(TokenFilter::All(filters)),
         search,
         sort: sort.into_iter().collect(),
         offset: (page.unwrap_or(1) - 1).saturating_mul(limit),
@@ -172,91 +179,88 @@ pub fn read(text: &str, owner: Owner) -> Result<Query, Failure> {
     })
 }
 
-fn number(name: &str, value: &str, max: usize) -> Result<usize, Failure> {
-    let digits = value.bytes().all(|byte| byte.is_ascii_digit());
-    let number = value.parse().ok().filter(|number| digits && (1..=max).contains(number));
-    number.ok_or_else(|| Failure::invalid(name, format!("must be a whole number from 1 to {max}")))
-}
-
-fn order(value: &str) -> Result<Sort, Failure> {
+fn order(value: &str) -> Result<SortKey, RestError> {
     let (descending, field) = value.strip_prefix('-').map_or((false, value), |field| (true, field));
-    let by = SORTABLE.iter().find(|(name, _)| *name == field).map(|(_, by)| *by);
-    by.map(|by| Sort { by, descending }).ok_or_else(|| Failure::invalid("sort", SORT_WORDS))
+    let by = SORT_FIELDS.iter().find(|(name, _)| *name == field).map(|(_, by)| *by);
+    by.map(|by| SortKey { by, descending }).ok_or_else(|| RestError::invalid("sort", SORT_ERROR))
 }
 
-fn filter(name: &str, value: &str) -> Result<Filter, Failure> {
+fn filter(name: &str, value: &str) -> Result<TokenFilter, RestError> {
     let (field, operator) = match name.strip_suffix(']').and_then(|name| name.split_once('[')) {
         Some((field, operator)) => (field, operator),
         None => (name, "eq"),
     };
     let Some((_, field)) = FILTERS.iter().find(|(name, _)| *name == field) else {
-        return Err(Failure::invalid(
+        return Err(RestError::invalid(
             name,
-            "there is no such parameter: there are page, limit, sort, search, id, createdAt and updatedAt",
+            "unknown parameter: supported are page, limit, sort, search, query, id, createdAt and updatedAt",
         ));
     };
-    let test = match field {
-        Field::Id => text_test(name, operator, value)?,
-        _ => time_test(name, operator, value)?,
+    let comparison = match field {
+        TokenField::Id => compare_text(name, operator, value)?,
+        _ => compare_time(name, operator, value)?,
     };
-    Ok(Filter::Test(*field, test))
+    Ok(TokenFilter::Compare(*field, comparison))
 }
 
-fn time_test(name: &str, operator: &str, value: &str) -> Result<Test, Failure> {
-    compared(operator, || time(name, value).map(Value::Time))
-        .unwrap_or_else(|| Err(Failure::invalid(name, "a time is compared by eq, ne, gt, gte, lt or lte")))
+fn compare_time(name: &str, operator: &str, value: &str) -> Result<Comparison, RestError> {
+    ordered_comparison(operator, || time(name, value).map(Operand::Time))
+        .unwrap_or_else(|| Err(RestError::invalid(name, "unknown operator: supported are eq, ne, gt, gte, lt and lte")))
 }
 
-fn text_test(name: &str, operator: &str, value: &str) -> Result<Test, Failure> {
+fn compare_text(name: &str, operator: &str, value: &str) -> Result<Comparison, RestError> {
     let many = || {
-        let values: Vec<Value> = value.split(',').map(id).collect();
+        let values: Vec<Operand> = value.split(',').map(id).collect();
         if values.len() <= MAX_VALUES {
             return Ok(values);
         }
-        Err(Failure::invalid(name, format!("takes at most {MAX_VALUES} values")))
+        Err(RestError::invalid(name, format!("must have at most {MAX_VALUES} values")))
     };
     match operator {
-        "sw" => Ok(Test::StartsWith(value.to_owned())),
-        "ew" => Ok(Test::EndsWith(value.to_owned())),
-        "cn" => Ok(Test::Contains(value.to_owned())),
-        "nc" => Ok(Test::NotContains(value.to_owned())),
-        "in" => many().map(Test::In),
-        "nin" => many().map(Test::NotIn),
-        _ => compared(operator, || Ok(id(value))).unwrap_or_else(|| {
-            let words = "a text is compared by eq, ne, gt, gte, lt, lte, sw, ew, cn, nc, in or nin";
-            Err(Failure::invalid(name, words))
+        "sw" => Ok(Comparison::StartsWith(value.to_owned())),
+        "ew" => Ok(Comparison::EndsWith(value.to_owned())),
+        "cn" => Ok(Comparison::Contains(value.to_owned())),
+        "nc" => Ok(Comparison::NotContains(value.to_owned())),
+        "in" => many().map(Comparison::In),
+        "nin" => many().map(Comparison::NotIn),
+        _ => ordered_comparison(operator, || Ok(id(value))).unwrap_or_else(|| {
+            let problem = "unknown operator: supported are eq, ne, gt, gte, lt, lte, sw, ew, cn, nc, in and nin";
+            Err(RestError::invalid(name, problem))
         }),
     }
 }
 
-/// The comparison of what has an order; `None` if it is another.
-fn compared(operator: &str, value: impl FnOnce() -> Result<Value, Failure>) -> Option<Result<Test, Failure>> {
-    let test = match operator {
-        "eq" => Test::Eq,
-        "ne" => Test::Ne,
-        "gt" => Test::Gt,
-        "gte" => Test::Ge,
-        "lt" => Test::Lt,
-        "lte" => Test::Le,
+/// Returns the comparison for an operator of all filters; `None` for any other.
+fn ordered_comparison(
+    operator: &str,
+    value: impl FnOnce() -> Result<Operand, RestError>,
+) -> Option<Result<Comparison, RestError>> {
+    let comparison = match operator {
+        "eq" => Comparison::Eq,
+        "ne" => Comparison::Ne,
+        "gt" => Comparison::Gt,
+        "gte" => Comparison::Ge,
+        "lt" => Comparison::Lt,
+        "lte" => Comparison::Le,
         _ => return None,
     };
-    Some(value().map(test))
+    Some(value().map(comparison))
 }
 
-/// An id in any spelling of a UUID is the id; anything else is only text.
-fn id(value: &str) -> Value {
-    Value::Text(value.parse().map_or_else(|_| value.to_owned(), |uid: PatUid| uid.to_string()))
+/// A UUID with or without dashes, in any case, is an id; anything else is text.
+fn id(value: &str) -> Operand {
+    Operand::Text(value.parse().map_or_else(|_| value.to_owned(), |uid: PatUid| uid.to_string()))
 }
 
-fn time(name: &str, value: &str) -> Result<Time, Failure> {
-    /// Where a space may stand in place of `T`.
+fn time(name: &str, value: &str) -> Result<Time, RestError> {
+    /// The position where a space may replace `T`.
     const DATE: usize = "2030-01-01".len();
-    // `+02:00` that was not encoded arrives as ` 02:00`.
+    // An unencoded `+02:00` arrives as ` 02:00`.
     let repaired = match value.rfind(' ') {
         Some(place) if place > DATE => format!("{}+{}", &value[..place], &value[place + 1..]),
         _ => value.to_owned(),
     };
-    when::read(&repaired).map_err(|error| Failure::invalid(name, error.to_string()))
+    timestamp::parse(&repaired).map_err(|error| RestError::invalid(name, error.to_string()))
 }
 
 #[cfg(test)]
@@ -268,23 +272,23 @@ mod tests {
         Owner { kind: OwnerKind::User, name: "ada".into() }
     }
 
-    fn at(text: &str) -> Value {
-        Value::Time(text.parse().unwrap())
+    fn at(text: &str) -> Operand {
+        Operand::Time(text.parse().unwrap())
     }
 
-    fn text(text: &str) -> Value {
-        Value::Text(text.into())
-    }
-
-    #[test]
-    fn without_parameters_it_is_the_first_hundred_by_creation() {
-        let query = Query { whose: Whose::Owner(ada()), limit: Some(100), ..Query::default() };
-        assert_eq!(read("", ada()), Ok(query.clone()));
-        assert_eq!(read("page=1&limit=100", ada()), Ok(query));
+    fn text(text: &str) -> Operand {
+        Operand::Text(text.into())
     }
 
     #[test]
-    fn page_and_limit_say_which_part() {
+    fn default_is_the_first_hundred_by_creation() {
+        let query = TokenQuery { owner: OwnerSelector::Owner(ada()), limit: Some(100), ..TokenQuery::default() };
+        assert_eq!(parse("", ada()), Ok(query.clone()));
+        assert_eq!(parse("page=1&limit=100", ada()), Ok(query));
+    }
+
+    #[test]
+    fn page_and_limit_select_a_range() {
         for (given, offset, limit) in [
             ("page=2", 100, 100),
             ("limit=1", 0, 1),
@@ -292,62 +296,66 @@ mod tests {
             ("limit=7&page=3", 14, 7),
             ("page=2147483647&limit=100", 214_748_364_600, 100),
         ] {
-            let query = read(given, ada()).unwrap();
+            let query = parse(given, ada()).unwrap();
             assert_eq!((query.offset, query.limit), (offset, Some(limit)), "{given}");
         }
     }
 
     #[test]
-    fn sort_takes_the_fields_of_an_item_in_both_directions() {
-        for (name, by) in SORTABLE {
+    fn sort_accepts_all_fields_in_both_directions() {
+        for (name, by) in SORT_FIELDS {
             for (sign, descending) in [("", false), ("-", true)] {
-                let query = read(&format!("sort={sign}{name}"), ada()).unwrap();
-                assert_eq!(query.sort, [Sort { by, descending }], "{name}");
+                let query = parse(&format!("sort={sign}{name}"), ada()).unwrap();
+                assert_eq!(query.sort, [SortKey { by, descending }], "{name}");
             }
         }
     }
 
     #[test]
-    fn search_and_query_are_the_same() {
+    fn query_is_an_alias_of_search() {
         for given in ["search=my+token", "query=my%20token"] {
-            assert_eq!(read(given, ada()).unwrap().search.as_deref(), Some("my token"), "{given}");
+            assert_eq!(parse(given, ada()).unwrap().search.as_deref(), Some("my token"), "{given}");
         }
     }
 
     #[test]
-    fn every_operator_is_known_with_its_brackets_encoded_or_not() {
+    fn every_operator_is_parsed_with_brackets_encoded_or_not() {
         let time = || at("2030-01-01T00:00:00Z");
         for (given, field, test) in [
-            ("createdAt=2030-01-01", Field::CreatedAt, Test::Eq(time())),
-            ("createdAt[eq]=2030-01-01T00:00:00Z", Field::CreatedAt, Test::Eq(time())),
-            ("createdAt[ne]=2030-01-01T01:00:00%2B01:00", Field::CreatedAt, Test::Ne(time())),
-            ("createdAt[gt]=2030-01-01T01:00:00+01:00", Field::CreatedAt, Test::Gt(time())),
-            ("createdAt%5Bgte%5D=2030-01-01+00:00", Field::CreatedAt, Test::Ge(time())),
-            ("updatedAt[lt]=2030-01-01T00:00", Field::UpdatedAt, Test::Lt(time())),
-            ("updatedAt%5blte%5d=2029-12-31T23:00:00-01:00", Field::UpdatedAt, Test::Le(time())),
-            ("id=0E02B2C3-58cc-4372-a567-0e02b2c3d479", Field::Id, Test::Eq(text("0e02b2c358cc4372a5670e02b2c3d479"))),
-            ("id[eq]=x", Field::Id, Test::Eq(text("x"))),
-            ("id[ne]=x", Field::Id, Test::Ne(text("x"))),
-            ("id[gt]=x", Field::Id, Test::Gt(text("x"))),
-            ("id[gte]=x", Field::Id, Test::Ge(text("x"))),
-            ("id[lt]=x", Field::Id, Test::Lt(text("x"))),
-            ("id[lte]=x", Field::Id, Test::Le(text("x"))),
-            ("id[sw]=0e", Field::Id, Test::StartsWith("0e".into())),
-            ("id[ew]=79", Field::Id, Test::EndsWith("79".into())),
-            ("id[cn]=b2", Field::Id, Test::Contains("b2".into())),
-            ("id[nc]=b2", Field::Id, Test::NotContains("b2".into())),
-            ("id[in]=x,y", Field::Id, Test::In(vec![text("x"), text("y")])),
-            ("id[nin]=x", Field::Id, Test::NotIn(vec![text("x")])),
+            ("createdAt=2030-01-01", TokenField::CreatedAt, Comparison::Eq(time())),
+            ("createdAt[eq]=2030-01-01T00:00:00Z", TokenField::CreatedAt, Comparison::Eq(time())),
+            ("createdAt[ne]=2030-01-01T01:00:00%2B01:00", TokenField::CreatedAt, Comparison::Ne(time())),
+            ("createdAt[gt]=2030-01-01T01:00:00+01:00", TokenField::CreatedAt, Comparison::Gt(time())),
+            ("createdAt%5Bgte%5D=2030-01-01+00:00", TokenField::CreatedAt, Comparison::Ge(time())),
+            ("updatedAt[lt]=2030-01-01T00:00", TokenField::UpdatedAt, Comparison::Lt(time())),
+            ("updatedAt%5blte%5d=2029-12-31T23:00:00-01:00", TokenField::UpdatedAt, Comparison::Le(time())),
+            (
+                "id=0E02B2C3-58cc-4372-a567-0e02b2c3d479",
+                TokenField::Id,
+                Comparison::Eq(text("0e02b2c358cc4372a5670e02b2c3d479")),
+            ),
+            ("id[eq]=x", TokenField::Id, Comparison::Eq(text("x"))),
+            ("id[ne]=x", TokenField::Id, Comparison::Ne(text("x"))),
+            ("id[gt]=x", TokenField::Id, Comparison::Gt(text("x"))),
+            ("id[gte]=x", TokenField::Id, Comparison::Ge(text("x"))),
+            ("id[lt]=x", TokenField::Id, Comparison::Lt(text("x"))),
+            ("id[lte]=x", TokenField::Id, Comparison::Le(text("x"))),
+            ("id[sw]=0e", TokenField::Id, Comparison::StartsWith("0e".into())),
+            ("id[ew]=79", TokenField::Id, Comparison::EndsWith("79".into())),
+            ("id[cn]=b2", TokenField::Id, Comparison::Contains("b2".into())),
+            ("id[nc]=b2", TokenField::Id, Comparison::NotContains("b2".into())),
+            ("id[in]=x,y", TokenField::Id, Comparison::In(vec![text("x"), text("y")])),
+            ("id[nin]=x", TokenField::Id, Comparison::NotIn(vec![text("x")])),
         ] {
-            let query = read(given, ada()).unwrap();
-            assert_eq!(query.filter, Some(Filter::Every(vec![Filter::Test(field, test)])), "{given}");
+            let query = parse(given, ada()).unwrap();
+            assert_eq!(query.filter, Some(TokenFilter::All(vec![TokenFilter::Compare(field, test)])), "{given}");
         }
-        let both = read("createdAt[gte]=2030-01-01&createdAt[lt]=2030-01-01&id=x", ada()).unwrap().filter;
-        assert!(matches!(both, Some(Filter::Every(tests)) if tests.len() == 3));
+        let both = parse("createdAt[gte]=2030-01-01&createdAt[lt]=2030-01-01&id=x", ada()).unwrap().filter;
+        assert!(matches!(both, Some(TokenFilter::All(tests)) if tests.len() == 3));
     }
 
     #[test]
-    fn what_is_not_understood_is_refused_by_its_name() {
+    fn unknown_or_invalid_parameter_is_named() {
         let long = "x".repeat(MAX_SEARCH + 1);
         let many = vec!["x"; MAX_VALUES + 1].join(",");
         for (given, field) in [
@@ -388,8 +396,8 @@ mod tests {
             (&format!("search={long}"), "search"),
             (&format!("id[in]={many}"), "id[in]"),
         ] {
-            match read(given, ada()) {
-                Err(Failure::Invalid { field: named, problem }) => {
+            match parse(given, ada()) {
+                Err(RestError::Invalid { field: named, problem }) => {
                     assert_eq!(named, field, "{given}");
                     assert!(!problem.is_empty());
                 }

@@ -1,11 +1,10 @@
-//! The dialect of Cryptlex: `/v3/personal-access-tokens`, where a caller lists, creates, revokes and deletes its own tokens.
+//! Cryptlex's dialect: `/v3/personal-access-tokens`, where callers list, create, revoke and delete their own tokens.
 //!
-//! Parses parameters and bodies, checks rights, and writes items and errors as Cryptlex's clients read them. It must not know
-//! Kubernetes, nor how tokens are made. What its clients send and take is in `docs/dialects.md`.
+//! `docs/dialects.md` lists what its clients send and expect.
 
+mod body;
+mod error;
 mod list;
-mod order;
-mod refusal;
 #[cfg(test)]
 mod tests;
 mod token;
@@ -23,178 +22,172 @@ use serde::Serialize;
 use utoipa::OpenApi;
 
 use self::{
-    refusal::{CryptlexError, CryptlexFailures, CryptlexWriteFailures, Refusal},
+    error::{CryptlexError, CryptlexErrorBody},
     token::{CryptlexToken, CryptlexUser},
 };
 use super::{
-    body,
-    caller::Caller,
-    failure::Failure,
-    item::Item,
-    order::Created,
-    reply,
-    rights::{self, Deed, Reach},
-    service::Service,
+    body::json,
+    caller::{RestCaller, TokenSet, Verb, on_own_tokens},
+    error::RestError,
+    model::{IssuedToken, TokenItem},
+    openapi, response,
+    service::TokenService,
 };
 
-/// All tokens of the caller.
+/// The path of all tokens.
 const TOKENS: &str = "/v3/personal-access-tokens";
 
-/// One token.
+/// The path of one token.
 const TOKEN: &str = "/v3/personal-access-tokens/{id}";
 
-/// A token that was made. It is shown this once.
+/// A new token.
 #[derive(Serialize, utoipa::ToSchema)]
 #[serde(rename_all = "camelCase")]
 struct CryptlexAccessToken<'a> {
-    /// The token itself.
+    /// The token. It is not shown again.
     access_token: &'a str,
 }
 
-/// A failure of which only those around know, in this dialect's words.
-pub(super) fn failed(failure: Failure) -> Response {
-    Refusal::from(failure).into_response()
+/// Writes an error that occurred outside of the dialect.
+pub(super) fn error_response(error: RestError) -> Response {
+    CryptlexError::from(error).into_response()
 }
 
 #[derive(OpenApi)]
 #[openapi(
-    paths(list, create, show, change, delete),
-    components(schemas(CryptlexError, list::CryptlexIdFilter, list::CryptlexTimeFilter)),
-    tags((name = "Cryptlex", description = "Personal access tokens as Cryptlex's Web API has them"))
+    paths(list_tokens, create_token, show_token, change_token, delete_token),
+    components(schemas(CryptlexErrorBody, list::CryptlexIdFilter, list::CryptlexTimeFilter)),
+    tags((name = "Cryptlex", description = "Personal access tokens of Cryptlex's Web API"))
 )]
-struct Description;
+struct CryptlexOperations;
 
-/// What OpenAPI says of it.
+/// Returns the OpenAPI description.
 pub fn openapi() -> utoipa::openapi::OpenApi {
-    Description::openapi()
+    let mut document = CryptlexOperations::openapi();
+    openapi::add_errors_to_all(&mut document, &|_| Some("CryptlexError"));
+    openapi::require_all_properties(
+        &mut document,
+        &[
+            "CryptlexToken",
+            "CryptlexUser",
+            "CryptlexOrganization",
+            "CryptlexAddress",
+            "CryptlexReseller",
+            "CryptlexMetadata",
+            "CryptlexEmailPreference",
+        ],
+    );
+    document
 }
 
-/// All of it, to be nested wherever its clients are pointed to.
-pub fn routes(service: Arc<Service>) -> Router {
-    let wrong_method = async || Refusal::wrong_method();
+/// The routes, to be nested at the base path.
+pub fn routes(service: Arc<TokenService>) -> Router {
+    let method_not_allowed = async || CryptlexError::method_not_allowed();
     Router::new()
-        .route(TOKENS, get(list).post(create).fallback(wrong_method))
-        .route(TOKEN, get(show).patch(change).delete(delete).fallback(wrong_method))
-        .fallback(async || Refusal::no_such_path())
+        .route(TOKENS, get(list_tokens).post(create_token).fallback(method_not_allowed))
+        .route(TOKEN, get(show_token).patch(change_token).delete(delete_token).fallback(method_not_allowed))
+        .fallback(async || CryptlexError::no_such_path())
         .with_state(service)
 }
 
 /// List the caller's tokens
 ///
-/// Revoked and expired ones are in the list, too. Of each parameter there may be one.
+/// The list includes revoked and expired tokens. Each parameter may be set once.
 #[utoipa::path(
-    get,
-    path = "/v3/personal-access-tokens",
-    operation_id = "cryptlexListTokens",
-    tag = "Cryptlex",
-    security(("pat" = [])),
+    get, path = "/v3/personal-access-tokens",
+    operation_id = "cryptlexListTokens", tag = "Cryptlex", security(("pat" = [])),
     params(list::CryptlexListParameters),
-    responses(
-        (status = 200, description = "The tokens of this page, in order", body = Vec<CryptlexToken>),
-        CryptlexFailures
-    )
+    responses((status = 200, description = "The tokens of this page, in order", body = Vec<CryptlexToken>))
 )]
-async fn list(
-    State(service): State<Arc<Service>>,
+async fn list_tokens(
+    State(service): State<Arc<TokenService>>,
     RawQuery(query): RawQuery,
     headers: HeaderMap,
-) -> Result<Response, Refusal> {
+) -> Result<Response, CryptlexError> {
     let caller = service.caller(&headers).await?;
-    caller.needs_one_of(&rights::own(Deed::Read))?;
-    let query = list::read(query.as_deref().unwrap_or_default(), caller.owner.clone())?;
+    caller.require_one_of(&on_own_tokens(Verb::Read))?;
+    let query = list::parse(query.as_deref().unwrap_or_default(), caller.owner.clone())?;
     let owner = service.owner(&caller.owner);
     let user = CryptlexUser::of(&owner);
     let page = service.list(&query);
     let tokens: Vec<_> = page.items.iter().map(|item| CryptlexToken::of(item, &user)).collect();
-    Ok(reply::json(StatusCode::OK, &tokens))
+    Ok(response::json(StatusCode::OK, &tokens))
 }
 
 /// Create a token
 ///
-/// It belongs to the caller. Its text is in the answer and is not told again; `Location` says where the token is.
+/// It belongs to the caller. The response contains the token, which is not shown again. The header `Location` names its path.
 #[utoipa::path(
-    post,
-    path = "/v3/personal-access-tokens",
-    operation_id = "cryptlexCreateToken",
-    tag = "Cryptlex",
-    security(("pat" = [])),
-    request_body = order::CryptlexCreate,
+    post, path = "/v3/personal-access-tokens",
+    operation_id = "cryptlexCreateToken", tag = "Cryptlex", security(("pat" = [])),
+    request_body = body::CryptlexCreate,
     responses(
-        (status = 201, description = "It is made", body = CryptlexAccessToken,
-            headers(("location" = String, description = "Where the token is, relative to this request"))),
-        (status = 409, description = "The caller has a token of this name", body = CryptlexError),
-        CryptlexWriteFailures
+        (status = 201, description = "The new token", body = CryptlexAccessToken,
+            headers(("location" = String, description = "The token's path, relative to this request"))),
+        (status = 409, description = "The caller already has a token with this name", body = CryptlexErrorBody),
     )
 )]
-async fn create(State(service): State<Arc<Service>>, request: Request) -> Result<Response, Refusal> {
+async fn create_token(State(service): State<Arc<TokenService>>, request: Request) -> Result<Response, CryptlexError> {
     let (parts, body) = request.into_parts();
     let caller = service.caller(&parts.headers).await?;
-    caller.needs_one_of(&rights::own(Deed::Manage))?;
-    let order = order::create(&body::json(&parts.headers, body).await?, &caller, service.now())?;
-    let Created { item, token, receipt } = service.create(&caller, order).await.map_err(order::in_these_words)?;
-    let shown = CryptlexAccessToken { access_token: token.expose() };
-    let mut response = reply::handed_out(StatusCode::CREATED, &shown, receipt)?;
-    // Relative, as whatever stands before us may have put a path of its own in front.
-    if let Ok(place) = HeaderValue::try_from(format!("personal-access-tokens/{}", item.id)) {
-        response.headers_mut().insert(header::LOCATION, place);
+    caller.require_one_of(&on_own_tokens(Verb::Manage))?;
+    let request = body::create(&json(&parts.headers, body).await?, &caller, service.now())?;
+    let IssuedToken { item, token, receipt } = service.create(&caller, request).await.map_err(body::rename_fields)?;
+    let content = CryptlexAccessToken { access_token: token.expose() };
+    let mut response = response::token(StatusCode::CREATED, &content, receipt)?;
+    // Relative, because a proxy may have added a path prefix.
+    if let Ok(location) = HeaderValue::try_from(format!("personal-access-tokens/{}", item.id)) {
+        response.headers_mut().insert(header::LOCATION, location);
     }
     Ok(response)
 }
 
 /// Show a token
 #[utoipa::path(
-    get,
-    path = "/v3/personal-access-tokens/{id}",
-    operation_id = "cryptlexShowToken",
-    tag = "Cryptlex",
-    security(("pat" = [])),
+    get, path = "/v3/personal-access-tokens/{id}",
+    operation_id = "cryptlexShowToken", tag = "Cryptlex", security(("pat" = [])),
     params(CryptlexId),
     responses(
         (status = 200, description = "The token", body = CryptlexToken),
-        (status = 404, description = "There is no such token, or it is not the caller's", body = CryptlexError),
-        CryptlexFailures
+        (status = 404, description = "The token does not exist, or is not the caller's", body = CryptlexErrorBody),
     )
 )]
-async fn show(
-    State(service): State<Arc<Service>>,
+async fn show_token(
+    State(service): State<Arc<TokenService>>,
     id: Result<Path<String>, PathRejection>,
     headers: HeaderMap,
-) -> Result<Response, Refusal> {
+) -> Result<Response, CryptlexError> {
     let caller = service.caller(&headers).await?;
-    let item = find(&service, &caller, id, Deed::Read)?;
+    let item = find(&service, &caller, id, Verb::Read)?;
     Ok(shown(&service, &item))
 }
 
 /// Revoke a token
 ///
-/// That is the only change there is. It cannot be taken back.
+/// No other change is supported. A revoked token cannot be restored.
 #[utoipa::path(
-    patch,
-    path = "/v3/personal-access-tokens/{id}",
-    operation_id = "cryptlexRevokeToken",
-    tag = "Cryptlex",
-    security(("pat" = [])),
+    patch, path = "/v3/personal-access-tokens/{id}",
+    operation_id = "cryptlexRevokeToken", tag = "Cryptlex", security(("pat" = [])),
     params(CryptlexId),
-    request_body = order::CryptlexChange,
+    request_body = body::CryptlexChange,
     responses(
-        (status = 200, description = "The token as it is now", body = CryptlexToken),
-        (status = 404, description = "There is no such token, or it is not the caller's", body = CryptlexError),
-        CryptlexWriteFailures
+        (status = 200, description = "The changed token", body = CryptlexToken),
+        (status = 404, description = "The token does not exist, or is not the caller's", body = CryptlexErrorBody),
     )
 )]
-async fn change(
-    State(service): State<Arc<Service>>,
+async fn change_token(
+    State(service): State<Arc<TokenService>>,
     id: Result<Path<String>, PathRejection>,
     request: Request,
-) -> Result<Response, Refusal> {
+) -> Result<Response, CryptlexError> {
     let (parts, body) = request.into_parts();
     let caller = service.caller(&parts.headers).await?;
-    let item = find(&service, &caller, id, Deed::Manage)?;
-    let item = match order::change(&body::json(&parts.headers, body).await?, &item)? {
+    let item = find(&service, &caller, id, Verb::Manage)?;
+    let item = match body::change(&json(&parts.headers, body).await?, &item)? {
         None => item,
         Some(change) => {
             let changed = service.change(&caller, &item, change).await;
-            changed.map_err(|failure| Refusal::of_change(order::in_these_words(failure)))?
+            changed.map_err(|error| CryptlexError::of_change(body::rename_fields(error)))?
         }
     };
     Ok(shown(&service, &item))
@@ -202,64 +195,60 @@ async fn change(
 
 /// Delete a token
 ///
-/// From then on it is not accepted anywhere.
+/// It is no longer accepted.
 #[utoipa::path(
-    delete,
-    path = "/v3/personal-access-tokens/{id}",
-    operation_id = "cryptlexDeleteToken",
-    tag = "Cryptlex",
-    security(("pat" = [])),
+    delete, path = "/v3/personal-access-tokens/{id}",
+    operation_id = "cryptlexDeleteToken", tag = "Cryptlex", security(("pat" = [])),
     params(CryptlexId),
     responses(
-        (status = 204, description = "It is gone"),
-        (status = 404, description = "There is no such token, or it is not the caller's", body = CryptlexError),
-        (status = 409, description = "It was changed meanwhile, or cannot be deleted here", body = CryptlexError),
-        CryptlexFailures
+        (status = 204, description = "The token is deleted"),
+        (status = 404, description = "The token does not exist, or is not the caller's", body = CryptlexErrorBody),
+        (status = 409, description = "The token was changed by another request, or is managed elsewhere", body = CryptlexErrorBody),
     )
 )]
-async fn delete(
-    State(service): State<Arc<Service>>,
+async fn delete_token(
+    State(service): State<Arc<TokenService>>,
     id: Result<Path<String>, PathRejection>,
     headers: HeaderMap,
-) -> Result<Response, Refusal> {
+) -> Result<Response, CryptlexError> {
     let caller = service.caller(&headers).await?;
-    let item = find(&service, &caller, id, Deed::Manage)?;
-    service.delete(&caller, &item, may_reach).await.map_err(order::in_these_words)?;
-    Ok(reply::no_content())
+    let item = find(&service, &caller, id, Verb::Manage)?;
+    service.delete(&caller, &item, check_access).await.map_err(body::rename_fields)?;
+    Ok(response::no_content())
 }
 
 /// The id of a token.
 #[derive(utoipa::IntoParams)]
 #[into_params(parameter_in = Path)]
-#[expect(dead_code, reason = "it is only described")]
+#[expect(dead_code, reason = "describes a path parameter")]
 struct CryptlexId {
     /// The token's id: 32 hexadecimal digits, with or without dashes.
     #[param(example = "0e02b2c358cc4372a5670e02b2c3d479")]
     id: String,
 }
 
-/// The token of an id: the caller's own, or, with the right to manage all, anybody's. For everyone else that one is not there.
+/// Returns the token with this id: the caller's own, or any with the permission to manage all.
 fn find(
-    service: &Service,
-    caller: &Caller,
+    service: &TokenService,
+    caller: &RestCaller,
     id: Result<Path<String>, PathRejection>,
-    deed: Deed,
-) -> Result<Arc<Item>, Refusal> {
-    caller.needs_one_of(&rights::own(deed))?;
-    let id = id.map_err(|_| Failure::NotFound)?.parse().map_err(|_| Failure::NotFound)?;
-    let item = service.item(id).ok_or(Failure::NotFound)?;
-    may_reach(caller, &item)?;
+    verb: Verb,
+) -> Result<Arc<TokenItem>, CryptlexError> {
+    caller.require_one_of(&on_own_tokens(verb))?;
+    let id = id.map_err(|_| RestError::NotFound)?.parse().map_err(|_| RestError::NotFound)?;
+    let item = service.item(id).ok_or(RestError::NotFound)?;
+    check_access(caller, &item)?;
     Ok(item)
 }
 
-/// Whether this token is there for the caller.
-fn may_reach(caller: &Caller, item: &Item) -> Result<(), Failure> {
-    if item.owner == caller.owner || caller.rights.may(Reach::All, Deed::Manage) {
+/// Hides other owners' tokens from a caller that may not manage all.
+fn check_access(caller: &RestCaller, item: &TokenItem) -> Result<(), RestError> {
+    if item.owner == caller.owner || caller.permissions.allow(TokenSet::All, Verb::Manage) {
         return Ok(());
     }
-    Err(Failure::NotFound)
+    Err(RestError::NotFound)
 }
 
-fn shown(service: &Service, item: &Item) -> Response {
-    reply::json(StatusCode::OK, &CryptlexToken::of(item, &CryptlexUser::of(&service.owner(&item.owner))))
+fn shown(service: &TokenService, item: &TokenItem) -> Response {
+    response::json(StatusCode::OK, &CryptlexToken::of(item, &CryptlexUser::of(&service.owner(&item.owner))))
 }

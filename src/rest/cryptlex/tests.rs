@@ -1,9 +1,7 @@
-//! The dialect's routes over a world in memory: rights, parameters, errors, and that pages are a whole. Writes are tested on a
-//! real API server.
+//! The dialect over a fixture in memory: permissions, parameters, errors and pages. Writes are tested on a real API server.
 
 use axum::{
     Router,
-    body::Body,
     http::{Method, Request, Response, header},
 };
 use proptest::prelude::*;
@@ -13,7 +11,7 @@ use super::{TOKENS, routes};
 use crate::{
     auth::decision::Freshness,
     index::PatUid,
-    rest::world::{Known, World, send},
+    rest::fixture::{RestFixture, TestToken, block_on, get, request, send},
 };
 
 const MY_READ: &str = "sp:my-personal-access-tokens:read";
@@ -22,80 +20,63 @@ const ALL_READ: &str = "sp:all-personal-access-tokens:read";
 const ALL_MANAGE: &str = "sp:all-personal-access-tokens:manage";
 const MANAGED: &str = "sp:managed-personal-access-tokens:manage";
 
-/// Asks as the owner of a token, and reads the JSON of the answer; `null` if it is empty.
+/// Sends a request with an optional JSON body.
 async fn ask(
     router: &Router,
-    known: Option<&Known>,
+    known: Option<&TestToken>,
     method: Method,
     path: &str,
     body: impl Into<Option<Value>>,
 ) -> (Response<()>, Value) {
-    let mut request = Request::builder().method(method).uri(path);
-    if let Some(known) = known {
-        request = request.header(header::AUTHORIZATION, known.bearer());
-    }
-    let request = match body.into() {
-        None => request.body(Body::empty()),
-        Some(body) => request.header(header::CONTENT_TYPE, "application/json").body(body.to_string().into()),
-    };
-    let (response, text) = send(router, request.unwrap()).await;
-    assert_eq!(response.headers()[header::CACHE_CONTROL], "no-store");
-    if text.is_empty() {
-        return (response, Value::Null);
-    }
-    assert_eq!(response.headers()[header::CONTENT_TYPE], "application/json");
-    (response, serde_json::from_str(&text).unwrap())
+    let body = body.into().map(|body| body.to_string());
+    request(router, known, method, path, body.as_deref().map(|body| ("application/json", body))).await
 }
 
-async fn get(router: &Router, known: &Known, path: &str) -> (u16, Value) {
-    let (response, body) = ask(router, Some(known), Method::GET, path, None).await;
-    (response.status().as_u16(), body)
-}
-
-/// What is listed under these parameters: the names.
-async fn names(router: &Router, known: &Known, parameters: &str) -> Vec<String> {
+/// Returns the names of the listed tokens.
+async fn names(router: &Router, known: &TestToken, parameters: &str) -> Vec<String> {
     let (status, body) = get(router, known, &format!("{TOKENS}?{parameters}")).await;
     assert_eq!(status, 200, "{parameters}: {body}");
     body.as_array().unwrap().iter().map(|token| token["name"].as_str().unwrap().to_owned()).collect()
 }
 
-fn path(known: &Known) -> String {
+fn path(known: &TestToken) -> String {
     format!("{TOKENS}/{}", known.id)
 }
 
-/// Ada with tokens of four kinds, and somebody else's token.
-fn world() -> (Router, Known, Known) {
-    let mut world = World::new();
-    let ada = world.user("ada", "laptop", &[MY_READ]);
+/// Ada with four tokens, and another owner's token.
+fn populated() -> (Router, TestToken, TestToken) {
+    let mut fixture = RestFixture::new();
+    let ada = fixture.user("ada", "laptop", &[MY_READ]);
     let owner = json!({"kind": "User", "name": "ada"});
-    world.pat(
+    fixture.pat(
         json!({"owner": owner, "displayName": "Build", "description": "for the laptop", "revoked": true}),
         json!({}),
     );
     let past = json!({"owner": owner, "displayName": "old", "expiry": {"at": "2026-03-01T00:00:00Z"}});
-    world.pat(past, json!({"metadata": {"managedFields": [{
+    fixture.pat(past, json!({"metadata": {"managedFields": [{
         "manager": "kubectl", "operation": "Apply", "time": "2026-02-01T00:00:00Z", "apiVersion": "pat-operator.io/v1alpha1",
         "fieldsType": "FieldsV1", "fieldsV1": {"f:spec": {}},
     }]}}));
-    world.pat(json!({"owner": owner, "displayName": "api"}), json!({"status": {"lastUsedAt": "2026-05-01T00:00:00Z"}}));
-    let other = world.user("grace", "laptop", &[MY_READ]);
-    (routes(world.service()), ada, other)
+    fixture
+        .pat(json!({"owner": owner, "displayName": "api"}), json!({"status": {"lastUsedAt": "2026-05-01T00:00:00Z"}}));
+    let other = fixture.user("grace", "laptop", &[MY_READ]);
+    (routes(fixture.service()), ada, other)
 }
 
 #[tokio::test]
-async fn a_list_has_the_callers_own_tokens_by_creation_revoked_and_expired_ones_too() {
-    let (router, ada, grace) = world();
+async fn list_contains_own_tokens_including_revoked_and_expired_ones() {
+    let (router, ada, grace) = populated();
     assert_eq!(names(&router, &ada, "").await, ["laptop", "Build", "old", "api"]);
     assert_eq!(names(&router, &grace, "").await, ["laptop"]);
     let (_, listed) = get(&router, &ada, TOKENS).await;
     assert_eq!((&listed[0]["revoked"], &listed[1]["revoked"]), (&json!(false), &json!(true)));
     let (status, shown) = get(&router, &ada, &path(&ada)).await;
-    assert_eq!((status, &shown), (200, &listed[0]), "an item is the same alone and in the list");
+    assert_eq!((status, &shown), (200, &listed[0]), "a token is shown as in the list");
 }
 
 #[tokio::test]
-async fn every_parameter_of_a_list_does_what_it_says() {
-    let (router, ada, _) = world();
+async fn every_list_parameter_works() {
+    let (router, ada, _) = populated();
     for (parameters, expected) in [
         ("limit=1", &["laptop"][..]),
         ("limit=3&page=2", &["api"]),
@@ -106,7 +87,7 @@ async fn every_parameter_of_a_list_does_what_it_says() {
         ("sort=-createdAt&limit=2&page=2", &["Build", "laptop"]),
         ("sort=name", &["Build", "api", "laptop", "old"]),
         ("sort=-id&limit=1", &["api"]),
-        // Of what has no value the order is that of the ids, in either direction.
+        // Tokens without a value are ordered by id, in both directions.
         ("sort=expiresAt", &["old", "laptop", "Build", "api"]),
         ("sort=-expiresAt", &["old", "laptop", "Build", "api"]),
         ("sort=-lastUsedAt&limit=1", &["api"]),
@@ -133,7 +114,7 @@ async fn every_parameter_of_a_list_does_what_it_says() {
         ("id[gte]=00000000000000000000000000000004", &["api"]),
         ("id[lt]=00000000000000000000000000000002", &["laptop"]),
         ("sort=-name&search=a&id[ne]=00000000000000000000000000000004&limit=1&page=2", &["Build"]),
-        // Somebody else's.
+        // Another owner's.
         ("id=00000000000000000000000000000005", &[]),
     ] {
         assert_eq!(names(&router, &ada, parameters).await, expected, "{parameters}");
@@ -141,8 +122,8 @@ async fn every_parameter_of_a_list_does_what_it_says() {
 }
 
 #[tokio::test]
-async fn every_parameter_that_is_described_is_understood() {
-    let (router, ada, _) = world();
+async fn every_described_parameter_is_accepted() {
+    let (router, ada, _) = populated();
     let document = serde_json::to_value(super::openapi()).unwrap();
     let described = document["paths"][TOKENS]["get"]["parameters"].as_array().unwrap();
     assert_eq!(described.len(), 8);
@@ -162,8 +143,8 @@ async fn every_parameter_that_is_described_is_understood() {
 }
 
 #[tokio::test]
-async fn a_parameter_that_is_wrong_is_named() {
-    let (router, ada, _) = world();
+async fn invalid_parameter_is_named() {
+    let (router, ada, _) = populated();
     for (parameters, begin) in [
         ("limit=1e9", "limit: "),
         ("limit=0", "limit: "),
@@ -181,8 +162,8 @@ async fn a_parameter_that_is_wrong_is_named() {
 }
 
 #[tokio::test]
-async fn what_is_allowed_follows_from_the_scopes_of_the_callers_token() {
-    // 503: it is allowed, but there is nowhere to write to in this world.
+async fn permissions_follow_from_the_callers_scopes() {
+    // 503: permitted, but the fixture cannot write.
     for (scope, list, own, other, create, change) in [
         ("", 403, 403, 403, 403, (403, 403, 403)),
         ("a", 403, 403, 403, 403, (403, 403, 403)),
@@ -192,10 +173,10 @@ async fn what_is_allowed_follows_from_the_scopes_of_the_callers_token() {
         (ALL_READ, 200, 200, 404, 403, (403, 403, 403)),
         (ALL_MANAGE, 200, 200, 200, 503, (503, 503, 404)),
     ] {
-        let mut world = World::new();
+        let mut fixture = RestFixture::new();
         let scopes: Vec<&str> = Some(scope).into_iter().filter(|scope| !scope.is_empty()).collect();
-        let (ada, grace) = (world.user("ada", "laptop", &scopes), world.user("grace", "laptop", &[]));
-        let router = routes(world.service());
+        let (ada, grace) = (fixture.user("ada", "laptop", &scopes), fixture.user("grace", "laptop", &[]));
+        let router = routes(fixture.service());
         let unknown = format!("{TOKENS}/{}", "f".repeat(32));
         let revoke = || json!({"revoked": true});
         let mut got = Vec::new();
@@ -219,10 +200,10 @@ async fn what_is_allowed_follows_from_the_scopes_of_the_callers_token() {
 }
 
 #[tokio::test]
-async fn a_token_of_somebody_else_looks_like_none_at_all() {
-    let mut world = World::new();
-    let (ada, grace) = (world.user("ada", "laptop", &[MY_MANAGE]), world.user("grace", "laptop", &[]));
-    let router = routes(world.service());
+async fn another_owners_token_looks_like_an_unknown_one() {
+    let mut fixture = RestFixture::new();
+    let (ada, grace) = (fixture.user("ada", "laptop", &[MY_MANAGE]), fixture.user("grace", "laptop", &[]));
+    let router = routes(fixture.service());
     for method in [Method::GET, Method::PATCH, Method::DELETE] {
         let mut answers = Vec::new();
         for id in
@@ -238,11 +219,11 @@ async fn a_token_of_somebody_else_looks_like_none_at_all() {
 }
 
 #[tokio::test]
-async fn who_manages_everybodys_tokens_sees_whose_they_are() {
-    let mut world = World::new();
-    let (ada, grace) = (world.user("ada", "laptop", &[ALL_MANAGE]), world.user("grace", "desk", &[]));
-    world.owner(0x9ace, json!({"subject": {"kind": "User", "name": "grace"}, "email": "grace@example.com"}));
-    let (status, token) = get(&routes(world.service()), &ada, &path(&grace)).await;
+async fn caller_that_manages_all_sees_the_owner() {
+    let mut fixture = RestFixture::new();
+    let (ada, grace) = (fixture.user("ada", "laptop", &[ALL_MANAGE]), fixture.user("grace", "desk", &[]));
+    fixture.owner(0x9ace, json!({"subject": {"kind": "User", "name": "grace"}, "email": "grace@example.com"}));
+    let (status, token) = get(&routes(fixture.service()), &ada, &path(&grace)).await;
     assert_eq!((status, &token["name"]), (200, &json!("desk")));
     assert_eq!(
         (&token["userId"], &token["user"]["email"]),
@@ -251,10 +232,10 @@ async fn who_manages_everybodys_tokens_sees_whose_they_are() {
 }
 
 #[tokio::test]
-async fn without_a_good_token_nothing_is_told() {
-    let (router, ada, _) = world();
-    let mut world = World::new();
-    let stranger = world.user("ada", "laptop", &[MY_MANAGE]);
+async fn missing_or_invalid_token_gets_401_on_every_path() {
+    let (router, ada, _) = populated();
+    let mut fixture = RestFixture::new();
+    let stranger = fixture.user("ada", "laptop", &[MY_MANAGE]);
     for known in [None, Some(&stranger)] {
         for (method, path) in [
             (Method::GET, TOKENS.to_owned()),
@@ -262,7 +243,7 @@ async fn without_a_good_token_nothing_is_told() {
             (Method::GET, path(&ada)),
             (Method::PATCH, path(&ada)),
             (Method::DELETE, path(&ada)),
-            // Not even that a parameter is wrong.
+            // Authentication comes before validation.
             (Method::GET, format!("{TOKENS}?page=0")),
         ] {
             let (response, body) = ask(&router, known, method, &path, None).await;
@@ -274,8 +255,8 @@ async fn without_a_good_token_nothing_is_told() {
 }
 
 #[tokio::test]
-async fn what_is_not_there_is_said_as_json() {
-    let (router, ada, _) = world();
+async fn unknown_paths_and_methods_are_refused_in_json() {
+    let (router, ada, _) = populated();
     for (method, path, status) in [
         (Method::GET, "/", 404),
         (Method::GET, "/v3", 404),
@@ -294,10 +275,10 @@ async fn what_is_not_there_is_said_as_json() {
 }
 
 #[tokio::test]
-async fn a_body_has_to_be_json_of_at_most_64_kib() {
-    let mut world = World::new();
-    let ada = world.user("ada", "laptop", &[MY_MANAGE]);
-    let router = routes(world.service());
+async fn body_must_be_json_of_at_most_64_kib() {
+    let mut fixture = RestFixture::new();
+    let ada = fixture.user("ada", "laptop", &[MY_MANAGE]);
+    let router = routes(fixture.service());
     for (method, path) in [(Method::POST, TOKENS.to_owned()), (Method::PATCH, path(&ada))] {
         for (content_type, body, status) in [
             (Some("text/plain"), "{}".to_owned(), 415),
@@ -319,16 +300,16 @@ async fn a_body_has_to_be_json_of_at_most_64_kib() {
 }
 
 #[tokio::test]
-async fn a_server_that_cannot_tell_or_may_only_read_says_so() {
-    let mut world = World::new();
-    let ada = world.user("ada", "laptop", &[MY_MANAGE]);
-    let blind = routes(world.service_while(|| Freshness::Starting));
+async fn unverifiable_token_gets_503_and_read_only_server_403() {
+    let mut fixture = RestFixture::new();
+    let ada = fixture.user("ada", "laptop", &[MY_MANAGE]);
+    let blind = routes(fixture.service_with(|| Freshness::Starting));
     let (response, body) = ask(&blind, Some(&ada), Method::GET, TOKENS, None).await;
     assert_eq!((response.status().as_u16(), &body["code"]), (503, &json!("Unavailable")));
     assert!(response.headers()[header::RETRY_AFTER].to_str().unwrap().parse::<u64>().unwrap() >= 1);
 
-    world.settings.read_only = true;
-    let router = routes(world.service());
+    fixture.config.read_only = true;
+    let router = routes(fixture.service());
     assert_eq!(get(&router, &ada, TOKENS).await.0, 200);
     let revoke = json!({"revoked": true});
     for (method, path, body) in [
@@ -341,7 +322,7 @@ async fn a_server_that_cannot_tell_or_may_only_read_says_so() {
     }
 }
 
-/// A token of the property test. Times are days, few, so that there are ties; nothing below asks the code what they mean.
+/// A token of the property test. Times are a few days, which produces ties.
 #[derive(Clone, Debug)]
 struct Made {
     id: String,
@@ -358,7 +339,7 @@ fn day(number: u8) -> String {
     format!("2026-02-{:02}T00:00:00Z", number + 1)
 }
 
-/// Ids with all digits in them, in no order.
+/// Returns ids with all digits in no order.
 fn scattered(number: usize) -> u128 {
     (number as u128).wrapping_mul(0x9e37_79b9_7f4a_7c15_f39c_c060_5ced_c835)
 }
@@ -387,7 +368,7 @@ fn made() -> impl Strategy<Value = Vec<Made>> {
 }
 
 impl Made {
-    /// What it is sorted by; `None` where there is no value.
+    /// Returns the sort key; `None` without a value.
     fn key(&self, field: &str) -> Option<(u8, &str)> {
         let time = |day: Option<u8>| day.map(|day| (day, ""));
         match field {
@@ -406,7 +387,7 @@ impl Made {
     }
 }
 
-/// One filter: what a time is compared with, or the token by whose id ids are, and how the value is spelled.
+/// One filter: its operand, a day or a token whose id is compared, and the spelling of the operand.
 #[derive(Clone, Debug)]
 struct Asked {
     field: &'static str,
@@ -429,12 +410,12 @@ fn asked() -> impl Strategy<Value = Vec<Asked>> {
 }
 
 impl Asked {
-    /// The id that it is about, and another one.
+    /// Returns the compared id, and another one.
     fn ids<'m>(&self, made: &'m [Made]) -> [&'m str; 2] {
         [0, 1].map(|step| &*made[self.of.wrapping_add(step) % made.len()].id)
     }
 
-    /// As it stands in the URL.
+    /// Returns the URL parameter.
     fn text(&self, made: &[Made]) -> String {
         let [one, other] = self.ids(made);
         let hyphenated =
@@ -455,7 +436,7 @@ impl Asked {
         format!("{}{operator}={value}", self.field)
     }
 
-    /// Whether a token passes.
+    /// Whether a token matches.
     fn wants(&self, token: &Made, made: &[Made]) -> bool {
         let [one, other] = self.ids(made);
         let length = 1 + self.spelling % 2;
@@ -485,7 +466,7 @@ proptest! {
     #![proptest_config(ProptestConfig { cases: 128, ..ProptestConfig::default() })]
 
     #[test]
-    fn the_pages_of_any_query_are_together_what_is_wanted_in_order(
+    fn pages_together_are_the_matching_tokens_in_order_for_any_query(
         made in made(),
         limit in 1..8_usize,
         sort in prop::option::of((
@@ -495,7 +476,7 @@ proptest! {
         filters in asked(),
         right in prop::sample::select(vec![MY_READ, MY_MANAGE, ALL_READ, ALL_MANAGE]),
     ) {
-        let mut world = World::new();
+        let mut fixture = RestFixture::new();
         let mut callers = Vec::new();
         for token in &made {
             let owner = json!({"kind": "User", "name": if token.is_mine { "ada" } else { "grace" }});
@@ -514,10 +495,9 @@ proptest! {
                     "fieldsType": "FieldsV1", "fieldsV1": {"f:spec": {}},
                 }]);
             }
-            callers.push(world.pat(spec, json!({"metadata": metadata, "status": {"lastUsedAt": token.used.map(day)}})));
+            callers.push(fixture.pat(spec, json!({"metadata": metadata, "status": {"lastUsedAt": token.used.map(day)}})));
         }
-        let router = routes(world.service());
-        let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
+        let router = routes(fixture.service());
 
         let wanted = |token: &&Made| {
             let found = search.as_ref().is_none_or(|part| token.has(part));
@@ -548,7 +528,7 @@ proptest! {
         let (mut pages, mut page) = (Vec::new(), 1);
         loop {
             let path = format!("{TOKENS}?{parameters}&page={page}");
-            let (status, part) = runtime.block_on(get(&router, &callers[0], &path));
+            let (status, part) = block_on(get(&router, &callers[0], &path));
             prop_assert_eq!(status, 200, "{}: {}", path, part);
             let ids: Vec<_> = part.as_array().unwrap().iter().map(|token| token["id"].as_str().unwrap().to_owned()).collect();
             prop_assert!(ids.len() <= limit);

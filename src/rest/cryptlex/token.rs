@@ -1,114 +1,98 @@
-//! A token and its user, as Cryptlex's clients read them: every field is there, and `null` where there is no value.
+//! A token and its user in Cryptlex's format. Every field is present, and `null` without a value.
 
 use serde::Serialize;
 use utoipa::ToSchema;
 
 use crate::{
     api::{Address, EmailPreference, Organization, OwnerMetadata, Reseller, Time},
-    rest::{item::Item, service::OwnerEntry},
+    rest::{model::TokenItem, store::OwnerEntry},
 };
 
 /// A personal access token.
 #[derive(Debug, Serialize, ToSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct CryptlexToken<'a> {
-    /// Its id: the same as long as it is there, whatever is issued for it.
+    /// The id. Rotations do not change it.
     id: String,
-    /// When it was created.
+    /// The time of creation.
     #[schema(value_type = String, format = DateTime)]
     created_at: Time,
-    /// When it was last changed, uses aside.
+    /// The time of the last change other than a use.
     #[schema(value_type = String, format = DateTime)]
     updated_at: Time,
-    /// Its name.
+    /// The name.
     name: &'a str,
-    /// When it ends; `null`: never.
-    #[schema(value_type = Option<String>, format = DateTime, required = true)]
+    /// The expiry; `null` for never.
+    #[schema(value_type = Option<String>, format = DateTime)]
     expires_at: Option<Time>,
-    /// Whether it is revoked. Such a token is not accepted anywhere.
+    /// Whether it is revoked. A revoked token is not accepted.
     revoked: bool,
-    /// What it may do.
+    /// The scopes.
     scopes: &'a [String],
-    /// Whose it is.
+    /// The owner's id.
     user_id: &'a str,
-    /// Whose it is.
+    /// The owner.
     #[schema(value_type = CryptlexUser)]
     user: &'a CryptlexUser<'a>,
-    /// When it was last used.
-    #[schema(value_type = Option<String>, format = DateTime, required = true)]
+    /// The time of the last use.
+    #[schema(value_type = Option<String>, format = DateTime)]
     last_used_at: Option<Time>,
-    /// When its text was last replaced.
-    #[schema(value_type = Option<String>, format = DateTime, required = true)]
+    /// The time of the last rotation.
+    #[schema(value_type = Option<String>, format = DateTime)]
     last_rotated_at: Option<Time>,
 }
 
-/// Whose a token is: what the owner's TokenOwner says. Without one there are an id and a name.
+/// The owner of a token, as its TokenOwner describes it. Without a TokenOwner, only id and name are set.
 #[derive(Debug, Serialize, ToSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct CryptlexUser<'a> {
     /// The owner's id.
     id: &'a str,
-    /// When the TokenOwner was created.
-    #[schema(value_type = Option<String>, format = DateTime, required = true)]
+    /// The time of the TokenOwner's creation.
+    #[schema(value_type = Option<String>, format = DateTime)]
     created_at: Option<Time>,
-    /// When it last changed.
-    #[schema(value_type = Option<String>, format = DateTime, required = true)]
+    /// The time of the last change.
+    #[schema(value_type = Option<String>, format = DateTime)]
     updated_at: Option<Time>,
-    /// The name, as people see it.
+    /// The display name.
     name: &'a str,
     /// The first name.
-    #[schema(required = true)]
     first_name: Option<&'a str>,
     /// The last name.
-    #[schema(required = true)]
     last_name: Option<&'a str>,
-    /// The mail address.
-    #[schema(required = true)]
+    /// The email address.
     email: Option<&'a str>,
     /// The first role.
-    #[schema(required = true)]
     role: Option<&'a str>,
     /// All roles.
-    #[schema(required = true)]
     roles: Option<&'a [String]>,
-    /// Whether a second factor is asked for.
-    #[schema(required = true)]
+    /// Whether two-factor authentication is enabled.
     two_factor_enabled: Option<bool>,
-    /// Whether to log in by Google is allowed.
-    #[schema(required = true)]
+    /// Whether single sign-on by Google is enabled.
     google_sso_enabled: Option<bool>,
-    /// The last log-in.
-    #[schema(value_type = Option<String>, format = DateTime, required = true)]
+    /// The time of the last login.
+    #[schema(value_type = Option<String>, format = DateTime)]
     last_login_at: Option<Time>,
-    /// When the owner was last seen.
-    #[schema(value_type = Option<String>, format = DateTime, required = true)]
+    /// The time of the last activity.
+    #[schema(value_type = Option<String>, format = DateTime)]
     last_seen_at: Option<Time>,
     /// The company.
-    #[schema(required = true)]
     company: Option<&'a str>,
     /// Whether the customer portal may be used.
-    #[schema(required = true)]
     allow_customer_portal_access: Option<bool>,
     /// The organization's id.
-    #[schema(required = true)]
     organization_id: Option<&'a str>,
     /// The organization.
-    #[schema(required = true)]
     organization: Option<CryptlexOrganization<'a>>,
     /// The reseller's id.
-    #[schema(required = true)]
     reseller_id: Option<&'a str>,
     /// The reseller.
-    #[schema(required = true)]
     reseller: Option<CryptlexReseller<'a>>,
-    /// Values of one's own.
-    #[schema(required = true)]
+    /// Custom metadata.
     metadata: Option<Vec<CryptlexMetadata<'a>>>,
     /// Tags.
-    #[schema(required = true)]
     tags: Option<&'a [String]>,
-    /// Which mails are wanted.
-    #[schema(required = true)]
+    /// The email preferences.
     email_preference: Option<CryptlexEmailPreference>,
 }
 
@@ -116,35 +100,27 @@ pub struct CryptlexUser<'a> {
 #[derive(Debug, Serialize, ToSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct CryptlexOrganization<'a> {
-    /// Its id.
-    #[schema(required = true)]
+    /// The id.
     id: Option<&'a str>,
-    /// When it was created.
-    #[schema(value_type = Option<String>, format = DateTime, required = true)]
+    /// The time of creation.
+    #[schema(value_type = Option<String>, format = DateTime)]
     created_at: Option<Time>,
-    /// When it last changed.
-    #[schema(value_type = Option<String>, format = DateTime, required = true)]
+    /// The time of the last change.
+    #[schema(value_type = Option<String>, format = DateTime)]
     updated_at: Option<Time>,
-    /// Its name.
-    #[schema(required = true)]
+    /// The name.
     name: Option<&'a str>,
-    /// Its mail address.
-    #[schema(required = true)]
+    /// The email address.
     email: Option<&'a str>,
-    /// What it is.
-    #[schema(required = true)]
+    /// The description.
     description: Option<&'a str>,
-    /// How many users it may have.
-    #[schema(required = true)]
+    /// The maximum number of users.
     allowed_users: Option<i64>,
-    /// Where it is.
-    #[schema(required = true)]
+    /// The postal address.
     address: Option<CryptlexAddress<'a>>,
-    /// Its reseller's id.
-    #[schema(required = true)]
+    /// The reseller's id.
     reseller_id: Option<&'a str>,
-    /// Its reseller.
-    #[schema(required = true)]
+    /// The reseller.
     reseller: Option<CryptlexReseller<'a>>,
 }
 
@@ -153,22 +129,16 @@ pub struct CryptlexOrganization<'a> {
 #[serde(rename_all = "camelCase")]
 pub struct CryptlexAddress<'a> {
     /// The first line.
-    #[schema(required = true)]
     address_line1: Option<&'a str>,
     /// The second line.
-    #[schema(required = true)]
     address_line2: Option<&'a str>,
     /// The city.
-    #[schema(required = true)]
     city: Option<&'a str>,
     /// The state or region.
-    #[schema(required = true)]
     state: Option<&'a str>,
     /// The country.
-    #[schema(required = true)]
     country: Option<&'a str>,
     /// The postal code.
-    #[schema(required = true)]
     postal_code: Option<&'a str>,
 }
 
@@ -176,68 +146,58 @@ pub struct CryptlexAddress<'a> {
 #[derive(Debug, Serialize, ToSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct CryptlexReseller<'a> {
-    /// Its id.
-    #[schema(required = true)]
+    /// The id.
     id: Option<&'a str>,
-    /// When it was created.
-    #[schema(value_type = Option<String>, format = DateTime, required = true)]
+    /// The time of creation.
+    #[schema(value_type = Option<String>, format = DateTime)]
     created_at: Option<Time>,
-    /// When it last changed.
-    #[schema(value_type = Option<String>, format = DateTime, required = true)]
+    /// The time of the last change.
+    #[schema(value_type = Option<String>, format = DateTime)]
     updated_at: Option<Time>,
-    /// Its name.
-    #[schema(required = true)]
+    /// The name.
     name: Option<&'a str>,
-    /// Its mail address.
-    #[schema(required = true)]
+    /// The email address.
     email: Option<&'a str>,
-    /// What it is.
-    #[schema(required = true)]
+    /// The description.
     description: Option<&'a str>,
-    /// How many users it may have.
-    #[schema(required = true)]
+    /// The maximum number of users.
     allowed_users: Option<i64>,
-    /// How many organizations it may have.
-    #[schema(required = true)]
+    /// The maximum number of organizations.
     allowed_organizations: Option<i64>,
 }
 
-/// A value of one's own.
+/// A custom metadata entry.
 #[derive(Debug, Serialize, ToSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct CryptlexMetadata<'a> {
-    /// Its id.
-    #[schema(required = true)]
+    /// The id.
     id: Option<&'a str>,
-    /// When it was created.
-    #[schema(value_type = Option<String>, format = DateTime, required = true)]
+    /// The time of creation.
+    #[schema(value_type = Option<String>, format = DateTime)]
     created_at: Option<Time>,
-    /// When it last changed.
-    #[schema(value_type = Option<String>, format = DateTime, required = true)]
+    /// The time of the last change.
+    #[schema(value_type = Option<String>, format = DateTime)]
     updated_at: Option<Time>,
-    /// Its name.
+    /// The key.
     key: &'a str,
-    /// Its text.
+    /// The value.
     value: &'a str,
-    /// Where it may be seen.
-    #[schema(required = true)]
+    /// The places where it is visible.
     view_permissions: Option<&'a [String]>,
-    /// Whether the owner sees it.
-    #[schema(required = true)]
+    /// Whether it is visible to the owner.
     visible: Option<bool>,
 }
 
-/// Which mails are wanted.
+/// Email preferences.
 #[derive(Debug, Serialize, ToSchema)]
 pub struct CryptlexEmailPreference {
-    /// Those with metrics.
-    #[schema(required = true)]
+    /// Whether emails with metrics are wanted.
     metrics: Option<bool>,
 }
 
 impl<'a> CryptlexToken<'a> {
-    /// The token of this user.
-    pub fn of(item: &'a Item, user: &'a CryptlexUser<'a>) -> Self {
+    /// Shows a token of this user.
+    pub fn of(item: &'a TokenItem, user: &'a CryptlexUser<'a>) -> Self {
         Self {
             id: item.id.to_string(),
             created_at: item.created_at,
@@ -249,14 +209,14 @@ impl<'a> CryptlexToken<'a> {
             user_id: user.id,
             user,
             last_used_at: item.last_used_at,
-            // The first issue replaces nothing.
+            // The first issue is not a rotation.
             last_rotated_at: item.last_issued_at.filter(|last| item.first_issued_at.is_some_and(|first| first < *last)),
         }
     }
 }
 
 impl<'a> CryptlexUser<'a> {
-    /// What is known of an owner.
+    /// Shows an owner.
     pub fn of(entry: &'a OwnerEntry) -> Self {
         let spec = &*entry.spec;
         let organization = spec.organization.as_deref();
@@ -288,7 +248,7 @@ impl<'a> CryptlexUser<'a> {
     }
 }
 
-/// An empty list in the resource is the same as none.
+/// An empty list in the resource means that there is none.
 fn list(texts: &[String]) -> Option<&[String]> {
     Some(texts).filter(|texts| !texts.is_empty())
 }
@@ -366,17 +326,17 @@ mod tests {
     use serde_json::{Value, json};
 
     use super::*;
-    use crate::rest::world::World;
+    use crate::rest::fixture::RestFixture;
 
-    fn told(world: &World, id: crate::index::PatUid) -> Value {
-        let service = world.service();
+    fn shown(fixture: &RestFixture, id: crate::index::PatUid) -> Value {
+        let service = fixture.service();
         let item = service.item(id).unwrap();
         serde_json::to_value(CryptlexToken::of(&item, &CryptlexUser::of(&service.owner(&item.owner)))).unwrap()
     }
 
     #[test]
-    fn a_token_and_its_user_are_told_with_every_field() {
-        let mut world = World::new();
+    fn token_and_user_show_every_field() {
+        let mut fixture = RestFixture::new();
         let reseller = json!({
             "id": "r-1", "createdAt": "2025-01-02T00:00:00Z", "updatedAt": "2025-01-03T00:00:00Z", "name": "Resale",
             "email": "sales@example.com", "description": "Sells.", "allowedUsers": 5, "allowedOrganizations": 6,
@@ -394,7 +354,7 @@ mod tests {
             "id": "m-1", "createdAt": "2025-03-02T00:00:00Z", "updatedAt": "2025-03-03T00:00:00Z", "key": "desk", "value": "4",
             "viewPermissions": ["activation"], "visible": true,
         }]);
-        world.owner(0xada, json!({
+        fixture.owner(0xada, json!({
             "subject": {"kind": "User", "name": "ada"}, "displayName": "Ada Lovelace", "firstName": "Ada",
             "lastName": "Lovelace", "email": "ada@example.com", "role": "admin", "roles": ["admin", "user"],
             "twoFactorEnabled": true, "googleSsoEnabled": false, "lastLoginAt": "2026-04-01T00:00:00Z",
@@ -407,12 +367,12 @@ mod tests {
             "expiry": {"at": "2030-01-01T00:00:00Z"}, "revoked": true,
         });
         let used = json!({"status": {"lastUsedAt": "2026-05-01T00:00:00.5Z", "lastIssuedAt": "2026-06-01T11:30:00Z"}});
-        let id = world.pat(spec, used).id;
+        let id = fixture.pat(spec, used).id;
 
         let mut organization = organization;
         organization["resellerId"] = json!("r-2");
         assert_eq!(
-            told(&world, id),
+            shown(&fixture, id),
             json!({
                 "id": "00000000000000000000000000000001",
                 "createdAt": "2026-01-01T00:00:01Z", "updatedAt": "2026-01-01T00:00:01Z",
@@ -434,10 +394,10 @@ mod tests {
     }
 
     #[test]
-    fn what_nobody_knows_is_null() {
-        let mut world = World::new();
-        let id = world.user("ada", "laptop", &[]).id;
-        let token = told(&world, id);
+    fn unknown_values_are_null() {
+        let mut fixture = RestFixture::new();
+        let id = fixture.user("ada", "laptop", &[]).id;
+        let token = shown(&fixture, id);
         for field in ["expiresAt", "lastUsedAt", "lastRotatedAt"] {
             assert_eq!(token.get(field), Some(&Value::Null), "{field}");
         }
@@ -453,9 +413,9 @@ mod tests {
     }
 
     #[test]
-    fn what_is_known_of_an_organization_in_part_is_null_in_the_rest() {
-        let mut world = World::new();
-        world.owner(
+    fn partly_known_organization_has_null_elsewhere() {
+        let mut fixture = RestFixture::new();
+        fixture.owner(
             1,
             json!({
                 "subject": {"kind": "User", "name": "ada"},
@@ -463,8 +423,8 @@ mod tests {
                 "reseller": {"id": "r-2"}, "metadata": [{"key": "desk", "value": "4"}], "emailPreference": {},
             }),
         );
-        let id = world.user("ada", "laptop", &[]).id;
-        let user = &told(&world, id)["user"];
+        let id = fixture.user("ada", "laptop", &[]).id;
+        let user = &shown(&fixture, id)["user"];
         assert_eq!((&user["organizationId"], &user["resellerId"]), (&json!("o-1"), &json!("r-2")));
         let (organization, reseller) = (&user["organization"], &user["organization"]["reseller"]);
         assert_eq!((&organization["resellerId"], &reseller["id"]), (&json!("r-1"), &json!("r-1")));

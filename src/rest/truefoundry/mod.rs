@@ -1,18 +1,15 @@
-//! The dialect of TrueFoundry, older and newer: `/api/svc/v1`, where a caller lists, creates, replaces, revokes and deletes tokens,
-//! and asks who it is.
+//! TrueFoundry's dialect, older and newer: `/api/svc/v1`, where callers list, create, regenerate, revoke and delete tokens, and ask who
+//! they are.
 //!
-//! Parses parameters and bodies, checks rights, and writes items and errors as TrueFoundry's clients read them. It must not know
-//! Kubernetes, nor how tokens are made. What its clients send and take is in `docs/dialects.md`.
+//! `docs/dialects.md` lists what its clients send and expect.
 
-mod account;
-mod list;
-mod order;
-mod refusal;
-mod revoke;
+mod error;
+mod request;
 #[cfg(test)]
 mod tests;
+mod token;
 
-use std::sync::Arc;
+use std::{sync::Arc, time::Duration};
 
 use axum::{
     Router,
@@ -21,25 +18,25 @@ use axum::{
     response::{IntoResponse, Response},
     routing::{any, delete, get, post},
 };
+use futures::{StreamExt, stream};
 use serde::Serialize;
 use utoipa::{OpenApi, ToSchema};
 
 use self::{
-    account::{Nothing, TruefoundrySubject, TruefoundryToken},
-    list::Part,
-    order::Wanted,
-    refusal::{Refusal, TruefoundryBodyFailures, TruefoundryError, TruefoundryFailures, TruefoundryWriteFailures},
+    error::{TruefoundryError, TruefoundryErrorBody, TruefoundryErrorDetail, TruefoundryWriteErrors},
+    request::{TruefoundryListQuery, TruefoundryNewToken},
+    token::{TruefoundryNothing, TruefoundrySubject, TruefoundryToken},
 };
 use super::{
-    body,
-    caller::Caller,
-    failure::Failure,
-    item::Item,
-    order::{Change, Create, Created},
-    owners::OwnerEntry,
-    reply,
-    rights::{self, Deed, Reach},
-    service::Service,
+    body::json,
+    caller::{RestCaller, TokenSet, Verb, is_own_scope, on_own_tokens},
+    error::{Conflict, RestError},
+    model::{ChangeToken, CreateToken, IssuedToken, TokenItem},
+    openapi,
+    query::{OwnerSelector, TokenQuery},
+    response,
+    service::TokenService,
+    store::OwnerEntry,
 };
 use crate::{
     api::{Owner, OwnerKind},
@@ -47,45 +44,48 @@ use crate::{
     token::TokenId,
 };
 
-/// The caller's tokens.
+/// The path of the caller's tokens.
 const TOKENS: &str = "/api/svc/v1/personal-access-tokens";
 
-/// What tokens of this dialect begin with. Their command line takes everything else for a JWT.
+/// The prefix of tokens. TrueFoundry's command line takes any other token for a JWT.
 const PREFIX: &str = "tfy";
 
-/// A failure of which only those around know, in this dialect's words.
-pub(super) fn failed(failure: Failure) -> Response {
-    Refusal::from(failure).into_response()
+/// Writes an error that occurred outside of the dialect.
+pub(super) fn error_response(error: RestError) -> Response {
+    TruefoundryError::from(error).into_response()
 }
 
 #[derive(OpenApi)]
 #[openapi(
     paths(list_tokens, create_token, create_token_for_user, revoke_tokens, delete_token, regenerate_token, delete_jwt, session),
-    components(schemas(TruefoundryError)),
-    tags((name = "TrueFoundry", description = "Personal access tokens as TrueFoundry's API has them"))
+    components(schemas(TruefoundryErrorBody, TruefoundryErrorDetail)),
+    tags((name = "TrueFoundry", description = "Personal access tokens of TrueFoundry's API"))
 )]
-struct Description;
+struct TruefoundryOperations;
 
-/// What OpenAPI says of it.
+/// Returns the OpenAPI description.
 pub fn openapi() -> utoipa::openapi::OpenApi {
-    Description::openapi()
+    let mut document = TruefoundryOperations::openapi();
+    openapi::add_errors_to_all(&mut document, &|_| Some("TruefoundryError"));
+    document
 }
 
-/// All of it, with full paths, and an answer of its own to whatever else is asked below `/api/svc`.
-pub fn routes(service: Arc<Service>) -> Router {
-    let wrong_method = async || Refusal::wrong_method();
-    let nothing = || any(async || Refusal::no_such_path());
+/// The routes with full paths, and errors for every other path below `/api/svc`.
+pub fn routes(service: Arc<TokenService>) -> Router {
+    let method_not_allowed = async || TruefoundryError::method_not_allowed();
+    let no_such_path = || any(async || TruefoundryError::no_such_path());
+    let accounts = "/api/svc/v1/virtual-accounts/{id}";
     Router::new()
-        .route(TOKENS, get(list_tokens).post(create_token).fallback(wrong_method))
-        .route(&format!("{TOKENS}/for-user"), post(create_token_for_user).fallback(wrong_method))
-        .route(&format!("{TOKENS}/revoke/all"), delete(revoke_tokens).fallback(wrong_method))
-        .route(&format!("{TOKENS}/{{id}}"), delete(delete_token).fallback(wrong_method))
-        .route("/api/svc/v1/virtual-accounts/{id}/regenerate-token", post(regenerate_token).fallback(wrong_method))
-        .route("/api/svc/v1/virtual-accounts/{id}/jwt/{jwt_id}", delete(delete_jwt).fallback(wrong_method))
-        .route("/api/svc/v1/session", get(session).fallback(wrong_method))
-        .route("/api/svc", nothing())
-        .route("/api/svc/", nothing())
-        .route("/api/svc/{*rest}", nothing())
+        .route(TOKENS, get(list_tokens).post(create_token).fallback(method_not_allowed))
+        .route(&format!("{TOKENS}/for-user"), post(create_token_for_user).fallback(method_not_allowed))
+        .route(&format!("{TOKENS}/revoke/all"), delete(revoke_tokens).fallback(method_not_allowed))
+        .route(&format!("{TOKENS}/{{id}}"), delete(delete_token).fallback(method_not_allowed))
+        .route(&format!("{accounts}/regenerate-token"), post(regenerate_token).fallback(method_not_allowed))
+        .route(&format!("{accounts}/jwt/{{jwt_id}}"), delete(delete_jwt).fallback(method_not_allowed))
+        .route("/api/svc/v1/session", get(session).fallback(method_not_allowed))
+        .route("/api/svc", no_such_path())
+        .route("/api/svc/", no_such_path())
+        .route("/api/svc/{*rest}", no_such_path())
         .with_state(service)
 }
 
@@ -94,49 +94,49 @@ pub fn routes(service: Arc<Service>) -> Router {
 struct TruefoundryPage<'a> {
     /// The tokens, oldest first.
     data: Vec<TruefoundryToken<'a>>,
-    /// Where the page is.
+    /// The position of the page.
     pagination: TruefoundryPagination,
 }
 
-/// Where a page is.
+/// The position of a page.
 #[derive(Serialize, ToSchema)]
 struct TruefoundryPagination {
-    /// How many tokens there are in all.
+    /// The number of tokens on all pages.
     total: usize,
-    /// How many were skipped.
+    /// The number of skipped tokens.
     offset: usize,
-    /// How many there are on a page at most.
+    /// The maximum number of tokens on a page.
     limit: usize,
 }
 
-/// A token that was made. It is shown this once.
+/// A new token.
 #[derive(Serialize, ToSchema)]
 struct TruefoundrySecret<'a> {
-    /// The token itself.
+    /// The token. It is not shown again.
     token: &'a str,
 }
 
-/// Who is asking.
+/// The caller.
 #[derive(Serialize, ToSchema)]
 struct TruefoundrySession<'a> {
     /// The owner of the token.
     user: TruefoundrySessionUser<'a>,
 }
 
-/// The owner of the token that was sent.
+/// The owner of the caller's token.
 #[derive(Serialize, ToSchema)]
 #[serde(rename_all = "camelCase")]
 struct TruefoundrySessionUser<'a> {
-    /// The owner's email; `null` if it is not known.
+    /// The owner's email; `null` if unknown.
     #[schema(required = true)]
     email: Option<&'a str>,
     /// The tenant.
     tenant_name: &'a str,
-    /// The owner, and the token.
+    /// The owner and the token.
     subject: TruefoundrySessionSubject<'a>,
 }
 
-/// The owner, and the token that was sent.
+/// The owner and the caller's token.
 #[derive(Serialize, ToSchema)]
 #[serde(rename_all = "camelCase")]
 struct TruefoundrySessionSubject<'a> {
@@ -149,218 +149,185 @@ struct TruefoundrySessionSubject<'a> {
 
 /// List the caller's tokens
 ///
-/// Revoked and expired ones are in the list, too. Of each parameter there may be one.
+/// The list includes revoked and expired tokens. Each parameter may be set once.
 #[utoipa::path(
-    get,
-    path = "/api/svc/v1/personal-access-tokens",
-    operation_id = "truefoundryListTokens",
-    tag = "TrueFoundry",
-    security(("pat" = [])),
-    params(list::TruefoundryListParameters),
-    responses((status = 200, description = "The tokens of this page", body = TruefoundryPage), TruefoundryFailures)
+    get, path = "/api/svc/v1/personal-access-tokens",
+    operation_id = "truefoundryListTokens", tag = "TrueFoundry", security(("pat" = [])),
+    params(request::TruefoundryListParameters),
+    responses((status = 200, description = "The tokens of this page", body = TruefoundryPage))
 )]
 async fn list_tokens(
-    State(service): State<Arc<Service>>,
+    State(service): State<Arc<TokenService>>,
     RawQuery(query): RawQuery,
     headers: HeaderMap,
-) -> Result<Response, Refusal> {
+) -> Result<Response, TruefoundryError> {
     let caller = service.caller(&headers).await?;
-    caller.needs_one_of(&rights::own(Deed::Read))?;
-    let part = Part::read(query.as_deref().unwrap_or_default())?;
-    let page = service.list(&part.of(caller.owner.clone()));
+    caller.require_one_of(&on_own_tokens(Verb::Read))?;
+    let query = TruefoundryListQuery::parse(query.as_deref().unwrap_or_default())?;
+    let page = service.list(&query.of(caller.owner.clone()));
     let (subject, now) = (TruefoundrySubject::of(&service.owner(&caller.owner)), service.now());
     let data = page.items.iter().map(|item| TruefoundryToken::of(item, &subject, service.tenant(), now)).collect();
-    let pagination = TruefoundryPagination { total: page.total, offset: part.offset, limit: part.limit };
-    Ok(reply::json(StatusCode::OK, &TruefoundryPage { data, pagination }))
+    let pagination = TruefoundryPagination { total: page.total, offset: query.offset, limit: query.limit };
+    Ok(response::json(StatusCode::OK, &TruefoundryPage { data, pagination }))
 }
 
 /// Create a token
 ///
-/// It belongs to the caller, which has to be a virtual account, and has the caller's scopes but those for this product itself. Its text
-/// is in the answer and is not told again.
+/// It belongs to the caller, which must be a virtual account, and has the caller's scopes except those for this product itself. The
+/// response contains the token, which is not shown again.
 #[utoipa::path(
-    post,
-    path = "/api/svc/v1/personal-access-tokens",
-    operation_id = "truefoundryCreateToken",
-    tag = "TrueFoundry",
-    security(("pat" = [])),
-    request_body = order::TruefoundryCreate,
-    responses(
-        (status = 201, description = "It is made", body = TruefoundrySecret),
-        TruefoundryFailures, TruefoundryBodyFailures, TruefoundryWriteFailures
-    )
+    post, path = "/api/svc/v1/personal-access-tokens",
+    operation_id = "truefoundryCreateToken", tag = "TrueFoundry", security(("pat" = [])),
+    request_body = request::TruefoundryCreate,
+    responses((status = 201, description = "The new token", body = TruefoundrySecret), TruefoundryWriteErrors)
 )]
-async fn create_token(State(service): State<Arc<Service>>, request: Request) -> Result<Response, Refusal> {
+async fn create_token(
+    State(service): State<Arc<TokenService>>,
+    request: Request,
+) -> Result<Response, TruefoundryError> {
     let (parts, body) = request.into_parts();
     let caller = service.caller(&parts.headers).await?;
-    may_create(&caller)?;
-    caller.needs_one_of(&rights::own(Deed::Manage))?;
-    let wanted = order::create(&body::json(&parts.headers, body).await?, service.now())?;
+    check_is_account(&caller)?;
+    caller.require_one_of(&on_own_tokens(Verb::Manage))?;
+    let wanted = request::create(&json(&parts.headers, body).await?, service.now())?;
     let owner = service.owner(&caller.owner);
     create(&service, &caller, owner, wanted).await
 }
 
 /// Create a token for a user
 ///
-/// It belongs to the one owner with this email. Another's needs the right to manage everybody's tokens.
+/// It belongs to the only owner with this email. For another owner, the caller needs the permission to manage all tokens.
 #[utoipa::path(
-    post,
-    path = "/api/svc/v1/personal-access-tokens/for-user",
-    operation_id = "truefoundryCreateTokenForUser",
-    tag = "TrueFoundry",
-    security(("pat" = [])),
-    request_body = order::TruefoundryCreateForUser,
-    responses(
-        (status = 201, description = "It is made", body = TruefoundrySecret),
-        TruefoundryFailures, TruefoundryBodyFailures, TruefoundryWriteFailures
-    )
+    post, path = "/api/svc/v1/personal-access-tokens/for-user",
+    operation_id = "truefoundryCreateTokenForUser", tag = "TrueFoundry", security(("pat" = [])),
+    request_body = request::TruefoundryCreateForUser,
+    responses((status = 201, description = "The new token", body = TruefoundrySecret), TruefoundryWriteErrors)
 )]
-async fn create_token_for_user(State(service): State<Arc<Service>>, request: Request) -> Result<Response, Refusal> {
+async fn create_token_for_user(
+    State(service): State<Arc<TokenService>>,
+    request: Request,
+) -> Result<Response, TruefoundryError> {
     let (parts, body) = request.into_parts();
     let caller = service.caller(&parts.headers).await?;
-    may_create(&caller)?;
-    let wanted = order::create_for_user(&body::json(&parts.headers, body).await?, service.now())?;
+    check_is_account(&caller)?;
+    let wanted = request::create_for_user(&json(&parts.headers, body).await?, service.now())?;
     let owner = owner_of(&service, &caller, wanted.user_email.as_deref().unwrap_or_default())?;
     create(&service, &caller, owner, wanted).await
 }
 
 /// Revoke all tokens of an owner
 ///
-/// It is the one owner with this email. Another's need the right to manage everybody's tokens.
+/// They belong to the only owner with this email. For another owner, the caller needs the permission to manage all tokens.
 #[utoipa::path(
-    delete,
-    path = "/api/svc/v1/personal-access-tokens/revoke/all",
-    operation_id = "truefoundryRevokeTokens",
-    tag = "TrueFoundry",
-    security(("pat" = [])),
-    request_body = order::TruefoundryRevokeAll,
-    responses(
-        (status = 200, description = "All are revoked", body = Nothing),
-        TruefoundryFailures, TruefoundryBodyFailures, TruefoundryWriteFailures
-    )
+    delete, path = "/api/svc/v1/personal-access-tokens/revoke/all",
+    operation_id = "truefoundryRevokeTokens", tag = "TrueFoundry", security(("pat" = [])),
+    request_body = request::TruefoundryRevokeAll,
+    responses((status = 200, description = "All tokens are revoked", body = TruefoundryNothing), TruefoundryWriteErrors)
 )]
-async fn revoke_tokens(State(service): State<Arc<Service>>, request: Request) -> Result<Response, Refusal> {
+async fn revoke_tokens(
+    State(service): State<Arc<TokenService>>,
+    request: Request,
+) -> Result<Response, TruefoundryError> {
     let (parts, body) = request.into_parts();
     let caller = service.caller(&parts.headers).await?;
-    let email = order::revoke_all(&body::json(&parts.headers, body).await?)?;
+    let email = request::revoke_all(&json(&parts.headers, body).await?)?;
     let owner = owner_of(&service, &caller, &email)?;
-    let all = service.clone();
-    service.to_the_end(async move { revoke::all(&all, &caller, owner.owner).await }).await??;
-    Ok(reply::json(StatusCode::OK, &Nothing {}))
+    let shared = service.clone();
+    service.run_to_completion(async move { revoke_all(&shared, &caller, owner.owner).await }).await??;
+    Ok(response::json(StatusCode::OK, &TruefoundryNothing {}))
 }
 
 /// Delete a token
 ///
-/// From then on it is not accepted anywhere.
+/// It is no longer accepted.
 #[utoipa::path(
-    delete,
-    path = "/api/svc/v1/personal-access-tokens/{id}",
-    operation_id = "truefoundryDeleteToken",
-    tag = "TrueFoundry",
-    security(("pat" = [])),
+    delete, path = "/api/svc/v1/personal-access-tokens/{id}",
+    operation_id = "truefoundryDeleteToken", tag = "TrueFoundry", security(("pat" = [])),
     params(TruefoundryId),
-    responses(
-        (status = 200, description = "It is gone", body = Nothing),
-        TruefoundryFailures, TruefoundryWriteFailures
-    )
+    responses((status = 200, description = "The token is deleted", body = TruefoundryNothing), TruefoundryWriteErrors)
 )]
 async fn delete_token(
-    State(service): State<Arc<Service>>,
+    State(service): State<Arc<TokenService>>,
     id: Result<Path<String>, PathRejection>,
     headers: HeaderMap,
-) -> Result<Response, Refusal> {
+) -> Result<Response, TruefoundryError> {
     let caller = service.caller(&headers).await?;
-    let item = find(&service, &caller, &id.map_err(|_| Failure::NotFound)?)?;
-    service.delete(&caller, &item, |caller, item| may_manage(caller, &item.owner)).await?;
-    Ok(reply::json(StatusCode::OK, &Nothing {}))
+    let item = find(&service, &caller, &id.map_err(|_| RestError::NotFound)?)?;
+    service.delete(&caller, &item, |caller, item| check_access(caller, &item.owner)).await?;
+    Ok(response::json(StatusCode::OK, &TruefoundryNothing {}))
 }
 
-/// Replace the text of a token
+/// Regenerate a token
 ///
-/// The token stays what it is; its former text goes on for the time that is asked for. The new one is in the answer and is not told
-/// again.
+/// The token keeps its id and settings. The previous value stays valid for the requested grace period. The response contains the new
+/// value, which is not shown again.
 #[utoipa::path(
-    post,
-    path = "/api/svc/v1/virtual-accounts/{id}/regenerate-token",
-    operation_id = "truefoundryRegenerateToken",
-    tag = "TrueFoundry",
-    security(("pat" = [])),
+    post, path = "/api/svc/v1/virtual-accounts/{id}/regenerate-token",
+    operation_id = "truefoundryRegenerateToken", tag = "TrueFoundry", security(("pat" = [])),
     params(TruefoundryId),
-    request_body = order::TruefoundryRegenerate,
-    responses(
-        (status = 200, description = "It has a new text", body = TruefoundrySecret),
-        TruefoundryFailures, TruefoundryBodyFailures, TruefoundryWriteFailures
-    )
+    request_body = request::TruefoundryRegenerate,
+    responses((status = 200, description = "The regenerated token", body = TruefoundrySecret), TruefoundryWriteErrors)
 )]
 async fn regenerate_token(
-    State(service): State<Arc<Service>>,
+    State(service): State<Arc<TokenService>>,
     id: Result<Path<String>, PathRejection>,
     request: Request,
-) -> Result<Response, Refusal> {
+) -> Result<Response, TruefoundryError> {
     let (parts, body) = request.into_parts();
     let caller = service.caller(&parts.headers).await?;
-    let item = find(&service, &caller, &id.map_err(|_| Failure::NotFound)?)?;
-    let grace = order::grace(&body::json(&parts.headers, body).await?)?;
-    let created = service.regenerate(&caller, &item, Some(grace)).await?;
-    Ok(shown_once(StatusCode::OK, created)?)
+    let item = find(&service, &caller, &id.map_err(|_| RestError::NotFound)?)?;
+    let grace = request::grace(&json(&parts.headers, body).await?)?;
+    let issued = service.regenerate(&caller, &item, Some(grace)).await?;
+    Ok(show_secret(StatusCode::OK, issued)?)
 }
 
 /// Revoke one credential of a token
 ///
-/// The others go on.
+/// Its other credentials stay valid.
 #[utoipa::path(
-    delete,
-    path = "/api/svc/v1/virtual-accounts/{id}/jwt/{jwtId}",
-    operation_id = "truefoundryDeleteJwt",
-    tag = "TrueFoundry",
-    security(("pat" = [])),
+    delete, path = "/api/svc/v1/virtual-accounts/{id}/jwt/{jwtId}",
+    operation_id = "truefoundryDeleteJwt", tag = "TrueFoundry", security(("pat" = [])),
     params(TruefoundryId, TruefoundryJwtId),
-    responses(
-        (status = 200, description = "It is revoked", body = Nothing),
-        TruefoundryFailures, TruefoundryWriteFailures
-    )
+    responses((status = 200, description = "The credential is revoked", body = TruefoundryNothing), TruefoundryWriteErrors)
 )]
 async fn delete_jwt(
-    State(service): State<Arc<Service>>,
+    State(service): State<Arc<TokenService>>,
     ids: Result<Path<(String, String)>, PathRejection>,
     headers: HeaderMap,
-) -> Result<Response, Refusal> {
+) -> Result<Response, TruefoundryError> {
     let caller = service.caller(&headers).await?;
-    let Path((id, jwt)) = ids.map_err(|_| Failure::NotFound)?;
+    let Path((id, jwt)) = ids.map_err(|_| RestError::NotFound)?;
     let item = find(&service, &caller, &id)?;
-    let jwt: TokenId = jwt.parse().map_err(|_| Failure::NotFound)?;
-    if !account::live(&item, service.now()).any(|credential| credential.id == jwt) {
-        return Err(Failure::NotFound.into());
+    let jwt: TokenId = jwt.parse().map_err(|_| RestError::NotFound)?;
+    if !token::live(&item, service.now()).any(|credential| credential.id == jwt) {
+        return Err(RestError::NotFound.into());
     }
-    let change = Change { revoke_credential: Some(jwt), ..Change::default() };
+    let change = ChangeToken { revoke_credential: Some(jwt), ..ChangeToken::default() };
     service.change(&caller, &item, change).await?;
-    Ok(reply::json(StatusCode::OK, &Nothing {}))
+    Ok(response::json(StatusCode::OK, &TruefoundryNothing {}))
 }
 
-/// Tell who the caller is
+/// Show the caller
 ///
 /// Every token may ask, whatever its scopes.
 #[utoipa::path(
-    get,
-    path = "/api/svc/v1/session",
-    operation_id = "truefoundrySession",
-    tag = "TrueFoundry",
-    security(("pat" = [])),
-    responses((status = 200, description = "Who it is", body = TruefoundrySession), TruefoundryFailures)
+    get, path = "/api/svc/v1/session",
+    operation_id = "truefoundrySession", tag = "TrueFoundry", security(("pat" = [])),
+    responses((status = 200, description = "The caller", body = TruefoundrySession))
 )]
-async fn session(State(service): State<Arc<Service>>, headers: HeaderMap) -> Result<Response, Refusal> {
+async fn session(State(service): State<Arc<TokenService>>, headers: HeaderMap) -> Result<Response, TruefoundryError> {
     let caller = service.caller(&headers).await?;
     let owner = service.owner(&caller.owner);
     let subject =
         TruefoundrySessionSubject { owner: TruefoundrySubject::of(&owner), subject_pat_name: &caller.token_name };
     let user = TruefoundrySessionUser { email: owner.spec.email.as_deref(), tenant_name: service.tenant(), subject };
-    Ok(reply::json(StatusCode::OK, &TruefoundrySession { user }))
+    Ok(response::json(StatusCode::OK, &TruefoundrySession { user }))
 }
 
 /// The id of a token.
 #[derive(utoipa::IntoParams)]
 #[into_params(parameter_in = Path)]
-#[expect(dead_code, reason = "it is only described")]
+#[expect(dead_code, reason = "describes a path parameter")]
 struct TruefoundryId {
     /// The token's id: 32 hexadecimal digits, with or without dashes.
     #[param(example = "0e02b2c358cc4372a5670e02b2c3d479")]
@@ -370,77 +337,141 @@ struct TruefoundryId {
 /// The id of a credential.
 #[derive(utoipa::IntoParams)]
 #[into_params(parameter_in = Path, rename_all = "camelCase")]
-#[expect(dead_code, reason = "it is only described")]
+#[expect(dead_code, reason = "describes a path parameter")]
 struct TruefoundryJwtId {
-    /// The credential's id, as `jwts[]` has it: 12 letters and digits.
+    /// The credential's id, as in `jwts[]`: 12 letters and digits.
     #[param(example = "0A1b2C3d4E5f")]
     jwt_id: String,
 }
 
-/// A user's token makes no others: whoever has got hold of it could keep what it may do for ever.
-fn may_create(caller: &Caller) -> Result<(), Failure> {
+/// Rejects users: with a stolen token of a user, an attacker could keep access by creating more.
+fn check_is_account(caller: &RestCaller) -> Result<(), RestError> {
     match caller.owner.kind {
         OwnerKind::VirtualAccount => Ok(()),
-        OwnerKind::User => Err(Failure::Forbidden(
-            "tokens cannot be created with the token of a user: use one of a virtual account".into(),
-        )),
+        OwnerKind::User => {
+            Err(RestError::Forbidden("a user's token cannot create tokens: use a token of a virtual account".into()))
+        }
     }
 }
 
-/// Whether the caller may change this owner's tokens. Another's are not there for whoever may not.
-fn may_manage(caller: &Caller, owner: &Owner) -> Result<(), Failure> {
-    if caller.rights.may(Reach::All, Deed::Manage) {
+/// Checks whether the caller may change this owner's tokens. Other owners are hidden from a caller that may not manage all.
+fn check_access(caller: &RestCaller, owner: &Owner) -> Result<(), RestError> {
+    if caller.permissions.allow(TokenSet::All, Verb::Manage) {
         return Ok(());
     }
     if caller.owner != *owner {
-        return Err(Failure::NotFound);
+        return Err(RestError::NotFound);
     }
-    caller.needs_one_of(&rights::own(Deed::Manage))
+    caller.require_one_of(&on_own_tokens(Verb::Manage))
 }
 
-/// The token of an id, to be changed.
-fn find(service: &Service, caller: &Caller, id: &str) -> Result<Arc<Item>, Failure> {
-    let id: PatUid = id.parse().map_err(|_| Failure::NotFound)?;
-    let item = service.item(id).ok_or(Failure::NotFound)?;
-    may_manage(caller, &item.owner)?;
+/// Returns the token with this id, if the caller may change it.
+fn find(service: &TokenService, caller: &RestCaller, id: &str) -> Result<Arc<TokenItem>, RestError> {
+    let id: PatUid = id.parse().map_err(|_| RestError::NotFound)?;
+    let item = service.item(id).ok_or(RestError::NotFound)?;
+    check_access(caller, &item.owner)?;
     Ok(item)
 }
 
-/// The owner of an email, whose tokens are to be changed.
-fn owner_of(service: &Service, caller: &Caller, email: &str) -> Result<OwnerEntry, Failure> {
-    let owner = service.owner_by_email(email).ok_or(Failure::NotFound)?;
-    may_manage(caller, &owner.owner)?;
+/// Returns the owner with this email, if the caller may change its tokens.
+fn owner_of(service: &TokenService, caller: &RestCaller, email: &str) -> Result<OwnerEntry, RestError> {
+    let owner = service.owner_by_email(email).ok_or(RestError::NotFound)?;
+    check_access(caller, &owner.owner)?;
     Ok(owner)
 }
 
-/// Makes a token for an owner.
-async fn create(service: &Service, caller: &Caller, owner: OwnerEntry, wanted: Wanted) -> Result<Response, Refusal> {
-    let order = order_of(caller, owner, wanted, service.tenant())?;
-    let created = service.create(caller, order).await?;
-    Ok(shown_once(StatusCode::CREATED, created)?)
+async fn create(
+    service: &TokenService,
+    caller: &RestCaller,
+    owner: OwnerEntry,
+    wanted: TruefoundryNewToken,
+) -> Result<Response, TruefoundryError> {
+    let request = create_request(caller, owner, wanted, service.tenant())?;
+    let issued = service.create(caller, request).await?;
+    Ok(show_secret(StatusCode::CREATED, issued)?)
 }
 
-/// A token for an owner, with what the caller may do elsewhere.
-fn order_of(caller: &Caller, owner: OwnerEntry, wanted: Wanted, tenant: &str) -> Result<Create, Failure> {
+/// Builds the request for a token with the caller's scopes except those for this product itself.
+fn create_request(
+    caller: &RestCaller,
+    owner: OwnerEntry,
+    wanted: TruefoundryNewToken,
+    tenant: &str,
+) -> Result<CreateToken, RestError> {
     if wanted.account.is_some_and(|account| account != tenant) {
-        return Err(Failure::invalid("accountName", "there is no such account: leave it out"));
+        return Err(RestError::invalid("accountName", "unknown account: leave it out"));
     }
     if wanted.team.is_some_and(|team| !owner.spec.groups.contains(&team)) {
-        return Err(Failure::invalid("teamName", "must be a team that the owner of the token is in"));
+        return Err(RestError::invalid("teamName", "must be a team of the token's owner"));
     }
-    Ok(Create {
+    Ok(CreateToken {
         owner: owner.owner,
         display_name: wanted.name,
         description: None,
-        scopes: caller.scopes.iter().filter(|scope| !rights::is_own(scope)).cloned().collect(),
+        scopes: caller.scopes.iter().filter(|scope| !is_own_scope(scope)).cloned().collect(),
         expiry: wanted.expiry,
         access_token_validity: None,
         permissions: Vec::new(),
-        token_prefix: Some(PREFIX.parse().expect("it is small letters")),
+        token_prefix: Some(PREFIX.parse().expect("it is a valid prefix")),
     })
 }
 
-fn shown_once(status: StatusCode, created: Created) -> Result<Response, Failure> {
-    let Created { token, receipt, .. } = created;
-    reply::handed_out(status, &TruefoundrySecret { token: token.expose() }, receipt)
+fn show_secret(status: StatusCode, issued: IssuedToken) -> Result<Response, RestError> {
+    let IssuedToken { token, receipt, .. } = issued;
+    response::token(status, &TruefoundrySecret { token: token.expose() }, receipt)
+}
+
+/// The number of tokens that are revoked concurrently.
+const CONCURRENT_REVOCATIONS: usize = 16;
+
+/// The number of passes over an owner's tokens.
+const REVOCATION_PASSES: usize = 5;
+
+/// The pause between passes, in which the watch delivers changes of others.
+const PASS_PAUSE: Duration = Duration::from_millis(200);
+
+/// Revokes all tokens of an owner, the caller's own last, so that a failed request can be retried. One failure does not stop the others.
+///
+/// No token that is created concurrently is missed. Either the last pass sees it, or its caller is rechecked before it is delivered. Both
+/// come from one watch, in one order.
+async fn revoke_all(service: &TokenService, caller: &RestCaller, owner: Owner) -> Result<(), RestError> {
+    let mut failed = RestError::Conflict(Conflict::Changed);
+    for _ in 0..REVOCATION_PASSES {
+        let remaining = unrevoked(service, &owner).into_iter();
+        let (own, others): (Vec<_>, Vec<_>) = remaining.partition(|item| item.id == caller.id);
+        if own.is_empty() && others.is_empty() {
+            return Ok(());
+        }
+        let mut errors = revoke(service, others).await;
+        if errors.is_empty() {
+            errors = revoke(service, own).await;
+        }
+        // A token that another request has changed is read again in the next pass.
+        let changed = !errors.is_empty();
+        if let Some(permanent) = errors.into_iter().find(|one| *one != RestError::Conflict(Conflict::Changed)) {
+            failed = permanent;
+            break;
+        }
+        if changed {
+            tokio::time::sleep(PASS_PAUSE).await;
+        }
+    }
+    if unrevoked(service, &owner).is_empty() { Ok(()) } else { Err(failed) }
+}
+
+fn unrevoked(service: &TokenService, owner: &Owner) -> Vec<Arc<TokenItem>> {
+    let query = TokenQuery { owner: OwnerSelector::Owner(owner.clone()), ..TokenQuery::default() };
+    let mut items = service.list(&query).items;
+    items.retain(|item| !item.revoked);
+    items
+}
+
+/// Revokes these tokens and returns the errors. A deleted token counts as revoked.
+async fn revoke(service: &TokenService, items: Vec<Arc<TokenItem>>) -> Vec<RestError> {
+    stream::iter(items)
+        .map(async |item| service.revoke(&item).await.err())
+        .buffer_unordered(CONCURRENT_REVOCATIONS)
+        .filter_map(async |error| error.filter(|error| *error != RestError::NotFound))
+        .collect()
+        .await
 }

@@ -1,4 +1,4 @@
-//! The dialect on a service that holds its tokens in memory. Nothing can be written there: what is allowed ends in 503.
+//! The dialect over a fixture in memory, where nothing can be written: a permitted change ends with 503.
 
 use std::num::NonZeroU32;
 
@@ -13,8 +13,8 @@ use super::*;
 use crate::{
     index::Freshness,
     rest::{
-        rate::Rate,
-        world::{Known, NAMESPACE, NOW, World, at, send},
+        fixture::{NAMESPACE, NOW, RestFixture, TestToken, UNAUTHENTICATED, at, block_on, request, send},
+        rate_limit::RateLimit,
     },
     token::Token,
 };
@@ -23,31 +23,24 @@ const READ: &str = "sp:my-personal-access-tokens:read";
 const MANAGE: &str = "idn:my-personal-access-tokens:manage";
 const MANAGE_ALL: &str = "sp:all-personal-access-tokens:manage";
 
-/// The dialect over a world.
-struct Desk(Router);
+/// The dialect over a fixture.
+struct TestApi(Router);
 
-impl Desk {
-    fn over(world: &World) -> Self {
-        Self(routes(world.service()))
+impl TestApi {
+    fn over(fixture: &RestFixture) -> Self {
+        Self(routes(fixture.service()))
     }
 
     async fn send(&self, request: Request<Body>) -> (Response<()>, Value) {
         let (response, body) = send(&self.0, request).await;
-        assert_eq!(response.headers()[header::CONTENT_TYPE], "application/json");
-        assert_eq!(response.headers()[header::CACHE_CONTROL], "no-store");
-        (response, serde_json::from_str(&body).unwrap_or_else(|_| panic!("{body} is no JSON")))
+        (response, serde_json::from_str(&body).unwrap_or_else(|_| panic!("{body} is not JSON")))
     }
 
-    async fn ask(&self, method: &str, path: &str, caller: &Known, body: Option<Value>) -> (u16, Value) {
-        let request = Request::builder()
-            .method(method)
-            .uri(format!("/api/svc/v1/{path}"))
-            .header(header::AUTHORIZATION, caller.bearer());
-        let request = match body {
-            None => request.body(Body::empty()),
-            Some(body) => request.header(header::CONTENT_TYPE, "application/json").body(Body::from(body.to_string())),
-        };
-        let (response, body) = self.send(request.unwrap()).await;
+    async fn ask(&self, method: &str, path: &str, caller: &TestToken, body: Option<Value>) -> (u16, Value) {
+        let (method, path) = (method.parse().unwrap(), format!("/api/svc/v1/{path}"));
+        let body = body.map(|body| body.to_string());
+        let body = body.as_deref().map(|body| ("application/json", body));
+        let (response, body) = request(&self.0, Some(caller), method, &path, body).await;
         let status = response.status().as_u16();
         if status >= 400 {
             assert_eq!(body["statusCode"], status, "{body}");
@@ -56,23 +49,23 @@ impl Desk {
         (status, body)
     }
 
-    async fn get(&self, path: &str, caller: &Known) -> (u16, Value) {
+    async fn get(&self, path: &str, caller: &TestToken) -> (u16, Value) {
         self.ask("GET", path, caller, None).await
     }
 
-    async fn status(&self, method: &str, path: &str, caller: &Known, body: Option<Value>) -> u16 {
+    async fn status(&self, method: &str, path: &str, caller: &TestToken, body: Option<Value>) -> u16 {
         self.ask(method, path, caller, body).await.0
     }
 
-    async fn names(&self, query: &str, caller: &Known) -> Vec<String> {
+    async fn names(&self, query: &str, caller: &TestToken) -> Vec<String> {
         let (status, body) = self.get(&format!("personal-access-tokens{query}"), caller).await;
         assert_eq!(status, 200, "{body}");
         body["data"].as_array().unwrap().iter().map(|item| item["name"].as_str().unwrap().to_owned()).collect()
     }
 }
 
-fn jane(world: &World) {
-    world.owner(
+fn jane(fixture: &RestFixture) {
+    fixture.owner(
         900,
         json!({
             "subject": {"kind": "User", "name": "jane"}, "email": "Jane@Example.com", "displayName": "Jane Doe",
@@ -82,9 +75,9 @@ fn jane(world: &World) {
 }
 
 #[tokio::test]
-async fn an_item_has_every_field_that_any_published_client_needs() {
-    let mut world = World::new();
-    jane(&world);
+async fn token_has_every_field_that_a_published_client_needs() {
+    let mut fixture = RestFixture::new();
+    jane(&fixture);
     let target = json!({"type": "Email", "channel": "mail", "recipients": ["ops@example.com"]});
     let spec = json!({
         "owner": {"kind": "User", "name": "jane"}, "displayName": "ci", "scopes": [READ],
@@ -94,9 +87,9 @@ async fn an_item_has_every_field_that_any_published_client_needs() {
     let used = json!({"status": {
         "lastUsedAt": "2026-06-01T11:30:00Z", "secretName": "ci-token", "nextRotationAt": "2026-07-01T00:00:00Z",
     }});
-    let known = world.pat(spec, used);
+    let known = fixture.pat(spec, used);
 
-    let (status, body) = Desk::over(&world).get("personal-access-tokens", &known).await;
+    let (status, body) = TestApi::over(&fixture).get("personal-access-tokens", &known).await;
 
     let (subject, target) = (
         PatUid::from(900).to_string(),
@@ -140,16 +133,16 @@ async fn an_item_has_every_field_that_any_published_client_needs() {
 }
 
 #[tokio::test]
-async fn an_item_that_says_little_has_nulls_and_a_far_end() {
-    let mut world = World::new();
-    let known = world.account("team/ci", "", &[READ]);
+async fn sparse_token_has_nulls_and_a_distant_expiry() {
+    let mut fixture = RestFixture::new();
+    let known = fixture.account("team/ci", "", &[READ]);
     let spec = json!({
         "owner": {"kind": "VirtualAccount", "name": "team/ci"}, "expiry": {"never": true}, "rotation": {"interval": "1h"},
         "notificationTarget": {"type": "Email"}, "secret": {"delivery": "Once"},
     });
-    world.pat(spec, json!({"status": {"secretName": "s"}}));
+    fixture.pat(spec, json!({"status": {"secretName": "s"}}));
 
-    let (_, body) = Desk::over(&world).get("personal-access-tokens?offset=1", &known).await;
+    let (_, body) = TestApi::over(&fixture).get("personal-access-tokens?offset=1", &known).await;
 
     let item = &body["data"][0];
     assert_eq!(item["name"], "pat-2");
@@ -175,13 +168,13 @@ async fn an_item_that_says_little_has_nulls_and_a_far_end() {
 }
 
 #[tokio::test]
-async fn only_credentials_that_are_live_are_told_and_what_has_ended_says_so() {
-    let mut world = World::new();
-    let caller = world.user("jane", "aaa", &[READ]);
+async fn only_live_credentials_are_shown_and_ended_tokens_are_expired() {
+    let mut fixture = RestFixture::new();
+    let caller = fixture.user("jane", "aaa", &[READ]);
     let owner = json!({"kind": "User", "name": "jane"});
     let ended = json!({"owner": owner, "displayName": "ended", "expiry": {"at": NOW}});
-    world.pat(ended, json!({}));
-    world.pat(json!({"owner": owner, "displayName": "revoked", "revoked": true}), json!({}));
+    fixture.pat(ended, json!({}));
+    fixture.pat(json!({"owner": owner, "displayName": "revoked", "revoked": true}), json!({}));
     let credential = |id: &str, issued: &str, ends: Option<&str>| json!({"id": id, "revision": 1, "sha256": "ab".repeat(32), "state": "Grace", "issuedAt": issued, "expiresAt": ends});
     let spec = json!({
         "owner": owner, "displayName": "rotated", "revokedCredentials": ["000000000003"],
@@ -193,9 +186,9 @@ async fn only_credentials_that_are_live_are_told_and_what_has_ended_says_so() {
         credential("000000000003", "2026-05-09T00:00:00Z", None),
         credential("000000000004", "2026-04-01T00:00:00Z", None),
     ];
-    world.pat(spec, json!({"status": {"credentials": credentials}}));
+    fixture.pat(spec, json!({"status": {"credentials": credentials}}));
 
-    let (_, body) = Desk::over(&world).get("personal-access-tokens", &caller).await;
+    let (_, body) = TestApi::over(&fixture).get("personal-access-tokens", &caller).await;
 
     let shown = |item: &Value| {
         let ids: Vec<_> = item["jwts"].as_array().unwrap().iter().map(|jwt| jwt["id"].as_str().unwrap()).collect();
@@ -211,35 +204,35 @@ async fn only_credentials_that_are_live_are_told_and_what_has_ended_says_so() {
 }
 
 #[tokio::test]
-async fn a_list_has_only_the_callers_own_and_the_part_that_is_asked_for() {
-    let mut world = World::new();
-    let caller = world.user("jane", "build-one", &[READ]);
-    world.user("jane", "build-two", &[]);
-    world.user("jane", "Deploy", &[]);
-    world.user("john", "build-three", &[]);
-    world.account("jane", "build-four", &[]);
-    let desk = Desk::over(&world);
+async fn list_contains_the_requested_page_of_own_tokens() {
+    let mut fixture = RestFixture::new();
+    let caller = fixture.user("jane", "build-one", &[READ]);
+    fixture.user("jane", "build-two", &[]);
+    fixture.user("jane", "Deploy", &[]);
+    fixture.user("john", "build-three", &[]);
+    fixture.account("jane", "build-four", &[]);
+    let api = TestApi::over(&fixture);
 
-    assert_eq!(desk.names("", &caller).await, ["build-one", "build-two", "Deploy"]);
-    assert_eq!(desk.names("?limit=1", &caller).await, ["build-one"]);
-    assert_eq!(desk.names("?limit=2&offset=1", &caller).await, ["build-two", "Deploy"]);
-    assert_eq!(desk.names("?nameSearchQuery=BUILD", &caller).await, ["build-one", "build-two"]);
-    assert_eq!(desk.names("?nameSearchQuery=deploy&limit=1000", &caller).await, ["Deploy"]);
-    assert_eq!(desk.names("?nameSearchQuery=", &caller).await.len(), 3);
+    assert_eq!(api.names("", &caller).await, ["build-one", "build-two", "Deploy"]);
+    assert_eq!(api.names("?limit=1", &caller).await, ["build-one"]);
+    assert_eq!(api.names("?limit=2&offset=1", &caller).await, ["build-two", "Deploy"]);
+    assert_eq!(api.names("?nameSearchQuery=BUILD", &caller).await, ["build-one", "build-two"]);
+    assert_eq!(api.names("?nameSearchQuery=deploy&limit=1000", &caller).await, ["Deploy"]);
+    assert_eq!(api.names("?nameSearchQuery=", &caller).await.len(), 3);
     for offset in ["3", "4", "9007199254740991"] {
-        let (status, body) = desk.get(&format!("personal-access-tokens?offset={offset}"), &caller).await;
+        let (status, body) = api.get(&format!("personal-access-tokens?offset={offset}"), &caller).await;
         let pagination = json!({"total": 3, "offset": offset.parse::<u64>().unwrap(), "limit": 100});
         assert_eq!((status, body), (200, json!({"data": [], "pagination": pagination})));
     }
-    let (_, body) = desk.get("personal-access-tokens?nameSearchQuery=two&limit=7", &caller).await;
+    let (_, body) = api.get("personal-access-tokens?nameSearchQuery=two&limit=7", &caller).await;
     assert_eq!(body["pagination"], json!({"total": 1, "offset": 0, "limit": 7}));
 }
 
 #[tokio::test]
-async fn a_parameter_that_is_wrong_is_named() {
-    let mut world = World::new();
-    let caller = world.user("jane", "ci", &[READ]);
-    let desk = Desk::over(&world);
+async fn invalid_parameter_is_named() {
+    let mut fixture = RestFixture::new();
+    let caller = fixture.user("jane", "ci", &[READ]);
+    let api = TestApi::over(&fixture);
     for (query, field) in [
         ("limit=0", "limit"),
         ("limit=1001", "limit"),
@@ -248,7 +241,7 @@ async fn a_parameter_that_is_wrong_is_named() {
         ("offset=-1", "offset"),
         ("sort=name", "sort"),
     ] {
-        let (status, body) = desk.get(&format!("personal-access-tokens?{query}"), &caller).await;
+        let (status, body) = api.get(&format!("personal-access-tokens?{query}"), &caller).await;
         assert_eq!((status, &body["details"][0]["field"]), (400, &json!(field)), "{query}: {body}");
         assert_eq!(body["code"], "Invalid");
         assert!(body["message"].as_str().unwrap().starts_with(&format!("{field}: ")), "{body}");
@@ -256,11 +249,11 @@ async fn a_parameter_that_is_wrong_is_named() {
 }
 
 #[tokio::test]
-async fn each_operation_needs_its_right() {
-    let mut world = World::new();
-    jane(&world);
-    world.owner(901, json!({"subject": {"kind": "VirtualAccount", "name": "team/ci"}, "email": "ci@example.com"}));
-    let other = world.user("jane", "other", &[]);
+async fn each_operation_requires_its_permission() {
+    let mut fixture = RestFixture::new();
+    jane(&fixture);
+    fixture.owner(901, json!({"subject": {"kind": "VirtualAccount", "name": "team/ci"}, "email": "ci@example.com"}));
+    let other = fixture.user("jane", "other", &[]);
     let foreign = other.id.to_string();
     let foreign_jwt = other.token.id().to_string();
     let scopes: [(&str, &[&str]); 6] = [
@@ -271,7 +264,7 @@ async fn each_operation_needs_its_right() {
         ("managed", &["sp:managed-personal-access-tokens:manage"]),
         ("manage-all", &[MANAGE_ALL]),
     ];
-    // 503: it is allowed, but there is nowhere to write to.
+    // 503: permitted, but the fixture cannot write.
     let expected: [(&str, [u16; 6]); 11] = [
         ("list", [403, 200, 200, 200, 403, 200]),
         ("create", [403, 403, 503, 403, 403, 503]),
@@ -286,8 +279,8 @@ async fn each_operation_needs_its_right() {
         ("jwt", [404, 404, 404, 404, 404, 503]),
     ];
     for (column, (name, scopes)) in scopes.into_iter().enumerate() {
-        let caller = world.account("team/ci", name, scopes);
-        let desk = Desk::over(&world);
+        let caller = fixture.account("team/ci", name, scopes);
+        let api = TestApi::over(&fixture);
         let (own, own_jwt) = (caller.id.to_string(), caller.token.id().to_string());
         for (operation, statuses) in expected {
             let create = |email: &str| Some(json!({"name": "new-one", "userEmail": email}));
@@ -308,53 +301,53 @@ async fn each_operation_needs_its_right() {
                 ),
                 "jwt own" => ("DELETE", format!("virtual-accounts/{own}/jwt/{own_jwt}"), None),
                 "jwt" => ("DELETE", format!("virtual-accounts/{foreign}/jwt/{foreign_jwt}"), None),
-                other => panic!("{other} is no operation"),
+                other => panic!("{other} is not an operation"),
             };
-            let status = desk.status(method, &path, &caller, body).await;
+            let status = api.status(method, &path, &caller, body).await;
             assert_eq!(status, statuses[column], "{operation} by {name}");
         }
     }
 }
 
 #[tokio::test]
-async fn what_is_anothers_looks_like_what_is_not_there() {
-    let mut world = World::new();
-    jane(&world);
-    let caller = world.account("team/ci", "ci", &[MANAGE]);
-    let other = world.user("jane", "other", &[]);
-    let desk = Desk::over(&world);
+async fn another_owners_token_looks_like_an_unknown_one() {
+    let mut fixture = RestFixture::new();
+    jane(&fixture);
+    let caller = fixture.account("team/ci", "ci", &[MANAGE]);
+    let other = fixture.user("jane", "other", &[]);
+    let api = TestApi::over(&fixture);
     let body = || Some(json!({"gracePeriodInMinutes": 5}));
     let jwt = other.token.id();
     let there = [
-        desk.ask("DELETE", &format!("personal-access-tokens/{}", other.id), &caller, None).await,
-        desk.ask("POST", &format!("virtual-accounts/{}/regenerate-token", other.id), &caller, body()).await,
-        desk.ask("DELETE", &format!("virtual-accounts/{}/jwt/{jwt}", other.id), &caller, None).await,
-        desk.ask("DELETE", "personal-access-tokens/revoke/all", &caller, Some(json!({"email": "jane@example.com"})))
+        api.ask("DELETE", &format!("personal-access-tokens/{}", other.id), &caller, None).await,
+        api.ask("POST", &format!("virtual-accounts/{}/regenerate-token", other.id), &caller, body()).await,
+        api.ask("DELETE", &format!("virtual-accounts/{}/jwt/{jwt}", other.id), &caller, None).await,
+        api.ask("DELETE", "personal-access-tokens/revoke/all", &caller, Some(json!({"email": "jane@example.com"})))
             .await,
     ];
     let not = PatUid::from(0xabc);
     let not_there = [
-        desk.ask("DELETE", &format!("personal-access-tokens/{not}"), &caller, None).await,
-        desk.ask("POST", &format!("virtual-accounts/{not}/regenerate-token"), &caller, body()).await,
-        desk.ask("DELETE", &format!("virtual-accounts/{not}/jwt/{jwt}"), &caller, None).await,
-        desk.ask("DELETE", "personal-access-tokens/revoke/all", &caller, Some(json!({"email": "nobody@example.com"})))
+        api.ask("DELETE", &format!("personal-access-tokens/{not}"), &caller, None).await,
+        api.ask("POST", &format!("virtual-accounts/{not}/regenerate-token"), &caller, body()).await,
+        api.ask("DELETE", &format!("virtual-accounts/{not}/jwt/{jwt}"), &caller, None).await,
+        api.ask("DELETE", "personal-access-tokens/revoke/all", &caller, Some(json!({"email": "nobody@example.com"})))
             .await,
     ];
     assert_eq!(there, not_there);
-    assert_eq!(there[0], (404, json!({"statusCode": 404, "message": "there is no such token", "code": "NotFound"})));
+    assert_eq!(there[0], (404, json!({"statusCode": 404, "message": "token not found", "code": "NotFound"})));
     for path in ["personal-access-tokens/x", "personal-access-tokens/%ff", "personal-access-tokens/..%2f"] {
-        assert_eq!(desk.ask("DELETE", path, &caller, None).await, there[0], "{path}");
+        assert_eq!(api.ask("DELETE", path, &caller, None).await, there[0], "{path}");
     }
 }
 
 #[tokio::test]
-async fn a_credential_that_is_not_live_or_of_another_token_cannot_be_revoked_by_itself() {
-    let mut world = World::new();
-    let caller = world.account("team/ci", "ci", &[MANAGE]);
-    let second = world.account("team/ci", "second", &[]);
+async fn only_a_live_credential_of_the_token_can_be_revoked() {
+    let mut fixture = RestFixture::new();
+    let caller = fixture.account("team/ci", "ci", &[MANAGE]);
+    let second = fixture.account("team/ci", "second", &[]);
     let spec = json!({"owner": {"kind": "VirtualAccount", "name": "team/ci"}, "revoked": true});
-    let dead = world.pat(spec, json!({}));
-    let desk = Desk::over(&world);
+    let dead = fixture.pat(spec, json!({}));
+    let api = TestApi::over(&fixture);
     for (pat, jwt, status) in [
         (&second, second.token.id().to_string(), 503),
         (&second, caller.token.id().to_string(), 404),
@@ -362,61 +355,57 @@ async fn a_credential_that_is_not_live_or_of_another_token_cannot_be_revoked_by_
         (&dead, dead.token.id().to_string(), 404),
     ] {
         let path = format!("virtual-accounts/{}/jwt/{jwt}", pat.id);
-        assert_eq!(desk.status("DELETE", &path, &caller, None).await, status, "{path}");
+        assert_eq!(api.status("DELETE", &path, &caller, None).await, status, "{path}");
     }
 }
 
 #[tokio::test]
-async fn an_email_of_nobody_or_of_several_is_nobodys_and_its_case_does_not_matter() {
-    let mut world = World::new();
-    jane(&world);
+async fn email_must_belong_to_one_owner_and_ignores_case() {
+    let mut fixture = RestFixture::new();
+    jane(&fixture);
     for (uid, name) in [(910, "one"), (911, "two")] {
         let subject = json!({"kind": "User", "name": name});
-        world.owner(uid, json!({"subject": subject, "email": "shared@example.com"}));
+        fixture.owner(uid, json!({"subject": subject, "email": "shared@example.com"}));
     }
-    let caller = world.account("team/ci", "ci", &[MANAGE_ALL]);
-    let desk = Desk::over(&world);
+    let caller = fixture.account("team/ci", "ci", &[MANAGE_ALL]);
+    let api = TestApi::over(&fixture);
     for (email, status) in
         [("JANE@example.COM", 503), ("shared@example.com", 404), ("nobody@example.com", 404), ("jane", 404), ("", 404)]
     {
         let body = json!({"name": "new-one", "userEmail": email});
-        assert_eq!(
-            desk.status("POST", "personal-access-tokens/for-user", &caller, Some(body)).await,
-            status,
-            "{email}"
-        );
+        assert_eq!(api.status("POST", "personal-access-tokens/for-user", &caller, Some(body)).await, status, "{email}");
     }
-    // There is nothing to revoke, so nothing has to be written.
+    // Without tokens, nothing has to be written.
     let body = Some(json!({"email": "jane@example.com"}));
-    assert_eq!(desk.ask("DELETE", "personal-access-tokens/revoke/all", &caller, body).await, (200, json!({})));
+    assert_eq!(api.ask("DELETE", "personal-access-tokens/revoke/all", &caller, body).await, (200, json!({})));
 }
 
 #[tokio::test]
-async fn a_users_token_makes_no_others_whatever_it_may() {
-    let mut world = World::new();
-    jane(&world);
-    let user = world.user("jane", "mine", &[MANAGE, MANAGE_ALL]);
-    let desk = Desk::over(&world);
+async fn users_token_cannot_create_tokens() {
+    let mut fixture = RestFixture::new();
+    jane(&fixture);
+    let user = fixture.user("jane", "mine", &[MANAGE, MANAGE_ALL]);
+    let api = TestApi::over(&fixture);
     let body = json!({"name": "new-one", "userEmail": "jane@example.com"});
     for path in ["personal-access-tokens", "personal-access-tokens/for-user"] {
-        let (status, error) = desk.ask("POST", path, &user, Some(body.clone())).await;
+        let (status, error) = api.ask("POST", path, &user, Some(body.clone())).await;
         assert_eq!((status, &error["code"]), (403, &json!("Forbidden")));
         assert!(error["message"].as_str().unwrap().contains("virtual account"), "{error}");
     }
-    // All else it may.
+    // Everything else is permitted.
     let own = format!("virtual-accounts/{}/regenerate-token", user.id);
-    assert_eq!(desk.status("POST", &own, &user, Some(json!({"gracePeriodInMinutes": 1}))).await, 503);
+    assert_eq!(api.status("POST", &own, &user, Some(json!({"gracePeriodInMinutes": 1}))).await, 503);
 }
 
 #[tokio::test]
-async fn a_new_token_gets_what_the_caller_may_elsewhere_and_a_prefix_that_their_command_line_knows() {
-    let mut world = World::new();
-    jane(&world);
+async fn new_token_has_the_callers_other_scopes_and_truefoundrys_prefix() {
+    let mut fixture = RestFixture::new();
+    jane(&fixture);
     let scopes = ["repo:read", MANAGE, MANAGE_ALL, "introspect", "sp:other", READ, "deploy"];
-    let known = world.account("team/ci", "ci", &scopes);
-    let service = world.service();
+    let known = fixture.account("team/ci", "ci", &scopes);
+    let service = fixture.service();
     let caller = service.caller(&known.headers()).await.unwrap();
-    let wanted = |account: Option<&str>, team: Option<&str>| Wanted {
+    let wanted = |account: Option<&str>, team: Option<&str>| TruefoundryNewToken {
         name: "new-one".into(),
         user_email: None,
         expiry: Default::default(),
@@ -424,7 +413,7 @@ async fn a_new_token_gets_what_the_caller_may_elsewhere_and_a_prefix_that_their_
         team: team.map(str::to_owned),
     };
     let jane = Owner { kind: OwnerKind::User, name: "jane".into() };
-    let order = |account, team| order_of(&caller, service.owner(&jane), wanted(account, team), service.tenant());
+    let order = |account, team| create_request(&caller, service.owner(&jane), wanted(account, team), service.tenant());
 
     let made = order(None, None).unwrap();
 
@@ -432,8 +421,8 @@ async fn a_new_token_gets_what_the_caller_may_elsewhere_and_a_prefix_that_their_
     assert_eq!(made.token_prefix.unwrap().as_str(), "tfy");
     assert_eq!((made.owner, made.display_name.as_str()), (jane.clone(), "new-one"));
     assert!(order(Some(NAMESPACE), Some("core")).is_ok());
-    let field = |failure| match failure {
-        Failure::Invalid { field, .. } => field,
+    let field = |error| match error {
+        RestError::Invalid { field, .. } => field,
         other => panic!("{other}"),
     };
     assert_eq!(field(order(Some("elsewhere"), None).unwrap_err()), "accountName");
@@ -441,10 +430,10 @@ async fn a_new_token_gets_what_the_caller_may_elsewhere_and_a_prefix_that_their_
 }
 
 #[tokio::test]
-async fn a_body_that_is_wrong_is_told_by_its_status_and_its_field() {
-    let mut world = World::new();
-    let caller = world.account("team/ci", "ci", &[MANAGE_ALL]);
-    let desk = Desk::over(&world);
+async fn invalid_body_has_its_status_and_code() {
+    let mut fixture = RestFixture::new();
+    let caller = fixture.account("team/ci", "ci", &[MANAGE_ALL]);
+    let api = TestApi::over(&fixture);
     let post = |media_type: &str, body: String| {
         Request::post(TOKENS)
             .header(header::AUTHORIZATION, caller.bearer())
@@ -463,7 +452,7 @@ async fn a_body_that_is_wrong_is_told_by_its_status_and_its_field() {
         ("application/json", "{\"name\": \"ab\"}".to_owned(), 400, "Invalid"),
         ("application/json", "{\"name\": \"abc\", \"expirationDate\": \"2020-01-01\"}".to_owned(), 400, "Invalid"),
     ] {
-        let (response, error) = desk.send(post(media_type, body)).await;
+        let (response, error) = api.send(post(media_type, body)).await;
         assert_eq!((response.status().as_u16(), &error["code"]), (status, &json!(code)), "{error}");
         assert_eq!(error["statusCode"], status);
         assert_eq!(response.headers().contains_key(header::RETRY_AFTER), status == 503);
@@ -471,21 +460,18 @@ async fn a_body_that_is_wrong_is_told_by_its_status_and_its_field() {
 }
 
 #[tokio::test]
-async fn whoever_is_not_known_learns_nothing_but_that() {
-    let mut world = World::new();
-    let revoked = world.pat(json!({"scopes": [READ], "revoked": true}), json!({}));
-    let for_others = world.pat(json!({"scopes": [READ], "audiences": ["git"]}), json!({}));
-    let desk = Desk::over(&world);
+async fn missing_or_invalid_token_gets_401() {
+    let mut fixture = RestFixture::new();
+    let revoked = fixture.pat(json!({"scopes": [READ], "revoked": true}), json!({}));
+    let for_others = fixture.pat(json!({"scopes": [READ], "audiences": ["git"]}), json!({}));
+    let api = TestApi::over(&fixture);
     let unknown = format!("Bearer {}", Token::mint(&Default::default()).unwrap().expose());
     let basic = "Basic YTpi".to_owned();
-    let error = json!({
-        "statusCode": 401, "code": "Unauthenticated",
-        "message": "authenticate with a personal access token that is live: Authorization: Bearer <token>",
-    });
+    let error = json!({"statusCode": 401, "code": "Unauthenticated", "message": UNAUTHENTICATED});
     for authorization in [String::new(), basic, unknown, revoked.bearer(), for_others.bearer()] {
         for path in ["personal-access-tokens?limit=0", "session"] {
             let request = Request::get(format!("/api/svc/v1/{path}")).header(header::AUTHORIZATION, &authorization);
-            let (response, body) = desk.send(request.body(Body::empty()).unwrap()).await;
+            let (response, body) = api.send(request.body(Body::empty()).unwrap()).await;
             assert_eq!((response.status().as_u16(), &body), (401, &error));
             assert_eq!(response.headers()[header::WWW_AUTHENTICATE], "Bearer");
         }
@@ -493,62 +479,63 @@ async fn whoever_is_not_known_learns_nothing_but_that() {
 }
 
 #[tokio::test]
-async fn who_asks_too_much_or_too_early_is_told_when_to_come_back() {
-    let mut world = World::new();
+async fn rate_limit_and_unverifiable_token_get_retry_after() {
+    let mut fixture = RestFixture::new();
     let once = NonZeroU32::MIN;
-    world.settings.rate = Rate { per_second: once, burst: once };
-    let (caller, second) = (world.user("jane", "ci", &[READ]), world.user("jane", "cd", &[READ]));
-    let early = Desk(routes(world.service_while(|| Freshness::Starting)));
-    let desk = Desk::over(&world);
-    let list =
-        |known: &Known| Request::get(TOKENS).header(header::AUTHORIZATION, known.bearer()).body(Body::empty()).unwrap();
+    fixture.config.rate = RateLimit { per_second: once, burst: once };
+    let (caller, second) = (fixture.user("jane", "ci", &[READ]), fixture.user("jane", "cd", &[READ]));
+    let early = TestApi(routes(fixture.service_with(|| Freshness::Starting)));
+    let api = TestApi::over(&fixture);
+    let list = |known: &TestToken| {
+        Request::get(TOKENS).header(header::AUTHORIZATION, known.bearer()).body(Body::empty()).unwrap()
+    };
 
     let (response, error) = early.send(list(&caller)).await;
     assert_eq!((response.status().as_u16(), &error["code"]), (503, &json!("Unavailable")));
     assert_eq!(response.headers()[header::RETRY_AFTER], "2");
 
-    assert_eq!(desk.send(list(&caller)).await.0.status(), 200);
-    let (response, error) = desk.send(list(&second)).await;
+    assert_eq!(api.send(list(&caller)).await.0.status(), 200);
+    let (response, error) = api.send(list(&second)).await;
     assert_eq!((response.status().as_u16(), &error["statusCode"]), (429, &json!(429)));
     assert_eq!(response.headers()[header::RETRY_AFTER], "1");
 }
 
 #[tokio::test]
-async fn a_server_for_reading_reads() {
-    let mut world = World::new();
-    world.settings.read_only = true;
-    let caller = world.account("team/ci", "ci", &[MANAGE_ALL]);
-    let desk = Desk::over(&world);
-    assert_eq!(desk.status("GET", "personal-access-tokens", &caller, None).await, 200);
+async fn read_only_server_only_reads() {
+    let mut fixture = RestFixture::new();
+    fixture.config.read_only = true;
+    let caller = fixture.account("team/ci", "ci", &[MANAGE_ALL]);
+    let api = TestApi::over(&fixture);
+    assert_eq!(api.status("GET", "personal-access-tokens", &caller, None).await, 200);
     let own = format!("personal-access-tokens/{}", caller.id);
-    assert_eq!(desk.ask("DELETE", &own, &caller, None).await.0, 403);
-    let (status, error) = desk.ask("POST", "personal-access-tokens", &caller, Some(json!({"name": "abc"}))).await;
+    assert_eq!(api.ask("DELETE", &own, &caller, None).await.0, 403);
+    let (status, error) = api.ask("POST", "personal-access-tokens", &caller, Some(json!({"name": "abc"}))).await;
     assert_eq!((status, &error["code"]), (403, &json!("ReadOnly")));
 }
 
 #[tokio::test]
-async fn a_session_tells_any_live_token_who_it_is() {
-    let mut world = World::new();
-    jane(&world);
-    let user = world.user("jane", "laptop", &[]);
-    let account = world.account("team/ci", "robot", &["repo:read"]);
-    let desk = Desk::over(&world);
+async fn session_shows_the_caller_to_any_live_token() {
+    let mut fixture = RestFixture::new();
+    jane(&fixture);
+    let user = fixture.user("jane", "laptop", &[]);
+    let account = fixture.account("team/ci", "robot", &["repo:read"]);
+    let api = TestApi::over(&fixture);
     let subject = json!({
         "subjectId": PatUid::from(900).to_string(), "subjectType": "user", "subjectSlug": "Jane@Example.com",
         "subjectDisplayName": "Jane Doe", "subjectPatName": "laptop",
     });
     let session = json!({"user": {"email": "Jane@Example.com", "tenantName": NAMESPACE, "subject": subject}});
-    assert_eq!(desk.get("session", &user).await, (200, session));
-    let (status, session) = desk.get("session", &account).await;
+    assert_eq!(api.get("session", &user).await, (200, session));
+    let (status, session) = api.get("session", &account).await;
     assert_eq!((status, &session["user"]["email"]), (200, &Value::Null));
     assert_eq!(session["user"]["subject"]["subjectPatName"], "robot");
 }
 
 #[tokio::test]
-async fn paths_and_methods_that_are_not_there_are_told_in_json() {
-    let mut world = World::new();
-    let caller = world.account("team/ci", "ci", &[MANAGE_ALL]);
-    let desk = Desk::over(&world);
+async fn unknown_paths_and_methods_are_refused_in_json() {
+    let mut fixture = RestFixture::new();
+    let caller = fixture.account("team/ci", "ci", &[MANAGE_ALL]);
+    let api = TestApi::over(&fixture);
     for path in [
         "",
         "/",
@@ -561,7 +548,7 @@ async fn paths_and_methods_that_are_not_there_are_told_in_json() {
         "/v1/%ff",
     ] {
         let request = Request::get(format!("/api/svc{path}")).body(Body::empty()).unwrap();
-        let (response, error) = desk.send(request).await;
+        let (response, error) = api.send(request).await;
         assert_eq!((response.status().as_u16(), &error["statusCode"]), (404, &json!(404)), "{path}: {error}");
     }
     for (method, path, allowed) in [
@@ -575,14 +562,14 @@ async fn paths_and_methods_that_are_not_there_are_told_in_json() {
     ] {
         let request = Request::builder().method(method).uri(format!("/api/svc/v1/{path}"));
         let request = request.header(header::AUTHORIZATION, caller.bearer()).body(Body::empty()).unwrap();
-        let (response, error) = desk.send(request).await;
+        let (response, error) = api.send(request).await;
         assert_eq!((response.status().as_u16(), &error["statusCode"]), (405, &json!(405)), "{method} {path}");
         assert_eq!(response.headers()[header::ALLOW], allowed, "{method} {path}");
     }
 }
 
 #[test]
-fn every_path_is_described_with_the_errors_of_this_dialect() {
+fn every_path_is_described_with_the_dialects_errors() {
     let description = serde_json::to_value(openapi()).unwrap();
     let paths = description["paths"].as_object().unwrap();
     let operations: Vec<_> = paths
@@ -602,7 +589,7 @@ fn every_path_is_described_with_the_errors_of_this_dialect() {
     }
 }
 
-/// Name, description, second of creation and whether it is the caller's: names that have something in common, and ties.
+/// Name, description, second of creation, and whether it is the caller's. Names overlap, and there are ties.
 type Made = (String, Option<String>, u8, bool);
 
 fn made() -> impl Strategy<Value = Vec<Made>> {
@@ -614,28 +601,27 @@ proptest! {
     #![proptest_config(ProptestConfig::with_cases(96))]
 
     #[test]
-    fn the_pages_together_are_exactly_what_was_searched_for_in_order(
+    fn pages_together_are_the_matching_tokens_in_order(
         made in made(),
         limit in 1_usize..12,
         search in proptest::option::of("[abAB]{0,2}"),
         right in proptest::sample::select(vec![READ, MANAGE, MANAGE_ALL]),
         is_user in proptest::bool::ANY,
     ) {
-        let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
-        let mut world = World::new();
-        let caller = if is_user { world.user("jane", "first", &[right]) } else { world.account("jane", "first", &[right]) };
+        let mut fixture = RestFixture::new();
+        let caller = if is_user { fixture.user("jane", "first", &[right]) } else { fixture.account("jane", "first", &[right]) };
         let owner = |kind: &str, name: &str| json!({"kind": kind, "name": name});
         let [own, other] = if is_user { ["User", "VirtualAccount"] } else { ["VirtualAccount", "User"] };
         let created = |second: u8| format!("2026-01-01T00:00:0{second}Z");
-        // The caller's is the first of all in its second.
+        // The caller's token is the first in its second.
         let mut expected = vec![(1, format!("{:032x}", 1), "first".to_owned())];
         for (number, (name, description, second, is_own)) in (2_u128..).zip(&made) {
-            // Ids are in another order than the creations. An owner of the other kind has the same name, and is somebody else.
+            // Ids have another order than creations. An owner of the other kind has the same name.
             let uid = u128::MAX - number;
             let owner = if *is_own { owner(own, "jane") } else { owner(other, "jane") };
             let spec = json!({"owner": owner, "displayName": name, "description": description});
             let metadata = json!({"uid": PatUid::from(uid).hyphenated(), "creationTimestamp": created(*second)});
-            world.pat(spec, json!({"metadata": metadata}));
+            fixture.pat(spec, json!({"metadata": metadata}));
             if *is_own {
                 expected.push((*second, format!("{uid:032x}"), name.clone()));
             }
@@ -644,16 +630,16 @@ proptest! {
         expected.retain(|(_, _, name)| name.to_lowercase().contains(&part));
         expected.sort();
         let expected: Vec<_> = expected.into_iter().map(|(second, id, name)| (at(&created(second)), id, name)).collect();
-        let desk = Desk::over(&world);
-        let pages = runtime.block_on(async {
+        let api = TestApi::over(&fixture);
+        let pages = block_on(async {
             let mut all = Vec::new();
             loop {
                 let part = search.as_ref().map(|part| format!("&nameSearchQuery={part}")).unwrap_or_default();
                 let path = format!("personal-access-tokens?limit={limit}&offset={}{part}", all.len());
-                let (status, body) = desk.get(&path, &caller).await;
+                let (status, body) = api.get(&path, &caller).await;
                 assert_eq!(status, 200, "{body}");
                 assert_eq!(body["pagination"]["total"], expected.len());
-                // As the client does: until a page is empty.
+                // Like the client, stop at an empty page.
                 let page = body["data"].as_array().unwrap();
                 if page.is_empty() {
                     return all;

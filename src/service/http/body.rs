@@ -1,8 +1,16 @@
-//! Reads a request's body within bounds of its own and of all of them together, and wipes it.
+//! Request bodies: read within limits of size and time and within a memory budget that all requests share, and zeroed afterwards.
 //!
-//! It must not know what is in it.
+//! `axum::body::to_bytes` and `http_body_util::Limited` limit the size only, and leave copies of a token in memory. A tokio `Semaphore`
+//! could be the budget, but takes a lock whenever a request gives its bytes back.
 
-use std::{ops::Deref, sync::Arc, time::Duration};
+use std::{
+    ops::Deref,
+    sync::{
+        Arc,
+        atomic::{AtomicUsize, Ordering},
+    },
+    time::Duration,
+};
 
 use axum::{
     body::{Body, HttpBody},
@@ -11,54 +19,57 @@ use axum::{
 use futures::StreamExt;
 use zeroize::Zeroizing;
 
-use super::{Budget, NoRoom, budget::Share, within::within};
+use super::timeout;
 
-/// The largest body that is read. A token has 77 bytes; a ServiceAccount's, some thousand.
+/// The maximum size of a body. A token has 77 bytes; that of a ServiceAccount, some thousand.
 pub const MAX_BODY: usize = 64 * 1024;
 
-/// What is set aside before anything has come: what is merely announced takes no room from others.
-const AT_FIRST: usize = 1024;
+/// The most memory reserved before anything has arrived: an announced length alone takes no memory from other requests.
+const INITIAL_CAPACITY: usize = 1024;
 
-/// How long a body may take.
-pub(super) const BODY_WITHIN: Duration = Duration::from_secs(10);
+/// The time limit of a body.
+pub(super) const TIMEOUT: Duration = Duration::from_secs(10);
 
-/// Why a body cannot be had.
+/// The default budget: a thousand bodies of the verifier's maximum size at once.
+const DEFAULT_BUDGET: usize = 64 * 1024 * 1024;
+
+/// Why a body cannot be read.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum BodyError {
-    /// Larger than [`MAX_BODY`].
+    /// It is larger than [`MAX_BODY`].
     #[error("the body is larger than {MAX_BODY} bytes")]
     TooLarge,
-    /// It did not come in time.
-    #[error("the body did not come in time")]
+    /// It did not arrive in time.
+    #[error("the body did not arrive in time")]
     TooSlow,
     /// The connection broke.
     #[error("the body ended early")]
     Broken,
-    /// There is no room for it at the moment.
+    /// The memory budget is exhausted.
     #[error(transparent)]
-    NoRoom(NoRoom),
+    NoMemory(BudgetExhausted),
 }
 
 impl BodyError {
-    /// The status that says so.
+    /// Returns the HTTP status of this error.
     pub fn status(self) -> StatusCode {
         match self {
             Self::TooLarge => StatusCode::PAYLOAD_TOO_LARGE,
             Self::TooSlow => StatusCode::REQUEST_TIMEOUT,
             Self::Broken => StatusCode::BAD_REQUEST,
-            Self::NoRoom(_) => StatusCode::SERVICE_UNAVAILABLE,
+            Self::NoMemory(_) => StatusCode::SERVICE_UNAVAILABLE,
         }
     }
 }
 
-/// A body, which holds a token: it is wiped on drop, and then its room is given back.
+/// A complete body, which may hold a token: dropping it zeroes it and gives its memory back to the budget.
 #[derive(Debug)]
-pub struct Whole {
+pub struct RequestBody {
     bytes: Zeroizing<Vec<u8>>,
-    share: Share,
+    reservation: MemoryReservation,
 }
 
-impl Deref for Whole {
+impl Deref for RequestBody {
     type Target = [u8];
 
     fn deref(&self) -> &[u8] {
@@ -66,11 +77,11 @@ impl Deref for Whole {
     }
 }
 
-impl Whole {
-    fn new(memory: &Arc<Budget>, capacity: usize) -> Result<Self, BodyError> {
-        let mut share = memory.share();
-        share.take(capacity).map_err(BodyError::NoRoom)?;
-        Ok(Self { bytes: Zeroizing::new(Vec::with_capacity(capacity)), share })
+impl RequestBody {
+    fn new(memory: &Arc<MemoryBudget>, capacity: usize) -> Result<Self, BodyError> {
+        let mut reservation = memory.reservation();
+        reservation.grow(capacity).map_err(BodyError::NoMemory)?;
+        Ok(Self { bytes: Zeroizing::new(Vec::with_capacity(capacity)), reservation })
     }
 
     fn push(&mut self, part: &[u8]) -> Result<(), BodyError> {
@@ -81,8 +92,8 @@ impl Whole {
         let capacity = self.bytes.capacity();
         if capacity < length {
             let larger = length.max(2 * capacity).min(MAX_BODY);
-            self.share.take(larger - capacity).map_err(BodyError::NoRoom)?;
-            // Not by growing, which would leave a copy behind.
+            self.reservation.grow(larger - capacity).map_err(BodyError::NoMemory)?;
+            // A new vector: one that grows leaves a copy behind.
             let mut bytes = Zeroizing::new(Vec::with_capacity(larger));
             bytes.extend_from_slice(&self.bytes);
             self.bytes = bytes;
@@ -92,25 +103,79 @@ impl Whole {
     }
 }
 
-/// Reads a body, within the memory that all of them share.
-///
-/// # Errors
-/// When it is too large, too slow, or breaks off, or there is no room.
-pub async fn read(body: Body, memory: &Arc<Budget>) -> Result<Whole, BodyError> {
-    within(BODY_WITHIN, collect(body, memory)).await.unwrap_or(Err(BodyError::TooSlow))
+/// Reads a body within the shared memory budget.
+pub async fn read(body: Body, memory: &Arc<MemoryBudget>) -> Result<RequestBody, BodyError> {
+    timeout(TIMEOUT, collect(body, memory)).await.unwrap_or(Err(BodyError::TooSlow))
 }
 
-async fn collect(body: Body, memory: &Arc<Budget>) -> Result<Whole, BodyError> {
+async fn collect(body: Body, memory: &Arc<MemoryBudget>) -> Result<RequestBody, BodyError> {
     let announced = usize::try_from(body.size_hint().lower()).unwrap_or(usize::MAX);
     if announced > MAX_BODY {
         return Err(BodyError::TooLarge);
     }
-    let mut whole = Whole::new(memory, announced.min(AT_FIRST))?;
+    let mut complete = RequestBody::new(memory, announced.min(INITIAL_CAPACITY))?;
     let mut parts = body.into_data_stream();
     while let Some(part) = parts.next().await {
-        whole.push(&part.map_err(|_| BodyError::Broken)?)?;
+        complete.push(&part.map_err(|_| BodyError::Broken)?)?;
     }
-    Ok(whole)
+    Ok(complete)
+}
+
+/// Memory that all requests of a process share. Limits for each request and connection alone multiply to more than a machine has.
+#[derive(Debug)]
+pub struct MemoryBudget {
+    left: AtomicUsize,
+}
+
+/// The part of a [`MemoryBudget`] that one request uses; given back on drop.
+#[derive(Debug)]
+pub struct MemoryReservation {
+    budget: Arc<MemoryBudget>,
+    taken: usize,
+}
+
+/// The memory budget is exhausted.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("too many requests are in progress: try again")]
+pub struct BudgetExhausted;
+
+impl Default for MemoryBudget {
+    fn default() -> Self {
+        Self::of(DEFAULT_BUDGET)
+    }
+}
+
+impl MemoryBudget {
+    /// Creates a budget of this many bytes.
+    pub fn of(bytes: usize) -> Self {
+        Self { left: AtomicUsize::new(bytes) }
+    }
+
+    /// Creates an empty reservation.
+    pub fn reservation(self: &Arc<Self>) -> MemoryReservation {
+        MemoryReservation { budget: self.clone(), taken: 0 }
+    }
+
+    /// Returns the number of bytes left.
+    pub fn left(&self) -> usize {
+        self.left.load(Ordering::Relaxed)
+    }
+}
+
+impl MemoryReservation {
+    /// Reserves this many more bytes, or none if there are too few left.
+    pub fn grow(&mut self, bytes: usize) -> Result<(), BudgetExhausted> {
+        let rest = |left: usize| left.checked_sub(bytes);
+        self.budget.left.fetch_update(Ordering::Relaxed, Ordering::Relaxed, rest).map_err(|_| BudgetExhausted)?;
+        self.taken += bytes;
+        Ok(())
+    }
+}
+
+impl Drop for MemoryReservation {
+    fn drop(&mut self) {
+        self.budget.left.fetch_add(self.taken, Ordering::Relaxed);
+    }
 }
 
 #[cfg(test)]
@@ -125,8 +190,8 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_body_is_read_up_to_its_limit_whether_its_length_is_announced_or_not() {
-        let memory = Arc::new(Budget::default());
+    async fn body_is_read_up_to_its_limit_with_or_without_an_announced_length() {
+        let memory = Arc::new(MemoryBudget::default());
         let all = memory.left();
         assert!(read(Body::empty(), &memory).await.unwrap().is_empty());
         assert_eq!(read(Body::from(vec![7; MAX_BODY]), &memory).await.unwrap().len(), MAX_BODY);
@@ -135,15 +200,15 @@ mod tests {
         assert_eq!(read(parts(65, 1024), &memory).await.unwrap_err(), BodyError::TooLarge);
         let broken = stream::iter([Ok(Bytes::from("a")), Err(std::io::Error::other("cut off"))]);
         assert_eq!(read(Body::from_stream(broken), &memory).await.unwrap_err(), BodyError::Broken);
-        assert_eq!(memory.left(), all, "all room is given back");
+        assert_eq!(memory.left(), all, "all memory is given back");
     }
 
     #[tokio::test]
-    async fn a_body_for_which_there_is_no_room_is_refused_whether_its_length_is_announced_or_not() {
-        let memory = Arc::new(Budget::of(10_000));
+    async fn body_beyond_the_memory_budget_is_refused_with_or_without_an_announced_length() {
+        let memory = Arc::new(MemoryBudget::of(10_000));
         let held = read(Body::from(vec![7; 6_000]), &memory).await.unwrap();
         for too_much in [Body::from(vec![7; 4_001]), parts(5, 1024)] {
-            assert_eq!(read(too_much, &memory).await.unwrap_err(), BodyError::NoRoom(NoRoom));
+            assert_eq!(read(too_much, &memory).await.unwrap_err(), BodyError::NoMemory(BudgetExhausted));
         }
         assert_eq!(memory.left(), 4_000);
         drop(held);
@@ -151,8 +216,23 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn a_body_that_never_ends_is_given_up() {
+    async fn endless_body_times_out() {
         let slow = Body::from_stream(stream::pending::<Result<Bytes, std::io::Error>>());
         assert_eq!(read(slow, &Arc::default()).await.unwrap_err(), BodyError::TooSlow);
+    }
+
+    #[test]
+    fn reservations_never_exceed_the_budget_and_are_given_back() {
+        let budget = Arc::new(MemoryBudget::of(100));
+        let (mut one, mut other) = (budget.reservation(), budget.reservation());
+        one.grow(60).unwrap();
+        assert_eq!(other.grow(41), Err(BudgetExhausted));
+        other.grow(40).unwrap();
+        assert_eq!((budget.left(), one.grow(1)), (0, Err(BudgetExhausted)));
+        drop(one);
+        assert_eq!(budget.left(), 60);
+        other.grow(60).unwrap();
+        drop(other);
+        assert_eq!(budget.left(), 100);
     }
 }

@@ -1,14 +1,23 @@
-//! One connection from its first byte to its last: the handshake, its requests, its end.
-//!
-//! HTTP/1.1 and HTTP/2. It must not know where connections come from, nor what is answered.
+//! The life of a connection: TLS handshake, HTTP/1.1 or HTTP/2 requests, and its end.
 
-use std::{convert::Infallible, pin::Pin, sync::Arc, time::Instant};
+use std::{
+    convert::Infallible,
+    future::poll_fn,
+    pin::Pin,
+    sync::{Arc, Mutex, PoisonError},
+    task::{Context, Poll, ready},
+    time::{Duration, Instant},
+};
 
-use axum::{body::Body, response::Response};
+use axum::{
+    BoxError,
+    body::{Body, Bytes, HttpBody},
+    response::Response,
+};
 use http_body_util::Limited;
 use hyper::{
     Request, StatusCode, Version,
-    body::{Body as _, Incoming},
+    body::{Frame, Incoming, SizeHint},
     header::{CONNECTION, HeaderMap, HeaderValue, TRANSFER_ENCODING},
     service::service_fn,
 };
@@ -25,26 +34,23 @@ use tokio_util::sync::CancellationToken;
 use tracing::debug;
 
 use super::{
-    Answers, OnlyIfThere,
-    activity::{Activity, Finding, Watch, Watched},
-    leftover::lend,
-    limits::Limits,
-    within::within,
+    HttpService, Limits,
+    activity::{ConnectionActivity, ConnectionMonitor, ConnectionState, MonitoredStream},
 };
 use crate::service::tls::TlsReloader;
 
-/// Serves it to its end.
+/// Serves a connection until it ends.
 pub(super) async fn serve(
     stream: TcpStream,
     tls: Option<TlsReloader>,
-    answers: impl Answers,
+    service: impl HttpService,
     limits: Limits,
     cancellation: CancellationToken,
 ) {
-    // An answer is one write; waiting for more of it would only delay it.
+    // A response is one write: Nagle's algorithm would only delay it.
     let _works_without = stream.set_nodelay(true);
     let Some(tls) = tls else {
-        return http(stream, answers, limits, cancellation).await;
+        return http(stream, service, limits, cancellation).await;
     };
     let handshake = timeout(limits.handshake, tls.acceptor().accept(stream));
     let accepted = tokio::select! {
@@ -52,63 +58,58 @@ pub(super) async fn serve(
         () = cancellation.cancelled() => return,
     };
     match accepted {
-        Ok(Ok(stream)) => http(stream, answers, limits, cancellation).await,
-        Ok(Err(error)) => debug!(%error, "a TLS handshake failed"),
-        Err(_) => debug!("a TLS handshake took too long"),
+        Ok(Ok(stream)) => http(stream, service, limits, cancellation).await,
+        Ok(Err(error)) => debug!(%error, "TLS handshake failed"),
+        Err(_) => debug!("TLS handshake timed out"),
     }
 }
 
-/// Which of the two it is shows in its first bytes, also where TLS has agreed on one.
-async fn http<S>(stream: S, answers: impl Answers, limits: Limits, cancellation: CancellationToken)
+/// Detects HTTP/1.1 or HTTP/2 from the first bytes, also where TLS has negotiated one of them.
+async fn http<S>(stream: S, service: impl HttpService, limits: Limits, cancellation: CancellationToken)
 where
     S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
 {
-    let activity = Arc::new(Activity::default());
-    let stream = TokioIo::new(Watched::new(stream, activity.clone()));
+    let activity = Arc::new(ConnectionActivity::default());
+    let stream = TokioIo::new(MonitoredStream::new(stream, activity.clone()));
     let requests = activity.clone();
-    let service = service_fn(move |request: Request<Incoming>| {
+    let answer = service_fn(move |request: Request<Incoming>| {
         let http1 = request.version() != Version::HTTP_2;
-        let under_way = requests.begin(request.version());
-        let mut answers = answers.clone();
+        let in_progress = requests.begin(request.version());
+        let mut service = service.clone();
         async move {
             let (head, body) = request.into_parts();
-            if http1 && !body.is_end_stream() && !has_a_plain_body(&head.headers) {
-                return Ok(unknown_coding());
+            if http1 && !body.is_end_stream() && !has_supported_coding(&head.headers) {
+                return Ok(unsupported_coding());
             }
             let body = Limited::new(body, limits.body);
-            let (body, leftover) = if http1 && !limits.leftover.is_zero() && !body.is_end_stream() {
-                let (body, leftover) = lend(body);
-                (body, Some(leftover))
+            let (body, drain) = if http1 && !limits.drain.is_zero() && !body.is_end_stream() {
+                let (body, drain) = BodyDrain::share(body);
+                (body, Some(drain))
             } else {
                 (Body::new(body), None)
             };
-            let answering = answers.call(Request::from_parts(head, body));
-            let mut answer = match within(limits.request, answering).await {
-                Ok(Ok(answer)) => answer,
+            let answering = service.call(Request::from_parts(head, body));
+            let mut response = match super::timeout(limits.request, answering).await {
+                Ok(Ok(response)) => response,
                 Ok(Err(never)) => match never {},
-                Err(_) => too_slow(),
+                Err(_) => error(StatusCode::REQUEST_TIMEOUT, "the request took too long\n"),
             };
-            let mut ends = under_way.is_last() || answer.status() == StatusCode::REQUEST_TIMEOUT;
-            if let Some(leftover) = leftover.filter(|_| !ends) {
-                ends = !leftover.read(limits.leftover).await;
-            }
-            if http1 && answer.extensions().get::<OnlyIfThere>().is_some() {
-                under_way.looks_before_it_writes();
+            let mut ends = in_progress.is_last() || response.status() == StatusCode::REQUEST_TIMEOUT;
+            if let Some(drain) = drain.filter(|_| !ends) {
+                ends = !drain.read(limits.drain).await;
             }
             if http1 && ends {
-                answer.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
+                response.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
             }
-            Ok::<_, Infallible>(answer)
+            Ok::<_, Infallible>(response)
         }
     });
     let mut builder = auto::Builder::new(TokioExecutor::new());
-    // hyper's own limits of HTTP/1 cost an allocation with each request: how many headers (100 is its default), and how
-    // long one may take, which the watch sees to. Answers are small: to copy one behind its head costs less than to have the system
-    // gather the two.
+    // hyper's header timeout costs an allocation for each request; the monitor enforces it instead. Responses are small: copying one
+    // behind its head is cheaper than a vectored write.
     builder.http1().timer(TokioTimer::new()).header_read_timeout(None).max_buf_size(limits.head).writev(false);
     let head = u32::try_from(limits.head).unwrap_or(u32::MAX);
-    // No pings: a client that is gone sends no requests, and is cut off as idle; and they cost a lock and a look at the clock with
-    // each frame.
+    // No pings: a client that is gone sends no requests and is closed as idle. Pings cost a lock and a clock read for each frame.
     builder
         .http2()
         .timer(TokioTimer::new())
@@ -116,16 +117,16 @@ where
         .max_header_list_size(head)
         .initial_connection_window_size(limits.window)
         .initial_stream_window_size(limits.window);
-    let serving = builder.serve_connection(stream, service);
+    let serving = builder.serve_connection(stream, answer);
     tokio::pin!(serving);
     drive(serving, |serving| serving.graceful_shutdown(), &activity, limits, cancellation).await;
 }
 
-/// Runs a connection until it ends, must end, or is to be cut off.
+/// Runs a connection until it ends, is idle, slow or too old, or the server stops.
 async fn drive<C, E>(
     mut serving: Pin<&mut C>,
-    finish: impl Fn(Pin<&mut C>),
-    activity: &Activity,
+    shut_down: impl Fn(Pin<&mut C>),
+    activity: &ConnectionActivity,
     limits: Limits,
     cancellation: CancellationToken,
 ) where
@@ -133,25 +134,25 @@ async fn drive<C, E>(
     E: std::fmt::Display,
 {
     let began = Instant::now();
-    let mut watch = Watch::new(limits.header, limits.idle, began);
-    let mut looks = interval(watch.every());
-    looks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    let mut monitor = ConnectionMonitor::new(limits.header, limits.idle, began);
+    let mut checks = interval(monitor.interval());
+    checks.set_missed_tick_behavior(MissedTickBehavior::Delay);
     let mut retired = false;
     loop {
         tokio::select! {
             biased;
-            ended = serving.as_mut() => return tell(ended),
+            ended = serving.as_mut() => return log_end(ended),
             () = cancellation.cancelled() => break,
-            _ = looks.tick() => {}
+            _ = checks.tick() => {}
         }
         let now = Instant::now();
-        match watch.look(activity, now) {
-            Finding::Busy => {}
-            Finding::Idle => break,
-            Finding::Slow => return debug!("a client was too slow with its request and is cut off"),
+        match monitor.check(activity, now) {
+            ConnectionState::Active => {}
+            ConnectionState::Idle => break,
+            ConnectionState::Slow => return debug!("closed a connection whose request did not arrive in time"),
         }
         if !retired && now.duration_since(began) >= limits.lifetime {
-            // HTTP/2 has words for it (GOAWAY); an HTTP/1 client is told with its next answer, so that no request is lost.
+            // HTTP/2 has GOAWAY; an HTTP/1 client learns it from its next response, so that no request is lost.
             retired = true;
             activity.retire();
             if activity.is_http2() {
@@ -159,22 +160,22 @@ async fn drive<C, E>(
             }
         }
     }
-    finish(serving.as_mut());
+    shut_down(serving.as_mut());
     match timeout(limits.grace, serving).await {
-        Ok(ended) => tell(ended),
-        Err(_) => debug!("a connection did not end in time and is cut off"),
+        Ok(ended) => log_end(ended),
+        Err(_) => debug!("closed a connection whose requests did not end in time"),
     }
 }
 
-fn tell<E: std::fmt::Display>(ended: Result<(), E>) {
+fn log_end<E: std::fmt::Display>(ended: Result<(), E>) {
     if let Err(error) = ended {
-        debug!(%error, "a connection ended early");
+        debug!(%error, "connection ended early");
     }
 }
 
-/// Whether a body is as it is, or in chunks and nothing else. hyper looks at the last coding only, and would pass on what another one
-/// has made of it, for which a proxy in front may have found another end.
-fn has_a_plain_body(headers: &HeaderMap) -> bool {
+/// Whether a body has no transfer coding or is chunked. hyper checks the last coding only; with another one, a proxy in front may see a
+/// different end of the request.
+fn has_supported_coding(headers: &HeaderMap) -> bool {
     let mut codings = headers.get_all(TRANSFER_ENCODING).iter();
     match (codings.next(), codings.next()) {
         (None, _) => true,
@@ -183,15 +184,71 @@ fn has_a_plain_body(headers: &HeaderMap) -> bool {
     }
 }
 
-fn unknown_coding() -> Response {
-    let mut answer = Response::new(Body::from("Transfer-Encoding must be chunked, or left out\n"));
-    *answer.status_mut() = StatusCode::BAD_REQUEST;
-    answer.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
-    answer
+fn unsupported_coding() -> Response {
+    let mut response = error(StatusCode::BAD_REQUEST, "Transfer-Encoding must be chunked or absent\n");
+    response.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
+    response
 }
 
-fn too_slow() -> Response {
-    let mut answer = Response::new(Body::from("the request took too long\n"));
-    *answer.status_mut() = StatusCode::REQUEST_TIMEOUT;
-    answer
+fn error(status: StatusCode, message: &'static str) -> Response {
+    let mut response = Response::new(Body::from(message));
+    *response.status_mut() = status;
+    response
+}
+
+/// A request's body, shared with the service, to be read to its end before the response is sent. Otherwise hyper closes a connection with
+/// an unread body without `Connection: close`, and the client's next request fails.
+struct BodyDrain<B>(Arc<Mutex<B>>);
+
+/// The service's side of a [`BodyDrain`].
+struct SharedBody<B>(Arc<Mutex<B>>);
+
+impl<B: HttpBody + Unpin> BodyDrain<B> {
+    fn share(body: B) -> (Body, Self)
+    where
+        B: HttpBody<Data = Bytes, Error: Into<BoxError>> + Send + 'static,
+    {
+        let body = Arc::new(Mutex::new(body));
+        (Body::new(SharedBody(body.clone())), Self(body))
+    }
+
+    /// Reads the rest of the body within this time. Returns whether the connection can be reused.
+    async fn read(self, limit: Duration) -> bool {
+        // A body that the service still holds is read by it, or ends the connection.
+        let Some(body) = Arc::into_inner(self.0) else { return true };
+        let mut body = body.into_inner().unwrap_or_else(PoisonError::into_inner);
+        let to_end = poll_fn(|context| {
+            loop {
+                match ready!(Pin::new(&mut body).poll_frame(context)) {
+                    Some(Ok(_)) => {}
+                    Some(Err(_)) => return Poll::Ready(false),
+                    None => return Poll::Ready(true),
+                }
+            }
+        });
+        timeout(limit, to_end).await.unwrap_or(false)
+    }
+}
+
+impl<B: HttpBody + Unpin> SharedBody<B> {
+    fn with<T>(&self, ask: impl FnOnce(&mut B) -> T) -> T {
+        ask(&mut self.0.lock().unwrap_or_else(PoisonError::into_inner))
+    }
+}
+
+impl<B: HttpBody + Unpin> HttpBody for SharedBody<B> {
+    type Data = B::Data;
+    type Error = B::Error;
+
+    fn poll_frame(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Option<Result<Frame<B::Data>, B::Error>>> {
+        self.with(|body| Pin::new(body).poll_frame(context))
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.with(|body| body.is_end_stream())
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        self.with(|body| body.size_hint())
+    }
 }

@@ -4,10 +4,9 @@ use axum::{
     http::StatusCode,
     routing::{get, post},
 };
-use futures::StreamExt;
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
-    sync::{Mutex, Notify, mpsc},
+    sync::Notify,
     task::JoinHandle,
 };
 
@@ -15,64 +14,15 @@ use super::*;
 
 const SOON: Duration = Duration::from_secs(20);
 
-struct Running {
+struct TestServer {
     addr: SocketAddr,
-    /// Told at each request that is refused without a look at its body.
+    /// Notified of each request that is refused without reading its body.
     refused: Arc<Notify>,
-    /// Told when an answer that is only for who is there may go on, and whether all of it was taken to be sent.
-    precious: Precious,
     stop: CancellationToken,
     serving: JoinHandle<()>,
 }
 
-/// An answer that is only for who is there: it has begun, it may go on, and it is over, with all of it taken or not.
-#[derive(Clone)]
-struct Precious {
-    begun: Arc<Notify>,
-    go_on: Arc<Notify>,
-    over: mpsc::UnboundedSender<bool>,
-    ends: Arc<Mutex<mpsc::UnboundedReceiver<bool>>>,
-}
-
-impl Precious {
-    fn new() -> Self {
-        let (over, ends) = mpsc::unbounded_channel();
-        Self { begun: Arc::default(), go_on: Arc::default(), over, ends: Arc::new(Mutex::new(ends)) }
-    }
-
-    async fn answer(self) -> Response {
-        self.begun.notify_one();
-        self.go_on.notified().await;
-        let mut told = Told(self.over, false);
-        let parts = futures::stream::iter([("pre", false), ("cious", true)]).then(async |(part, waits)| {
-            if waits {
-                // The server gets to send what it has.
-                tokio::task::yield_now().await;
-            }
-            Ok::<_, Infallible>(part)
-        });
-        let mut left = 2;
-        let parts = parts.inspect(move |_| {
-            left -= 1;
-            let told = &mut told;
-            told.1 = left == 0;
-        });
-        let mut answer = Response::new(axum::body::Body::from_stream(parts));
-        answer.extensions_mut().insert(OnlyIfThere);
-        answer
-    }
-}
-
-/// Tells at its end.
-struct Told(mpsc::UnboundedSender<bool>, bool);
-
-impl Drop for Told {
-    fn drop(&mut self) {
-        let _nobody_asks = self.0.send(self.1);
-    }
-}
-
-impl Running {
+impl TestServer {
     async fn within(limits: Limits) -> Self {
         let refused = Arc::new(Notify::new());
         let tell = refused.clone();
@@ -80,17 +30,14 @@ impl Running {
             tell.notify_one();
             StatusCode::FORBIDDEN
         };
-        let precious = Precious::new();
-        let answer = precious.clone();
         let router = Router::new()
-            .route("/precious", get(move || answer.clone().answer()))
             .route("/refused", post(refuse))
             .route("/", get(async || "hello").post(async |body: Bytes| format!("{} bytes", body.len())))
             .route("/never", get(async || std::future::pending::<&str>().await));
         let server = HttpServer::bind("127.0.0.1:0".parse().unwrap(), "tests", "--test-addr").await.unwrap();
         let (addr, stop) = (server.local_addr(), CancellationToken::new());
         let serving = tokio::spawn(server.with_limits(limits).serve(router, stop.clone()));
-        Self { addr, refused, precious, stop, serving }
+        Self { addr, refused, stop, serving }
     }
 
     async fn send(&self, bytes: &[u8]) -> TcpStream {
@@ -105,11 +52,11 @@ impl Running {
     }
 }
 
-/// All that still comes, until the server closes.
+/// Reads until the server closes the connection.
 async fn rest(mut stream: TcpStream) -> Vec<u8> {
     let mut bytes = Vec::new();
     let reading = tokio::time::timeout(SOON, stream.read_to_end(&mut bytes)).await;
-    // Bytes of ours that nobody read make the end a reset.
+    // Unread bytes turn the end of the connection into a reset.
     let _end_or_reset = reading.expect("the server closes");
     bytes
 }
@@ -126,17 +73,17 @@ const GET: &[u8] = b"GET / HTTP/1.1\r\nHost: x\r\n\r\n";
 const GET_AND_CLOSE: &[u8] = b"GET / HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n";
 
 #[tokio::test]
-async fn a_taken_port_is_told_with_the_flag_that_would_change_it() {
+async fn port_in_use_is_reported_with_its_flag() {
     let local: ListenAddr = "127.0.0.1:0".parse().unwrap();
     let first = HttpServer::bind(local, "tests", "--test-addr").await.unwrap();
     let taken = ListenAddr::One(first.local_addr());
     let error = HttpServer::bind(taken, "tests", "--test-addr").await.unwrap_err().to_string();
     assert!(error.starts_with(&format!("cannot listen on {taken} for tests: ")), "{error}");
-    assert!(error.ends_with("choose another with --test-addr"), "{error}");
+    assert!(error.ends_with("choose another address with --test-addr"), "{error}");
 }
 
 #[test]
-fn plain_text_stays_on_the_machine_unless_somebody_says_otherwise() {
+fn plain_text_is_refused_except_on_loopback_or_with_insecure_listen() {
     let allowed = |addr: &str, tls, insecure| {
         refuse_plain_text(addr.parse().unwrap(), tls, insecure, "tests", "--test-addr")
             .map_err(|error| error.to_string())
@@ -151,10 +98,62 @@ fn plain_text_stays_on_the_machine_unless_somebody_says_otherwise() {
     }
 }
 
+#[test]
+fn listen_addresses_are_parsed_as_people_write_them() {
+    for (text, parsed) in [
+        (":8080", Some(ListenAddr::Any { port: 8080 })),
+        (":0", Some(ListenAddr::Any { port: 0 })),
+        ("127.0.0.1:0", Some(ListenAddr::One(SocketAddr::from(([127, 0, 0, 1], 0))))),
+        ("[::1]:9", Some(ListenAddr::One("[::1]:9".parse().unwrap()))),
+        ("8080", None),
+        ("localhost:8080", None),
+        ("127.0.0.1", None),
+        (":70000", None),
+        (":+80", None),
+        (":", None),
+        ("", None),
+    ] {
+        assert_eq!(text.parse().ok(), parsed, "{text}");
+        if let Some(addr) = parsed {
+            assert_eq!(addr.to_string(), text);
+        }
+    }
+}
+
+#[test]
+fn only_loopback_addresses_are_loopback() {
+    for (text, loopback) in [
+        ("127.0.0.1:1", true),
+        ("127.9.9.9:1", true),
+        ("[::1]:1", true),
+        ("[::ffff:127.0.0.1]:1", true),
+        (":1", false),
+        ("0.0.0.0:1", false),
+        ("[::]:1", false),
+        ("10.0.0.1:1", false),
+    ] {
+        assert_eq!(text.parse::<ListenAddr>().unwrap().is_loopback(), loopback, "{text}");
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn timeout_needs_no_time_for_a_ready_future_and_ends_a_pending_one() {
+    use std::future::{pending, ready};
+    assert_eq!(timeout(Duration::ZERO, ready(1)).await.ok(), Some(1));
+    let began = tokio::time::Instant::now();
+    assert!(timeout(Duration::from_secs(10), pending::<()>()).await.is_err());
+    assert_eq!(began.elapsed().as_secs(), 10);
+    let later = async {
+        tokio::time::sleep(Duration::from_secs(9)).await;
+        2
+    };
+    assert_eq!(timeout(Duration::from_secs(10), later).await.ok(), Some(2));
+}
+
 #[tokio::test]
-async fn a_header_that_never_ends_is_cut_off_and_frees_its_place() {
+async fn endless_header_is_cut_off_and_frees_its_slot() {
     let header = Duration::from_millis(200);
-    let server = Running::within(Limits { connections: 1, header, ..limits() }).await;
+    let server = TestServer::within(Limits { connections: 1, header, ..limits() }).await;
     let slow = server.send(b"GET / HTTP/1.1\r\nHost: x\r\nX-Slow: ").await;
     let other = server.send(GET_AND_CLOSE).await;
     let text = answer(other).await;
@@ -164,8 +163,8 @@ async fn a_header_that_never_ends_is_cut_off_and_frees_its_place() {
 }
 
 #[tokio::test]
-async fn bytes_that_trickle_in_do_not_make_a_header_last_longer() {
-    let server = Running::within(Limits { header: Duration::from_millis(200), ..limits() }).await;
+async fn trickled_bytes_do_not_extend_the_header_timeout() {
+    let server = TestServer::within(Limits { header: Duration::from_millis(200), ..limits() }).await;
     let mut slow = server.send(b"GET / HTTP/1.1\r\nHost: x\r\nX-Slow: ").await;
     let began = std::time::Instant::now();
     let trickling = async {
@@ -179,9 +178,9 @@ async fn bytes_that_trickle_in_do_not_make_a_header_last_longer() {
 }
 
 #[tokio::test]
-async fn a_client_that_says_nothing_is_cut_off() {
-    let server = Running::within(Limits { header: Duration::from_millis(200), ..limits() }).await;
-    // The second looks like HTTP/2, which is known only after three letters more.
+async fn silent_client_is_cut_off() {
+    let server = TestServer::within(Limits { header: Duration::from_millis(200), ..limits() }).await;
+    // The second may become an HTTP/2 preface.
     for bytes in [&b""[..], b"PRI", b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"] {
         rest(server.send(bytes).await).await;
     }
@@ -189,8 +188,8 @@ async fn a_client_that_says_nothing_is_cut_off() {
 }
 
 #[tokio::test]
-async fn a_slow_body_is_told_so_and_cut_off() {
-    let server = Running::within(Limits { request: Duration::from_millis(200), ..limits() }).await;
+async fn slow_body_gets_408_and_is_cut_off() {
+    let server = TestServer::within(Limits { request: Duration::from_millis(200), ..limits() }).await;
     let slow = server.send(b"POST / HTTP/1.1\r\nHost: x\r\nContent-Length: 10\r\n\r\nabc").await;
     let text = answer(slow).await;
     assert!(text.starts_with("HTTP/1.1 408 ") && text.contains("connection: close"), "{text}");
@@ -198,8 +197,8 @@ async fn a_slow_body_is_told_so_and_cut_off() {
 }
 
 #[tokio::test]
-async fn a_body_that_is_too_large_is_refused() {
-    let server = Running::within(Limits { body: 10, ..limits() }).await;
+async fn oversized_body_is_refused() {
+    let server = TestServer::within(Limits { body: 10, ..limits() }).await;
     for (head, body) in
         [("Content-Length: 11", "12345678901"), ("Transfer-Encoding: chunked", "b\r\n12345678901\r\n0\r\n\r\n")]
     {
@@ -215,11 +214,11 @@ async fn a_body_that_is_too_large_is_refused() {
 const REFUSED: &[u8] = b"POST /refused HTTP/1.1\r\nHost: x\r\nContent-Length: 10\r\n\r\n";
 
 #[tokio::test]
-async fn a_connection_goes_on_after_a_refusal_that_did_not_wait_for_the_body() {
-    let server = Running::within(Limits { leftover: SOON, ..limits() }).await;
+async fn connection_is_reused_after_an_error_that_left_the_body_unread() {
+    let server = TestServer::within(Limits { drain: SOON, ..limits() }).await;
     let mut stream = server.send(REFUSED).await;
     server.refused.notified().await;
-    // It is refused by now: all of the body comes after that, and in two parts.
+    // The body follows after the refusal, in two parts.
     for part in [&b"12345"[..], b"67890", GET_AND_CLOSE] {
         stream.write_all(part).await.unwrap();
     }
@@ -229,9 +228,9 @@ async fn a_connection_goes_on_after_a_refusal_that_did_not_wait_for_the_body() {
 }
 
 #[tokio::test]
-async fn a_refusal_whose_body_does_not_come_or_is_too_large_says_that_the_connection_ends() {
-    for (leftover, body, sent) in [(Duration::from_millis(50), 10, &b"12345"[..]), (SOON, 5, b"1234567890")] {
-        let server = Running::within(Limits { leftover, body, ..limits() }).await;
+async fn error_with_a_missing_or_oversized_body_closes_the_connection() {
+    for (drain, body, sent) in [(Duration::from_millis(50), 10, &b"12345"[..]), (SOON, 5, b"1234567890")] {
+        let server = TestServer::within(Limits { drain, body, ..limits() }).await;
         let mut stream = server.send(REFUSED).await;
         stream.write_all(sent).await.unwrap();
         let text = answer(stream).await;
@@ -240,38 +239,9 @@ async fn a_refusal_whose_body_does_not_come_or_is_too_large_says_that_the_connec
     }
 }
 
-const PRECIOUS: &[u8] = b"GET /precious HTTP/1.1\r\nHost: x\r\n\r\n";
-
 #[tokio::test]
-async fn an_answer_only_for_who_is_there_is_not_taken_to_be_sent_to_a_client_that_has_gone() {
-    let server = Running::within(limits()).await;
-    // With unread bytes on the connection hyper does not listen for its end.
-    let stream = server.send(&[PRECIOUS, b"G"].concat()).await;
-    server.precious.begun.notified().await;
-    drop(stream);
-    // Whoever answers somebody else meanwhile has heard of it.
-    answer(server.send(GET_AND_CLOSE).await).await;
-    server.precious.go_on.notify_one();
-    assert_eq!(server.precious.ends.lock().await.recv().await, Some(false));
-    server.stops().await;
-}
-
-#[tokio::test]
-async fn what_comes_in_before_an_answer_only_for_who_is_there_is_not_lost() {
-    let server = Running::within(limits()).await;
-    let mut stream = server.send(&[PRECIOUS, b"GET / HT"].concat()).await;
-    server.precious.begun.notified().await;
-    stream.write_all(&GET_AND_CLOSE[8..]).await.unwrap();
-    server.precious.go_on.notify_one();
-    let text = answer(stream).await;
-    assert!(text.contains("cious") && text.contains("HTTP/1.1 200 OK") && text.ends_with("hello"), "{text}");
-    assert_eq!(server.precious.ends.lock().await.recv().await, Some(true));
-    server.stops().await;
-}
-
-#[tokio::test]
-async fn a_header_that_is_too_large_is_refused() {
-    let server = Running::within(Limits { head: 8 * 1024, ..limits() }).await;
+async fn oversized_header_is_refused() {
+    let server = TestServer::within(Limits { head: 8 * 1024, ..limits() }).await;
     let many: String = (0..101).map(|n| format!("X-{n}: a\r\n")).collect();
     let long = format!("X-Long: {}\r\n", "a".repeat(9000));
     for headers in [many, long] {
@@ -282,14 +252,14 @@ async fn a_header_that_is_too_large_is_refused() {
     server.stops().await;
 }
 
-/// Another request, as it would be hidden in the body of one.
+/// A request that is smuggled in the body of another.
 const HIDDEN: &str = "GET /hidden HTTP/1.1\r\nHost: x\r\n\r\n";
 
 #[tokio::test]
-async fn a_request_whose_end_two_could_see_differently_is_the_last_of_its_connection() {
-    let server = Running::within(Limits { leftover: SOON, ..limits() }).await;
+async fn request_with_an_ambiguous_end_closes_the_connection() {
+    let server = TestServer::within(Limits { drain: SOON, ..limits() }).await;
     for (version, headers, status) in [
-        // Both are there: it ends where the chunks do, and nothing that follows is a request (RFC 9112, 6.3).
+        // With both, the chunks determine the end, and the connection is closed (RFC 9112, 6.3).
         ("1.1", "Content-Length: 5\r\nTransfer-Encoding: chunked", 200),
         ("1.1", "Transfer-Encoding: chunked\r\nContent-Length: 5", 200),
         ("1.1", "Content-Length: 0\r\nTransfer-Encoding: chunked", 200),
@@ -334,8 +304,8 @@ async fn a_request_whose_end_two_could_see_differently_is_the_last_of_its_connec
 }
 
 #[tokio::test]
-async fn a_body_whose_chunks_are_wrong_is_the_last_of_its_connection() {
-    let server = Running::within(Limits { leftover: SOON, ..limits() }).await;
+async fn malformed_chunks_close_the_connection() {
+    let server = TestServer::within(Limits { drain: SOON, ..limits() }).await;
     for chunks in ["5 \r\n", "-5\r\n", "0x5\r\n", "ffffffffffffffff1\r\n", "x\r\n", "1\r\nab\r\n"] {
         let request = format!("POST / HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\n{chunks}{HIDDEN}");
         let text = answer(server.send(request.as_bytes()).await).await;
@@ -346,8 +316,8 @@ async fn a_body_whose_chunks_are_wrong_is_the_last_of_its_connection() {
 }
 
 #[tokio::test]
-async fn a_header_that_names_another_method_or_path_changes_neither() {
-    let server = Running::within(limits()).await;
+async fn override_headers_change_neither_method_nor_path() {
+    let server = TestServer::within(limits()).await;
     for header in [
         "X-HTTP-Method-Override: GET",
         "X-HTTP-Method: GET",
@@ -367,15 +337,15 @@ async fn a_header_that_names_another_method_or_path_changes_neither() {
 }
 
 #[tokio::test]
-async fn an_idle_connection_ends_and_one_that_works_does_not() {
+async fn idle_connection_is_closed_and_an_active_one_is_not() {
     let idle = Duration::from_millis(300);
-    let server = Running::within(Limits { header: idle, idle, ..limits() }).await;
+    let server = TestServer::within(Limits { header: idle, idle, ..limits() }).await;
     let mut stream = TcpStream::connect(server.addr).await.unwrap();
     let mut buffer = [0; 1024];
     for _ in 0..6 {
         stream.write_all(GET).await.unwrap();
         let read = stream.read(&mut buffer).await.unwrap();
-        assert!(buffer[..read].starts_with(b"HTTP/1.1 200"), "it has been open for longer than it may be idle");
+        assert!(buffer[..read].starts_with(b"HTTP/1.1 200"), "it has been open for longer than the idle timeout");
         tokio::time::sleep(idle / 3).await;
     }
     assert!(rest(stream).await.is_empty());
@@ -383,9 +353,9 @@ async fn an_idle_connection_ends_and_one_that_works_does_not() {
 }
 
 #[tokio::test]
-async fn an_old_connection_ends_with_an_answer_that_says_so() {
+async fn old_connection_ends_with_connection_close() {
     let limits = Limits { lifetime: Duration::from_millis(100), header: Duration::from_millis(50), ..limits() };
-    let server = Running::within(limits).await;
+    let server = TestServer::within(limits).await;
     let mut stream = TcpStream::connect(server.addr).await.unwrap();
     let mut buffer = [0; 1024];
     let asking = async {
@@ -405,8 +375,8 @@ async fn an_old_connection_ends_with_an_answer_that_says_so() {
 }
 
 #[tokio::test]
-async fn a_request_under_way_is_finished_but_not_waited_for_for_ever() {
-    let server = Running::within(limits()).await;
+async fn shutdown_finishes_requests_within_the_grace_period() {
+    let server = TestServer::within(limits()).await;
     let never = server.send(b"GET /never HTTP/1.1\r\nHost: x\r\n\r\n").await;
     let idle = server.send(GET).await;
     idle.readable().await.unwrap();
@@ -415,7 +385,7 @@ async fn a_request_under_way_is_finished_but_not_waited_for_for_ever() {
     assert_eq!(answer(never).await, "");
 }
 
-/// HTTP/2 (RFC 9113) by hand: what a well-behaved client library would not send.
+/// HTTP/2 frames (RFC 9113) that a well-behaved client library would not send.
 mod http2 {
     use super::*;
 
@@ -459,8 +429,8 @@ mod http2 {
     }
 
     #[tokio::test]
-    async fn is_spoken_in_plain_text_by_those_who_know_and_tells_its_bounds() {
-        let server = Running::within(Limits { streams: 7, idle: Duration::from_millis(200), ..limits() }).await;
+    async fn prior_knowledge_works_in_plain_text_and_limits_are_announced() {
+        let server = TestServer::within(Limits { streams: 7, idle: Duration::from_millis(200), ..limits() }).await;
         let hello =
             [PREFACE, &frame(SETTINGS, 0, 0, &[]), &frame(HEADERS, END_STREAM | END_HEADERS, 1, GET_ROOT)].concat();
         let frames = frames(&rest(server.send(&hello).await).await);
@@ -469,20 +439,23 @@ mod http2 {
         assert_eq!(number(streams), 7);
         // Static index 8 is `:status: 200`.
         assert!(frames.iter().any(|frame| frame.kind == HEADERS && frame.stream == 1 && frame.payload[0] == 0x88));
-        assert!(frames.iter().any(|frame| frame.kind == GOAWAY && number(&frame.payload[..8]) == 0), "idle, then told");
+        assert!(
+            frames.iter().any(|frame| frame.kind == GOAWAY && number(&frame.payload[..8]) == 0),
+            "an idle connection ends with GOAWAY"
+        );
         server.stops().await;
     }
 
     #[tokio::test]
-    async fn a_flood_of_requests_that_are_taken_back_ends_the_connection() {
-        let server = Running::within(limits()).await;
+    async fn rapid_reset_ends_the_connection() {
+        let server = TestServer::within(limits()).await;
         let mut flood = [PREFACE, &frame(SETTINGS, 0, 0, &[])].concat();
         for stream in (1..20_000).step_by(2) {
             flood.extend(frame(HEADERS, END_STREAM | END_HEADERS, stream, GET_ROOT));
             flood.extend(frame(RST_STREAM, 0, stream, &[0, 0, 0, 8]));
         }
         let mut stream = TcpStream::connect(server.addr).await.unwrap();
-        // It may be cut off before all of it is sent.
+        // The server may close the connection before everything is sent.
         let _sent_or_not = stream.write_all(&flood).await;
         let frames = frames(&rest(stream).await);
         let calm = frames.iter().any(|frame| frame.kind == GOAWAY && number(&frame.payload[..8]) == ENHANCE_YOUR_CALM);
@@ -491,10 +464,10 @@ mod http2 {
     }
 
     #[tokio::test]
-    async fn a_header_without_end_ends_the_connection() {
-        let server = Running::within(Limits { head: 16 * 1024, ..limits() }).await;
+    async fn endless_header_ends_the_connection() {
+        let server = TestServer::within(Limits { head: 16 * 1024, ..limits() }).await;
         let mut endless = [PREFACE, &frame(SETTINGS, 0, 0, &[]), &frame(HEADERS, END_STREAM, 1, GET_ROOT)].concat();
-        // A literal header of 60 bytes, again and again.
+        // A repeated literal header of 60 bytes.
         let part = [&[0x00, 1, b'a', 60][..], &[b'b'; 60]].concat().repeat(250);
         for _ in 0..100 {
             endless.extend(frame(CONTINUATION, 0, 1, &part));

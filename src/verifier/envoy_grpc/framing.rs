@@ -28,7 +28,7 @@ use super::{
     MAX_MESSAGE,
     messages::{CheckRequest, CheckResponse},
 };
-use crate::service::http::{Budget, Share};
+use crate::service::http::{MemoryBudget, MemoryReservation};
 
 /// An empty message: not compressed, zero bytes.
 const EMPTY_MESSAGE: &[u8] = &[0; 5];
@@ -79,7 +79,7 @@ impl Decoder for CheckCodec {
 /// the body is replaced by an empty message, and [`BudgetExceeded`] says so.
 pub(super) struct BudgetedBody {
     body: Body,
-    share: Share,
+    share: MemoryReservation,
     progress: BodyProgress,
     exceeded: Arc<AtomicBool>,
 }
@@ -100,10 +100,10 @@ pub(super) struct BudgetExceeded(Arc<AtomicBool>);
 
 impl BudgetedBody {
     /// Wraps a body and reserves the memory of the request's headers.
-    pub(super) fn new(headers: &HeaderMap, body: Body, budget: &Arc<Budget>) -> (Self, BudgetExceeded) {
+    pub(super) fn new(headers: &HeaderMap, body: Body, budget: &Arc<MemoryBudget>) -> (Self, BudgetExceeded) {
         let head = headers.iter().map(|(name, value)| name.as_str().len() + value.len()).sum();
-        let mut share = budget.share();
-        let exceeded = Arc::new(AtomicBool::new(share.take(head).is_err()));
+        let mut share = budget.reservation();
+        let exceeded = Arc::new(AtomicBool::new(share.grow(head).is_err()));
         (Self { body, share, progress: BodyProgress::NotStarted, exceeded: exceeded.clone() }, BudgetExceeded(exceeded))
     }
 
@@ -112,7 +112,7 @@ impl BudgetedBody {
         let announced = first.get(1..5).and_then(|length| length.try_into().ok()).map(u32::from_be_bytes);
         // A longer message is refused as soon as its length is read.
         let length = announced.map_or(MAX_MESSAGE, |length| (length as usize).min(MAX_MESSAGE));
-        !self.exceeded.load(Ordering::Relaxed) && self.share.take(length).is_ok()
+        !self.exceeded.load(Ordering::Relaxed) && self.share.grow(length).is_ok()
     }
 }
 

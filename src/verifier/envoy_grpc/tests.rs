@@ -13,7 +13,7 @@ use super::{messages::ValueKind, *};
 use crate::{
     api::Time,
     index::{Freshness, Index, IndexedPat, OwnerDescription},
-    service::{Clock, http::Budget},
+    service::{Clock, http::MemoryBudget},
     token::Token,
     verifier::metrics::Metrics,
 };
@@ -27,11 +27,11 @@ struct EnvoyFixture {
 
 impl EnvoyFixture {
     async fn new() -> Self {
-        Self::with_memory(Budget::default()).await
+        Self::with_memory(MemoryBudget::default()).await
     }
 
     /// Creates a fixture with this memory budget.
-    async fn with_memory(memory: Budget) -> Self {
+    async fn with_memory(memory: MemoryBudget) -> Self {
         let index = Arc::new(Index::default());
         let (now, _) = Clock::driven("2026-01-01T00:00:00Z".parse().unwrap());
         let freshness = Arc::new(Mutex::new(Freshness::Fresh));
@@ -347,7 +347,7 @@ async fn a_disabled_owner_is_denied_and_an_enabled_one_has_address_and_groups() 
 
 #[tokio::test]
 async fn beyond_the_memory_budget_the_denial_is_503() {
-    let fixture = EnvoyFixture::with_memory(Budget::of(MAX_MESSAGE + 10_000)).await;
+    let fixture = EnvoyFixture::with_memory(MemoryBudget::of(MAX_MESSAGE + 10_000)).await;
     let bearer = format!("Bearer {}", fixture.put(json!({})));
     // A request that announces a large message reserves memory for all of it, before any data arrives.
     let slow = stream::iter([Ok::<_, std::io::Error>(vec![0, 0, 3, 0, 0])]).chain(stream::pending());

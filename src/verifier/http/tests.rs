@@ -23,7 +23,7 @@ use super::*;
 use crate::{
     api::Time,
     index::{Freshness, Index, IndexFreshness, IndexedPat, OwnerDescription, PatUid},
-    service::{Clock, ClockHand, http::Budget},
+    service::{Clock, ClockHand, http::MemoryBudget},
     token::Token,
     verifier::metrics::Metrics,
 };
@@ -73,11 +73,11 @@ impl HttpFixture {
     }
 
     fn with(config: HttpConfig) -> Self {
-        Self::with_memory(config, Budget::default())
+        Self::with_memory(config, MemoryBudget::default())
     }
 
     /// Creates a fixture with this memory budget.
-    fn with_memory(config: HttpConfig, memory: Budget) -> Self {
+    fn with_memory(config: HttpConfig, memory: MemoryBudget) -> Self {
         let index = Arc::new(Index::default());
         let (now, hand) = Clock::driven("2026-01-01T00:00:00.9Z".parse().unwrap());
         let freshness = Arc::new(Mutex::new(Freshness::Fresh));

@@ -35,7 +35,7 @@ fn names(answer: &Value) -> Vec<&str> {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn cryptlexs_own_client_creates_uses_revokes_and_deletes_tokens() {
+async fn cryptlexs_client_creates_uses_revokes_and_deletes_tokens() {
     let stage = Stage::new("cryptlex-story", QUICK).await;
     let token = stage.caller("laptop", "ada", &[MY_MANAGE, "deploy"]).await;
     let end = in_seconds(3600);
@@ -63,7 +63,7 @@ async fn cryptlexs_own_client_creates_uses_revokes_and_deletes_tokens() {
     let statuses: Vec<_> = made.iter().map(|answer| &answer["status"]).collect();
     assert_eq!(statuses, [201, 201, 409, 403, 400, 400, 400, 200], "{made:#?}");
     for (refused, begin) in
-        [(2, "a token with the name"), (3, "your own token lacks"), (4, "expiresAt: "), (5, "name: "), (6, "name: ")]
+        [(2, "a token with the name"), (3, "your token lacks"), (4, "expiresAt: "), (5, "name: "), (6, "name: ")]
     {
         let message = made[refused]["parsed"]["message"].as_str().expect("a message");
         assert!(message.starts_with(begin), "{message}");
@@ -149,7 +149,7 @@ async fn cryptlexs_own_client_creates_uses_revokes_and_deletes_tokens() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn cryptlexs_own_client_lists_with_every_combination_of_its_parameters() {
+async fn cryptlexs_client_lists_with_every_combination_of_parameters() {
     let stage = Stage::new("cryptlex-lists", QUICK).await;
     let token = stage.caller("laptop", "ada", &[MY_MANAGE]).await;
     for name in ["alpha", "beta", "gamma"] {
@@ -210,7 +210,7 @@ async fn cryptlexs_own_client_lists_with_every_combination_of_its_parameters() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn what_the_client_drops_is_told_over_plain_http() {
+async fn what_cryptlexs_client_drops_is_in_the_response() {
     let stage = Stage::new("cryptlex-plain", QUICK).await;
     let user = format!("ada@{}.example.com", stage.place.name());
     let token = stage.caller("laptop", &user, &[MY_MANAGE, "deploy"]).await;

@@ -88,7 +88,7 @@ async fn is_kept_nowhere(stage: &Stage, display_name: &str) {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn sailpoints_own_client_of_today_creates_uses_patches_and_deletes_tokens() {
+async fn sailpoints_current_client_creates_uses_patches_and_deletes_tokens() {
     let stage = Stage::new("sailpoint-story", &[]).await;
     let laptop = LogIn::of(&stage, "laptop", "ann", &[MY_MANAGE, "repo:read", "repo:write"]).await;
     let end = in_seconds(30 * 86_400);
@@ -107,8 +107,8 @@ async fn sailpoints_own_client_of_today_creates_uses_patches_and_deletes_tokens(
     assert_eq!(statuses(&made), [200, 200, 400, 400, 403, 400, 400, 200, 200], "{made:#?}");
     for (refused, begin) in [
         (2, "expirationDate: is required"),
-        (3, "name: a token with the name \"ci\" exists already"),
-        (4, "your own token lacks the scope repo:admin"),
+        (3, "name: a token with the name \"ci\" already exists"),
+        (4, "your token lacks the scope repo:admin"),
         (5, "expirationDate: must be in the future"),
         (6, "name: "),
     ] {
@@ -162,14 +162,14 @@ async fn sailpoints_own_client_of_today_creates_uses_patches_and_deletes_tokens(
         (&changed[0]["parsed"]["name"], &changed[0]["parsed"]["accessTokenValiditySeconds"]),
         (&json!("cd"), &json!(30))
     );
-    assert!(cause(&changed[1]).starts_with("name: a token with the name \"laptop\" exists already"));
-    assert_eq!(cause(&changed[2]), "[1]: the value at /name is another one");
+    assert!(cause(&changed[1]).starts_with("name: a token with the name \"laptop\" already exists"));
+    assert_eq!(cause(&changed[2]), "[1]: the value at /name differs");
     assert!(cause(&changed[3]).starts_with("expirationDate: is required"));
     assert_eq!(
         (&changed[4]["parsed"]["expirationDate"], &changed[4]["parsed"]["userAwareTokenNeverExpires"]),
         (&Value::Null, &json!(true))
     );
-    assert_eq!(cause(&changed[5]), "your own token lacks the scope repo:write");
+    assert_eq!(cause(&changed[5]), "your token lacks the scope repo:write");
     assert_eq!(changed[6]["parsed"]["scope"], json!([MY_MANAGE]));
     assert_eq!(names(&changed[11]), ["bad scope", "cd", "for ever", "laptop"]);
     let pat = stage.pat("cd").await.expect("kubectl finds it under its new name");
@@ -208,7 +208,7 @@ async fn sailpoints_own_client_of_today_creates_uses_patches_and_deletes_tokens(
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn sailpoints_own_client_of_today_changes_the_end_of_many_tokens_at_once() {
+async fn sailpoints_current_client_updates_many_tokens_in_bulk() {
     let stage = Stage::new("sailpoint-bulk", &[]).await;
     let admin = LogIn::of(&stage, "admin", "root", &[ALL_MANAGE]).await;
     let made = admin
@@ -263,7 +263,7 @@ async fn sailpoints_own_client_of_today_changes_the_end_of_many_tokens_at_once()
         [&one, &two].map(|login| of(login)["expirationDate"].as_str().map(|text| text[..19].to_owned())).to_vec()
     };
     assert_eq!(ends(&answers[4]), vec![Some(end[..19].to_owned()); 2], "what is refused changes none");
-    assert_eq!(cause(&answers[1]), "ids[1]: there is no such token");
+    assert_eq!(cause(&answers[1]), "ids[1]: token not found");
     // The manifest's is in the middle: the one before is done, and that is told.
     assert_eq!(cause(&answers[5]), "expirationDate is managed by \"person\": change it there");
     let told = answers[5]["parsed"]["causes"][1]["text"].as_str().expect("a text");
@@ -273,7 +273,7 @@ async fn sailpoints_own_client_of_today_changes_the_end_of_many_tokens_at_once()
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn sailpoints_own_client_for_the_older_versions_works_with_each_of_them() {
+async fn sailpoints_older_client_works_with_each_older_version() {
     let stage = Stage::new("sailpoint-older", &[]).await;
     let laptop = LogIn::of(&stage, "laptop", "ann", &[MY_MANAGE, "repo:read"]).await;
     // A use is known in the lists a while later.
@@ -337,7 +337,7 @@ async fn sailpoints_own_client_for_the_older_versions_works_with_each_of_them() 
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn both_clients_list_with_every_combination_of_their_parameters() {
+async fn sailpoints_clients_list_with_every_combination_of_parameters() {
     let stage = Stage::new("sailpoint-lists", &["--rate-limit=1000", "--rate-burst=10000"]).await;
     let bob = format!("bob@{}.example.com", stage.place.name());
     let admin = LogIn::of(

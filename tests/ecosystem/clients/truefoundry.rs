@@ -62,7 +62,7 @@ async fn has_secret(stage: &Stage, uid: &str) -> bool {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn truefoundrys_own_client_creates_uses_replaces_and_deletes_tokens() {
+async fn truefoundrys_client_creates_uses_regenerates_and_deletes_tokens() {
     let stage = Stage::new("truefoundry-story", &[]).await;
     let token = robot(&stage, "robot", &[MY_MANAGE, "deploy", "introspect"]).await;
     let end = in_seconds(3600);
@@ -174,7 +174,7 @@ async fn truefoundrys_own_client_creates_uses_replaces_and_deletes_tokens() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn truefoundrys_own_client_acts_for_a_user_and_a_user_makes_no_tokens() {
+async fn truefoundrys_client_creates_for_a_user_and_users_create_nothing() {
     let stage = Stage::new("truefoundry-admin", &[]).await;
     let user = format!("ada@{}.example.com", stage.place.name());
     let owner = stage.owner(&user, json!({"email": user, "displayName": "Ada Lovelace", "groups": ["core"]})).await;
@@ -279,7 +279,7 @@ async fn with_tokens(stage: &Stage, token: &str) {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn truefoundrys_own_client_lists_with_every_combination_of_its_parameters_and_through_its_pager() {
+async fn truefoundrys_client_lists_with_every_combination_of_parameters_and_its_pager() {
     let stage = Stage::new("truefoundry-lists", &["--rate-limit=1000", "--rate-burst=10000"]).await;
     let token = robot(&stage, "robot", &["idn:my-personal-access-tokens:read"]).await;
     with_tokens(&stage, &token).await;
@@ -329,7 +329,7 @@ async fn truefoundrys_own_client_lists_with_every_combination_of_its_parameters_
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn truefoundrys_older_client_reads_the_same_items_and_creates_and_deletes() {
+async fn truefoundrys_older_client_reads_creates_and_deletes() {
     let stage = Stage::new("truefoundry-older", &[]).await;
     let token = robot(&stage, "robot", &[MY_MANAGE, "deploy"]).await;
     with_tokens(&stage, &token).await;

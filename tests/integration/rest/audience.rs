@@ -1,4 +1,4 @@
-//! Tokens for an audience, over HTTP: whoever calls with one gets no other.
+//! Tokens with audiences: a caller gets no token for another audience.
 
 use serde_json::{Value, json};
 
@@ -8,14 +8,14 @@ use crate::support::process::place::eventually;
 const HERE: &str = "https://api.example.com";
 const ELSEWHERE: &str = "https://elsewhere.example.com";
 
-/// A virtual account's token for these audiences, once the server takes it.
+/// Returns a virtual account's token for these audiences, once the server accepts it.
 async fn caller(stage: &Stage, name: &str, audiences: Value) -> String {
     let owner = json!({"kind": "VirtualAccount", "name": "team/robot"});
     let scopes = [MY_MANAGE, ALL_MANAGE];
     let spec = json!({"owner": owner, "scopes": scopes, "audiences": audiences, "expiry": {"after": "1d"}});
     stage.place.apply(name, spec).await;
     let token = stage.place.ready(name).await;
-    eventually("the token is taken", async || {
+    eventually("the token is accepted", async || {
         stage.api.call("GET", "/api/svc/v1/session", &token, None).await.status == 200
     })
     .await;
@@ -27,7 +27,7 @@ async fn id(stage: &Stage, name: &str) -> String {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn no_token_gains_an_audience_by_what_it_creates_or_regenerates() {
+async fn no_token_gains_an_audience_by_create_or_regenerate() {
     let stage = Stage::new("rest-audience", &["--audience", HERE]).await;
     let bound = caller(&stage, "bound", json!([HERE])).await;
     let free = caller(&stage, "free", json!([])).await;
@@ -39,7 +39,7 @@ async fn no_token_gains_an_audience_by_what_it_creates_or_regenerates() {
     let pat = stage.pat("made").await.expect("it is there");
     assert_eq!(pat.spec.audiences, [HERE], "its own audiences, and no token for everybody");
 
-    // Who calls, what is regenerated, and whether that gains nothing.
+    // The caller, the regenerated token, and whether the caller gains nothing by it.
     for (token, target, status) in
         [(&bound, "free", 403), (&bound, "wide", 403), (&free, "bound", 403), (&wide, "bound", 200)]
     {

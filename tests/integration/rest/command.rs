@@ -1,4 +1,4 @@
-//! What keeps the server from starting, when it is ready, and what its help says.
+//! The command: errors at start, readiness and help.
 
 use clap::CommandFactory;
 use control_plane::Identity;
@@ -12,7 +12,7 @@ use serde_json::{Value, json};
 use crate::support::process::{Launch, api::ApiProcess, place::Place};
 
 #[tokio::test(flavor = "multi_thread")]
-async fn what_keeps_it_from_starting_is_told_in_one_line() {
+async fn startup_error_is_one_line() {
     let place = Place::new("rest-start").await;
     let open = Launch::new(&["api", "--health-addr=127.0.0.1:0"]).env("KUBECONFIG", place.kubeconfig());
     let line = open.run().await.refusal();
@@ -38,7 +38,7 @@ async fn what_keeps_it_from_starting_is_told_in_one_line() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn it_is_ready_when_it_knows_tokens_and_owners_and_has_its_key() {
+async fn server_is_ready_with_tokens_owners_and_key() {
     let place = Place::new("rest-ready").await;
     let mut api = ApiProcess::start(&place, &[]).await;
     let answer = api.process.get("/readyz?verbose").await;
@@ -59,7 +59,7 @@ async fn help_lists_every_flag_with_its_variable_and_every_variable_is_read() {
         let (long, variable) = (flag.get_long().unwrap(), flag.get_env().unwrap().to_str().unwrap());
         assert!(help.contains(&format!("--{long}")), "--{long} is missing in:\n{help}");
         assert!(help.contains(&format!("[env: {variable}=]")), "{variable} is missing in:\n{help}");
-        // A value that no flag takes: whoever refuses it has read it.
+        // No flag accepts this value: an error proves that the variable is read.
         let wrong = if long.starts_with("tls-") { "/nonexistent/file" } else { "?! \u{7}" };
         let launch = Launch::new(&["api"]).env(variable, wrong);
         let launch = if long == "http-addr" { launch } else { launch.arg("--http-addr=127.0.0.1:0") };
@@ -68,7 +68,7 @@ async fn help_lists_every_flag_with_its_variable_and_every_variable_is_read() {
     }
 }
 
-/// What readers are told to grant.
+/// The permissions that the documentation grants.
 const RBAC: &str = include_str!("../../data/rbac-api.yaml");
 
 #[test]
@@ -77,7 +77,7 @@ fn readers_are_told_to_grant_what_the_server_runs_with() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn with_exactly_the_rights_of_the_manifest_it_starts_logs_in_and_writes_uses() {
+async fn manifest_grants_exactly_the_required_permissions() {
     let place = Place::new("rest-rights").await;
     let operator = place.operator().start();
     place.apply("app", json!({})).await;
@@ -88,7 +88,7 @@ async fn with_exactly_the_rights_of_the_manifest_it_starts_logs_in_and_writes_us
     for text in RBAC.split("\n---\n") {
         let mut manifest: Value = serde_yaml::from_str(text).unwrap();
         let kind = kind_of(text);
-        // What is of the whole cluster has a name of its own: tests share one.
+        // Cluster-scoped objects get unique names, because tests share a cluster.
         if kind.starts_with("Cluster") {
             manifest["metadata"]["name"] = json!(cluster);
         } else {
@@ -129,7 +129,7 @@ async fn with_exactly_the_rights_of_the_manifest_it_starts_logs_in_and_writes_us
     }
 }
 
-/// The kind that a manifest is of.
+/// Returns the kind of a manifest.
 fn kind_of(text: &str) -> String {
     let line = text.lines().find_map(|line| line.strip_prefix("kind: "));
     line.expect("a manifest has a kind").to_owned()

@@ -1,39 +1,39 @@
-//! Making tokens and deleting them.
+//! Creation and deletion of tokens.
 
 use futures::future::join_all;
 use k8s_openapi::jiff::SignedDuration;
 use pat_operator::{
     api::{Expiry, Time},
     rest::{
-        failure::{Conflict, Failure},
-        order::{Change, Create},
-        query::{Query, Whose},
+        error::{Conflict, RestError},
+        model::{ChangeToken, CreateToken},
+        query::{OwnerSelector, TokenQuery},
     },
 };
 
-use super::inside::{Inside, ada, hire, hire_before, left, order};
+use super::in_process::{InProcessApi, ada, mint_caller, mint_caller_and_stop, new_token, remaining};
 use crate::support::{
     faults::{Fault, Faults},
     process::place::{Place, eventually, is_ready},
 };
 
-fn taken(name: &str) -> Failure {
-    Failure::Conflict(Conflict::NameTaken(name.into()))
+fn taken(name: &str) -> RestError {
+    RestError::Conflict(Conflict::NameTaken(name.into()))
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_token_is_handed_out_once_works_at_once_is_listed_at_once_and_ends_with_its_deletion() {
+async fn token_is_delivered_once_and_works_at_once_until_deleted() {
     let place = Place::new("rest-create").await;
     let _operator = place.operator().start();
-    hire(&place).await;
-    let inside = Inside::new(&place, place.client.clone()).await;
-    let caller = inside.caller(&place).await;
-    let mut wanted = order("Laptop of Ada");
+    mint_caller(&place).await;
+    let api = InProcessApi::new(&place, place.client.clone()).await;
+    let caller = api.caller(&place).await;
+    let mut wanted = new_token("Laptop of Ada");
     wanted.description = Some("For the laptop".into());
     wanted.access_token_validity = Some(SignedDuration::from_mins(5));
     wanted.token_prefix = Some("tfy".parse().unwrap());
-    let created = inside.service.create(&caller, wanted).await.expect("a token");
-    assert!(inside.lets_in(&created.token).await);
+    let created = api.service.create(&caller, wanted).await.expect("a token");
+    assert!(api.accepts(&created.token).await);
     assert_eq!(created.token.prefix(), "tfy");
     let item = &created.item;
     assert_eq!((&*item.display_name, item.description.as_deref()), ("Laptop of Ada", Some("For the laptop")));
@@ -41,70 +41,70 @@ async fn a_token_is_handed_out_once_works_at_once_is_listed_at_once_and_ends_wit
     assert_eq!((item.secret_name.clone(), item.access_token_validity), (None, Some(SignedDuration::from_mins(5))));
     assert!(item.name.starts_with("laptop-of-ada-"), "{}", item.name);
 
-    let page = inside.service.list(&Query { whose: Whose::Owner(ada()), ..Query::default() });
+    let page = api.service.list(&TokenQuery { owner: OwnerSelector::Owner(ada()), ..TokenQuery::default() });
     let others = page.items.iter().map(|one| one.id).filter(|id| *id != caller.id);
     assert_eq!(others.collect::<Vec<_>>(), [item.id]);
-    // There is no Secret any more, and there will be none.
+    // The Secret is deleted and not created again.
     let status = place.until(&item.name, "ready", is_ready).await;
     assert_eq!(status.credentials.len(), 1);
-    assert_eq!(left(&place).await, (vec![item.name.clone()], vec![]));
+    assert_eq!(remaining(&place).await, (vec![item.name.clone()], vec![]));
     let pat = place.pats().get(&item.name).await.unwrap();
     assert!(!format!("{pat:?}").contains(created.token.expose()));
 
-    inside.service.delete(&caller, item, |_, _| Ok(())).await.expect("it is deleted");
-    assert!(inside.service.item(item.id).is_none() && !inside.lets_in(&created.token).await);
-    assert_eq!(inside.service.delete(&caller, item, |_, _| Ok(())).await, Err(Failure::NotFound));
-    assert_eq!(left(&place).await, (vec![], vec![]));
+    api.service.delete(&caller, item, |_, _| Ok(())).await.expect("it is deleted");
+    assert!(api.service.item(item.id).is_none() && !api.accepts(&created.token).await);
+    assert_eq!(api.service.delete(&caller, item, |_, _| Ok(())).await, Err(RestError::NotFound));
+    assert_eq!(remaining(&place).await, (vec![], vec![]));
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn of_many_that_want_one_name_at_a_time_one_gets_it_and_a_former_name_is_free_again() {
+async fn one_of_many_concurrent_requests_gets_a_name_and_a_former_name_is_free() {
     let place = Place::new("rest-names").await;
     let _operator = place.operator().start();
-    hire(&place).await;
+    mint_caller(&place).await;
     let [one, other] =
-        [Inside::new(&place, place.client.clone()).await, Inside::new(&place, place.client.clone()).await];
+        [InProcessApi::new(&place, place.client.clone()).await, InProcessApi::new(&place, place.client.clone()).await];
     let caller = one.caller(&place).await;
     other.caller(&place).await;
     let ask = |number: usize| {
         let service = if number.is_multiple_of(2) { &one.service } else { &other.service };
-        service.create(&caller, order("Same"))
+        service.create(&caller, new_token("Same"))
     };
     let made: Vec<_> = join_all((0..8).map(ask)).await;
     let won: Vec<_> = made.iter().filter_map(|made| made.as_ref().ok()).collect();
     assert_eq!(won.len(), 1, "{made:?}");
     assert!(made.iter().filter_map(|made| made.as_ref().err()).all(|failure| *failure == taken("Same")), "{made:?}");
-    assert_eq!(left(&place).await.0.len(), 1);
-    // Somebody else's may have it.
-    let mut of_bob = order("Same");
+    assert_eq!(remaining(&place).await.0.len(), 1);
+    // Another owner may use the name.
+    let mut of_bob = new_token("Same");
     of_bob.owner.name = "bob@example.com".into();
     one.service.create(&caller, of_bob).await.expect("another owner's");
 
-    let change = Change { display_name: Some("Renamed".into()), ..Change::default() };
+    let change = ChangeToken { display_name: Some("Renamed".into()), ..ChangeToken::default() };
     let renamed = one.service.change(&caller, &won[0].item, change).await.expect("a free name");
     assert_eq!((&*renamed.display_name, &renamed.name), ("Renamed", &won[0].item.name));
-    assert_eq!(one.service.create(&caller, order("Renamed")).await.unwrap_err(), taken("Renamed"));
-    let again = one.service.create(&caller, order("Same")).await.expect("its former name is free");
+    assert_eq!(one.service.create(&caller, new_token("Renamed")).await.unwrap_err(), taken("Renamed"));
+    let again = one.service.create(&caller, new_token("Same")).await.expect("its former name is free");
     assert_ne!(again.item.name, renamed.name);
-    let back = Change { display_name: Some("Same".into()), ..Change::default() };
+    let back = ChangeToken { display_name: Some("Same".into()), ..ChangeToken::default() };
     assert_eq!(one.service.change(&caller, &renamed, back).await.unwrap_err(), taken("Same"));
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn what_may_not_be_is_refused_with_its_field_and_nothing_is_made() {
+async fn invalid_request_names_its_field_and_creates_nothing() {
     let place = Place::new("rest-refused").await;
-    hire_before(&place).await;
-    let inside = Inside::new(&place, place.client.clone()).await;
-    let (service, caller) = (&inside.service, inside.caller(&place).await);
-    let refusal = async |change: &dyn Fn(&mut Create)| {
-        let mut order = order("Wrong");
+    mint_caller_and_stop(&place).await;
+    let api = InProcessApi::new(&place, place.client.clone()).await;
+    let (service, caller) = (&api.service, api.caller(&place).await);
+    let refusal = async |change: &dyn Fn(&mut CreateToken)| {
+        let mut order = new_token("Wrong");
         change(&mut order);
         service.create(&caller, order).await.unwrap_err()
     };
     let lacking = refusal(&|order| order.scopes.push("admin".into())).await;
-    assert_eq!(lacking, Failure::Forbidden("your own token lacks the scope admin".into()));
+    assert_eq!(lacking, RestError::Forbidden("your token lacks the scope admin".into()));
     let past: Time = "2020-01-01T00:00:00Z".parse().unwrap();
-    type Spoil<'a> = &'a dyn Fn(&mut Create);
+    type Spoil<'a> = &'a dyn Fn(&mut CreateToken);
     let cases: [(&str, Spoil<'_>); 7] = [
         ("spec.expiry.at", &|order| order.expiry = Expiry { at: Some(past), ..Expiry::default() }),
         ("spec.displayName", &|order| order.display_name = String::new()),
@@ -115,38 +115,38 @@ async fn what_may_not_be_is_refused_with_its_field_and_nothing_is_made() {
         ("spec.description", &|order| order.description = Some("x".repeat(1_025))),
     ];
     for (field, change) in cases {
-        let Failure::Invalid { field: named, problem } = refusal(change).await else { panic!("{field}") };
+        let RestError::Invalid { field: named, problem } = refusal(change).await else { panic!("{field}") };
         assert!(named.starts_with(field) && !problem.is_empty(), "{field}: {named}: {problem}");
     }
-    assert_eq!(left(&place).await, (vec![], vec![]));
+    assert_eq!(remaining(&place).await, (vec![], vec![]));
 
-    let reader = Inside::with(&place, place.client.clone(), true).await;
-    assert_eq!(reader.service.create(&caller, order("Any")).await.unwrap_err(), Failure::ReadOnly);
+    let reader = InProcessApi::with(&place, place.client.clone(), true).await;
+    assert_eq!(reader.service.create(&caller, new_token("Any")).await.unwrap_err(), RestError::ReadOnly);
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn without_a_controller_nothing_is_left_and_the_client_is_told_to_come_back() {
+async fn without_a_controller_create_is_unavailable_and_leaves_nothing() {
     let place = Place::new("rest-alone").await;
-    hire_before(&place).await;
-    let inside = Inside::new(&place, place.client.clone()).await;
-    let failure = inside.service.create(&inside.caller(&place).await, order("Never minted")).await.unwrap_err();
-    assert!(matches!(failure, Failure::Unavailable { .. }), "{failure}");
-    assert_eq!(left(&place).await, (vec![], vec![]));
+    mint_caller_and_stop(&place).await;
+    let api = InProcessApi::new(&place, place.client.clone()).await;
+    let failure = api.service.create(&api.caller(&place).await, new_token("Never minted")).await.unwrap_err();
+    assert!(matches!(failure, RestError::Unavailable { .. }), "{failure}");
+    assert_eq!(remaining(&place).await, (vec![], vec![]));
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_client_that_goes_away_leaves_nothing_behind() {
+async fn cancelled_create_leaves_nothing() {
     let place = Place::new("rest-gone").await;
-    hire_before(&place).await;
+    mint_caller_and_stop(&place).await;
     let faults = Faults::none(&place.client);
-    let inside = Inside::new(&place, faults.client()).await;
-    let caller = inside.caller(&place).await;
+    let api = InProcessApi::new(&place, faults.client()).await;
+    let caller = api.caller(&place).await;
     let taken_back = async |what: &str| {
-        eventually(&format!("it is taken back {what}"), async || left(&place).await == (vec![], vec![])).await;
+        eventually(&format!("it is taken back {what}"), async || remaining(&place).await == (vec![], vec![])).await;
     };
-    // Once before there is a token.
+    // First before the token is minted.
     let goes_away = async |name: &str, sent: usize| {
-        let (service, caller, order) = (inside.service.clone(), caller.clone(), order(name));
+        let (service, caller, order) = (api.service.clone(), caller.clone(), new_token(name));
         let before = faults.sent().len();
         let asking = tokio::spawn(async move { service.create(&caller, order).await });
         eventually("so many requests are sent", async || faults.sent().len() >= before + sent || asking.is_finished())
@@ -156,7 +156,7 @@ async fn a_client_that_goes_away_leaves_nothing_behind() {
     };
     assert!(goes_away("unminted", 1).await.is_err_and(|error| error.is_cancelled()));
     taken_back("before the mint").await;
-    // And just as there is one, which is a matter of milliseconds: whoever got it all the same deletes it.
+    // Then around the mint, which takes milliseconds. A token that is delivered nevertheless is deleted.
     let _operator = place.operator().start();
     let mut cancelled = 0;
     for round in 0..20 {
@@ -164,7 +164,7 @@ async fn a_client_that_goes_away_leaves_nothing_behind() {
             Err(_) => cancelled += 1,
             Ok(made) => {
                 let made = made.expect("a token");
-                inside.service.delete(&caller, &made.item, |_, _| Ok(())).await.expect("it is deleted");
+                api.service.delete(&caller, &made.item, |_, _| Ok(())).await.expect("it is deleted");
             }
         }
         taken_back("after the mint").await;
@@ -173,17 +173,17 @@ async fn a_client_that_goes_away_leaves_nothing_behind() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_rule_of_the_cluster_is_told_to_the_caller_and_a_right_that_is_missing_is_not() {
+async fn overload_is_reported_and_a_missing_permission_is_not() {
     let place = Place::new("rest-rules").await;
-    hire_before(&place).await;
+    mint_caller_and_stop(&place).await;
     let faults = Faults::at(&place.client, 0, Fault::TooMany);
-    let inside = Inside::new(&place, faults.client()).await;
-    let caller = inside.caller(&place).await;
-    let busy = inside.service.create(&caller, order("Busy")).await.unwrap_err();
-    assert!(matches!(busy, Failure::Unavailable { .. }), "{busy}");
+    let api = InProcessApi::new(&place, faults.client()).await;
+    let caller = api.caller(&place).await;
+    let busy = api.service.create(&caller, new_token("Busy")).await.unwrap_err();
+    assert!(matches!(busy, RestError::Unavailable { .. }), "{busy}");
     let nobody = control_plane::Identity::service_account(place.name(), "nobody");
     let client = place.access.client_for(&nobody).expect("a client");
-    let unable = Inside::new(&place, client).await;
+    let unable = InProcessApi::new(&place, client).await;
     unable.caller(&place).await;
-    assert_eq!(unable.service.create(&caller, order("Any")).await.unwrap_err(), Failure::Internal);
+    assert_eq!(unable.service.create(&caller, new_token("Any")).await.unwrap_err(), RestError::Internal);
 }

@@ -1,4 +1,4 @@
-//! Deleting tokens that somebody else changes meanwhile.
+//! Deletion of tokens that are changed concurrently.
 
 use std::sync::Arc;
 
@@ -13,21 +13,21 @@ use pat_operator::{
 use serde_json::{Value, json};
 use tower::ServiceExt;
 
-use super::inside::{CALLER, Inside, ada};
+use super::in_process::{CALLER, InProcessApi, ada};
 use crate::support::{
     faults::{Faults, Recorded},
     process::place::Place,
 };
 
-/// What a caller may do who looks after the tokens that are marked so.
+/// The scope to manage managed tokens.
 const MANAGED_MANAGE: &str = "sp:managed-personal-access-tokens:manage";
 
-/// The requests of one deletion that meets nobody: it reads the object, and deletes it.
+/// The positions of the requests of a deletion without conflicts.
 const READ: usize = 0;
 const DELETE: usize = 1;
 
-/// A change that somebody makes.
-fn somebody_sets(place: &Place, name: &str, patch: &Value) -> Recorded {
+/// A change by another client.
+fn concurrent_patch(place: &Place, name: &str, patch: &Value) -> Recorded {
     let path = format!("/apis/pat-operator.io/v1alpha1/namespaces/{}/personalaccesstokens/{name}", place.name());
     let merge = HeaderValue::from_static("application/merge-patch+json");
     Recorded {
@@ -39,7 +39,7 @@ fn somebody_sets(place: &Place, name: &str, patch: &Value) -> Recorded {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_token_is_deleted_only_as_it_was_judged_and_what_changes_meanwhile_is_judged_again() {
+async fn concurrently_changed_token_is_checked_again_before_deletion() {
     let place = Place::new("rest-delete").await;
     let controller = place.operator().start();
     let manager = Owner { kind: OwnerKind::User, name: "eve@example.com".into() };
@@ -52,21 +52,21 @@ async fn a_token_is_deleted_only_as_it_was_judged_and_what_changes_meanwhile_is_
     let labelled = json!({"metadata": {"labels": {"team": "a"}}});
     let (kept, gone) = (vec!["GET", "DELETE", "GET"], vec!["GET", "DELETE", "GET", "DELETE"]);
     for (name, change, at, status, sent) in [
-        // It lands before the object is read: only the store, which is behind, still shows it as managed.
+        // Applied before the object is read: only the stale store still shows it as managed.
         ("withdrawn-before", &withdrawn, READ, 404, vec!["GET"]),
         ("withdrawn-meanwhile", &withdrawn, DELETE, 404, kept),
         ("labelled-meanwhile", &labelled, DELETE, 204, gone),
     ] {
         place.apply(name, json!({"owner": ada(), "managed": true})).await;
-        let faults = Faults::landing(&place.client, at, somebody_sets(&place, name, change));
-        let inside = Inside::new(&place, faults.client()).await;
-        inside.caller(&place).await;
+        let faults = Faults::landing(&place.client, at, concurrent_patch(&place, name, change));
+        let api = InProcessApi::new(&place, faults.client()).await;
+        api.caller(&place).await;
         let id = place.pats().get(name).await.unwrap().metadata.uid.expect("a uid").replace('-', "");
         let request = Request::delete(format!("/sailpoint/v3/personal-access-tokens/{id}"))
             .header(header::AUTHORIZATION, &bearer)
             .body(Body::empty())
             .unwrap();
-        let router = server::router(inside.service.clone(), Arc::default());
+        let router = server::router(api.service.clone(), Arc::default());
         let answer = router.oneshot(request).await.expect("an answer");
         assert_eq!(answer.status().as_u16(), status, "{name}");
         assert!(faults.has_landed(), "{name}");

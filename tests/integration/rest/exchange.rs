@@ -1,4 +1,4 @@
-//! The server as a process: log-in by exchange, who is let in, the key, and what is written of uses.
+//! The server as a process: the token exchange, authentication, the key, and recorded uses.
 
 use k8s_openapi::api::core::v1::{ConfigMap, Secret};
 use kube::{
@@ -7,11 +7,11 @@ use kube::{
 };
 use pat_operator::{
     api::{PersonalAccessToken, TokenOwner},
-    rest::key,
+    rest::access_token::KEY_SECRET_TYPE,
 };
 use serde_json::{Value, json};
 
-use super::inside::ada;
+use super::in_process::ada;
 use crate::support::process::{
     api::ApiProcess,
     place::{Place, eventually},
@@ -25,10 +25,10 @@ async fn uid(place: &Place, name: &str) -> String {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_token_of_kubectl_logs_in_until_it_is_revoked_or_its_owner_disabled_and_its_use_is_written() {
+async fn token_works_until_revoked_or_its_owner_disabled_and_its_use_is_recorded() {
     let place = Place::new("rest-login").await;
     let _operator = place.operator().arg("--publish-lead=0s").start();
-    // Owners are of the whole cluster, which tests share.
+    // Owners are cluster-scoped, and tests share a cluster.
     let owner = json!({"kind": "User", "name": format!("{}@example.com", place.name())});
     let spec = json!({"owner": owner, "scopes": ["repo:read"]});
     place.apply("app", spec.clone()).await;
@@ -56,7 +56,7 @@ async fn a_token_of_kubectl_logs_in_until_it_is_revoked_or_its_owner_disabled_an
     owners.create(&PostParams::default(), &disabled(true)).await.expect("an owner");
     eventually("a disabled owner is refused", async || api.exchange(&id, &token).await.status == 401).await;
     owners.delete(place.name(), &DeleteParams::default()).await.expect("it is deleted");
-    eventually("and let in again", async || api.exchange(&id, &token).await.status == 200).await;
+    eventually("an enabled owner is accepted again", async || api.exchange(&id, &token).await.status == 200).await;
 
     let mut revoked = spec;
     revoked["revoked"] = json!(true);
@@ -68,7 +68,7 @@ async fn a_token_of_kubectl_logs_in_until_it_is_revoked_or_its_owner_disabled_an
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_token_of_another_namespace_is_nobody_s() {
+async fn token_of_another_namespace_is_unknown() {
     let [place, other] = [Place::new("rest-here").await, Place::new("rest-there").await];
     let [_one, _two] = [&place, &other].map(|place| place.operator().start());
     let [mine, theirs] = [&place, &other];
@@ -83,23 +83,23 @@ async fn a_token_of_another_namespace_is_nobody_s() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn the_key_is_made_once_shared_by_all_replicas_and_void_when_it_is_deleted() {
+async fn key_is_created_once_shared_by_replicas_and_void_when_deleted() {
     let place = Place::new("rest-key").await;
     let _operator = place.operator().start();
     place.apply("app", json!({})).await;
     let (token, id) = (place.ready("app").await, uid(&place, "app").await);
     let (one, two) = tokio::join!(ApiProcess::start(&place, &[]), ApiProcess::start(&place, &[]));
     let secret: Secret = place.secrets().get(KEY).await.expect("the key");
-    assert_eq!((secret.type_.as_deref(), secret.immutable), (Some(key::TYPE), Some(true)));
+    assert_eq!((secret.type_.as_deref(), secret.immutable), (Some(KEY_SECRET_TYPE), Some(true)));
     for api in [&one, &two] {
         assert_eq!(api.exchange(&id, &token).await.status, 200);
     }
-    let made = [&one, &two].iter().filter(|api| api.process.has_logged(&["made the key"])).count();
+    let made = [&one, &two].iter().filter(|api| api.process.has_logged(&["created the key"])).count();
     assert_eq!(made, 1);
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_planted_key_is_refused_with_what_is_wrong() {
+async fn planted_key_is_refused_with_the_reason() {
     let place = Place::new("rest-planted").await;
     let plant = |name: &str, type_: &str, value: &[u8], owner: Value| -> Secret {
         let value = base64::Engine::encode(&base64::prelude::BASE64_STANDARD, value);
@@ -108,15 +108,15 @@ async fn a_planted_key_is_refused_with_what_is_wrong() {
         }))
         .unwrap()
     };
-    // An owner that is there: else the Secret would be collected as garbage.
+    // The owner must exist, or the Secret would be garbage-collected.
     let maps: Api<ConfigMap> = Api::namespaced(place.client.clone(), place.name());
     let map: ConfigMap = serde_json::from_value(json!({"metadata": {"name": "x"}})).unwrap();
     let map = maps.create(&PostParams::default(), &map).await.expect("a ConfigMap");
     let owner = json!([{"apiVersion": "v1", "kind": "ConfigMap", "name": "x", "uid": map.metadata.uid}]);
     for (name, type_, value, owner, words) in [
         ("opaque", "Opaque", [7; 32].as_slice(), json!([]), "its type is"),
-        ("owned", key::TYPE, &[7; 32], owner, "it belongs to ConfigMap"),
-        ("short", key::TYPE, &[7; 16], json!([]), "has 16 bytes and not 32"),
+        ("owned", KEY_SECRET_TYPE, &[7; 32], owner, "it is owned by ConfigMap"),
+        ("short", KEY_SECRET_TYPE, &[7; 16], json!([]), "has 16 bytes and not 32"),
     ] {
         place.secrets().create(&PostParams::default(), &plant(name, type_, value, owner)).await.expect("a Secret");
         let secret = format!("--key-secret={name}");
@@ -126,7 +126,7 @@ async fn a_planted_key_is_refused_with_what_is_wrong() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn more_requests_than_an_owner_may_make_are_told_when_to_come_back() {
+async fn rate_limited_owner_gets_retry_after() {
     let place = Place::new("rest-rate").await;
     let _operator = place.operator().start();
     for name in ["one", "two"] {
@@ -144,7 +144,7 @@ async fn more_requests_than_an_owner_may_make_are_told_when_to_come_back() {
         }
         assert_eq!(reply.status, 200);
     }
-    let refused = refused.expect("both tokens share one budget");
+    let refused = refused.expect("both tokens share one rate limit");
     assert_eq!(refused.headers["retry-after"], "1");
     assert_eq!(refused.headers["cache-control"], "no-store");
 }

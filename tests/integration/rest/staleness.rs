@@ -1,9 +1,9 @@
-//! What a REST server does while nothing is to be heard from the API server.
+//! The REST server while the API server is unavailable.
 
 use control_plane::{Component, ControlPlane, Options};
 use serde_json::json;
 
-use super::{inside::ada, stage::MY_MANAGE};
+use super::{in_process::ada, stage::MY_MANAGE};
 use crate::support::process::{
     api::ApiProcess,
     place::{Place, eventually},
@@ -12,7 +12,7 @@ use crate::support::process::{
 const TOKENS: &str = "/cryptlex/v3/personal-access-tokens";
 
 #[tokio::test(flavor = "multi_thread")]
-async fn known_callers_go_on_for_a_while_and_then_it_is_not_ready_until_it_hears_again() {
+async fn stale_server_accepts_known_callers_for_a_while_then_is_not_ready() {
     let mut plane = ControlPlane::start(Options::default()).await.expect("a control plane");
     let place = Place::on(&plane.access(), "rest-stale").await;
     crate::support::crd::install_crds(&place.client).await;
@@ -27,12 +27,12 @@ async fn known_callers_go_on_for_a_while_and_then_it_is_not_ready_until_it_hears
     let series = "pat_operator_index_staleness_seconds";
     eventually("it is stale", async || api.process.metrics().await.value(series) > 0.0).await;
     let answered = status(&api).await;
-    // On a machine under load the time may be over by now.
+    // On a loaded machine the time may have passed already.
     let stale = api.process.metrics().await.value(series);
     assert!(answered == 200 || stale > 6.0, "known callers go on: {answered} after {stale} s");
 
     let mut refused = None;
-    eventually("nobody is let in any more", async || {
+    eventually("no caller is accepted any more", async || {
         let reply = api.call("GET", TOKENS, &token, None).await;
         let lost = reply.status == 503;
         refused = Some(reply);
@@ -40,7 +40,7 @@ async fn known_callers_go_on_for_a_while_and_then_it_is_not_ready_until_it_hears
     })
     .await;
     assert!(refused.is_some_and(|refused| refused.headers.contains_key("retry-after")));
-    // The very next question finds it not ready: nobody is sent here who would be refused.
+    // The readiness probe fails at once, so no client is routed to a server that would refuse it.
     let told = api.process.get("/readyz").await;
     assert!(told.code == 503 && told.body.contains("[-]freshness not ready: lost\n"), "{}", told.body);
     assert_eq!(api.process.get("/livez").await.code, 200, "to start it anew would help nobody");

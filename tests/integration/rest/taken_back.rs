@@ -1,4 +1,4 @@
-//! What reached nobody is taken back, however long that takes; and what many tokens are changed by goes on to its end.
+//! Undelivered tokens are taken back, however long it takes, and bulk updates run to their end.
 
 use std::{sync::Arc, time::Duration};
 
@@ -7,12 +7,12 @@ use axum::{
     http::{Request, header},
 };
 use k8s_openapi::jiff::SignedDuration;
-use pat_operator::rest::{failure::Failure, server};
+use pat_operator::rest::{error::RestError, server};
 use serde_json::json;
 use tower::ServiceExt;
 
 use super::{
-    inside::{CALLER, Inside, ada, hire, hire_before, left, order},
+    in_process::{CALLER, InProcessApi, ada, mint_caller, mint_caller_and_stop, new_token, remaining},
     stage::ALL_MANAGE,
 };
 use crate::support::{
@@ -20,75 +20,75 @@ use crate::support::{
     process::place::{Place, eventually, eventually_within},
 };
 
-/// Longer than an API server is waited for.
+/// Longer than the time limit of requests to the API server.
 const LATE: Duration = Duration::from_secs(40);
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_token_that_reached_nobody_is_taken_back_when_the_api_server_is_there_again() {
+async fn undelivered_token_is_taken_back_when_the_api_server_recovers() {
     let place = Place::new("rest-owed").await;
     let _controller = place.operator().start();
-    hire(&place).await;
+    mint_caller(&place).await;
     let faults = Faults::none(&place.client);
-    let inside = Inside::new(&place, faults.client()).await;
-    let caller = inside.caller(&place).await;
-    let kept = inside.service.create(&caller, order("Kept")).await.expect("a token");
-    kept.receipt.sign();
+    let api = InProcessApi::new(&place, faults.client()).await;
+    let caller = api.caller(&place).await;
+    let kept = api.service.create(&caller, new_token("Kept")).await.expect("a token");
+    kept.receipt.confirm();
     let hour = Some(SignedDuration::from_hours(1));
-    let issued = inside.service.regenerate(&caller, &kept.item, hour).await.expect("a new token");
-    let lost = inside.service.create(&caller, order("Lost")).await.expect("a token");
+    let issued = api.service.regenerate(&caller, &kept.item, hour).await.expect("a new token");
+    let lost = api.service.create(&caller, new_token("Lost")).await.expect("a token");
     let (revoked, gone, before) = (issued.token.id(), lost.item.name.clone(), faults.sent().len());
     faults.fail();
     drop((issued, lost));
-    // Each is tried once and once more.
+    // Each has two attempts.
     eventually("it is tried", async || faults.sent().len() >= before + 4).await;
-    assert!(inside.figures().contains("pat_operator_api_tokens_to_take_back 2"), "{}", inside.figures());
+    assert!(api.metrics_text().contains("pat_operator_api_tokens_to_take_back 2"), "{}", api.metrics_text());
     faults.heal();
     eventually("both are taken back", async || {
         let spec = place.pats().get(&kept.item.name).await.unwrap().spec;
-        spec.revoked_credentials.contains(&revoked.to_string()) && !left(&place).await.0.contains(&gone)
+        spec.revoked_credentials.contains(&revoked.to_string()) && !remaining(&place).await.0.contains(&gone)
     })
     .await;
     eventually("they are counted", async || {
-        let figures = inside.figures();
+        let figures = api.metrics_text();
         figures.contains("pat_operator_api_tokens_to_take_back 0")
             && figures.contains("pat_operator_api_tokens_taken_back_total 2")
     })
     .await;
-    assert!(inside.lets_in(&kept.token).await);
+    assert!(api.accepts(&kept.token).await);
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn what_cannot_be_taken_back_before_the_end_is_counted_as_given_up() {
+async fn token_not_taken_back_before_shutdown_is_counted_as_given_up() {
     let place = Place::new("rest-given-up").await;
     let _controller = place.operator().start();
-    hire(&place).await;
+    mint_caller(&place).await;
     let faults = Faults::none(&place.client);
-    let inside = Inside::new(&place, faults.client()).await;
-    let lost = inside.service.create(&inside.caller(&place).await, order("Lost")).await.expect("a token");
+    let api = InProcessApi::new(&place, faults.client()).await;
+    let lost = api.service.create(&api.caller(&place).await, new_token("Lost")).await.expect("a token");
     let before = faults.sent().len();
     faults.fail();
     drop(lost);
     eventually("it is tried", async || faults.sent().len() > before).await;
-    assert!(!inside.service.finish(Duration::from_millis(100)).await, "there was too little time");
-    assert!(inside.figures().contains("pat_operator_api_tokens_given_up_total 1"), "{}", inside.figures());
+    assert!(!api.service.finish(Duration::from_millis(100)).await, "there was too little time");
+    assert!(api.metrics_text().contains("pat_operator_api_tokens_given_up_total 1"), "{}", api.metrics_text());
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn an_object_that_a_request_without_an_answer_makes_late_is_taken_back() {
+async fn object_created_late_by_an_unanswered_request_is_taken_back() {
     let place = Place::new("rest-late").await;
-    hire_before(&place).await;
-    // It lands after the first look.
+    mint_caller_and_stop(&place).await;
+    // Applied after the first check.
     let faults = Faults::at(&place.client, 0, Fault::Late(3));
-    let inside = Inside::new(&place, faults.client()).await;
-    let failure = inside.service.create(&inside.caller(&place).await, order("Late")).await.unwrap_err();
-    assert!(matches!(failure, Failure::Unavailable { .. }), "{failure}");
-    assert_eq!(left(&place).await, (vec![], vec![]));
+    let api = InProcessApi::new(&place, faults.client()).await;
+    let failure = api.service.create(&api.caller(&place).await, new_token("Late")).await.unwrap_err();
+    assert!(matches!(failure, RestError::Unavailable { .. }), "{failure}");
+    assert_eq!(remaining(&place).await, (vec![], vec![]));
     eventually_within(LATE, "it lands", async || faults.has_landed()).await;
-    eventually_within(LATE, "it is taken back", async || left(&place).await == (vec![], vec![])).await;
+    eventually_within(LATE, "it is taken back", async || remaining(&place).await == (vec![], vec![])).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn what_changes_many_tokens_goes_on_when_the_client_goes_away() {
+async fn bulk_update_continues_when_the_client_disconnects() {
     const MANY: usize = 12;
     let place = Place::new("rest-many").await;
     let controller = place.operator().start();
@@ -97,8 +97,8 @@ async fn what_changes_many_tokens_goes_on_when_the_client_goes_away() {
     controller.terminate().await;
     let names = place.apply_many("app", MANY, &json!({"owner": ada()})).await;
     let faults = Faults::none(&place.client);
-    let inside = Inside::new(&place, faults.client()).await;
-    inside.caller(&place).await;
+    let api = InProcessApi::new(&place, faults.client()).await;
+    api.caller(&place).await;
     let mut ids = Vec::new();
     for name in &names {
         ids.push(place.pats().get(name).await.unwrap().metadata.uid.expect("a uid").replace('-', ""));
@@ -109,7 +109,7 @@ async fn what_changes_many_tokens_goes_on_when_the_client_goes_away() {
         .header(header::CONTENT_TYPE, "application/json")
         .body(Body::from(json!({"ids": ids, "patch": patch}).to_string()))
         .unwrap();
-    let router = server::router(inside.service.clone(), Arc::default());
+    let router = server::router(api.service.clone(), Arc::default());
     let asking = tokio::spawn(router.oneshot(request));
     eventually("the first is changed", async || {
         asking.is_finished() || faults.sent().iter().any(|sent| sent.is_write())

@@ -1,4 +1,4 @@
-//! The server as it runs in a cluster: with a certificate from files.
+//! The server with a certificate from files, as in a cluster.
 
 use std::{net::SocketAddr, path::Path};
 
@@ -10,7 +10,7 @@ use serde_json::{Value, json};
 use tokio::io::AsyncWriteExt;
 
 use super::{
-    inside::{hire, left},
+    in_process::{mint_caller, remaining},
     undelivered::{TOKENS, plain, request},
 };
 use crate::support::process::{
@@ -31,13 +31,13 @@ fn put(folder: &Path, version: u32, certificate: &CertifiedKey<KeyPair>) {
     mount(folder, version, &[("tls.crt", cert.as_bytes()), ("tls.key", key.as_bytes())]);
 }
 
-/// A server that has its certificate from this folder.
+/// Starts a server with the certificate in this folder.
 async fn server(place: &Place, folder: &Path) -> ApiProcess {
     let [cert, key] = flags(folder);
     ApiProcess::start(place, &[&cert, &key]).await
 }
 
-/// A client that stays connected.
+/// Opens a connection that stays open.
 async fn client(trust: &Trust, addr: SocketAddr) -> SendRequest<String> {
     let stream = TokioIo::new(trust.connect(addr).await.expect("it is trusted"));
     let (sender, connection) = hyper::client::conn::http1::handshake(stream).await.expect("HTTP");
@@ -45,7 +45,7 @@ async fn client(trust: &Trust, addr: SocketAddr) -> SendRequest<String> {
     sender
 }
 
-/// Asks, and reads status and body.
+/// Sends a request, and reads status and body.
 async fn ask(client: &mut SendRequest<String>, method: &str, token: &str, body: Option<Value>) -> (u16, Value) {
     let request = Request::builder().method(method).uri(TOKENS).header(header::HOST, HOST);
     let request = request.header(header::AUTHORIZATION, format!("Bearer {token}"));
@@ -61,11 +61,11 @@ async fn ask(client: &mut SendRequest<String>, method: &str, token: &str, body: 
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn over_tls_it_lists_and_delivers_new_tokens_and_a_new_certificate_disturbs_nobody() {
+async fn tls_server_delivers_tokens_and_reloads_its_certificate() {
     let place = Place::new("rest-tls").await;
     let _operator = place.operator().start();
-    hire(&place).await;
-    let token = place.token(super::inside::CALLER).await;
+    mint_caller(&place).await;
+    let token = place.token(super::in_process::CALLER).await;
     let folder = tempfile::tempdir().expect("a folder");
     let [first, second] = [certificate(), certificate()];
     put(folder.path(), 1, &first);
@@ -77,8 +77,8 @@ async fn over_tls_it_lists_and_delivers_new_tokens_and_a_new_certificate_disturb
 
     let mut stays = client(&old, api.http).await;
     eventually("the caller is known", async || ask(&mut stays, "GET", &token, None).await.0 == 200).await;
-    let order = |name: &str| json!({"name": name, "scopes": ["sp:my-personal-access-tokens:manage"]});
-    let (status, made) = ask(&mut stays, "POST", &token, Some(order("ci"))).await;
+    let new_token = |name: &str| json!({"name": name, "scopes": ["sp:my-personal-access-tokens:manage"]});
+    let (status, made) = ask(&mut stays, "POST", &token, Some(new_token("ci"))).await;
     assert_eq!(status, 201, "{made}");
     let ci = made["accessToken"].as_str().expect("a token").to_owned();
     let seen_with_it = seen(&old, &ci).await.expect("it is trusted");
@@ -88,14 +88,14 @@ async fn over_tls_it_lists_and_delivers_new_tokens_and_a_new_certificate_disturb
     eventually("the new certificate is served", async || seen(&new, &token).await.is_ok()).await;
     assert_eq!(seen(&new, &token).await.expect("it is trusted").chain, [second.cert.der().clone()]);
     assert!(seen(&old, &token).await.is_err(), "and no longer the old one");
-    let (status, made) = ask(&mut stays, "POST", &ci, Some(order("cd"))).await;
+    let (status, made) = ask(&mut stays, "POST", &ci, Some(new_token("cd"))).await;
     assert_eq!(status, 201, "who was connected still is: {made}");
     let (status, list) = ask(&mut client(&new, api.http).await, "GET", &token, None).await;
     assert_eq!(status, 200);
     let mut names: Vec<_> = list.as_array().expect("a list").iter().filter_map(|one| one["name"].as_str()).collect();
     names.sort_unstable();
     assert_eq!(names, ["caller", "cd", "ci"]);
-    let (pats, secrets) = left(&place).await;
+    let (pats, secrets) = remaining(&place).await;
     assert_eq!((pats.len(), secrets), (2, vec![]), "what was delivered is kept nowhere");
     for name in pats {
         let pat = place.pats().get(&name).await.expect("it is there");
@@ -112,10 +112,10 @@ async fn over_tls_it_lists_and_delivers_new_tokens_and_a_new_certificate_disturb
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn over_tls_a_client_that_leaves_before_its_answer_is_noticed_and_leaves_nothing_behind() {
+async fn tls_client_that_disconnects_before_the_response_leaves_nothing() {
     let place = Place::new("rest-tls-gone").await;
-    super::inside::hire_before(&place).await;
-    let token = place.token(super::inside::CALLER).await;
+    super::in_process::mint_caller_and_stop(&place).await;
+    let token = place.token(super::in_process::CALLER).await;
     let folder = tempfile::tempdir().expect("a folder");
     let certificate = certificate();
     put(folder.path(), 1, &certificate);
@@ -127,8 +127,8 @@ async fn over_tls_a_client_that_leaves_before_its_answer_is_noticed_and_leaves_n
     .await;
     for (gone, leaves) in (1..).zip([Leaves::Farewell, Leaves::Silent, Leaves::Reset, Leaves::SilentHttp2]) {
         leave(&trust, api.http, &token, leaves, async || {
-            // Nobody mints: the answer is not there yet.
-            eventually("the object is there", async || !left(&place).await.0.is_empty()).await;
+            // Without a controller there is no response yet.
+            eventually("the object is there", async || !remaining(&place).await.0.is_empty()).await;
         })
         .await;
         let series = format!(r#"{{dialect="cryptlex",route="{TOKENS}",status="499"}} {gone}"#);
@@ -137,33 +137,33 @@ async fn over_tls_a_client_that_leaves_before_its_answer_is_noticed_and_leaves_n
             metrics.contains(&format!("pat_operator_api_requests_total{series}\n"))
         })
         .await;
-        eventually("the object is gone", async || left(&place).await == (vec![], vec![])).await;
+        eventually("the object is gone", async || remaining(&place).await == (vec![], vec![])).await;
     }
     let _operator = place.operator().start();
     place.apply("after", json!({})).await;
     place.ready("after").await;
     assert_eq!(
-        left(&place).await,
+        remaining(&place).await,
         (vec!["after".to_owned()], vec!["after".to_owned()]),
         "nor does anything come of it"
     );
     assert_eq!(api.process.terminate().await.code, 0);
 }
 
-/// How a client leaves.
+/// How a client disconnects.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Leaves {
-    /// With TLS's own farewell.
+    /// It sends the TLS close_notify alert.
     Farewell,
-    /// The connection ends without.
+    /// It closes the connection without the alert.
     Silent,
-    /// By resetting its stream of HTTP/2; the connection stays.
+    /// It resets its HTTP/2 stream; the connection stays open.
     Reset,
-    /// The connection of HTTP/2 ends without a farewell.
+    /// It closes the HTTP/2 connection without GOAWAY.
     SilentHttp2,
 }
 
-/// Asks for a token, and leaves after this.
+/// Requests a token, waits for `after`, and disconnects.
 async fn leave(trust: &Trust, addr: SocketAddr, token: &str, leaves: Leaves, after: impl AsyncFn()) {
     let name = format!("{leaves:?}");
     if matches!(leaves, Leaves::Farewell | Leaves::Silent) {
@@ -175,7 +175,7 @@ async fn leave(trust: &Trust, addr: SocketAddr, token: &str, leaves: Leaves, aft
         }
         return;
     }
-    // All of it ends with its runtime: hyper has tasks of its own.
+    // The runtime ends all tasks, including those of hyper.
     let runtime = tokio::runtime::Runtime::new().expect("a runtime");
     let (trust, token) = (trust.speaking("h2"), token.to_owned());
     let (leave, left) = tokio::sync::oneshot::channel::<()>();
@@ -191,7 +191,7 @@ async fn leave(trust: &Trust, addr: SocketAddr, token: &str, leaves: Leaves, aft
             answer = asking => panic!("nobody mints: {answer:?}"),
             _ = left => {}
         }
-        // The connection stays: the next request is answered.
+        // The connection is still open: the next request is answered.
         let mut next = request(&token, "");
         (*next.method_mut(), *next.body_mut()) = (Method::GET, String::new());
         let next = sender.send_request(next);

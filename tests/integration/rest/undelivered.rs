@@ -1,4 +1,4 @@
-//! Answers with a token that do not reach whoever asked.
+//! Responses with a token that do not reach the client.
 
 use axum::http::{Request, header};
 use http_body_util::BodyExt;
@@ -11,20 +11,20 @@ use tokio::{
     net::TcpStream,
 };
 
-use super::inside::{CALLER, Inside, hire, hire_before, left};
+use super::in_process::{CALLER, InProcessApi, mint_caller, mint_caller_and_stop, remaining};
 use crate::support::process::{
     SOON,
     place::{Place, eventually},
 };
 
-/// Where Cryptlex's clients create.
+/// The path where Cryptlex's clients create tokens.
 pub const TOKENS: &str = "/cryptlex/v3/personal-access-tokens";
 
 fn body(name: &str) -> String {
     json!({"name": name, "scopes": ["repo:read"], "expiresAt": "2100-01-01T00:00:00Z"}).to_string()
 }
 
-/// Asks for a token of this name.
+/// Builds a request for a token with this name.
 pub fn request(token: &str, name: &str) -> Request<String> {
     Request::post(format!("http://localhost{TOKENS}"))
         .header(header::AUTHORIZATION, format!("Bearer {token}"))
@@ -33,7 +33,7 @@ pub fn request(token: &str, name: &str) -> Request<String> {
         .unwrap()
 }
 
-/// The same as it goes over the wire in HTTP/1.
+/// Builds the same request as HTTP/1 text.
 pub fn plain(token: &str, name: &str) -> String {
     let body = body(name);
     let length = body.len();
@@ -44,54 +44,13 @@ pub fn plain(token: &str, name: &str) -> String {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_client_that_sends_a_byte_too_much_and_goes_leaves_nothing_behind() {
-    let place = Place::new("rest-pipelined").await;
-    hire_before(&place).await;
-    let mut inside = Inside::new(&place, place.client.clone()).await;
-    inside.caller(&place).await;
-    let addr = inside.serve(Limits::busy()).await;
-    let token = place.token(CALLER).await;
-    let mut client = TcpStream::connect(addr).await.unwrap();
-    // What is unread keeps hyper from listening for the end of the connection.
-    client.write_all(format!("{}P", plain(&token, "Pipelined")).as_bytes()).await.unwrap();
-    eventually("the object is there", async || left(&place).await.0.len() == 1).await;
-    drop(client);
-    let _controller = place.operator().start();
-    eventually("nothing is left", async || left(&place).await == (vec![], vec![])).await;
-}
-
-#[tokio::test(flavor = "multi_thread")]
-async fn a_client_that_resets_its_stream_before_the_token_went_out_leaves_nothing_behind() {
-    let place = Place::new("rest-reset").await;
-    let _controller = place.operator().start();
-    hire(&place).await;
-    let mut inside = Inside::new(&place, place.client.clone()).await;
-    inside.caller(&place).await;
-    let addr = inside.serve(Limits::busy()).await;
-    let token = place.token(CALLER).await;
-    let stream = TokioIo::new(TcpStream::connect(addr).await.unwrap());
-    // It takes headers, and no byte of a body.
-    let mut builder = hyper::client::conn::http2::Builder::new(TokioExecutor::new());
-    builder.initial_stream_window_size(0);
-    let (mut sender, connection) = builder.handshake(stream).await.unwrap();
-    let connection = tokio::spawn(connection);
-    let answer = sender.send_request(request(&token, "Reset")).await.expect("headers");
-    assert_eq!(answer.status(), 201);
-    assert_eq!(left(&place).await.0.len(), 1, "it is made");
-    drop(answer);
-    eventually("nothing is left", async || left(&place).await == (vec![], vec![])).await;
-    drop(sender);
-    let _end = tokio::time::timeout(SOON, connection).await.expect("it ends");
-}
-
-#[tokio::test(flavor = "multi_thread")]
-async fn what_is_received_stays() {
+async fn received_token_stays() {
     let place = Place::new("rest-received").await;
     let _controller = place.operator().start();
-    hire(&place).await;
-    let mut inside = Inside::new(&place, place.client.clone()).await;
-    inside.caller(&place).await;
-    let addr = inside.serve(Limits::busy()).await;
+    mint_caller(&place).await;
+    let mut api = InProcessApi::new(&place, place.client.clone()).await;
+    api.caller(&place).await;
+    let addr = api.serve(Limits::busy()).await;
     let token = place.token(CALLER).await;
     let mut received = Vec::new();
     for http2 in [false, true] {
@@ -113,22 +72,22 @@ async fn what_is_received_stays() {
         let answer: serde_json::Value = serde_json::from_slice(&body).expect("JSON");
         received.push(answer["accessToken"].as_str().expect("a token").to_owned());
     }
-    // Had anything to be taken back, it would be by now.
-    assert!(inside.service.finish(Duration::from_secs(20)).await);
-    assert_eq!(left(&place).await.0.len(), 2);
+    // Anything to be taken back is taken back by now.
+    assert!(api.service.finish(Duration::from_secs(20)).await);
+    assert_eq!(remaining(&place).await.0.len(), 2);
     for token in received {
-        assert!(inside.lets_in_text(&token).await);
+        assert!(api.accepts_text(&token).await);
     }
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_request_whose_time_is_over_is_told_so_and_what_it_has_made_is_taken_back() {
+async fn timed_out_request_gets_408_and_its_token_is_taken_back() {
     let place = Place::new("rest-too-long").await;
-    hire_before(&place).await;
-    let mut inside = Inside::new(&place, place.client.clone()).await;
-    inside.caller(&place).await;
-    // No controller mints: the request lasts as long as it may.
-    let addr = inside.serve_within(Limits { request: SOON, ..Limits::busy() }, Duration::from_secs(1)).await;
+    mint_caller_and_stop(&place).await;
+    let mut api = InProcessApi::new(&place, place.client.clone()).await;
+    api.caller(&place).await;
+    // Without a controller, the request times out.
+    let addr = api.serve_within(Limits { request: SOON, ..Limits::busy() }, Duration::from_secs(1)).await;
     let token = place.token(CALLER).await;
     let mut client = TcpStream::connect(addr).await.unwrap();
     client.write_all(plain(&token, "Too long").as_bytes()).await.unwrap();
@@ -142,9 +101,9 @@ async fn a_request_whose_time_is_over_is_told_so_and_what_it_has_made_is_taken_b
     }
     let told: serde_json::Value = serde_json::from_str(body).expect("JSON");
     assert!(told["code"] == "TooLong" && told["message"].is_string(), "{body}");
-    assert_eq!(left(&place).await.0.len(), 1, "it was being made");
-    let figures = inside.figures();
+    assert_eq!(remaining(&place).await.0.len(), 1, "it was being made");
+    let figures = api.metrics_text();
     assert!(figures.contains(r#"route="/cryptlex/v3/personal-access-tokens",status="408"} 1"#), "{figures}");
     let _controller = place.operator().start();
-    eventually("nothing is left", async || left(&place).await == (vec![], vec![])).await;
+    eventually("nothing is left", async || remaining(&place).await == (vec![], vec![])).await;
 }

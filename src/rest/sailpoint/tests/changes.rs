@@ -1,4 +1,4 @@
-//! Changes, by JSON patch, to one token and to many.
+//! Changes by JSON patch: of one token, and in bulk.
 
 use std::sync::Arc;
 
@@ -6,40 +6,39 @@ use axum::http::Method;
 use proptest::prelude::*;
 use serde_json::{Value, json};
 
-use super::{NEWER, OLDER, ask, block_on, cause, patch, router};
+use super::{NEWER, OLDER, cause, patch, router};
 use crate::{
     api::Expiry,
     rest::{
-        caller::Caller,
-        item::Item,
-        order::Change,
-        sailpoint::{bulk, family::Family, patch::TokenPatch},
-        world::{NOW, World},
+        caller::RestCaller,
+        fixture::{NOW, RestFixture, block_on, request},
+        model::{ChangeToken, TokenItem},
+        sailpoint::{body, expiry::ExpiryPolicy, patch::SailpointPatch},
     },
 };
 
-/// A token that ends on the first of July, or never.
-async fn token(ends: bool) -> (Arc<Item>, Caller) {
-    let mut world = World::new();
+/// A token that expires on the first of July, or never.
+async fn token(ends: bool) -> (Arc<TokenItem>, RestCaller) {
+    let mut fixture = RestFixture::new();
     let expiry = if ends { json!({"at": "2026-07-01T00:00:01Z"}) } else { json!({"never": true}) };
-    let known = world.pat(json!({"displayName": "ci", "scopes": ["a", "b"], "expiry": expiry}), json!({}));
-    let service = world.service();
+    let known = fixture.pat(json!({"displayName": "ci", "scopes": ["a", "b"], "expiry": expiry}), json!({}));
+    let service = fixture.service();
     (service.item(known.id).unwrap(), service.caller(&known.headers()).await.unwrap())
 }
 
-async fn change_in(family: Family, ends: bool, operations: &Value) -> Result<Change, String> {
+async fn change_in(policy: ExpiryPolicy, ends: bool, operations: &Value) -> Result<ChangeToken, String> {
     let (item, caller) = token(ends).await;
-    let patch = TokenPatch::read(operations.to_string().as_bytes());
-    let change = patch.and_then(|patch| patch.change(&item, &caller, family, NOW.parse().unwrap()));
-    change.map_err(|failure| failure.to_string())
+    let patch = SailpointPatch::parse(operations.to_string().as_bytes());
+    let change = patch.and_then(|patch| patch.apply(&item, &caller, policy, NOW.parse().unwrap()));
+    change.map_err(|error| error.to_string())
 }
 
-async fn change(operations: Value) -> Result<Change, String> {
-    change_in(Family::Acknowledged, true, &operations).await
+async fn change(operations: Value) -> Result<ChangeToken, String> {
+    change_in(ExpiryPolicy::NeverIfAcknowledged, true, &operations).await
 }
 
-/// What is changed, each by its name.
-fn changed(change: &Change) -> Vec<&'static str> {
+/// Returns the names of the changed fields.
+fn changed(change: &ChangeToken) -> Vec<&'static str> {
     let fields = [
         ("name", change.display_name.is_some()),
         ("scope", change.scopes.is_some()),
@@ -54,7 +53,7 @@ fn changed(change: &Change) -> Vec<&'static str> {
 }
 
 #[tokio::test]
-async fn every_operation_of_a_json_patch_works_and_only_what_differs_is_changed() {
+async fn every_patch_operation_works_and_only_differences_are_changed() {
     for (operations, fields) in [
         (json!([]), &[][..]),
         (json!([{"op": "replace", "path": "/name", "value": "cd"}]), &["name"]),
@@ -94,48 +93,42 @@ async fn every_operation_of_a_json_patch_works_and_only_what_differs_is_changed(
 }
 
 #[tokio::test]
-async fn a_patch_that_is_wrong_anywhere_changes_nothing_and_is_refused_by_the_place() {
+async fn invalid_patch_is_refused_as_a_whole_and_names_the_place() {
     let paths =
         "must be one of /name, /scope, /accessTokenValiditySeconds, /expirationDate, /userAwareTokenNeverExpires";
     let good = json!({"op": "replace", "path": "/name", "value": "cd"});
     for (operation, words) in [
         (json!({"op": "replace", "path": "/id", "value": "x"}), format!("[1].path: {paths}")),
         (json!({"op": "replace", "path": "/owner/name", "value": "x"}), format!("[1].path: {paths}")),
-        (json!({"op": "replace", "path": "", "value": {}}), "[1].path: must be a text that is not empty".into()),
+        (json!({"op": "replace", "path": "", "value": {}}), "[1].path: must be a string that is not blank".into()),
         (json!({"op": "replace", "path": "/", "value": {}}), format!("[1].path: {paths}")),
         (json!({"op": "replace", "path": "name", "value": "x"}), format!("[1].path: {paths}")),
         (json!({"op": "replace", "path": "/na~2me", "value": "x"}), format!("[1].path: {paths}")),
-        (json!({"op": "replace", "path": 5, "value": "x"}), "[1].path: must be a text that is not empty".into()),
+        (json!({"op": "replace", "path": 5, "value": "x"}), "[1].path: must be a string that is not blank".into()),
         (json!({"op": "replace"}), "[1].path: is required".into()),
         (json!({"path": "/name"}), "[1].op: is required".into()),
         (json!({"op": "erase", "path": "/name"}), "[1].op: must be add, remove, replace, move, copy or test".into()),
         (json!({"op": "Replace", "path": "/name"}), "[1].op: must be add, remove, replace, move, copy or test".into()),
         (json!({"op": "copy", "path": "/name"}), "[1].from: is required".into()),
         (json!({"op": "copy", "from": "/secret", "path": "/name"}), format!("[1].from: {paths}")),
-        (json!({"op": "copy", "from": "/scope/9", "path": "/name"}), "[1]: there is nothing at from".into()),
-        (json!({"op": "remove", "path": "/scope/9"}), "[1]: there is nothing at /scope/9".into()),
-        (json!({"op": "replace", "path": "/name/first", "value": "x"}), "[1]: there is nothing at /name/first".into()),
-        (json!({"op": "test", "path": "/name", "value": "ci"}), "[1]: the value at /name is another one".into()),
+        (json!({"op": "copy", "from": "/scope/9", "path": "/name"}), "[1]: no value at from".into()),
+        (json!({"op": "remove", "path": "/scope/9"}), "[1]: no value at /scope/9".into()),
+        (json!({"op": "replace", "path": "/name/first", "value": "x"}), "[1]: no value at /name/first".into()),
+        (json!({"op": "test", "path": "/name", "value": "ci"}), "[1]: the value at /name differs".into()),
         (json!({"op": "remove", "path": "/name"}), "name: is required".into()),
         (json!({"op": "replace", "path": "/name", "value": null}), "name: is required".into()),
-        (json!({"op": "replace", "path": "/name", "value": 5}), "name: must be a text that is not empty".into()),
-        (
-            json!({"op": "remove", "path": "/scope"}),
-            "scope: must be a list: an empty one is for a token that may do nothing".into(),
-        ),
-        (
-            json!({"op": "replace", "path": "/scope"}),
-            "scope: must be a list: an empty one is for a token that may do nothing".into(),
-        ),
-        (json!({"op": "replace", "path": "/scope", "value": "a"}), "scope: must be a list of texts".into()),
-        (json!({"op": "add", "path": "/scope/0", "value": 1}), "scope[0]: must be a text".into()),
+        (json!({"op": "replace", "path": "/name", "value": 5}), "name: must be a string that is not blank".into()),
+        (json!({"op": "remove", "path": "/scope"}), "scope: must be a list; it may be empty".into()),
+        (json!({"op": "replace", "path": "/scope"}), "scope: must be a list; it may be empty".into()),
+        (json!({"op": "replace", "path": "/scope", "value": "a"}), "scope: must be a list of strings".into()),
+        (json!({"op": "add", "path": "/scope/0", "value": 1}), "scope[0]: must be a string".into()),
         (
             json!({"op": "replace", "path": "/scope", "value": {"a": 1}}),
-            "[1]: must leave texts, numbers, true, false, null, and a list of texts".into(),
+            "[1]: must result in strings, numbers, booleans, null and a list of strings within the size limits".into(),
         ),
         (
             json!({"op": "copy", "from": "/scope", "path": "/scope/-"}),
-            "[1]: must leave texts, numbers, true, false, null, and a list of texts".into(),
+            "[1]: must result in strings, numbers, booleans, null and a list of strings within the size limits".into(),
         ),
         (
             json!({"op": "replace", "path": "/accessTokenValiditySeconds", "value": 43201}),
@@ -163,82 +156,92 @@ async fn a_patch_that_is_wrong_anywhere_changes_nothing_and_is_refused_by_the_pl
         assert_eq!(change(json!([good, operation])).await.map(|change| changed(&change)), Err(words), "{operation}");
     }
     let twice = r#"[{"op": "replace", "path": "/name", "path": "/scope", "value": "a"}]"#;
-    let words = TokenPatch::read(twice.as_bytes()).unwrap_err().to_string();
+    let words = SailpointPatch::parse(twice.as_bytes()).unwrap_err().to_string();
     assert!(words.starts_with("body: duplicate field `path`"), "{words}");
 }
 
 #[tokio::test]
-async fn a_token_becomes_one_without_an_end_only_if_the_same_patch_acknowledges_it() {
+async fn token_never_expires_only_if_the_same_patch_acknowledges_it() {
     let acknowledges = json!({"op": "replace", "path": "/userAwareTokenNeverExpires", "value": true});
     let takes_back = json!({"op": "replace", "path": "/userAwareTokenNeverExpires", "value": false});
-    // A client's library cannot say `"value": null`.
+    // A client library cannot send `"value": null`.
     let clear = [
         json!({"op": "remove", "path": "/expirationDate"}),
         json!({"op": "replace", "path": "/expirationDate", "value": null}),
         json!({"op": "replace", "path": "/expirationDate"}),
         json!({"op": "replace", "path": "/expirationDate", "value": "9999-12-31T23:59:59.999Z"}),
     ];
-    let refused = "expirationDate: is required; for a token that never expires leave it out and set userAwareTokenNeverExpires to true";
-    let newer = |ends, operations| async move { change_in(Family::Acknowledged, ends, &operations).await };
+    let refused =
+        "expirationDate: is required, unless userAwareTokenNeverExpires is true for a token that never expires";
+    let newer = |ends, operations| async move { change_in(ExpiryPolicy::NeverIfAcknowledged, ends, &operations).await };
     for clear in clear {
         assert_eq!(newer(true, json!([clear])).await.map(|_| ()), Err(refused.into()), "{clear}");
         assert_eq!(newer(true, json!([clear, takes_back])).await.map(|_| ()), Err(refused.into()), "{clear}");
         let change = newer(true, json!([clear, acknowledges])).await.unwrap();
         assert_eq!(change.expiry, Some(Expiry { never: Some(true), ..Expiry::default() }), "{clear}");
-        // One that has no end keeps it, and it is acknowledged again.
+        // A token that never expires stays so.
         assert_eq!(
             newer(false, json!([acknowledges, clear])).await.map(|change| changed(&change)),
             Ok(vec![]),
             "{clear}"
         );
     }
-    // To acknowledge alone is no change, and to take it back needs an end.
+    // An acknowledgement alone changes nothing, and withdrawing it requires an expiry.
     assert_eq!(newer(true, json!([acknowledges])).await.map(|change| changed(&change)), Ok(vec![]));
     assert_eq!(newer(false, json!([takes_back])).await.map(|_| ()), Err(refused.into()));
     let set = json!({"op": "replace", "path": "/expirationDate", "value": "2031-01-01"});
     assert_eq!(newer(false, json!([set, takes_back])).await.map(|change| changed(&change)), Ok(vec!["expiry"]));
-    // What has no end can be renamed without a word about it.
+    // A token that never expires can be renamed without an acknowledgement.
     let rename = json!({"op": "replace", "path": "/name", "value": "cd"});
     assert_eq!(newer(false, json!([rename])).await.map(|change| changed(&change)), Ok(vec!["name"]));
 }
 
 #[tokio::test]
-async fn in_the_older_family_a_token_without_a_date_ends_half_a_year_after_its_creation() {
+async fn older_versions_default_to_six_months_after_creation() {
     // It was created on the first of January.
     for operation in
         [json!({"op": "remove", "path": "/expirationDate"}), json!({"op": "replace", "path": "/expirationDate"})]
     {
-        let change = change_in(Family::HalfYear, true, &json!([operation])).await;
-        assert_eq!(change.map(|change| changed(&change)), Ok(vec![]), "that is the first of July, which it has");
-        let change = change_in(Family::HalfYear, false, &json!([operation])).await.unwrap();
+        let change = change_in(ExpiryPolicy::SixMonths, true, &json!([operation])).await;
+        assert_eq!(change.map(|change| changed(&change)), Ok(vec![]), "the first of July is its expiry already");
+        let change = change_in(ExpiryPolicy::SixMonths, false, &json!([operation])).await.unwrap();
         assert_eq!(change.expiry.unwrap().at, Some("2026-07-01T00:00:01Z".parse().unwrap()));
     }
     let late = json!([{"op": "replace", "path": "/expirationDate", "value": "2026-07-02"}]);
     let words =
         "expirationDate: must be at most 6 months after the token's creation, which is 2026-07-01T00:00:01.000Z";
-    assert_eq!(change_in(Family::HalfYear, true, &late).await.map(|_| ()), Err(words.into()));
+    assert_eq!(change_in(ExpiryPolicy::SixMonths, true, &late).await.map(|_| ()), Err(words.into()));
     let rename = json!([{"op": "replace", "path": "/name", "value": "cd"}]);
-    assert_eq!(change_in(Family::HalfYear, false, &rename).await.map(|change| changed(&change)), Ok(vec!["name"]));
+    assert_eq!(
+        change_in(ExpiryPolicy::SixMonths, false, &rename).await.map(|change| changed(&change)),
+        Ok(vec!["name"])
+    );
 }
 
 #[tokio::test]
-async fn copies_of_copies_do_not_grow_without_end() {
+async fn copies_of_copies_are_limited() {
     let long = json!({"op": "replace", "path": "/name", "value": "a".repeat(20_000)});
     let copy = json!({"op": "copy", "from": "/name", "path": "/scope/-"});
     let operations: Vec<Value> = [long].into_iter().chain(vec![copy; 900]).collect();
     let words = change(json!(operations)).await.map(|_| ()).unwrap_err();
-    assert_eq!(words, "[3]: must leave texts, numbers, true, false, null, and a list of texts");
+    assert_eq!(
+        words,
+        "[3]: must result in strings, numbers, booleans, null and a list of strings within the size limits"
+    );
     let short = vec![json!({"op": "add", "path": "/scope/-", "value": "x"}); 300];
     let words = change(json!(short)).await.map(|_| ()).unwrap_err();
-    assert_eq!(words, "[254]: must leave texts, numbers, true, false, null, and a list of texts");
+    assert_eq!(
+        words,
+        "[254]: must result in strings, numbers, booleans, null and a list of strings within the size limits"
+    );
 }
 
 #[tokio::test]
-async fn who_may_not_know_of_a_token_is_told_that_there_is_none_and_who_may_only_read_it_that_a_right_is_missing() {
+async fn unreadable_token_is_not_found_and_readable_one_is_forbidden() {
     const OWN: usize = 0;
     const OTHERS: usize = 1;
     const MANAGED: usize = 2;
-    // 503 is what a change that is right comes to here.
+    // A permitted change ends with 503.
     for (scopes, own, others, managed) in [
         (&["sp:my-personal-access-tokens:manage"][..], 503, 404, 404),
         (&["idn:my-personal-access-tokens:manage"], 503, 404, 404),
@@ -250,19 +253,19 @@ async fn who_may_not_know_of_a_token_is_told_that_there_is_none_and_who_may_only
         (&["sp:all-personal-access-tokens:read"], 403, 403, 403),
         (&["other"], 403, 403, 403),
     ] {
-        let mut world = World::new();
-        let caller = world.user("ann@example.com", "caller", scopes);
-        let other = world.user("bob@example.com", "one", &[]);
+        let mut fixture = RestFixture::new();
+        let caller = fixture.user("ann@example.com", "caller", scopes);
+        let other = fixture.user("bob@example.com", "one", &[]);
         let bob = json!({"kind": "User", "name": "bob@example.com"});
-        let managed_one = world.pat(json!({"owner": bob, "managed": true}), json!({}));
-        let router = router(&world);
+        let managed_one = fixture.pat(json!({"owner": bob, "managed": true}), json!({}));
+        let router = router(&fixture);
         let expected = [(OWN, &caller, own), (OTHERS, &other, others), (MANAGED, &managed_one, managed)];
         for base in OLDER.into_iter().chain([NEWER]) {
             for (which, token, status) in expected {
                 let path = format!("{base}/{}", token.id);
                 let rename = json!([{"op": "replace", "path": "/name", "value": "new"}]).to_string();
                 let (patched, _) = patch(&router, &caller, &path, &rename).await;
-                let (deleted, error) = ask(&router, Some(&caller), Method::DELETE, &path, None).await;
+                let (deleted, error) = request(&router, Some(&caller), Method::DELETE, &path, None).await;
                 assert_eq!((patched, deleted.status().as_u16()), (status, status), "{scopes:?} {which} {error}");
             }
         }
@@ -270,11 +273,11 @@ async fn who_may_not_know_of_a_token_is_told_that_there_is_none_and_who_may_only
 }
 
 #[tokio::test]
-async fn only_the_very_id_names_a_token_and_all_others_are_answered_alike() {
-    let mut world = World::new();
-    let caller = world.user("ann@example.com", "caller", &["sp:my-personal-access-tokens:manage"]);
-    let other = world.user("bob@example.com", "one", &[]);
-    let router = router(&world);
+async fn only_the_canonical_id_names_a_token() {
+    let mut fixture = RestFixture::new();
+    let caller = fixture.user("ann@example.com", "caller", &["sp:my-personal-access-tokens:manage"]);
+    let other = fixture.user("bob@example.com", "one", &[]);
+    let router = router(&fixture);
     let mut answers = Vec::new();
     for id in [
         other.id.to_string(),
@@ -287,7 +290,8 @@ async fn only_the_very_id_names_a_token_and_all_others_are_answered_alike() {
         "..%2F..".into(),
         "a".repeat(5_000),
     ] {
-        let (response, mut error) = ask(&router, Some(&caller), Method::DELETE, &format!("{NEWER}/{id}"), None).await;
+        let (response, mut error) =
+            request(&router, Some(&caller), Method::DELETE, &format!("{NEWER}/{id}"), None).await;
         assert_eq!(response.status(), 404, "{id}");
         error["trackingId"].take();
         answers.push(error);
@@ -299,11 +303,11 @@ async fn only_the_very_id_names_a_token_and_all_others_are_answered_alike() {
 const BULK: &str = "/personal-access-tokens/v1/bulk-update";
 
 #[tokio::test]
-async fn a_bulk_update_looks_at_all_of_the_request_before_it_changes_anything() {
-    let mut world = World::new();
-    let caller = world.user("ann@example.com", "caller", &["sp:all-personal-access-tokens:manage"]);
-    let other = world.user("bob@example.com", "one", &[]);
-    let router = router(&world);
+async fn bulk_update_validates_everything_before_the_first_change() {
+    let mut fixture = RestFixture::new();
+    let caller = fixture.user("ann@example.com", "caller", &["sp:all-personal-access-tokens:manage"]);
+    let other = fixture.user("bob@example.com", "one", &[]);
+    let router = router(&fixture);
     let ids = json!([caller.id.to_string(), other.id.to_string()]);
     let set = json!([{"op": "replace", "path": "/expirationDate", "value": "2031-01-01"}]);
     let paths = "must be one of /expirationDate, /userAwareTokenNeverExpires";
@@ -313,40 +317,54 @@ async fn a_bulk_update_looks_at_all_of_the_request_before_it_changes_anything() 
         (json!({"ids": "a", "patch": set}), "ids: must be a list of ids".into()),
         (json!({"ids": [], "patch": set}), "ids: must have 1 to 25 ids".into()),
         (json!({"ids": many, "patch": set}), "ids: must have 1 to 25 ids".into()),
-        (json!({"ids": ["a", "a"], "patch": set}), "ids[1]: is there twice".into()),
-        (json!({"ids": [" "], "patch": set}), "ids[0]: must be a text that is not empty".into()),
-        (json!({"ids": [5], "patch": set}), "ids[0]: must be a text that is not empty".into()),
-        (json!({"ids": [caller.id.to_string(), "nobody"], "patch": set}), "ids[1]: there is no such token".into()),
+        (json!({"ids": ["a", "a"], "patch": set}), "ids[1]: is a duplicate".into()),
+        (json!({"ids": [" "], "patch": set}), "ids[0]: must be a string that is not blank".into()),
+        (json!({"ids": [5], "patch": set}), "ids[0]: must be a string that is not blank".into()),
+        (json!({"ids": [caller.id.to_string(), "nobody"], "patch": set}), "ids[1]: token not found".into()),
         (json!({"ids": ids}), "patch: must have at least one operation".into()),
         (json!({"ids": ids, "patch": []}), "patch: must have at least one operation".into()),
-        (json!({"ids": ids, "patch": [{"op": "replace", "path": "/name", "value": "a"}]}), format!("patch[0].path: {paths}")),
-        (json!({"ids": ids, "patch": [{"op": "replace", "path": "/scope", "value": []}]}), format!("patch[0].path: {paths}")),
-        (json!({"ids": ids, "patch": [{"op": "test", "path": "/name", "value": "a"}]}), format!("patch[0].path: {paths}")),
+        (
+            json!({"ids": ids, "patch": [{"op": "replace", "path": "/name", "value": "a"}]}),
+            format!("patch[0].path: {paths}"),
+        ),
+        (
+            json!({"ids": ids, "patch": [{"op": "replace", "path": "/scope", "value": []}]}),
+            format!("patch[0].path: {paths}"),
+        ),
+        (
+            json!({"ids": ids, "patch": [{"op": "test", "path": "/name", "value": "a"}]}),
+            format!("patch[0].path: {paths}"),
+        ),
         (
             json!({"ids": ids, "patch": [{"op": "remove", "path": "/expirationDate"}]}),
-            "expirationDate: is required; for a token that never expires leave it out and set userAwareTokenNeverExpires to true".into(),
+            "expirationDate: is required, unless userAwareTokenNeverExpires is true for a token that never expires"
+                .into(),
         ),
         (
             json!({"ids": ids, "patch": [{"op": "replace", "path": "/expirationDate", "value": "2020-01-01"}]}),
             "expirationDate: must be in the future".into(),
         ),
         (json!([[], []]), "body: must be an object with ids and patch, which is a list of operations".into()),
-        (json!({"ids": ids, "patch": {}}), "body: must be an object with ids and patch, which is a list of operations".into()),
+        (
+            json!({"ids": ids, "patch": {}}),
+            "body: must be an object with ids and patch, which is a list of operations".into(),
+        ),
     ] {
         for method in [Method::PATCH, Method::POST] {
-            let (response, error) = ask(&router, Some(&caller), method, BULK, Some(("application/json", &body.to_string()))).await;
+            let (response, error) =
+                request(&router, Some(&caller), method, BULK, Some(("application/json", &body.to_string()))).await;
             assert_eq!((response.status().as_u16(), cause(&error)), (400, &*words), "{body}");
         }
     }
     let right = json!({"ids": ids, "patch": set}).to_string();
     for method in [Method::PATCH, Method::POST] {
-        let (response, _) = ask(&router, Some(&caller), method, BULK, Some(("application/json", &right))).await;
+        let (response, _) = request(&router, Some(&caller), method, BULK, Some(("application/json", &right))).await;
         assert_eq!(response.status(), 503);
     }
 }
 
 #[tokio::test]
-async fn a_bulk_update_takes_the_right_to_manage_all_tokens() {
+async fn bulk_update_requires_the_permission_to_manage_all() {
     for (scope, status) in [
         ("sp:all-personal-access-tokens:manage", 503),
         ("idn:all-personal-access-tokens:manage", 503),
@@ -354,12 +372,12 @@ async fn a_bulk_update_takes_the_right_to_manage_all_tokens() {
         ("sp:my-personal-access-tokens:manage", 403),
         ("sp:managed-personal-access-tokens:manage", 403),
     ] {
-        let mut world = World::new();
-        let caller = world.user("ann@example.com", "caller", &[scope]);
+        let mut fixture = RestFixture::new();
+        let caller = fixture.user("ann@example.com", "caller", &[scope]);
         let patch = [{ json!({"op": "replace", "path": "/expirationDate", "value": "2031-01-01"}) }];
         let body = json!({"ids": [caller.id.to_string()], "patch": patch}).to_string();
         let (response, _) =
-            ask(&router(&world), Some(&caller), Method::PATCH, BULK, Some(("application/json", &body))).await;
+            request(&router(&fixture), Some(&caller), Method::PATCH, BULK, Some(("application/json", &body))).await;
         assert_eq!(response.status(), status, "{scope}");
     }
 }
@@ -402,9 +420,9 @@ fn operations() -> impl Strategy<Value = Value> {
 
 proptest! {
     #[test]
-    fn no_patch_makes_it_panic_or_orders_what_a_token_cannot_have(operations in operations(), ends in any::<bool>(), newer in any::<bool>()) {
-        let family = if newer { Family::Acknowledged } else { Family::HalfYear };
-        if let Ok(change) = block_on(change_in(family, ends, &operations)) {
+    fn arbitrary_patch_neither_panics_nor_results_in_an_invalid_token(operations in operations(), ends in any::<bool>(), newer in any::<bool>()) {
+        let policy = if newer { ExpiryPolicy::NeverIfAcknowledged } else { ExpiryPolicy::SixMonths };
+        if let Ok(change) = block_on(change_in(policy, ends, &operations)) {
             prop_assert!(change.display_name.is_none_or(|name| !name.trim().is_empty()));
             prop_assert!(change.scopes.is_none_or(|scopes| scopes.len() <= 64));
             let seconds = change.access_token_validity.flatten().map(|length| length.as_secs());
@@ -418,7 +436,7 @@ proptest! {
     }
 
     #[test]
-    fn no_text_makes_the_readers_of_bodies_panic(text in "[\\[\\]{}\":,a-z0-9/~ ]{0,80}") {
-        let _ = (TokenPatch::read(text.as_bytes()).is_ok(), bulk::read(text.as_bytes()).is_ok());
+    fn arbitrary_body_does_not_panic(text in "[\\[\\]{}\":,a-z0-9/~ ]{0,80}") {
+        let _ = (SailpointPatch::parse(text.as_bytes()).is_ok(), body::bulk_update(text.as_bytes()).is_ok());
     }
 }

@@ -1,4 +1,4 @@
-//! Lists: whose tokens, which of them, and how they look.
+//! Lists: permissions, filters and the format of tokens.
 
 use std::sync::Arc;
 
@@ -6,35 +6,37 @@ use futures::StreamExt;
 use proptest::prelude::*;
 use serde_json::{Value, json};
 
-use super::{NEWER, OLDER, block_on, get, numbers, router};
-use crate::index::PatUid;
-use crate::rest::{
-    sailpoint::{family::Family, stream, token::TokenView},
-    world::{Known, World},
+use super::{NEWER, OLDER, numbers, router};
+use crate::{
+    index::PatUid,
+    rest::{
+        fixture::{RestFixture, TestToken, block_on, get},
+        sailpoint::{expiry::ExpiryPolicy, list, token::SailpointToken},
+    },
 };
 
-/// Ann with two tokens, the second of them managed; Bob with one of each, known by a TokenOwner; and the callers.
-fn populated() -> World {
-    let mut world = World::new();
+/// Ann and Bob, each with a token and a managed token; Bob has a TokenOwner.
+fn populated() -> RestFixture {
+    let mut fixture = RestFixture::new();
     for (owner, managed) in
         [("ann@example.com", false), ("ann@example.com", true), ("bob@example.com", false), ("bob@example.com", true)]
     {
         let spec = json!({"owner": {"kind": "User", "name": owner}, "displayName": "one", "managed": managed});
-        world.pat(spec, json!({}));
+        fixture.pat(spec, json!({}));
     }
-    world.owner(0xb0b, json!({"subject": {"kind": "User", "name": "bob@example.com"}, "displayName": "Bob Jones"}));
-    world
+    fixture.owner(0xb0b, json!({"subject": {"kind": "User", "name": "bob@example.com"}, "displayName": "Bob Jones"}));
+    fixture
 }
 
 const BOB: &str = "00000000000000000000000000000b0b";
 
-/// Ann, with a token of this one scope, which is managed as well: the fifth.
-fn ann(world: &mut World, scope: &str) -> Known {
-    world.user("ann@example.com", "caller", &[scope])
+/// Adds a caller: the fifth token, which belongs to Ann and has this scope.
+fn ann(fixture: &mut RestFixture, scope: &str) -> TestToken {
+    fixture.user("ann@example.com", "caller", &[scope])
 }
 
 #[tokio::test]
-async fn a_list_has_what_owner_id_asks_for_as_far_as_the_rights_go() {
+async fn list_contains_the_requested_owners_tokens_within_permissions() {
     const FORBIDDEN: Option<&[u128]> = None;
     let own = Some(&[1, 2, 5][..]);
     let own_managed = Some(&[2][..]);
@@ -58,7 +60,7 @@ async fn a_list_has_what_owner_id_asks_for_as_far_as_the_rights_go() {
         ("all", "owner-id=me", FORBIDDEN),
         ("all", "owner-id=ann@example.com", own),
         ("all", &format!("owner-id={BOB}"), bobs),
-        // Who is known by a TokenOwner has the id of that.
+        // An owner with a TokenOwner has its id.
         ("all", "owner-id=bob@example.com", none),
         ("all", "owner-id=nobody", none),
         ("all", "owner-id=", all),
@@ -68,9 +70,9 @@ async fn a_list_has_what_owner_id_asks_for_as_far_as_the_rights_go() {
     ] {
         for spelling in ["sp", "idn"] {
             for deed in ["read", "manage"] {
-                let mut world = populated();
-                let caller = ann(&mut world, &format!("{spelling}:{reach}-personal-access-tokens:{deed}"));
-                let router = router(&world);
+                let mut fixture = populated();
+                let caller = ann(&mut fixture, &format!("{spelling}:{reach}-personal-access-tokens:{deed}"));
+                let router = router(&fixture);
                 for base in OLDER.into_iter().chain([NEWER]) {
                     let (status, list) = get(&router, &caller, &format!("{base}?{owner_id}")).await;
                     let case = format!("{base} {spelling}:{reach}:{deed} {owner_id}: {list}");
@@ -88,19 +90,19 @@ async fn a_list_has_what_owner_id_asks_for_as_far_as_the_rights_go() {
 }
 
 #[tokio::test]
-async fn several_rights_add_up() {
-    let mut world = populated();
+async fn permissions_add_up() {
+    let mut fixture = populated();
     let scopes = ["sp:my-personal-access-tokens:read", "idn:managed-personal-access-tokens:read"];
-    let caller = world.user("ann@example.com", "caller", &scopes);
-    let router = router(&world);
+    let caller = fixture.user("ann@example.com", "caller", &scopes);
+    let router = router(&fixture);
     assert_eq!(numbers(&get(&router, &caller, &format!("{NEWER}?owner-id=me")).await.1), [1, 2, 5]);
     assert_eq!(numbers(&get(&router, &caller, &format!("{NEWER}?owner-id={BOB}")).await.1), [4]);
 }
 
 #[tokio::test]
-async fn an_item_has_every_field_and_the_newer_family_tells_of_the_acknowledgement() {
-    let mut world = World::new();
-    let caller = world.pat(
+async fn token_has_every_field_and_the_newer_version_shows_the_acknowledgement() {
+    let mut fixture = RestFixture::new();
+    let caller = fixture.pat(
         json!({
             "owner": {"kind": "User", "name": "ann@example.com"}, "displayName": "caller",
             "scopes": ["sp:all-personal-access-tokens:read"], "expiry": {"at": "2026-07-01T00:00:00.123456Z"},
@@ -108,16 +110,16 @@ async fn an_item_has_every_field_and_the_newer_family_tells_of_the_acknowledgeme
         }),
         json!({"status": {"lastUsedAt": "2026-05-05T05:05:05.050505Z"}}),
     );
-    world.pat(json!({"expiry": {"never": true}}), json!({}));
-    world.owner(0xa, json!({"subject": {"kind": "User", "name": "ann@example.com"}, "displayName": "Ann"}));
-    let router = router(&world);
+    fixture.pat(json!({"expiry": {"never": true}}), json!({}));
+    fixture.owner(0xa, json!({"subject": {"kind": "User", "name": "ann@example.com"}, "displayName": "Ann"}));
+    let router = router(&fixture);
     let mut first = json!({
         "id": "00000000000000000000000000000001", "name": "caller", "scope": ["sp:all-personal-access-tokens:read"],
         "owner": {"type": "IDENTITY", "id": "0000000000000000000000000000000a", "name": "Ann"},
         "created": "2026-01-01T00:00:01.000Z", "lastUsed": "2026-05-05T05:05:05.050Z", "managed": true,
         "accessTokenValiditySeconds": 900, "expirationDate": "2026-07-01T00:00:00.123Z",
     });
-    // The object's own virtual account, and no TokenOwner that has an id.
+    // The default owner, without a TokenOwner.
     let mut second = json!({
         "id": "00000000000000000000000000000002", "name": "pat-2", "scope": [],
         "owner": {"type": "IDENTITY", "id": "va:team/pat-2", "name": "team/pat-2"},
@@ -133,19 +135,16 @@ async fn an_item_has_every_field_and_the_newer_family_tells_of_the_acknowledgeme
 }
 
 #[tokio::test]
-async fn a_filter_that_cannot_be_read_or_nests_too_deep_is_refused() {
-    let mut world = World::new();
-    let caller = ann(&mut world, "sp:all-personal-access-tokens:read");
-    let router = router(&world);
+async fn invalid_or_deeply_nested_filter_is_refused() {
+    let mut fixture = RestFixture::new();
+    let caller = ann(&mut fixture, "sp:all-personal-access-tokens:read");
+    let router = router(&fixture);
     for (query, words) in [
-        (
-            "filters=lastUsed+ge+2023-01-01".to_owned(),
-            "filters: at character 10: \"ge\" is not an operator of lastUsed",
-        ),
-        ("filters=name+eq+%22a%22".to_owned(), "filters: at character 1: \"name\" is not a field to filter by"),
-        (format!("filters={}", "(".repeat(10_000)), "filters: at character 33: it nests deeper than 32"),
-        ("owner-id=me&owner-id=me".to_owned(), "owner-id: must be there only once"),
-        ("limit=1e9".to_owned(), "limit: is not a parameter"),
+        ("filters=lastUsed+ge+2023-01-01".to_owned(), "filters: at character 10: unknown operator \"ge\""),
+        ("filters=name+eq+%22a%22".to_owned(), "filters: at character 1: unknown field \"name\""),
+        (format!("filters={}", "(".repeat(10_000)), "filters: at character 33: the filter nests deeper than 32 levels"),
+        ("owner-id=me&owner-id=me".to_owned(), "owner-id: must not be set more than once"),
+        ("limit=1e9".to_owned(), "limit: unknown parameter"),
     ] {
         let (status, error) = get(&router, &caller, &format!("{NEWER}?{query}")).await;
         assert_eq!(status, 400, "{query}");
@@ -155,32 +154,32 @@ async fn a_filter_that_cannot_be_read_or_nests_too_deep_is_refused() {
 }
 
 #[test]
-fn a_list_of_a_hundred_thousand_is_written_in_parts_none_of_which_is_large() {
-    let mut world = World::new();
-    let known = ann(&mut world, "sp:all-personal-access-tokens:read");
-    let service = world.service();
+fn list_of_a_hundred_thousand_is_streamed_in_small_parts() {
+    let mut fixture = RestFixture::new();
+    let known = ann(&mut fixture, "sp:all-personal-access-tokens:read");
+    let service = fixture.service();
     let item = service.item(known.id).unwrap();
     let count = 100_000;
-    let body = stream::array(vec![Arc::clone(&item); count], move |item, to| {
-        stream::append(&TokenView::of(item, service.owner(&item.owner), Family::HalfYear), to)
+    let body = list::stream(vec![Arc::clone(&item); count], move |item, to| {
+        list::append(&SailpointToken::of(item, service.owner(&item.owner), ExpiryPolicy::SixMonths), to)
     });
     let parts: Vec<_> = block_on(body.into_data_stream().collect::<Vec<_>>());
     let parts: Vec<_> = parts.into_iter().map(Result::unwrap).collect();
-    assert!(parts.iter().all(|part| part.len() <= 40 * 1024), "a part is larger");
+    assert!(parts.iter().all(|part| part.len() <= 40 * 1024), "a part is too large");
     let list: Vec<Value> = serde_json::from_slice(&parts.concat()).unwrap();
     assert_eq!(list.len(), count);
 }
 
 #[tokio::test]
-async fn a_list_of_nobody_is_an_empty_array() {
-    let mut world = World::new();
-    let caller = ann(&mut world, "sp:all-personal-access-tokens:read");
-    assert_eq!(get(&router(&world), &caller, &format!("{NEWER}?owner-id=nobody")).await, (200, json!([])));
+async fn list_of_an_unknown_owner_is_empty() {
+    let mut fixture = RestFixture::new();
+    let caller = ann(&mut fixture, "sp:all-personal-access-tokens:read");
+    assert_eq!(get(&router(&fixture), &caller, &format!("{NEWER}?owner-id=nobody")).await, (200, json!([])));
 }
 
-/// A filter as somebody means it, apart from the code that reads it.
+/// The model of a filter.
 #[derive(Clone, Debug)]
-enum Meant {
+pub(in crate::rest::sailpoint) enum Meant {
     IsNull,
     Le(u8),
     Not(Box<Meant>),
@@ -188,9 +187,9 @@ enum Meant {
     Either(Box<Meant>, Box<Meant>),
 }
 
-fn meant() -> impl Strategy<Value = Meant> {
+pub(in crate::rest::sailpoint) fn meant() -> impl Strategy<Value = Meant> {
     let leaf = prop_oneof![Just(Meant::IsNull), (0_u8..5).prop_map(Meant::Le)];
-    leaf.prop_recursive(4, 10, 2, |inner| {
+    leaf.prop_recursive(8, 40, 2, |inner| {
         let two = (inner.clone().prop_map(Box::new), inner.clone().prop_map(Box::new));
         prop_oneof![
             inner.prop_map(|one| Meant::Not(Box::new(one))),
@@ -201,8 +200,8 @@ fn meant() -> impl Strategy<Value = Meant> {
 }
 
 impl Meant {
-    /// With no more parentheses than needed: `not` is before `and`, and that before `or`.
-    fn text(&self) -> String {
+    /// Returns the text with as few parentheses as possible.
+    pub(in crate::rest::sailpoint) fn text(&self) -> String {
         match self {
             Self::IsNull => "lastUsed isnull".into(),
             Self::Le(day) => format!("lastUsed le {}", self::day(*day)),
@@ -217,7 +216,7 @@ impl Meant {
         if matches!(self, Self::Either(..)) { format!("({})", self.text()) } else { self.text() }
     }
 
-    fn says(&self, used: Option<u8>) -> bool {
+    pub(in crate::rest::sailpoint) fn says(&self, used: Option<u8>) -> bool {
         match self {
             Self::IsNull => used.is_none(),
             Self::Le(day) => used.is_some_and(|used| used <= *day),
@@ -228,13 +227,13 @@ impl Meant {
     }
 }
 
-fn day(number: u8) -> String {
+pub(in crate::rest::sailpoint) fn day(number: u8) -> String {
     format!("2026-02-{:02}T00:00:00Z", number + 1)
 }
 
 const ANN: &str = "ann@example.com";
 
-/// Days, few, so that there are ties; whose it is: Ann's, Bob's, or an account's of its own; whether it is managed.
+/// A token of the property test. Times are a few days, which produces ties; `whose` is Ann, Bob or a default owner.
 #[derive(Clone, Debug)]
 struct Made {
     created: u8,
@@ -249,8 +248,8 @@ fn made() -> impl Strategy<Value = Vec<Made>> {
     proptest::collection::vec(one, 0..30)
 }
 
-/// Whose tokens somebody with these rights is shown who asks for this owner: `Err` if it is forbidden, else a number of [`Made`] or
-/// everybody's, and whether only those that are managed.
+/// Returns what a caller with these permissions sees of an owner: the owner's number in [`Made`] or all, and whether only managed tokens.
+/// `Err` if it is forbidden.
 fn shown(rights: &[&str], owner_id: Option<&str>) -> Result<(Option<usize>, bool), ()> {
     let (my, managed, all) = (rights.contains(&"my"), rights.contains(&"managed"), rights.contains(&"all"));
     match owner_id {
@@ -270,7 +269,7 @@ fn shown(rights: &[&str], owner_id: Option<&str>) -> Result<(Option<usize>, bool
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(128))]
     #[test]
-    fn a_list_is_exactly_the_filtered_set_in_the_order_of_creation(
+    fn list_is_the_filtered_set_in_order_of_creation(
         made in made(),
         filter in proptest::option::of(meant()),
         owner_id in proptest::sample::select(vec![None, Some(""), Some("me"), Some(ANN), Some(BOB), Some("nobody")]),
@@ -278,22 +277,22 @@ proptest! {
         (deed, spelling) in (proptest::sample::select(vec!["read", "manage"]), proptest::sample::select(vec!["sp", "idn"])),
         base in proptest::sample::select(OLDER.into_iter().chain([NEWER]).collect::<Vec<_>>()),
     ) {
-        let mut world = World::new();
+        let mut fixture = RestFixture::new();
         let scopes: Vec<_> = rights.iter().map(|reach| format!("{spelling}:{reach}-personal-access-tokens:{deed}")).collect();
         let scopes: Vec<&str> = scopes.iter().map(String::as_str).collect();
-        // The caller is the first, created before all others, and has never been used.
-        let caller = world.user(ANN, "caller", &scopes);
-        world.owner(0xb0b, json!({"subject": {"kind": "User", "name": "bob@example.com"}, "displayName": "Bob Jones"}));
+        // The caller's token is created first and has never been used.
+        let caller = fixture.user(ANN, "caller", &scopes);
+        fixture.owner(0xb0b, json!({"subject": {"kind": "User", "name": "bob@example.com"}, "displayName": "Bob Jones"}));
         let mut all = vec![(None, 1, Made { created: 0, used: None, whose: 0, managed: false })];
         for (number, one) in (2_u128..).zip(&made) {
             let mut spec = json!({"displayName": "one", "managed": one.managed});
             if let Some(owner) = [ANN, "bob@example.com"].get(one.whose) {
                 spec["owner"] = json!({"kind": "User", "name": owner});
             }
-            // Ids are in another order than the creations.
+            // Ids have another order than creations.
             let uid = u128::MAX - number;
             let metadata = json!({"uid": PatUid::from(uid).hyphenated(), "creationTimestamp": day(one.created)});
-            world.pat(spec, json!({"metadata": metadata, "status": {"lastUsedAt": one.used.map(day)}}));
+            fixture.pat(spec, json!({"metadata": metadata, "status": {"lastUsedAt": one.used.map(day)}}));
             all.push((Some(one.created), uid, one.clone()));
         }
         all.sort_by_key(|(created, uid, _)| (*created, *uid));
@@ -306,7 +305,7 @@ proptest! {
             query.append_pair("filters", &filter.text());
         }
         let path = format!("{base}?{}", query.finish());
-        let (status, list) = block_on(get(&router(&world), &caller, &path));
+        let (status, list) = block_on(get(&router(&fixture), &caller, &path));
         let Ok((whose, only_managed)) = shown(&rights, owner_id) else {
             prop_assert_eq!(status, 403, "{}: {}", path, list);
             return Ok(());

@@ -57,7 +57,7 @@ async fn metrics_count_the_final_answer() {
 async fn beyond_the_memory_budget_the_status_is_503_with_retry_after() {
     let config =
         HttpConfig { tokenreview: Some(TokenReviewConfig { username_prefix: Default::default() }), issuer: None };
-    let fixture = HttpFixture::with_memory(config, Budget::of(50_000));
+    let fixture = HttpFixture::with_memory(config, MemoryBudget::of(50_000));
     let caller = fixture.put(1, json!({"scopes": ["introspect"]}));
     let caller = bearer(&caller);
     let form = [("Authorization", &*caller), ("Content-Type", "application/x-www-form-urlencoded")];
