@@ -82,7 +82,7 @@ pub async fn run(cluster: &ClusterArgs, args: &VerifyArgs) -> Result<CommandOutp
     let session = Session::open(cluster).await?;
     let (pats, scope) = list_visible(&session).await?;
     let now = session.now();
-    let Some((pat, credential)) = find(&pats, hash) else {
+    let Some((pat, credential)) = find_credential(&pats, hash) else {
         let message = match find_revocation_event(&session, &id).await? {
             Some(message) => message,
             None => format!(
@@ -165,7 +165,7 @@ async fn find_revocation_event(session: &Session, id: &str) -> Result<Option<Str
 }
 
 /// Finds the credential with this hash. If several objects have it, the oldest object wins.
-fn find(pats: &[PatObject], hash: TokenHash) -> Option<(&PatObject, Credential)> {
+fn find_credential(pats: &[PatObject], hash: TokenHash) -> Option<(&PatObject, Credential)> {
     let found = pats.iter().filter_map(|pat| {
         let credential = pat.status().credentials.into_iter().find(|one| one.sha256 == hash)?;
         Some((pat, credential))

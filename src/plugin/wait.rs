@@ -50,7 +50,7 @@ pub async fn wait_until(session: &Session, args: &WaitArgs, mut revision: Option
                     Ok(object) => {
                         let pat = object.map(PatObject::parse).transpose()?;
                         let now = session.now();
-                        if let Some(text) = reached(args, pat.as_ref(), revision, now)? {
+                        if let Some(text) = check_goal(args, pat.as_ref(), revision, now)? {
                             return Ok(text);
                         }
                         seen = describe(pat.as_ref(), now);
@@ -99,7 +99,7 @@ fn describe(pat: Option<&PatObject>, now: Time) -> String {
 }
 
 /// Returns the output if the state is reached, or an error if the token cannot reach it without a change by a user.
-fn reached(
+fn check_goal(
     args: &WaitArgs,
     pat: Option<&PatObject>,
     revision: Option<i64>,
