@@ -13,14 +13,14 @@ use super::runner::{PLUGIN, run};
 
 /// A home directory with krew and an empty plugin index.
 struct KrewHome {
-    home: tempfile::TempDir,
+    directory: tempfile::TempDir,
     tools: Assets,
 }
 
 impl KrewHome {
     fn new() -> Self {
         let tools = Assets::ensure(&[Binary::Kubectl, Binary::Krew]).expect("kubectl and krew are built");
-        let home = Self { home: tempfile::tempdir().expect("a folder"), tools };
+        let home = Self { directory: tempfile::tempdir().expect("a folder"), tools };
         // Krew needs an index, a Git repository that it clones, before it lists or removes plugins.
         let author = ["-c", "user.name=Nobody", "-c", "user.email=nobody@example.com"];
         let empty = ["commit", "--quiet", "--allow-empty", "--message", "No plugins yet"];
@@ -35,22 +35,22 @@ impl KrewHome {
     }
 
     fn index(&self) -> PathBuf {
-        self.home.path().join("index")
+        self.directory.path().join("index")
     }
 
     /// The directory of the installed plugins, which is on the PATH.
     fn programs(&self) -> PathBuf {
-        self.home.path().join("krew/bin")
+        self.directory.path().join("krew/bin")
     }
 
     fn command(&self, program: &Path) -> Command {
         let path = env::var_os("PATH").unwrap_or_default();
         let path = env::join_paths([self.programs()].into_iter().chain(env::split_paths(&path))).expect("a PATH");
         let mut command = Command::new(program);
-        command.env_clear().env("PATH", path).env("HOME", self.home.path());
-        command.env("KREW_ROOT", self.home.path().join("krew")).env("KREW_NO_UPGRADE_CHECK", "1");
+        command.env_clear().env("PATH", path).env("HOME", self.directory.path());
+        command.env("KREW_ROOT", self.directory.path().join("krew")).env("KREW_NO_UPGRADE_CHECK", "1");
         command.env("KREW_DEFAULT_INDEX_URI", self.index());
-        command.current_dir(self.home.path());
+        command.current_dir(self.directory.path());
         command
     }
 
@@ -110,7 +110,7 @@ fn krew_installs_and_removes_the_plugin() {
 #[test]
 fn krew_refuses_a_wrong_checksum() {
     let home = KrewHome::new();
-    let archive = home.home.path().join(home.pack());
+    let archive = home.directory.path().join(home.pack());
     let mut bytes = fs::read(&archive).expect("the file exists");
     bytes.push(0);
     fs::write(&archive, bytes).expect("the file is written");
@@ -124,7 +124,7 @@ fn krew_refuses_a_wrong_checksum() {
 fn manifest_lists_only_packed_platforms() {
     let home = KrewHome::new();
     let archive = home.pack();
-    let manifest = fs::read_to_string(home.home.path().join("dist/pat.yaml")).expect("the file exists");
+    let manifest = fs::read_to_string(home.directory.path().join("dist/pat.yaml")).expect("the file exists");
     assert!(!manifest.lines().skip_while(|line| line.starts_with('#')).any(|line| line.contains('@')), "{manifest}");
     let manifest: Value = serde_yaml::from_str(&manifest).expect("YAML");
     let platforms = manifest["spec"]["platforms"].as_array().expect("platforms");
