@@ -8,6 +8,27 @@ use crate::support::process::place::hash;
 #[tokio::test(flavor = "multi_thread")]
 async fn plugin_covers_the_life_of_a_token() {
     let (runner, _operator) = PluginRunner::with_operator("pat-story").await;
+    let (first, page) = create(&runner).await;
+    let (second, events) = rotate(&runner, &first).await;
+    let third = revoke_and_reissue(&runner, &second).await;
+    let (fourth, listed) = revoke_and_undo(&runner, &third).await;
+
+    for text in [
+        page,
+        events,
+        listed,
+        runner.pat("list -o json").success(),
+        runner.pat("plan ci").success(),
+        runner.pat("show ci -o yaml").success(),
+    ] {
+        for token in [&first, &second, &third, &fourth] {
+            assert!(!text.contains(token.as_str()), "a token is printed");
+        }
+    }
+}
+
+/// Creates a token. Returns the token and the output of `show`.
+async fn create(runner: &PluginRunner) -> (String, String) {
     let flags = "create ci --scope packages:write --after 90d --rotate-every 7d --previous-key previous";
     let manifest = runner.pat(flags).success();
     assert!(manifest.contains("kind: PersonalAccessToken") && manifest.contains("interval: 7d"), "{manifest}");
@@ -29,22 +50,30 @@ async fn plugin_covers_the_life_of_a_token() {
     {
         assert!(page.contains(part), "{part} is missing in:\n{page}");
     }
+    (first, page)
+}
 
+/// Rotates the token. Returns the new token and the output of `show`.
+async fn rotate(runner: &PluginRunner, first: &str) -> (String, String) {
     let rotated = runner.pat("rotate ci --wait --timeout 60s").success();
     assert!(rotated.contains("ci is rotated: "), "{rotated}");
     let second = runner.place.token("ci").await;
     assert_ne!(first, second);
     assert_eq!(runner.pat("reveal ci --previous --force").success(), first);
-    assert!(runner.piped("verify", &first).success().contains("State:      Grace"), "the old token stays valid");
+    assert!(runner.piped("verify", first).success().contains("State:      Grace"), "the old token stays valid");
     let events = runner.pat("show ci").success();
     assert!(events.contains("Rotated: token ") && events.contains("the replaced token "), "{events}");
+    (second, events)
+}
 
+/// Revokes the token, and returns the new one.
+async fn revoke_and_reissue(runner: &PluginRunner, second: &str) -> String {
     let refused = runner.pat("revoke ci").failed(2);
     assert!(refused.contains("use --yes"), "{refused}");
     assert_eq!(runner.place.status("ci").await.credentials.len(), 2, "nothing was changed");
     runner.pat("revoke ci --reissue --yes").success();
     // The revocation takes effect when it is saved, even before the controller removes the credential.
-    runner.piped("verify", &second).failed(3);
+    runner.piped("verify", second).failed(3);
     let third = loop {
         runner.pat("wait ci --timeout 60s").success();
         let token = runner.place.token("ci").await;
@@ -53,19 +82,23 @@ async fn plugin_covers_the_life_of_a_token() {
         }
     };
     assert!(runner.piped("verify", &third).success().starts_with("valid "));
-    let revoked = runner.piped("verify", &second).failed(3);
+    let revoked = runner.piped("verify", second).failed(3);
     assert!(
         revoked.contains("/ci: token ")
             && revoked.contains("was revoked: it was issued before spec.revokeIfIssuedBefore"),
         "{revoked}"
     );
+    third
+}
 
+/// Revokes the token without a new one, and undoes that. Returns the new token and the output of `list`.
+async fn revoke_and_undo(runner: &PluginRunner, third: &str) -> (String, String) {
     runner.pat("revoke ci --yes").success();
-    runner.piped("verify", &third).failed(3);
+    runner.piped("verify", third).failed(3);
     runner.pat("wait ci --for dead --timeout 60s").success();
     let refused = runner.pat("reveal ci --force");
     assert!(refused.code == 3 && refused.out.is_empty() && refused.err.contains("--undo"), "{refused:?}");
-    let unknown = runner.piped("verify", &third).failed(3);
+    let unknown = runner.piped("verify", third).failed(3);
     assert!(unknown.contains("it was never issued there, or it was revoked"), "{unknown}");
     let listed = runner.pat("list").success();
     assert!(listed.contains("Revoked"), "{listed}");
@@ -73,19 +106,7 @@ async fn plugin_covers_the_life_of_a_token() {
     runner.pat("wait ci --timeout 60s").success();
     let fourth = runner.pat("reveal ci --force").success();
     assert!(runner.piped("verify", &fourth).success().starts_with("valid "));
-
-    for text in [
-        page,
-        events,
-        listed,
-        runner.pat("list -o json").success(),
-        runner.pat("plan ci").success(),
-        runner.pat("show ci -o yaml").success(),
-    ] {
-        for token in [&first, &second, &third, &fourth] {
-            assert!(!text.contains(token.as_str()), "a token is printed");
-        }
-    }
+    (fourth, listed)
 }
 
 #[tokio::test(flavor = "multi_thread")]
