@@ -130,15 +130,15 @@ async fn check_own_permissions(session: &Session, report: &mut Report) -> Result
     let namespace = &session.namespace;
     let mut has_all = true;
     for (group, resource, verb, consequence) in PERMISSIONS {
-        let question = AccessCheck { namespace, group, resource, subresource: "", verb, name: "" };
-        if with_timeout(question.is_allowed(&session.client)).await? {
+        let check = AccessCheck { namespace, group, resource, subresource: "", verb, name: "" };
+        if with_timeout(check.is_allowed(&session.client)).await? {
             continue;
         }
         has_all = false;
         let dot = if group.is_empty() { String::new() } else { format!(".{group}") };
         report.add(
             Tone::Warning,
-            format!("you may not {}: {consequence}", question.words()),
+            format!("you may not {}: {consequence}", check.words()),
             format!(
                 "get the permission with `kubectl create role pat-{verb}-{resource} -n {namespace} --verb={verb} --resource={resource}{dot}` and a RoleBinding; check with `kubectl auth can-i {verb} {resource}{dot} -n {namespace}`"
             ),

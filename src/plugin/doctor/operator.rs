@@ -230,11 +230,11 @@ async fn check_permissions(
     let lease =
         (controller.flag("lease-namespace").unwrap_or(namespace), controller.flag("lease-name").unwrap_or(LEASE_NAME));
     let is_elected = controller.flag("leader-elect") != Some("false");
-    let mut questions = preflight::questions(&namespaces, is_elected.then_some(lease));
-    questions.extend(certificates::preflight::questions(certificate_namespace, &certificate_names));
+    let mut checks = preflight::questions(&namespaces, is_elected.then_some(lease));
+    checks.extend(certificates::preflight::questions(certificate_namespace, &certificate_names));
     let account = ServiceAccount { namespace, name: &controller.account };
     let who = format!("the controller (ServiceAccount {namespace}/{})", account.name);
-    let Some(missing) = missing_permissions(session, &account, questions).await? else {
+    let Some(missing) = missing_permissions(session, &account, checks).await? else {
         report.add(
             Tone::Muted,
             format!("permissions of {who}: you may not create subjectaccessreviews.authorization.k8s.io"),
@@ -266,11 +266,11 @@ async fn check_permissions(
 async fn missing_permissions(
     session: &Session,
     account: &ServiceAccount<'_>,
-    questions: Vec<AccessCheck<'_>>,
+    checks: Vec<AccessCheck<'_>>,
 ) -> Result<Option<Vec<String>>, Error> {
-    let asked = stream::iter(questions).map(|question| async move {
-        let is_allowed = question.is_allowed_to(&session.client, account.user_info()).await?;
-        Ok((!is_allowed).then(|| question.words()))
+    let asked = stream::iter(checks).map(|check| async move {
+        let is_allowed = check.is_allowed_to(&session.client, account.user_info()).await?;
+        Ok((!is_allowed).then(|| check.words()))
     });
     let answers = with_timeout(asked.buffer_unordered(8).try_collect::<Vec<_>>()).await;
     let missing = unless_forbidden(answers)?.map(|answers| answers.into_iter().flatten().collect::<BTreeSet<_>>());

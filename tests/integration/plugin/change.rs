@@ -90,13 +90,11 @@ async fn api_server_errors_are_one_line() {
     runner.pat("create ci --secret one --preset basic-auth --apply").success();
     let ran = runner.pat("create ci --secret one --apply").failed(1);
     assert!(
-        ran.starts_with("error: ")
-            && ran.lines().count() == 1
-            && ran.contains("the type of a Secret cannot be changed"),
+        ran.starts_with("error: ") && ran.lines().count() == 1 && ran.contains("the type of a Secret is immutable"),
         "{ran}"
     );
     let ran = runner.pat("create bad --scope a\"b --apply").failed(1);
-    assert!(ran.contains("a scope is"), "{ran}");
+    assert!(ran.contains("must be 1 to 128 visible ASCII characters"), "{ran}");
     let ran = runner.pat("rotate ghost").failed(1);
     assert!(ran.contains("PersonalAccessToken ghost not found"), "{ran}");
 }
