@@ -24,6 +24,7 @@ use super::{
 use crate::{
     api::{Credential, StoredOwner, Time},
     auth::verdict::Verdict,
+    planner::EventReason,
     token::{Token, TokenHash},
 };
 
@@ -155,7 +156,7 @@ async fn find_revocation_event(session: &Session, id: &str) -> Result<Option<Str
         }
     }
     let mut revocations =
-        events.into_iter().flatten().filter(|event| event.reason.as_deref() == Some("CredentialRevoked"));
+        events.into_iter().flatten().filter(|event| event.reason.as_deref() == Some(EventReason::CredentialRevoked.as_str()));
     let message = revocations.find_map(|event| {
         let note = event.note.filter(|note| note.contains(&format!("token {id} ")))?;
         let object = event.regarding?;
