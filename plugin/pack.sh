@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
-# Packs a kubectl-pat that is built already: `plugin/pack.sh target/release/kubectl-pat dist https://…`.
-# Into the folder come its archive for this platform, and the krew manifest of all archives that lie there.
+# Packs a compiled kubectl-pat: `plugin/pack.sh target/release/kubectl-pat dist https://…`.
+# Writes the archive for this platform, and the krew manifest of all archives in the folder.
 set -euo pipefail
 
 bin=$1 dist=$2 base_url=$3
@@ -24,8 +24,8 @@ for shell in bash zsh fish; do "$bin" completion "$shell" >"$folder/completions/
 chmod +x "$folder/kubectl_complete-pat"
 tar -czf "$dist/kubectl-pat-$os-$arch.tar.gz" -C "$folder" .
 
-# The archives of other platforms are built elsewhere. krew takes no manifest with an empty sum, not even for a platform that it
-# does not ask about: what has no archive yet is left out, from its selector to its bin.
+# The archives of other platforms are built elsewhere. Krew refuses a manifest with an empty checksum for any platform, so platforms
+# without an archive are left out, from their selector to their bin.
 version=$("$bin" --version | cut -d' ' -f2)
 edits=(-e "s|@VERSION@|$version|; s|@BASE_URL@|$base_url|")
 missing=
@@ -41,4 +41,4 @@ done
 sed "${edits[@]}" "$here/pat.yaml" >"$dist/pat.yaml"
 
 ls "$dist"/kubectl-pat-*.tar.gz "$dist/pat.yaml"
-[ -z "$missing" ] || echo "no archives in $dist/ yet, and so not in the manifest:$missing"
+[ -z "$missing" ] || echo "platforms without an archive in $dist/, left out of the manifest:$missing"

@@ -1,5 +1,5 @@
-//! Writes the CustomResourceDefinitions as YAML into a folder, one file each: `cargo run --bin crdgen crds` is what `make
-//! generate` does. Without a folder it prints them.
+//! Writes the CustomResourceDefinitions as YAML, one file each, into the given folder, or prints them without one. `make generate` runs
+//! `cargo run --bin crdgen crds`.
 
 use std::{env, fs, io, path::PathBuf};
 

@@ -1,4 +1,4 @@
-//! `kubectl pat`: what a person does with personal access tokens, from a terminal or a script.
+//! The kubectl plugin `kubectl pat`, which manages personal access tokens.
 
 use std::process::ExitCode;
 

@@ -1,6 +1,4 @@
-//! The command line of `kubectl pat`: commands, flags, and help that a person can work from.
-//!
-//! Everything is parsed into types that cannot be wrong. It must not do anything.
+//! The command line of `kubectl pat`: commands, flags and help.
 
 use std::path::PathBuf;
 
@@ -13,88 +11,90 @@ use crate::{
     cli::{LEASE_NAME, label, subdomain},
 };
 
-const ABOUT: &str = "Personal access tokens of a cluster: list, read, rotate, revoke, verify";
+const ABOUT: &str = "Manage personal access tokens in a Kubernetes cluster";
 
 const LONG_ABOUT: &str = "\
-Personal access tokens of a cluster: list, read, rotate, revoke, verify.
+Manage personal access tokens in a Kubernetes cluster.
 
-A PersonalAccessToken is a manifest; the operator makes a strong token of it and keeps it in a Secret, rotated on time. These \
-commands are what people do with them. They need no right but those of your kubeconfig, and each tells which one is missing.
+A PersonalAccessToken is a Kubernetes object. The operator issues a token for it, stores the token in a Secret, and rotates it on \
+schedule. These commands use the permissions of your kubeconfig. If a permission is missing, the error message names it.
 
 Examples:
-  What is there, and what ends next:
-      kubectl pat list -A
+  # List the tokens in all namespaces, the next event first
+  kubectl pat list -A
 
-  A token for a pipeline, for 90 days, replaced every week; look at it first, then apply it:
-      kubectl pat create ci --scope packages:write --after 90d --rotate-every 7d
-      kubectl pat create ci --scope packages:write --after 90d --rotate-every 7d --apply
-      kubectl pat wait ci
+  # Print the manifest of a token that expires after 90 days and is rotated every week
+  kubectl pat create ci --scope packages:write --after 90d --rotate-every 7d
 
-  Hand the token to a program; it never stands in a command line:
-      kubectl pat reveal ci --force | docker login registry.example.com --username ci --password-stdin
+  # Create the same token, and wait until it is issued
+  kubectl pat create ci --scope packages:write --after 90d --rotate-every 7d --apply
+  kubectl pat wait ci
 
-  It may have leaked: everything dead at once, and a new one:
-      kubectl pat revoke ci --reissue
+  # Pass the token to a program on stdin, never on its command line
+  kubectl pat reveal ci --force | docker login registry.example.com --username ci --password-stdin
 
-  Whose is this token, and is it still good? It is typed unseen, or read from a pipe:
-      kubectl pat verify
+  # Revoke a token that may have leaked, and issue a new one
+  kubectl pat revoke ci --reissue
 
-  Something is wrong:
-      kubectl pat show ci
-      kubectl pat doctor";
+  # Show the owner of a token and whether it is valid; reads stdin or a hidden prompt
+  kubectl pat verify
 
-/// What `--help` tells at its end, of every command.
+  # Find problems with a token or with the installation
+  kubectl pat show ci
+  kubectl pat doctor";
+
+/// The end of the long help of every command.
 const AFTER_LONG_HELP: &str = "\
-The cluster is the one that kubectl would take: --kubeconfig, KUBECONFIG or ~/.kube/config, and --context. No command ever takes a \
-token as an argument, or from an environment variable: other programs can read both.
+The plugin connects to the same cluster as kubectl: it uses --kubeconfig, KUBECONFIG or ~/.kube/config, and --context. No command \
+accepts a token as an argument or from an environment variable, because other programs can read both.
 
 Exit codes:
-  0  done, and the answer is yes
-  1  it failed; the last line on stderr says why and what to do next
-  2  the command line is wrong
-  3  the token is not good: verify and reveal say why
-  4  it did not happen in time: wait, and rotate --wait
+  0  success, and the answer is yes
+  1  failure; the last line on stderr states the reason and the next step
+  2  invalid command line
+  3  the token is not valid (verify, reveal)
+  4  timeout (wait, rotate --wait)
 
-Colours are for terminals only; NO_COLOR=1 turns them off, --color decides.";
+Only terminals get colors. Set NO_COLOR=1 to turn them off, or use --color.";
 
-/// The whole command line.
+/// The command line of the plugin.
 #[derive(Debug, Parser)]
 #[command(name = "kubectl-pat", bin_name = "kubectl pat", version, about = ABOUT, long_about = LONG_ABOUT)]
 #[command(after_long_help = AFTER_LONG_HELP, max_term_width = 120, disable_help_subcommand = true)]
-pub struct Cli {
-    /// Which cluster.
+pub struct PluginCli {
+    /// The cluster.
     #[command(flatten)]
     pub cluster: ClusterArgs,
-    /// What to do.
+    /// The command.
     #[command(subcommand)]
-    pub command: Command,
+    pub command: PluginCommand,
 }
 
-/// Flags that kubectl has as well.
+/// The flags that select a cluster and a namespace, as in kubectl.
 #[derive(Clone, Debug, Args)]
 #[command(next_help_heading = "Cluster")]
 pub struct ClusterArgs {
-    /// The kubeconfig to use, instead of KUBECONFIG or ~/.kube/config
+    /// Path to the kubeconfig file; defaults to KUBECONFIG or ~/.kube/config
     #[arg(long, global = true, value_name = "FILE")]
     pub kubeconfig: Option<PathBuf>,
 
-    /// The context of the kubeconfig to use
+    /// Context of the kubeconfig to use; defaults to the current context
     #[arg(long, global = true, value_name = "NAME")]
     pub context: Option<String>,
 
-    /// The namespace; without it the context's
+    /// Namespace to use; defaults to the namespace of the context
     #[arg(short, long, global = true, value_name = "NAME", value_parser = label)]
     pub namespace: Option<String>,
 
-    /// When to use colours
+    /// When to use colors: auto, always or never
     #[arg(long, global = true, value_name = "WHEN", default_value = "auto", hide_possible_values = true)]
     pub color: Color,
 }
 
-/// What to do.
+/// A command of the plugin.
 #[derive(Debug, Subcommand)]
-pub enum Command {
-    /// List tokens with their state, what ends next first
+pub enum PluginCommand {
+    /// List tokens and their state, the next event first
     #[command(
         visible_alias = "ls",
         after_long_help = "\
@@ -104,9 +104,9 @@ Examples:
   kubectl pat list -o json | jq -r '.items[].metadata.name'"
     )]
     List(ListArgs),
-    /// Print a manifest made of flags, or apply it
+    /// Print the manifest of a token, or apply it
     Create(Box<CreateArgs>),
-    /// Show one token: its life so far, and what happens next and when
+    /// Show the details of a token: its history, and what happens next
     #[command(
         visible_alias = "describe",
         after_long_help = "\
@@ -115,58 +115,62 @@ Examples:
   kubectl pat show ci -o yaml"
     )]
     Show(ShowArgs),
-    /// Print the token itself, to a terminal only
+    /// Print the token itself
     #[command(after_long_help = "\
-It goes to a terminal, or with --force to a pipe. The token is checked before: one that does not work is refused, with exit code 3.
+The token is printed to a terminal. To write it to a pipe or a file, pass --force. The token is checked first: if it is not valid, \
+nothing is printed, and the exit code is 3.
 
 Examples:
   kubectl pat reveal ci
   kubectl pat reveal ci --force | docker login registry.example.com --username ci --password-stdin
   kubectl pat reveal ci --previous")]
     Reveal(RevealArgs),
-    /// Have tokens replaced now; the old ones work on for their grace period
+    /// Rotate tokens now; the old tokens stay valid for their grace period
     #[command(after_long_help = "\
-It sets spec.rotateIfIssuedBefore to the present; nothing breaks. For a token that may have leaked use revoke.
+Sets spec.rotateIfIssuedBefore to the current time. Programs that use the old token keep working during its grace period. If a token \
+may have leaked, use revoke instead.
 
 Examples:
   kubectl pat rotate ci
   kubectl pat rotate ci deploy --wait")]
     Rotate(RotateArgs),
-    /// Make tokens invalid at once, without grace
+    /// Revoke tokens immediately, without a grace period
     #[command(after_long_help = "\
-Verifiers follow within moments. Whoever uses the token breaks, so that it asks first; --yes answers.
+Verifiers refuse a revoked token within moments, and programs that use it stop working. The command therefore asks for confirmation; \
+--yes skips the question.
 
 Examples:
-  kubectl pat revoke ci                      all of it dead, and no new one
-  kubectl pat revoke ci --reissue            all of it dead, and a new one in the Secret
-  kubectl pat revoke ci --id 0aB1cD2eF3gH    just this credential; if it is the active one, a new one is issued
-  kubectl pat revoke ci --undo               a new token after all; what is dead stays dead")]
+  kubectl pat revoke ci                      revoke all tokens of ci, and issue no new one
+  kubectl pat revoke ci --reissue            revoke all tokens of ci, and issue a new one
+  kubectl pat revoke ci --id 0aB1cD2eF3gH    revoke one credential; if it is the active one, a new one is issued
+  kubectl pat revoke ci --undo               issue a new token again; revoked tokens stay revoked")]
     Revoke(RevokeArgs),
-    /// Move the end of a token
+    /// Change when a token expires
     Extend(ExtendArgs),
-    /// Tell whose a token is and whether it is good; it is read from stdin or typed unseen
+    /// Show the owner of a token and whether it is valid
     Verify(VerifyArgs),
     /// Wait until a token is ready, rotated or dead
     #[command(after_long_help = "\
-Exit code 4 if it does not happen in time, 1 at once if it cannot happen any more.
+Exits with code 4 when the timeout passes, and with code 1 at once if the token cannot reach the state without a change by a user.
 
 Examples:
   kubectl pat wait ci
   kubectl pat wait ci --for rotation --timeout 10m")]
     Wait(WaitArgs),
-    /// Tell what the operator would do, without doing it
+    /// Show what the operator would do, without doing it
     Plan(PlanArgs),
-    /// Look for what is wrong with the installation and with your rights; each finding has its fix
+    /// Check the installation and your permissions, and suggest fixes
     #[command(after_long_help = "\
-Exit code 1 if something is broken; warnings alone are 0.
+Exits with code 1 if something is broken. Warnings do not change the exit code.
 
 Examples:
   kubectl pat doctor
   kubectl pat doctor --operator-namespace pat-operator")]
     Doctor(DoctorArgs),
-    /// Print the completions for a shell
+    /// Print the completion script of a shell
     #[command(after_long_help = "\
-These complete `kubectl-pat`. For `kubectl pat`, kubectl asks a program kubectl_complete-pat on your PATH. Put it there with:
+The scripts for bash, zsh and fish complete `kubectl-pat`. To complete `kubectl pat`, kubectl runs the program kubectl_complete-pat \
+from your PATH. Install it with:
   mkdir -p ~/.local/bin
   kubectl pat completion kubectl > ~/.local/bin/kubectl_complete-pat
   chmod +x ~/.local/bin/kubectl_complete-pat
@@ -176,113 +180,113 @@ Examples:
   kubectl pat completion zsh > \"${fpath[1]}/_kubectl-pat\"
   kubectl pat completion fish > ~/.config/fish/completions/kubectl-pat.fish")]
     Completion {
-        /// For which shell; kubectl for what completes `kubectl pat`
+        /// Shell to print the script for; kubectl prints the program that completes `kubectl pat`
         #[arg(value_name = "SHELL")]
-        shell: Shell,
+        shell: CompletionShell,
     },
-    /// Write the manual pages into a folder
+    /// Write the manual pages to a directory
     #[command(hide = true)]
     Man {
-        /// The folder; it is made if it is not there
+        /// Directory to write to; created if it does not exist
         #[arg(value_name = "FOLDER")]
         folder: PathBuf,
     },
-    /// Answer what kubectl asks on the tab key
+    /// Print completions for kubectl
     #[command(name = "__complete", hide = true, disable_help_flag = true)]
     Complete {
-        /// The words after `kubectl pat`, the one at the cursor last
+        /// Words after `kubectl pat`; the last one is the word at the cursor
         #[arg(trailing_var_arg = true, allow_hyphen_values = true, num_args = 0..)]
         words: Vec<String>,
     },
 }
 
-/// For what there are completions.
+/// A shell with completions.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
-pub enum Shell {
+pub enum CompletionShell {
     /// Bash
     Bash,
     /// Zsh
     Zsh,
     /// Fish
     Fish,
-    /// The program that kubectl asks
+    /// The program that kubectl runs to complete `kubectl pat`
     Kubectl,
 }
 
-/// How objects are printed.
+/// The output format of an object.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
-pub enum Format {
-    /// JSON, whole objects
+pub enum OutputFormat {
+    /// JSON, with all fields
     Json,
-    /// YAML, whole objects
+    /// YAML, with all fields
     Yaml,
 }
 
-/// How a list is printed.
+/// The output format of a list.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
-pub enum ListFormat {
-    /// More columns
+pub enum ListOutputFormat {
+    /// A table with more columns
     Wide,
-    /// JSON, whole objects
+    /// JSON, with all fields
     Json,
-    /// YAML, whole objects
+    /// YAML, with all fields
     Yaml,
-    /// personalaccesstoken.pat-operator.io/NAME, one a line
+    /// One personalaccesstoken.pat-operator.io/NAME per line
     Name,
 }
 
 /// Flags of `list`.
 #[derive(Clone, Debug, Args)]
 pub struct ListArgs {
-    /// Tokens of all namespaces
+    /// List the tokens of all namespaces
     #[arg(short = 'A', long, conflicts_with = "namespace")]
     pub all_namespaces: bool,
 
-    /// Only tokens with these labels, such as team=shop
+    /// Label selector to filter on, such as team=shop
     #[arg(short = 'l', long, value_name = "SELECTOR")]
     pub selector: Option<String>,
 
-    /// Another form than a table
+    /// Output format; defaults to a table
     #[arg(short, long, value_name = "FORMAT")]
-    pub output: Option<ListFormat>,
+    pub output: Option<ListOutputFormat>,
 }
 
 /// Flags of `show`.
 #[derive(Clone, Debug, Args)]
 pub struct ShowArgs {
-    /// The token's name
+    /// Name of the token
     #[arg(value_parser = subdomain)]
     pub name: String,
 
-    /// The whole object instead
+    /// Output format; defaults to a description
     #[arg(short, long, value_name = "FORMAT")]
-    pub output: Option<Format>,
+    pub output: Option<OutputFormat>,
 }
 
 /// Flags of `reveal`.
 #[derive(Clone, Debug, Args)]
 pub struct RevealArgs {
-    /// The token's name
+    /// Name of the token
     #[arg(value_parser = subdomain)]
     pub name: String,
 
-    /// Also into a pipe or a file
+    /// Print the token even if stdout is a pipe or a file
     #[arg(long)]
     pub force: bool,
 
-    /// The replaced token that still works, from spec.secret.previousKey
+    /// Print the replaced token from spec.secret.previousKey, which is still valid
     #[arg(long)]
     pub previous: bool,
 }
 
-/// Flags of every command that changes a token.
+/// The flags that `rotate`, `revoke` and `extend` share.
 #[derive(Clone, Copy, Debug, Args)]
 pub struct ChangeArgs {
-    /// Also where a field belongs to a GitOps tool, which will set it back
+    /// Change the field even if a GitOps tool manages it and will undo the change
     #[arg(long)]
     pub force: bool,
 
-    /// Have the API server check the change, and change nothing
+    /// Validate the change on the API server, but do not save it
     #[arg(long)]
     pub dry_run: bool,
 }
@@ -290,19 +294,19 @@ pub struct ChangeArgs {
 /// Flags of `rotate`.
 #[derive(Clone, Debug, Args)]
 pub struct RotateArgs {
-    /// The tokens' names
+    /// Names of the tokens
     #[arg(required = true, value_name = "NAME", value_parser = subdomain)]
     pub names: Vec<String>,
 
-    /// Wait until the new tokens are in their Secrets
+    /// Wait until the Secrets contain the new tokens
     #[arg(long, conflicts_with = "dry_run")]
     pub wait: bool,
 
-    /// How long to wait at most
+    /// Maximum time to wait for each token
     #[arg(long, value_name = "DURATION", default_value = "5m", value_parser = api::duration::parse)]
     pub timeout: SignedDuration,
 
-    /// What all changes have.
+    /// The shared flags.
     #[command(flatten)]
     pub change: ChangeArgs,
 }
@@ -310,7 +314,7 @@ pub struct RotateArgs {
 /// Flags of `revoke`.
 #[derive(Clone, Debug, Args)]
 pub struct RevokeArgs {
-    /// The tokens' names
+    /// Names of the tokens
     #[arg(required = true, value_name = "NAME", value_parser = subdomain)]
     pub names: Vec<String>,
 
@@ -318,46 +322,46 @@ pub struct RevokeArgs {
     #[arg(long, conflicts_with_all = ["id", "undo"])]
     pub reissue: bool,
 
-    /// Only this credential (the ids: kubectl pat list -o wide); may be given several times
+    /// Revoke only the credential with this ID (see kubectl pat list -o wide); can be repeated
     #[arg(long, value_name = "ID", conflicts_with = "undo")]
     pub id: Vec<crate::token::TokenId>,
 
-    /// Take spec.revoked back: a new token is issued, the old ones stay dead
+    /// Clear spec.revoked, so that a new token is issued; revoked tokens stay revoked
     #[arg(long)]
     pub undo: bool,
 
-    /// Do not ask
+    /// Skip the confirmation
     #[arg(short, long)]
     pub yes: bool,
 
-    /// What all changes have.
+    /// The shared flags.
     #[command(flatten)]
     pub change: ChangeArgs,
 }
 
-/// What to wait for.
+/// The state that `wait` waits for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
-pub enum Goal {
-    /// The token works, and nothing is under way
+pub enum WaitGoal {
+    /// The token is valid, and no change is in progress
     Ready,
-    /// A newer token than now has taken its place
+    /// A new token has replaced the current one
     Rotation,
-    /// None of its tokens works any more, or the object is gone
+    /// No token of the object is valid, or the object does not exist
     Dead,
 }
 
 /// Flags of `wait`.
 #[derive(Clone, Debug, Args)]
 pub struct WaitArgs {
-    /// The token's name
+    /// Name of the token
     #[arg(value_parser = subdomain)]
     pub name: String,
 
-    /// What to wait for
+    /// State to wait for
     #[arg(long = "for", value_name = "GOAL", default_value = "ready")]
-    pub goal: Goal,
+    pub goal: WaitGoal,
 
-    /// How long to wait at most
+    /// Maximum time to wait
     #[arg(long, value_name = "DURATION", default_value = "5m", value_parser = api::duration::parse)]
     pub timeout: SignedDuration,
 }
@@ -365,18 +369,18 @@ pub struct WaitArgs {
 /// Flags of `doctor`.
 #[derive(Clone, Debug, Args)]
 pub struct DoctorArgs {
-    /// Where the operator runs; without it, wherever its Lease is found
+    /// Namespace of the operator; defaults to the namespaces that contain its Lease
     #[arg(long, value_name = "NAME", value_parser = label)]
     pub operator_namespace: Option<String>,
 
-    /// The name of the controller's Lease
+    /// Name of the Lease of the controller
     #[arg(long, value_name = "NAME", default_value = LEASE_NAME, value_parser = subdomain)]
     pub lease_name: String,
 }
 
-/// A time as in RFC 3339.
-pub fn time(text: &str) -> Result<Time, &'static str> {
-    text.parse().map_err(|_| "write a time as in RFC 3339, with its offset from UTC, such as 2030-12-31T23:59:59Z")
+/// Parses a time in RFC 3339 format.
+pub fn parse_time(text: &str) -> Result<Time, &'static str> {
+    text.parse().map_err(|_| "must be an RFC 3339 time with an offset from UTC, such as 2030-12-31T23:59:59Z")
 }
 
 #[cfg(test)]
@@ -386,9 +390,9 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_definition_is_sound_and_every_flag_has_help() {
-        Cli::command().debug_assert();
-        for command in Cli::command().get_subcommands() {
+    fn every_command_and_flag_has_help() {
+        PluginCli::command().debug_assert();
+        for command in PluginCli::command().get_subcommands() {
             assert!(command.get_about().is_some(), "{}", command.get_name());
             for flag in command.get_arguments() {
                 assert!(flag.get_help().is_some(), "{} {}", command.get_name(), flag.get_id());
@@ -398,21 +402,21 @@ mod tests {
 
     #[test]
     fn no_flag_is_read_from_the_environment() {
-        for command in Cli::command().get_subcommands() {
+        for command in PluginCli::command().get_subcommands() {
             assert!(command.get_arguments().all(|flag| flag.get_env().is_none()), "{}", command.get_name());
         }
     }
 
     #[test]
     fn help_shows_examples_and_exit_codes() {
-        let help = Cli::command().render_long_help().to_string();
-        for part in ["kubectl pat list -A", "Exit codes:", "  4  it did not happen in time", "NO_COLOR"] {
+        let help = PluginCli::command().render_long_help().to_string();
+        for part in ["kubectl pat list -A", "Exit codes:", "  4  timeout (wait, rotate --wait)", "NO_COLOR"] {
             assert!(help.contains(part), "{part} is missing in:\n{help}");
         }
     }
 
     #[test]
-    fn what_is_wrong_is_refused_with_what_would_be_right() {
+    fn invalid_arguments_are_refused_with_a_hint() {
         for (line, part) in [
             ("show", "<NAME>"),
             ("show A_b", "lower case letters"),
@@ -426,7 +430,7 @@ mod tests {
             ("create ci --after 1d --never", "cannot be used with"),
             ("verify kpat_secret", "unexpected argument"),
         ] {
-            let error = Cli::try_parse_from(["kubectl-pat"].into_iter().chain(line.split(' '))).expect_err(line);
+            let error = PluginCli::try_parse_from(["kubectl-pat"].into_iter().chain(line.split(' '))).expect_err(line);
             assert_eq!(error.exit_code(), 2, "{line}");
             assert!(error.to_string().contains(part), "{line}: {error}");
         }

@@ -1,81 +1,79 @@
-//! `kubectl pat list`: tokens with their state, what ends next first.
+//! `kubectl pat list`: lists tokens and their state, the next event first.
 
 use serde_json::{Value, json};
 
 use super::{
-    cli::{ListArgs, ListFormat},
-    failure::{Answer, Failure},
-    pat::Pat,
-    phrase,
+    cli::{ListArgs, ListOutputFormat},
+    error::Error,
+    output::{CommandOutput, Table, json_text, yaml_text},
+    pat::PatObject,
     session::Session,
-    state::{Coming, State, coming, state},
-    table::{PLAIN, Table},
+    state::{TokenState, UpcomingEvent, read_terms, token_state, upcoming_events},
     terminal::Tone,
+    time_format,
 };
 use crate::api::{CredentialState, Time};
 
-/// Runs it.
-pub async fn run(session: &Session, args: &ListArgs) -> Result<Answer, Failure> {
+/// Runs the command.
+pub async fn run(session: &Session, args: &ListArgs) -> Result<CommandOutput, Error> {
     let namespace = (!args.all_namespaces).then_some(&*session.namespace);
     let now = session.now();
-    let mut rows: Vec<Row> =
-        session.list(namespace, args.selector.as_deref()).await?.into_iter().map(|pat| Row::of(pat, now)).collect();
+    let mut rows: Vec<ListRow> = session
+        .list_pats(namespace, args.selector.as_deref())
+        .await?
+        .into_iter()
+        .map(|pat| ListRow::new(pat, now))
+        .collect();
     sort(&mut rows);
     let objects = || -> Value {
         let items: Vec<_> = rows.iter().map(|row| row.pat.printable()).collect();
         json!({"apiVersion": "v1", "kind": "List", "metadata": {}, "items": items})
     };
     let text = match args.output {
-        Some(ListFormat::Json) => json_text(&objects()),
-        Some(ListFormat::Yaml) => yaml_text(&objects()),
-        Some(ListFormat::Name) => {
+        Some(ListOutputFormat::Json) => json_text(&objects()),
+        Some(ListOutputFormat::Yaml) => yaml_text(&objects()),
+        Some(ListOutputFormat::Name) => {
             rows.iter().map(|row| format!("personalaccesstoken.pat-operator.io/{}\n", row.pat.name())).collect()
         }
-        None | Some(ListFormat::Wide) if rows.is_empty() => {
-            let place = namespace.map_or("in this cluster".to_owned(), |name| format!("in namespace {name}"));
-            let hint =
-                if args.all_namespaces { "kubectl pat create --help makes one" } else { "-A looks in all namespaces" };
-            eprintln!("no PersonalAccessTokens found {place}; {hint}");
+        None | Some(ListOutputFormat::Wide) if rows.is_empty() => {
+            let scope = namespace.map_or("in this cluster".to_owned(), |name| format!("in namespace {name}"));
+            let hint = if args.all_namespaces {
+                "create one with `kubectl pat create`"
+            } else {
+                "use -A to list all namespaces"
+            };
+            eprintln!("no PersonalAccessTokens found {scope}; {hint}");
             String::new()
         }
-        None => table(&rows, args.all_namespaces, false, now).text(session.paint, 0),
-        Some(ListFormat::Wide) => table(&rows, args.all_namespaces, true, now).text(session.paint, 0),
+        None => table(&rows, args.all_namespaces, false, now).render(session.paint, 0),
+        Some(ListOutputFormat::Wide) => table(&rows, args.all_namespaces, true, now).render(session.paint, 0),
     };
-    Ok(Answer::good(text))
+    Ok(CommandOutput::success(text))
 }
 
-/// A value as people and programs read it.
-pub fn json_text(value: &Value) -> String {
-    format!("{value:#}\n")
+struct ListRow {
+    pat: PatObject,
+    state: TokenState,
+    next: Option<UpcomingEvent>,
 }
 
-/// A value as YAML.
-pub fn yaml_text(value: &Value) -> String {
-    serde_yaml::to_string(value).expect("JSON is always YAML")
-}
-
-struct Row {
-    pat: Pat,
-    state: State,
-    next: Option<Coming>,
-}
-
-impl Row {
-    fn of(pat: Pat, now: Time) -> Self {
-        Self { state: state(&pat, now), next: coming(&pat, now).into_iter().next(), pat }
+impl ListRow {
+    fn new(pat: PatObject, now: Time) -> Self {
+        Self { state: token_state(&pat, now), next: upcoming_events(&pat, now).into_iter().next(), pat }
     }
 }
 
-/// What ends next comes first; then what needs a person, then the rest, by name.
-fn sort(rows: &mut [Row]) {
+/// Sorts by the next event. Tokens without one come last, those that need action first.
+fn sort(rows: &mut [ListRow]) {
     rows.sort_by(|a, b| {
-        let key = |row: &Row| (row.next.is_none(), row.next.as_ref().map(|next| next.at), row.state.tone != Tone::Bad);
-        let name = |row: &Row| (row.pat.namespace().to_owned(), row.pat.name().to_owned());
+        let key =
+            |row: &ListRow| (row.next.is_none(), row.next.as_ref().map(|next| next.at), row.state.tone != Tone::Bad);
+        let name = |row: &ListRow| (row.pat.namespace().to_owned(), row.pat.name().to_owned());
         key(a).cmp(&key(b)).then_with(|| name(a).cmp(&name(b)))
     });
 }
 
-fn table(rows: &[Row], with_namespace: bool, wide: bool, now: Time) -> Table {
+fn table(rows: &[ListRow], with_namespace: bool, wide: bool, now: Time) -> Table {
     let mut head = Vec::new();
     if with_namespace {
         head.push("NAMESPACE");
@@ -85,28 +83,29 @@ fn table(rows: &[Row], with_namespace: bool, wide: bool, now: Time) -> Table {
         head.extend(["SECRET", "SCOPES", "CREDENTIALS", "MESSAGE"]);
     }
     let mut table = Table::new(&head);
-    for Row { pat, state, next } in rows {
+    for ListRow { pat, state, next } in rows {
         let status = pat.status();
-        let relative = |time: Option<Time>| time.map_or_else(String::new, |time| phrase::relative(time, now));
+        let relative =
+            |time: Option<Time>| time.map_or_else(String::new, |time| time_format::format_relative(time, now));
         let age = pat.stored.metadata.creation_timestamp.as_ref().map(|time| Time::from(time.0));
         let next = match next {
-            Some(next) if next.overdue => (Tone::Bad, format!("{} overdue {}", next.word, relative(Some(next.at)))),
-            Some(next) => (PLAIN, format!("{} {}", next.word, relative(Some(next.at)))),
-            None => (PLAIN, String::new()),
+            Some(next) if next.is_overdue => (Tone::Bad, format!("{} overdue {}", next.verb, relative(Some(next.at)))),
+            Some(next) => (Tone::Plain, format!("{} {}", next.verb, relative(Some(next.at)))),
+            None => (Tone::Plain, String::new()),
         };
-        let expires = super::state::terms(pat).and_then(|terms| terms.end());
+        let expires = read_terms(pat).and_then(|terms| terms.end());
         let mut row = Vec::new();
         if with_namespace {
-            row.push((PLAIN, pat.namespace().to_owned()));
+            row.push((Tone::Plain, pat.namespace().to_owned()));
         }
         row.extend([
-            (PLAIN, pat.name().to_owned()),
+            (Tone::Plain, pat.name().to_owned()),
             (state.tone, state.word.clone()),
-            (PLAIN, pat.owner()),
+            (Tone::Plain, pat.owner()),
             next,
-            (PLAIN, relative(expires)),
-            (PLAIN, relative(status.last_used_at)),
-            (PLAIN, age.map_or_else(String::new, |age| phrase::span(now.since(age)))),
+            (Tone::Plain, relative(expires)),
+            (Tone::Plain, relative(status.last_used_at)),
+            (Tone::Plain, age.map_or_else(String::new, |age| time_format::format_duration(now.since(age)))),
         ]);
         if wide {
             let credential = |one: &crate::api::Credential| match one.state {
@@ -114,13 +113,13 @@ fn table(rows: &[Row], with_namespace: bool, wide: bool, now: Time) -> Table {
                 other => format!("{} ({})", one.id, other.as_str()),
             };
             row.extend([
-                (PLAIN, pat.secret_name()),
-                (PLAIN, pat.spec().scopes.join(",")),
-                (PLAIN, status.credentials.iter().map(credential).collect::<Vec<_>>().join(",")),
-                (PLAIN, state.message.clone()),
+                (Tone::Plain, pat.secret_name()),
+                (Tone::Plain, pat.spec().scopes.join(",")),
+                (Tone::Plain, status.credentials.iter().map(credential).collect::<Vec<_>>().join(",")),
+                (Tone::Plain, state.message.clone()),
             ]);
         }
-        table.row(row);
+        table.add_row(row);
     }
     table
 }

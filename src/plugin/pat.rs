@@ -1,6 +1,6 @@
-//! One PersonalAccessToken as a command sees it: all that the API server has, and what of it can be read.
+//! One PersonalAccessToken: the complete object, and the typed fields that the plugin uses.
 //!
-//! One object that cannot be read is a problem of that object: it is listed as such. It must not ask the API server.
+//! An object with an invalid spec or status is not an error here, so that a list can still show it.
 
 use kube::{
     api::{ApiResource, DynamicObject},
@@ -8,7 +8,7 @@ use kube::{
 };
 use serde_json::Value;
 
-use super::failure::Failure;
+use super::error::Error;
 use crate::{
     api::{
         Credential, CredentialState, GROUP, PersonalAccessTokenSpec, PersonalAccessTokenStatus, StoredPat, VERSION, crd,
@@ -16,66 +16,71 @@ use crate::{
     planner::intent::secret_name,
 };
 
-/// See the module.
+/// A PersonalAccessToken from the API server or from a file.
 #[derive(Clone, Debug)]
-pub struct Pat {
-    /// The whole object.
+pub struct PatObject {
+    /// The complete object.
     pub object: DynamicObject,
-    /// What decisions are made of.
+    /// The typed fields.
     pub stored: StoredPat,
 }
 
-/// How to address the resource.
-pub fn resource() -> ApiResource {
+/// Returns the API resource of PersonalAccessTokens.
+pub fn pat_resource() -> ApiResource {
     let kind = GroupVersionKind::gvk(GROUP, VERSION, "PersonalAccessToken");
     ApiResource::from_gvk_with_plural(&kind, crd::PLURAL)
 }
 
-impl Pat {
-    /// The object as the API server, or a file, has it.
-    pub fn of(object: DynamicObject) -> Result<Self, Failure> {
-        let unreadable = |error: serde_json::Error| Failure::Usage(format!("it is no Kubernetes object: {error}"));
+impl PatObject {
+    /// Reads the typed fields of an object.
+    pub fn parse(object: DynamicObject) -> Result<Self, Error> {
+        let unreadable = |error: serde_json::Error| Error::Usage(format!("not a Kubernetes object: {error}"));
         let value = serde_json::to_value(&object).map_err(unreadable)?;
         Ok(Self { stored: serde_json::from_value(value).map_err(unreadable)?, object })
     }
 
-    /// Its namespace.
+    /// The namespace of the object.
     pub fn namespace(&self) -> &str {
         self.stored.namespace()
     }
 
-    /// Its name.
+    /// The name of the object.
     pub fn name(&self) -> &str {
         self.stored.name()
     }
 
-    /// The spec; a default one if it cannot be read.
+    /// The spec, or a default if it is invalid.
     pub fn spec(&self) -> PersonalAccessTokenSpec {
         self.stored.spec.clone().unwrap_or_default()
     }
 
-    /// The status; an empty one if it cannot be read.
+    /// The status, or an empty one if it is invalid.
     pub fn status(&self) -> PersonalAccessTokenStatus {
         self.stored.status.clone().unwrap_or_default()
     }
 
-    /// The credential that the Secret holds.
+    /// The active credential, which is the one in the Secret.
     pub fn active(&self) -> Option<Credential> {
         self.status().credentials.into_iter().find(|one| one.state == CredentialState::Active)
     }
 
-    /// The owner as one string.
+    /// The owner as text.
     pub fn owner(&self) -> String {
         crate::planner::intent::owner(&self.stored, &self.spec()).text()
     }
 
-    /// The Secret that holds the token now, or will.
+    /// The name of the Secret that contains the token, or will contain it.
     pub fn secret_name(&self) -> String {
         let spec = self.spec();
         self.status().secret_name.unwrap_or_else(|| secret_name(&self.stored, &spec).to_owned())
     }
 
-    /// The object without what nobody reads.
+    /// The key of the Secret that contains the bare token.
+    pub fn secret_key(&self) -> String {
+        self.spec().secret.and_then(|secret| secret.key).unwrap_or_else(|| "token".to_owned())
+    }
+
+    /// The object as JSON, without managedFields.
     pub fn printable(&self) -> Value {
         let mut value = serde_json::to_value(&self.object).unwrap_or_default();
         if let Some(metadata) = value.get_mut("metadata").and_then(Value::as_object_mut) {

@@ -1,6 +1,6 @@
-//! `kubectl pat reveal`: the token itself, to the person at the terminal.
+//! `kubectl pat reveal`: prints the token itself.
 //!
-//! What the Secret holds is checked before it is shown: nobody is handed a dead token. No buffer outlives the print.
+//! The token in the Secret is checked first, so that an invalid token is never printed. All buffers are wiped after printing.
 
 use std::io::{self, IsTerminal};
 
@@ -10,76 +10,77 @@ use zeroize::Zeroizing;
 
 use super::{
     cli::RevealArgs,
-    failure::{Answer, Exit, Failure},
-    pat::Pat,
-    session::{Session, in_time},
-    show::key,
-    state::{state, terms},
+    error::Error,
+    output::{CommandOutput, Exit},
+    pat::PatObject,
+    session::{Session, with_timeout},
+    state::{read_terms, token_state},
 };
 use crate::{api::DeliveryState, token::Presented};
 
-/// Runs it.
-pub async fn run(session: &Session, args: &RevealArgs) -> Result<Answer, Failure> {
+/// Runs the command.
+pub async fn run(session: &Session, args: &RevealArgs) -> Result<CommandOutput, Error> {
     let is_terminal = io::stdout().is_terminal();
     if !is_terminal && !args.force {
-        return Err(Failure::Refused(
-            "stdout is no terminal, and a token in a file or a log is a leak: add --force if the program behind the pipe wants it".into(),
+        return Err(Error::Refused(
+            "stdout is not a terminal: a token in a file or a log may leak; use --force to write it to a pipe or a file".into(),
         ));
     }
-    let pat = session.pat(&args.name).await?;
-    let key = if args.previous { previous_key(&pat)? } else { key(&pat) };
+    let pat = session.get_pat(&args.name).await?;
+    let key = if args.previous { previous_key(&pat)? } else { pat.secret_key() };
     let name = pat.secret_name();
     if pat.status().delivery == Some(DeliveryState::Delivered) {
-        return Err(Failure::NotValid(format!(
-            "with spec.secret.delivery: Once the token is handed over once, and somebody has taken it; kubectl pat rotate {} issues another",
+        return Err(Error::NotValid(format!(
+            "the token was already taken from Secret {name}, and spec.secret.delivery is Once; issue a new one with `kubectl pat rotate {}`",
             args.name
         )));
     }
     let api: Api<Secret> = Api::namespaced(session.client.clone(), pat.namespace());
-    let secret = in_time(api.get_opt(&name)).await?;
+    let secret = with_timeout(api.get_opt(&name)).await?;
     let mut data = secret.and_then(|secret| secret.data).unwrap_or_default();
     let value = data.remove(&key).map(|ByteString(value)| Zeroizing::new(value));
     data.into_values().for_each(|ByteString(value)| drop(Zeroizing::new(value)));
     let value = value.ok_or_else(|| {
-        let why = state(&pat, session.now());
-        let what = if args.previous { "no replaced token is kept there at present" } else { &*why.message };
-        Failure::NotValid(format!("Secret {name} has no key {key}: {what}; see kubectl pat show {}", args.name))
+        let why = token_state(&pat, session.now());
+        let what = if args.previous { "no replaced token is valid" } else { &*why.message };
+        Error::NotValid(format!(
+            "Secret {name} has no key {key}: {what}; run `kubectl pat show {}` for details",
+            args.name
+        ))
     })?;
     check(session, &pat, &name, &value)?;
     let mut text = Zeroizing::new(String::with_capacity(value.len() + 1));
-    text.push_str(str::from_utf8(&value).map_err(|_| broken(&name, &args.name))?);
-    // A program may take an end of line for a part of the token.
+    text.push_str(str::from_utf8(&value).map_err(|_| foreign_value(&name, &args.name))?);
+    // Programs that read a pipe may treat a newline as part of the token.
     if is_terminal {
         text.push('\n');
     }
-    Ok(Answer { text, exit: Exit::Good })
+    Ok(CommandOutput { text, exit: Exit::Success })
 }
 
-fn previous_key(pat: &Pat) -> Result<String, Failure> {
+fn previous_key(pat: &PatObject) -> Result<String, Error> {
     pat.spec().secret.and_then(|secret| secret.previous_key).ok_or_else(|| {
-        Failure::Refused(
-            "spec.secret.previousKey is not set: a replaced token is kept only where it is asked for".into(),
-        )
+        Error::Refused("spec.secret.previousKey is not set, so the Secret contains no replaced token".into())
     })
 }
 
-fn broken(secret: &str, name: &str) -> Failure {
-    Failure::NotValid(format!(
-        "what stands in Secret {secret} is not this object's token: something else wrote it; if an operator runs it is repaired in a moment, \
-         see kubectl pat show {name}"
+fn foreign_value(secret: &str, name: &str) -> Error {
+    Error::NotValid(format!(
+        "Secret {secret} does not contain a token of {name}: something else changed it. A running operator repairs it within moments. \
+         Run `kubectl pat show {name}` for details."
     ))
 }
 
-/// Whether this is a token of this object, and works.
-fn check(session: &Session, pat: &Pat, secret: &str, value: &[u8]) -> Result<(), Failure> {
-    let hash = Presented::parse(value).map_err(|_| broken(secret, pat.name()))?.hash();
+/// Checks that the value is a valid token of this object.
+fn check(session: &Session, pat: &PatObject, secret: &str, value: &[u8]) -> Result<(), Error> {
+    let hash = Presented::parse(value).map_err(|_| foreign_value(secret, pat.name()))?.hash();
     let credential = pat.status().credentials.into_iter().find(|one| one.sha256 == hash);
-    let credential = credential.ok_or_else(|| broken(secret, pat.name()))?;
-    match terms(pat).map(|terms| terms.judge(&credential, session.now())) {
+    let credential = credential.ok_or_else(|| foreign_value(secret, pat.name()))?;
+    match read_terms(pat).map(|terms| terms.judge(&credential, session.now())) {
         Some(verdict) if verdict.is_valid() => Ok(()),
         _ => {
-            let state = state(pat, session.now());
-            Err(Failure::NotValid(format!("the token {} does not work any more: {}", credential.id, state.message)))
+            let state = token_state(pat, session.now());
+            Err(Error::NotValid(format!("token {} is not valid: {}", credential.id, state.message)))
         }
     }
 }

@@ -1,78 +1,90 @@
-//! `kubectl pat revoke`: dead at once, all of it or one credential, with a new token or without.
+//! `kubectl pat revoke`: ends all tokens of an object or one credential at once, and issues a new token on request.
 
 use serde_json::json;
 
 use super::{
-    change::{Wish, change, suffix, tell},
     cli::RevokeArgs,
-    failure::{Answer, Failure},
-    pat::Pat,
+    error::Error,
+    output::CommandOutput,
+    pat::PatObject,
     session::Session,
+    spec_change::{SpecChange, apply_change, dry_run_suffix, print_notes},
     terminal,
 };
 use crate::api::Time;
 
-/// As many ids as spec.revokedCredentials takes.
-const MOST_IDS: usize = 8;
+/// The maximum number of items in spec.revokedCredentials.
+const MAX_IDS: usize = 8;
 
-/// Runs it.
-pub async fn run(session: &Session, args: &RevokeArgs) -> Result<Answer, Failure> {
+/// Runs the command.
+pub async fn run(session: &Session, args: &RevokeArgs) -> Result<CommandOutput, Error> {
     let now = session.cluster_now().await?;
     if !args.undo && !args.yes && !args.change.dry_run {
-        ask(session, args).await?;
+        confirm(session, args)?;
     }
     let mut text = String::new();
     for name in &args.names {
-        let (pat, wish, notes) = change(session, name, args.change, |pat| wish(args, pat, now)).await?;
-        tell(&notes);
-        let what = match () {
-            () if args.undo => "is not revoked any more: a new token is issued",
-            () if args.reissue => "is revoked: every token of before is dead, and a new one is issued",
-            () if !args.id.is_empty() => "lost the credential that was named: it is dead",
-            () => "is revoked: every token is dead, and none is issued",
+        let changed = apply_change(session, name, args.change, |pat| revocation(args, pat, now)).await?;
+        print_notes(&changed.notes);
+        let result = match () {
+            () if args.undo => "is no longer revoked; a new token is issued",
+            () if args.reissue => "revoked; a new token is issued",
+            () if !args.id.is_empty() => "credential revoked",
+            () => "revoked; no new token is issued",
         };
-        let late = if args.undo || wish.field != "revoked" || pat.spec().suspend != Some(true) {
-            ""
-        } else {
-            " (it was suspended as well)"
-        };
-        text.push_str(&format!("{name} {what}{late}{}\n", suffix(args.change)));
+        let is_full = !args.undo && changed.change.field == "revoked";
+        let suspended =
+            if is_full && changed.pat.spec().suspend == Some(true) { " (the token was also suspended)" } else { "" };
+        text.push_str(&format!("{name} {result}{suspended}{}\n", dry_run_suffix(args.change)));
     }
-    Ok(Answer::good(text))
+    Ok(CommandOutput::success(text))
 }
 
-/// What is revoked breaks somebody; whoever is not there to be asked says so by a flag.
-async fn ask(session: &Session, args: &RevokeArgs) -> Result<(), Failure> {
+/// Asks the user to confirm. Without a terminal, `--yes` is required.
+fn confirm(session: &Session, args: &RevokeArgs) -> Result<(), Error> {
     let names = args.names.join(", ");
     if !terminal::can_ask() {
-        return Err(Failure::Usage(format!("whoever uses {names} breaks at once: add --yes if that is wanted")));
+        return Err(Error::Usage(format!(
+            "programs that use {names} stop working at once; use --yes to confirm the revocation"
+        )));
     }
-    let question = format!("Whoever uses {names} in namespace {} breaks at once. Revoke?", session.namespace);
+    let question =
+        format!("Programs that use {names} in namespace {} stop working at once. Revoke?", session.namespace);
     match terminal::confirm(&question) {
         Ok(true) => Ok(()),
-        Ok(false) => Err(Failure::Refused("nothing was changed".into())),
-        Err(error) => Err(Failure::io("the terminal")(error)),
+        Ok(false) => Err(Error::Refused("revocation not confirmed, nothing was changed".into())),
+        Err(error) => Err(Error::io("terminal")(error)),
     }
 }
 
-fn wish(args: &RevokeArgs, pat: &Pat, now: Time) -> Result<Wish, Failure> {
+fn revocation(args: &RevokeArgs, pat: &PatObject, now: Time) -> Result<SpecChange, Error> {
     if args.undo {
-        // Nothing is the same as false, and leaves nothing behind that would differ from Git.
-        return Ok(Wish { field: "revoked", spec: json!({"revoked": null}), words: "no spec.revoked".into() });
+        // An absent field means the same as false, and leaves no difference to the manifest in Git.
+        return Ok(SpecChange { field: "revoked", patch: json!({"revoked": null}), manifest: "revoked: false".into() });
     }
     if args.reissue {
-        let words = format!("revokeIfIssuedBefore: {now}");
-        return Ok(Wish { field: "revokeIfIssuedBefore", spec: json!({"revokeIfIssuedBefore": now}), words });
+        return Ok(SpecChange {
+            field: "revokeIfIssuedBefore",
+            patch: json!({"revokeIfIssuedBefore": now}),
+            manifest: format!("revokeIfIssuedBefore: {now}"),
+        });
     }
     if args.id.is_empty() {
-        return Ok(Wish { field: "revoked", spec: json!({"revoked": true}), words: "revoked: true".into() });
+        return Ok(SpecChange { field: "revoked", patch: json!({"revoked": true}), manifest: "revoked: true".into() });
     }
+    let ids = revoked_ids(args, pat)?;
+    let manifest = format!("revokedCredentials: [{}]", ids.join(", "));
+    Ok(SpecChange { field: "revokedCredentials", patch: json!({"revokedCredentials": ids}), manifest })
+}
+
+/// Returns spec.revokedCredentials with the given IDs added.
+fn revoked_ids(args: &RevokeArgs, pat: &PatObject) -> Result<Vec<String>, Error> {
     let live: Vec<String> = pat.status().credentials.into_iter().map(|one| one.id.to_string()).collect();
     let mut ids = pat.spec().revoked_credentials;
     for id in &args.id {
         if !live.iter().any(|one| one == id.as_str()) {
-            return Err(Failure::NotFound(format!(
-                "{} has no live credential {id}; it has: {}",
+            return Err(Error::NotFound(format!(
+                "{}: no valid credential {id}; valid credentials: {}",
                 pat.name(),
                 if live.is_empty() { "none".to_owned() } else { live.join(", ") }
             )));
@@ -81,11 +93,10 @@ fn wish(args: &RevokeArgs, pat: &Pat, now: Time) -> Result<Wish, Failure> {
             ids.push(id.to_string());
         }
     }
-    // What is dead for good needs no entry any more.
-    while ids.len() > MOST_IDS {
-        let Some(gone) = ids.iter().position(|id| !live.contains(id)) else { break };
-        ids.remove(gone);
+    // Entries of credentials that no longer exist have no effect.
+    while ids.len() > MAX_IDS {
+        let Some(stale) = ids.iter().position(|id| !live.contains(id)) else { break };
+        ids.remove(stale);
     }
-    let words = format!("revokedCredentials: [{}]", ids.join(", "));
-    Ok(Wish { field: "revokedCredentials", spec: json!({"revokedCredentials": ids}), words })
+    Ok(ids)
 }

@@ -1,56 +1,63 @@
-//! `kubectl pat rotate`: a new token now, and the old one works on for its grace period.
+//! `kubectl pat rotate`: issues a new token now. The old token stays valid for its grace period.
 
 use serde_json::json;
 
 use super::{
-    change::{Wish, change, suffix, tell},
-    cli::{Goal, RotateArgs, WaitArgs},
-    failure::{Answer, Exit, Failure},
+    cli::{RotateArgs, WaitArgs, WaitGoal},
+    error::Error,
+    output::{CommandOutput, Exit},
+    pat::PatObject,
     session::Session,
-    state::state,
+    spec_change::{SpecChange, apply_change, dry_run_suffix, print_notes},
+    state::token_state,
     wait,
 };
+use crate::api::Time;
 
-/// Runs it.
-pub async fn run(session: &Session, args: &RotateArgs) -> Result<Answer, Failure> {
+/// Runs the command.
+pub async fn run(session: &Session, args: &RotateArgs) -> Result<CommandOutput, Error> {
     let now = session.cluster_now().await?;
     let mut text = String::new();
-    let mut before = Vec::new();
+    let mut revisions = Vec::new();
     for name in &args.names {
-        let (pat, _, notes) = change(session, name, args.change, |pat| {
-            let state = state(pat, now);
-            if pat.spec().revoked == Some(true) || pat.stored.metadata.deletion_timestamp.is_some() {
-                return Err(Failure::Refused(format!("{name} cannot be rotated: {}", state.message)));
-            }
-            if let Some(active) = pat.active().filter(|active| active.issued_at >= now) {
-                return Err(Failure::Refused(format!(
-                    "token {} of {name} was issued just now: there is nothing to replace",
-                    active.id
-                )));
-            }
-            let words = format!("rotateIfIssuedBefore: {now}");
-            Ok(Wish { field: "rotateIfIssuedBefore", spec: json!({"rotateIfIssuedBefore": now}), words })
-        })
-        .await?;
-        tell(&notes);
-        let then = if pat.spec().suspend == Some(true) {
-            "; spec.suspend is true: nothing is issued until it is false"
+        let changed = apply_change(session, name, args.change, |pat| rotation(pat, now)).await?;
+        print_notes(&changed.notes);
+        let suspended = if changed.pat.spec().suspend == Some(true) {
+            "; no token is issued while spec.suspend is true"
         } else {
             ""
         };
-        text.push_str(&format!("{name} is to be rotated{}{then}\n", suffix(args.change)));
-        before.push((name, pat.status().revision.unwrap_or_default()));
+        text.push_str(&format!("{name} rotation requested{}{suspended}\n", dry_run_suffix(args.change)));
+        revisions.push((name, changed.pat.status().revision.unwrap_or_default()));
     }
     if !args.wait {
-        return Ok(Answer::good(text));
+        return Ok(CommandOutput::success(text));
     }
-    for (name, revision) in before {
-        let args = WaitArgs { name: name.clone(), goal: Goal::Rotation, timeout: args.timeout };
-        let answer = wait::until(session, &args, Some(revision)).await?;
-        text.push_str(&answer.text);
-        if answer.exit != Exit::Good {
-            return Ok(Answer::with(text, answer.exit));
+    for (name, revision) in revisions {
+        let args = WaitArgs { name: name.clone(), goal: WaitGoal::Rotation, timeout: args.timeout };
+        let output = wait::wait_until(session, &args, Some(revision)).await?;
+        text.push_str(&output.text);
+        if output.exit != Exit::Success {
+            return Ok(CommandOutput::with_exit(text, output.exit));
         }
     }
-    Ok(Answer::good(text))
+    Ok(CommandOutput::success(text))
+}
+
+fn rotation(pat: &PatObject, now: Time) -> Result<SpecChange, Error> {
+    let name = pat.name();
+    if pat.spec().revoked == Some(true) || pat.stored.metadata.deletion_timestamp.is_some() {
+        return Err(Error::Refused(format!("{name}: cannot be rotated: {}", token_state(pat, now).message)));
+    }
+    if let Some(active) = pat.active().filter(|active| active.issued_at >= now) {
+        return Err(Error::Refused(format!(
+            "{name}: token {} was issued just now, so there is no older token to rotate",
+            active.id
+        )));
+    }
+    Ok(SpecChange {
+        field: "rotateIfIssuedBefore",
+        patch: json!({"rotateIfIssuedBefore": now}),
+        manifest: format!("rotateIfIssuedBefore: {now}"),
+    })
 }

@@ -1,6 +1,4 @@
-//! The cluster as one command uses it: which one, which namespace, and requests that end in time.
-//!
-//! It must not know any command.
+//! The connection of a command to its cluster: client, namespace, clock, and requests with a timeout.
 
 use std::{future::Future, time::Duration};
 
@@ -15,8 +13,8 @@ use kube::{
 
 use super::{
     cli::ClusterArgs,
-    failure::Failure,
-    pat::{Pat, resource},
+    error::Error,
+    pat::{PatObject, pat_resource},
     terminal::Paint,
 };
 use crate::{
@@ -24,32 +22,32 @@ use crate::{
     service,
 };
 
-/// How long one request may take.
-const LIMIT: Duration = Duration::from_secs(30);
+/// The timeout of one request.
+const REQUEST_TIMEOUT: Duration = Duration::from_secs(30);
 
-/// Objects asked for at a time.
-const PAGE: u32 = 500;
+/// The page size of a list.
+const PAGE_SIZE: u32 = 500;
 
-/// A clock that is off by less is right: the API server tells its own to the second.
-const SKEW: SignedDuration = SignedDuration::from_secs(2);
+/// A smaller clock skew is ignored, because the API server reports its time in whole seconds.
+const MIN_SKEW: SignedDuration = SignedDuration::from_secs(2);
 
-/// See the module.
+/// The connection of a command to its cluster.
 pub struct Session {
-    /// The client.
+    /// The Kubernetes client.
     pub client: Client,
-    /// The API server's address.
+    /// The address of the API server.
     pub url: String,
-    /// The namespace: the one that is named, or the context's.
+    /// The namespace from `--namespace` or the context.
     pub namespace: String,
-    /// Whether the person named it.
+    /// Whether `--namespace` was given.
     pub namespace_is_named: bool,
-    /// How stdout is coloured.
+    /// The color setting for stdout.
     pub paint: Paint,
 }
 
 impl Session {
-    /// Reads the kubeconfig; nothing is asked yet.
-    pub async fn open(args: &ClusterArgs) -> Result<Self, Failure> {
+    /// Reads the kubeconfig. This sends no request.
+    pub async fn open(args: &ClusterArgs) -> Result<Self, Error> {
         let cluster = service::client::connect_as(args.kubeconfig.as_deref(), args.context.as_deref()).await?;
         Ok(Self {
             client: cluster.client,
@@ -60,80 +58,79 @@ impl Session {
         })
     }
 
-    /// The present by this machine's clock.
+    /// The current time of the local clock.
     pub fn now(&self) -> Time {
         Timestamp::now().into()
     }
 
-    /// The present as the cluster has it: this machine's, unless the API server's is clearly another. What is written into a spec
-    /// is compared with times that the operator took.
-    pub async fn cluster_now(&self) -> Result<Time, Failure> {
-        let skew = self.skew().await?;
-        let off = skew.filter(|skew| skew.abs() > SKEW).unwrap_or_default();
-        Ok(self.now().plus(off))
+    /// The current time of the cluster: the local time, corrected by the clock skew. A time in a spec is compared with times of the
+    /// operator.
+    pub async fn cluster_now(&self) -> Result<Time, Error> {
+        let skew = self.clock_skew().await?.filter(|skew| skew.abs() > MIN_SKEW);
+        Ok(self.now().plus(skew.unwrap_or_default()))
     }
 
-    /// By how much the API server's clock is ahead of this machine's, to the second; `None` if it does not tell its time.
-    pub async fn skew(&self) -> Result<Option<SignedDuration>, Failure> {
+    /// Measures how far the API server's clock is ahead of the local clock, to the second; `None` without a Date header.
+    pub async fn clock_skew(&self) -> Result<Option<SignedDuration>, Error> {
         let request = Request::get("/version").body(Body::empty()).map_err(kube::Error::HttpError)?;
         let before = self.now();
-        let answer = in_time(self.client.send(request)).await?;
+        let answer = with_timeout(self.client.send(request)).await?;
         let after = self.now();
         let date = answer.headers().get(DATE).and_then(|date| date.to_str().ok());
         let date = date.and_then(|date| rfc2822::parse(&date.replace("GMT", "+0000")).ok());
         let middle = before.plus(after.since(before) / 2);
-        // The header is cut off to the second; half of one is what that takes on average.
+        // The header is truncated to whole seconds, by half a second on average.
         Ok(date.map(|date| Time::from(date.timestamp()).plus(SignedDuration::from_millis(500)).since(middle)))
     }
 
-    /// The API of tokens, in a namespace or in all.
+    /// The API of PersonalAccessTokens in one namespace or in all namespaces.
     pub fn pats(&self, namespace: Option<&str>) -> Api<DynamicObject> {
         match namespace {
-            Some(namespace) => Api::namespaced_with(self.client.clone(), namespace, &resource()),
-            None => Api::all_with(self.client.clone(), &resource()),
+            Some(namespace) => Api::namespaced_with(self.client.clone(), namespace, &pat_resource()),
+            None => Api::all_with(self.client.clone(), &pat_resource()),
         }
     }
 
-    /// One token of this namespace.
-    pub async fn pat(&self, name: &str) -> Result<Pat, Failure> {
-        self.pat_opt(name).await?.ok_or_else(|| {
-            Failure::NotFound(format!(
-                "there is no PersonalAccessToken {name} in namespace {}; kubectl pat list -A shows all there are, and -n names another \
-                 namespace",
+    /// Gets an object in the namespace.
+    pub async fn get_pat(&self, name: &str) -> Result<PatObject, Error> {
+        self.find_pat(name).await?.ok_or_else(|| {
+            Error::NotFound(format!(
+                "PersonalAccessToken {name} not found in namespace {}; use -n for another namespace, or `kubectl pat list -A` to list \
+                 all tokens",
                 self.namespace
             ))
         })
     }
 
-    /// The same, where it may be missing.
-    pub async fn pat_opt(&self, name: &str) -> Result<Option<Pat>, Failure> {
-        let found = in_time(self.pats(Some(&self.namespace)).get_opt(name)).await?;
+    /// Gets an object in the namespace, or `None` if it does not exist.
+    pub async fn find_pat(&self, name: &str) -> Result<Option<PatObject>, Error> {
+        let found = with_timeout(self.pats(Some(&self.namespace)).get_opt(name)).await?;
         if found.is_none() {
-            self.must_be_installed().await?;
+            self.check_crd_installed().await?;
         }
-        found.map(Pat::of).transpose()
+        found.map(PatObject::parse).transpose()
     }
 
-    /// All tokens of a namespace, or of all, page by page.
-    pub async fn list(&self, namespace: Option<&str>, selector: Option<&str>) -> Result<Vec<Pat>, Failure> {
+    /// Lists the objects of one namespace or of all namespaces, page by page.
+    pub async fn list_pats(&self, namespace: Option<&str>, selector: Option<&str>) -> Result<Vec<PatObject>, Error> {
         let api = self.pats(namespace);
-        let mut params = ListParams::default().limit(PAGE);
+        let mut params = ListParams::default().limit(PAGE_SIZE);
         if let Some(selector) = selector {
             params = params.labels(selector);
         }
         let mut pats = Vec::new();
         loop {
-            let page = match in_time(api.list(&params)).await {
-                Err(Failure::Api(kube::Error::Api(status))) if status.code == 404 => {
-                    self.must_be_installed().await?;
-                    return Err(kube::Error::Api(status).into());
+            let page = match with_timeout(api.list(&params)).await {
+                Err(error) if error.is_api_status(404) => {
+                    self.check_crd_installed().await?;
+                    return Err(error);
                 }
                 page => page?,
             };
             for mut object in page.items {
-                // A list leaves out what all of its items have in common.
+                // Items of a list have no apiVersion and kind.
                 object.types.get_or_insert_with(TypeMeta::resource::<PersonalAccessToken>);
-                pats.push(Pat::of(object)?);
+                pats.push(PatObject::parse(object)?);
             }
             match page.metadata.continue_.filter(|next| !next.is_empty()) {
                 Some(next) => params = params.continue_token(&next),
@@ -142,18 +139,18 @@ impl Session {
         }
     }
 
-    /// That there is no token is one thing, that there cannot be any is another.
-    async fn must_be_installed(&self) -> Result<(), Failure> {
+    /// Returns an error with a hint if the CRD is not installed.
+    async fn check_crd_installed(&self) -> Result<(), Error> {
         let version = format!("{GROUP}/{VERSION}");
-        match in_time(self.client.list_api_group_resources(&version)).await {
+        match with_timeout(self.client.list_api_group_resources(&version)).await {
             Ok(found) if found.resources.iter().any(|one| one.name == crd::PLURAL) => Ok(()),
-            Ok(_) | Err(Failure::Api(kube::Error::Api(_))) => Err(Failure::NotFound(crd::how_to_install(crd::NAME))),
+            Ok(_) | Err(Error::Api(kube::Error::Api(_))) => Err(Error::NotFound(crd::how_to_install(crd::NAME))),
             Err(error) => Err(error),
         }
     }
 }
 
-/// An answer, or an end.
-pub async fn in_time<T>(request: impl Future<Output = kube::Result<T>>) -> Result<T, Failure> {
-    tokio::time::timeout(LIMIT, request).await.map_err(|_| Failure::Silent)?.map_err(Failure::Api)
+/// Sends a request with a timeout.
+pub async fn with_timeout<T>(request: impl Future<Output = kube::Result<T>>) -> Result<T, Error> {
+    tokio::time::timeout(REQUEST_TIMEOUT, request).await.map_err(|_| Error::Timeout)?.map_err(Error::Api)
 }

@@ -1,6 +1,4 @@
-//! The terminal: whether there is one, whether it takes colours, and text that no object can turn into control codes.
-//!
-//! It must not know what is shown.
+//! The terminal: detection, colors, confirmation, and the removal of control characters from text.
 
 use std::{
     env, fmt,
@@ -12,45 +10,47 @@ use clap::{
     builder::styling::{AnsiColor, Style},
 };
 
-/// When there are colours.
+/// The values of `--color`.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
 pub enum Color {
-    /// On a terminal, unless NO_COLOR is set or TERM is dumb
+    /// Use colors on a terminal, unless NO_COLOR is set or TERM is dumb
     #[default]
     Auto,
-    /// Also in a pipe
+    /// Use colors in pipes too
     Always,
-    /// Never
+    /// Use no colors
     Never,
 }
 
-/// How something is to be taken.
+/// The severity or role of a text, which decides its color.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Tone {
-    /// It works.
+    /// A good state.
     Good,
-    /// It works, and somebody should look some day.
-    Notice,
-    /// Somebody has to act.
+    /// A state that needs attention later.
+    Warning,
+    /// A state that needs action.
     Bad,
-    /// It is over, or of no weight.
-    Quiet,
+    /// A final or unknown state.
+    Muted,
     /// A heading.
     Title,
+    /// Ordinary text, without color.
+    Plain,
 }
 
-/// Colours texts, or leaves them alone.
+/// Colors texts, or leaves them unchanged.
 #[derive(Clone, Copy, Debug)]
 pub struct Paint(bool);
 
 impl Paint {
-    /// For stdout, as the person wants it.
+    /// The setting for stdout.
     pub fn stdout(color: Color) -> Self {
-        Self::of(color, io::stdout().is_terminal())
+        Self::new(color, io::stdout().is_terminal())
     }
 
-    /// For something that is a terminal or not.
-    pub fn of(color: Color, is_terminal: bool) -> Self {
+    /// The setting for an output that is a terminal or not.
+    pub fn new(color: Color, is_terminal: bool) -> Self {
         let is_set = |name| env::var_os(name).is_some_and(|value| !value.is_empty());
         let is_dumb = env::var_os("TERM").is_some_and(|term| term == "dumb");
         Self(match color {
@@ -60,7 +60,7 @@ impl Paint {
         })
     }
 
-    /// The text in its colour, with nothing in it that a terminal would obey.
+    /// Returns the text in the color of its tone, without control characters of its own.
     pub fn tint(self, tone: Tone, text: impl fmt::Display) -> String {
         let text = plain(&text.to_string());
         if !self.0 {
@@ -69,16 +69,17 @@ impl Paint {
         let color = |color: AnsiColor| Style::new().fg_color(Some(color.into()));
         let style = match tone {
             Tone::Good => color(AnsiColor::Green),
-            Tone::Notice => color(AnsiColor::Yellow),
+            Tone::Warning => color(AnsiColor::Yellow),
             Tone::Bad => color(AnsiColor::Red).bold(),
-            Tone::Quiet => Style::new().dimmed(),
+            Tone::Muted => Style::new().dimmed(),
             Tone::Title => Style::new().bold(),
+            Tone::Plain => return text,
         };
         format!("{style}{text}{style:#}")
     }
 }
 
-/// The text without control characters: what stands in an object must not move the cursor of whoever lists it.
+/// Replaces control characters, so that text from an object cannot control the terminal.
 pub fn plain(text: &str) -> String {
     let shown = |c: char| match c {
         '\n' | '\t' => ' ',
@@ -88,12 +89,12 @@ pub fn plain(text: &str) -> String {
     text.chars().map(shown).collect()
 }
 
-/// Whether a person sits there, to be asked.
+/// Whether the plugin can ask the user a question.
 pub fn can_ask() -> bool {
     io::stdin().is_terminal() && io::stderr().is_terminal()
 }
 
-/// Asks for a yes. Anything else is a no.
+/// Asks the user to confirm. Every answer except yes is a no.
 pub fn confirm(question: &str) -> io::Result<bool> {
     eprint!("{question} [y/N] ");
     let mut answer = String::new();
@@ -106,15 +107,16 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_stands_in_an_object_does_not_steer_the_terminal() {
+    fn control_characters_are_replaced() {
         assert_eq!(Paint(false).tint(Tone::Bad, "a\x1b[2Jb\nc"), "a\u{fffd}[2Jb c");
         assert_eq!(Paint(true).tint(Tone::Good, "a"), "\x1b[32ma\x1b[0m");
+        assert_eq!(Paint(true).tint(Tone::Plain, "a"), "a");
     }
 
     #[test]
-    fn a_pipe_has_no_colours_unless_it_is_told_so() {
-        assert_eq!(Paint::of(Color::Auto, false).tint(Tone::Good, "a"), "a");
-        assert_eq!(Paint::of(Color::Never, true).tint(Tone::Good, "a"), "a");
-        assert_ne!(Paint::of(Color::Always, false).tint(Tone::Good, "a"), "a");
+    fn pipe_has_colors_only_on_request() {
+        assert_eq!(Paint::new(Color::Auto, false).tint(Tone::Good, "a"), "a");
+        assert_eq!(Paint::new(Color::Never, true).tint(Tone::Good, "a"), "a");
+        assert_ne!(Paint::new(Color::Always, false).tint(Tone::Good, "a"), "a");
     }
 }

@@ -1,7 +1,7 @@
-//! `kubectl pat verify`: whose is this token, what may it do, and is it good?
+//! `kubectl pat verify`: shows the owner of a token and whether the token is valid.
 //!
-//! The token comes from stdin, or is typed unseen. Its grammar and checksum are judged here; then its hash is looked up among the
-//! tokens that the person may list, and judged as a verifier would. The token itself goes nowhere.
+//! The token comes from stdin or a hidden prompt. The plugin checks its format and checksum, then looks up its hash in the tokens that
+//! the user may list, and evaluates it as a verifier does. The token is never sent anywhere.
 
 use std::io::{self, IsTerminal, Read};
 
@@ -12,26 +12,27 @@ use serde_json::json;
 use zeroize::Zeroizing;
 
 use super::{
-    cli::{ClusterArgs, Format},
-    failure::{Answer, Exit, Failure},
-    list::{json_text, yaml_text},
-    pat::Pat,
-    phrase,
-    session::{Session, in_time},
-    state::{state, terms},
+    cli::{ClusterArgs, OutputFormat},
+    error::Error,
+    output::{CommandOutput, Exit, json_text, yaml_text},
+    pat::PatObject,
+    session::{Session, with_timeout},
+    state::{read_terms, token_state},
     terminal::{Tone, plain},
+    time_format,
 };
 use crate::{
     api::{Credential, StoredOwner, Time},
     auth::verdict::Verdict,
+    planner::EventReason,
     token::{Token, TokenHash},
 };
 
 /// Flags of `verify`.
 #[derive(Clone, Debug, Args)]
 #[command(after_long_help = "\
-Exit code 0 if it is good, 3 if it is not or not known. Revocations count from the moment they are written. It looks in all namespaces \
-if you may list them, else in one.
+Reads the token from stdin, or from a hidden prompt on a terminal. Searches all namespaces if you may list their tokens, otherwise one \
+namespace. Exits with code 3 if the token is not valid or not known. A revocation takes effect as soon as it is saved.
 
 Examples:
   kubectl pat verify
@@ -39,35 +40,40 @@ Examples:
   kubectl pat verify --offline < token.txt
   kubectl get secret ci -o jsonpath='{.data.token}' | base64 -d | kubectl pat verify -o json")]
 pub struct VerifyArgs {
-    /// Only judge grammar and checksum, and ask no cluster
+    /// Check only the format and the checksum, without a cluster
     #[arg(long)]
     pub offline: bool,
 
-    /// For programs
+    /// Output format; defaults to a description
     #[arg(short, long, value_name = "FORMAT")]
-    pub output: Option<Format>,
+    pub output: Option<OutputFormat>,
 }
 
-/// Longer than any token; what is longer is none.
-const MOST: u64 = 1024;
+/// The maximum number of bytes to read, longer than any token.
+const MAX_INPUT: u64 = 1024;
 
-/// Runs it.
-pub async fn run(cluster: &ClusterArgs, args: &VerifyArgs) -> Result<Answer, Failure> {
-    let token = read()?;
+/// Runs the command.
+pub async fn run(cluster: &ClusterArgs, args: &VerifyArgs) -> Result<CommandOutput, Error> {
+    let token = read_token()?;
     let token = Token::parse(token.as_slice())
-        .map_err(|error| Failure::NotValid(format!("it is no token of this kind: {error}")));
+        .map_err(|error| Error::NotValid(format!("not a personal access token: {error}")));
     let token = match token {
         Ok(token) => token,
-        Err(failure) if args.output.is_none() => return Err(failure),
-        Err(failure) => return Ok(told(args, Finding::unknown(failure.to_string()))),
+        Err(error) if args.output.is_none() => return Err(error),
+        Err(error) => return Ok(object_output(args, Verification::invalid(error.to_string()))),
     };
     if args.offline {
-        let text = format!("token {} is well-formed; whether it is good only a cluster can say\n", token.id());
+        let text =
+            format!("token {} is well-formed; verify it without --offline to check whether it is valid\n", token.id());
         return Ok(match args.output {
-            None => Answer::good(text),
-            Some(_) => told(
+            None => CommandOutput::success(text),
+            Some(_) => object_output(
                 args,
-                Finding { valid: None, id: Some(token.id().to_string()), ..Finding::unknown("not asked".into()) },
+                Verification {
+                    valid: None,
+                    id: Some(token.id().to_string()),
+                    ..Verification::invalid("not checked".into())
+                },
             ),
         });
     }
@@ -75,90 +81,92 @@ pub async fn run(cluster: &ClusterArgs, args: &VerifyArgs) -> Result<Answer, Fai
     let id = token.id().to_string();
     drop(token);
     let session = Session::open(cluster).await?;
-    let (pats, place) = reachable(&session).await?;
+    let (pats, scope) = list_visible(&session).await?;
     let now = session.now();
-    let Some((pat, credential)) = find(&pats, hash) else {
-        let message = match obituary(&session, &id).await? {
-            Some(told) => told,
+    let Some((pat, credential)) = find_credential(&pats, hash) else {
+        let message = match find_revocation_event(&session, &id).await? {
+            Some(message) => message,
             None => format!(
-                "no live token {place} has the hash of {id}: it was never issued there, or it is dead (revoked, replaced or ended); another \
-                 --context may know it"
+                "token {id} is not valid {scope}: it was never issued there, or it was revoked, replaced or expired; use --context to check \
+                 another cluster"
             ),
         };
         return match args.output {
-            None => Err(Failure::NotValid(message)),
-            Some(_) => Ok(told(args, Finding { id: Some(id), ..Finding::unknown(message) })),
+            None => Err(Error::NotValid(message)),
+            Some(_) => Ok(object_output(args, Verification { id: Some(id), ..Verification::invalid(message) })),
         };
     };
-    let finding = judge(&session, pat, credential, now).await?;
+    let verification = evaluate(&session, pat, credential, now).await?;
     Ok(match args.output {
-        None => page(&session, &finding, now),
-        Some(_) => told(args, finding),
+        None => description(&session, &verification, now),
+        Some(_) => object_output(args, verification),
     })
 }
 
-/// The token's bytes, without the end of the line. On a terminal it is typed unseen.
-fn read() -> Result<Zeroizing<Vec<u8>>, Failure> {
+/// Reads the token from stdin, without trailing whitespace. On a terminal it shows a hidden prompt.
+fn read_token() -> Result<Zeroizing<Vec<u8>>, Error> {
     if io::stdin().is_terminal() {
-        let typed = rpassword::prompt_password("Token (it is not shown): ").map_err(Failure::io("the terminal"))?;
+        let typed = rpassword::prompt_password("Token (input is hidden): ").map_err(Error::io("terminal"))?;
         let typed = Zeroizing::new(typed);
         return Ok(Zeroizing::new(typed.trim().as_bytes().to_vec()));
     }
-    let mut text = Zeroizing::new(Vec::with_capacity(MOST as usize + 1));
-    io::stdin().lock().take(MOST).read_to_end(&mut text).map_err(Failure::io("stdin"))?;
+    let mut text = Zeroizing::new(Vec::with_capacity(MAX_INPUT as usize + 1));
+    io::stdin().lock().take(MAX_INPUT).read_to_end(&mut text).map_err(Error::io("stdin"))?;
     while text.last().is_some_and(u8::is_ascii_whitespace) {
         text.pop();
     }
     if text.is_empty() {
-        return Err(Failure::Usage(
-            "there is no token on stdin: pipe one in, or run it on a terminal and type it".into(),
+        return Err(Error::Usage(
+            "stdin is empty: pipe a token to the command, or run it on a terminal to get a prompt".into(),
         ));
     }
     Ok(text)
 }
 
-/// All tokens that the person may list, and where that is, in words.
-async fn reachable(session: &Session) -> Result<(Vec<Pat>, String), Failure> {
+/// Lists all tokens that the user may list. Also returns the searched scope, for messages.
+async fn list_visible(session: &Session) -> Result<(Vec<PatObject>, String), Error> {
     let here = format!("in namespace {}", session.namespace);
     if session.namespace_is_named {
-        return Ok((session.list(Some(&session.namespace), None).await?, here));
+        return Ok((session.list_pats(Some(&session.namespace), None).await?, here));
     }
-    match session.list(None, None).await {
+    match session.list_pats(None, None).await {
         Ok(all) => Ok((all, "in this cluster".to_owned())),
-        Err(Failure::Api(kube::Error::Api(status))) if status.code == 403 => Ok((
-            session.list(Some(&session.namespace), None).await?,
-            format!("{here} (you may not list those of all namespaces)"),
+        Err(error) if error.is_api_status(403) => Ok((
+            session.list_pats(Some(&session.namespace), None).await?,
+            format!("{here} (you may not list the tokens of all namespaces)"),
         )),
-        Err(failure) => Err(failure),
+        Err(error) => Err(error),
     }
 }
 
-/// What an event tells of the end of a token that stands in no status any more. Events last for an hour or so, and whoever may not
-/// list them is told less.
-async fn obituary(session: &Session, id: &str) -> Result<Option<String>, Failure> {
+/// Finds the event about the end of a token that is no longer in a status. The API server keeps events for about an hour. A user who
+/// may not list events gets a less specific message.
+async fn find_revocation_event(session: &Session, id: &str) -> Result<Option<String>, Error> {
     let about = ListParams::default().fields("regarding.kind=PersonalAccessToken");
     let mut events = None;
     for api in [Api::<Event>::all(session.client.clone()), Api::namespaced(session.client.clone(), &session.namespace)]
     {
-        match in_time(api.list(&about)).await {
+        match with_timeout(api.list(&about)).await {
             Ok(list) => {
                 events = Some(list.items);
                 break;
             }
-            Err(Failure::Api(kube::Error::Api(status))) if status.code == 403 => {}
-            Err(failure) => return Err(failure),
+            Err(error) if error.is_api_status(403) => {}
+            Err(error) => return Err(error),
         }
     }
-    let told = events.into_iter().flatten().find_map(|event| {
-        let note = event.note.filter(|note| note.contains(&format!("token {id} was revoked")))?;
+    let mut revocations =
+        events.into_iter().flatten().filter(|event| event.reason.as_deref() == Some(EventReason::CredentialRevoked.as_str()));
+    let message = revocations.find_map(|event| {
+        let note = event.note.filter(|note| note.contains(&format!("token {id} ")))?;
         let object = event.regarding?;
         Some(format!("{}/{}: {}", object.namespace.unwrap_or_default(), object.name.unwrap_or_default(), plain(&note)))
     });
-    Ok(told)
+    Ok(message)
 }
 
-/// The elder of two objects that claim one hash is the one whose it is.
-fn find(pats: &[Pat], hash: TokenHash) -> Option<(&Pat, Credential)> {
+/// Finds the credential with this hash. If several objects have it, the oldest object wins.
+fn find_credential(pats: &[PatObject], hash: TokenHash) -> Option<(&PatObject, Credential)> {
     let found = pats.iter().filter_map(|pat| {
         let credential = pat.status().credentials.into_iter().find(|one| one.sha256 == hash)?;
         Some((pat, credential))
@@ -166,10 +174,10 @@ fn find(pats: &[Pat], hash: TokenHash) -> Option<(&Pat, Credential)> {
     found.min_by_key(|(pat, _)| (pat.stored.metadata.creation_timestamp.clone(), pat.stored.uid().to_owned()))
 }
 
-/// What was found out.
+/// The result of a verification.
 #[derive(Default)]
-struct Finding {
-    /// `None`: nobody was asked.
+struct Verification {
+    /// `None` if no cluster was asked.
     valid: Option<bool>,
     why: String,
     id: Option<String>,
@@ -182,32 +190,37 @@ struct Finding {
     last_used_at: Option<Time>,
 }
 
-impl Finding {
-    fn unknown(why: String) -> Self {
+impl Verification {
+    fn invalid(why: String) -> Self {
         Self { valid: Some(false), why, ..Self::default() }
     }
 }
 
-async fn judge(session: &Session, pat: &Pat, credential: Credential, now: Time) -> Result<Finding, Failure> {
-    let terms = terms(pat);
+async fn evaluate(
+    session: &Session,
+    pat: &PatObject,
+    credential: Credential,
+    now: Time,
+) -> Result<Verification, Error> {
+    let terms = read_terms(pat);
     let verdict = terms.as_ref().map(|terms| terms.judge(&credential, now));
     let disabled = owner_is_disabled(session, pat).await?;
     let why = match verdict {
-        None => format!("its spec cannot be read: {}", state(pat, now).message),
+        None => format!("the spec of its PersonalAccessToken is invalid: {}", token_state(pat, now).message),
         Some(Verdict::Valid) if disabled => "its owner is disabled by a TokenOwner".to_owned(),
         Some(Verdict::Valid) => String::new(),
         Some(Verdict::Deleted) => "its PersonalAccessToken is being deleted".to_owned(),
         Some(Verdict::Revoked) => "spec.revoked is true".to_owned(),
         Some(Verdict::RevokedByTime) => "it was issued before spec.revokeIfIssuedBefore".to_owned(),
-        Some(Verdict::RevokedById) => "spec.revokedCredentials names it".to_owned(),
-        Some(Verdict::TokenExpired) => "the whole token has ended; kubectl pat extend has a new one issued".to_owned(),
+        Some(Verdict::RevokedById) => "it is listed in spec.revokedCredentials".to_owned(),
+        Some(Verdict::TokenExpired) => "it expired; get a new one with `kubectl pat extend`".to_owned(),
         Some(Verdict::CredentialExpired) => {
-            "it was replaced and its grace period is over; the Secret has the new one".to_owned()
+            "it was replaced, and its grace period is over; the Secret contains the new token".to_owned()
         }
     };
     let end = terms.and_then(|terms| terms.end());
     let spec = pat.spec();
-    Ok(Finding {
+    Ok(Verification {
         valid: Some(why.is_empty()),
         why,
         id: Some(credential.id.to_string()),
@@ -221,61 +234,63 @@ async fn judge(session: &Session, pat: &Pat, credential: Credential, now: Time) 
     })
 }
 
-/// Whoever may not read TokenOwners is told what the token alone says.
-async fn owner_is_disabled(session: &Session, pat: &Pat) -> Result<bool, Failure> {
+/// Whether a TokenOwner disables the owner; false if the user may not list TokenOwners.
+async fn owner_is_disabled(session: &Session, pat: &PatObject) -> Result<bool, Error> {
     let owner = crate::planner::intent::owner(&pat.stored, &pat.spec());
     let api: Api<StoredOwner> = Api::all(session.client.clone());
-    match in_time(api.list(&ListParams::default())).await {
+    match with_timeout(api.list(&ListParams::default())).await {
         Ok(owners) => Ok(owners
             .items
             .iter()
             .filter_map(|one| one.spec.as_ref().ok())
             .any(|spec| spec.subject == owner && spec.disabled == Some(true))),
-        Err(Failure::Api(kube::Error::Api(status))) if matches!(status.code, 403 | 404) => Ok(false),
-        Err(failure) => Err(failure),
+        Err(error) if error.is_api_status(403) || error.is_api_status(404) => Ok(false),
+        Err(error) => Err(error),
     }
 }
 
-fn page(session: &Session, finding: &Finding, now: Time) -> Answer {
-    let is_good = finding.valid == Some(true);
-    let (namespace, name) = finding.object.clone().unwrap_or_default();
-    let (tone, word) = if is_good { (Tone::Good, "good") } else { (Tone::Bad, "not good") };
-    let mut text = format!("{} {}", session.paint.tint(tone, word), finding.id.as_deref().unwrap_or_default());
-    if !is_good {
-        text.push_str(&format!(": {}", plain(&finding.why)));
+fn description(session: &Session, verification: &Verification, now: Time) -> CommandOutput {
+    let is_valid = verification.valid == Some(true);
+    let (namespace, name) = verification.object.clone().unwrap_or_default();
+    let (tone, word) = if is_valid { (Tone::Good, "valid") } else { (Tone::Bad, "not valid") };
+    let mut text = format!("{} {}", session.paint.tint(tone, word), verification.id.as_deref().unwrap_or_default());
+    if !is_valid {
+        text.push_str(&format!(": {}", plain(&verification.why)));
     }
     let listed = |items: &[String], none: &str| if items.is_empty() { none.to_owned() } else { items.join(", ") };
-    let end = |time: Option<Time>, none: &str| time.map_or_else(|| none.to_owned(), |time| phrase::both(time, now));
+    let end = |time: Option<Time>, none: &str| {
+        time.map_or_else(|| none.to_owned(), |time| time_format::format_time(time, now))
+    };
     for (field, value) in [
         ("Token", format!("{namespace}/{name}")),
-        ("Owner", finding.owner.clone()),
-        ("Scopes", listed(&finding.scopes, "none: it may do nothing")),
-        ("Audiences", listed(&finding.audiences, "every verifier that asks for none")),
-        ("State", finding.state.clone()),
-        ("Until", end(finding.expires_at, "it has no end")),
-        ("Last used", end(finding.last_used_at, "not that a verifier told")),
+        ("Owner", verification.owner.clone()),
+        ("Scopes", listed(&verification.scopes, "none (the token grants no access)")),
+        ("Audiences", listed(&verification.audiences, "none (only verifiers that require no audience accept it)")),
+        ("State", verification.state.clone()),
+        ("Expires", end(verification.expires_at, "never")),
+        ("Last used", end(verification.last_used_at, "never reported by a verifier")),
     ] {
         text.push_str(&format!("\n  {:<11} {}", format!("{field}:"), plain(&value)));
     }
     text.push('\n');
-    Answer::with(text, if is_good { Exit::Good } else { Exit::NotValid })
+    CommandOutput::with_exit(text, if is_valid { Exit::Success } else { Exit::NotValid })
 }
 
-fn told(args: &VerifyArgs, finding: Finding) -> Answer {
-    let (namespace, name) = finding.object.clone().unzip();
+fn object_output(args: &VerifyArgs, verification: Verification) -> CommandOutput {
+    let (namespace, name) = verification.object.clone().unzip();
     let value = json!({
-        "valid": finding.valid,
-        "reason": finding.why,
-        "id": finding.id,
+        "valid": verification.valid,
+        "reason": verification.why,
+        "id": verification.id,
         "namespace": namespace,
         "name": name,
-        "owner": finding.object.is_some().then_some(finding.owner),
-        "scopes": finding.scopes,
-        "audiences": finding.audiences,
-        "state": finding.object.is_some().then_some(finding.state),
-        "expiresAt": finding.expires_at,
-        "lastUsedAt": finding.last_used_at,
+        "owner": verification.object.is_some().then_some(verification.owner),
+        "scopes": verification.scopes,
+        "audiences": verification.audiences,
+        "state": verification.object.is_some().then_some(verification.state),
+        "expiresAt": verification.expires_at,
+        "lastUsedAt": verification.last_used_at,
     });
-    let text = if args.output == Some(Format::Yaml) { yaml_text(&value) } else { json_text(&value) };
-    Answer::with(text, if finding.valid == Some(false) { Exit::NotValid } else { Exit::Good })
+    let text = if args.output == Some(OutputFormat::Yaml) { yaml_text(&value) } else { json_text(&value) };
+    CommandOutput::with_exit(text, if verification.valid == Some(false) { Exit::NotValid } else { Exit::Success })
 }

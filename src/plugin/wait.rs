@@ -1,4 +1,4 @@
-//! `kubectl pat wait`: until a token is ready, rotated or dead; or cannot become so any more.
+//! `kubectl pat wait`: waits until a token is ready, rotated or dead, or until it cannot reach that state.
 
 use std::time::Duration;
 
@@ -7,48 +7,50 @@ use kube::runtime::{WatchStreamExt, watcher};
 use tokio::time::{Instant, interval_at, timeout_at};
 
 use super::{
-    cli::{Goal, WaitArgs},
-    failure::{Answer, Failure},
-    pat::Pat,
+    cli::{WaitArgs, WaitGoal},
+    error::Error,
+    output::CommandOutput,
+    pat::PatObject,
     session::Session,
-    state::{coming, state, terms},
+    state::{read_terms, token_state, upcoming_events},
     terminal::{Tone, plain},
+    time_format,
 };
 use crate::{
     api::{ConditionType, CredentialState, Time},
     service::explain_api_error,
 };
 
-/// After so long without news a person wants to hear that it goes on.
-const PATIENCE: Duration = Duration::from_secs(2);
+/// The interval of progress messages.
+const PROGRESS_INTERVAL: Duration = Duration::from_secs(2);
 
-/// Runs it.
-pub async fn run(session: &Session, args: &WaitArgs) -> Result<Answer, Failure> {
-    until(session, args, None).await
+/// Runs the command.
+pub async fn run(session: &Session, args: &WaitArgs) -> Result<CommandOutput, Error> {
+    wait_until(session, args, None).await
 }
 
-/// The same. A rotation is one after `revision`; without it, after what is there first.
-pub async fn until(session: &Session, args: &WaitArgs, mut revision: Option<i64>) -> Result<Answer, Failure> {
+/// Waits for a state. A rotation must be newer than `revision`, or than the current token if there is none.
+pub async fn wait_until(session: &Session, args: &WaitArgs, mut revision: Option<i64>) -> Result<CommandOutput, Error> {
     let began = Instant::now();
-    let limit = Duration::try_from(args.timeout).unwrap_or(PATIENCE);
-    // A refusal would be tried again for ever by the watch.
-    let first = session.pat_opt(&args.name).await?;
-    if args.goal == Goal::Rotation && revision.is_none() {
+    let limit = Duration::try_from(args.timeout).unwrap_or(PROGRESS_INTERVAL);
+    // The watch would retry a refused request forever.
+    let first = session.find_pat(&args.name).await?;
+    if args.goal == WaitGoal::Rotation && revision.is_none() {
         revision = Some(first.as_ref().map_or(0, |pat| pat.status().revision.unwrap_or_default()));
     }
     let watch = watcher::watch_object(session.pats(Some(&session.namespace)), &args.name).default_backoff();
     pin_mut!(watch);
-    let mut progress = interval_at(began + PATIENCE, PATIENCE);
-    let mut seen = String::from("nothing has been seen yet");
-    let mut told = String::new();
+    let mut progress = interval_at(began + PROGRESS_INTERVAL, PROGRESS_INTERVAL);
+    let mut seen = String::from("the API server has not responded yet");
+    let mut reported = String::new();
     let waiting = async {
         loop {
             tokio::select! {
-                Some(news) = watch.next() => match news {
+                Some(event) = watch.next() => match event {
                     Ok(object) => {
-                        let pat = object.map(Pat::of).transpose()?;
+                        let pat = object.map(PatObject::parse).transpose()?;
                         let now = session.now();
-                        if let Some(text) = reached(args, pat.as_ref(), revision, now)? {
+                        if let Some(text) = check_goal(args, pat.as_ref(), revision, now)? {
                             return Ok(text);
                         }
                         seen = describe(pat.as_ref(), now);
@@ -58,20 +60,20 @@ pub async fn until(session: &Session, args: &WaitArgs, mut revision: Option<i64>
                     }
                     Err(error) => seen = error.to_string(),
                 },
-                _ = progress.tick() => if told != seen {
-                    eprintln!("waiting for {} to be {}: {}", args.name, words(args.goal), plain(&seen));
-                    told.clone_from(&seen);
+                _ = progress.tick() => if reported != seen {
+                    eprintln!("waiting for {} to be {}: {}", args.name, adjective(args.goal), plain(&seen));
+                    reported.clone_from(&seen);
                 },
             }
         }
     };
     let end = timeout_at(began + limit, waiting).await;
     match end {
-        Ok(result) => result.map(|text| Answer::good(format!("{text}\n"))),
-        Err(_) => Err(Failure::TimedOut(format!(
-            "{} is not {} after {}: {}; kubectl pat show {} tells more, kubectl pat doctor looks at the operator",
+        Ok(result) => result.map(|text| CommandOutput::success(format!("{text}\n"))),
+        Err(_) => Err(Error::TimedOut(format!(
+            "{} is not {} after {}: {}. Run `kubectl pat show {}` for details, or `kubectl pat doctor` to check the operator.",
             args.name,
-            words(args.goal),
+            adjective(args.goal),
             crate::api::duration::format(args.timeout),
             plain(&seen),
             args.name
@@ -79,55 +81,61 @@ pub async fn until(session: &Session, args: &WaitArgs, mut revision: Option<i64>
     }
 }
 
-fn words(goal: Goal) -> &'static str {
+fn adjective(goal: WaitGoal) -> &'static str {
     match goal {
-        Goal::Ready => "ready",
-        Goal::Rotation => "rotated",
-        Goal::Dead => "dead",
+        WaitGoal::Ready => "ready",
+        WaitGoal::Rotation => "rotated",
+        WaitGoal::Dead => "dead",
     }
 }
 
-fn describe(pat: Option<&Pat>, now: Time) -> String {
+fn describe(pat: Option<&PatObject>, now: Time) -> String {
     let Some(pat) = pat else { return "it does not exist".to_owned() };
-    let state = state(pat, now);
-    let next = coming(pat, now).into_iter().find(|next| next.word == "rotates");
-    let next = next.map_or_else(String::new, |next| format!("; it rotates {}", super::phrase::relative(next.at, now)));
+    let state = token_state(pat, now);
+    let next = upcoming_events(pat, now).into_iter().find(|next| next.verb == "rotates");
+    let next =
+        next.map_or_else(String::new, |next| format!("; rotates {}", time_format::format_relative(next.at, now)));
     format!("{}: {}{next}", state.word, state.message)
 }
 
-/// What to print if the goal is reached; an error if it cannot be any more.
-fn reached(args: &WaitArgs, pat: Option<&Pat>, revision: Option<i64>, now: Time) -> Result<Option<String>, Failure> {
+/// Returns the output if the state is reached, or an error if the token cannot reach it without a change by a user.
+fn check_goal(
+    args: &WaitArgs,
+    pat: Option<&PatObject>,
+    revision: Option<i64>,
+    now: Time,
+) -> Result<Option<String>, Error> {
     let name = &args.name;
     let Some(pat) = pat else {
-        return Ok((args.goal == Goal::Dead).then(|| format!("{name} is gone")));
+        return Ok((args.goal == WaitGoal::Dead).then(|| format!("{name} does not exist")));
     };
-    let (status, state) = (pat.status(), state(pat, now));
+    let (status, state) = (pat.status(), token_state(pat, now));
     let is = |type_: ConditionType| status.conditions.iter().any(|one| one.type_ == type_.as_str() && one.is_true());
     let is_current = status.observed_generation == pat.stored.metadata.generation;
     let is_pending = status.credentials.iter().any(|one| one.state == CredentialState::Pending);
-    let rests = is_current && is(ConditionType::Ready) && !is(ConditionType::Reconciling) && !is_pending;
+    let is_settled = is_current && is(ConditionType::Ready) && !is(ConditionType::Reconciling) && !is_pending;
     let active = pat.active().map_or_else(String::new, |active| active.id.to_string());
     match args.goal {
-        Goal::Dead => {
-            let terms = terms(pat);
-            let lives = |one| terms.as_ref().is_some_and(|terms| terms.judge(one, now).is_valid());
-            return Ok((!status.credentials.iter().any(lives) && status.revision.is_some())
+        WaitGoal::Dead => {
+            let terms = read_terms(pat);
+            let is_valid = |one| terms.as_ref().is_some_and(|terms| terms.judge(one, now).is_valid());
+            return Ok((!status.credentials.iter().any(is_valid) && status.revision.is_some())
                 .then(|| format!("{name} is dead: {}", state.message)));
         }
-        Goal::Ready if rests && state.tone != Tone::Bad && state.tone != Tone::Quiet => {
+        WaitGoal::Ready if is_settled && state.tone != Tone::Bad && state.tone != Tone::Muted => {
             return Ok(Some(format!("{name} is ready: {active}")));
         }
-        Goal::Rotation if rests && status.revision > revision => {
+        WaitGoal::Rotation if is_settled && status.revision > revision => {
             return Ok(Some(format!("{name} is rotated: {active}")));
         }
         _ => {}
     }
-    // A person has to act first: waiting on would only take the time of whoever waits.
-    let ended = matches!(state.tone, Tone::Quiet);
-    if ended || (is_current && is(ConditionType::Stalled)) {
-        return Err(Failure::Refused(format!(
-            "{name} will not be {} by itself: {}: {}",
-            words(args.goal),
+    // Only a change by a user helps, so waiting is pointless.
+    let is_final = state.tone == Tone::Muted;
+    if is_final || (is_current && is(ConditionType::Stalled)) {
+        return Err(Error::Refused(format!(
+            "{name} cannot become {} without a change by you: {}: {}",
+            adjective(args.goal),
             state.word,
             plain(&state.message)
         )));

@@ -1,186 +1,196 @@
-//! `kubectl pat doctor`: what is wrong with the installation and with the person's rights; each finding has its fix.
+//! `kubectl pat doctor`: checks the installation, the tokens and the user's permissions, and suggests fixes.
 //!
-//! It only reads. What may not be read is said to be unknown, never to be well.
+//! It only reads. A check that the user may not make is reported as unknown, never as ok.
 
-mod certificates;
-mod definitions;
-mod judge;
-mod lease;
+mod cluster;
 mod operator;
 
 use std::collections::BTreeSet;
 
 use super::{
     cli::DoctorArgs,
-    failure::{Answer, Exit, Failure},
-    phrase,
-    session::{Session, in_time},
-    state::{coming, state},
+    error::Error,
+    output::{CommandOutput, Exit},
+    pat::PatObject,
+    session::{Session, with_timeout},
+    state::{token_state, upcoming_events},
     terminal::{Tone, plain},
+    time_format,
 };
 use crate::{
-    api::{GROUP, crd},
+    api::{GROUP, Time, crd},
     service::preflight::AccessCheck,
 };
 
-/// One thing that was looked at.
+/// The result of one check.
 #[derive(Debug)]
-struct Finding {
+struct CheckResult {
     tone: Tone,
     what: String,
-    /// What to do; empty only of what is well.
+    /// What to do. Only a check that is ok has none.
     fix: String,
 }
 
-impl Finding {
+impl CheckResult {
     fn new(tone: Tone, what: impl Into<String>, fix: impl Into<String>) -> Self {
         Self { tone, what: what.into(), fix: fix.into() }
     }
 
-    fn good(what: impl Into<String>) -> Self {
+    fn ok(what: impl Into<String>) -> Self {
         Self::new(Tone::Good, what, "")
     }
 }
 
-struct Findings(Vec<Finding>);
+/// The results of all checks.
+#[derive(Default)]
+struct Report(Vec<CheckResult>);
 
-impl Findings {
-    fn push(&mut self, finding: Finding) {
-        self.0.push(finding);
+impl Report {
+    fn push(&mut self, check: CheckResult) {
+        self.0.push(check);
     }
 
     fn add(&mut self, tone: Tone, what: impl Into<String>, fix: impl Into<String>) {
-        self.push(Finding::new(tone, what, fix));
+        self.push(CheckResult::new(tone, what, fix));
     }
 
-    fn good(&mut self, what: impl Into<String>) {
-        self.push(Finding::good(what));
+    fn ok(&mut self, what: impl Into<String>) {
+        self.push(CheckResult::ok(what));
+    }
+
+    fn render(&self, session: &Session) -> CommandOutput {
+        let mut text = String::new();
+        for CheckResult { tone, what, fix } in &self.0 {
+            let word = match tone {
+                Tone::Good => "ok     ",
+                Tone::Bad => "broken ",
+                Tone::Muted => "unknown",
+                _ => "warning",
+            };
+            text.push_str(&format!("{}  {}\n", session.paint.tint(*tone, word), plain(what)));
+            if !fix.is_empty() {
+                text.push_str(&format!("         fix: {}\n", plain(fix)));
+            }
+        }
+        let count = |tone| self.0.iter().filter(|check| check.tone == tone).count();
+        let (broken, warnings) = (count(Tone::Bad), count(Tone::Warning));
+        let (unknown, ok) = (count(Tone::Muted), count(Tone::Good));
+        text.push_str(&format!("\n{broken} broken, {warnings} warnings, {unknown} unknown, {ok} ok\n"));
+        CommandOutput::with_exit(text, if broken > 0 { Exit::Failed } else { Exit::Success })
     }
 }
 
-/// Runs it.
-pub async fn run(session: &Session, args: &DoctorArgs) -> Result<Answer, Failure> {
-    let mut findings = Findings(Vec::new());
-    let version = in_time(session.client.apiserver_version()).await?;
-    findings.push(judge::api_server(&session.url, &version));
-    findings.push(judge::clock(session.skew().await?));
-    let is_served = definitions::look(session, &mut findings).await?;
-    rights(session, &mut findings).await?;
-    let found = lease::look(session, args, &mut findings).await?;
-    let places = args.operator_namespace.clone().map_or(found, |named| BTreeSet::from([named]));
-    if places.is_empty() {
-        findings.add(
-            Tone::Quiet,
-            "which version the operator is, what it may do, and how long certificates are good: where it runs is not known",
-            "--operator-namespace names where it runs",
+/// Runs the command.
+pub async fn run(session: &Session, args: &DoctorArgs) -> Result<CommandOutput, Error> {
+    let mut report = Report::default();
+    let version = with_timeout(session.client.apiserver_version()).await?;
+    report.push(cluster::check_api_server(&session.url, &version));
+    report.push(cluster::check_clock(session.clock_skew().await?));
+    let is_served = cluster::check_crds(session, &mut report).await?;
+    check_own_permissions(session, &mut report).await?;
+    let found = operator::check_lease(session, args, &mut report).await?;
+    let namespaces = args.operator_namespace.clone().map_or(found, |namespace| BTreeSet::from([namespace]));
+    if namespaces.is_empty() {
+        report.add(
+            Tone::Muted,
+            "version, permissions and certificates of the operator: its namespace is not known",
+            "pass the namespace of the operator with --operator-namespace",
         );
     }
-    for namespace in &places {
-        operator::look(session, namespace, &mut findings).await?;
-        certificates::look(session, namespace, &mut findings).await?;
+    for namespace in &namespaces {
+        operator::check_deployments(session, namespace, &mut report).await?;
+        operator::check_certificates(session, namespace, &mut report).await?;
     }
     if is_served {
-        tokens(session, &mut findings).await?;
+        check_tokens(session, &mut report).await?;
     }
-    Ok(page(session, &findings.0))
+    Ok(report.render(session))
 }
 
-fn page(session: &Session, findings: &[Finding]) -> Answer {
-    let mut text = String::new();
-    for Finding { tone, what, fix } in findings {
-        let word = match tone {
-            Tone::Good => "ok     ",
-            Tone::Bad => "broken ",
-            Tone::Quiet => "unknown",
-            _ => "warning",
-        };
-        text.push_str(&format!("{}  {}\n", session.paint.tint(*tone, word), plain(what)));
-        if !fix.is_empty() {
-            text.push_str(&format!("         fix: {}\n", plain(fix)));
-        }
-    }
-    let count = |tone| findings.iter().filter(|finding| finding.tone == tone).count();
-    let (broken, warnings) = (count(Tone::Bad), count(Tone::Notice));
-    text.push_str(&format!("\n{broken} broken, {warnings} warnings, {} fine\n", count(Tone::Good)));
-    Answer::with(text, if broken > 0 { Exit::Failed } else { Exit::Good })
-}
-
-/// A request that may be forbidden: `None` if it is.
-fn allowed<T>(answer: Result<T, Failure>) -> Result<Option<T>, Failure> {
-    match answer {
-        Err(Failure::Api(kube::Error::Api(status))) if status.code == 403 => Ok(None),
-        answer => answer.map(Some),
+/// Returns `None` if the API server forbids the request.
+fn unless_forbidden<T>(result: Result<T, Error>) -> Result<Option<T>, Error> {
+    match result {
+        Err(error) if error.is_api_status(403) => Ok(None),
+        result => result.map(Some),
     }
 }
 
-/// What the commands of this plugin need, and what does not work without.
-const RIGHTS: [(&str, &str, &str, &str); 7] = [
-    (GROUP, crd::PLURAL, "get", "show, wait, reveal, and whatever changes a token"),
-    (GROUP, crd::PLURAL, "list", "list, verify, and completion"),
-    (GROUP, crd::PLURAL, "watch", "wait"),
-    (GROUP, crd::PLURAL, "create", "create --apply of a new token"),
-    (GROUP, crd::PLURAL, "patch", "create --apply, rotate, revoke and extend"),
-    ("", "secrets", "get", "reveal, and plan of what is there"),
-    ("events.k8s.io", "events", "list", "the events in show"),
+/// Permissions of the plugin: API group, resource, verb, and what does not work without it.
+const PERMISSIONS: [(&str, &str, &str, &str); 7] = [
+    (GROUP, crd::PLURAL, "get", "show, wait, reveal, rotate, revoke and extend fail"),
+    (GROUP, crd::PLURAL, "list", "list, verify and completion fail"),
+    (GROUP, crd::PLURAL, "watch", "wait fails"),
+    (GROUP, crd::PLURAL, "create", "create --apply fails for a new token"),
+    (GROUP, crd::PLURAL, "patch", "create --apply, rotate, revoke and extend fail"),
+    ("", "secrets", "get", "reveal fails, and plan fails for an existing token"),
+    ("events.k8s.io", "events", "list", "show prints no events"),
 ];
 
-async fn rights(session: &Session, findings: &mut Findings) -> Result<(), Failure> {
-    let mut all = true;
-    for (group, resource, verb, commands) in RIGHTS {
-        let question = AccessCheck { namespace: &session.namespace, group, resource, subresource: "", verb, name: "" };
-        if in_time(question.is_allowed(&session.client)).await? {
+async fn check_own_permissions(session: &Session, report: &mut Report) -> Result<(), Error> {
+    let namespace = &session.namespace;
+    let mut has_all = true;
+    for (group, resource, verb, consequence) in PERMISSIONS {
+        let check = AccessCheck { namespace, group, resource, subresource: "", verb, name: "" };
+        if with_timeout(check.is_allowed(&session.client)).await? {
             continue;
         }
-        all = false;
+        has_all = false;
         let dot = if group.is_empty() { String::new() } else { format!(".{group}") };
-        findings.add(
-            Tone::Notice,
-            format!("you may not {}: {commands} do not work for you there", question.words()),
-            format!("kubectl create role pat-{verb}-{resource} -n {0} --verb={verb} --resource={resource}{dot}, and a RoleBinding to you; check with kubectl auth can-i {verb} {resource}{dot} -n {0}", session.namespace),
+        report.add(
+            Tone::Warning,
+            format!("you may not {}: {consequence}", check.words()),
+            format!(
+                "get the permission with `kubectl create role pat-{verb}-{resource} -n {namespace} --verb={verb} --resource={resource}{dot}` and a RoleBinding; check with `kubectl auth can-i {verb} {resource}{dot} -n {namespace}`"
+            ),
         );
     }
-    if all {
-        findings.good(format!("you may do all that this plugin does in namespace {}", session.namespace));
+    if has_all {
+        report.ok(format!("you have all permissions that the plugin uses in namespace {namespace}"));
     }
     Ok(())
 }
 
-/// The tokens themselves: those that need a person, and those that should have changed by now.
-async fn tokens(session: &Session, findings: &mut Findings) -> Result<(), Failure> {
-    let everywhere = if session.namespace_is_named { None } else { allowed(session.list(None, None).await)? };
-    let (pats, place) = match everywhere {
+/// Checks the state of each token, and whether an event is overdue.
+async fn check_tokens(session: &Session, report: &mut Report) -> Result<(), Error> {
+    let everywhere =
+        if session.namespace_is_named { None } else { unless_forbidden(session.list_pats(None, None).await)? };
+    let (pats, scope) = match everywhere {
         Some(pats) => (pats, "in this cluster".to_owned()),
-        None => match allowed(session.list(Some(&session.namespace), None).await)? {
+        None => match unless_forbidden(session.list_pats(Some(&session.namespace), None).await)? {
             Some(pats) => (pats, format!("in namespace {}", session.namespace)),
             None => {
-                let what = format!("how the tokens are: you may not list any in namespace {}", session.namespace);
-                findings.add(Tone::Quiet, what, "-n names a namespace where you may, or get the right as above");
+                let what = format!("state of the tokens: you may not list them in namespace {}", session.namespace);
+                report.add(Tone::Muted, what, "use -n for another namespace, or get the permission as above");
                 return Ok(());
             }
         },
     };
     let now = session.now();
-    let mut well = 0;
-    for pat in &pats {
-        let name = format!("{}/{}", pat.namespace(), pat.name());
-        let state = state(pat, now);
-        let late = coming(pat, now).into_iter().find(|next| next.overdue);
-        match late {
-            _ if state.tone == Tone::Bad => {
-                let show = || format!("kubectl pat show {} -n {}", pat.name(), pat.namespace());
-                let fix = if state.message.is_empty() { show() } else { state.message };
-                findings.add(Tone::Notice, format!("{name} is {}", state.word), fix);
-            }
-            Some(next) => findings.add(
-                Tone::Bad,
-                format!("{name} is overdue: {} was to happen {}", next.what, phrase::relative(next.at, now)),
-                "see that the controller runs, and that it watches that namespace",
-            ),
-            None => well += 1,
-        }
-    }
-    if well > 0 || pats.is_empty() {
-        findings.good(format!("{well} of {} tokens {place} need nobody", pats.len()));
+    let problems: Vec<_> = pats.iter().filter_map(|pat| token_problem(pat, now)).collect();
+    let count = pats.len() - problems.len();
+    problems.into_iter().for_each(|problem| report.push(problem));
+    if count > 0 || pats.is_empty() {
+        report.ok(format!("{count} of {} tokens {scope} need no action", pats.len()));
     }
     Ok(())
+}
+
+/// Returns the problem of a token, or `None` if it needs no action.
+fn token_problem(pat: &PatObject, now: Time) -> Option<CheckResult> {
+    let name = format!("{}/{}", pat.namespace(), pat.name());
+    let state = token_state(pat, now);
+    if state.tone == Tone::Bad {
+        let fix = if state.message.is_empty() {
+            format!("run `kubectl pat show {} -n {}` for details", pat.name(), pat.namespace())
+        } else {
+            state.message
+        };
+        return Some(CheckResult::new(Tone::Warning, format!("token {name} is in state {}", state.word), fix));
+    }
+    let overdue = upcoming_events(pat, now).into_iter().find(|event| event.is_overdue)?;
+    Some(CheckResult::new(
+        Tone::Bad,
+        format!("token {name} is overdue: {} (due {})", overdue.what, time_format::format_relative(overdue.at, now)),
+        "check that the controller is running and watches the namespace",
+    ))
 }

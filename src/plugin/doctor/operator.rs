@@ -1,37 +1,54 @@
-//! The operator's own Deployments: which version each is, and whether the controller may do what it needs.
-//!
-//! It must not know what the controller needs: that is asked of its own list.
+//! Checks of the operator: its Lease, the versions and permissions of its Deployments, and its certificates.
+
+use std::collections::BTreeSet;
 
 use futures::{StreamExt, TryStreamExt, stream};
-use k8s_openapi::api::{apps::v1::Deployment, core::v1::Container};
+use k8s_openapi::{
+    api::{
+        apps::v1::Deployment,
+        coordination::v1::{Lease, LeaseSpec},
+        core::v1::{Container, Secret},
+    },
+    jiff::SignedDuration,
+};
 use kube::{Api, ResourceExt, api::ListParams};
+use rustls::pki_types::{CertificateDer, pem::PemObject};
 
 use super::{
     super::{
-        failure::Failure,
-        session::{Session, in_time},
+        cli::DoctorArgs,
+        error::Error,
+        session::{Session, with_timeout},
         terminal::Tone,
+        time_format,
     },
-    Findings, allowed, judge,
+    CheckResult, Report, unless_forbidden,
 };
 use crate::{
+    api::Time,
     certificates::{self, CertificateRequest},
     cli::LEASE_NAME,
     controller::preflight,
-    service::preflight::ServiceAccount,
+    service::{
+        preflight::{AccessCheck, ServiceAccount},
+        tls::validity,
+    },
 };
 
-/// The programs that are deployed, as the label of each calls it and its command line begins.
+/// A certificate should be renewed before it has less time left.
+const RENEW_BEFORE: SignedDuration = SignedDuration::from_hours(14 * 24);
+
+/// The programs of the operator: the value of the component label and the first argument of the container.
 const COMPONENTS: [&str; 3] = ["controller", "verifier", "api"];
 
-/// The label that says which of them a Deployment is.
+/// The label with the program of a Deployment.
 const COMPONENT: &str = "app.kubernetes.io/component";
 
-/// The label that says which version it is.
+/// The label with the version of a Deployment.
 const VERSION: &str = "app.kubernetes.io/version";
 
-/// One of our programs, as it is deployed.
-struct Program {
+/// A Deployment of one program of the operator.
+struct DeployedProgram {
     name: String,
     component: String,
     version: Option<String>,
@@ -39,25 +56,25 @@ struct Program {
     container: Container,
 }
 
-impl Program {
-    /// `None` if it is somebody else's: that others have a controller too is nothing special.
+impl DeployedProgram {
+    /// Reads a Deployment; `None` if it does not run a program of the operator.
     fn read(deployment: Deployment) -> Option<Self> {
         let name = deployment.name_any();
         let component = deployment.labels().get(COMPONENT)?.clone();
         let version = deployment.labels().get(VERSION).cloned();
         let pod = deployment.spec?.template.spec?;
         let account = pod.service_account_name.filter(|name| !name.is_empty()).unwrap_or_else(|| "default".to_owned());
-        let is_it = |one: &Container| one.args.iter().flatten().next() == Some(&component);
-        let container = pod.containers.into_iter().find(is_it)?;
+        let runs_component = |one: &Container| one.args.iter().flatten().next() == Some(&component);
+        let container = pod.containers.into_iter().find(runs_component)?;
         Some(Self { name, component, version, account, container })
     }
 
-    /// What it is started with, by a flag or by the variable that stands for it.
+    /// The value of a flag, or of its environment variable.
     fn flag(&self, name: &str) -> Option<&str> {
         self.flags(name).into_iter().next()
     }
 
-    /// The same of a flag that may be given several times; the variable stands for none of them if there is one.
+    /// All values of a flag that can be repeated. The environment variable counts only if the flag is absent.
     fn flags(&self, name: &str) -> Vec<&str> {
         let mut given = Vec::new();
         let mut words = self.container.args.iter().flatten().map(String::as_str);
@@ -76,97 +93,232 @@ impl Program {
         given
     }
 
-    /// The serving certificates that it makes. What is not one it refuses itself, when it starts.
+    /// The serving certificates that it manages. The program itself refuses invalid values when it starts.
     fn certificates(&self) -> Vec<CertificateRequest> {
         let given = self.flags("serving-certificate").into_iter().flat_map(|text| text.split(';'));
         given.filter_map(|one| one.parse().ok()).collect()
     }
 }
 
-/// Looks at those in one namespace.
-pub async fn look(session: &Session, namespace: &str, findings: &mut Findings) -> Result<(), Failure> {
+/// Checks the Lease of the controller. Returns the namespaces that contain one.
+pub async fn check_lease(session: &Session, args: &DoctorArgs, report: &mut Report) -> Result<BTreeSet<String>, Error> {
+    let Some(leases) = find_leases(session, args).await? else {
+        report.add(
+            Tone::Muted,
+            format!("leader of the operator: you may not list leases.coordination.k8s.io to find Lease {}", args.lease_name),
+            "pass the namespace of the operator with --operator-namespace, or ask an administrator to run `kubectl pat doctor`",
+        );
+        return Ok(BTreeSet::new());
+    };
+    if leases.is_empty() {
+        report.add(
+            Tone::Bad,
+            format!("Lease {} not found: no controller with leader election has run there", args.lease_name),
+            "install the operator with `helm install`, or pass the name of its Lease with --lease-name; a controller with --leader-elect=false has no Lease",
+        );
+    }
+    let now = session.cluster_now().await?;
+    let mut namespaces = BTreeSet::new();
+    for lease in leases {
+        let namespace = lease.metadata.namespace.unwrap_or_default();
+        let name = format!("{namespace}/{}", args.lease_name);
+        report.push(rate_lease(&name, &namespace, lease.spec.unwrap_or_default(), now));
+        namespaces.insert(namespace);
+    }
+    Ok(namespaces)
+}
+
+/// Lists the Leases with the name of the controller's Lease; `None` if the user may not list Leases.
+async fn find_leases(session: &Session, args: &DoctorArgs) -> Result<Option<Vec<Lease>>, Error> {
+    let named = ListParams::default().fields(&format!("metadata.name={}", args.lease_name));
+    let list = async |namespace: Option<&str>| {
+        let api: Api<Lease> = match namespace {
+            Some(namespace) => Api::namespaced(session.client.clone(), namespace),
+            None => Api::all(session.client.clone()),
+        };
+        unless_forbidden(with_timeout(api.list(&named)).await)
+    };
+    let mut found = list(args.operator_namespace.as_deref()).await?;
+    if found.is_none() && args.operator_namespace.is_none() {
+        found = list(Some(&session.namespace)).await?;
+    }
+    Ok(found.map(|list| list.items))
+}
+
+fn rate_lease(name: &str, namespace: &str, spec: LeaseSpec, now: Time) -> CheckResult {
+    let age = spec.renew_time.as_ref().map(|time| now.since(Time::from(time.0)));
+    let limit = SignedDuration::from_secs(i64::from(spec.lease_duration_seconds.unwrap_or(15)) + 5);
+    let ago = |age| format!("{} ago", time_format::format_duration(age));
+    match (spec.holder_identity.filter(|holder| !holder.is_empty()), age) {
+        (Some(holder), Some(age)) if age <= limit => {
+            CheckResult::ok(format!("Lease {name} is held by {holder}, renewed {}", ago(age)))
+        }
+        (holder, age) => {
+            let last = age.map_or_else(String::new, |age| format!(" (last renewed {})", ago(age)));
+            let state = holder
+                .map_or_else(|| "has no holder".to_owned(), |holder| format!("was not renewed by its holder {holder}"));
+            CheckResult::new(
+                Tone::Bad,
+                format!("Lease {name} {state}{last}: no controller is running, so no token is issued or rotated"),
+                format!("run `kubectl -n {namespace} get pods`, and read the log of the controller"),
+            )
+        }
+    }
+}
+
+/// Checks the Deployments of the operator in one namespace.
+pub async fn check_deployments(session: &Session, namespace: &str, report: &mut Report) -> Result<(), Error> {
     let api: Api<Deployment> = Api::namespaced(session.client.clone(), namespace);
-    let ours = ListParams::default().labels(&format!("{COMPONENT} in ({})", COMPONENTS.join(",")));
-    let what = "which version the operator is, and what it may do";
-    let Some(found) = allowed(in_time(api.list(&ours)).await)? else {
-        findings.add(
-            Tone::Quiet,
+    let labelled = ListParams::default().labels(&format!("{COMPONENT} in ({})", COMPONENTS.join(",")));
+    let what = "version and permissions of the operator";
+    let Some(found) = unless_forbidden(with_timeout(api.list(&labelled)).await)? else {
+        report.add(
+            Tone::Muted,
             format!("{what}: you may not list deployments.apps in namespace {namespace}"),
-            format!("kubectl create role pat-list-deployments -n {namespace} --verb=list --resource=deployments.apps, and a RoleBinding to you; or ask somebody who may to run kubectl pat doctor"),
+            format!("get the permission with `kubectl create role pat-list-deployments -n {namespace} --verb=list --resource=deployments.apps` and a RoleBinding, or ask an administrator to run `kubectl pat doctor`"),
         );
         return Ok(());
     };
-    let programs: Vec<_> = found.items.into_iter().filter_map(Program::read).collect();
+    let programs: Vec<_> = found.items.into_iter().filter_map(DeployedProgram::read).collect();
     if programs.is_empty() {
-        findings.add(
-            Tone::Quiet,
-            format!("{what}: namespace {namespace} has no Deployment of it (label {COMPONENT})"),
-            "--operator-namespace names where it runs; one that runs elsewhere logs both when it starts",
+        report.add(
+            Tone::Muted,
+            format!("{what}: no Deployment of the operator (label {COMPONENT}) in namespace {namespace}"),
+            "pass its namespace with --operator-namespace; an operator outside the cluster logs its version and missing permissions when it starts",
         );
     }
     for program in &programs {
         let name = format!("{namespace}/{}", program.name);
-        findings.push(judge::version(&name, program.version.as_deref(), env!("CARGO_PKG_VERSION")));
+        report.push(check_version(&name, program.version.as_deref(), env!("CARGO_PKG_VERSION")));
     }
     for controller in programs.iter().filter(|program| program.component == "controller") {
-        rights(session, namespace, controller, findings).await?;
+        check_permissions(session, namespace, controller, report).await?;
     }
     Ok(())
 }
 
-/// Asks what the controller itself asks when it starts, of its ServiceAccount.
-async fn rights(
+/// Compares the version label of a Deployment with the version of the plugin.
+fn check_version(deployment: &str, deployed: Option<&str>, plugin: &str) -> CheckResult {
+    match deployed {
+        None => CheckResult::new(
+            Tone::Muted,
+            format!("version of Deployment {deployment}: it has no label app.kubernetes.io/version"),
+            "look at the tag of its image, or add the label; the Helm chart sets it",
+        ),
+        Some(deployed) if deployed == plugin => {
+            CheckResult::ok(format!("Deployment {deployment} has version {deployed}, the same as this plugin"))
+        }
+        Some(deployed) => CheckResult::new(
+            Tone::Warning,
+            format!("Deployment {deployment} has version {deployed}, but this plugin has version {plugin}"),
+            format!("install kubectl-pat {deployed}, or upgrade the operator to {plugin} with `helm upgrade`"),
+        ),
+    }
+}
+
+/// Checks the permissions of the controller's ServiceAccount: the same list that the controller checks when it starts.
+async fn check_permissions(
     session: &Session,
     namespace: &str,
-    controller: &Program,
-    findings: &mut Findings,
-) -> Result<(), Failure> {
+    controller: &DeployedProgram,
+    report: &mut Report,
+) -> Result<(), Error> {
+    let certificate_names = certificates::preflight::names(&controller.certificates());
+    let certificate_namespace = controller.flag("serving-certificate-namespace").unwrap_or(namespace);
     let names = controller.flag("namespaces").unwrap_or_default().split(',').map(str::trim);
     let namespaces: Vec<_> = names.filter(|name| !name.is_empty()).map(str::to_owned).collect();
     let lease =
         (controller.flag("lease-namespace").unwrap_or(namespace), controller.flag("lease-name").unwrap_or(LEASE_NAME));
     let is_elected = controller.flag("leader-elect") != Some("false");
-    let mut questions = preflight::questions(&namespaces, is_elected.then_some(lease));
-    let home = controller.flag("serving-certificate-namespace").unwrap_or(namespace);
-    let kept = certificates::preflight::names(&controller.certificates());
-    questions.extend(certificates::preflight::questions(home, &kept));
+    let mut checks = preflight::questions(&namespaces, is_elected.then_some(lease));
+    checks.extend(certificates::preflight::questions(certificate_namespace, &certificate_names));
     let account = ServiceAccount { namespace, name: &controller.account };
-    let asked = stream::iter(questions).map(|question| async move {
-        let is_allowed = question.is_allowed_to(&session.client, account.user_info()).await?;
-        Ok((!is_allowed).then(|| question.words()))
-    });
-    let answers = in_time(asked.buffer_unordered(8).try_collect::<Vec<_>>()).await;
     let who = format!("the controller (ServiceAccount {namespace}/{})", account.name);
-    let Some(answers) = allowed(answers)? else {
-        findings.add(
-            Tone::Quiet,
-            format!("what {who} may do: you may not create subjectaccessreviews.authorization.k8s.io"),
-            "ask an administrator to run kubectl pat doctor, or see its log: it asks for itself when it starts",
+    let Some(missing) = missing_permissions(session, &account, checks).await? else {
+        report.add(
+            Tone::Muted,
+            format!("permissions of {who}: you may not create subjectaccessreviews.authorization.k8s.io"),
+            "ask an administrator to run `kubectl pat doctor`, or read the log of the controller, which checks its permissions when it starts",
         );
         return Ok(());
     };
-    let mut missing: Vec<_> = answers.into_iter().flatten().collect();
-    missing.sort_unstable();
-    // Two parts of it may need the same.
-    missing.dedup();
     if missing.is_empty() {
-        findings.good(format!("{who} may do all that it needs"));
+        report.ok(format!("{who} has all required permissions"));
+        return Ok(());
+    }
+    let certificates = if certificate_names.is_empty() {
+        String::new()
     } else {
-        let certificates = if kept.is_empty() {
-            String::new()
-        } else {
-            format!(" (for --serving-certificate grant what is missing by a Role in namespace {home})")
-        };
-        findings.add(
-            Tone::Bad,
-            format!("{who} may not {}", missing.join(", ")),
-            format!(
-                "helm upgrade puts its roles right; without Helm docs/running.md has them{certificates}; check with kubectl auth can-i --list --as {}",
-                account.user()
-            ),
+        format!("; for --serving-certificate, create a Role in namespace {certificate_namespace}")
+    };
+    report.add(
+        Tone::Bad,
+        format!("{who} may not {}", missing.join(", ")),
+        format!(
+            "run `helm upgrade` to update its roles, or without Helm apply those in docs/running.md{certificates}; check with `kubectl auth can-i --list --as {}`",
+            account.user()
+        ),
+    );
+    Ok(())
+}
+
+/// Asks the API server for each permission. Returns those that are missing, or `None` if the user may not ask.
+async fn missing_permissions(
+    session: &Session,
+    account: &ServiceAccount<'_>,
+    checks: Vec<AccessCheck<'_>>,
+) -> Result<Option<Vec<String>>, Error> {
+    let asked = stream::iter(checks).map(|check| async move {
+        let is_allowed = check.is_allowed_to(&session.client, account.user_info()).await?;
+        Ok((!is_allowed).then(|| check.words()))
+    });
+    let answers = with_timeout(asked.buffer_unordered(8).try_collect::<Vec<_>>()).await;
+    let missing = unless_forbidden(answers)?.map(|answers| answers.into_iter().flatten().collect::<BTreeSet<_>>());
+    Ok(missing.map(|missing| missing.into_iter().collect()))
+}
+
+/// Checks the expiry of the certificates in the TLS Secrets of a namespace.
+pub async fn check_certificates(session: &Session, namespace: &str, report: &mut Report) -> Result<(), Error> {
+    let api: Api<Secret> = Api::namespaced(session.client.clone(), namespace);
+    let of_type = ListParams::default().fields("type=kubernetes.io/tls");
+    let Some(secrets) = unless_forbidden(with_timeout(api.list(&of_type)).await)? else {
+        report.add(
+            Tone::Muted,
+            format!("expiry of the certificates: you may not list secrets in namespace {namespace}"),
+            "ask an administrator to run `kubectl pat doctor`; do not request this permission for yourself",
         );
+        return Ok(());
+    };
+    for secret in secrets.items {
+        let name = format!("{namespace}/{}", secret.metadata.name.as_deref().unwrap_or_default());
+        report.push(rate_certificate(&name, &secret, session.now()));
     }
     Ok(())
+}
+
+fn rate_certificate(name: &str, secret: &Secret, now: Time) -> CheckResult {
+    let pem = secret.data.as_ref().and_then(|data| data.get("tls.crt"));
+    let pem = pem.map(|value| value.0.as_slice()).unwrap_or_default();
+    let first = CertificateDer::pem_slice_iter(pem).next().and_then(Result::ok);
+    let Some(validity) = first.and_then(|certificate| validity::read(&certificate)) else {
+        return CheckResult::new(
+            Tone::Warning,
+            format!("Secret {name} has no certificate under tls.crt"),
+            "check what creates the Secret; for cert-manager, run `kubectl get certificates`",
+        );
+    };
+    let until = Time::from(validity.until);
+    let when = time_format::format_time(until, now);
+    let fix = "renew it: with cert-manager, run `kubectl get certificates`; otherwise replace it in the Secret, and the operator reloads it";
+    match until.since(now) {
+        left if left.is_negative() => {
+            CheckResult::new(Tone::Bad, format!("the certificate in Secret {name} expired {when}"), fix)
+        }
+        left if left < RENEW_BEFORE => {
+            CheckResult::new(Tone::Warning, format!("the certificate in Secret {name} expires {when}"), fix)
+        }
+        _ => CheckResult::ok(format!("the certificate in Secret {name} is valid until {when}")),
+    }
 }
 
 #[cfg(test)]
@@ -175,20 +327,20 @@ mod tests {
 
     use super::*;
 
-    fn program(labels: Value, container: Value) -> Option<Program> {
+    fn program(labels: Value, container: Value) -> Option<DeployedProgram> {
         let deployment = json!({
             "metadata": {"name": "c", "labels": labels},
             "spec": {"selector": {}, "template": {"spec": {"containers": [container]}}},
         });
-        Program::read(serde_json::from_value(deployment).expect("a Deployment"))
+        DeployedProgram::read(serde_json::from_value(deployment).expect("a Deployment"))
     }
 
     #[test]
-    fn only_what_is_labelled_and_started_as_one_of_ours_is_ours() {
-        let ours =
+    fn only_programs_of_the_operator_are_read() {
+        let deployed =
             program(json!({COMPONENT: "controller", VERSION: "1.2.3"}), json!({"name": "c", "args": ["controller"]}));
-        let ours = ours.expect("it is ours");
-        assert_eq!((ours.account.as_str(), ours.version.as_deref()), ("default", Some("1.2.3")));
+        let deployed = deployed.expect("a program of the operator");
+        assert_eq!((deployed.account.as_str(), deployed.version.as_deref()), ("default", Some("1.2.3")));
         for (labels, args) in [
             (json!({COMPONENT: "controller"}), json!(["--v=2"])),
             (json!({COMPONENT: "controller"}), Value::Null),
@@ -199,12 +351,12 @@ mod tests {
     }
 
     #[test]
-    fn a_flag_is_read_as_the_program_reads_it() {
+    fn flags_are_read_as_by_the_program() {
         let container = json!({
             "name": "c", "args": ["controller", "--namespaces=a,b", "--lease-name", "mine", "--lease-namespaces=not-this"],
             "env": [{"name": "PAT_OPERATOR_LEASE_NAMESPACE", "value": "there"}, {"name": "PAT_OPERATOR_NAMESPACES", "value": "c"}],
         });
-        let program = program(json!({COMPONENT: "controller"}), container).expect("it is ours");
+        let program = program(json!({COMPONENT: "controller"}), container).expect("a program of the operator");
         for (flag, value) in [
             ("namespaces", Some("a,b")),
             ("lease-name", Some("mine")),
@@ -216,9 +368,9 @@ mod tests {
     }
 
     #[test]
-    fn every_certificate_is_read_wherever_it_is_given() {
+    fn certificates_are_read_from_flags_and_environment() {
         let secrets = |container| {
-            let program = program(json!({COMPONENT: "controller"}), container).expect("it is ours");
+            let program = program(json!({COMPONENT: "controller"}), container).expect("a program of the operator");
             program.certificates().iter().map(|one| one.secret().to_owned()).collect::<Vec<_>>()
         };
         let variable = json!([{"name": "PAT_OPERATOR_SERVING_CERTIFICATE", "value": "c:c.svc;d:d.svc"}]);
@@ -227,5 +379,20 @@ mod tests {
         assert_eq!(secrets(json!({"name": "c", "args": ["controller"], "env": variable})), ["c", "d"]);
         let none = ["controller", "--serving-certificate-namespace=e"];
         assert!(secrets(json!({"name": "c", "args": none})).is_empty());
+    }
+
+    #[test]
+    fn version_of_a_deployment_is_compared_with_the_plugin() {
+        for (deployed, tone, part) in [
+            (Some("0.2.0"), Tone::Good, "0.2.0, the same as this plugin"),
+            (Some("0.1.9"), Tone::Warning, "0.1.9, but this plugin has version 0.2.0"),
+            (Some("0.2.1"), Tone::Warning, "0.2.1, but this plugin has version 0.2.0"),
+            (Some(""), Tone::Warning, "this plugin has version 0.2.0"),
+            (None, Tone::Muted, "no label"),
+        ] {
+            let check = check_version("pat-operator/controller", deployed, "0.2.0");
+            assert!(check.tone == tone && check.what.contains(part), "{deployed:?}: {check:?}");
+            assert_eq!(check.fix.is_empty(), check.tone == Tone::Good, "a fix unless it is ok: {check:?}");
+        }
     }
 }

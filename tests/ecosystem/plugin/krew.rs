@@ -1,4 +1,4 @@
-//! The plugin as it is delivered: packed as a release is, installed and removed by the real krew.
+//! The release archive of the plugin, installed and removed by krew.
 
 use std::{
     env, fs,
@@ -9,48 +9,48 @@ use std::{
 use control_plane::{Assets, Binary};
 use serde_json::Value;
 
-use super::hand::{PLUGIN, run};
+use super::runner::{PLUGIN, run};
 
-/// A person who has krew with an index of plugins that has none yet.
-struct Person {
-    home: tempfile::TempDir,
+/// A home directory with krew and an empty plugin index.
+struct KrewHome {
+    directory: tempfile::TempDir,
     tools: Assets,
 }
 
-impl Person {
+impl KrewHome {
     fn new() -> Self {
         let tools = Assets::ensure(&[Binary::Kubectl, Binary::Krew]).expect("kubectl and krew are built");
-        let person = Self { home: tempfile::tempdir().expect("a folder"), tools };
-        // Before it lists or removes anything, krew wants an index, which is a Git repository that it clones.
+        let home = Self { directory: tempfile::tempdir().expect("a folder"), tools };
+        // Krew needs an index, a Git repository that it clones, before it lists or removes plugins.
         let author = ["-c", "user.name=Nobody", "-c", "user.email=nobody@example.com"];
         let empty = ["commit", "--quiet", "--allow-empty", "--message", "No plugins yet"];
         for words in [&["init", "--quiet"][..], &[&author[..], &empty[..]].concat()] {
-            let mut git = person.command(Path::new("git"));
+            let mut git = home.command(Path::new("git"));
             git.args(["-C", "index"]).args(words);
-            fs::create_dir_all(person.index()).expect("a folder");
-            run(git, None).good();
+            fs::create_dir_all(home.index()).expect("a folder");
+            run(git, None).success();
         }
-        run(person.krew(&["update"]), None).good();
-        person
+        run(home.krew(&["update"]), None).success();
+        home
     }
 
     fn index(&self) -> PathBuf {
-        self.home.path().join("index")
+        self.directory.path().join("index")
     }
 
-    /// Where krew puts the programs of plugins; they have it on their PATH, as krew tells them to.
+    /// The directory of the installed plugins, which is on the PATH.
     fn programs(&self) -> PathBuf {
-        self.home.path().join("krew/bin")
+        self.directory.path().join("krew/bin")
     }
 
     fn command(&self, program: &Path) -> Command {
         let path = env::var_os("PATH").unwrap_or_default();
         let path = env::join_paths([self.programs()].into_iter().chain(env::split_paths(&path))).expect("a PATH");
         let mut command = Command::new(program);
-        command.env_clear().env("PATH", path).env("HOME", self.home.path());
-        command.env("KREW_ROOT", self.home.path().join("krew")).env("KREW_NO_UPGRADE_CHECK", "1");
+        command.env_clear().env("PATH", path).env("HOME", self.directory.path());
+        command.env("KREW_ROOT", self.directory.path().join("krew")).env("KREW_NO_UPGRADE_CHECK", "1");
         command.env("KREW_DEFAULT_INDEX_URI", self.index());
-        command.current_dir(self.home.path());
+        command.current_dir(self.directory.path());
         command
     }
 
@@ -66,65 +66,65 @@ impl Person {
         kubectl
     }
 
-    /// Packs the plugin that is built; the archive's name.
+    /// Packs the plugin. Returns the name of the archive.
     fn pack(&self) -> String {
         let mut pack = self.command(&Path::new(env!("CARGO_MANIFEST_DIR")).join("plugin/pack.sh"));
         pack.args([PLUGIN, "dist", "https://example.com/pat"]);
-        let told = run(pack, None).good();
-        let archive = told.lines().find(|line| line.ends_with(".tar.gz")).expect("an archive is told of");
+        let output = run(pack, None).success();
+        let archive = output.lines().find(|line| line.ends_with(".tar.gz")).expect("the output names the archive");
         archive.to_owned()
     }
 }
 
 #[test]
-fn krew_installs_the_packed_plugin_kubectl_finds_it_and_krew_removes_it() {
-    let person = Person::new();
-    let archive = person.pack();
-    assert_ne!(run(person.kubectl(&["pat", "--version"]), None).code, 0, "it is not there yet");
+fn krew_installs_and_removes_the_plugin() {
+    let home = KrewHome::new();
+    let archive = home.pack();
+    assert_ne!(run(home.kubectl(&["pat", "--version"]), None).code, 0, "not installed yet");
 
     let archive = format!("--archive={archive}");
-    run(person.krew(&["install", "--manifest=dist/pat.yaml", &archive]), None).good();
-    let version = run(person.kubectl(&["pat", "--version"]), None).good();
+    run(home.krew(&["install", "--manifest=dist/pat.yaml", &archive]), None).success();
+    let version = run(home.kubectl(&["pat", "--version"]), None).success();
     assert!(version.contains(env!("CARGO_PKG_VERSION")), "{version}");
-    let known = run(person.krew(&["list"]), None).good();
-    assert_eq!(known.trim(), "detached/pat", "which is what krew calls a plugin that is in no index");
-    let found = run(person.kubectl(&["plugin", "list"]), None).good();
-    let installed = person.programs().join("kubectl-pat");
+    let known = run(home.krew(&["list"]), None).success();
+    assert_eq!(known.trim(), "detached/pat", "the name of a plugin without an index");
+    let found = run(home.kubectl(&["plugin", "list"]), None).success();
+    let installed = home.programs().join("kubectl-pat");
     assert!(found.contains(installed.to_str().expect("text")), "{found}");
 
-    // What came in the archive beside the program is of use where krew has put it.
-    let store = fs::canonicalize(&installed).expect("krew links to it").parent().expect("a folder").to_owned();
+    // The other files of the archive are installed too.
+    let store = fs::canonicalize(&installed).expect("a link by krew").parent().expect("a folder").to_owned();
     for file in ["LICENSE", "man/kubectl-pat.1", "completions/kubectl-pat.zsh"] {
         assert!(store.join(file).is_file(), "{file}");
     }
-    let mut complete = person.command(&store.join("kubectl_complete-pat"));
+    let mut complete = home.command(&store.join("kubectl_complete-pat"));
     complete.arg("rev");
-    let offers = run(complete, None).good();
-    assert!(offers.lines().any(|line| line.split('\t').next() == Some("reveal")), "{offers}");
+    let output = run(complete, None).success();
+    assert!(output.lines().any(|line| line.split('\t').next() == Some("reveal")), "{output}");
 
-    run(person.krew(&["uninstall", "pat"]), None).good();
-    assert!(!installed.exists() && !store.exists(), "nothing of it is left");
-    assert_ne!(run(person.kubectl(&["pat", "--version"]), None).code, 0);
+    run(home.krew(&["uninstall", "pat"]), None).success();
+    assert!(!installed.exists() && !store.exists(), "all files are removed");
+    assert_ne!(run(home.kubectl(&["pat", "--version"]), None).code, 0);
 }
 
 #[test]
-fn krew_refuses_an_archive_that_is_not_the_one_of_the_manifest() {
-    let person = Person::new();
-    let archive = person.home.path().join(person.pack());
-    let mut bytes = fs::read(&archive).expect("it is there");
+fn krew_refuses_a_wrong_checksum() {
+    let home = KrewHome::new();
+    let archive = home.directory.path().join(home.pack());
+    let mut bytes = fs::read(&archive).expect("the file exists");
     bytes.push(0);
-    fs::write(&archive, bytes).expect("it is written");
+    fs::write(&archive, bytes).expect("the file is written");
     let archive = format!("--archive={}", archive.display());
-    let refused = run(person.krew(&["install", "--manifest=dist/pat.yaml", &archive]), None);
+    let refused = run(home.krew(&["install", "--manifest=dist/pat.yaml", &archive]), None);
     assert!(refused.code != 0 && refused.err.contains("checksum"), "{refused:#?}");
-    assert!(!person.programs().join("kubectl-pat").exists());
+    assert!(!home.programs().join("kubectl-pat").exists());
 }
 
 #[test]
-fn the_manifest_has_only_platforms_whose_archives_are_there() {
-    let person = Person::new();
-    let archive = person.pack();
-    let manifest = fs::read_to_string(person.home.path().join("dist/pat.yaml")).expect("it is there");
+fn manifest_lists_only_packed_platforms() {
+    let home = KrewHome::new();
+    let archive = home.pack();
+    let manifest = fs::read_to_string(home.directory.path().join("dist/pat.yaml")).expect("the file exists");
     assert!(!manifest.lines().skip_while(|line| line.starts_with('#')).any(|line| line.contains('@')), "{manifest}");
     let manifest: Value = serde_yaml::from_str(&manifest).expect("YAML");
     let platforms = manifest["spec"]["platforms"].as_array().expect("platforms");

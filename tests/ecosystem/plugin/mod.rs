@@ -1,6 +1,6 @@
-//! `kubectl pat` in other programs: krew installs it, and bash, zsh and fish complete its commands.
+//! `kubectl pat` with krew, bash, zsh and fish.
 
-use crate::support::plugin::{hand, tty};
+use crate::support::plugin::{runner, tty};
 
 mod krew;
 mod shells;

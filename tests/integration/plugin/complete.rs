@@ -1,29 +1,29 @@
-//! Completions, the manual pages, and the manifest for krew.
+//! Shell completion, manual pages, and the krew manifest.
 
 use std::{fs, os::unix::fs::PermissionsExt, process::Command};
 
 use serde_json::{Value, json};
 
-use super::hand::{Hand, PLUGIN, run};
+use super::runner::{PLUGIN, PluginRunner, run};
 
 #[tokio::test(flavor = "multi_thread")]
-async fn kubectl_itself_completes_commands_flags_values_and_names() {
-    let hand = Hand::new("pat-complete").await;
-    hand.place.apply("ci-token", json!({})).await;
+async fn kubectl_completes_commands_flags_values_and_names() {
+    let runner = PluginRunner::new("pat-complete").await;
+    runner.place.apply("ci-token", json!({})).await;
     let folder = tempfile::tempdir().unwrap();
     let script = folder.path().join("kubectl_complete-pat");
-    fs::write(&script, hand.pat("completion kubectl").good()).unwrap();
+    fs::write(&script, runner.pat("completion kubectl").success()).unwrap();
     fs::set_permissions(&script, fs::Permissions::from_mode(0o755)).unwrap();
     let complete = |words: &[&str]| {
-        let mut kubectl = hand.kubectl(&hand.place.kubeconfig());
+        let mut kubectl = runner.kubectl(&runner.place.kubeconfig());
         let path = kubectl.get_envs().find(|(name, _)| *name == "PATH").unwrap().1.unwrap().to_owned();
         let path =
             std::env::join_paths([folder.path().to_owned()].into_iter().chain(std::env::split_paths(&path))).unwrap();
         kubectl.env("PATH", path).args(["__complete", "pat"]).args(words);
-        run(kubectl, None).good()
+        run(kubectl, None).success()
     };
-    let namespace = hand.place.name();
-    for (words, offer) in [
+    let namespace = runner.place.name();
+    for (words, suggestion) in [
         (&["re"][..], "reveal"),
         (&["list", "--all"], "--all-namespaces"),
         (&["wait", "x", "--for", ""], "rotation"),
@@ -31,18 +31,18 @@ async fn kubectl_itself_completes_commands_flags_values_and_names() {
         (&["rotate", "-n", namespace, "other", "ci"], "ci-token"),
         (&["list", "-n", "pat-complete"], namespace),
     ] {
-        let offers = complete(words);
-        assert!(offers.lines().any(|line| line.split('\t').next() == Some(offer)), "{words:?}: {offers}");
+        let output = complete(words);
+        assert!(output.lines().any(|line| line.split('\t').next() == Some(suggestion)), "{words:?}: {output}");
     }
     assert!(!complete(&["create", "-n", namespace, ""]).contains("ci-token"), "a new token has a new name");
 }
 
 #[test]
-fn there_is_a_manual_page_for_every_command() {
+fn every_command_has_a_manual_page() {
     let folder = tempfile::tempdir().unwrap();
     let mut plugin = Command::new(PLUGIN);
     plugin.arg("man").arg(folder.path());
-    run(plugin, None).good();
+    run(plugin, None).success();
     let page =
         |name: &str| fs::read_to_string(folder.path().join(name)).unwrap_or_else(|error| panic!("{name}: {error}"));
     assert!(page("kubectl-pat.1").contains("Exit codes"));
@@ -54,7 +54,7 @@ fn there_is_a_manual_page_for_every_command() {
 }
 
 #[test]
-fn the_manifest_for_krew_has_what_krew_asks_for() {
+fn krew_manifest_is_complete() {
     let text = fs::read_to_string(concat!(env!("CARGO_MANIFEST_DIR"), "/plugin/pat.yaml")).unwrap();
     for place in ["@VERSION@", "@BASE_URL@"] {
         assert!(text.contains(place), "{place}");

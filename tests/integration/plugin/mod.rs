@@ -1,8 +1,8 @@
-//! `kubectl pat` on the real API server, run by the real kubectl, with the real controller at work.
+//! `kubectl pat` with a real API server, kubectl and controller.
 //!
-//! The tests check what a person sees: stdout, stderr, the exit code, and the screen of a terminal.
+//! The tests check what the user sees: stdout, stderr, the exit code, and the output of a terminal.
 
-use crate::support::plugin::{hand, tty};
+use crate::support::plugin::{runner, tty};
 
 mod change;
 mod complete;

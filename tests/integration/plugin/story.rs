@@ -1,122 +1,152 @@
-//! A token's life by `kubectl pat` alone, from its manifest to its end.
+//! The life of a token with `kubectl pat` only, from its manifest to its revocation.
 
 use serde_json::Value;
 
-use super::hand::Hand;
+use super::runner::PluginRunner;
 use crate::support::process::place::hash;
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_token_lives_its_whole_life_by_these_commands_alone() {
-    let (hand, _operator) = Hand::with_operator("pat-story").await;
-    let flags = "create ci --scope packages:write --after 90d --rotate-every 7d --previous-key previous";
-    let manifest = hand.pat(flags).good();
-    assert!(manifest.contains("kind: PersonalAccessToken") && manifest.contains("interval: 7d"), "{manifest}");
-    assert!(hand.place.pats().get_opt("ci").await.unwrap().is_none(), "without --apply nothing is sent");
-    let dry = hand.pat(&format!("{flags} --apply --dry-run")).good();
-    assert!(dry.contains("ci created (dry run)") && hand.place.pats().get_opt("ci").await.unwrap().is_none(), "{dry}");
-    assert!(hand.pat(&format!("{flags} --apply")).good().contains("ci created"));
-    assert!(hand.pat("wait ci --timeout 60s").good().starts_with("ci is ready: "));
-    assert!(hand.pat(&format!("{flags} --apply")).good().contains("ci unchanged"));
-
-    let first = hand.pat("reveal ci --force").good();
-    assert_eq!(first, hand.place.token("ci").await, "exactly the token, without an end of line");
-    let page = hand.pat("show ci").good();
-    for part in ["State:", "Ready", "Scopes:        packages:write", "revision 1", "a new token takes the place"] {
-        assert!(page.contains(part), "{part} is missing in:\n{page}");
-    }
-
-    let rotated = hand.pat("rotate ci --wait --timeout 60s").good();
-    assert!(rotated.contains("ci is rotated: "), "{rotated}");
-    let second = hand.place.token("ci").await;
-    assert_ne!(first, second);
-    assert_eq!(hand.pat("reveal ci --previous --force").good(), first);
-    assert!(hand.piped("verify", &first).good().contains("State:      Grace"), "nobody breaks");
-    let events = hand.pat("show ci").good();
-    assert!(events.contains("Rotated: token ") && events.contains("the replaced token "), "{events}");
-
-    let refused = hand.pat("revoke ci").failed(2);
-    assert!(refused.contains("add --yes"), "{refused}");
-    assert_eq!(hand.place.status("ci").await.credentials.len(), 2, "nothing was changed");
-    hand.pat("revoke ci --reissue --yes").good();
-    // Dead from the moment it is written, whether or not the controller has buried it yet.
-    hand.piped("verify", &second).failed(3);
-    let third = loop {
-        hand.pat("wait ci --timeout 60s").good();
-        let token = hand.place.token("ci").await;
-        if token != second {
-            break token;
-        }
-    };
-    assert!(hand.piped("verify", &third).good().starts_with("good "));
-    let buried = hand.piped("verify", &second).failed(3);
-    assert!(
-        buried.contains("/ci: token ")
-            && buried.contains("was revoked: it was issued before spec.revokeIfIssuedBefore"),
-        "{buried}"
-    );
-
-    hand.pat("revoke ci --yes").good();
-    hand.piped("verify", &third).failed(3);
-    hand.pat("wait ci --for dead --timeout 60s").good();
-    let refused = hand.pat("reveal ci --force");
-    assert!(refused.code == 3 && refused.out.is_empty() && refused.err.contains("--undo"), "{refused:?}");
-    let dead = hand.piped("verify", &third).failed(3);
-    assert!(dead.contains("it was never issued there, or it is dead"), "{dead}");
-    let listed = hand.pat("list").good();
-    assert!(listed.contains("Revoked"), "{listed}");
-    hand.pat("revoke ci --undo").good();
-    hand.pat("wait ci --timeout 60s").good();
-    let fourth = hand.pat("reveal ci --force").good();
-    assert!(hand.piped("verify", &fourth).good().starts_with("good "));
+async fn plugin_covers_the_life_of_a_token() {
+    let (runner, _operator) = PluginRunner::with_operator("pat-story").await;
+    let (first, page) = create(&runner).await;
+    let (second, events) = rotate(&runner, &first).await;
+    let third = revoke_and_reissue(&runner, &second).await;
+    let (fourth, listed) = revoke_and_undo(&runner, &third).await;
 
     for text in [
         page,
         events,
         listed,
-        hand.pat("list -o json").good(),
-        hand.pat("plan ci").good(),
-        hand.pat("show ci -o yaml").good(),
+        runner.pat("list -o json").success(),
+        runner.pat("plan ci").success(),
+        runner.pat("show ci -o yaml").success(),
     ] {
         for token in [&first, &second, &third, &fourth] {
-            assert!(!text.contains(token.as_str()), "a token is shown");
+            assert!(!text.contains(token.as_str()), "a token is printed");
         }
     }
 }
 
+/// Creates a token. Returns the token and the output of `show`.
+async fn create(runner: &PluginRunner) -> (String, String) {
+    let flags = "create ci --scope packages:write --after 90d --rotate-every 7d --previous-key previous";
+    let manifest = runner.pat(flags).success();
+    assert!(manifest.contains("kind: PersonalAccessToken") && manifest.contains("interval: 7d"), "{manifest}");
+    assert!(runner.place.pats().get_opt("ci").await.unwrap().is_none(), "without --apply, no request is sent");
+    let dry = runner.pat(&format!("{flags} --apply --dry-run")).success();
+    assert!(
+        dry.contains("ci created (dry run)") && runner.place.pats().get_opt("ci").await.unwrap().is_none(),
+        "{dry}"
+    );
+    assert!(runner.pat(&format!("{flags} --apply")).success().contains("ci created"));
+    assert!(runner.pat("wait ci --timeout 60s").success().starts_with("ci is ready: "));
+    assert!(runner.pat(&format!("{flags} --apply")).success().contains("ci unchanged"));
+
+    let first = runner.pat("reveal ci --force").success();
+    assert_eq!(first, runner.place.token("ci").await, "the token without a newline");
+    let page = runner.pat("show ci").success();
+    for part in
+        ["State:", "Ready", "Scopes:        packages:write", "revision 1", "a new token replaces the current one"]
+    {
+        assert!(page.contains(part), "{part} is missing in:\n{page}");
+    }
+    (first, page)
+}
+
+/// Rotates the token. Returns the new token and the output of `show`.
+async fn rotate(runner: &PluginRunner, first: &str) -> (String, String) {
+    let rotated = runner.pat("rotate ci --wait --timeout 60s").success();
+    assert!(rotated.contains("ci is rotated: "), "{rotated}");
+    let second = runner.place.token("ci").await;
+    assert_ne!(first, second);
+    assert_eq!(runner.pat("reveal ci --previous --force").success(), first);
+    assert!(runner.piped("verify", first).success().contains("State:      Grace"), "the old token stays valid");
+    let events = runner.pat("show ci").success();
+    assert!(events.contains("Rotated: token ") && events.contains("the replaced token "), "{events}");
+    (second, events)
+}
+
+/// Revokes the token, and returns the new one.
+async fn revoke_and_reissue(runner: &PluginRunner, second: &str) -> String {
+    let refused = runner.pat("revoke ci").failed(2);
+    assert!(refused.contains("use --yes"), "{refused}");
+    assert_eq!(runner.place.status("ci").await.credentials.len(), 2, "nothing was changed");
+    runner.pat("revoke ci --reissue --yes").success();
+    // The revocation takes effect when it is saved, even before the controller removes the credential.
+    runner.piped("verify", second).failed(3);
+    let third = loop {
+        runner.pat("wait ci --timeout 60s").success();
+        let token = runner.place.token("ci").await;
+        if token != second {
+            break token;
+        }
+    };
+    assert!(runner.piped("verify", &third).success().starts_with("valid "));
+    let revoked = runner.piped("verify", second).failed(3);
+    assert!(
+        revoked.contains("/ci: token ")
+            && revoked.contains("was revoked: it was issued before spec.revokeIfIssuedBefore"),
+        "{revoked}"
+    );
+    third
+}
+
+/// Revokes the token without a new one, and undoes that. Returns the new token and the output of `list`.
+async fn revoke_and_undo(runner: &PluginRunner, third: &str) -> (String, String) {
+    runner.pat("revoke ci --yes").success();
+    runner.piped("verify", third).failed(3);
+    runner.pat("wait ci --for dead --timeout 60s").success();
+    let refused = runner.pat("reveal ci --force");
+    assert!(refused.code == 3 && refused.out.is_empty() && refused.err.contains("--undo"), "{refused:?}");
+    let unknown = runner.piped("verify", third).failed(3);
+    assert!(unknown.contains("it was never issued there, or it was revoked"), "{unknown}");
+    let listed = runner.pat("list").success();
+    assert!(listed.contains("Revoked"), "{listed}");
+    runner.pat("revoke ci --undo").success();
+    runner.pat("wait ci --timeout 60s").success();
+    let fourth = runner.pat("reveal ci --force").success();
+    assert!(runner.piped("verify", &fourth).success().starts_with("valid "));
+    (fourth, listed)
+}
+
 #[tokio::test(flavor = "multi_thread")]
-async fn one_credential_is_revoked_by_its_id_and_the_token_is_replaced() {
-    let (hand, _operator) = Hand::with_operator("pat-id").await;
-    hand.pat("create ci --apply").good();
-    hand.pat("wait ci --timeout 60s").good();
-    let token = hand.place.token("ci").await;
-    let id = hand.place.status("ci").await.credentials[0].id.clone();
-    let unknown = hand.pat("revoke ci --yes --id 000000000000").failed(1);
-    assert!(unknown.contains(&format!("it has: {id}")), "{unknown}");
-    hand.pat(&format!("revoke ci --yes --id {id}")).good();
-    let verdict = hand.piped("verify -o json", &token);
-    let told: Value = serde_json::from_str(&verdict.out).unwrap();
-    // The controller may have buried it already.
-    assert_eq!((verdict.code, &told["valid"], &told["id"]), (3, &Value::Bool(false), &Value::from(id.as_str())));
-    let spent = hash(&token);
-    hand.place
+async fn credential_is_revoked_by_id() {
+    let (runner, _operator) = PluginRunner::with_operator("pat-id").await;
+    runner.pat("create ci --apply").success();
+    runner.pat("wait ci --timeout 60s").success();
+    let token = runner.place.token("ci").await;
+    let id = runner.place.status("ci").await.credentials[0].id.clone();
+    let unknown = runner.pat("revoke ci --yes --id 000000000000").failed(1);
+    assert!(unknown.contains(&format!("valid credentials: {id}")), "{unknown}");
+    runner.pat(&format!("revoke ci --yes --id {id}")).success();
+    let output = runner.piped("verify -o json", &token);
+    let result: Value = serde_json::from_str(&output.out).unwrap();
+    // The controller may have removed the credential already.
+    assert_eq!((output.code, &result["valid"], &result["id"]), (3, &Value::Bool(false), &Value::from(id.as_str())));
+    let revoked = hash(&token);
+    runner
+        .place
         .until("ci", "reissued", |status| {
-            status.credentials.iter().any(|one| one.sha256.to_string() != spent)
-                && status.credentials.iter().all(|one| one.sha256.to_string() != spent)
+            status.credentials.iter().any(|one| one.sha256.to_string() != revoked)
+                && status.credentials.iter().all(|one| one.sha256.to_string() != revoked)
         })
         .await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_token_that_is_handed_over_once_is_told_so() {
-    let (hand, _operator) = Hand::with_operator("pat-once").await;
-    hand.pat("create setup --once --apply").good();
-    hand.place.until("setup", "waiting", |status| status.delivery.is_some()).await;
-    let listed = hand.pat("list").good();
+async fn delivery_once_is_reported() {
+    let (runner, _operator) = PluginRunner::with_operator("pat-once").await;
+    runner.pat("create setup --once --apply").success();
+    runner.place.until("setup", "waiting", |status| status.delivery.is_some()).await;
+    let listed = runner.pat("list").success();
     assert!(listed.contains("Waiting") && listed.contains("must be taken in "), "{listed}");
-    let token = hand.pat("reveal setup --force").good();
-    hand.place.secrets().delete("setup", &Default::default()).await.unwrap();
-    hand.place.until("setup", "taken", |status| status.secret_name.is_none()).await;
-    let refused = hand.pat("reveal setup --force").failed(3);
-    assert!(refused.contains("somebody has taken it") && refused.contains("kubectl pat rotate setup"), "{refused}");
-    assert!(hand.piped("verify", &token).good().starts_with("good "));
+    let token = runner.pat("reveal setup --force").success();
+    runner.place.secrets().delete("setup", &Default::default()).await.unwrap();
+    runner.place.until("setup", "taken", |status| status.secret_name.is_none()).await;
+    let refused = runner.pat("reveal setup --force").failed(3);
+    assert!(
+        refused.contains("already taken from Secret setup") && refused.contains("kubectl pat rotate setup"),
+        "{refused}"
+    );
+    assert!(runner.piped("verify", &token).success().starts_with("valid "));
 }

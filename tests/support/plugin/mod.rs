@@ -1,4 +1,4 @@
-//! `kubectl pat` as a person runs it, and a terminal to run it in.
+//! `kubectl pat` as a user runs it, and a terminal to run it in.
 
-pub mod hand;
+pub mod runner;
 pub mod tty;

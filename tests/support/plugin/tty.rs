@@ -1,4 +1,4 @@
-//! A terminal: a pseudo-terminal with a program on it, read and typed to as a person does.
+//! A pseudo-terminal that runs a program, reads its output and types to it.
 
 use std::{
     fs::File,
@@ -18,7 +18,7 @@ use rustix::{
 
 use crate::support::process::SOON;
 
-/// See the module. The program dies with it.
+/// A pseudo-terminal with a program. Dropping it kills the program.
 pub struct Terminal {
     master: File,
     child: Child,
@@ -27,14 +27,14 @@ pub struct Terminal {
 }
 
 impl Terminal {
-    /// A program on a terminal of its own, which is its controlling one, so that /dev/tty is it as well.
+    /// Runs a program on a new controlling terminal, so that /dev/tty works too.
     pub fn run(command: &Command) -> Self {
         let master = pty::openpt(pty::OpenptFlags::RDWR | pty::OpenptFlags::NOCTTY).expect("a pseudo-terminal");
-        pty::grantpt(&master).expect("it is ours");
-        pty::unlockpt(&master).expect("it is open");
-        let name = pty::ptsname(&master, Vec::new()).expect("it has a name");
+        pty::grantpt(&master).expect("the slave is accessible");
+        pty::unlockpt(&master).expect("the slave is unlocked");
+        let name = pty::ptsname(&master, Vec::new()).expect("the slave has a name");
         let slave = || -> OwnedFd {
-            rustix::fs::open(&name, OFlags::RDWR | OFlags::NOCTTY, Mode::empty()).expect("its other side")
+            rustix::fs::open(&name, OFlags::RDWR | OFlags::NOCTTY, Mode::empty()).expect("the slave opens")
         };
         let mut session = Command::new("setsid");
         session.args(["--ctty", "--wait"]).arg(command.get_program()).args(command.get_args());
@@ -46,14 +46,14 @@ impl Terminal {
         }
         session.stdin(slave()).stdout(slave()).stderr(slave());
         let child = session.spawn().expect("setsid, of util-linux, starts");
-        // The command holds the other side open, and its end would not be seen.
+        // The command keeps the slave open, which would hide the end of the program.
         drop(session);
         let master = File::from(master);
         let shown = Arc::<Mutex<String>>::default();
         let (mut from, into) = (master.try_clone().expect("a second handle"), shown.clone());
         let reader = std::thread::spawn(move || {
             let mut bytes = [0; 4096];
-            // It ends with an error when the program has gone.
+            // The read fails when the program has ended.
             while let Ok(count @ 1..) = from.read(&mut bytes) {
                 let text = String::from_utf8_lossy(&bytes[..count]);
                 into.lock().unwrap_or_else(PoisonError::into_inner).push_str(&text);
@@ -62,19 +62,19 @@ impl Terminal {
         Self { master, child, shown, reader: Some(reader) }
     }
 
-    /// All that stands there.
+    /// All output so far.
     pub fn shown(&self) -> String {
         self.shown.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
-    /// Waits until this stands there.
+    /// Waits for this text in the output.
     pub fn shows(&self, text: &str) {
         self.until(&format!("{text:?} is shown"), || self.shown().contains(text));
     }
 
-    /// Waits until what is typed is not shown.
+    /// Waits until the program turns off echo.
     pub fn hides(&self) {
-        self.until("what is typed is hidden", || {
+        self.until("echo is off", || {
             !tcgetattr(&self.master).expect("a terminal").local_modes.contains(LocalModes::ECHO)
         });
     }
@@ -84,7 +84,7 @@ impl Terminal {
         self.press(&format!("{line}\n"));
     }
 
-    /// Presses keys, and waits until all of this stands there since.
+    /// Presses keys, and waits for all of these texts in the new output.
     pub fn answers(&mut self, keys: &str, texts: &[&str]) {
         let before = self.shown().len();
         self.press(keys);
@@ -95,27 +95,27 @@ impl Terminal {
     }
 
     fn press(&mut self, keys: &str) {
-        self.master.write_all(keys.as_bytes()).expect("it is typed");
+        self.master.write_all(keys.as_bytes()).expect("the keys are written");
     }
 
-    /// Waits for its end; the exit code, and all that was shown.
+    /// Waits for the end of the program. Returns the exit code and all output.
     pub fn ends(mut self) -> (i32, String) {
         let deadline = Instant::now() + SOON;
         let status = loop {
-            if let Some(status) = self.child.try_wait().expect("it can be waited for") {
+            if let Some(status) = self.child.try_wait().expect("the status is available") {
                 break status;
             }
-            assert!(Instant::now() < deadline, "it does not end: {}", self.shown());
+            assert!(Instant::now() < deadline, "the program does not end: {}", self.shown());
             std::thread::sleep(Duration::from_millis(10));
         };
-        self.reader.take().expect("it reads").join().expect("it is read to the end");
+        self.reader.take().expect("a reader").join().expect("the reader ends");
         (status.code().unwrap_or(-1), self.shown())
     }
 
     fn until(&self, what: &str, holds: impl Fn() -> bool) {
         let deadline = Instant::now() + SOON;
         while !holds() {
-            assert!(Instant::now() < deadline, "not in time: {what}; shown: {}", self.shown());
+            assert!(Instant::now() < deadline, "timeout: {what}; output: {}", self.shown());
             std::thread::sleep(Duration::from_millis(5));
         }
     }

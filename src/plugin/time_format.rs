@@ -1,13 +1,11 @@
-//! Times and lengths of time, in the few letters that a person reads at a glance.
-//!
-//! Pure. It must not read a clock.
+//! Times and durations in a short form for people.
 
 use k8s_openapi::jiff::SignedDuration;
 
 use crate::api::Time;
 
-/// A length of time in one unit, or two where the first would be small: `59s`, `12m`, `3h20m`, `36h`, `12d`, `2y30d`.
-pub fn span(length: SignedDuration) -> String {
+/// Formats a duration in one unit, or in two where the first number would be small: `59s`, `12m`, `3h20m`, `36h`, `12d`, `2y30d`.
+pub fn format_duration(length: SignedDuration) -> String {
     let seconds = length.as_secs().unsigned_abs();
     let (minutes, hours, days) = (seconds / 60, seconds / 3_600, seconds / 86_400);
     let two = |first: u64, unit: &str, rest: u64, small: &str| match rest {
@@ -26,15 +24,16 @@ pub fn span(length: SignedDuration) -> String {
     }
 }
 
-/// `in 3d`, or `5m ago`.
-pub fn relative(time: Time, now: Time) -> String {
+/// Formats a time relative to now: `in 3d` or `5m ago`.
+pub fn format_relative(time: Time, now: Time) -> String {
     let length = time.since(now);
-    if length.is_negative() { format!("{} ago", span(length)) } else { format!("in {}", span(length)) }
+    let duration = format_duration(length);
+    if length.is_negative() { format!("{duration} ago") } else { format!("in {duration}") }
 }
 
-/// The time itself, to the second, and how far that is.
-pub fn both(time: Time, now: Time) -> String {
-    format!("{} ({})", time.floor_second(), relative(time, now))
+/// Formats a time to the second, followed by its relative form.
+pub fn format_time(time: Time, now: Time) -> String {
+    format!("{} ({})", time.floor_second(), format_relative(time, now))
 }
 
 #[cfg(test)]
@@ -42,7 +41,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn lengths_are_short_and_times_tell_their_side() {
+    fn durations_are_short_and_times_are_relative() {
         for (seconds, text) in [
             (0, "0s"),
             (119, "119s"),
@@ -55,10 +54,10 @@ mod tests {
             (30 * 86_400, "30d"),
             (800 * 86_400, "2y70d"),
         ] {
-            assert_eq!(span(SignedDuration::from_secs(seconds)), text);
+            assert_eq!(format_duration(SignedDuration::from_secs(seconds)), text);
         }
         let now: Time = "2030-01-01T00:00:00Z".parse().unwrap();
-        assert_eq!(relative(now.plus(SignedDuration::from_hours(72)), now), "in 3d");
-        assert_eq!(both(now.minus(SignedDuration::from_secs(5)), now), "2029-12-31T23:59:55Z (5s ago)");
+        assert_eq!(format_relative(now.plus(SignedDuration::from_hours(72)), now), "in 3d");
+        assert_eq!(format_time(now.minus(SignedDuration::from_secs(5)), now), "2029-12-31T23:59:55Z (5s ago)");
     }
 }

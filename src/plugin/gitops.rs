@@ -1,6 +1,6 @@
-//! Whose a field is: a GitOps tool sets its fields back, so that a change belongs into its repository.
+//! Detection of GitOps tools and other field managers, from the managedFields, labels and annotations of an object.
 //!
-//! Pure, over an object's managedFields, labels and annotations.
+//! A GitOps tool undoes changes of the fields that it manages. Such a change must be made in its repository.
 
 use std::fmt;
 
@@ -8,25 +8,25 @@ use kube::{ResourceExt, api::DynamicObject};
 
 use super::FIELD_MANAGER;
 
-/// Where an object comes from.
+/// The tool that deploys an object, and the configuration that contains the object.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Source {
+pub struct GitOpsSource {
     /// The tool.
     pub tool: &'static str,
-    /// What of that tool, such as `Kustomization flux-system/apps`; empty if it does not say.
-    pub what: String,
+    /// The object of the tool, such as `Kustomization flux-system/apps`; empty if unknown.
+    pub origin: String,
 }
 
-impl fmt::Display for Source {
+impl fmt::Display for GitOpsSource {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match &*self.what {
+        match &*self.origin {
             "" => f.write_str(self.tool),
-            what => write!(f, "{}, {what}", self.tool),
+            origin => write!(f, "{}, {origin}", self.tool),
         }
     }
 }
 
-/// Field managers of tools that set back what others change.
+/// Field managers of the tools that undo changes by others.
 const GITOPS_MANAGERS: [(&str, &str); 6] = [
     ("kustomize-controller", "Flux"),
     ("helm-controller", "Flux"),
@@ -36,43 +36,43 @@ const GITOPS_MANAGERS: [(&str, &str); 6] = [
     ("fleetagent", "Fleet"),
 ];
 
-/// Where an object comes from, as its labels and annotations say.
-pub fn source(object: &DynamicObject) -> Option<Source> {
+/// Finds the source of an object in its labels and annotations.
+pub fn find_source(object: &DynamicObject) -> Option<GitOpsSource> {
     let label = |name: &str| object.labels().get(name).map_or("", String::as_str);
     let annotation = |name: &str| object.annotations().get(name).map_or("", String::as_str);
-    let of = |tool: &'static str, what: String| Some(Source { tool, what });
+    let found = |tool: &'static str, origin: String| Some(GitOpsSource { tool, origin });
     for (kind, prefix) in [("Kustomization", "kustomize.toolkit.fluxcd.io"), ("HelmRelease", "helm.toolkit.fluxcd.io")]
     {
         let (name, namespace) = (label(&format!("{prefix}/name")), label(&format!("{prefix}/namespace")));
         if !name.is_empty() {
-            return of("Flux", format!("{kind} {namespace}/{name}"));
+            return found("Flux", format!("{kind} {namespace}/{name}"));
         }
     }
     // <application>:<group>/<kind>:<namespace>/<name>
     if let Some((application, _)) = annotation("argocd.argoproj.io/tracking-id").split_once(':') {
-        return of("Argo CD", format!("Application {application}"));
+        return found("Argo CD", format!("Application {application}"));
     }
     if !label("argocd.argoproj.io/instance").is_empty() {
-        return of("Argo CD", format!("Application {}", label("argocd.argoproj.io/instance")));
+        return found("Argo CD", format!("Application {}", label("argocd.argoproj.io/instance")));
     }
     if !annotation("meta.helm.sh/release-name").is_empty() {
-        let place = (annotation("meta.helm.sh/release-namespace"), annotation("meta.helm.sh/release-name"));
-        return of("Helm", format!("release {}/{}", place.0, place.1));
+        let (namespace, name) = (annotation("meta.helm.sh/release-namespace"), annotation("meta.helm.sh/release-name"));
+        return found("Helm", format!("release {namespace}/{name}"));
     }
     None
 }
 
-/// Who else wrote a field of the spec.
+/// A field manager that set a field of the spec.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct FieldOwner {
-    /// The field manager.
+    /// The name of the field manager.
     pub manager: String,
-    /// The tool, if it is one that sets fields back by itself.
+    /// The GitOps tool behind it, if it is one that undoes changes.
     pub gitops: Option<&'static str>,
 }
 
-/// Everybody but ourselves who wrote `spec.<field>`.
-pub fn owners(object: &DynamicObject, field: &str) -> Vec<FieldOwner> {
+/// Returns every field manager that set `spec.<field>`, except the plugin.
+pub fn field_owners(object: &DynamicObject, field: &str) -> Vec<FieldOwner> {
     let entries = object.metadata.managed_fields.as_deref().unwrap_or_default();
     let owns = |fields: &serde_json::Value| fields["f:spec"].get(format!("f:{field}")).is_some();
     let mut owners: Vec<FieldOwner> = entries
@@ -83,7 +83,7 @@ pub fn owners(object: &DynamicObject, field: &str) -> Vec<FieldOwner> {
         .map(|manager| {
             let known = GITOPS_MANAGERS.iter().find(|(name, _)| *name == manager).map(|(_, tool)| *tool);
             // Without server-side apply, Argo CD writes under the name of kubectl's library.
-            let source = source(object).filter(|source| source.tool != "Helm" && manager.contains("apply"));
+            let source = find_source(object).filter(|source| source.tool != "Helm" && manager.contains("apply"));
             FieldOwner { gitops: known.or(source.map(|source| source.tool)), manager }
         })
         .collect();
@@ -109,7 +109,7 @@ mod tests {
     }
 
     #[test]
-    fn the_source_is_what_each_tool_writes_down() {
+    fn source_is_read_from_labels_and_annotations() {
         for (metadata, source) in [
             (
                 json!({"labels": {"kustomize.toolkit.fluxcd.io/name": "apps", "kustomize.toolkit.fluxcd.io/namespace": "flux-system"}}),
@@ -124,23 +124,24 @@ mod tests {
                 "Helm, release prod/shop",
             ),
         ] {
-            assert_eq!(super::source(&object(metadata)).unwrap().to_string(), source);
+            assert_eq!(find_source(&object(metadata)).unwrap().to_string(), source);
         }
-        assert_eq!(super::source(&object(json!({"name": "ci"}))), None);
+        assert_eq!(find_source(&object(json!({"name": "ci"}))), None);
     }
 
     #[test]
-    fn a_field_is_gitops_only_where_the_tool_wrote_that_field() {
+    fn only_fields_set_by_the_tool_belong_to_gitops() {
         let managed = json!({"managedFields": [
             entry("kustomize-controller", json!({"f:expiry": {"f:after": {}}})),
             entry("kubectl-client-side-apply", json!({"f:scopes": {}})),
             entry("kubectl-pat", json!({"f:rotateIfIssuedBefore": {}})),
         ]});
         let object = object(managed);
-        let told =
-            |field| owners(&object, field).into_iter().map(|owner| (owner.manager, owner.gitops)).collect::<Vec<_>>();
-        assert_eq!(told("expiry"), [("kustomize-controller".to_owned(), Some("Flux"))]);
-        assert_eq!(told("scopes"), [("kubectl-client-side-apply".to_owned(), None)]);
-        assert_eq!(told("rotateIfIssuedBefore"), []);
+        let owners_of = |field| {
+            field_owners(&object, field).into_iter().map(|owner| (owner.manager, owner.gitops)).collect::<Vec<_>>()
+        };
+        assert_eq!(owners_of("expiry"), [("kustomize-controller".to_owned(), Some("Flux"))]);
+        assert_eq!(owners_of("scopes"), [("kubectl-client-side-apply".to_owned(), None)]);
+        assert_eq!(owners_of("rotateIfIssuedBefore"), []);
     }
 }
