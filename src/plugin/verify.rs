@@ -155,8 +155,10 @@ async fn find_revocation_event(session: &Session, id: &str) -> Result<Option<Str
             Err(error) => return Err(error),
         }
     }
-    let mut revocations =
-        events.into_iter().flatten().filter(|event| event.reason.as_deref() == Some(EventReason::CredentialRevoked.as_str()));
+    let mut revocations = events
+        .into_iter()
+        .flatten()
+        .filter(|event| event.reason.as_deref() == Some(EventReason::CredentialRevoked.as_str()));
     let message = revocations.find_map(|event| {
         let note = event.note.filter(|note| note.contains(&format!("token {id} ")))?;
         let object = event.regarding?;
