@@ -13,7 +13,6 @@ use super::{
     gate::ReconcileGate,
     metrics::Metrics,
     namespaced_name::NamespacedName,
-    reconcile::jitter,
     reconciler::Reconciler,
     stores::{Stores, WatchedKind},
 };
@@ -85,7 +84,7 @@ impl ObjectBackoff {
         let count = failures.entry(key.clone()).or_default();
         *count = (*count + 1).min(16);
         let backoff = (FIRST_RETRY * 2u32.pow(*count - 1)).min(MAX_RETRY);
-        retry_after.unwrap_or_default().max(backoff.mul_f64(0.75 + 0.5 * jitter(key)))
+        retry_after.unwrap_or_default().max(backoff.mul_f64(0.75 + 0.5 * key.jitter()))
     }
 
     /// Starts again for one PAT.
@@ -111,7 +110,7 @@ mod tests {
         let backoff = ObjectBackoff::default();
         let (a, b) = (NamespacedName::new("ns", "a"), NamespacedName::new("ns", "b"));
         let waits: Vec<_> = (0..20).map(|_| backoff.next(&a, None)).collect();
-        let spread = 0.75 + 0.5 * jitter(&a);
+        let spread = 0.75 + 0.5 * a.jitter();
         assert_eq!(waits[..3], [1, 2, 4].map(|factor| (FIRST_RETRY * factor).mul_f64(spread)));
         assert_eq!(waits.last(), Some(&MAX_RETRY.mul_f64(spread)));
         assert!(backoff.next(&b, None) < Duration::from_secs(1), "the failures of others do not count");

@@ -1,6 +1,11 @@
 //! The key of a namespaced object.
 
-use std::{borrow::Borrow, fmt, sync::Arc};
+use std::{
+    borrow::Borrow,
+    fmt,
+    hash::{BuildHasher, BuildHasherDefault, DefaultHasher},
+    sync::Arc,
+};
 
 use kube::runtime::reflector::ObjectRef;
 
@@ -26,6 +31,12 @@ impl NamespacedName {
     /// Returns the name.
     pub fn name(&self) -> &str {
         self.0.split_once('/').map_or("", |(_, name)| name)
+    }
+
+    /// Returns a number from 0 to 1 that is always the same for one object, so that delays of many objects spread out.
+    pub fn jitter(&self) -> f64 {
+        let hash = BuildHasherDefault::<DefaultHasher>::default().hash_one(self);
+        (hash >> 11) as f64 / (1u64 << 53) as f64
     }
 
     /// Returns the reference by which kube's `Controller` and `Store` know the PAT with this key.

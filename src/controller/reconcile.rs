@@ -71,14 +71,7 @@ async fn isolated(
 /// How long to leave a PAT alone.
 fn nap(key: &NamespacedName, wake_at: Time, now: Time) -> Duration {
     let wait = Duration::try_from(wake_at.since(now)).unwrap_or(Duration::ZERO);
-    wait.min(MAX_NAP.mul_f64(0.75 + 0.25 * jitter(key)))
-}
-
-/// A number from 0 to 1 that is always the same for one PAT, so that a fleet of them spreads out.
-pub(super) fn jitter(key: &NamespacedName) -> f64 {
-    use std::hash::{BuildHasher, BuildHasherDefault, DefaultHasher};
-    let hash = BuildHasherDefault::<DefaultHasher>::default().hash_one(key);
-    (hash >> 11) as f64 / (1u64 << 53) as f64
+    wait.min(MAX_NAP.mul_f64(0.75 + 0.25 * key.jitter()))
 }
 
 /// The span of the log lines of one reconcile. It has the level of errors, so that every line that is logged is logged with it. In JSON

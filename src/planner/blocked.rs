@@ -1,11 +1,12 @@
 //! What keeps the token from going where the spec wants it, for now or until a person acts.
 
 use super::{
-    BREAKER_MINTS, BREAKER_WINDOW, lifecycle,
+    BREAKER_MINTS, BREAKER_WINDOW,
+    inputs::{Inputs, MintReason, Need},
+    lifecycle,
     minting::MintProgress,
     observed::WriteRefusalKind,
     ownership::SecretOwnership,
-    situation::{Inputs, MintReason, Need},
 };
 use crate::api::{Credential, MAX_LIVE_CREDENTIALS, Reason, Time};
 

@@ -1,20 +1,14 @@
 //! The conditions of a status, in words that end with what to do next. No message changes as time passes: one that did would be written
 //! again and again.
 
-use super::{
-    blocked::Blocked,
-    delivery::closes_at,
-    events::{EventReason, EventToPublish},
-    lifecycle,
-    situation::Situation,
-};
+use super::{blocked::Blocked, delivery::closes_at, lifecycle, situation::Situation};
 use crate::api::{Condition, ConditionType, CredentialState, DeliveryState, PersonalAccessTokenStatus, Reason, Time};
 
 /// The conditions to be.
 #[derive(Debug)]
 pub(super) struct Conditions {
     ready: (&'static str, Reason, String),
-    abnormal: Vec<(ConditionType, Reason, String)>,
+    pub abnormal: Vec<(ConditionType, Reason, String)>,
     blocked_until: Option<Time>,
 }
 
@@ -196,30 +190,10 @@ impl Conditions {
             .sort_by_key(|condition| ConditionType::ALL.iter().position(|type_| type_.as_str() == condition.type_));
         conditions
     }
-
-    /// The events for the transitions that concern a person.
-    pub fn events(&self, present: &[Condition]) -> Vec<EventToPublish> {
-        let is_routine = |reason: Reason| {
-            matches!(reason, Reason::Issued | Reason::Issuing | Reason::Suspended | Reason::PreviousCredentialLive)
-        };
-        let is_new = |type_: ConditionType, reason: Reason| {
-            let before = present.iter().find(|condition| condition.type_ == type_.as_str());
-            before.is_none_or(|before| !before.is_true() || before.reason != reason.as_str())
-        };
-        self.abnormal
-            .iter()
-            .filter(|(type_, reason, _)| is_new(*type_, *reason) && !is_routine(*reason))
-            .map(|(_, reason, message)| EventToPublish {
-                warning: *reason != Reason::Revoked,
-                reason: EventReason::Condition(*reason),
-                note: clipped(message),
-            })
-            .collect()
-    }
 }
 
 /// Cuts a message: an API server's has no limit of length, a condition's has.
-fn clipped(message: &str) -> String {
+pub(super) fn clipped(message: &str) -> String {
     const MAX: usize = 1000;
     if message.len() <= MAX {
         return message.to_owned();

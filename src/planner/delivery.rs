@@ -7,7 +7,7 @@
 
 use k8s_openapi::jiff::SignedDuration;
 
-use super::situation::{Inputs, MintReason, Need};
+use super::inputs::{Inputs, MintReason, Need};
 use crate::api::{Credential, CredentialState, DeliveryState, Time};
 
 /// A token that is not taken this long after it was issued ends.

@@ -3,17 +3,18 @@
 use std::fmt;
 
 use super::{
-    conditions::Conditions,
+    conditions::{Conditions, clipped},
     delivery::OneTimeDelivery,
     drift,
+    inputs::MintReason,
     lifecycle::{Promotion, RetiredCredential},
     observed::SecretRecord,
     rules::Action,
-    situation::{MintReason, Situation},
+    situation::Situation,
     step::{SecretContent, SecretWrite, TokenSource},
 };
 use crate::{
-    api::{CredentialState, Reason},
+    api::{Condition, ConditionType, CredentialState, Reason},
     auth::verdict::Verdict,
 };
 
@@ -37,6 +38,28 @@ pub(super) fn of_status(s: &Situation<'_>, action: &Action, conditions: &Conditi
     }
     events.extend(conditions.events(&s.stored.conditions));
     events
+}
+
+impl Conditions {
+    /// The events for the transitions that concern a person.
+    pub fn events(&self, present: &[Condition]) -> Vec<EventToPublish> {
+        let is_routine = |reason: Reason| {
+            matches!(reason, Reason::Issued | Reason::Issuing | Reason::Suspended | Reason::PreviousCredentialLive)
+        };
+        let is_new = |type_: ConditionType, reason: Reason| {
+            let before = present.iter().find(|condition| condition.type_ == type_.as_str());
+            before.is_none_or(|before| !before.is_true() || before.reason != reason.as_str())
+        };
+        self.abnormal
+            .iter()
+            .filter(|(type_, reason, _)| is_new(*type_, *reason) && !is_routine(*reason))
+            .map(|(_, reason, message)| EventToPublish {
+                warning: *reason != Reason::Revoked,
+                reason: EventReason::Condition(*reason),
+                note: clipped(message),
+            })
+            .collect()
+    }
 }
 
 /// The events of a write to the Secret.

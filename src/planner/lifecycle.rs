@@ -5,10 +5,10 @@ use sha2::{Digest, Sha256};
 
 use super::{
     BREAKER_WINDOW, delivery,
+    inputs::Inputs,
     intent::{ControllerConfig, Intent},
     observed::{HeldCredential, SecretView},
     ownership::SecretOwnership,
-    situation::{Inputs, Situation},
 };
 use crate::{
     api::{Credential, CredentialState, Parsed, PersonalAccessTokenSpec, PersonalAccessTokenStatus, Time},
@@ -248,14 +248,13 @@ pub(super) fn final_end(intent: &Intent, active: &Credential) -> Option<Time> {
 
 /// The next instant at which anything can be different without a change from outside.
 pub(super) fn next_wake(
-    situation: &Situation<'_>,
+    inputs: &Inputs<'_>,
     status: &PersonalAccessTokenStatus,
     blocked_until: Option<Time>,
 ) -> Option<Time> {
-    let intent = &situation.intent;
+    let intent = &inputs.intent;
     let active = status.credentials.iter().find(|credential| credential.state == CredentialState::Active);
-    let rotation =
-        active.filter(|_| !intent.suspended).and_then(|active| rotation_due(situation.uid(), intent, active));
+    let rotation = active.filter(|_| !intent.suspended).and_then(|active| rotation_due(inputs.uid(), intent, active));
     let revocation = intent
         .revoke_if_issued_before
         .filter(|line| status.credentials.iter().any(|credential| credential.issued_at < *line));
@@ -277,6 +276,6 @@ pub(super) fn next_wake(
         .chain(blocked_until)
         .chain(requests)
         .chain(delivery_end)
-        .filter(|time| *time > situation.now)
+        .filter(|time| *time > inputs.now)
         .min()
 }

@@ -1,14 +1,12 @@
 //! How far a new token has come: minted into memory, its hash published in the status, the token written into the Secret.
 
-use k8s_openapi::jiff::SignedDuration;
-
 use super::{
     delivery,
+    inputs::Inputs,
     lifecycle::{self, is_pending},
     observed::HeldCredential,
-    situation::{Inputs, MintReason, Situation},
 };
-use crate::api::{Credential, CredentialState, Time};
+use crate::api::{Credential, CredentialState};
 
 /// What there is of a token that is being minted.
 #[derive(Clone, Copy, Debug)]
@@ -40,23 +38,4 @@ fn is_usable(inputs: &Inputs<'_>, live: &[Credential], held: &HeldCredential) ->
     !used_up
         && delivery::is_fresh(inputs, held.issued_at)
         && inputs.intent.terms.judge(&credential, inputs.now).is_valid()
-}
-
-impl Situation<'_> {
-    /// The published token, if it may go into the Secret now.
-    pub fn token_to_write(&self) -> Option<HeldCredential> {
-        self.mint_reason()?;
-        let held = self.minting.held.filter(|_| self.minting.published)?;
-        self.verifiers_ready_at().is_none().then_some(held)
-    }
-
-    /// When verifiers will have seen the published hash; `None` if there is no need to wait. Only a rotation waits: without a token in
-    /// the Secret, the first that arrives is better than none.
-    pub fn verifiers_ready_at(&self) -> Option<Time> {
-        let rotating = self.secret_holds_active && self.mint_reason() == Some(MintReason::Rotation);
-        let held = self.minting.held.filter(|_| rotating && self.minting.published)?;
-        let lead: SignedDuration = self.config.publish_lead;
-        let ready_at = held.published_at.unwrap_or(self.now).plus(lead);
-        (self.now < ready_at).then_some(ready_at)
-    }
 }

@@ -22,6 +22,7 @@ mod content;
 mod delivery;
 mod drift;
 mod events;
+mod inputs;
 pub mod intent;
 mod lifecycle;
 mod minting;
@@ -44,10 +45,11 @@ use k8s_openapi::jiff::SignedDuration;
 
 use self::{
     conditions::Conditions,
+    inputs::Inputs,
     intent::ControllerConfig,
     observed::Observed,
     rules::Action,
-    situation::{Inputs, Situation, Unplannable},
+    situation::{Situation, Unplannable},
 };
 use crate::api::{InvalidField, PersonalAccessTokenStatus, Reason, Time};
 

@@ -1,9 +1,9 @@
 //! Whether the Secret is ours. It is never written unless this says so (invariant 5).
 
 use super::{
+    inputs::Inputs,
     intent::ControllerConfig,
     observed::{Observed, SecretController, SecretView},
-    situation::Inputs,
 };
 use crate::api::{Credential, MAX_LIVE_CREDENTIALS, PersonalAccessTokenStatus, Time};
 

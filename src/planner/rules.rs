@@ -16,10 +16,11 @@ use super::{
     Plan, content,
     delivery::OneTimeDelivery,
     drift::{self, Drift},
+    inputs::{MintReason, Need},
     lifecycle,
     observed::SecretView,
     ownership::SecretOwnership,
-    situation::{MintReason, Need, Situation},
+    situation::Situation,
     step::{SecretVersion, SecretWrite, Step},
 };
 use crate::{

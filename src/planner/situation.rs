@@ -5,29 +5,14 @@ use std::ops::Deref;
 use super::{
     blocked::{self, Blocked},
     delivery::{self, OneTimeDelivery},
+    inputs::{Inputs, MintReason, Need},
     intent::{ControllerConfig, Intent, secret_name},
     lifecycle::{self, Promotion, RetiredCredential},
     minting::MintProgress,
-    observed::{HeldCredential, Observed, SecretView},
+    observed::{HeldCredential, Observed},
     ownership::{self, SecretOwnership},
 };
 use crate::api::{Credential, CredentialState, InvalidField, PersonalAccessTokenStatus, Time};
-
-/// What a plan is made from, read and parsed.
-pub(super) struct Inputs<'a> {
-    pub observed: &'a Observed<'a>,
-    pub config: &'a ControllerConfig,
-    pub now: Time,
-    /// The status as stored.
-    pub stored: &'a PersonalAccessTokenStatus,
-    /// The status to start from: the stored one, or one that was rebuilt from the Secret.
-    pub base: PersonalAccessTokenStatus,
-    /// Whether `base` was rebuilt.
-    pub restored: bool,
-    pub intent: Intent,
-    /// The name of the Secret by the spec.
-    pub secret_name: &'a str,
-}
 
 /// Why there is nothing to plan.
 pub(super) enum Unplannable<'a> {
@@ -56,68 +41,10 @@ impl<'a> Inputs<'a> {
         Ok(Self { observed, config, now, stored, base, restored: was_restored, intent, secret_name })
     }
 
-    /// The uid of the PAT.
-    pub fn uid(&self) -> &'a str {
-        self.observed.pat.uid()
-    }
-
-    /// The key under which a Secret holds a credential's token.
-    pub fn key_of<'s>(&self, secret: &'s SecretView, credential: &Credential) -> Option<&'s str> {
-        let preferred = self.intent.layout.as_ref().map_or("token", |layout| layout.key.as_str());
-        secret.key_of(&credential.sha256, preferred)
-    }
-
-    /// The former Secret that holds a credential's token, and the key there.
-    pub fn former_with(&self, credential: &Credential) -> Option<(&'a SecretView, &'a str)> {
-        self.observed.former.iter().find_map(|secret| Some((secret, self.key_of(secret, credential)?)))
-    }
-
-    /// Whether the API server has refused a write and the time to try again has not come.
-    pub fn is_refused(&self) -> bool {
-        self.observed.refusal.is_some_and(|refusal| self.now < refusal.retry_at)
-    }
-
-    /// Whether a Secret records a mint that the status does not: the cached PAT is older, or the annotations are forged.
-    pub fn is_ahead(&self, secret: &SecretView) -> bool {
-        secret.record.as_ref().is_some_and(|record| {
-            record.is_of(self.uid()) && record.ledger.revision > self.base.revision.unwrap_or_default()
-        })
-    }
-
-    /// Who changed the Secret last, as a part of a message.
-    pub fn last_editor(&self) -> String {
-        match self.observed.secret.and_then(|secret| secret.last_editor.as_deref()) {
-            Some(editor) => format!(" (last changed by {editor:?})"),
-            None => String::new(),
-        }
-    }
-
     /// Whether the active credential is due for replacement.
     pub fn is_rotation_due(&self, active: &Credential) -> bool {
         lifecycle::rotation_due(self.uid(), &self.intent, active).is_some_and(|due| due <= self.now)
     }
-}
-
-/// Why a token is minted.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum MintReason {
-    /// No credential is active.
-    Issue,
-    /// The active credential is due for replacement.
-    Rotation,
-    /// The Secret lost the active token.
-    Repair,
-}
-
-/// What has to happen to the token.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Need {
-    /// Nothing: the token is where it belongs, or none is wanted.
-    Nothing,
-    /// The active token has to be copied from a former Secret.
-    Move,
-    /// A new token has to be minted.
-    Mint(MintReason),
 }
 
 /// The inputs and the facts that follow from them.
@@ -212,6 +139,22 @@ impl<'a> Situation<'a> {
     pub fn needs_held_token(&self) -> bool {
         let is_pending = |held: HeldCredential| lifecycle::is_pending(&self.live, &held);
         self.needs_mint() && (self.blocked.is_none() || self.observed.held.is_some_and(is_pending))
+    }
+
+    /// The published token, if it may go into the Secret now.
+    pub fn token_to_write(&self) -> Option<HeldCredential> {
+        self.mint_reason()?;
+        let held = self.minting.held.filter(|_| self.minting.published)?;
+        self.verifiers_ready_at().is_none().then_some(held)
+    }
+
+    /// When verifiers will have seen the published hash; `None` if there is no need to wait. Only a rotation waits: without a token in
+    /// the Secret, the first that arrives is better than none.
+    pub fn verifiers_ready_at(&self) -> Option<Time> {
+        let rotating = self.secret_holds_active && self.mint_reason() == Some(MintReason::Rotation);
+        let held = self.minting.held.filter(|_| rotating && self.minting.published)?;
+        let ready_at = held.published_at.unwrap_or(self.now).plus(self.config.publish_lead);
+        (self.now < ready_at).then_some(ready_at)
     }
 
     /// Whether something has happened that must be recorded before the Secret changes again.

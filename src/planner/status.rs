@@ -2,9 +2,10 @@
 
 use super::{
     conditions::{self, Conditions},
+    inputs::MintReason,
     lifecycle,
     rules::Action,
-    situation::{MintReason, Situation},
+    situation::Situation,
 };
 use crate::api::{Credential, DeliveryState, PersonalAccessTokenStatus, Time};
 
