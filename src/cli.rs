@@ -609,7 +609,7 @@ mod tests {
     #[test]
     fn invalid_verifier_flags_are_refused_with_a_hint() {
         for (flag, part) in [
-            ("--http-addr=8443", "or only :8080 for every address"),
+            ("--http-addr=8443", "or :8080 for every address"),
             ("--last-used-interval=0s", "greater than zero"),
             ("--last-used-interval=2d", "at most 1d"),
             ("--max-staleness=2d", "at most 1d"),
@@ -674,7 +674,7 @@ mod tests {
             ("--leader-elect=maybe", "[possible values: true, false]"),
             ("--lease-name=a..b", "is not a valid name"),
             ("--lease-namespace=a.b", "is not a valid name"),
-            ("--health-addr=8080", "or only :8080 for every address"),
+            ("--health-addr=8080", "or :8080 for every address"),
             ("--log-format=xml", "[possible values: text, json]"),
             ("--log-level=loud", "write error, warn, info, debug or trace"),
             ("--namespace=a", "'--namespaces'"),
