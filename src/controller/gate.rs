@@ -88,7 +88,10 @@ impl ReconcileGate {
         let mut state = self.state();
         let now = Instant::now();
         if !state.admitted.remove(key) {
-            let due = *state.due.entry(key.clone()).or_insert(now);
+            // Never later than now: a trigger could move that time, and the entry in `parked` would not follow.
+            let due = state.due.entry(key.clone()).or_insert(now);
+            *due = (*due).min(now);
+            let due = *due;
             let parked = if state.begun.contains(key) { &mut state.parked_begun } else { &mut state.parked };
             parked.insert((due, key.clone()));
             state.admit(self.limit, Some(key));

@@ -192,16 +192,18 @@ impl Reconciler {
         run.controlled = self.controlled_secrets(&run).await?;
         for _ in 0..MAX_STEPS {
             let Plan { step, events, wake_at, .. } = self.plan(&mut run);
-            if matches!(step, Step::Rest) {
-                return Ok(wake_at);
-            }
-            let next = match self.execute(&mut run, step).await {
-                Ok(Next::Plan) => {
-                    self.publish(&run.pat, &events).await;
-                    Next::Plan
-                }
-                Ok(Next::Stop) => Next::Stop,
-                Err(error) => self.recover(&mut run, error).await?,
+            let next = match step {
+                Step::Rest => return Ok(wake_at),
+                // A read that is refused fails the reconcile: it is no refused write, for which the plan would wait.
+                Step::ReadLive => self.read_live_secret(&mut run).await?,
+                step => match self.execute(&mut run, step).await {
+                    Ok(Next::Plan) => {
+                        self.publish(&run.pat, &events).await;
+                        Next::Plan
+                    }
+                    Ok(Next::Stop) => Next::Stop,
+                    Err(error) => self.recover(&mut run, error).await?,
+                },
             };
             if next == Next::Stop {
                 return Ok(None);
@@ -246,8 +248,8 @@ impl Reconciler {
     /// Executes one step of a plan.
     async fn execute(&self, run: &mut Run<'_>, step: Step) -> Result<Next, Error> {
         match step {
-            Step::Rest => Ok(Next::Plan),
-            Step::ReadLive => self.read_live_secret(run).await,
+            // The caller handles these.
+            Step::Rest | Step::ReadLive => Ok(Next::Plan),
             Step::Mint(prefix) => mint(run, &prefix),
             Step::DryRun(write) => self.dry_run(run, &write).await,
             Step::WriteStatus(status) => self.write_status(run, *status).await,

@@ -19,6 +19,8 @@ use crate::service::{LeaderElector, LeaseSettings};
 enum Answer {
     /// Fails it after some time.
     Fails(Duration),
+    /// Refuses it with 403 Forbidden.
+    Forbids,
     /// Never answers.
     Hangs,
     /// Panics in the client, for objects with this name.
@@ -42,8 +44,9 @@ impl Server {
                 let path = request.uri().path().to_owned();
                 let _ = request.into_body().collect().await;
                 server.serve(&path, answer).await;
-                let failure = json!({"kind": "Status", "status": "Failure", "message": "out of order", "code": 500});
-                let response = Response::builder().status(500).header("Content-Type", "application/json");
+                let code = if matches!(answer, Answer::Forbids) { 403 } else { 500 };
+                let failure = json!({"kind": "Status", "status": "Failure", "message": "out of order", "code": code});
+                let response = Response::builder().status(code).header("Content-Type", "application/json");
                 Ok::<_, std::convert::Infallible>(response.body(Body::from(failure.to_string().into_bytes())).unwrap())
             }
         };
@@ -58,7 +61,7 @@ impl Server {
             Answer::Fails(after) => sleep(after).await,
             Answer::Hangs => std::future::pending().await,
             Answer::Panics(name) if path.contains(name) => panic!("{name} panics"),
-            Answer::Panics(_) => {}
+            Answer::Panics(_) | Answer::Forbids => {}
         }
         self.open.fetch_sub(1, Ordering::SeqCst);
     }
@@ -168,6 +171,33 @@ async fn panic_affects_no_other_pat() {
     let metrics = controller.metrics_text()();
     let panicked = metrics.lines().find(|line| line.contains(r#"category="Panicked""#)).expect("it is counted");
     assert!(!panicked.ends_with(" 0"), "{panicked}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn refused_read_is_tried_again_with_backoff_and_is_no_refused_write() {
+    let server = Arc::new(Server::default());
+    let controller = controller(server.client(Answer::Forbids), LeaseHandle::always(), &[]);
+    // The planner reads the Secret before it plans again after an error of the API server.
+    let failed = json!([{
+        "type": "Ready", "status": "False", "reason": "ApiError", "message": "m", "lastTransitionTime": "2030-01-01T00:00:00Z",
+    }]);
+    let mut stored = pat("a");
+    stored.status = serde_json::from_value(json!({"conditions": failed, "observedGeneration": 1}))
+        .map_err(|error| error.to_string());
+    deliver(&controller, Event::Apply(stored));
+    let shutdown = CancellationToken::new();
+    let stop = async {
+        sleep(Duration::from_secs(3)).await;
+        shutdown.cancel();
+    };
+    let (result, ()) = tokio::join!(controller.serve_term(&shutdown), stop);
+    result.expect("it ends only when asked");
+    let requests = server.requests();
+    assert!(requests.len() == 1 && (2..=6).contains(&requests["a"]), "one read in each reconcile: {requests:?}");
+    let metrics = controller.metrics_text()();
+    let value = |name: &str| metrics.lines().find_map(|line| line.strip_prefix(name)).map(str::trim);
+    assert_eq!(value("pat_operator_refused_writes_total"), Some("0"), "{metrics}");
+    assert!(!metrics.contains("Restless\"} 1"), "{metrics}");
 }
 
 #[tokio::test(start_paused = true)]

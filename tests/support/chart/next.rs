@@ -86,6 +86,13 @@ pub fn copy(from: &Path, to: &Path) {
         let entry = entry.expect("readable");
         copy(&entry.path(), &to.join(entry.file_name()));
     }
+    for entry in fs::read_dir(to).into_iter().flatten().flatten() {
+        // What has gone since an earlier copy would still be compiled.
+        if !from.join(entry.file_name()).exists() {
+            let path = entry.path();
+            if path.is_dir() { fs::remove_dir_all(&path) } else { fs::remove_file(&path) }.expect("it is removed");
+        }
+    }
 }
 
 fn put(path: &Path, content: &[u8]) {
