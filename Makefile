@@ -41,7 +41,7 @@ endif
 IN_CONTROL_PLANE := $(CONTROL_PLANE) run --apply crds/ --
 
 .PHONY: test
-test: lint ## Check format and lints, and run the unit and integration tests (needs only Rust and Go)
+test: lint ## Check format and lints, and run the unit and integration tests (needs only Rust and the control plane)
 	cargo test --locked --workspace --no-run
 	$(CONTROL_PLANE) build > /dev/null
 	$(IN_CONTROL_PLANE) cargo test --locked --workspace --no-fail-fast

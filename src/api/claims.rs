@@ -27,7 +27,7 @@ pub struct Permission {
 #[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize, KubeSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct NotificationTarget {
-    /// `Email` sends a mail to each of `recipients`.
+    /// `Email` sends an email to each of `recipients`.
     #[serde(rename = "type")]
     pub type_: NotificationType,
     /// Name of the channel in the program that sends the notification, 1 to 256 characters. Default: the default
@@ -35,7 +35,7 @@ pub struct NotificationTarget {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(min = 1, max = 256))]
     pub channel: Option<String>,
-    /// Mail addresses of the recipients: up to 32, each of 1 to 254 characters. Default: none.
+    /// Email addresses of the recipients: up to 32, each of 1 to 254 characters. Default: none.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(schema_with = "recipients_schema")]
     pub recipients: Vec<String>,

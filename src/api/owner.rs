@@ -44,7 +44,7 @@ pub struct TokenOwnerSpec {
     #[schemars(length(min = 1, max = 256))]
     pub display_name: Option<String>,
 
-    /// Mail address, up to 254 characters. The REST API can look up the owner by it, and the verifier passes it to
+    /// Email address, up to 254 characters. The REST API can look up the owner by it, and the verifier passes it to
     /// services. Default: none.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(schema_with = "email_schema")]
@@ -135,7 +135,7 @@ pub struct TokenOwnerSpec {
     #[schemars(schema_with = "tags_schema")]
     pub tags: Vec<String>,
 
-    /// Mail preferences of the owner. Returned by the REST API. Default: none.
+    /// Email preferences of the owner. Returned by the REST API. Default: none.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub email_preference: Option<EmailPreference>,
 }
@@ -158,7 +158,7 @@ pub struct Organization {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(min = 1, max = 256))]
     pub name: Option<String>,
-    /// Mail address of the organization, up to 254 characters.
+    /// Email address of the organization, up to 254 characters.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(schema_with = "email_schema")]
     pub email: Option<String>,
@@ -230,7 +230,7 @@ pub struct Reseller {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(min = 1, max = 256))]
     pub name: Option<String>,
-    /// Mail address of the reseller, up to 254 characters.
+    /// Email address of the reseller, up to 254 characters.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(schema_with = "email_schema")]
     pub email: Option<String>,
@@ -277,11 +277,11 @@ pub struct OwnerMetadata {
     pub visible: Option<bool>,
 }
 
-/// Mail preferences of an owner.
+/// Email preferences of an owner.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct EmailPreference {
-    /// Whether the owner wants mails with metrics.
+    /// Whether the owner wants emails with metrics.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub metrics: Option<bool>,
 }
@@ -290,7 +290,7 @@ fn email_schema(_: &mut SchemaGenerator) -> Schema {
     text(
         254,
         r"^[^@\s]+@[^@\s]+$",
-        "must be a mail address of up to 254 characters, with one '@' and without spaces, such as ada@example.com",
+        "must be an email address of up to 254 characters, with one '@' and without spaces, such as ada@example.com",
     )
 }
 

@@ -150,7 +150,7 @@ impl Metrics {
         );
         registry.register_with_unit(
             "nearest_expiry",
-            "Time until the next token ends that no rotation will replace; +Inf if there is none",
+            "Time until the first token expires that no rotation will replace; +Inf if there is none",
             Unit::Seconds,
             self.nearest_expiry.clone(),
         );
@@ -162,7 +162,7 @@ impl Metrics {
         );
         registry.register_with_unit(
             "nearest_grace_end_in_use",
-            "Time until the next replaced token ends that is still in use; +Inf if there is none",
+            "Time until the first replaced token expires that is still in use; +Inf if there is none",
             Unit::Seconds,
             self.nearest_grace_end.clone(),
         );

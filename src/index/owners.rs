@@ -39,7 +39,7 @@ pub struct OwnerDescription {
 pub struct OwnerProfile {
     /// Whether the owner's tokens are refused.
     pub disabled: bool,
-    /// The mail address.
+    /// The email address.
     pub email: Option<Box<str>>,
     /// The owner's groups.
     pub groups: Box<[Box<str>]>,

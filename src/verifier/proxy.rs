@@ -14,7 +14,7 @@ use crate::{
 
 /// The owner: `jane@example.com`, `va:<namespace>/<name>`.
 pub const USER: &str = "x-auth-request-user";
-/// The owner's mail address from its `TokenOwner`, otherwise empty. A user name that looks like an address proves none.
+/// The owner's email address from its `TokenOwner`, otherwise empty. A user name that looks like an address proves none.
 pub const EMAIL: &str = "x-auth-request-email";
 /// The owner's groups from its `TokenOwner`, separated by commas, otherwise empty.
 pub const GROUPS: &str = "x-auth-request-groups";

@@ -190,7 +190,11 @@ fn events(scenes: &[&Scene]) -> String {
     }
     for reason in Reason::ALL {
         if let Some(warning) = heard.get(reason.as_str()) {
-            rows.push(vec![code(reason), type_(*warning), "A condition got this reason.".into()]);
+            rows.push(vec![
+                code(reason),
+                type_(*warning),
+                "A condition changed to this reason: see [Reasons](#reasons).".into(),
+            ]);
         }
     }
     table(&["reason", "type", "meaning"], rows)
