@@ -108,7 +108,7 @@ fn restart_recording(stage: &mut Stage) -> Requests {
 // --- Refusals -------------------------------------------------------------------------------------------------------
 
 #[tokio::test(flavor = "multi_thread")]
-async fn in_a_namespace_that_is_being_deleted_nothing_is_hurried() {
+async fn terminating_namespace_slows_retries() {
     let mut stage = Stage::on(unattended().await, "terminating", ControllerConfig::default()).await;
     stage.apply("app", json!({})).await;
     stage.apply("had", json!({})).await;
@@ -238,7 +238,7 @@ async fn assert_refusal_is_borne(mut stage: Stage, word: &str, lift: impl AsyncF
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_policy_that_refuses_the_secret_is_told_waited_for_and_asked_by_a_dry_run() {
+async fn secret_denied_by_policy_is_retried_by_dry_run() {
     let stage = Stage::new("policy").await;
     forbid_secrets(&stage, &["CREATE"]).await;
     assert_refusal_is_borne(stage, "the safe is full", async |stage| allow_secrets(stage, &["CREATE"]).await).await;
@@ -256,14 +256,14 @@ async fn quota(stage: &Stage, secrets: &str) {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_quota_that_refuses_the_secret_is_told_waited_for_and_asked_by_a_dry_run() {
+async fn secret_denied_by_quota_is_retried_by_dry_run() {
     let stage = Stage::new("quota").await;
     quota(&stage, "0").await;
     assert_refusal_is_borne(stage, "exceeded quota", async |stage| quota(stage, "9").await).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_rotation_that_is_refused_leaves_the_old_token_working_and_publishes_one_hash() {
+async fn refused_rotation_keeps_the_old_token_and_adds_one_hash() {
     let (mut stage, first) = issued("refused", json!({"rotation": {"interval": "30d"}})).await;
     forbid_secrets(&stage, &["UPDATE"]).await;
     stage.advance("30d");
@@ -295,7 +295,7 @@ async fn a_rotation_that_is_refused_leaves_the_old_token_working_and_publishes_o
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_revocation_works_at_once_even_if_the_secret_cannot_be_wiped_and_wipes_it_when_it_can() {
+async fn revocation_works_before_the_secret_can_be_cleared() {
     let (mut stage, token) = issued("unwiped", json!({})).await;
     forbid_secrets(&stage, &["UPDATE"]).await;
     stage.apply("app", json!({"revoked": true})).await;
@@ -317,7 +317,7 @@ async fn a_revocation_works_at_once_even_if_the_secret_cannot_be_wiped_and_wipes
 // --- Objects that are lost and come back ----------------------------------------------------------------------------
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_namesake_starts_from_nothing_once_the_old_secret_is_collected() {
+async fn recreated_pat_starts_over_after_garbage_collection() {
     let plane = ControlPlane::start(Options::default().apply("crds/")).await.expect("a control plane");
     let stage = Stage::on(plane.access(), "namesake", ControllerConfig::default()).await;
     stage.apply("app", json!({"rotation": {"interval": "30d"}})).await;
@@ -350,7 +350,7 @@ async fn a_namesake_starts_from_nothing_once_the_old_secret_is_collected() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn nothing_that_was_held_for_the_one_before_gets_to_its_namesake() {
+async fn recreated_pat_gets_no_token_of_its_predecessor() {
     let mut stage = Stage::on(unattended().await, "memory", ControllerConfig::default()).await;
     stage.apply("app", json!({})).await;
     forbid_secrets(&stage, &["CREATE"]).await;
@@ -390,7 +390,7 @@ fn assert_same_credentials(left: &[Credential], right: &[Credential]) {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_lost_status_is_rebuilt_from_the_secret_without_a_mint() {
+async fn lost_status_is_rebuilt_from_the_secret() {
     for restart in [false, true] {
         let spec =
             json!({"rotation": {"interval": "30d"}, "expiry": {"after": "365d"}, "secret": {"previousKey": "old"}});
@@ -422,7 +422,7 @@ async fn a_lost_status_is_rebuilt_from_the_secret_without_a_mint() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_lost_default_lifetime_is_the_same_as_before() {
+async fn lost_default_lifetime_is_restored_unchanged() {
     let (mut stage, _) = issued("lostend", json!({})).await;
     let end = stage.status("app").await.expires_at;
     stage.advance("20d");
@@ -435,7 +435,7 @@ async fn a_lost_default_lifetime_is_the_same_as_before() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn what_was_dead_before_the_status_was_lost_stays_dead() {
+async fn tokens_revoked_before_status_loss_stay_revoked() {
     let (stage, first) = issued("dead", json!({"rotation": {"interval": "30d"}})).await;
     stage.advance("30d");
     stage.settle("app").await;
@@ -465,7 +465,7 @@ async fn what_was_dead_before_the_status_was_lost_stays_dead() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn what_ended_while_the_status_was_lost_stays_dead() {
+async fn tokens_expired_during_status_loss_stay_expired() {
     let (stage, first) = issued("ended", json!({"rotation": {"interval": "30d"}})).await;
     stage.advance("30d");
     stage.settle("app").await;
@@ -505,7 +505,7 @@ fn restoring(before: Time) -> ControllerConfig {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_restored_backup_is_adopted_only_with_the_flag_and_then_without_a_mint() {
+async fn restored_backup_is_adopted_only_with_the_flag() {
     for owner_references in [false, true] {
         let mut stage = Stage::on(unattended().await, "backup", ControllerConfig::default()).await;
         let spec = json!({"rotation": {"interval": "30d"}, "secret": {"previousKey": "old"}});
@@ -556,7 +556,7 @@ async fn a_restored_backup_is_adopted_only_with_the_flag_and_then_without_a_mint
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_backup_of_a_damaged_or_foreign_secret_is_not_adopted() {
+async fn damaged_or_foreign_backup_is_not_adopted() {
     for (what, patch) in [
         ("the token was edited", json!({"stringData": {"token": "x"}})),
         ("a key was added", json!({"stringData": {"extra": "x"}})),
@@ -625,7 +625,7 @@ fn attackers_token() -> Token {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_secret_that_was_planted_in_advance_is_neither_adopted_nor_accepted() {
+async fn secret_planted_in_advance_is_rejected() {
     let token = attackers_token();
     for labelled in [true, false] {
         let mut stage = Stage::new("planted").await;
@@ -646,7 +646,7 @@ async fn a_secret_that_was_planted_in_advance_is_neither_adopted_nor_accepted() 
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_planted_secret_that_names_the_uid_or_the_owner_alone_is_neither_adopted_nor_accepted() {
+async fn planted_secret_with_only_uid_or_owner_is_rejected() {
     let token = attackers_token();
     let stage = Stage::new("planteduid").await;
     stage.apply("app", json!({"suspend": true})).await;
@@ -670,7 +670,7 @@ async fn a_planted_secret_that_names_the_uid_or_the_owner_alone_is_neither_adopt
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_secret_that_is_put_in_the_place_of_ours_is_never_accepted() {
+async fn swapped_secret_is_never_accepted() {
     let (stage, former) = issued("swapped", json!({})).await;
     let token = attackers_token();
     let pat = stage.pat("app").await;
@@ -687,7 +687,7 @@ async fn a_secret_that_is_put_in_the_place_of_ours_is_never_accepted() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn with_the_flag_a_planted_secret_counts_only_if_it_claims_to_be_older_than_the_line() {
+async fn restore_flag_adopts_only_secrets_issued_before_its_time() {
     let token = attackers_token();
     for (early, adopted) in [(true, true), (false, false)] {
         let stage = Stage::with("line", restoring("2026-01-01T00:00:00Z".parse().expect("a time"))).await;
@@ -703,7 +703,7 @@ async fn with_the_flag_a_planted_secret_counts_only_if_it_claims_to_be_older_tha
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_status_that_is_lost_while_the_annotations_are_forged_trusts_only_a_secret_that_is_its_own() {
+async fn forged_annotations_are_not_trusted_after_status_loss() {
     // Whoever may write both has the policies of the chart against him; without the owner reference there is no trust at all.
     let (stage, _) = issued("both", json!({})).await;
     let token = attackers_token();
@@ -718,7 +718,7 @@ async fn a_status_that_is_lost_while_the_annotations_are_forged_trusts_only_a_se
 // --- Outages --------------------------------------------------------------------------------------------------------
 
 #[tokio::test(flavor = "multi_thread")]
-async fn after_an_outage_of_a_whole_interval_the_old_token_still_works_and_rotates_with_grace() {
+async fn outage_of_one_interval_keeps_the_token_valid() {
     let (mut stage, first) = issued("outage", json!({"rotation": {"interval": "30d"}})).await;
     let issued_at = stage.status("app").await.credentials[0].issued_at;
     stage.hand.set(issued_at.plus(SignedDuration::from_hours(24 * 58)).timestamp());
@@ -746,7 +746,7 @@ async fn after_an_outage_of_a_whole_interval_the_old_token_still_works_and_rotat
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn after_an_outage_of_two_intervals_the_token_has_lapsed_and_a_new_one_is_issued() {
+async fn outage_of_two_intervals_lapses_and_reissues_the_token() {
     let (mut stage, first) = issued("lapse", json!({"rotation": {"interval": "30d"}})).await;
     let issued_at = stage.status("app").await.credentials[0].issued_at;
     let end = issued_at.plus(SignedDuration::from_hours(24 * 60)).ceil_second();
@@ -772,7 +772,7 @@ fn raw(stage: &Stage) -> Api<DynamicObject> {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn an_object_that_cannot_be_read_never_stops_the_others() {
+async fn unreadable_object_does_not_block_others() {
     // Its own control plane: a CRD that takes everything would be in everybody's way.
     let plane = Options::default().without_controller_manager().apply("crds/");
     let plane = ControlPlane::start(plane).await.expect("a control plane");
@@ -852,7 +852,7 @@ async fn an_object_that_cannot_be_read_never_stops_the_others() {
 }
 
 #[test]
-fn wrong_types_go_through_the_cache_and_are_told_apart() {
+fn invalid_spec_and_invalid_status_are_told_apart() {
     let stores = Arc::new(Stores::default());
     let mut handler = PatHandler::new(stores.clone(), None);
     let object = |name: &str, spec: Value, status: Value| -> StoredPat {
@@ -886,7 +886,7 @@ fn wrong_types_go_through_the_cache_and_are_told_apart() {
 // --- Stale caches ---------------------------------------------------------------------------------------------------
 
 #[tokio::test(flavor = "multi_thread")]
-async fn an_operator_that_sees_nothing_of_its_own_writes_does_not_repeat_them() {
+async fn operator_blind_to_its_own_writes_does_not_repeat_them() {
     let stage = Stage::new("blind").await;
     let (client, requests) = stage.recording();
     let mut operator = stage.blinkered(client);
@@ -917,7 +917,7 @@ async fn an_operator_that_sees_nothing_of_its_own_writes_does_not_repeat_them() 
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn an_operator_that_does_not_wait_for_its_watches_writes_no_more_than_one_that_does() {
+async fn lagging_watches_cause_no_extra_writes() {
     let mut stage = Stage::new("hasty").await;
     let requests = restart_recording(&mut stage);
     stage.apply("app", json!({"rotation": {"interval": "30d"}})).await;
@@ -939,7 +939,7 @@ async fn an_operator_that_does_not_wait_for_its_watches_writes_no_more_than_one_
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_fresh_operator_whose_watch_of_secrets_lags_mints_and_writes_nothing() {
+async fn lagging_secret_watch_after_a_start_writes_nothing() {
     let (stage, token) = issued("lagging", json!({})).await;
     let before = stage.versions().await;
     let (client, requests) = stage.recording();
@@ -955,7 +955,7 @@ async fn a_fresh_operator_whose_watch_of_secrets_lags_mints_and_writes_nothing()
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_fresh_operator_whose_watch_of_pats_lags_finds_out_before_it_does_harm() {
+async fn lagging_pat_watch_after_a_start_writes_nothing() {
     let stage = Stage::new("behind").await;
     let young = stage.apply("app", json!({"rotation": {"interval": "30d"}})).await;
     stage.settle("app").await;
@@ -990,7 +990,7 @@ async fn a_fresh_operator_whose_watch_of_pats_lags_finds_out_before_it_does_harm
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn an_operator_that_still_sees_a_pat_that_is_gone_leaves_its_namesake_alone() {
+async fn stale_view_of_a_deleted_pat_spares_its_successor() {
     let stage = Stage::new("ghost").await;
     let ghost = stage.apply("app", json!({})).await;
     stage.pats().delete("app", &DeleteParams::default()).await.expect("the PAT is deleted");
@@ -1008,7 +1008,7 @@ async fn an_operator_that_still_sees_a_pat_that_is_gone_leaves_its_namesake_alon
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_restart_sends_no_request_for_tokens_at_rest() {
+async fn restart_sends_no_request_for_idle_tokens() {
     let mut stage = Stage::new("idle").await;
     let spec = json!({"rotation": {"interval": "30d"}, "secret": {"previousKey": "old", "labels": {"a": "b"}}});
     stage.apply("app", spec).await;

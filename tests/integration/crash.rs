@@ -530,7 +530,7 @@ async fn row(scene: &mut Scene, scenario: Scenario, accident: Accident, totals: 
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn whatever_happens_to_any_one_request_the_invariants_hold_and_a_fresh_process_finishes() {
+async fn invariants_hold_after_a_fault_at_any_request() {
     let began = Instant::now();
     let totals = Totals::default();
     let only = std::env::var("CRASH_ONLY").unwrap_or_default();
@@ -576,7 +576,7 @@ async fn whatever_happens_to_any_one_request_the_invariants_hold_and_a_fresh_pro
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn an_operator_whose_watches_stand_still_does_no_damage() {
+async fn operator_with_stalled_watches_does_no_damage() {
     let mut tokens = BTreeSet::new();
     for scenario in Scenario::ALL {
         for successor_first in [false, true] {
@@ -626,7 +626,7 @@ async fn an_operator_whose_watches_stand_still_does_no_damage() {
 }
 
 #[test]
-fn the_canary_sings_in_plain_text_hex_and_base64() {
+fn leak_check_finds_plain_hex_and_base64_tokens() {
     type Leak = fn(&str) -> String;
     let leaks: [(&str, Leak); 6] = [
         ("plain", |text| format!("error: bad token {text}!")),
@@ -757,7 +757,7 @@ async fn killed_and_started_again(work: Work, moment: Moment) -> BTreeSet<String
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_process_killed_at_any_moment_leaves_nothing_that_the_next_one_does_not_finish() {
+async fn next_process_finishes_after_a_kill_at_any_moment() {
     let began = Instant::now();
     let moments = [Moment::AtOnce, Moment::Published, Moment::InSecret, Moment::Active];
     let works = [Work::FirstMint, Work::Rotation, Work::Repair];

@@ -123,7 +123,7 @@ async fn frozen_writes(
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn every_write_of_a_paused_process_is_refused_once_another_has_taken_over() {
+async fn late_writes_are_refused_after_a_takeover() {
     let mut replayed = 0;
     for work in Work::ALL {
         let mut stage = Stage::new(&format!("fence-{work:?}").to_lowercase()).await;
@@ -143,7 +143,7 @@ async fn every_write_of_a_paused_process_is_refused_once_another_has_taken_over(
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn every_write_but_a_create_names_the_version_and_the_object_it_was_decided_on() {
+async fn all_writes_but_creates_carry_uid_and_resource_version() {
     for work in Work::ALL {
         let mut stage = Stage::new(&format!("named-{work:?}").to_lowercase()).await;
         frozen_writes(&mut stage, work, async |_, _, late| {
@@ -163,7 +163,7 @@ async fn every_write_but_a_create_names_the_version_and_the_object_it_was_decide
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_late_status_does_not_land_on_a_namesake_that_was_made_after_a_deletion() {
+async fn late_status_does_not_reach_a_recreated_pat() {
     for work in [Work::FirstMint, Work::Rotation, Work::Revocation] {
         let mut stage = Stage::new(&format!("namesake-{work:?}").to_lowercase()).await;
         frozen_writes(&mut stage, work, async |stage, name, late| {
@@ -203,7 +203,7 @@ async fn collected(stage: &Stage, name: &str) {
 /// A create cannot be fenced: it lands where nothing is. What it brings after a deletion is a token that was published for a
 /// while and is dead by now, in a Secret with our ownerReference; so the operator sees it, and puts a good one in its place.
 #[tokio::test(flavor = "multi_thread")]
-async fn a_late_create_after_a_deletion_brings_a_dead_token_that_is_replaced_at_once() {
+async fn token_from_a_late_create_is_replaced_at_once() {
     let mut stage = Stage::new("fence-late-create").await;
     let recorder = Recorder::start(&stage.client, stage.namespace.name(), &stage.clock).await;
     let mut created = 0;
@@ -236,7 +236,7 @@ async fn a_late_create_after_a_deletion_brings_a_dead_token_that_is_replaced_at_
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_late_create_by_a_deleted_object_is_collected_and_touches_nobody() {
+async fn late_create_of_a_deleted_pat_is_garbage_collected() {
     let mut stage = Stage::new("fence-orphan").await;
     frozen_writes(&mut stage, Work::FirstMint, async |stage, name, late| {
         if late.method != "POST" {
@@ -250,7 +250,7 @@ async fn a_late_create_by_a_deleted_object_is_collected_and_touches_nobody() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_write_that_arrives_while_the_next_process_is_at_work_is_followed_or_refused() {
+async fn write_landing_during_a_takeover_leaves_one_active_token() {
     let mut stage = Stage::new("fence-between").await;
     frozen_writes(&mut stage, Work::Rotation, async |stage, name, late| {
         let first = stage.data(name).await["token"].clone();

@@ -40,7 +40,7 @@ async fn rotate_all_soon(place: &Place, count: usize, mut spec: serde_json::Valu
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn one_of_three_instances_works_and_is_replaced() {
+async fn one_of_three_instances_leads_and_is_replaced() {
     let place = Place::new("three").await;
     let mut operators: Vec<_> = (0..3).map(|_| place.operator().start()).collect();
     for operator in &mut operators {
@@ -99,7 +99,7 @@ async fn one_of_three_instances_works_and_is_replaced() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_leader_paused_during_a_rotation_changes_nothing_later() {
+async fn leader_paused_during_a_rotation_changes_nothing_later() {
     let place = Place::new("paused").await;
     let launch = || place.operator().arg("--publish-lead=10s").start();
     let mut former = launch();
@@ -289,7 +289,7 @@ async fn late_writes_of_a_former_leader_are_refused() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_former_leader_that_resumes_damages_nothing() {
+async fn resumed_former_leader_does_no_damage() {
     let mut scene = Overtaken::new("midst", 96, Duration::from_millis(40), Late::Rest).await;
     // What it reads and writes, slowly, now mixes with the other's publications and writes.
     scene.next.leads_within(HAND_OVER).await;
@@ -300,7 +300,7 @@ async fn a_former_leader_that_resumes_damages_nothing() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_lone_instance_resumes_after_its_lease_expired() {
+async fn single_instance_resumes_after_its_lease_expires() {
     const COUNT: usize = 40;
     let place = Place::new("alone").await;
     let mut operator = place.operator().arg("--publish-lead=0s").start();
@@ -329,7 +329,7 @@ async fn a_lone_instance_resumes_after_its_lease_expired() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_lease_lost_and_won_back_costs_no_worker() {
+async fn regained_lease_keeps_all_workers() {
     const COUNT: usize = 12;
     let place = Place::new("regained").await;
     let wire = Wire::to(&place.access).await;
@@ -358,7 +358,7 @@ async fn a_lease_lost_and_won_back_costs_no_worker() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn outages_of_api_server_and_etcd_are_survived() {
+async fn operator_survives_api_server_and_etcd_outages() {
     let mut plane = ControlPlane::start(Options::default().apply("crds")).await.expect("a control plane");
     let place = Place::on(&plane, "reborn").await;
     let mut operator = place.operator().arg("--publish-lead=0s").start();

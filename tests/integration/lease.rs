@@ -170,7 +170,7 @@ impl Observer {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_release_hands_over_at_once() {
+async fn released_lease_is_taken_over_at_once() {
     let stage = LeaseStage::new("lease-release").await;
     let a = stage.start("a", DEFAULT);
     a.leads_within(Duration::from_secs(5)).await;
@@ -192,7 +192,7 @@ async fn a_release_hands_over_at_once() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn never_two_of_many_lead() {
+async fn at_most_one_of_many_leads() {
     let stage = LeaseStage::new("lease-race").await;
     let mut instances: Vec<_> = (0..5).map(|n| stage.start(&format!("i{n}"), SHORT)).collect();
     let observer = Observer::of(instances.iter().map(|instance| instance.handle.clone()).collect());
@@ -208,7 +208,7 @@ async fn never_two_of_many_lead() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_dead_leader_is_replaced_within_15_seconds() {
+async fn dead_leader_is_replaced_within_15_seconds() {
     let stage = LeaseStage::new("lease-death").await;
     let a = stage.start("a", DEFAULT);
     a.leads_within(Duration::from_secs(5)).await;
@@ -220,7 +220,7 @@ async fn a_dead_leader_is_replaced_within_15_seconds() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_stale_record_is_taken_over_after_its_duration() {
+async fn stale_lease_is_taken_over_after_its_duration() {
     let stage = LeaseStage::new("lease-stale").await;
     stage.plant(Some("dead"), 2).await;
     let a = stage.start("a", DEFAULT);
@@ -230,7 +230,7 @@ async fn a_stale_record_is_taken_over_after_its_duration() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_put_with_an_outdated_resource_version_loses() {
+async fn put_with_an_outdated_resource_version_is_refused() {
     let stage = LeaseStage::new("lease-fence").await;
     stage.plant(None, 1).await;
     let wires = Wires::held();
@@ -245,7 +245,7 @@ async fn a_put_with_an_outdated_resource_version_loses() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn one_of_two_puts_on_a_free_lease_wins() {
+async fn one_of_two_puts_on_a_free_lease_succeeds() {
     let stage = LeaseStage::new("lease-tie").await;
     stage.plant(None, 1).await;
     let (one, two) = (Wires::held(), Wires::held());
@@ -266,7 +266,7 @@ async fn one_of_two_puts_on_a_free_lease_wins() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_leader_tolerates_foreign_fields() {
+async fn leader_tolerates_foreign_fields() {
     let stage = LeaseStage::new("lease-annotated").await;
     let wires = Wires::open();
     let a = stage.start_with(wires.client(&stage), "a", SHORT);
@@ -287,7 +287,7 @@ async fn a_leader_tolerates_foreign_fields() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_replaced_leader_does_not_release_the_lease() {
+async fn replaced_leader_does_not_release_the_lease() {
     let stage = LeaseStage::new("lease-robbed").await;
     let a = stage.start("a", DEFAULT);
     a.leads_within(Duration::from_secs(5)).await;
@@ -297,7 +297,7 @@ async fn a_replaced_leader_does_not_release_the_lease() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_deleted_lease_is_created_again() {
+async fn deleted_lease_is_created_again() {
     let stage = LeaseStage::new("lease-deleted").await;
     let a = stage.start("a", SHORT);
     a.leads_within(Duration::from_secs(5)).await;
@@ -313,7 +313,7 @@ async fn a_deleted_lease_is_created_again() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_paused_leader_stops_leading() {
+async fn paused_leader_stops_leading() {
     let stage = LeaseStage::new("lease-paused").await;
     // A runtime with one thread stands still as a whole when a task on it blocks, as a stopped process does.
     let (pause, paused) = mpsc::channel::<mpsc::Receiver<()>>();
@@ -360,7 +360,7 @@ async fn a_paused_leader_stops_leading() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn permanent_errors_end_with_one_line() {
+async fn permanent_errors_stop_the_elector() {
     let stage = LeaseStage::new("lease-refused").await;
     let namespace = stage.namespace.name();
     let nobody = Identity::service_account(namespace, "nobody");

@@ -77,7 +77,7 @@ async fn in_force(admin: &Client) {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_disabled_owner_cannot_be_deleted() {
+async fn disabled_owner_cannot_be_deleted() {
     let plane = ControlPlane::start(Options::default().without_controller_manager().apply("crds/"));
     let plane = plane.await.expect("a control plane");
     let admin = plane.access().client().expect("an administrator's client");

@@ -238,7 +238,7 @@ async fn nothing_was_refused(operator: &mut OperatorProcess) {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_cluster_role_is_enough_for_the_whole_job_in_all_namespaces() {
+async fn cluster_role_suffices_in_all_namespaces() {
     let home = Place::new("rbac-home").await;
     let (one, two) = (Place::new("rbac-one").await, Place::new("rbac-two").await);
     let grant = Grant::new(CLUSTER, "operator", home.name(), &[]);
@@ -259,7 +259,7 @@ async fn a_cluster_role_is_enough_for_the_whole_job_in_all_namespaces() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn roles_are_enough_for_the_whole_job_in_listed_namespaces_and_it_stays_out_of_others() {
+async fn roles_suffice_in_listed_namespaces() {
     let home = Place::new("roles-home").await;
     let (one, two) = (Place::new("roles-one").await, Place::new("roles-two").await);
     let other = Place::new("roles-other").await;
@@ -289,7 +289,7 @@ async fn roles_are_enough_for_the_whole_job_in_listed_namespaces_and_it_stays_ou
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn one_process_serves_as_many_namespaces_as_it_may_be_given() {
+async fn one_process_serves_the_maximum_number_of_namespaces() {
     let home = Place::new("most-home").await;
     let places: Vec<Place> =
         stream::iter(0..MAX_NAMESPACES).map(|_| Place::on(&home.access, "most")).buffer_unordered(8).collect().await;
@@ -316,7 +316,7 @@ async fn one_process_serves_as_many_namespaces_as_it_may_be_given() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn each_missing_rule_ends_it_with_one_line_that_names_it() {
+async fn each_missing_rule_is_named_in_one_line() {
     let home = &Place::new("missing-home").await;
     let team = &Place::new("missing-team").await;
     let mut cases = Vec::new();
@@ -354,7 +354,7 @@ async fn each_missing_rule_ends_it_with_one_line_that_names_it() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn all_that_is_missing_is_told_at_once() {
+async fn all_missing_permissions_are_reported_together() {
     let place = Place::new("nobody").await;
     let kubeconfig = place.access.kubeconfig_for(&Identity::service_account(place.name(), "nobody")).unwrap();
     let line = Launch::controller_in(&kubeconfig, place.name()).run().await.refusal();

@@ -123,7 +123,7 @@ impl ControlPlaneKeys {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn an_invalid_command_line_exits_with_2_and_a_hint() {
+async fn invalid_command_line_exits_with_2_and_a_hint() {
     let crowd: Vec<String> = (0..51).map(|n| format!("n{n}")).collect();
     let crowd = format!("--namespaces={}", crowd.join(","));
     for (arguments, part) in [
@@ -246,7 +246,7 @@ async fn environment_variables_set_every_flag() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_missing_crd_is_awaited_and_logged_once() {
+async fn missing_crd_is_awaited_and_logged_once() {
     let plane = ControlPlane::start(Options::default()).await.expect("a control plane");
     let place = Place::on(&plane, "early").await;
     let mut operator = place.operator().start();
@@ -275,7 +275,7 @@ async fn a_missing_crd_is_awaited_and_logged_once() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn endpoints_show_the_state_and_metrics_no_object_names() {
+async fn endpoints_report_state_without_object_names() {
     let place = Place::new("endpoints").await;
     let mut operator = place.operator().arg("--publish-lead=0s").start();
     operator.leads_within(SOON).await;
@@ -382,7 +382,7 @@ async fn endpoints_show_the_state_and_metrics_no_object_names() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn sigterm_under_load_finishes_begun_rotations_only() {
+async fn sigterm_under_load_finishes_only_started_rotations() {
     const COUNT: usize = 200;
     let place = Place::new("load").await;
     place.apply_many("app", COUNT, &json!({"rotation": {"interval": "30d"}})).await;
@@ -420,7 +420,7 @@ fn is_pending(credential: &pat_operator::api::Credential) -> bool {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn shutdown_is_in_time_without_an_api_server() {
+async fn shutdown_is_on_time_without_an_api_server() {
     let place = Place::new("deaf").await;
     let wire = Wire::to(&place.access).await;
     let kubeconfig = wire.kubeconfig_for(&Identity::admin());
@@ -448,7 +448,7 @@ async fn shutdown_is_in_time_without_an_api_server() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_broken_token_does_not_stop_others() {
+async fn broken_token_does_not_block_others() {
     const GOOD: usize = 20;
     let plane = ControlPlane::start(Options::default().apply("crds")).await.expect("a control plane");
     let place = Place::on(&plane, "good").await;

@@ -140,7 +140,7 @@ async fn mends(cases: &[(&str, Value, Option<&str>)]) {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn damage_to_other_keys_is_mended_and_the_token_stays() {
+async fn damaged_keys_are_repaired_without_a_mint() {
     mends(&[
         ("another key is edited", json!({"stringData": {"env": "x"}}), Some("intruder")),
         ("a key is added", json!({"stringData": {"extra": "x"}}), Some("intruder")),
@@ -151,7 +151,7 @@ async fn damage_to_other_keys_is_mended_and_the_token_stays() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn damage_to_labels_and_annotations_is_mended_and_the_token_stays() {
+async fn damaged_metadata_is_repaired_without_a_mint() {
     mends(&[
         ("our label is taken off", json!({"metadata": {"labels": {LABEL: null}}}), None),
         ("our label is edited", json!({"metadata": {"labels": {LABEL: "Helm"}}}), Some("intruder")),
@@ -165,7 +165,7 @@ async fn damage_to_labels_and_annotations_is_mended_and_the_token_stays() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_lost_owner_is_set_again_and_the_token_stays() {
+async fn lost_owner_reference_is_restored_without_a_mint() {
     mends(&[
         ("the owner is taken off", json!({"metadata": {"ownerReferences": null}}), None),
         (
@@ -184,7 +184,7 @@ async fn a_lost_owner_is_set_again_and_the_token_stays() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn annotations_of_ours_that_are_taken_off_are_written_again() {
+async fn removed_own_annotations_are_restored() {
     for annotation in [PAT_UID, CREDENTIALS, DATA_HASH, RENDER_HASH, OWNED] {
         let patch = json!({"metadata": {"annotations": {annotation: null}}});
         mends(&[(annotation, patch, None)]).await;
@@ -193,7 +193,7 @@ async fn annotations_of_ours_that_are_taken_off_are_written_again() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn annotations_of_ours_that_are_edited_are_written_again() {
+async fn edited_own_annotations_are_restored() {
     let none = "0".repeat(64);
     for (annotation, value) in [
         (PAT_UID, "00000000-0000-0000-0000-000000000000"),
@@ -219,7 +219,7 @@ async fn forge_ledger(stage: &Stage, change: impl FnOnce(&mut Value)) {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_forged_ledger_is_written_again() {
+async fn forged_credentials_annotation_is_restored() {
     let none = "0".repeat(64);
     mends_without_a_mint("another hash", Some("intruder"), async |stage| {
         forge_ledger(stage, |ledger| ledger["live"][0]["sha256"] = none.clone().into()).await;
@@ -240,7 +240,7 @@ async fn a_forged_ledger_is_written_again() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_credential_that_was_added_to_the_ledger_is_taken_out_again() {
+async fn credential_added_to_the_annotation_is_removed() {
     let (stage, _) = issued("added").await;
     let before = looks(&stage.secret("app").await.expect("a Secret"));
     forge_ledger(&stage, |ledger| {
@@ -257,7 +257,7 @@ async fn a_credential_that_was_added_to_the_ledger_is_taken_out_again() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_forged_ledger_never_makes_a_token_good() {
+async fn forged_annotation_never_validates_a_token() {
     let (mut stage, _) = issued("forge").await;
     let planted = Token::mint(&TokenPrefix::default()).expect("a token");
     for revision in [0, 1, 2, 1_000_000] {
@@ -278,7 +278,7 @@ async fn a_forged_ledger_never_makes_a_token_good() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_forged_ledger_never_brings_a_dead_token_back() {
+async fn forged_annotation_never_restores_a_revoked_token() {
     let (stage, leaked) = issued("undead").await;
     let ledger = stage.secret("app").await.expect("a Secret").annotations()[CREDENTIALS].clone();
     stage.advance("1m");
@@ -301,7 +301,7 @@ async fn a_forged_ledger_never_brings_a_dead_token_back() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_forged_revision_does_not_keep_a_rotation_from_happening() {
+async fn forged_revision_does_not_prevent_rotation() {
     let (stage, first) = issued("floor").await;
     stage.advance("30d");
     forge_ledger(&stage, |ledger| ledger["revision"] = 1_000_000.into()).await;
@@ -313,7 +313,7 @@ async fn a_forged_revision_does_not_keep_a_rotation_from_happening() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn labels_and_annotations_of_others_are_left_alone() {
+async fn foreign_labels_and_annotations_are_kept() {
     let (stage, _) = issued("others").await;
     let theirs = json!({"metadata": {"labels": {"theirs": "x"}, "annotations": {"example.com/theirs": "y"}}});
     edit(&stage, "app", "intruder", theirs).await;
@@ -327,7 +327,7 @@ async fn labels_and_annotations_of_others_are_left_alone() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn each_repair_is_told_with_who_made_it_necessary() {
+async fn repair_event_names_the_field_manager() {
     let (stage, _) = issued("told").await;
     for manager in ["kubectl-edit", "intruder", "argocd-controller"] {
         edit(&stage, "app", manager, json!({"stringData": {"env": manager}})).await;
@@ -339,7 +339,7 @@ async fn each_repair_is_told_with_who_made_it_necessary() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_fight_over_the_secret_is_one_event_that_counts() {
+async fn repeated_repairs_are_counted_in_one_event() {
     let (stage, token) = issued("fight").await;
     for round in 0..4 {
         edit(&stage, "app", "intruder", json!({"stringData": {"env": format!("x{round}")}})).await;
@@ -353,7 +353,7 @@ async fn a_fight_over_the_secret_is_one_event_that_counts() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_pat_with_the_longest_of_names_is_told_of_as_well() {
+async fn pat_with_the_longest_name_gets_events() {
     let stage = Stage::new("long").await;
     let name = format!("{}-b.{}", "a".repeat(197), "c".repeat(53));
     assert_eq!(name.len(), 253);
@@ -405,12 +405,12 @@ async fn mends_with_a_mint(what: &str, words: &[&str], damage: impl AsyncFnOnce(
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_deleted_secret_comes_back_with_a_new_token_and_the_former_one_works_on() {
+async fn deleted_secret_is_recreated_with_a_new_token() {
     mends_with_a_mint("deleted", &["was deleted"], async |stage| delete_secret(stage, "app").await).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_token_that_is_edited_is_replaced_and_the_editor_is_named() {
+async fn edited_token_is_replaced_and_its_editor_is_named() {
     mends_with_a_mint("by kubectl", &["no longer held", "\"kubectl-edit\""], async |stage| {
         edit(stage, "app", "kubectl-edit", json!({"stringData": {"token": "kpat_mine"}})).await;
     })
@@ -422,7 +422,7 @@ async fn a_token_that_is_edited_is_replaced_and_the_editor_is_named() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_token_that_is_taken_out_is_replaced() {
+async fn removed_token_is_replaced() {
     for patch in [json!({"data": {"token": null}}), json!({"data": null})] {
         let what = patch.to_string();
         mends_with_a_mint(&what, &["no longer held"], async |stage| edit(stage, "app", "intruder", patch).await).await;
@@ -434,7 +434,7 @@ async fn a_token_that_is_taken_out_is_replaced() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_token_that_still_stands_under_another_key_is_copied_back() {
+async fn token_is_copied_back_from_another_key() {
     let stage = Stage::new("copyback").await;
     stage.apply("app", json!({"secret": {"template": {"preset": "BasicAuth"}}})).await;
     stage.settle("app").await;
@@ -450,7 +450,7 @@ async fn a_token_that_still_stands_under_another_key_is_copied_back() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn the_token_of_the_previous_key_is_copied_back_or_given_up_but_never_minted() {
+async fn damaged_previous_key_never_causes_a_mint() {
     let stage = Stage::new("previous").await;
     stage.apply("app", json!({"rotation": {"interval": "30d"}, "secret": {"previousKey": "old"}})).await;
     stage.settle("app").await;
@@ -465,7 +465,7 @@ async fn the_token_of_the_previous_key_is_copied_back_or_given_up_but_never_mint
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_secret_without_its_label_is_wiped_all_the_same_when_its_token_dies() {
+async fn unlabelled_secret_is_cleared_when_its_token_ends() {
     for (what, end) in
         [("revoked", json!({"revoked": true})), ("expired", json!({"expiry": {"at": "2020-01-01T00:00:00Z"}}))]
     {
@@ -482,7 +482,7 @@ async fn a_secret_without_its_label_is_wiped_all_the_same_when_its_token_dies() 
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_secret_of_another_type_in_our_name_is_a_conflict_until_it_is_gone() {
+async fn secret_of_another_type_is_a_conflict_until_deleted() {
     let (stage, token) = issued("type").await;
     let ours = stage.secret("app").await.expect("a Secret");
     delete_secret(&stage, "app").await;
@@ -512,7 +512,7 @@ async fn take_token_out(stage: &Stage) {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn the_fourth_unplanned_mint_within_an_hour_waits_across_restarts_until_the_hour_has_passed() {
+async fn fourth_unplanned_mint_in_an_hour_waits_across_restarts() {
     let (mut stage, _) = issued("breaker").await;
     let begin = stage.now();
     let mut token = String::new();
@@ -554,7 +554,7 @@ async fn the_fourth_unplanned_mint_within_an_hour_waits_across_restarts_until_th
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_loop_of_hours_never_mints_more_than_three_times_in_any_hour() {
+async fn repeated_damage_causes_at_most_three_mints_an_hour() {
     let stage = &mut Stage::new("loop").await;
     stage.apply("app", json!({"rotation": {"interval": "30d"}, "gracePeriod": "5m"})).await;
     stage.settle("app").await;
@@ -577,7 +577,7 @@ async fn a_loop_of_hours_never_mints_more_than_three_times_in_any_hour() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_planned_rotation_and_a_repair_without_a_mint_do_not_trip_the_breaker() {
+async fn rotations_and_plain_repairs_do_not_trip_the_breaker() {
     let (stage, _) = issued("planned").await;
     for _ in 0..4 {
         stage.advance("30d");
@@ -597,7 +597,7 @@ fn shared() -> Value {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn whoever_has_the_secret_first_keeps_it_and_the_other_gets_going_when_it_is_free() {
+async fn first_pat_keeps_a_shared_secret_until_it_is_deleted() {
     let stage = Stage::new("first").await;
     stage.apply("a", shared()).await;
     stage.settle("a").await;
@@ -624,7 +624,7 @@ async fn whoever_has_the_secret_first_keeps_it_and_the_other_gets_going_when_it_
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn an_owner_that_moves_away_leaves_the_secret_to_the_other() {
+async fn renamed_secret_frees_its_name_for_another_pat() {
     let stage = Stage::new("moves").await;
     stage.apply("a", shared()).await;
     stage.settle("a").await;
@@ -641,7 +641,7 @@ async fn an_owner_that_moves_away_leaves_the_secret_to_the_other() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn without_an_owner_the_older_one_gets_the_secret_whoever_is_looked_at_first() {
+async fn older_pat_gets_a_secret_name_without_owner() {
     for order in [["a", "b"], ["b", "a"]] {
         let stage = Stage::new("older").await;
         let mut ages = Vec::new();
@@ -662,7 +662,7 @@ async fn without_an_owner_the_older_one_gets_the_secret_whoever_is_looked_at_fir
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn two_that_run_at_once_come_to_one_secret_and_one_token() {
+async fn concurrent_pats_end_with_one_secret_and_one_token() {
     for _ in 0..5 {
         let stage = Stage::new("race").await;
         let (a, b) = tokio::join!(stage.apply("a", shared()), stage.apply("b", shared()));
@@ -685,7 +685,7 @@ async fn two_that_run_at_once_come_to_one_secret_and_one_token() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_better_claim_that_comes_later_takes_nothing_away_and_keeps_what_it_has() {
+async fn older_pat_does_not_take_an_owned_secret() {
     let stage = Stage::new("claim").await;
     let old = stage.apply("old", json!({})).await.creation_timestamp().expect("a time").0;
     stage.settle("old").await;
@@ -727,7 +727,7 @@ async fn a_better_claim_that_comes_later_takes_nothing_away_and_keeps_what_it_ha
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_rival_that_is_being_deleted_has_no_claim_but_keeps_the_secret_that_it_has() {
+async fn terminating_pat_keeps_its_secret_but_claims_no_other() {
     let hold = json!({"metadata": {"finalizers": ["example.com/hold"]}});
     let let_go = json!({"metadata": {"finalizers": null}});
     for had_it in [false, true] {
@@ -792,18 +792,18 @@ async fn assert_foreign_is_left_alone(what: &str, metadata: Value, owned: bool, 
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_foreign_secret_is_never_touched_and_when_it_is_gone_the_token_gets_going() {
+async fn foreign_secret_is_untouched_until_deleted() {
     assert_foreign_is_left_alone("plain", json!({}), false, "already exists").await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_foreign_secret_with_our_label_is_never_touched() {
+async fn foreign_secret_with_our_label_is_untouched() {
     let labels = json!({"labels": {LABEL: "pat-operator"}});
     assert_foreign_is_left_alone("labelled", labels, false, "already exists").await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_secret_of_another_controller_is_never_touched() {
+async fn secret_of_another_controller_is_untouched() {
     for labels in [json!({}), json!({LABEL: "pat-operator"})] {
         let metadata = json!({"labels": labels});
         assert_foreign_is_left_alone("owned", metadata, true, "belongs to ConfigMap them").await;
@@ -811,7 +811,7 @@ async fn a_secret_of_another_controller_is_never_touched() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_wait_longer_than_the_lifetime_before_the_first_token_costs_none_of_it() {
+async fn conflict_before_the_first_token_costs_no_lifetime() {
     let stage = Stage::new("patience").await;
     create(&stage, json!({"metadata": {"name": "app"}})).await;
     stage.apply("app", json!({"expiry": {"after": "10d"}})).await;
@@ -827,7 +827,7 @@ async fn a_wait_longer_than_the_lifetime_before_the_first_token_costs_none_of_it
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_secret_that_another_controller_took_over_is_left_to_it() {
+async fn secret_taken_over_by_another_controller_is_untouched() {
     let (stage, token) = issued("taken").await;
     let owner = config_map(&stage).await;
     edit(&stage, "app", "intruder", json!({"metadata": {"ownerReferences": [owner]}})).await;
@@ -843,7 +843,7 @@ async fn a_secret_that_another_controller_took_over_is_left_to_it() {
 // --- Secrets that are stuck -----------------------------------------------------------------------------------------
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_secret_that_cannot_finish_being_deleted_is_waited_for() {
+async fn terminating_secret_is_waited_for() {
     let (stage, token) = issued("deleting").await;
     edit(&stage, "app", "intruder", json!({"metadata": {"finalizers": ["example.com/hold"]}})).await;
     delete_secret(&stage, "app").await;
@@ -863,7 +863,7 @@ async fn a_secret_that_cannot_finish_being_deleted_is_waited_for() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn an_immutable_secret_is_told_and_its_replacement_gets_the_token() {
+async fn immutable_secret_is_reported_and_its_successor_filled() {
     let (stage, first) = issued("immutable").await;
     edit(&stage, "app", "intruder", json!({"immutable": true})).await;
     stage.settle("app").await;
@@ -896,7 +896,7 @@ async fn an_immutable_secret_is_told_and_its_replacement_gets_the_token() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn an_immutable_secret_that_lost_its_label_gets_it_back() {
+async fn immutable_secret_gets_its_label_back() {
     let (stage, token) = issued("immutable").await;
     edit(&stage, "app", "intruder", json!({"immutable": true, "metadata": {"labels": {LABEL: null}}})).await;
     stage.settle("app").await;

@@ -9,7 +9,7 @@ use pat_operator::api::Time;
 use serde_json::json;
 
 #[tokio::test(flavor = "multi_thread")]
-async fn however_its_watches_break_it_catches_up_and_mints_nothing_anew() {
+async fn operator_catches_up_after_any_broken_watch() {
     for how in Break::ALL {
         let mut stage = Stage::new(&format!("breaks-{how:?}").to_lowercase()).await;
         let (faults, breaks) = (Faults::none(&stage.client), Breaks::of(&stage.client));

@@ -162,7 +162,7 @@ fn write_webhook(path: &Path, server: &str, authority: &str) {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn tokens_are_credentials_for_the_cluster_until_they_are_revoked() {
+async fn token_authenticates_to_the_cluster_until_revoked() {
     let world = World::new().await;
     let place = &world.place;
 
@@ -205,7 +205,7 @@ async fn tokens_are_credentials_for_the_cluster_until_they_are_revoked() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn an_api_server_that_nobody_told_a_version_is_understood_too() {
+async fn api_server_with_the_default_webhook_version_works() {
     let world = World::asking_in(Version::Default).await;
     let mut help = Command::new(world.plane.assets().path(Binary::KubeApiserver));
     let help = tokio::task::spawn_blocking(move || help.arg("--help").output()).await.expect("no panic");
@@ -241,7 +241,7 @@ async fn forbidden(world: &World, holder: &Holder) -> bool {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn rotations_under_continuous_calls_see_not_one_refusal() {
+async fn rotation_under_continuous_calls_causes_no_refusal() {
     const ROTATIONS: usize = 4;
     const CALLERS: usize = 3;
     let world = World::new().await;

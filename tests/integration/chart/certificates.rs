@@ -79,7 +79,7 @@ async fn apply(client: &Client, namespace: &str, name: &str, spec: Value) -> kub
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_release_makes_its_own_certificate_and_proxies_and_the_api_server_trust_what_it_publishes() {
+async fn self_signed_certificate_is_published_and_trusted() {
     if is_left_out(Binary::Helm) {
         return;
     }

@@ -10,7 +10,7 @@ use crate::support::checked_in;
 use crate::support::is_left_out;
 
 #[test]
-fn the_chart_has_the_crds_of_the_repository_and_adds_only_labels_and_that_they_stay() {
+fn chart_crds_match_the_repository() {
     if is_left_out(Binary::Helm) {
         return;
     }
@@ -77,7 +77,7 @@ fn same(one: &Value, other: &Value) -> bool {
 }
 
 #[test]
-fn the_versions_of_chart_and_operator_are_one() {
+fn chart_and_operator_versions_match() {
     let text = fs::read_to_string(chart().join("Chart.yaml")).expect("Chart.yaml");
     let about: Value = serde_yaml::from_str(&text).expect("YAML");
     assert_eq!(about["version"], env!("CARGO_PKG_VERSION"));
@@ -85,7 +85,7 @@ fn the_versions_of_chart_and_operator_are_one() {
 }
 
 #[test]
-fn a_package_of_the_chart_holds_all_that_it_needs_and_renders_the_same() {
+fn packaged_chart_renders_the_same_manifests() {
     if is_left_out(Binary::Helm) {
         return;
     }
@@ -100,7 +100,7 @@ fn a_package_of_the_chart_holds_all_that_it_needs_and_renders_the_same() {
 }
 
 #[test]
-fn helm_finds_nothing_to_complain_of_with_any_values() {
+fn helm_lint_passes_for_all_values_files() {
     if is_left_out(Binary::Helm) {
         return;
     }
@@ -114,7 +114,7 @@ fn helm_finds_nothing_to_complain_of_with_any_values() {
 
 /// `charts/kustomize/install.yaml`: what the chart renders unless told otherwise, for those who do without Helm.
 #[test]
-fn the_kustomize_base_is_what_the_chart_renders_and_kubectl_takes_it() {
+fn kustomize_base_matches_the_rendered_chart() {
     if is_left_out(Binary::Helm) {
         return;
     }

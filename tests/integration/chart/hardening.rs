@@ -111,7 +111,7 @@ fn rendered(helm: &Program, file: &str, set: &str) -> Vec<Value> {
 }
 
 #[test]
-fn each_component_has_two_pods_unless_told_otherwise() {
+fn each_component_has_two_replicas_by_default() {
     if is_left_out(Binary::Helm) {
         return;
     }
@@ -125,7 +125,7 @@ fn each_component_has_two_pods_unless_told_otherwise() {
 }
 
 #[test]
-fn no_process_is_root_writes_to_its_image_or_gains_rights_and_each_says_what_it_needs() {
+fn pods_are_restricted_and_declare_their_resources() {
     if is_left_out(Binary::Helm) {
         return;
     }
@@ -157,7 +157,7 @@ fn no_process_is_root_writes_to_its_image_or_gains_rights_and_each_says_what_it_
 }
 
 #[test]
-fn pods_are_spread_and_an_update_or_a_drain_leaves_some_at_work() {
+fn pods_are_spread_and_updated_without_downtime() {
     if is_left_out(Binary::Helm) {
         return;
     }
@@ -205,7 +205,7 @@ fn listens(deployment: &Value) -> BTreeMap<&'static str, u64> {
 }
 
 #[test]
-fn what_a_process_listens_at_is_probed_let_in_and_reached_and_nothing_else_is() {
+fn ports_match_probes_network_policies_and_services() {
     if is_left_out(Binary::Helm) {
         return;
     }
@@ -247,7 +247,7 @@ fn what_a_process_listens_at_is_probed_let_in_and_reached_and_nothing_else_is() 
 }
 
 #[test]
-fn what_may_leave_a_pod_is_what_it_asks_the_api_server_and_dns() {
+fn egress_is_limited_to_the_api_server_and_dns() {
     if is_left_out(Binary::Helm) {
         return;
     }

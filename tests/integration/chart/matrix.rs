@@ -29,12 +29,12 @@ const OTHERS: [(&str, &str); 4] = [
 ];
 
 #[test]
-fn there_are_values_for_every_case() {
+fn chart_has_at_least_20_values_files() {
     assert!(values_files().len() >= 20);
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn the_api_server_takes_all_that_is_rendered_and_restricted_pods_are_let_in() {
+async fn api_server_accepts_rendered_manifests_and_pods() {
     if is_left_out(Binary::Helm) {
         return;
     }
@@ -67,7 +67,7 @@ async fn the_api_server_takes_all_that_is_rendered_and_restricted_pods_are_let_i
 }
 
 #[test]
-fn the_operator_takes_every_flag_that_is_rendered_and_its_stops_fit_their_time() {
+fn operator_accepts_rendered_flags_and_grace_periods() {
     if is_left_out(Binary::Helm) {
         return;
     }
@@ -89,7 +89,7 @@ fn the_operator_takes_every_flag_that_is_rendered_and_its_stops_fit_their_time()
 }
 
 #[test]
-fn labels_select_what_they_should_and_everything_has_a_place() {
+fn selectors_match_pods_and_objects_are_unique() {
     if is_left_out(Binary::Helm) {
         return;
     }
@@ -153,7 +153,7 @@ fn granted(manifests: &[Value], kind: &str, name: &str) -> Vec<(String, BTreeSet
 }
 
 #[test]
-fn rights_are_what_the_code_asks_for_and_the_verifier_has_no_secrets() {
+fn rights_match_the_code_and_verifier_reads_no_secrets() {
     if is_left_out(Binary::Helm) {
         return;
     }
@@ -244,7 +244,7 @@ fn rights_are_what_the_code_asks_for_and_the_verifier_has_no_secrets() {
 }
 
 #[test]
-fn a_certificate_is_asked_for_by_the_names_of_its_service_and_in_one_way_only() {
+fn certificate_covers_the_names_of_its_service() {
     if is_left_out(Binary::Helm) {
         return;
     }

@@ -5,15 +5,15 @@
 use crate::support::chart::{deployed, helm, next, release};
 
 mod certificates;
-mod dependent;
 mod dry_run;
 mod files;
 mod hardening;
-mod life;
+mod install_file;
 mod matrix;
 mod notes;
-mod plain;
+mod parent_chart;
 mod readme;
 mod refusals;
 mod rest;
 mod schema;
+mod upgrade;

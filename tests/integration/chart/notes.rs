@@ -16,7 +16,7 @@ fn notes(set: &str) -> String {
 }
 
 #[test]
-fn whoever_serves_in_plain_text_is_warned_and_nobody_else() {
+fn notes_warn_only_about_plain_text_servers() {
     if is_left_out(Binary::Helm) {
         return;
     }

@@ -57,7 +57,7 @@ fn table(values: &[Described]) -> String {
 }
 
 #[test]
-fn the_readme_describes_every_value_as_values_yaml_does() {
+fn readme_table_matches_values_yaml() {
     let values = read(&fs::read_to_string(chart().join("values.yaml")).expect("values.yaml"));
     assert!(values.len() > 100, "{}", values.len());
     let page = fs::read_to_string(root().join("tests/integration/chart/README.md.in")).expect("the page");
@@ -66,7 +66,7 @@ fn the_readme_describes_every_value_as_values_yaml_does() {
 }
 
 #[test]
-fn every_value_stands_in_the_schema_and_the_schema_has_no_other() {
+fn schema_and_values_have_the_same_keys() {
     let read = |name: &str| fs::read_to_string(chart().join(name)).expect("it is there");
     let values: Value = serde_yaml::from_str(&read("values.yaml")).expect("YAML");
     let schema: Value = serde_json::from_str(&read("values.schema.json")).expect("JSON");

@@ -5,7 +5,7 @@ use crate::support::is_left_out;
 use control_plane::Binary;
 
 #[test]
-fn what_cannot_be_right_is_refused_with_the_name_of_the_value() {
+fn invalid_values_are_refused_by_name() {
     if is_left_out(Binary::Helm) {
         return;
     }
@@ -77,7 +77,7 @@ fn what_cannot_be_right_is_refused_with_the_name_of_the_value() {
 }
 
 #[test]
-fn an_api_server_that_is_too_old_is_refused() {
+fn api_server_that_is_too_old_is_refused() {
     if is_left_out(Binary::Helm) {
         return;
     }

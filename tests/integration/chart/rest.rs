@@ -90,7 +90,7 @@ fn sentence(kind: &str, owner: &str) -> String {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn behind_the_guard_rails_the_rest_api_issues_for_whom_it_may_and_tells_the_others_whom_to_ask() {
+async fn rest_api_issues_only_for_permitted_owners() {
     if is_left_out(Binary::Helm) {
         return;
     }
@@ -180,7 +180,7 @@ async fn behind_the_guard_rails_the_rest_api_issues_for_whom_it_may_and_tells_th
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_rest_api_that_only_reads_has_no_right_to_issue_for_anybody() {
+async fn read_only_rest_api_cannot_issue() {
     if is_left_out(Binary::Helm) {
         return;
     }

@@ -55,7 +55,7 @@ fn translated(schema: &Value) -> Value {
 }
 
 #[test]
-fn the_schema_of_values_has_the_spec_of_tokens_as_the_crd_has_it() {
+fn values_schema_of_tokens_matches_the_crd() {
     let text = fs::read_to_string(root().join(FILE)).expect("it is there");
     let (head, _) = text.split_once(BEGINS).expect("the last of its definitions");
     let crd = serde_json::to_value(crd::crd()).expect("plain data");

@@ -18,7 +18,7 @@ fn until(end: Time) -> Value {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn an_end_that_is_moved_moves_the_deadline_and_mints_nothing() {
+async fn changed_expiry_moves_the_deadline_without_a_mint() {
     let mut stage = Stage::new("expiry-move").await;
     stage.apply("app", until(after(&stage, "30d"))).await;
     stage.settle("app").await;
@@ -47,7 +47,7 @@ async fn an_end_that_is_moved_moves_the_deadline_and_mints_nothing() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn an_end_in_the_past_kills_for_good_and_a_later_one_issues_a_new_token() {
+async fn past_expiry_is_final_and_a_later_one_issues_a_new_token() {
     let mut stage = Stage::new("expiry-past").await;
     stage.apply("app", until(after(&stage, "30d"))).await;
     stage.settle("app").await;
@@ -74,7 +74,7 @@ async fn an_end_in_the_past_kills_for_good_and_a_later_one_issues_a_new_token() 
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn an_end_that_passed_while_nobody_looked_is_not_undone_by_a_later_one() {
+async fn expiry_during_downtime_is_not_undone_by_a_later_one() {
     for (name, spec) in [("plain", json!({})), ("rotating", json!({"rotation": {"interval": "60d"}}))] {
         let mut stage = Stage::new("expiry-unseen").await;
         let with = |end: Time| {
@@ -101,7 +101,7 @@ async fn an_end_that_passed_while_nobody_looked_is_not_undone_by_a_later_one() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn an_end_is_the_end_of_replaced_tokens_too() {
+async fn expiry_also_ends_grace_periods() {
     let mut stage = Stage::new("expiry-grace").await;
     let spec = |stage: &Stage, end: Time| json!({"expiry": {"at": end}, "gracePeriod": "9d", "rotateIfIssuedBefore": stage.now(), "secret": {"previousKey": "old"}});
     stage.apply("app", until(after(&stage, "30d"))).await;
@@ -123,7 +123,7 @@ async fn an_end_is_the_end_of_replaced_tokens_too() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn an_end_after_a_time_counts_from_the_first_issue_and_survives_rotation() {
+async fn expiry_after_counts_from_the_first_issue() {
     let mut stage = Stage::new("expiry-after").await;
     stage.apply("app", json!({"expiry": {"after": "35d"}, "rotation": {"interval": "10d"}})).await;
     stage.settle("app").await;
@@ -158,7 +158,7 @@ async fn an_end_after_a_time_counts_from_the_first_issue_and_survives_rotation()
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_warning_comes_seven_days_or_a_fifth_of_the_life_before_the_end() {
+async fn expiry_warning_comes_seven_days_or_a_fifth_before() {
     let mut stage = Stage::new("expiry-warn").await;
     for (name, spec, life, lead) in [
         ("long", json!({"expiry": {"after": "100d"}}), "100d", "7d"),
@@ -185,7 +185,7 @@ async fn a_warning_comes_seven_days_or_a_fifth_of_the_life_before_the_end() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_token_that_never_ends_says_so_by_having_no_end() {
+async fn token_that_never_expires_has_no_expiry_time() {
     let mut stage = Stage::new("expiry-never").await;
     stage.apply("app", json!({"expiry": {"never": true}})).await;
     assert_eq!(stage.settle("app").await, None, "nothing to wake for");

@@ -9,7 +9,7 @@ use super::observe::{Write, after, assert_rests, conditions, labels, lines, mark
 use crate::support::stage::Stage;
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_manifest_becomes_a_token_in_a_secret() {
+async fn manifest_creates_a_token_in_a_secret() {
     let mut stage = Stage::new("issue").await;
     let pat = stage.apply("app", json!({"scopes": ["read"]})).await;
     let born = stage.now();
@@ -49,7 +49,7 @@ async fn a_manifest_becomes_a_token_in_a_secret() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_first_mint_is_three_writes_and_the_hash_comes_first() {
+async fn first_mint_publishes_the_hash_before_the_secret() {
     let stage = Stage::new("issue-order").await;
     stage.apply("app", json!({})).await;
     let start = mark(&stage).await;
@@ -76,7 +76,7 @@ async fn a_first_mint_is_three_writes_and_the_hash_comes_first() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn an_owner_that_the_spec_names_is_told_in_the_status() {
+async fn status_reports_the_owner_from_the_spec() {
     let stage = Stage::new("issue-owner").await;
     for (name, kind, owner) in [("person", "User", "jane@example.com"), ("robot", "VirtualAccount", "ci/deploy")] {
         stage.apply(name, json!({"owner": {"kind": kind, "name": owner}})).await;
@@ -87,7 +87,7 @@ async fn an_owner_that_the_spec_names_is_told_in_the_status() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_changed_prefix_takes_effect_with_the_next_mint() {
+async fn changed_prefix_applies_to_the_next_mint() {
     let mut stage = Stage::new("issue-prefix").await;
     stage.apply("app", json!({"tokenPrefix": "before"})).await;
     stage.settle("app").await;
@@ -108,7 +108,7 @@ async fn a_changed_prefix_takes_effect_with_the_next_mint() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_name_for_people_changes_without_a_mint_or_a_write_to_the_secret() {
+async fn changed_display_name_does_not_write_the_secret() {
     let mut stage = Stage::new("issue-display").await;
     stage.apply("app", json!({"displayName": "one"})).await;
     stage.settle("app").await;
@@ -129,7 +129,7 @@ async fn a_name_for_people_changes_without_a_mint_or_a_write_to_the_secret() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn the_default_lifetime_is_fixed_at_first_issue_and_a_changed_flag_is_not_retroactive() {
+async fn default_lifetime_is_fixed_at_first_issue() {
     let mut stage = Stage::new("issue-default").await;
     stage.apply("old", json!({})).await;
     stage.settle("old").await;
@@ -158,7 +158,7 @@ async fn the_default_lifetime_is_fixed_at_first_issue_and_a_changed_flag_is_not_
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn the_life_of_a_token_begins_when_there_is_one_and_not_while_its_secret_is_taken() {
+async fn lifetime_does_not_start_during_a_secret_conflict() {
     let mut stage = Stage::new("issue-late").await;
     let metadata = ObjectMeta { name: Some("app".into()), ..Default::default() };
     let foreign = Secret { metadata, ..Default::default() };

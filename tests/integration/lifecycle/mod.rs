@@ -4,8 +4,8 @@
 
 use crate::support::states;
 
+mod delivery;
 mod expiry;
-mod handover;
 mod issue;
 mod observe;
 mod presets;

@@ -70,7 +70,7 @@ fn readable(data: BTreeMap<String, String>) -> BTreeMap<String, Value> {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn every_preset_is_valid_follows_the_token_and_is_empty_but_valid_when_none_is_live() {
+async fn presets_render_valid_data_with_and_without_a_token() {
     let mut stage = Stage::new("preset").await;
     for case in PRESETS {
         let name = &case.preset.to_lowercase();
@@ -124,7 +124,7 @@ async fn every_preset_is_valid_follows_the_token_and_is_empty_but_valid_when_non
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_password_key_of_basic_auth_may_be_the_token_itself() {
+async fn basic_auth_password_can_be_the_token_key() {
     let stage = Stage::new("preset-password").await;
     let secret = json!({"key": "password", "template": {"preset": "BasicAuth", "username": "robot"}});
     stage.apply("app", json!({"secret": secret})).await;
@@ -135,7 +135,7 @@ async fn a_password_key_of_basic_auth_may_be_the_token_itself() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_template_of_ones_own_follows_every_fact_that_it_shows_without_a_mint() {
+async fn template_follows_its_variables_without_a_mint() {
     let mut stage = Stage::new("template").await;
     let config = concat!(
         "token={{ token }}\nold={{ previousToken }}\nids={{ id }},{{ previousId }}\nowner={{ owner }}\n",
@@ -203,7 +203,7 @@ async fn a_template_of_ones_own_follows_every_fact_that_it_shows_without_a_mint(
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_bad_template_is_told_with_its_place_and_the_secret_stays_as_it_is_until_it_is_mended() {
+async fn invalid_template_is_reported_and_spares_the_secret() {
     let cases = [
         ("unknown-variable", "{{ tokn }}", "line 1, column 4"),
         ("unknown-filter", "a\nb {{ token | base64 }}", "line 2, column 14"),
@@ -254,7 +254,7 @@ async fn a_bad_template_is_told_with_its_place_and_the_secret_stays_as_it_is_unt
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_template_that_is_taken_back_writes_nothing_to_the_secret() {
+async fn reverted_template_does_not_write_the_secret() {
     let mut stage = Stage::new("template-back").await;
     let spec = |text: &str| json!({"secret": {"template": {"data": {"config": text}}}});
     stage.apply("app", spec("good={{ token }}")).await;
@@ -270,7 +270,7 @@ async fn a_template_that_is_taken_back_writes_nothing_to_the_secret() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_bad_template_keeps_nobody_from_revoking_and_nothing_from_ending() {
+async fn invalid_template_does_not_block_revocation_or_expiry() {
     let mut stage = Stage::new("template-end").await;
     let spec = |text: &str, more: Value| {
         let mut spec = json!({"secret": {"template": {"data": {"config": text}}}});
@@ -299,7 +299,7 @@ async fn a_bad_template_keeps_nobody_from_revoking_and_nothing_from_ending() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_token_that_a_bad_template_keeps_from_rotation_warns_of_its_end_and_says_why() {
+async fn rotation_blocked_by_a_template_warns_of_expiry() {
     let mut stage = Stage::new("template-warn").await;
     let spec =
         |text: &str| json!({"rotation": {"interval": "10d"}, "secret": {"template": {"data": {"config": text}}}});
@@ -320,7 +320,7 @@ async fn a_token_that_a_bad_template_keeps_from_rotation_warns_of_its_end_and_sa
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_first_token_with_a_bad_template_is_not_issued_until_the_template_is_good() {
+async fn no_token_is_issued_with_an_invalid_template() {
     let mut stage = Stage::new("template-first").await;
     let spec = |text: &str| json!({"secret": {"template": {"data": {"config": text}}}});
     stage.apply("app", spec("{{ bad }}")).await;

@@ -21,7 +21,7 @@ fn at(stage: &Stage, offset: &str) -> Time {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn revoke_if_issued_before_acts_once_on_what_is_older_and_never_before_its_time() {
+async fn revoke_if_issued_before_acts_once_and_on_time() {
     // The token is issued an hour before the statement is made; `now` and `later` are revisions, right then and 3 h after it.
     let cases = [
         ("long-past", "-2h", 1, 1),
@@ -62,7 +62,7 @@ async fn revoke_if_issued_before_acts_once_on_what_is_older_and_never_before_its
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn when_both_statements_act_revocation_wins_with_one_mint() {
+async fn revocation_takes_precedence_over_rotation() {
     // Where the lines are when they are written, an hour after the issue; the revision then, and what is live 3 h later.
     let cases = [
         ("both-now", "0", "0", 2, vec![2]),
@@ -95,7 +95,7 @@ async fn when_both_statements_act_revocation_wins_with_one_mint() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn an_operator_that_was_down_when_both_statements_came_due_mints_once() {
+async fn revocation_and_rotation_due_during_downtime_mint_once() {
     let mut stage = Stage::new("revoke-down").await;
     stage.apply("app", json!({})).await;
     stage.settle("app").await;
@@ -114,7 +114,7 @@ async fn an_operator_that_was_down_when_both_statements_came_due_mints_once() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_revocation_in_the_middle_of_a_rotation_kills_both_tokens() {
+async fn revocation_during_a_rotation_ends_both_tokens() {
     let mut stage = Stage::new("revoke-middle").await;
     stage.apply("app", json!({"rotation": {"interval": "30d"}})).await;
     stage.settle("app").await;
@@ -142,7 +142,7 @@ async fn a_revocation_in_the_middle_of_a_rotation_kills_both_tokens() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn revoking_the_active_credential_by_id_issues_a_new_one_and_leaves_the_replaced_one_in_grace() {
+async fn revoking_the_active_credential_by_id_issues_a_new_one() {
     let mut stage = Stage::new("revoke-active").await;
     stage.apply("app", json!({"gracePeriod": "1d"})).await;
     stage.settle("app").await;
@@ -171,7 +171,7 @@ async fn revoking_the_active_credential_by_id_issues_a_new_one_and_leaves_the_re
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn revoking_a_credential_in_grace_ends_just_that() {
+async fn revoking_a_credential_in_grace_ends_only_that_one() {
     let mut stage = Stage::new("revoke-grace").await;
     let spec = |more: Value| {
         let mut spec = json!({"gracePeriod": "5d", "secret": {"previousKey": "old"}});
@@ -204,7 +204,7 @@ async fn revoking_a_credential_in_grace_ends_just_that() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_revoked_object_has_no_token_and_a_new_one_when_it_is_revoked_no_more() {
+async fn revoked_pat_gets_a_new_token_once_unrevoked() {
     let mut stage = Stage::new("revoke-all").await;
     let secret = json!({"previousKey": "old", "template": {"data": {"config": "t={{ token }} p={{ previousToken }}"}}});
     stage.apply("app", json!({"secret": secret})).await;
@@ -248,7 +248,7 @@ async fn a_revoked_object_has_no_token_and_a_new_one_when_it_is_revoked_no_more(
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn an_object_that_is_revoked_from_the_start_gets_no_secret() {
+async fn pat_revoked_from_the_start_gets_no_secret() {
     let mut stage = Stage::new("revoke-born").await;
     stage.apply("app", json!({"revoked": true})).await;
     stage.settle("app").await;

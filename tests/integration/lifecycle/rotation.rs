@@ -17,7 +17,7 @@ use crate::support::stage::Stage;
 const IN_GRACE: [&str; 2] = ["Ready=True Issued", "InGracePeriod=True PreviousCredentialLive"];
 
 #[tokio::test(flavor = "multi_thread")]
-async fn rotation_keeps_the_old_token_alive_for_its_grace_period() {
+async fn rotation_keeps_the_old_token_for_its_grace_period() {
     let mut stage = Stage::new("rotate").await;
     stage.apply("app", json!({"rotation": {"interval": "30d"}, "secret": {"previousKey": "old"}})).await;
     stage.settle("app").await;
@@ -56,7 +56,7 @@ async fn rotation_keeps_the_old_token_alive_for_its_grace_period() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn rotation_is_only_ever_early_and_a_fleet_does_not_rotate_at_one_instant() {
+async fn jitter_makes_rotations_early_and_spreads_them() {
     let mut stage = Stage::new("rotate-jitter").await;
     for (interval, most) in [("10s", "1s"), ("1h", "3m"), ("1d", "72m"), ("30d", "12h"), ("52w", "12h")] {
         let mut offsets = BTreeSet::new();
@@ -89,7 +89,7 @@ async fn rotation_is_only_ever_early_and_a_fleet_does_not_rotate_at_one_instant(
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn the_jitter_of_an_object_is_drawn_anew_with_each_rotation() {
+async fn jitter_changes_with_each_rotation() {
     let stage = Stage::new("rotate-redraw").await;
     stage.apply("app", json!({"rotation": {"interval": "30d"}})).await;
     stage.settle("app").await;
@@ -106,7 +106,7 @@ async fn the_jitter_of_an_object_is_drawn_anew_with_each_rotation() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_rotation_publishes_the_new_hash_before_the_secret_changes_and_is_ready_all_the_time() {
+async fn rotation_publishes_the_hash_first_and_stays_ready() {
     let stage = Stage::new("rotate-lead").await;
     stage.apply("app", json!({"rotation": {"interval": "30d"}})).await;
     stage.settle("app").await;
@@ -132,7 +132,7 @@ async fn a_rotation_publishes_the_new_hash_before_the_secret_changes_and_is_read
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn rotate_if_issued_before_acts_once_on_what_is_older_and_never_before_its_time() {
+async fn rotate_if_issued_before_acts_once_and_on_time() {
     // The token is issued an hour before the statement is made; `now` and `later` are revisions, right then and 3 h after it.
     let cases = [
         ("long-past", "-2h", 1, 1),
@@ -176,7 +176,7 @@ fn at(stage: &Stage, offset: &str) -> Time {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_second_rotation_during_grace_keeps_both_promises() {
+async fn second_rotation_keeps_the_first_grace_period() {
     let mut stage = Stage::new("rotate-twice").await;
     let secret = json!({"previousKey": "old"});
     stage.apply("app", json!({"gracePeriod": "10h", "secret": secret})).await;
@@ -213,7 +213,7 @@ async fn a_second_rotation_during_grace_keeps_both_promises() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_ninth_live_credential_waits_for_an_end_or_a_revocation() {
+async fn ninth_live_credential_waits_until_another_ends() {
     for (name, way_out) in [("wait", "a grace period ends"), ("revoke", "a revocation makes room")] {
         let mut stage = Stage::new("rotate-nine").await;
         let spec = |stage: &Stage| json!({"gracePeriod": "10d", "rotateIfIssuedBefore": stage.now()});
@@ -256,7 +256,7 @@ async fn a_ninth_live_credential_waits_for_an_end_or_a_revocation() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn the_default_grace_period_is_a_day_or_half_of_the_interval() {
+async fn default_grace_period_is_a_day_or_half_the_interval() {
     let stage = Stage::new("rotate-grace").await;
     for (name, interval, grace, promised) in [
         ("a", Some("30d"), None, "1d"),
@@ -285,7 +285,7 @@ async fn the_default_grace_period_is_a_day_or_half_of_the_interval() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_promised_grace_period_stays_as_it_was_when_the_spec_changes() {
+async fn running_grace_period_ignores_spec_changes() {
     for (name, changed) in [("shorter", "1m"), ("longer", "20d")] {
         let mut stage = Stage::new("rotate-promise").await;
         let spec = |grace: &str| json!({"rotation": {"interval": "30d"}, "gracePeriod": grace});
@@ -317,7 +317,7 @@ async fn a_promised_grace_period_stays_as_it_was_when_the_spec_changes() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn the_key_for_the_previous_token_may_come_move_and_go_during_grace() {
+async fn previous_key_can_change_during_grace() {
     let mut stage = Stage::new("rotate-previous").await;
     let spec = |previous: Option<&str>, line: Option<Time>| {
         let mut spec = json!({"gracePeriod": "5d"});
@@ -374,7 +374,7 @@ async fn the_key_for_the_previous_token_may_come_move_and_go_during_grace() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn an_outage_of_one_whole_interval_breaks_nothing_and_one_of_two_is_told() {
+async fn outage_of_two_intervals_lapses_but_one_does_not() {
     let mut stage = Stage::new("rotate-outage").await;
     for (name, outage, survives) in [("one", "19d", true), ("two", "20d1h", false)] {
         stage.apply(name, json!({"rotation": {"interval": "10d"}})).await;

@@ -21,7 +21,7 @@ async fn by_others(stage: &Stage, secret: &str, patch: Value) {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn labels_annotations_and_key_change_without_a_mint_and_leave_nothing_behind() {
+async fn changed_labels_annotations_and_key_cause_no_mint() {
     let mut stage = Stage::new("look").await;
     let managed = ("app.kubernetes.io/managed-by", "pat-operator");
     let first = json!({"labels": {"a": "1", "b": "1"}, "annotations": {"x/n": "1", "m": "1"}, "key": "one"});
@@ -58,7 +58,7 @@ async fn labels_annotations_and_key_change_without_a_mint_and_leave_nothing_behi
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_changed_look_is_one_write_to_the_secret_and_one_to_the_status() {
+async fn changed_rendering_writes_secret_and_status_once() {
     let stage = Stage::new("look-writes").await;
     stage.apply("app", json!({})).await;
     stage.settle("app").await;
@@ -80,7 +80,7 @@ async fn a_changed_look_is_one_write_to_the_secret_and_one_to_the_status() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn the_look_changes_during_grace_with_both_tokens_in_place() {
+async fn changed_rendering_in_grace_keeps_both_tokens() {
     let mut stage = Stage::new("look-grace").await;
     let spec = |secret: Value, line: Option<pat_operator::api::Time>| {
         let mut spec = json!({"gracePeriod": "5d", "secret": secret});
@@ -106,7 +106,7 @@ async fn the_look_changes_during_grace_with_both_tokens_in_place() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_renamed_secret_is_made_first_and_only_then_the_old_one_is_removed() {
+async fn renamed_secret_exists_before_the_old_one_is_removed() {
     let mut stage = Stage::new("rename").await;
     let spec = |secret: Value, line: Option<pat_operator::api::Time>| {
         let mut spec = json!({"gracePeriod": "5d", "secret": secret});
@@ -160,7 +160,7 @@ async fn a_renamed_secret_is_made_first_and_only_then_the_old_one_is_removed() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_secret_moves_to_another_type_with_another_name() {
+async fn renamed_secret_can_change_its_type() {
     let mut stage = Stage::new("rename-type").await;
     stage.apply("app", json!({})).await;
     stage.settle("app").await;
@@ -175,7 +175,7 @@ async fn a_secret_moves_to_another_type_with_another_name() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_name_that_is_taken_leaves_token_and_secret_where_they_are() {
+async fn rename_to_a_taken_name_keeps_the_old_secret() {
     let mut stage = Stage::new("rename-taken").await;
     stage.apply("other", json!({})).await;
     stage.settle("other").await;
@@ -202,7 +202,7 @@ async fn a_name_that_is_taken_leaves_token_and_secret_where_they_are() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_rename_in_the_middle_of_a_rotation_ends_with_one_secret_and_a_token_that_works() {
+async fn rename_during_a_rotation_ends_with_one_secret() {
     let mut stage = Stage::new("rename-middle").await;
     stage.apply("app", json!({"rotation": {"interval": "30d"}})).await;
     stage.settle("app").await;
@@ -230,7 +230,7 @@ async fn a_rename_in_the_middle_of_a_rotation_ends_with_one_secret_and_a_token_t
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_rename_of_a_revoked_object_removes_what_it_left() {
+async fn rename_of_a_revoked_pat_removes_the_old_secret() {
     let mut stage = Stage::new("rename-revoked").await;
     stage.apply("app", json!({})).await;
     stage.settle("app").await;

@@ -21,7 +21,7 @@ use super::{
 use crate::support::stage::Stage;
 
 #[tokio::test(flavor = "multi_thread")]
-async fn every_state_has_its_conditions_fields_and_events_and_at_rest_costs_no_request() {
+async fn every_state_has_its_conditions_fields_and_events() {
     let mut stage = Stage::new("states").await;
     foreign_secret(&stage).await;
     let requests = Arc::new(AtomicUsize::new(0));
@@ -71,7 +71,7 @@ async fn every_state_has_its_conditions_fields_and_events_and_at_rest_costs_no_r
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_condition_keeps_its_time_until_its_status_changes() {
+async fn condition_keeps_its_time_until_its_status_changes() {
     let stage = Stage::new("times").await;
     let ready = async |stage: &Stage| -> Condition { stage.status("app").await.conditions[0].clone() };
     stage.apply("app", json!({})).await;
@@ -100,7 +100,7 @@ async fn a_condition_keeps_its_time_until_its_status_changes() {
 
 /// Velero does it: what `managedFields` were in the backup is put back a moment after an object is restored, over those of whoever was quicker.
 #[tokio::test(flavor = "multi_thread")]
-async fn what_is_no_longer_so_goes_from_the_status_also_when_somebody_has_rewritten_who_manages_its_fields() {
+async fn status_fields_are_removed_despite_changed_managed_fields() {
     let mut stage = Stage::new("fields").await;
     foreign_secret(&stage).await;
     let end = json!({"at": "2100-01-01T00:00:00Z"});
@@ -127,7 +127,7 @@ async fn what_is_no_longer_so_goes_from_the_status_also_when_somebody_has_rewrit
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn events_tell_transitions_once_and_again_when_they_happen_again() {
+async fn events_report_each_transition_once() {
     let mut stage = Stage::new("events").await;
     stage.apply("app", json!({})).await;
     stage.settle("app").await;

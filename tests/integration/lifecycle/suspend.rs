@@ -22,7 +22,7 @@ fn every_10_days(suspend: bool, more: Value) -> Value {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn an_object_that_is_suspended_from_the_start_has_no_token_until_it_is_resumed() {
+async fn pat_suspended_from_the_start_has_no_token() {
     let mut stage = Stage::new("suspend-born").await;
     stage.apply("app", json!({"suspend": true})).await;
     stage.settle("app").await;
@@ -39,7 +39,7 @@ async fn an_object_that_is_suspended_from_the_start_has_no_token_until_it_is_res
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_suspended_token_is_not_rotated_and_catches_up_when_it_is_resumed() {
+async fn suspended_token_is_rotated_only_once_resumed() {
     let mut stage = Stage::new("suspend-rotate").await;
     stage.apply("app", every_10_days(false, json!({}))).await;
     stage.settle("app").await;
@@ -69,7 +69,7 @@ async fn a_suspended_token_is_not_rotated_and_catches_up_when_it_is_resumed() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_suspended_token_lives_to_its_own_end_and_people_are_warned_and_told() {
+async fn suspended_token_lapses_after_a_warning() {
     let mut stage = Stage::new("suspend-lapse").await;
     stage.apply("app", every_10_days(false, json!({}))).await;
     stage.settle("app").await;
@@ -105,7 +105,7 @@ async fn a_suspended_token_lives_to_its_own_end_and_people_are_warned_and_told()
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_suspended_token_dies_by_every_revocation_and_no_new_one_is_issued() {
+async fn revoked_suspended_token_is_not_replaced() {
     let mut stage = Stage::new("suspend-revoke").await;
     for (name, reason, event) in [
         ("statement", "Suspended", "CredentialRevoked"),
@@ -145,7 +145,7 @@ async fn a_suspended_token_dies_by_every_revocation_and_no_new_one_is_issued() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_grace_period_ends_in_time_while_suspended() {
+async fn grace_period_ends_on_time_while_suspended() {
     let mut stage = Stage::new("suspend-grace").await;
     stage.apply("app", every_10_days(false, json!({"secret": {"previousKey": "old"}}))).await;
     stage.settle("app").await;
@@ -167,7 +167,7 @@ async fn a_grace_period_ends_in_time_while_suspended() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn the_end_of_a_suspended_token_is_reported_also_when_there_is_no_token() {
+async fn expiry_is_reported_while_suspended_without_a_token() {
     let mut stage = Stage::new("suspend-end").await;
     let end = after(&stage, "100d").ceil_second();
     // A short grace: whether the last rotation is a moment or a day ago follows from the uid.
@@ -201,7 +201,7 @@ async fn the_end_of_a_suspended_token_is_reported_also_when_there_is_no_token() 
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_rotation_that_is_on_its_way_stops_and_the_token_in_the_secret_goes_on() {
+async fn suspending_stops_a_started_rotation() {
     let mut stage = Stage::new("suspend-middle").await;
     stage.apply("app", every_10_days(false, json!({}))).await;
     stage.settle("app").await;
@@ -225,7 +225,7 @@ async fn a_rotation_that_is_on_its_way_stops_and_the_token_in_the_secret_goes_on
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn the_secret_of_a_suspended_token_is_still_kept_in_order() {
+async fn secret_is_still_rendered_while_suspended() {
     let mut stage = Stage::new("suspend-render").await;
     stage.apply("app", every_10_days(false, json!({}))).await;
     stage.settle("app").await;
@@ -240,7 +240,7 @@ async fn the_secret_of_a_suspended_token_is_still_kept_in_order() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn deletion_takes_token_and_secret_away_suspended_or_not() {
+async fn deletion_removes_the_secret_even_while_suspended() {
     let stage = Stage::new("suspend-delete").await;
     for (name, suspend) in [("running", false), ("suspended", true)] {
         stage.apply(name, json!({})).await;

@@ -34,7 +34,7 @@ async fn change(stage: &Stage, name: &str, spec: Value, floor: Time) {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn rotation_added_to_a_fresh_token_mints_nothing_and_takes_away_its_end() {
+async fn rotation_added_to_a_fresh_token_removes_its_expiry() {
     let mut stage = Stage::new("terms-add").await;
     stage.apply("app", json!({})).await;
     stage.settle("app").await;
@@ -51,7 +51,7 @@ async fn rotation_added_to_a_fresh_token_mints_nothing_and_takes_away_its_end() 
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn rotation_added_to_an_overdue_token_rotates_at_once_with_the_full_grace_period() {
+async fn rotation_added_to_an_old_token_rotates_with_full_grace() {
     for (name, wait, interval, grace) in
         [("a", "40d", "10d", "1d"), ("b", "80d", "1h", "30m"), ("c", "11d", "10d", "1d")]
     {
@@ -71,7 +71,7 @@ async fn rotation_added_to_an_overdue_token_rotates_at_once_with_the_full_grace_
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn rotation_added_while_suspended_leaves_one_grace_period_and_no_less() {
+async fn rotation_added_while_suspended_keeps_one_grace_period() {
     let mut stage = Stage::new("terms-suspend").await;
     stage.apply("app", json!({"expiry": {"never": true}})).await;
     stage.settle("app").await;
@@ -89,7 +89,7 @@ async fn rotation_added_while_suspended_leaves_one_grace_period_and_no_less() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_changed_interval_moves_the_deadlines_of_the_live_token() {
+async fn changed_interval_moves_the_deadlines() {
     let mut stage = Stage::new("terms-change").await;
     stage.apply("app", every("30d")).await;
     stage.settle("app").await;
@@ -109,7 +109,7 @@ async fn a_changed_interval_moves_the_deadlines_of_the_live_token() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn rotation_removed_fixes_the_default_lifetime_then() {
+async fn removed_rotation_fixes_the_default_lifetime() {
     let mut stage = Stage::new("terms-remove").await;
     stage.apply("app", every("10d")).await;
     stage.settle("app").await;
@@ -135,7 +135,7 @@ async fn rotation_removed_fixes_the_default_lifetime_then() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn rotation_added_and_long_after_removed_does_not_end_the_token_in_the_past() {
+async fn removed_rotation_does_not_backdate_the_expiry() {
     let mut stage = Stage::new("terms-back").await;
     stage.apply("app", json!({})).await;
     stage.settle("app").await;

@@ -93,7 +93,7 @@ impl Moment {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_token_that_rotates_daily_lives_a_year_without_a_moment_of_outage_and_without_growing() {
+async fn daily_rotation_lasts_a_year_without_outage_or_growth() {
     let began = Instant::now();
     let mut stage = Stage::new("year").await;
     stage.apply("app", json!({"rotation": {"interval": "1d"}, "secret": {"previousKey": "old"}})).await;

@@ -3,7 +3,7 @@
 
 use crate::support::policies::{guard, people};
 
-mod letting_go;
+mod deletion;
 mod owners;
 mod scopes;
 mod secret_annotations;

@@ -59,7 +59,7 @@ fn issue_for(resource: &str, names: &[&str]) -> Value {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_token_is_issued_for_oneself_and_for_the_namespace_s_own_accounts_and_for_others_only_with_the_right_to() {
+async fn issuing_for_others_requires_issue_for() {
     let place = Place::new("owners").await;
     let home = place.name();
     let guard = Guard::apply("owners", &place, &[&place]).await;
@@ -165,7 +165,7 @@ async fn a_token_is_issued_for_oneself_and_for_the_namespace_s_own_accounts_and_
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn somebody_else_s_token_is_changed_only_with_the_right_to_issue_it_and_anybody_may_revoke_or_delete_it() {
+async fn changing_a_token_of_others_requires_issue_for() {
     let place = Place::new("owners-change").await;
     let home = place.name();
     let guard = Guard::apply("owners", &place, &[&place]).await;
@@ -224,7 +224,7 @@ async fn somebody_else_s_token_is_changed_only_with_the_right_to_issue_it_and_an
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_namespace_that_the_binding_leaves_out_is_free() {
+async fn namespace_outside_the_binding_is_unrestricted() {
     let (bound, free) = (Place::new("owners-bound").await, Place::new("owners-free").await);
     let guard = Guard::apply("owners", &bound, &[&bound]).await;
     let jane = Identity::user(JANE, &[]);

@@ -51,7 +51,7 @@ async fn grant(home: &Place, grants: Value, api: &Api<DynamicObject>, (given, re
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_namespace_has_the_scopes_that_it_is_granted_or_those_of_everybody_and_never_the_product_s_own_by_default() {
+async fn scopes_are_limited_to_the_grants_of_the_namespace() {
     let home = Place::new("scopes-home").await;
     let (named, other) = (Place::new("scopes-named").await, Place::new("scopes-other").await);
     let guard = Guard::apply("scopes", &home, &[&named, &other]).await;
@@ -116,7 +116,7 @@ async fn a_namespace_has_the_scopes_that_it_is_granted_or_those_of_everybody_and
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn what_is_no_longer_granted_is_kept_out_of_every_change_but_revocation_and_deletion() {
+async fn withdrawn_scope_blocks_changes_but_not_revocation() {
     let home = Place::new("scopes-change").await;
     let guard = Guard::apply("scopes", &home, &[&home]).await;
     let client = people::administrator_of(&home, "ann").await.1;
@@ -156,7 +156,7 @@ async fn what_is_no_longer_granted_is_kept_out_of_every_change_but_revocation_an
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn as_many_scopes_as_a_token_can_have_are_judged_by_many_long_patterns() {
+async fn maximum_scopes_are_checked_against_many_patterns() {
     let home = Place::new("scopes-many").await;
     let guard = Guard::apply("scopes", &home, &[&home]).await;
     let client = people::administrator_of(&home, "ann").await.1;
@@ -179,7 +179,7 @@ async fn as_many_scopes_as_a_token_can_have_are_judged_by_many_long_patterns() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn without_the_config_map_nothing_is_granted() {
+async fn no_scopes_are_granted_without_the_config_map() {
     let home = Place::new("scopes-none").await;
     let guard = Guard::apply("scopes", &home, &[&home]).await;
     let client = people::administrator_of(&home, "ann").await.1;

@@ -18,7 +18,7 @@ fn secret(annotations: Value) -> Value {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn our_annotations_on_secrets_are_set_by_the_controller_and_by_whoever_restores_backups() {
+async fn only_controller_and_restorers_set_our_annotations() {
     let place = Place::new("annotations").await;
     let home = place.name();
     let guard = Guard::apply("secret-annotations", &place, &[&place]).await;

@@ -37,7 +37,7 @@ async fn writes(client: &Client, namespace: &str, status: &Value) -> Vec<(&'stat
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn status_is_written_by_the_controller_and_by_those_who_note_uses_and_by_nobody_else() {
+async fn only_our_components_write_status() {
     let place = Place::new("status").await;
     let home = place.name();
     let guard = Guard::apply("status", &place, &[&place]).await;

@@ -12,7 +12,7 @@ use crate::support::process::place::eventually;
 
 /// It takes the controller that checks types, which the shared control plane does without.
 #[tokio::test(flavor = "multi_thread")]
-async fn the_api_server_has_nothing_to_say_about_the_types_in_the_policies() {
+async fn policy_expressions_pass_type_checking() {
     let root = std::path::Path::new(env!("CARGO_MANIFEST_DIR"));
     let options = Options::default()
         .argument(Component::ControllerManager, "--controllers=validatingadmissionpolicy-status-controller")

@@ -40,7 +40,7 @@ fn certificate() -> Value {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_release_is_installed_and_works_is_upgraded_rolled_back_taken_away_and_comes_back_and_no_token_is_lost() {
+async fn no_token_is_lost_over_the_life_of_a_release() {
     if is_left_out(Binary::Helm) {
         return;
     }
@@ -233,7 +233,7 @@ async fn a_release_is_installed_and_works_is_upgraded_rolled_back_taken_away_and
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn in_some_namespaces_the_release_has_rights_there_only_and_does_the_same_work() {
+async fn namespaced_release_has_rights_in_its_namespaces_only() {
     if is_left_out(Binary::Helm) {
         return;
     }
@@ -278,7 +278,7 @@ async fn in_some_namespaces_the_release_has_rights_there_only_and_does_the_same_
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn tokens_of_a_release_in_a_cluster_that_does_not_know_them_are_refused_with_what_to_do() {
+async fn tokens_without_the_crd_are_refused_with_a_hint() {
     if is_left_out(Binary::Helm) {
         return;
     }

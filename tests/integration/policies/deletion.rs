@@ -24,7 +24,7 @@ fn somebody_s() -> Value {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn with_every_policy_in_force_the_operator_does_its_work_and_everything_can_end() {
+async fn policies_do_not_block_the_operator_or_deletion() {
     let place = Place::new("policies").await;
     let home = place.name();
     place.apply("collected", somebody_s()).await;

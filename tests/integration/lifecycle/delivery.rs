@@ -50,7 +50,7 @@ async fn delivery(stage: &Stage, name: &str) -> Option<DeliveryState> {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn the_deletion_of_the_secret_is_the_receipt_and_the_token_goes_on_working() {
+async fn deleting_the_secret_confirms_delivery() {
     let mut stage = Stage::new("once-take").await;
     let secret = offered(&stage, "app").await;
     assert_eq!(delivery(&stage, "app").await, Some(DeliveryState::Waiting));
@@ -80,7 +80,7 @@ async fn the_deletion_of_the_secret_is_the_receipt_and_the_token_goes_on_working
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn what_is_not_taken_within_10_minutes_is_dead_and_none_is_issued_by_itself() {
+async fn undelivered_token_ends_after_10_minutes() {
     let mut stage = Stage::new("once-miss").await;
     let secret = offered(&stage, "app").await;
     let issued = stage.status("app").await.last_issued_at.expect("it was issued");
@@ -118,7 +118,7 @@ async fn note(stage: &Stage, name: &str, unacknowledged: Option<&str>) {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_token_that_was_taken_for_somebody_else_lives_on_only_if_its_arrival_is_acknowledged() {
+async fn unacknowledged_token_ends_after_10_minutes() {
     let mut stage = Stage::new("once-acknowledged").await;
     for name in ["arrives", "lost"] {
         offered(&stage, name).await;
@@ -152,7 +152,7 @@ async fn a_token_that_was_taken_for_somebody_else_lives_on_only_if_its_arrival_i
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn asked_for_another_a_token_whose_arrival_nobody_acknowledged_has_no_grace() {
+async fn unacknowledged_token_has_no_grace_period() {
     let mut stage = Stage::new("once-no-grace").await;
     offered(&stage, "app").await;
     let id = id_of(&stage, "app", 1).await;
@@ -173,7 +173,7 @@ async fn asked_for_another_a_token_whose_arrival_nobody_acknowledged_has_no_grac
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn whoever_read_the_token_and_is_too_late_cannot_take_it() {
+async fn token_cannot_be_taken_after_its_deadline() {
     let mut stage = Stage::new("once-late").await;
     let secret = offered(&stage, "app").await;
     stage.advance("10m");
@@ -190,7 +190,7 @@ async fn whoever_read_the_token_and_is_too_late_cannot_take_it() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn another_token_is_handed_over_when_somebody_asks_and_the_former_keeps_its_grace() {
+async fn requested_new_token_leaves_the_old_one_its_grace() {
     let mut stage = Stage::new("once-again").await;
     offered(&stage, "app").await;
     let first = take(&stage, "app").await;
@@ -213,7 +213,7 @@ async fn another_token_is_handed_over_when_somebody_asks_and_the_former_keeps_it
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn another_that_nobody_takes_leaves_the_former_to_its_grace() {
+async fn undelivered_new_token_leaves_the_old_one_its_grace() {
     let mut stage = Stage::new("once-again-miss").await;
     offered(&stage, "app").await;
     let first = take(&stage, "app").await;
@@ -233,7 +233,7 @@ async fn another_that_nobody_takes_leaves_the_former_to_its_grace() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn asked_for_another_before_the_first_was_taken_only_the_second_can_be() {
+async fn rotation_before_delivery_replaces_the_waiting_token() {
     let mut stage = Stage::new("once-hasty").await;
     let secret = offered(&stage, "app").await;
     stage.advance("1m");
@@ -248,7 +248,7 @@ async fn asked_for_another_before_the_first_was_taken_only_the_second_can_be() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_revocation_kills_what_was_handed_over_and_issues_none_but_as_a_statement_asks() {
+async fn revocation_ends_delivered_and_waiting_tokens() {
     // What is written after the token was taken or while it waits; Ready then; the revision then.
     let cases = [
         ("statement", "revokeIfIssuedBefore", ("True", "Issued"), 2),
@@ -290,7 +290,7 @@ async fn a_revocation_kills_what_was_handed_over_and_issues_none_but_as_a_statem
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_secret_that_somebody_changed_before_it_was_taken_is_dead_or_put_right() {
+async fn edit_before_delivery_is_repaired_or_ends_the_token() {
     let mut stage = Stage::new("once-edit").await;
     for (name, edit, survives) in [
         ("token", json!({"data": {"token": "b29wcw=="}}), false),
@@ -313,7 +313,7 @@ async fn a_secret_that_somebody_changed_before_it_was_taken_is_dead_or_put_right
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_secret_that_comes_late_does_not_stay() {
+async fn secret_created_after_delivery_is_removed() {
     let mut stage = Stage::new("once-ghost").await;
     let secret = offered(&stage, "app").await;
     let first = take(&stage, "app").await;
@@ -343,7 +343,7 @@ async fn a_secret_that_comes_late_does_not_stay() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn the_end_of_a_token_that_was_handed_over_is_the_end() {
+async fn expired_delivered_token_is_not_reissued() {
     let mut stage = Stage::new("once-end").await;
     stage.apply("app", once(json!({"expiry": {"after": "90d"}}))).await;
     stage.settle("app").await;
@@ -364,7 +364,7 @@ async fn the_end_of_a_token_that_was_handed_over_is_the_end() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_deleted_object_takes_its_token_along_taken_or_not() {
+async fn deleted_pat_leaves_no_secret() {
     let stage = Stage::new("once-gone").await;
     for taken in [true, false] {
         let name = if taken { "taken" } else { "waiting" };
@@ -380,7 +380,7 @@ async fn a_deleted_object_takes_its_token_along_taken_or_not() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_token_that_was_on_its_way_when_the_operator_went_away_for_long_is_issued_anew() {
+async fn token_pending_during_a_long_outage_is_reissued() {
     let mut stage = Stage::new("once-away").await;
     stage.apply("app", once(json!({}))).await;
     stage.settle("app").await;
@@ -405,7 +405,7 @@ async fn a_token_that_was_on_its_way_when_the_operator_went_away_for_long_is_iss
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_secret_of_a_type_of_ours_is_never_touched_whatever_it_says_of_its_owner() {
+async fn signing_key_secret_is_never_touched() {
     let mut stage = Stage::new("key-secret").await;
     let pat = stage.apply("app", json!({})).await;
     let owner = OwnerReference {

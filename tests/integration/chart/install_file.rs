@@ -13,7 +13,7 @@ use crate::support::is_left_out;
 const DIGEST: &str = "sha256:7d865e959b2466918c9863afca942d0fb89d7c9ac0c99bafc3749504ded97730";
 
 #[tokio::test(flavor = "multi_thread")]
-async fn make_manifests_writes_all_that_a_cluster_needs_with_the_image_that_was_named() {
+async fn make_manifests_writes_a_complete_install_file() {
     if is_left_out(Binary::Helm) {
         return;
     }

@@ -33,7 +33,7 @@ fn arguments(folder: &Path) -> [&str; 5] {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_chart_that_depends_on_ours_ships_its_tokens_and_the_api_server_takes_them() {
+async fn parent_chart_can_ship_tokens() {
     if is_left_out(Binary::Helm) {
         return;
     }
@@ -70,7 +70,7 @@ async fn a_chart_that_depends_on_ours_ships_its_tokens_and_the_api_server_takes_
 }
 
 #[test]
-fn a_chart_that_depends_on_ours_is_told_which_of_its_values_is_wrong() {
+fn wrong_value_in_a_parent_chart_is_named() {
     if is_left_out(Binary::Helm) {
         return;
     }
