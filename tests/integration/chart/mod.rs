@@ -1,6 +1,6 @@
 //! The Helm chart: what it renders, and a release that is installed, upgraded, rolled back and removed on a real API server.
 //!
-//! The operator runs with the rights of its ServiceAccounts only.
+//! The operator runs only with the permissions of its ServiceAccounts.
 
 use crate::support::chart::{deployed, helm, next, release};
 

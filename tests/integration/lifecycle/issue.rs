@@ -1,4 +1,4 @@
-//! The first token of an object.
+//! The first token of a PAT.
 
 use k8s_openapi::api::core::v1::Secret;
 use kube::api::{DeleteParams, ObjectMeta, PostParams};
@@ -12,7 +12,7 @@ use crate::support::stage::Stage;
 async fn manifest_creates_a_token_in_a_secret() {
     let mut stage = Stage::new("issue").await;
     let pat = stage.apply("app", json!({"scopes": ["read"]})).await;
-    let born = stage.now();
+    let issued = stage.now();
     stage.settle("app").await;
     let token = stage.value("app", "token").await;
     assert!(token.starts_with("kpat_"));
@@ -27,14 +27,14 @@ async fn manifest_creates_a_token_in_a_secret() {
     assert_eq!(status.owner, Some(owner));
     assert_eq!(status.secret_name.as_deref(), Some("app"));
     assert_eq!(status.revision, Some(1));
-    assert_eq!(status.first_issued_at, Some(born));
-    assert_eq!(status.default_expires_at, Some(born.plus(super::observe::length("90d")).ceil_second()));
+    assert_eq!(status.first_issued_at, Some(issued));
+    assert_eq!(status.default_expires_at, Some(issued.plus(super::observe::length("90d")).ceil_second()));
     assert_eq!(status.expires_at, status.default_expires_at);
     assert_eq!(status.next_rotation_at, None);
     assert_eq!(status.unplanned_mints, []);
     let [credential] = &status.credentials[..] else { panic!("one credential: {:?}", status.credentials) };
     assert_eq!((credential.revision, credential.state), (1, CredentialState::Active));
-    assert_eq!((credential.issued_at, credential.expires_at), (born, status.expires_at));
+    assert_eq!((credential.issued_at, credential.expires_at), (issued, status.expires_at));
     assert!(token[5..].starts_with(credential.id.as_str()) && !token[5 + 12..].contains(credential.id.as_str()));
 
     let secret = stage.secret("app").await.unwrap();
@@ -44,7 +44,7 @@ async fn manifest_creates_a_token_in_a_secret() {
     assert_eq!(owners.len(), 1);
     assert_eq!(Some(&owners[0].uid), pat.metadata.uid.as_ref());
     assert_eq!((owners[0].controller, owners[0].block_owner_deletion), (Some(true), None));
-    assert_eq!(stage.events("app").await, [], "a plain first mint tells nobody");
+    assert_eq!(stage.events("app").await, [], "a first mint publishes no event");
     assert_rests(&mut stage, "app").await;
 }
 
@@ -67,7 +67,7 @@ async fn first_mint_publishes_the_hash_before_the_secret() {
     assert_eq!(
         published.credentials[0].sha256.to_string(),
         hash,
-        "what is published first is what the Secret then holds"
+        "the published hash is that of the token in the Secret"
     );
     assert_eq!(secret.data.clone().unwrap()["token"].0, token.as_bytes());
     let done = last.status.clone().unwrap();
@@ -81,8 +81,8 @@ async fn status_reports_the_owner_from_the_spec() {
     for (name, kind, owner) in [("person", "User", "jane@example.com"), ("robot", "VirtualAccount", "ci/deploy")] {
         stage.apply(name, json!({"owner": {"kind": kind, "name": owner}})).await;
         stage.settle(name).await;
-        let told = stage.status(name).await.owner.unwrap();
-        assert_eq!((format!("{:?}", told.kind), told.name), (kind.to_owned(), owner.to_owned()));
+        let found = stage.status(name).await.owner.unwrap();
+        assert_eq!((format!("{:?}", found.kind), found.name), (kind.to_owned(), owner.to_owned()));
     }
 }
 
@@ -92,7 +92,7 @@ async fn changed_prefix_applies_to_the_next_mint() {
     stage.apply("app", json!({"tokenPrefix": "before"})).await;
     stage.settle("app").await;
     let first = stage.value("app", "token").await;
-    assert!(first.starts_with("before_"), "the prefix that was asked for");
+    assert!(first.starts_with("before_"), "the prefix in the spec");
     stage.apply("app", json!({"tokenPrefix": "after"})).await;
     stage.settle("app").await;
     assert_eq!(stage.value("app", "token").await, first, "a prefix is no reason to mint");
@@ -141,7 +141,7 @@ async fn default_lifetime_is_fixed_at_first_issue() {
     let before = stage.versions().await;
     stage.restart();
     stage.settle("old").await;
-    assert_eq!(stage.versions().await, before, "another flag writes nothing");
+    assert_eq!(stage.versions().await, before, "a changed flag causes no write");
     stage.apply("new", json!({})).await;
     stage.settle("new").await;
     let short = after(&stage, "1h").ceil_second();
@@ -168,14 +168,18 @@ async fn lifetime_does_not_start_during_a_secret_conflict() {
     assert_eq!(conditions(&stage, "app").await, ["Ready=False SecretConflict", "Stalled=True SecretConflict"]);
     stage.live_until("app", after(&stage, "3h")).await;
     stage.settle("app").await;
-    assert_eq!(conditions(&stage, "app").await[0], "Ready=False SecretConflict", "what never was cannot expire");
+    assert_eq!(
+        conditions(&stage, "app").await[0],
+        "Ready=False SecretConflict",
+        "a token that was never issued cannot expire"
+    );
     stage.secrets().delete("app", &DeleteParams::default()).await.unwrap();
     stage.advance("10m");
-    let born = stage.now();
+    let issued = stage.now();
     stage.settle("app").await;
     assert_eq!(conditions(&stage, "app").await, ["Ready=True Issued"]);
     let status = stage.status("app").await;
-    assert_eq!(status.first_issued_at, Some(born));
-    assert_eq!(status.expires_at, Some(born.plus(super::observe::length("1h")).ceil_second()));
+    assert_eq!(status.first_issued_at, Some(issued));
+    assert_eq!(status.expires_at, Some(issued.plus(super::observe::length("1h")).ceil_second()));
     assert_rests(&mut stage, "app").await;
 }
