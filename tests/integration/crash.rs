@@ -321,7 +321,7 @@ impl CrashStage {
         {
             let secret = json!({"metadata": {"name": name, "labels": labels}, "stringData": {"token": "theirs"}});
             let secret: Secret = serde_json::from_value(secret).expect("a Secret");
-            stage.secrets().create(&PostParams::default(), &secret).await.expect("it is created");
+            stage.secrets().create(&PostParams::default(), &secret).await.expect("the Secret is created");
         }
         let mut scene = Self { stage, recorder, foreign: Vec::new(), tokens: BTreeSet::new() };
         scene.foreign = scene.foreign_versions().await;

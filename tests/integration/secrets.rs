@@ -236,7 +236,7 @@ async fn forged_credentials_annotation_is_restored() {
         forge_credentials_annotation(stage, |ledger| ledger["firstIssuedAt"] = "2000-01-01T00:00:00Z".into()).await;
     })
     .await;
-    assert_repaired_without_mint("a revision of the future", Some("intruder"), async |stage| {
+    assert_repaired_without_mint("a revision in the future", Some("intruder"), async |stage| {
         forge_credentials_annotation(stage, |ledger| ledger["revision"] = 1_000_000.into()).await;
     })
     .await;
