@@ -83,7 +83,7 @@ fuzz: ## Throw a minute of random text at each parser (needs nightly Rust and ca
 generate: ## Make anew what is made from code: crds/, pages and pictures of docs/, docs/openapi.json, the chart's copies, schema and README
 	cargo run --locked --quiet --bin crdgen crds
 	UPDATE_DOCS=1 cargo test --locked --quiet --test docs -- --skip demo:: --skip examples::
-	UPDATE_DOCS=1 cargo test --locked --quiet --test integration -- --test-threads=1 adds_only_labels kustomize_base readme_describes spec_of_tokens
+	UPDATE_DOCS=1 cargo test --locked --quiet --test integration -- --test-threads=1 chart_crds_match kustomize_base readme_table values_schema_of_tokens
 
 # The image is put in as it stands, whatever it has of port, tag and digest.
 .PHONY: manifests

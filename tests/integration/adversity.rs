@@ -1,4 +1,4 @@
-//! What the world does to a token, on the real API server: refusals, lost and restored objects, outages, lies, stale caches.
+//! Tokens under adverse conditions on a real API server: refused writes, lost and restored objects, forged Secrets, outages and stale caches.
 
 use std::{collections::BTreeMap, sync::Arc, time::Instant};
 
@@ -36,7 +36,7 @@ use tokio::sync::OnceCell;
 
 const LABEL: &str = "app.kubernetes.io/managed-by";
 
-// --- What every chapter needs ---------------------------------------------------------------------------------------
+// --- Helpers --------------------------------------------------------------------------------------------------------
 
 async fn issued(prefix: &str, spec: Value) -> (Stage, String) {
     let stage = Stage::new(prefix).await;
@@ -46,8 +46,8 @@ async fn issued(prefix: &str, spec: Value) -> (Stage, String) {
     (stage, token)
 }
 
-/// A control plane on which nothing is ever collected: no Secret, and no namespace.
-async fn unattended() -> Access {
+/// A control plane without garbage collection of Secrets and namespaces.
+async fn plane_without_garbage_collection() -> Access {
     static PLANE: OnceCell<ControlPlane> = OnceCell::const_new();
     let start = || ControlPlane::start(Options::default().without_controller_manager().apply("crds/"));
     PLANE.get_or_try_init(start).await.expect("a control plane").access()
@@ -63,7 +63,7 @@ async fn reasons(stage: &Stage, name: &str) -> Vec<String> {
 
 async fn condition(stage: &Stage, name: &str, type_: ConditionType) -> Condition {
     let found = stage.condition(name, type_).await;
-    found.unwrap_or_else(|| panic!("there is no condition {type_}"))
+    found.unwrap_or_else(|| panic!("condition {type_} is missing"))
 }
 
 async fn assert_works(stage: &Stage, name: &str) -> String {
@@ -77,19 +77,19 @@ async fn assert_works(stage: &Stage, name: &str) -> String {
 }
 
 async fn assert_conflict(stage: &Stage, name: &str, word: &str) {
-    let wake = stage.settle(name).await.expect("it looks again by itself").since(stage.now());
-    assert!((60..=600).contains(&wake.as_secs()), "it looks again after {wake}");
+    let wake = stage.settle(name).await.expect("the PAT is reconciled again").since(stage.now());
+    assert!((60..=600).contains(&wake.as_secs()), "the PAT is reconciled again after {wake}");
     assert_eq!(stage.ready(name).await, ("False".into(), "SecretConflict".into()));
     let stalled = condition(stage, name, ConditionType::Stalled).await;
     assert!(stalled.message.contains(word), "{word:?} is not in {:?}", stalled.message);
     assert_eq!(stage.status(name).await.credentials, []);
 }
 
-/// Looks until it is so.
-async fn until(what: &str, mut is_so: impl AsyncFnMut() -> bool) {
+/// Polls until the condition holds.
+async fn until(what: &str, mut holds: impl AsyncFnMut() -> bool) {
     let deadline = Instant::now() + 3 * SOON;
-    while !is_so().await {
-        assert!(Instant::now() < deadline, "{what}: not in time");
+    while !holds().await {
+        assert!(Instant::now() < deadline, "{what}: timed out");
         tokio::time::sleep(std::time::Duration::from_millis(20)).await;
     }
 }
@@ -98,28 +98,32 @@ async fn reconcile(stage: &Stage, name: &str) -> Option<Time> {
     stage.reconcile(name).await.expect("the run succeeds")
 }
 
-/// A fresh operator whose requests are written down.
+/// Restarts the operator with a client that records its requests.
 fn restart_recording(stage: &mut Stage) -> Requests {
     let (client, requests) = stage.recording();
     stage.restart_with(client);
     requests
 }
 
-// --- Refusals -------------------------------------------------------------------------------------------------------
+// --- Refused writes -------------------------------------------------------------------------------------------------
 
 #[tokio::test(flavor = "multi_thread")]
-async fn in_a_namespace_that_is_being_deleted_nothing_is_hurried() {
-    let mut stage = Stage::on(unattended().await, "terminating", ControllerConfig::default()).await;
+async fn terminating_namespace_slows_retries() {
+    let mut stage =
+        Stage::on(plane_without_garbage_collection().await, "terminating", ControllerConfig::default()).await;
     stage.apply("app", json!({})).await;
     stage.apply("had", json!({})).await;
     stage.settle("had").await;
     let requests = restart_recording(&mut stage);
     let namespaces: Api<Namespace> = Api::all(stage.client.clone());
-    namespaces.delete(stage.namespace.name(), &DeleteParams::default()).await.expect("it begins to go");
-    stage.secrets().delete("had", &DeleteParams::default()).await.expect("the Secret goes first");
+    namespaces
+        .delete(stage.namespace.name(), &DeleteParams::default())
+        .await
+        .expect("deletion of the namespace starts");
+    stage.secrets().delete("had", &DeleteParams::default()).await.expect("the Secret is deleted");
     for name in ["app", "had"] {
-        let wake = reconcile(&stage, name).await.expect("it looks again").since(stage.now());
-        assert!(wake.as_secs() >= 300, "{name}: again after {wake}");
+        let wake = reconcile(&stage, name).await.expect("the PAT is reconciled again").since(stage.now());
+        assert!(wake.as_secs() >= 300, "{name}: reconciled again after {wake}");
         assert_eq!(stage.ready(name).await, ("False".into(), "NamespaceTerminating".into()), "{name}");
         let message = condition(&stage, name, ConditionType::Ready).await.message;
         assert!(message.contains("is being terminated"), "{name}: {message}");
@@ -130,20 +134,20 @@ async fn in_a_namespace_that_is_being_deleted_nothing_is_hurried() {
         let sent = requests.take();
         assert!(
             sent.len() <= 20 && sent.iter().all(|one| one.starts_with("GET ")),
-            "{name}: a glance at most: {sent:?}"
+            "{name}: at most one read per run: {sent:?}"
         );
         for _ in 0..3 {
             stage.advance("5m1s");
             reconcile(&stage, name).await;
-            assert!(requests.writes().len() <= 1, "{name}: one try each time");
+            assert!(requests.writes().len() <= 1, "{name}: at most one attempt per run");
         }
         let pending = states(&stage, name).await.into_iter().filter(|one| one.1 == CredentialState::Pending);
-        assert!(pending.count() <= 1, "{name}: hashes pile up");
+        assert!(pending.count() <= 1, "{name}: pending hashes accumulate");
     }
 }
 
-/// Has the API server refuse Secrets in the stage's namespace, and waits until it does.
-async fn forbid_secrets(stage: &Stage, operations: &[&str]) {
+/// Makes the API server deny Secrets in the stage's namespace, and waits until it does.
+async fn deny_secrets(stage: &Stage, operations: &[&str]) {
     let name = stage.namespace.name();
     let policy = json!({
         "metadata": {"name": name},
@@ -161,23 +165,23 @@ async fn forbid_secrets(stage: &Stage, operations: &[&str]) {
     let policies: Api<ValidatingAdmissionPolicy> = Api::all(stage.client.clone());
     let bindings: Api<ValidatingAdmissionPolicyBinding> = Api::all(stage.client.clone());
     let policy = serde_json::from_value(policy).expect("a policy");
-    policies.create(&PostParams::default(), &policy).await.expect("the policy is taken");
+    policies.create(&PostParams::default(), &policy).await.expect("the policy is created");
     let binding = serde_json::from_value(binding).expect("a binding");
-    bindings.create(&PostParams::default(), &binding).await.expect("the binding is taken");
-    until("the policy acts", async || !takes_secrets(stage, operations).await).await;
+    bindings.create(&PostParams::default(), &binding).await.expect("the binding is created");
+    until("the policy is in force", async || !accepts_secrets(stage, operations).await).await;
 }
 
 async fn allow_secrets(stage: &Stage, operations: &[&str]) {
     let bindings: Api<ValidatingAdmissionPolicyBinding> = Api::all(stage.client.clone());
     let policies: Api<ValidatingAdmissionPolicy> = Api::all(stage.client.clone());
     let name = stage.namespace.name();
-    bindings.delete(name, &DeleteParams::default()).await.expect("the binding goes");
-    policies.delete(name, &DeleteParams::default()).await.expect("the policy goes");
-    until("the policy is gone", async || takes_secrets(stage, operations).await).await;
+    bindings.delete(name, &DeleteParams::default()).await.expect("the binding is deleted");
+    policies.delete(name, &DeleteParams::default()).await.expect("the policy is deleted");
+    until("the policy is no longer in force", async || accepts_secrets(stage, operations).await).await;
 }
 
-/// Asks by a dry run.
-async fn takes_secrets(stage: &Stage, operations: &[&str]) -> bool {
+/// Checks by a dry run whether the API server accepts Secrets.
+async fn accepts_secrets(stage: &Stage, operations: &[&str]) -> bool {
     if operations.contains(&"CREATE") {
         let secret = serde_json::from_value(json!({"metadata": {"name": "probe"}})).expect("a Secret");
         stage.secrets().create(&PostParams { dry_run: true, ..Default::default() }, &secret).await.is_ok()
@@ -188,14 +192,14 @@ async fn takes_secrets(stage: &Stage, operations: &[&str]) -> bool {
     }
 }
 
-/// A Secret that cannot be created: the truth is told, the next try comes after the delay, a fresh process asks first,
-/// and no hashes pile up. `lift` ends it.
-async fn assert_refusal_is_borne(mut stage: Stage, word: &str, lift: impl AsyncFnOnce(&Stage)) {
+/// Checks the handling of a Secret that cannot be created: the status reports it, retries are delayed, a fresh process starts with a dry run,
+/// and at most one hash is pending. `lift` makes the Secret creatable.
+async fn assert_refusal_is_handled(mut stage: Stage, word: &str, lift: impl AsyncFnOnce(&Stage)) {
     let requests = restart_recording(&mut stage);
     stage.apply("app", json!({})).await;
     let mut delay = 10;
     for _ in 0..3 {
-        let wake = reconcile(&stage, "app").await.expect("it tries again");
+        let wake = reconcile(&stage, "app").await.expect("the PAT is retried");
         assert_eq!(wake.since(stage.now()).as_secs(), delay);
         assert_eq!(stage.ready("app").await, ("False".into(), "ApiError".into()));
         let reconciling = condition(&stage, "app", ConditionType::Reconciling).await;
@@ -205,70 +209,72 @@ async fn assert_refusal_is_borne(mut stage: Stage, word: &str, lift: impl AsyncF
         assert_eq!(states(&stage, "app").await, [(1, CredentialState::Pending)]);
         requests.take();
         stage.hand.set(wake.minus(SignedDuration::from_millis(1)).timestamp());
-        assert_eq!(reconcile(&stage, "app").await, Some(wake), "not before");
+        assert_eq!(reconcile(&stage, "app").await, Some(wake), "not before the delay has passed");
         assert_eq!(requests.writes(), Vec::<String>::new());
         stage.hand.set(wake.timestamp());
         delay *= 2;
     }
-    assert_eq!(reasons(&stage, "app").await, ["ApiError"], "it is told once");
+    assert_eq!(reasons(&stage, "app").await, ["ApiError"], "one event is published");
 
     let before = stage.versions().await;
     for _ in 0..4 {
         let requests = restart_recording(&mut stage);
-        let wake = reconcile(&stage, "app").await.expect("it tries again");
+        let wake = reconcile(&stage, "app").await.expect("the PAT is retried");
         assert_eq!(wake.since(stage.now()).as_secs(), 10);
         let writes = requests.writes();
         assert!(
             matches!(writes.as_slice(), [one] if one.starts_with("POST ") && one.contains("/secrets?") && one.contains("dryRun=All")),
-            "a fresh process asks before it mints: {writes:?}"
+            "a fresh process sends a dry run before it mints: {writes:?}"
         );
         stage.advance("1h");
     }
-    assert_eq!(stage.versions().await, before, "no hash is published for a write that would be refused");
+    assert_eq!(stage.versions().await, before, "no hash is published for a write that would be denied");
 
     lift(&stage).await;
     stage.advance("1h");
     let begin = stage.now();
     stage.settle("app").await;
     assert_works(&stage, "app").await;
-    assert_eq!(states(&stage, "app").await.len(), 1, "the token that nobody got is dead");
+    assert_eq!(states(&stage, "app").await.len(), 1, "the undelivered token is dropped");
     let status = stage.status("app").await;
     assert!(status.credentials[0].issued_at >= begin);
-    assert_eq!(status.first_issued_at, Some(status.credentials[0].issued_at), "its life begins now");
+    assert_eq!(status.first_issued_at, Some(status.credentials[0].issued_at), "the lifetime starts now");
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_policy_that_refuses_the_secret_is_told_waited_for_and_asked_by_a_dry_run() {
+async fn secret_denied_by_policy_is_retried_by_dry_run() {
     let stage = Stage::new("policy").await;
-    forbid_secrets(&stage, &["CREATE"]).await;
-    assert_refusal_is_borne(stage, "the safe is full", async |stage| allow_secrets(stage, &["CREATE"]).await).await;
+    deny_secrets(&stage, &["CREATE"]).await;
+    assert_refusal_is_handled(stage, "the safe is full", async |stage| allow_secrets(stage, &["CREATE"]).await).await;
 }
 
-/// Sets the quota, as the quota controller would, which does not run here.
-async fn quota(stage: &Stage, secrets: &str) {
+/// Sets the quota and its status. The quota controller does not run here.
+async fn set_quota(stage: &Stage, secrets: &str) {
     let api: Api<ResourceQuota> = Api::namespaced(stage.client.clone(), stage.namespace.name());
     let quota = json!({"apiVersion": "v1", "kind": "ResourceQuota", "metadata": {"name": "q"}, "spec": {"hard": {"secrets": secrets}}});
     let params = PatchParams::apply("tests").force();
-    api.patch("q", &params, &Patch::Apply(&quota)).await.expect("the quota is taken");
+    api.patch("q", &params, &Patch::Apply(&quota)).await.expect("the quota is applied");
     let status = json!({"status": {"hard": {"secrets": secrets}, "used": {"secrets": "0"}}});
-    api.patch_status("q", &PatchParams::default(), &Patch::Merge(&status)).await.expect("its status is taken");
-    until("the quota acts", async || takes_secrets(stage, &["CREATE"]).await == (secrets != "0")).await;
+    api.patch_status("q", &PatchParams::default(), &Patch::Merge(&status))
+        .await
+        .expect("the status of the quota is written");
+    until("the quota is in force", async || accepts_secrets(stage, &["CREATE"]).await == (secrets != "0")).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_quota_that_refuses_the_secret_is_told_waited_for_and_asked_by_a_dry_run() {
+async fn secret_denied_by_quota_is_retried_by_dry_run() {
     let stage = Stage::new("quota").await;
-    quota(&stage, "0").await;
-    assert_refusal_is_borne(stage, "exceeded quota", async |stage| quota(stage, "9").await).await;
+    set_quota(&stage, "0").await;
+    assert_refusal_is_handled(stage, "exceeded quota", async |stage| set_quota(stage, "9").await).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_rotation_that_is_refused_leaves_the_old_token_working_and_publishes_one_hash() {
+async fn refused_rotation_keeps_the_old_token_and_adds_one_hash() {
     let (mut stage, first) = issued("refused", json!({"rotation": {"interval": "30d"}})).await;
-    forbid_secrets(&stage, &["UPDATE"]).await;
+    deny_secrets(&stage, &["UPDATE"]).await;
     stage.advance("30d");
     stage.settle("app").await;
-    assert_eq!(stage.ready("app").await, ("True".into(), "Issued".into()), "the old token works");
+    assert_eq!(stage.ready("app").await, ("True".into(), "Issued".into()), "the old token is valid");
     let reconciling = condition(&stage, "app", ConditionType::Reconciling).await;
     assert_eq!(reconciling.reason, "ApiError");
     assert!(reconciling.message.contains("the safe is full"), "{}", reconciling.message);
@@ -295,17 +301,17 @@ async fn a_rotation_that_is_refused_leaves_the_old_token_working_and_publishes_o
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_revocation_works_at_once_even_if_the_secret_cannot_be_wiped_and_wipes_it_when_it_can() {
+async fn revocation_works_before_the_secret_can_be_cleared() {
     let (mut stage, token) = issued("unwiped", json!({})).await;
-    forbid_secrets(&stage, &["UPDATE"]).await;
+    deny_secrets(&stage, &["UPDATE"]).await;
     stage.apply("app", json!({"revoked": true})).await;
-    let wake = reconcile(&stage, "app").await.expect("it tries again");
+    let wake = reconcile(&stage, "app").await.expect("the PAT is retried");
     assert!(!stage.accepts("app", &token).await);
     assert_eq!(stage.ready("app").await, ("False".into(), "Revoked".into()));
     assert_eq!(stage.value("app", "token").await, token);
     assert!(wake.since(stage.now()).as_secs() <= 300, "{wake}");
     stage.restart();
-    let wake = reconcile(&stage, "app").await.expect("a fresh process tries again as well");
+    let wake = reconcile(&stage, "app").await.expect("a fresh process retries as well");
     assert!(wake.since(stage.now()).as_secs() <= 300, "{wake}");
     allow_secrets(&stage, &["UPDATE"]).await;
     stage.hand.set(wake.timestamp());
@@ -314,27 +320,27 @@ async fn a_revocation_works_at_once_even_if_the_secret_cannot_be_wiped_and_wipes
     assert_eq!(stage.status("app").await.credentials, []);
 }
 
-// --- Objects that are lost and come back ----------------------------------------------------------------------------
+// --- Lost and restored objects --------------------------------------------------------------------------------------
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_namesake_starts_from_nothing_once_the_old_secret_is_collected() {
+async fn recreated_pat_starts_over_after_garbage_collection() {
     let plane = ControlPlane::start(Options::default().apply("crds/")).await.expect("a control plane");
-    let stage = Stage::on(plane.access(), "namesake", ControllerConfig::default()).await;
+    let stage = Stage::on(plane.access(), "recreated", ControllerConfig::default()).await;
     stage.apply("app", json!({"rotation": {"interval": "30d"}})).await;
     stage.settle("app").await;
     let old = stage.value("app", "token").await;
     let uid = stage.secret("app").await.expect("a Secret").uid();
-    // The collector sleeps: the namesake finds the Secret of the one before.
+    // Without the garbage collector, the new PAT finds the Secret of the deleted one.
     let mut plane = plane;
     plane.kill(Component::ControllerManager);
     stage.pats().delete("app", &DeleteParams::default()).await.expect("the PAT is deleted");
     stage.apply("app", json!({"rotation": {"interval": "30d"}})).await;
     let before = stage.secret("app").await;
     assert_conflict(&stage, "app", "earlier PersonalAccessToken of this name").await;
-    assert_eq!(stage.secret("app").await, before, "it is not touched");
+    assert_eq!(stage.secret("app").await, before, "the Secret is untouched");
     assert!(!stage.accepts("app", &old).await);
-    plane.restart(Component::ControllerManager).await.expect("the collector wakes up");
-    until("the old Secret is collected", async || stage.secret("app").await.is_none()).await;
+    plane.restart(Component::ControllerManager).await.expect("the garbage collector runs again");
+    until("the old Secret is garbage-collected", async || stage.secret("app").await.is_none()).await;
     stage.settle("app").await;
     let new = assert_works(&stage, "app").await;
     assert_ne!(new, old);
@@ -343,17 +349,17 @@ async fn a_namesake_starts_from_nothing_once_the_old_secret_is_collected() {
     assert_ne!(secret.uid(), uid);
     assert_eq!(secret.owner_references()[0].uid, stage.pat("app").await.uid().expect("a uid"));
 
-    // The new one goes with its object as well.
+    // The new Secret is garbage-collected with its PAT, too.
     stage.pats().delete("app", &DeleteParams::default()).await.expect("the PAT is deleted");
     assert_eq!(reconcile(&stage, "app").await, None);
-    until("the new Secret is collected", async || stage.secret("app").await.is_none()).await;
+    until("the new Secret is garbage-collected", async || stage.secret("app").await.is_none()).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn nothing_that_was_held_for_the_one_before_gets_to_its_namesake() {
-    let mut stage = Stage::on(unattended().await, "memory", ControllerConfig::default()).await;
+async fn recreated_pat_gets_no_token_of_its_predecessor() {
+    let mut stage = Stage::on(plane_without_garbage_collection().await, "memory", ControllerConfig::default()).await;
     stage.apply("app", json!({})).await;
-    forbid_secrets(&stage, &["CREATE"]).await;
+    deny_secrets(&stage, &["CREATE"]).await;
     stage.restart();
     reconcile(&stage, "app").await;
     let held = stage.status("app").await.credentials[0].id.clone();
@@ -369,11 +375,11 @@ async fn nothing_that_was_held_for_the_one_before_gets_to_its_namesake() {
 
 async fn lose_status(stage: &Stage, name: &str) {
     let patch = Patch::Merge(json!({"status": null}));
-    stage.pats().patch_status(name, &PatchParams::default(), &patch).await.expect("the status is lost");
+    stage.pats().patch_status(name, &PatchParams::default(), &patch).await.expect("the status is removed");
     assert_eq!(stage.status(name).await, Default::default());
 }
 
-/// Two credentials are the same but for the second in which a grace period ends.
+/// Compares credentials. The ends of grace periods may differ by 10 seconds.
 fn assert_same_credentials(left: &[Credential], right: &[Credential]) {
     let bare = |one: &Credential| (one.id.clone(), one.sha256.to_string(), one.revision, one.state, one.issued_at);
     assert_eq!(left.iter().map(bare).collect::<Vec<_>>(), right.iter().map(bare).collect::<Vec<_>>());
@@ -390,7 +396,7 @@ fn assert_same_credentials(left: &[Credential], right: &[Credential]) {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_lost_status_is_rebuilt_from_the_secret_without_a_mint() {
+async fn lost_status_is_rebuilt_from_the_secret() {
     for restart in [false, true] {
         let spec =
             json!({"rotation": {"interval": "30d"}, "expiry": {"after": "365d"}, "secret": {"previousKey": "old"}});
@@ -411,18 +417,18 @@ async fn a_lost_status_is_rebuilt_from_the_secret_without_a_mint() {
             (after.revision, after.first_issued_at, after.expires_at, after.next_rotation_at, &after.secret_name),
             (before.revision, before.first_issued_at, before.expires_at, before.next_rotation_at, &before.secret_name)
         );
-        assert_eq!(stage.secret("app").await, secret, "the Secret is not even written");
+        assert_eq!(stage.secret("app").await, secret, "the Secret is not written");
         assert!(stage.accepts("app", &first).await && stage.accepts("app", &second).await);
         assert_eq!(stage.ready("app").await, ("True".into(), "Issued".into()));
         assert_eq!(reasons(&stage, "app").await, ["Rotated", "Restored"]);
         stage.advance("30d");
         stage.settle("app").await;
-        assert_eq!(stage.status("app").await.revision, Some(3), "life goes on");
+        assert_eq!(stage.status("app").await.revision, Some(3), "rotation continues");
     }
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_lost_default_lifetime_is_the_same_as_before() {
+async fn lost_default_lifetime_is_restored_unchanged() {
     let (mut stage, _) = issued("lostend", json!({})).await;
     let end = stage.status("app").await.expires_at;
     stage.advance("20d");
@@ -435,13 +441,13 @@ async fn a_lost_default_lifetime_is_the_same_as_before() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn what_was_dead_before_the_status_was_lost_stays_dead() {
-    let (stage, first) = issued("dead", json!({"rotation": {"interval": "30d"}})).await;
+async fn tokens_revoked_before_status_loss_stay_revoked() {
+    let (stage, first) = issued("revoked", json!({"rotation": {"interval": "30d"}})).await;
     stage.advance("30d");
     stage.settle("app").await;
     let second = stage.value("app", "token").await;
     let id = Token::parse(&first).expect("a token").id().to_string();
-    // Revoked, and the revocation is taken out of the manifest again.
+    // Revoke the token, then remove the revocation from the manifest.
     stage.apply("app", json!({"rotation": {"interval": "30d"}, "revokedCredentials": [id]})).await;
     stage.settle("app").await;
     stage.apply("app", json!({"rotation": {"interval": "30d"}})).await;
@@ -452,7 +458,7 @@ async fn what_was_dead_before_the_status_was_lost_stays_dead() {
     assert!(stage.accepts("app", &second).await);
     assert_eq!(states(&stage, "app").await, [(2, CredentialState::Active)]);
 
-    // The same for all of them at once.
+    // The same with `revoked`, which covers all tokens.
     stage.apply("app", json!({"rotation": {"interval": "30d"}, "revoked": true})).await;
     stage.settle("app").await;
     lose_status(&stage, "app").await;
@@ -461,11 +467,11 @@ async fn what_was_dead_before_the_status_was_lost_stays_dead() {
     let third = assert_works(&stage, "app").await;
     assert!(!stage.accepts("app", &first).await && !stage.accepts("app", &second).await);
     assert_ne!(third, second);
-    assert_eq!(states(&stage, "app").await, [(3, CredentialState::Active)], "revisions go on where they were");
+    assert_eq!(states(&stage, "app").await, [(3, CredentialState::Active)], "revisions continue");
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn what_ended_while_the_status_was_lost_stays_dead() {
+async fn tokens_expired_during_status_loss_stay_expired() {
     let (stage, first) = issued("ended", json!({"rotation": {"interval": "30d"}})).await;
     stage.advance("30d");
     stage.settle("app").await;
@@ -477,12 +483,12 @@ async fn what_ended_while_the_status_was_lost_stays_dead() {
     assert_eq!(states(&stage, "app").await, [(2, CredentialState::Active)]);
 }
 
-/// Deletes PAT and Secret, and brings both back as a backup does: without status, with new uids.
+/// Deletes PAT and Secret, and restores both as a backup tool does: without status and with new uids.
 async fn restore_backup(stage: &Stage, owner_references: bool) {
     let secret = stage.secret("app").await.expect("a Secret");
     let pat = stage.pat("app").await;
     stage.pats().delete("app", &DeleteParams::default()).await.expect("the PAT is deleted");
-    let _gone_already = stage.secrets().delete("app", &DeleteParams::default()).await;
+    let _already_deleted = stage.secrets().delete("app", &DeleteParams::default()).await;
     let bare = |metadata: &mut kube::core::ObjectMeta| {
         metadata.uid = None;
         metadata.resource_version = None;
@@ -505,9 +511,10 @@ fn restoring(before: Time) -> ControllerConfig {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_restored_backup_is_adopted_only_with_the_flag_and_then_without_a_mint() {
+async fn restored_backup_is_adopted_only_with_the_flag() {
     for owner_references in [false, true] {
-        let mut stage = Stage::on(unattended().await, "backup", ControllerConfig::default()).await;
+        let mut stage =
+            Stage::on(plane_without_garbage_collection().await, "backup", ControllerConfig::default()).await;
         let spec = json!({"rotation": {"interval": "30d"}, "secret": {"previousKey": "old"}});
         stage.apply("app", spec).await;
         stage.settle("app").await;
@@ -521,9 +528,9 @@ async fn a_restored_backup_is_adopted_only_with_the_flag_and_then_without_a_mint
         let restored = stage.secret("app").await;
 
         assert_conflict(&stage, "app", "--restore-issued-before").await;
-        assert!(!stage.accepts("app", &second).await, "annotations alone prove nothing");
+        assert!(!stage.accepts("app", &second).await, "annotations alone are no proof");
         assert_eq!(stage.secret("app").await, restored);
-        // A line before the newest of the credentials is no permission either.
+        // A restore time before the newest credential is not sufficient.
         stage.settings = restoring(before.credentials[0].issued_at);
         stage.restart();
         assert_conflict(&stage, "app", "--restore-issued-before").await;
@@ -542,11 +549,11 @@ async fn a_restored_backup_is_adopted_only_with_the_flag_and_then_without_a_mint
         let uid = stage.pat("app").await.uid().expect("a uid");
         assert_eq!(secret.owner_references().iter().map(|owner| &owner.uid).collect::<Vec<_>>(), [&uid]);
         assert_eq!(secret.annotations()[PAT_UID], uid);
-        let mut told = reasons(&stage, "app").await;
-        told.retain(|reason| !["Rotated", "SecretConflict"].contains(&reason.as_str()));
-        assert_eq!(told, ["Restored"], "owner references: {owner_references}");
+        let mut published = reasons(&stage, "app").await;
+        published.retain(|reason| !["Rotated", "SecretConflict"].contains(&reason.as_str()));
+        assert_eq!(published, ["Restored"], "owner references: {owner_references}");
 
-        // The flag is taken away again: it is an ordinary token now.
+        // Without the flag, the adopted token stays as it is.
         let versions = stage.versions().await;
         stage.settings = ControllerConfig::default();
         stage.restart();
@@ -556,7 +563,7 @@ async fn a_restored_backup_is_adopted_only_with_the_flag_and_then_without_a_mint
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_backup_of_a_damaged_or_foreign_secret_is_not_adopted() {
+async fn damaged_or_foreign_backup_is_not_adopted() {
     for (what, patch) in [
         ("the token was edited", json!({"stringData": {"token": "x"}})),
         ("a key was added", json!({"stringData": {"extra": "x"}})),
@@ -568,12 +575,17 @@ async fn a_backup_of_a_damaged_or_foreign_secret_is_not_adopted() {
             ]}}),
         ),
     ] {
-        let mut stage = Stage::on(unattended().await, "nobackup", ControllerConfig::default()).await;
+        let mut stage =
+            Stage::on(plane_without_garbage_collection().await, "nobackup", ControllerConfig::default()).await;
         stage.apply("app", json!({})).await;
         stage.settle("app").await;
         let token = stage.value("app", "token").await;
         restore_backup(&stage, false).await;
-        stage.secrets().patch("app", &PatchParams::default(), &Patch::Merge(patch)).await.expect("the edit is taken");
+        stage
+            .secrets()
+            .patch("app", &PatchParams::default(), &Patch::Merge(patch))
+            .await
+            .expect("the edit is accepted");
         let before = stage.secret("app").await;
         stage.advance("1h");
         stage.settings = restoring(stage.now());
@@ -584,9 +596,9 @@ async fn a_backup_of_a_damaged_or_foreign_secret_is_not_adopted() {
     }
 }
 
-// --- Lies -----------------------------------------------------------------------------------------------------------
+// --- Forged Secrets -------------------------------------------------------------------------------------------------
 
-/// A Secret as ours would look, made by somebody who knows this token.
+/// A Secret that looks like the operator's own, made by an attacker who knows this token.
 fn forged(pat_uid: &str, token: &Token, issued_at: Time) -> Value {
     let data = BTreeMap::from([("token", token.expose())]);
     let hashes = data.iter().map(|(key, value)| (*key, *hash(value.as_bytes()).as_bytes()));
@@ -625,7 +637,7 @@ fn attackers_token() -> Token {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_secret_that_was_planted_in_advance_is_neither_adopted_nor_accepted() {
+async fn secret_planted_in_advance_is_rejected() {
     let token = attackers_token();
     for labelled in [true, false] {
         let mut stage = Stage::new("planted").await;
@@ -638,7 +650,7 @@ async fn a_secret_that_was_planted_in_advance_is_neither_adopted_nor_accepted() 
         for _ in 0..3 {
             assert_conflict(&stage, "app", "delete it").await;
             assert!(!stage.accepts("app", token.expose()).await);
-            assert_eq!(stage.secret("app").await.as_ref(), Some(&planted), "it is not touched");
+            assert_eq!(stage.secret("app").await.as_ref(), Some(&planted), "the Secret is untouched");
             stage.advance("10m");
             stage.restart();
         }
@@ -646,7 +658,7 @@ async fn a_secret_that_was_planted_in_advance_is_neither_adopted_nor_accepted() 
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_planted_secret_that_names_the_uid_or_the_owner_alone_is_neither_adopted_nor_accepted() {
+async fn planted_secret_with_only_uid_or_owner_is_rejected() {
     let token = attackers_token();
     let stage = Stage::new("planteduid").await;
     stage.apply("app", json!({"suspend": true})).await;
@@ -658,7 +670,7 @@ async fn a_planted_secret_that_names_the_uid_or_the_owner_alone_is_neither_adopt
     assert!(!stage.accepts("app", token.expose()).await);
     stage.secrets().delete("app", &DeleteParams::default()).await.expect("the Secret is deleted");
 
-    // Owned, but not written by us: mended like any damage, with a token of our own.
+    // With the owner reference of the PAT the Secret is repaired like any damaged one, with a new token.
     let mut owned = forged("00000000-0000-0000-0000-000000000000", &token, stage.now());
     owned["metadata"]["ownerReferences"] = json!([{
         "apiVersion": "pat-operator.io/v1alpha1", "kind": "PersonalAccessToken", "name": "app", "uid": uid, "controller": true,
@@ -670,7 +682,7 @@ async fn a_planted_secret_that_names_the_uid_or_the_owner_alone_is_neither_adopt
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_secret_that_is_put_in_the_place_of_ours_is_never_accepted() {
+async fn swapped_secret_is_never_accepted() {
     let (stage, former) = issued("swapped", json!({})).await;
     let token = attackers_token();
     let pat = stage.pat("app").await;
@@ -687,7 +699,7 @@ async fn a_secret_that_is_put_in_the_place_of_ours_is_never_accepted() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn with_the_flag_a_planted_secret_counts_only_if_it_claims_to_be_older_than_the_line() {
+async fn restore_flag_adopts_only_secrets_issued_before_its_time() {
     let token = attackers_token();
     for (early, adopted) in [(true, true), (false, false)] {
         let stage = Stage::with("line", restoring("2026-01-01T00:00:00Z".parse().expect("a time"))).await;
@@ -703,8 +715,8 @@ async fn with_the_flag_a_planted_secret_counts_only_if_it_claims_to_be_older_tha
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_status_that_is_lost_while_the_annotations_are_forged_trusts_only_a_secret_that_is_its_own() {
-    // Whoever may write both has the policies of the chart against him; without the owner reference there is no trust at all.
+async fn forged_annotations_are_not_trusted_after_status_loss() {
+    // The chart's policies prevent writes to both. Without the owner reference, the Secret is not trusted.
     let (stage, _) = issued("both", json!({})).await;
     let token = attackers_token();
     let uid = stage.pat("app").await.uid().expect("a uid");
@@ -718,7 +730,7 @@ async fn a_status_that_is_lost_while_the_annotations_are_forged_trusts_only_a_se
 // --- Outages --------------------------------------------------------------------------------------------------------
 
 #[tokio::test(flavor = "multi_thread")]
-async fn after_an_outage_of_a_whole_interval_the_old_token_still_works_and_rotates_with_grace() {
+async fn outage_of_one_interval_keeps_the_token_valid() {
     let (mut stage, first) = issued("outage", json!({"rotation": {"interval": "30d"}})).await;
     let issued_at = stage.status("app").await.credentials[0].issued_at;
     stage.hand.set(issued_at.plus(SignedDuration::from_hours(24 * 58)).timestamp());
@@ -727,12 +739,12 @@ async fn after_an_outage_of_a_whole_interval_the_old_token_still_works_and_rotat
     stage.settle("app").await;
     let second = assert_works(&stage, "app").await;
     assert_ne!(first, second);
-    assert!(stage.accepts("app", &first).await, "its grace period has begun");
+    assert!(stage.accepts("app", &first).await, "its grace period has started");
     assert_eq!(reasons(&stage, "app").await, ["Rotated"]);
     stage.advance("1d1s");
     assert!(!stage.accepts("app", &first).await);
 
-    // The last moment: it is rotated, and the old one ends when it would have.
+    // A rotation at the last moment does not extend the old token.
     let issued_at = stage.status("app").await.credentials[0].issued_at;
     let end = issued_at.plus(SignedDuration::from_hours(24 * 60)).ceil_second();
     stage.hand.set(end.minus(SignedDuration::from_mins(1)).timestamp());
@@ -741,39 +753,39 @@ async fn after_an_outage_of_a_whole_interval_the_old_token_still_works_and_rotat
     stage.settle("app").await;
     assert_ne!(assert_works(&stage, "app").await, second);
     let grace = stage.status("app").await.credentials[1].expires_at;
-    assert_eq!(grace, Some(end), "grace never outlives what was promised");
+    assert_eq!(grace, Some(end), "the grace period does not exceed the original expiry");
     assert_eq!(reasons(&stage, "app").await, ["Rotated", "Rotated"]);
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn after_an_outage_of_two_intervals_the_token_has_lapsed_and_a_new_one_is_issued() {
+async fn outage_of_two_intervals_lapses_and_reissues_the_token() {
     let (mut stage, first) = issued("lapse", json!({"rotation": {"interval": "30d"}})).await;
     let issued_at = stage.status("app").await.credentials[0].issued_at;
     let end = issued_at.plus(SignedDuration::from_hours(24 * 60)).ceil_second();
     stage.hand.set(end.minus(SignedDuration::from_micros(1)).timestamp());
-    assert!(stage.accepts("app", &first).await, "verifiers go by the time alone");
+    assert!(stage.accepts("app", &first).await, "verifiers only compare times");
     stage.hand.set(end.timestamp());
     assert!(!stage.accepts("app", &first).await);
     stage.restart();
     stage.settle("app").await;
     assert_ne!(assert_works(&stage, "app").await, first);
-    assert!(!stage.accepts("app", &first).await, "dead is dead");
+    assert!(!stage.accepts("app", &first).await, "the token stays invalid");
     assert_eq!(states(&stage, "app").await, [(2, CredentialState::Active)]);
     assert_eq!(reasons(&stage, "app").await, ["Lapsed"]);
-    assert_eq!(stage.status("app").await.unplanned_mints, [], "it is no damage");
+    assert_eq!(stage.status("app").await.unplanned_mints, [], "a lapse is not a repair");
 }
 
-// --- Objects that cannot be read ------------------------------------------------------------------------------------
+// --- Unreadable objects ---------------------------------------------------------------------------------------------
 
-/// The API of PATs without their types.
+/// The API of PATs as untyped objects.
 fn raw(stage: &Stage) -> Api<DynamicObject> {
     let kind = GroupVersionKind::gvk("pat-operator.io", "v1alpha1", "PersonalAccessToken");
     Api::namespaced_with(stage.client.clone(), stage.namespace.name(), &ApiResource::from_gvk(&kind))
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn an_object_that_cannot_be_read_never_stops_the_others() {
-    // Its own control plane: a CRD that takes everything would be in everybody's way.
+async fn unreadable_object_does_not_block_others() {
+    // A CRD that accepts everything would disturb other tests, hence a separate control plane.
     let plane = Options::default().without_controller_manager().apply("crds/");
     let plane = ControlPlane::start(plane).await.expect("a control plane");
     let mut stage = Stage::on(plane.access(), "unreadable", ControllerConfig::default()).await;
@@ -800,36 +812,40 @@ async fn an_object_that_cannot_be_read_never_stops_the_others() {
         broken("listspec", json!([1]), Value::Null),
     ];
     for object in &objects {
-        until("the relaxed CRD acts", async || pats.create(&PostParams::default(), object).await.is_ok()).await;
+        until("the relaxed CRD is in force", async || pats.create(&PostParams::default(), object).await.is_ok()).await;
     }
     let unreadable = broken("status", json!({}), Value::Null);
-    pats.create(&PostParams::default(), &unreadable).await.expect("it is taken");
+    pats.create(&PostParams::default(), &unreadable).await.expect("the object is accepted");
     let status = Patch::Merge(json!({"status": {"credentials": "none", "revision": "many"}}));
-    pats.patch_status("status", &PatchParams::default(), &status).await.expect("it is taken");
+    pats.patch_status("status", &PatchParams::default(), &status).await.expect("the object is accepted");
 
     stage.apply("app", json!({})).await;
     stage.restart();
     let namespace = stage.namespace.name().to_owned();
     let key = |name: &str| NamespacedName::new(&namespace, name);
-    until("all are in the cache", async || stage.operator().stores.keys().len() == 5).await;
+    until("all objects are in the cache", async || stage.operator().stores.keys().len() == 5).await;
     let run = async |name: &str| stage.operator().reconciler.reconcile(&key(name)).await.expect("the run succeeds");
     for name in ["spec", "nospec", "listspec", "status", "app"] {
         run(name).await;
     }
     assert_works(&stage, "app").await;
     for name in ["spec", "nospec", "listspec"] {
-        let conditions = pats.get(name).await.expect("it is there").data["status"]["conditions"].clone();
+        let conditions = pats.get(name).await.expect("the object exists").data["status"]["conditions"].clone();
         let ready = &conditions.as_array().expect("conditions")[0];
         assert_eq!((&ready["status"], &ready["reason"]), (&json!("False"), &json!("InvalidSpec")), "{name}");
         assert!(ready["message"].as_str().expect("a message").starts_with("spec: "), "{name}: {ready}");
         assert_eq!(stage.secret(name).await, None);
     }
-    assert_eq!(pats.get("status").await.expect("it is there").data["status"]["revision"], "many", "left as it is");
+    assert_eq!(
+        pats.get("status").await.expect("the object exists").data["status"]["revision"],
+        "many",
+        "the status is untouched"
+    );
     assert_eq!(stage.secret("status").await, None);
 
-    // Nothing of it is written twice, and the others live on.
+    // Further runs write nothing.
     let before = pats.list(&ListParams::default()).await.expect("a list").metadata.resource_version;
-    until("the cache has the last write", async || {
+    until("the cache contains the last write", async || {
         let all = pats.list(&ListParams::default()).await.expect("a list").items;
         all.iter().all(|pat| {
             let cached = stage.operator().stores.pat(&key(&pat.name_any()));
@@ -841,10 +857,10 @@ async fn an_object_that_cannot_be_read_never_stops_the_others() {
         run(name).await;
     }
     assert_eq!(pats.list(&ListParams::default()).await.expect("a list").metadata.resource_version, before);
-    // Somebody mends one of them.
-    let mended = Patch::Merge(json!({"spec": {"scopes": ["read"]}}));
-    pats.patch("spec", &PatchParams::default(), &mended).await.expect("it is mended");
-    until("the mended one is issued", async || {
+    // A corrected spec is processed.
+    let corrected = Patch::Merge(json!({"spec": {"scopes": ["read"]}}));
+    pats.patch("spec", &PatchParams::default(), &corrected).await.expect("the spec is corrected");
+    until("a token is issued for the corrected spec", async || {
         run("spec").await;
         stage.secret("spec").await.is_some()
     })
@@ -852,7 +868,7 @@ async fn an_object_that_cannot_be_read_never_stops_the_others() {
 }
 
 #[test]
-fn wrong_types_go_through_the_cache_and_are_told_apart() {
+fn invalid_spec_and_invalid_status_are_told_apart() {
     let stores = Arc::new(Stores::default());
     let mut handler = PatHandler::new(stores.clone(), None);
     let object = |name: &str, spec: Value, status: Value| -> StoredPat {
@@ -869,7 +885,7 @@ fn wrong_types_go_through_the_cache_and_are_told_apart() {
         (json!({}), json!({"credentials": [{"id": 1}]}), true, false),
         (json!({}), json!({"firstIssuedAt": "x"}), true, false),
         (json!({}), json!({"credentials": [{"state": "Zombie"}]}), true, false),
-        // A newer version's fields are none of our business.
+        // Fields of a newer version are ignored.
         (json!({"new": 1}), json!({"new": [1]}), true, true),
     ]
     .into_iter()
@@ -877,7 +893,7 @@ fn wrong_types_go_through_the_cache_and_are_told_apart() {
     {
         let name = format!("pat-{index}");
         handler.handle(kube::runtime::watcher::Event::Apply(object(&name, spec.clone(), status.clone())));
-        let cached = stores.pat(&NamespacedName::new("n", &name)).expect("it is in the cache");
+        let cached = stores.pat(&NamespacedName::new("n", &name)).expect("the object is in the cache");
         assert_eq!((cached.spec.is_ok(), cached.status.is_ok()), (spec_is_good, status_is_good), "{spec} {status}");
     }
     assert_eq!(stores.keys().len(), 10);
@@ -886,7 +902,7 @@ fn wrong_types_go_through_the_cache_and_are_told_apart() {
 // --- Stale caches ---------------------------------------------------------------------------------------------------
 
 #[tokio::test(flavor = "multi_thread")]
-async fn an_operator_that_sees_nothing_of_its_own_writes_does_not_repeat_them() {
+async fn operator_blind_to_its_own_writes_does_not_repeat_them() {
     let stage = Stage::new("blind").await;
     let (client, requests) = stage.recording();
     let mut operator = stage.blinkered(client);
@@ -917,7 +933,7 @@ async fn an_operator_that_sees_nothing_of_its_own_writes_does_not_repeat_them() 
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn an_operator_that_does_not_wait_for_its_watches_writes_no_more_than_one_that_does() {
+async fn lagging_watches_cause_no_extra_writes() {
     let mut stage = Stage::new("hasty").await;
     let requests = restart_recording(&mut stage);
     stage.apply("app", json!({"rotation": {"interval": "30d"}})).await;
@@ -930,7 +946,7 @@ async fn an_operator_that_does_not_wait_for_its_watches_writes_no_more_than_one_
             stage.hand.advance(SignedDuration::from_millis(100));
         }
         let writes = requests.writes();
-        // At the second rotation and later the end of a grace period has to be written as well.
+        // From the second rotation on, the end of a grace period is also written.
         assert!((3..=4).contains(&writes.len()), "{writes:?}");
         assert_eq!(writes.iter().filter(|write| write.contains("/secrets")).count(), 1, "{writes:?}");
         assert_eq!(stage.status("app").await.revision, Some(revision));
@@ -939,12 +955,12 @@ async fn an_operator_that_does_not_wait_for_its_watches_writes_no_more_than_one_
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_fresh_operator_whose_watch_of_secrets_lags_mints_and_writes_nothing() {
+async fn lagging_secret_watch_after_a_start_writes_nothing() {
     let (stage, token) = issued("lagging", json!({})).await;
     let before = stage.versions().await;
     let (client, requests) = stage.recording();
     let mut operator = stage.blinkered(client);
-    // The PAT is there, its Secret has not come by yet.
+    // The operator has seen the PAT, but not yet its Secret.
     operator.show(stage.pat("app").await);
     for _ in 0..5 {
         operator.reconcile("app").await.expect("the run succeeds");
@@ -955,9 +971,9 @@ async fn a_fresh_operator_whose_watch_of_secrets_lags_mints_and_writes_nothing()
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_fresh_operator_whose_watch_of_pats_lags_finds_out_before_it_does_harm() {
+async fn lagging_pat_watch_after_a_start_writes_nothing() {
     let stage = Stage::new("behind").await;
-    let young = stage.apply("app", json!({"rotation": {"interval": "30d"}})).await;
+    let first_version = stage.apply("app", json!({"rotation": {"interval": "30d"}})).await;
     stage.settle("app").await;
     let old_pat = stage.pat("app").await;
     let old_secret = stage.secret("app").await.expect("a Secret");
@@ -966,11 +982,11 @@ async fn a_fresh_operator_whose_watch_of_pats_lags_finds_out_before_it_does_harm
     let token = stage.value("app", "token").await;
     let before = stage.versions().await;
     let new_secret = stage.secret("app").await.expect("a Secret");
-    // Every mixture of what a watch may still show.
+    // Every combination of states that a lagging watch can show.
     for (pat, secret) in [
-        (&young, None),
-        (&young, Some(&old_secret)),
-        (&young, Some(&new_secret)),
+        (&first_version, None),
+        (&first_version, Some(&old_secret)),
+        (&first_version, Some(&new_secret)),
         (&old_pat, None),
         (&old_pat, Some(&old_secret)),
         (&old_pat, Some(&new_secret)),
@@ -990,25 +1006,25 @@ async fn a_fresh_operator_whose_watch_of_pats_lags_finds_out_before_it_does_harm
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn an_operator_that_still_sees_a_pat_that_is_gone_leaves_its_namesake_alone() {
+async fn stale_view_of_a_deleted_pat_spares_its_successor() {
     let stage = Stage::new("ghost").await;
-    let ghost = stage.apply("app", json!({})).await;
+    let deleted = stage.apply("app", json!({})).await;
     stage.pats().delete("app", &DeleteParams::default()).await.expect("the PAT is deleted");
     let mut operator = stage.blinkered(stage.client.clone());
-    operator.show(ghost.clone());
+    operator.show(deleted.clone());
     operator.reconcile("app").await.expect("the run succeeds");
-    assert_eq!(stage.secret("app").await, None, "no Secret for an object that is gone");
+    assert_eq!(stage.secret("app").await, None, "no Secret is created for a deleted PAT");
 
     stage.apply("app", json!({"suspend": true})).await;
     let before = stage.versions().await;
     let mut operator = stage.blinkered(stage.client.clone());
-    operator.show(ghost);
+    operator.show(deleted);
     operator.reconcile("app").await.expect("the run succeeds");
-    assert_eq!(stage.versions().await, before, "no status of one object on the other");
+    assert_eq!(stage.versions().await, before, "the new PAT does not get the status of the deleted one");
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_restart_sends_no_request_for_tokens_at_rest() {
+async fn restart_sends_no_request_for_idle_tokens() {
     let mut stage = Stage::new("idle").await;
     let spec = json!({"rotation": {"interval": "30d"}, "secret": {"previousKey": "old", "labels": {"a": "b"}}});
     stage.apply("app", spec).await;

@@ -1,5 +1,5 @@
-//! Crash test: whatever happens to any one request of the operator, at every observed moment the invariants hold, and a fresh
-//! process brings the token to where it belongs.
+//! Crash matrix: a fault hits each request of the operator in turn. The invariants hold at every observed moment, and a fresh process
+//! completes the work.
 
 use std::{
     collections::BTreeSet,
@@ -35,10 +35,10 @@ use pat_operator::{
 };
 use serde_json::{Value, json};
 
-/// Namespaces that are worked in at the same time.
-const AT_ONCE: usize = 8;
+/// Number of namespaces in which the test runs concurrently.
+const WORKERS: usize = 8;
 
-/// What happens in the life of a token while things go wrong.
+/// The operation that a fault interrupts.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Scenario {
     FirstMint,
@@ -54,9 +54,9 @@ enum Scenario {
     RenameOntoForeign,
     GraceEnd,
     Expiry,
-    HandedOver,
-    NotTaken,
-    HandedOverAnew,
+    Delivered,
+    NotDelivered,
+    DeliveredAgain,
 }
 
 impl Scenario {
@@ -74,22 +74,22 @@ impl Scenario {
         Self::RenameOntoForeign,
         Self::GraceEnd,
         Self::Expiry,
-        Self::HandedOver,
-        Self::NotTaken,
-        Self::HandedOverAnew,
+        Self::Delivered,
+        Self::NotDelivered,
+        Self::DeliveredAgain,
     ];
 
     fn spec(self) -> Value {
         match self {
             Self::FirstMint => json!({}),
             Self::Expiry => json!({"expiry": {"after": "1h"}}),
-            Self::HandedOver | Self::NotTaken | Self::HandedOverAnew => json!({"secret": {"delivery": "Once"}}),
+            Self::Delivered | Self::NotDelivered | Self::DeliveredAgain => json!({"secret": {"delivery": "Once"}}),
             _ => json!({"rotation": {"interval": "30d"}, "secret": {"previousKey": "old"}}),
         }
     }
 
-    /// What is there before things go wrong.
-    async fn prepare(self, scene: &Scene, name: &str) {
+    /// Sets up the state before the fault.
+    async fn prepare(self, scene: &CrashStage, name: &str) {
         if self == Self::FirstMint {
             return;
         }
@@ -99,14 +99,14 @@ impl Scenario {
             scene.advance(SignedDuration::from_hours(30 * 24)).await;
             scene.settle(name).await;
         }
-        if self == Self::HandedOverAnew {
-            scene.stage.secrets().delete(name, &Default::default()).await.expect("it is taken");
+        if self == Self::DeliveredAgain {
+            scene.stage.secrets().delete(name, &Default::default()).await.expect("the token is taken");
             scene.settle(name).await;
         }
     }
 
-    /// What sets things going.
-    async fn begin(self, scene: &Scene, name: &str) {
+    /// Triggers the operation.
+    async fn begin(self, scene: &CrashStage, name: &str) {
         let stage = &scene.stage;
         let mut spec = self.spec();
         match self {
@@ -118,25 +118,25 @@ impl Scenario {
                 scene.advance(SignedDuration::from_secs(60)).await;
                 spec["rotateIfIssuedBefore"] = json!(stage.now());
             }
-            Self::NotTaken => return scene.advance(SignedDuration::from_mins(10)).await,
-            Self::HandedOverAnew => {
+            Self::NotDelivered => return scene.advance(SignedDuration::from_mins(10)).await,
+            Self::DeliveredAgain => {
                 scene.advance(SignedDuration::from_secs(60)).await;
                 spec["rotateIfIssuedBefore"] = json!(stage.now());
             }
-            Self::RepairAfterDeletion | Self::HandedOver => {
-                stage.secrets().delete(name, &Default::default()).await.expect("it is deleted");
+            Self::RepairAfterDeletion | Self::Delivered => {
+                stage.secrets().delete(name, &Default::default()).await.expect("the Secret is deleted");
                 return;
             }
             Self::RepairAfterEdit => {
                 let edit = json!({"data": {"token": "b29wcw=="}});
                 let patched = stage.secrets().patch(name, &PatchParams::default(), &Patch::Merge(edit)).await;
-                patched.expect("it is edited");
+                patched.expect("the Secret is edited");
                 return;
             }
             Self::RepairOfLabel => {
                 let strip = json!({"metadata": {"labels": {"app.kubernetes.io/managed-by": null}}});
                 let patched = stage.secrets().patch(name, &PatchParams::default(), &Patch::Merge(strip)).await;
-                patched.expect("it is stripped");
+                patched.expect("the label is removed");
                 return;
             }
             Self::Revoked => spec["revoked"] = json!(true),
@@ -154,15 +154,15 @@ impl Scenario {
         stage.apply(name, spec).await;
     }
 
-    /// How it must end. `before` is the token that was in use.
-    async fn check_end(self, scene: &Scene, name: &str, before: &str) -> Result<(), String> {
+    /// Checks the final state. `before` is the token that was in use.
+    async fn check_end(self, scene: &CrashStage, name: &str, before: &str) -> Result<(), String> {
         let stage = &scene.stage;
         let (status, reason) = stage.ready(name).await;
         let expected = match self {
             Self::Revoked => ("False", "Revoked"),
             Self::Expiry => ("False", "Expired"),
             Self::RenameOntoForeign => ("False", "SecretConflict"),
-            Self::NotTaken => ("False", "NotDelivered"),
+            Self::NotDelivered => ("False", "NotDelivered"),
             _ => ("True", "Issued"),
         };
         ensure((&*status, &*reason) == expected, || format!("Ready is {status} ({reason})"))?;
@@ -170,22 +170,22 @@ impl Scenario {
         let data = stage.data(&home).await;
         let tokens: Vec<_> = data.values().filter(|value| Presented::parse(value.as_str()).is_ok()).collect();
         let credentials = stage.status(name).await.credentials;
-        if self == Self::HandedOver {
-            ensure(stage.accepts(name, before).await, || "what was taken is not accepted".into())?;
+        if self == Self::Delivered {
+            ensure(stage.accepts(name, before).await, || "the delivered token is not accepted".into())?;
         }
-        if matches!(self, Self::HandedOver | Self::NotTaken) {
-            let live = usize::from(self == Self::HandedOver);
+        if matches!(self, Self::Delivered | Self::NotDelivered) {
+            let live = usize::from(self == Self::Delivered);
             ensure(credentials.len() == live, || format!("{} credentials are live", credentials.len()))?;
-            return ensure(stage.secret(name).await.is_none(), || "a Secret is there".into());
+            return ensure(stage.secret(name).await.is_none(), || "a Secret exists".into());
         }
         if matches!(self, Self::Revoked | Self::Expiry) {
-            ensure(tokens.is_empty(), || "a dead token stands in the Secret".into())?;
+            ensure(tokens.is_empty(), || "an invalid token is in the Secret".into())?;
             return ensure(credentials.is_empty(), || format!("{} credentials are left", credentials.len()));
         }
         let token = data.get("token").ok_or("there is no token")?.clone();
         ensure(stage.accepts(name, &token).await, || "the token is not accepted".into())?;
         let keeps = matches!(self, Self::Rename | Self::RenameOntoForeign | Self::GraceEnd | Self::RepairOfLabel);
-        if self == Self::HandedOverAnew {
+        if self == Self::DeliveredAgain {
             let states: Vec<_> = credentials.iter().map(|credential| credential.state).collect();
             let right = states == [CredentialState::Active, CredentialState::Grace];
             return ensure(right, || format!("{states:?} are live"));
@@ -196,15 +196,19 @@ impl Scenario {
         if self == Self::Rename {
             ensure(stage.secret(name).await.is_none(), || "the old Secret is left".into())?;
         }
-        let old_lives = match self {
-            // Whoever lost the Secret may still use what stood in it.
+        let old_is_valid = match self {
+            // A client that read the damaged Secret can still use its token.
             Self::Rotation | Self::RotationInGrace | Self::RepairAfterDeletion | Self::RepairAfterEdit => true,
             Self::RevokeIfIssuedBefore | Self::RevokedCredential => false,
             _ => return Ok(()),
         };
-        ensure(stage.accepts(name, before).await == old_lives, || format!("the old token lives: {}", !old_lives))?;
+        ensure(stage.accepts(name, before).await == old_is_valid, || {
+            format!("the old token is valid: {}", !old_is_valid)
+        })?;
         if matches!(self, Self::Rotation | Self::RotationInGrace) {
-            ensure(data.get("old").map(String::as_str) == Some(before), || "the old token is not shown".into())?;
+            ensure(data.get("old").map(String::as_str) == Some(before), || {
+                "the old token is not in the Secret".into()
+            })?;
         }
         Ok(())
     }
@@ -214,9 +218,9 @@ fn ensure(right: bool, what: impl FnOnce() -> String) -> Result<(), String> {
     if right { Ok(()) } else { Err(what()) }
 }
 
-/// What goes wrong, with one request of the operator after the other.
+/// The fault that hits one request of the operator.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Accident {
+enum FaultCase {
     DieBefore,
     DieAfter,
     Conflict,
@@ -225,13 +229,13 @@ enum Accident {
     Outage,
     LostBefore,
     LostAfter,
-    /// The write lands later, among those of the same process.
+    /// The write arrives later, among those of the same process.
     LateToItself,
-    /// The write lands later, among those of the process that took over.
+    /// The write arrives later, among those of the process that took over.
     LateToSuccessor,
 }
 
-impl Accident {
+impl FaultCase {
     const ALL: [Self; 10] = [
         Self::DieBefore,
         Self::DieAfter,
@@ -269,45 +273,45 @@ impl Accident {
 #[derive(Clone, Copy)]
 struct Run {
     scenario: Scenario,
-    accident: Accident,
-    /// The request that meets the accident, from 0.
+    fault_case: FaultCase,
+    /// Index of the request that the fault hits, from 0.
     at: usize,
-    /// After so many more requests a late write lands.
+    /// Number of further requests after which a late write arrives.
     after: usize,
 }
 
 impl Run {
     fn name(self) -> String {
-        format!("{:?}.{:?}.{:02}.{:02}", self.scenario, self.accident, self.at, self.after).to_lowercase()
+        format!("{:?}.{:?}.{:02}.{:02}", self.scenario, self.fault_case, self.at, self.after).to_lowercase()
     }
 }
 
 impl fmt::Display for Run {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{:?} × {:?} at request {}", self.scenario, self.accident, self.at)?;
-        if self.accident.is_late() { write!(f, ", landing after {}", self.after) } else { Ok(()) }
+        write!(f, "{:?} × {:?} at request {}", self.scenario, self.fault_case, self.at)?;
+        if self.fault_case.is_late() { write!(f, ", arriving after {}", self.after) } else { Ok(()) }
     }
 }
 
-/// What a run showed.
-struct Shown {
-    /// The accident happened.
+/// Result of a run.
+struct RunResult {
+    /// The fault was injected.
     hit: bool,
-    /// The late write landed before everything was at rest.
+    /// The late write arrived before the operator was idle.
     landed: bool,
     requests: usize,
     moments: usize,
 }
 
-/// A stage with a flight recorder, and two Secrets of somebody else.
-struct Scene {
+/// A stage with a recorder and two foreign Secrets.
+struct CrashStage {
     stage: Stage,
     recorder: Recorder,
     foreign: Vec<String>,
     tokens: BTreeSet<String>,
 }
 
-impl Scene {
+impl CrashStage {
     async fn new(prefix: &str) -> Self {
         canary::listen_to_logs();
         let stage = Stage::new(prefix).await;
@@ -317,7 +321,7 @@ impl Scene {
         {
             let secret = json!({"metadata": {"name": name, "labels": labels}, "stringData": {"token": "theirs"}});
             let secret: Secret = serde_json::from_value(secret).expect("a Secret");
-            stage.secrets().create(&PostParams::default(), &secret).await.expect("it is created");
+            stage.secrets().create(&PostParams::default(), &secret).await.expect("the Secret is created");
         }
         let mut scene = Self { stage, recorder, foreign: Vec::new(), tokens: BTreeSet::new() };
         scene.foreign = scene.foreign_versions().await;
@@ -338,13 +342,13 @@ impl Scene {
         self.stage.hand.advance(by);
     }
 
-    /// As [`Stage::settle`], in the recorder's time.
+    /// As [`Stage::settle`], and keeps the recorder's clock in step.
     async fn settle(&self, name: &str) {
-        self.drive(name, &Faults::none(&self.stage.client), None).await.expect("nothing goes wrong");
+        self.drive(name, &Faults::none(&self.stage.client), None).await.expect("the runs succeed");
     }
 
-    /// Runs the operator for one token until it rests or is dead, coming back when it asks for it.
-    async fn drive(&self, name: &str, faults: &Faults, accident: Option<Accident>) -> Result<(), String> {
+    /// Reconciles one token until the operator is idle or dead, and follows its requeue times.
+    async fn drive(&self, name: &str, faults: &Faults, fault_case: Option<FaultCase>) -> Result<(), String> {
         let mut failures = 0;
         for _ in 0..30 {
             let wait = match self.stage.reconcile(name).await {
@@ -357,13 +361,13 @@ impl Scene {
                     canary::hear("an error", &format!("{error} {error:?} {}", error.category()));
                     failures += 1;
                     if faults.hit().is_none() {
-                        return Err(format!("fails by itself: {error}"));
+                        return Err(format!("fails without a fault: {error}"));
                     }
-                    if accident == Some(Accident::Outage) && failures == 3 {
+                    if fault_case == Some(FaultCase::Outage) && failures == 3 {
                         faults.heal();
                     }
                     let asked = error.retry_after();
-                    if accident == Some(Accident::TooMany) {
+                    if fault_case == Some(FaultCase::TooMany) {
                         ensure(asked == Some(Duration::from_secs(RETRY_AFTER)), || "Retry-After is lost".into())?;
                     }
                     SignedDuration::try_from(asked.unwrap_or(Duration::from_secs(1))).expect("a short time")
@@ -371,10 +375,10 @@ impl Scene {
             };
             self.advance(wait).await;
         }
-        Err("does not come to rest".into())
+        Err("does not become idle".into())
     }
 
-    /// Takes note of everything that was sent and must not hold a token.
+    /// Records everything that was sent and must not contain a token.
     fn hear(&mut self, faults: &Faults) {
         for request in faults.sent() {
             canary::hear("a request", &request.public_text());
@@ -385,74 +389,74 @@ impl Scene {
         canary::hear("the metrics", &metrics);
     }
 
-    /// A fresh process at rest sends nothing at all.
-    async fn rests(&mut self, name: &str, may_read: bool) -> Result<(), String> {
+    /// Checks that a fresh process sends nothing for an idle token.
+    async fn check_idle(&mut self, name: &str, may_read: bool) -> Result<(), String> {
         let faults = Faults::none(&self.stage.client);
         self.stage.restart_with(faults.client());
         let result = self.stage.reconcile(name).await;
-        result.map_err(|error| format!("a fresh process at rest fails: {error}"))?;
+        result.map_err(|error| format!("a fresh process fails for an idle token: {error}"))?;
         let sent: Vec<_> =
             faults.sent().into_iter().filter(|request| !may_read || request.is_write()).map(|r| r.summary()).collect();
-        ensure(sent.is_empty(), || format!("invariant 4: a fresh process at rest sends {sent:?}"))
+        ensure(sent.is_empty(), || format!("invariant 4: a fresh process sends for an idle token: {sent:?}"))
     }
 
-    async fn run(&mut self, run: Run) -> Result<Shown, String> {
+    async fn run(&mut self, run: Run) -> Result<RunResult, String> {
         let name = run.name();
         run.scenario.prepare(self, &name).await;
         let before = self.stage.data(&name).await.get("token").cloned().unwrap_or_default();
-        let faults = Faults::at(&self.stage.client, run.at, run.accident.fault(run.after));
+        let faults = Faults::at(&self.stage.client, run.at, run.fault_case.fault(run.after));
         self.stage.restart_with(faults.client());
         run.scenario.begin(self, &name).await;
-        let result = self.drive(&name, &faults, Some(run.accident)).await;
+        let result = self.drive(&name, &faults, Some(run.fault_case)).await;
         self.hear(&faults);
         result.map_err(|what| self.explain(&what, &[&faults], None))?;
 
-        let mut both = vec![faults.clone()];
+        let mut processes = vec![faults.clone()];
         if faults.is_dead() {
-            let heir = match (run.accident, faults.hit()) {
-                (Accident::LateToSuccessor, Some(late)) if late.is_write() => {
+            let successor = match (run.fault_case, faults.hit()) {
+                (FaultCase::LateToSuccessor, Some(late)) if late.is_write() => {
                     Faults::landing(&self.stage.client, run.after, late)
                 }
                 _ => Faults::none(&self.stage.client),
             };
-            self.stage.restart_with(heir.client());
-            let result = self.drive(&name, &heir, None).await;
-            self.hear(&heir);
-            result.map_err(|what| self.explain(&what, &[&faults, &heir], None))?;
-            both.push(heir);
+            self.stage.restart_with(successor.client());
+            let result = self.drive(&name, &successor, None).await;
+            self.hear(&successor);
+            result.map_err(|what| self.explain(&what, &[&faults, &successor], None))?;
+            processes.push(successor);
         }
-        let last = both.last().expect("there is one");
+        let last = processes.last().expect("at least one process");
         let landed = last.has_landed();
-        let result = self.ends_well(run, &name, &before, last).await;
-        let late = SignedDuration::from_secs(if run.accident.is_late() { 60 } else { 0 });
+        let result = self.check_outcome(run, &name, &before, last).await;
+        let late = SignedDuration::from_secs(if run.fault_case.is_late() { 60 } else { 0 });
         let story = self.recorder.judge(&name, late).await;
-        let all: Vec<_> = both.iter().collect();
+        let all: Vec<_> = processes.iter().collect();
         result.map_err(|what| self.explain(&what, &all, Some(&story)))?;
-        ensure(story.orphans == 0, || self.explain("an orphan was left at rest", &all, Some(&story)))?;
+        ensure(story.orphans == 0, || self.explain("an orphaned Secret was left", &all, Some(&story)))?;
         if let Some(what) = story.violations.iter().chain(&story.leftovers).next() {
             return Err(self.explain(what, &all, Some(&story)));
         }
-        let requests = both.iter().map(|faults| faults.sent().len()).sum();
-        Ok(Shown { hit: faults.hit().is_some(), landed, requests, moments: story.moments })
+        let requests = processes.iter().map(|faults| faults.sent().len()).sum();
+        Ok(RunResult { hit: faults.hit().is_some(), landed, requests, moments: story.moments })
     }
 
-    async fn ends_well(&mut self, run: Run, name: &str, before: &str, last: &Faults) -> Result<(), String> {
+    async fn check_outcome(&mut self, run: Run, name: &str, before: &str, last: &Faults) -> Result<(), String> {
         run.scenario.check_end(self, name, before).await?;
         if !last.has_landed() {
             let versions = self.stage.versions().await;
             if let Some((late, answer)) = last.land().await {
                 let refused = answer.is_client_error() || late.is_event();
-                ensure(refused, || format!("the fence: {} was taken after all ({answer})", late.summary()))?;
-                ensure(versions == self.stage.versions().await, || "the fence: a late write changed something".into())?;
+                ensure(refused, || format!("fencing: {} was accepted ({answer})", late.summary()))?;
+                ensure(versions == self.stage.versions().await, || "fencing: a late write changed something".into())?;
             }
         }
-        self.rests(name, run.scenario == Scenario::RenameOntoForeign).await
+        self.check_idle(name, run.scenario == Scenario::RenameOntoForeign).await
     }
 
     fn explain(&self, what: &str, faults: &[&Faults], story: Option<&Story>) -> String {
         let mut text = format!("{what}\n");
         for (index, faults) in faults.iter().enumerate() {
-            let hit = faults.hit().map_or_else(String::new, |hit| format!(", accident at {}", hit.summary()));
+            let hit = faults.hit().map_or_else(String::new, |hit| format!(", fault at {}", hit.summary()));
             text += &format!("  process {index}{hit}:\n");
             faults.sent().iter().for_each(|request| text += &format!("    {}\n", request.summary()));
         }
@@ -460,17 +464,17 @@ impl Scene {
         text
     }
 
-    /// Removes what a run left, so that the lists stay short.
+    /// Deletes the objects of a run, so that lists stay short.
     async fn clear(&self, name: &str) {
         let deleted = self.stage.pats().delete(name, &Default::default()).await;
-        deleted.expect("the PAT is there");
+        deleted.expect("the PAT is deleted");
         for secret in [name.to_owned(), format!("{name}-new")] {
-            // It need not be there.
+            // The Secret may not exist.
             let _ = self.stage.secrets().delete(&secret, &Default::default()).await;
         }
     }
 
-    /// Everything that was told to people, and that nobody else's Secret was touched.
+    /// Records the events, and checks that the foreign Secrets are untouched.
     async fn close(mut self) -> Result<BTreeSet<String>, String> {
         let events: Api<Event> = Api::namespaced(self.stage.client.clone(), self.stage.namespace.name());
         for event in events.list(&ListParams::default()).await.expect("events are listed") {
@@ -478,7 +482,7 @@ impl Scene {
         }
         ensure(self.foreign == self.foreign_versions().await, || "invariant 5: a foreign Secret was touched".into())?;
         self.tokens.extend(self.recorder.tokens());
-        // The end of a namespace blocks its thread for a while.
+        // Dropping a namespace blocks the thread.
         tokio::task::spawn_blocking(move || drop(self.stage));
         Ok(self.tokens)
     }
@@ -489,33 +493,33 @@ struct Totals {
     runs: AtomicUsize,
     requests: AtomicUsize,
     moments: AtomicUsize,
-    deepest: AtomicUsize,
+    last_request: AtomicUsize,
 }
 
 impl Totals {
-    fn add(&self, run: Run, shown: &Shown) {
+    fn add(&self, run: Run, result: &RunResult) {
         self.runs.fetch_add(1, Ordering::Relaxed);
-        self.requests.fetch_add(shown.requests, Ordering::Relaxed);
-        self.moments.fetch_add(shown.moments, Ordering::Relaxed);
-        self.deepest.fetch_max(run.at, Ordering::Relaxed);
+        self.requests.fetch_add(result.requests, Ordering::Relaxed);
+        self.moments.fetch_add(result.moments, Ordering::Relaxed);
+        self.last_request.fetch_max(run.at, Ordering::Relaxed);
     }
 }
 
-/// One scenario with one accident, at every request and for late writes before every later one.
-async fn row(scene: &mut Scene, scenario: Scenario, accident: Accident, totals: &Totals) -> Vec<String> {
+/// Runs a scenario with one kind of fault at every request. A late write arrives before each of the later requests in turn.
+async fn run_all(scene: &mut CrashStage, scenario: Scenario, fault_case: FaultCase, totals: &Totals) -> Vec<String> {
     let mut failures = Vec::new();
     'requests: for at in 0..40 {
         for after in 1..40 {
-            let run = Run { scenario, accident, at, after };
+            let run = Run { scenario, fault_case, at, after };
             let result = scene.run(run).await;
             scene.clear(&run.name()).await;
             match result {
-                Ok(shown) => {
-                    totals.add(run, &shown);
-                    if !shown.hit {
+                Ok(result) => {
+                    totals.add(run, &result);
+                    if !result.hit {
                         break 'requests;
                     }
-                    if !accident.is_late() || !shown.landed {
+                    if !fault_case.is_late() || !result.landed {
                         break;
                     }
                 }
@@ -530,29 +534,29 @@ async fn row(scene: &mut Scene, scenario: Scenario, accident: Accident, totals: 
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn whatever_happens_to_any_one_request_the_invariants_hold_and_a_fresh_process_finishes() {
+async fn invariants_hold_after_a_fault_at_any_request() {
     let began = Instant::now();
     let totals = Totals::default();
     let only = std::env::var("CRASH_ONLY").unwrap_or_default();
-    let mut rows: Vec<_> = Scenario::ALL
+    let mut cases: Vec<_> = Scenario::ALL
         .into_iter()
-        .flat_map(|scenario| Accident::ALL.map(|accident| (scenario, accident)))
-        .filter(|(scenario, accident)| format!("{scenario:?} {accident:?}").contains(&only))
+        .flat_map(|scenario| FaultCase::ALL.map(|fault_case| (scenario, fault_case)))
+        .filter(|(scenario, fault_case)| format!("{scenario:?} {fault_case:?}").contains(&only))
         .collect();
-    // The longest ones first, so that none of them is left alone at the end.
-    rows.sort_by_key(|(_, accident)| accident.is_late());
-    let rows = Mutex::new(rows);
-    let next = || rows.lock().expect("nobody panics with it").pop();
+    // The longest cases first, so that none of them runs alone at the end.
+    cases.sort_by_key(|(_, fault_case)| fault_case.is_late());
+    let cases = Mutex::new(cases);
+    let next = || cases.lock().expect("the lock is not poisoned").pop();
     let worker = async |number: usize| {
-        let mut scene = Scene::new(&format!("crash-{number}")).await;
+        let mut scene = CrashStage::new(&format!("crash-{number}")).await;
         let mut failures = Vec::new();
-        while let Some((scenario, accident)) = next() {
-            failures.extend(row(&mut scene, scenario, accident, &totals).await);
+        while let Some((scenario, fault_case)) = next() {
+            failures.extend(run_all(&mut scene, scenario, fault_case, &totals).await);
         }
         (failures, scene.close().await)
     };
     let (mut failures, mut tokens) = (Vec::new(), BTreeSet::new());
-    for (bad, closed) in futures::future::join_all((0..AT_ONCE).map(worker)).await {
+    for (bad, closed) in futures::future::join_all((0..WORKERS).map(worker)).await {
         failures.extend(bad);
         match closed {
             Ok(seen) => tokens.extend(seen),
@@ -560,11 +564,11 @@ async fn whatever_happens_to_any_one_request_the_invariants_hold_and_a_fresh_pro
         }
     }
     println!(
-        "crash matrix: {} runs ({} scenarios × {} accidents, each at every request, at most {}), {} requests, {} moments judged, {} tokens, {} MiB of logs, {:.0} s",
+        "crash matrix: {} runs ({} scenarios × {} faults, each at every request, at most {}), {} requests, {} moments judged, {} tokens, {} MiB of logs, {:.0} s",
         totals.runs.load(Ordering::Relaxed),
         Scenario::ALL.len(),
-        Accident::ALL.len(),
-        totals.deepest.load(Ordering::Relaxed),
+        FaultCase::ALL.len(),
+        totals.last_request.load(Ordering::Relaxed),
         totals.requests.load(Ordering::Relaxed),
         totals.moments.load(Ordering::Relaxed),
         tokens.len(),
@@ -576,11 +580,11 @@ async fn whatever_happens_to_any_one_request_the_invariants_hold_and_a_fresh_pro
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn an_operator_whose_watches_stand_still_does_no_damage() {
+async fn operator_with_stalled_watches_does_no_damage() {
     let mut tokens = BTreeSet::new();
     for scenario in Scenario::ALL {
         for successor_first in [false, true] {
-            let mut scene = Scene::new(&format!("{scenario:?}-blind").to_lowercase()).await;
+            let mut scene = CrashStage::new(&format!("{scenario:?}-blind").to_lowercase()).await;
             let name = "app";
             scenario.prepare(&scene, name).await;
             let before = scene.stage.data(name).await.get("token").cloned().unwrap_or_default();
@@ -588,7 +592,7 @@ async fn an_operator_whose_watches_stand_still_does_no_damage() {
             let mut blind = scene.stage.blinkered(faults.client());
             if scenario != Scenario::FirstMint {
                 blind.show(scene.stage.pat(name).await);
-                // What was handed over has none.
+                // A delivered token has no Secret.
                 scene.stage.secret(name).await.into_iter().for_each(|secret| blind.show_secret(secret));
             }
             scenario.begin(&scene, name).await;
@@ -601,7 +605,7 @@ async fn an_operator_whose_watches_stand_still_does_no_damage() {
                 at_rest = Some(scene.stage.versions().await);
             }
             for _ in 0..4 {
-                // It may well fail, but it must do no damage.
+                // An error is allowed, damage is not.
                 if let Err(error) = blind.reconcile(name).await {
                     canary::hear("an error", &format!("{error} {error:?}"));
                 }
@@ -617,8 +621,8 @@ async fn an_operator_whose_watches_stand_still_does_no_damage() {
             let end = scenario.check_end(&scene, name, &before).await;
             let wrong = (end.err(), &story.violations, &story.leftovers, story.orphans);
             assert_eq!(wrong, (None, &vec![], &vec![], 0), "{scenario:?}, {successor_first}: {:#?}", story.lines);
-            let rests = scene.rests(name, scenario == Scenario::RenameOntoForeign).await;
-            rests.unwrap_or_else(|what| panic!("{scenario:?}: {what}"));
+            let idle = scene.check_idle(name, scenario == Scenario::RenameOntoForeign).await;
+            idle.unwrap_or_else(|what| panic!("{scenario:?}: {what}"));
             tokens.extend(scene.close().await.unwrap_or_else(|what| panic!("{scenario:?}: {what}")));
         }
     }
@@ -626,7 +630,7 @@ async fn an_operator_whose_watches_stand_still_does_no_damage() {
 }
 
 #[test]
-fn the_canary_sings_in_plain_text_hex_and_base64() {
+fn leak_check_finds_plain_hex_and_base64_tokens() {
     type Leak = fn(&str) -> String;
     let leaks: [(&str, Leak); 6] = [
         ("plain", |text| format!("error: bad token {text}!")),
@@ -640,7 +644,7 @@ fn the_canary_sings_in_plain_text_hex_and_base64() {
     for (origin, leak) in leaks {
         let token = mint().expose().to_owned();
         canary::hear(origin, &leak(&token));
-        // Who does not know a token sees it only if it is whole.
+        // An unknown token is recognized only if it is complete.
         let whole = if origin == "its tail" { 0 } else { 1 };
         assert_eq!(canary::tokens_in(&leak(&token)).len(), whole, "{origin}");
         assert_eq!(canary::leaks(&[token].into()).len(), 1, "{origin}");
@@ -651,18 +655,18 @@ fn the_canary_sings_in_plain_text_hex_and_base64() {
     canary::assert_no_token_leaked(&[token.expose().to_owned()].into());
 }
 
-/// Moments at which a real process is killed.
+/// The state of the work at which a real process is killed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Moment {
+enum KillPoint {
     AtOnce,
     Published,
     InSecret,
     Active,
 }
 
-impl Moment {
-    /// Waits for it. `before` is the token that is to be replaced.
-    async fn comes(self, place: &Place, before: Option<&str>) {
+impl KillPoint {
+    /// Waits until this point is reached. `before` is the token to be replaced.
+    async fn wait(self, place: &Place, before: Option<&str>) {
         let revision = if before.is_some() { 2 } else { 1 };
         let is_there = |status: &PersonalAccessTokenStatus, state: Option<CredentialState>| {
             let is = |state_of| state.is_none_or(|state| state == state_of);
@@ -670,7 +674,7 @@ impl Moment {
         };
         match self {
             Self::AtOnce => {}
-            // A first mint may have gone on by the time that this is seen.
+            // A first mint may already be further when this is seen.
             Self::Published => drop(place.until("app", "published", |status| is_there(status, None)).await),
             Self::InSecret => {
                 eventually("the Secret has the new token", async || {
@@ -687,7 +691,7 @@ impl Moment {
     }
 }
 
-/// Whether the token is rotated or repaired when the process is killed, or just made.
+/// What the process does when it is killed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Work {
     FirstMint,
@@ -695,8 +699,8 @@ enum Work {
     Repair,
 }
 
-async fn killed_and_started_again(work: Work, moment: Moment) -> BTreeSet<String> {
-    let place = Place::new(&format!("kill-{work:?}-{moment:?}").to_lowercase()).await;
+async fn kill_and_restart(work: Work, kill_point: KillPoint) -> BTreeSet<String> {
+    let place = Place::new(&format!("kill-{work:?}-{kill_point:?}").to_lowercase()).await;
     let recorder = Recorder::start(&place.client, place.name(), &Clock::system()).await;
     let launch = || {
         place
@@ -722,47 +726,50 @@ async fn killed_and_started_again(work: Work, moment: Moment) -> BTreeSet<String
         }
         Work::Repair => {
             let edit = json!({"data": {"token": "b29wcw=="}});
-            place.secrets().patch("app", &PatchParams::default(), &Patch::Merge(edit)).await.expect("it is edited");
+            place
+                .secrets()
+                .patch("app", &PatchParams::default(), &Patch::Merge(edit))
+                .await
+                .expect("the Secret is edited");
         }
     }
-    moment.comes(&place, before.as_deref()).await;
+    kill_point.wait(&place, before.as_deref()).await;
     first.kill();
 
     let mut second = launch();
     let wanted = if work == Work::FirstMint { 1 } else { 2 };
-    let status =
-        place.until("app", "as it should be", |status| status.revision >= Some(wanted) && is_ready(status)).await;
+    let status = place.until("app", "ready", |status| status.revision >= Some(wanted) && is_ready(status)).await;
     place.holds_its_active_token("app").await;
-    // If the first process has done all the work, the second one may have logged nothing yet.
+    // If the first process finished the work, the second one may have logged nothing yet.
     second.is_ready().await;
     assert_eq!(status.credentials.len() as i64, wanted, "{status:#?}");
-    let version = place.pats().get("app").await.expect("it is there").metadata.resource_version;
+    let version = place.pats().get("app").await.expect("the PAT exists").metadata.resource_version;
     second.kill();
 
     let mut third = launch();
     eventually("a run", async || third.metrics().await.value("pat_operator_reconcile_duration_seconds_count") >= 1.0)
         .await;
-    let at_rest = place.pats().get("app").await.expect("it is there").metadata.resource_version;
+    let at_rest = place.pats().get("app").await.expect("the PAT exists").metadata.resource_version;
     assert_eq!(version, at_rest, "invariant 4");
     for process in [&first, &second, &third] {
-        assert!(process.has_logged(&["kube_client"]), "all is logged:\n{process}");
+        assert!(process.has_logged(&["kube_client"]), "the log is complete:\n{process}");
         process.log().iter().for_each(|line| canary::hear("the log of a process", line));
     }
     let metrics = third.metrics().await.text;
     canary::hear("the metrics", &metrics);
     let story = recorder.judge_in_real_time("app").await;
     let wrong = (&story.violations, &story.leftovers, story.orphans);
-    assert_eq!(wrong, (&vec![], &vec![], 0), "{work:?}, killed {moment:?}: {:#?}", story.lines);
+    assert_eq!(wrong, (&vec![], &vec![], 0), "{work:?}, killed {kill_point:?}: {:#?}", story.lines);
     recorder.tokens()
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_process_killed_at_any_moment_leaves_nothing_that_the_next_one_does_not_finish() {
+async fn next_process_finishes_after_a_kill_at_any_moment() {
     let began = Instant::now();
-    let moments = [Moment::AtOnce, Moment::Published, Moment::InSecret, Moment::Active];
+    let kill_points = [KillPoint::AtOnce, KillPoint::Published, KillPoint::InSecret, KillPoint::Active];
     let works = [Work::FirstMint, Work::Rotation, Work::Repair];
-    let runs = works.into_iter().flat_map(|work| moments.map(|moment| (work, moment)));
-    let results = futures::stream::iter(runs).map(|(work, moment)| killed_and_started_again(work, moment));
+    let runs = works.into_iter().flat_map(|work| kill_points.map(|kill_point| (work, kill_point)));
+    let results = futures::stream::iter(runs).map(|(work, kill_point)| kill_and_restart(work, kill_point));
     let tokens: Vec<_> = results.buffer_unordered(4).collect().await;
     let runs = tokens.len();
     canary::assert_no_token_leaked(&tokens.into_iter().flatten().collect());

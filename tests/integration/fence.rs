@@ -1,4 +1,4 @@
-//! The fence: what a process decided before another took over is refused, however late it arrives.
+//! Fencing: late writes of a process are refused after another one has taken over.
 
 use crate::support::{
     faults::{Fault, Faults, Recorded},
@@ -10,7 +10,7 @@ use kube::api::{Patch, PatchParams};
 use pat_operator::api::CredentialState;
 use serde_json::{Value, json};
 
-/// What a process is in the middle of when it is paused.
+/// What a process does when it is paused.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Work {
     FirstMint,
@@ -63,13 +63,13 @@ impl Work {
             Self::GraceEnd => return stage.advance("1d1s"),
             Self::Expiry => return stage.advance("1h1s"),
             Self::RepairAfterDeletion => {
-                stage.secrets().delete(name, &Default::default()).await.expect("it is deleted");
+                stage.secrets().delete(name, &Default::default()).await.expect("the object is deleted");
                 return;
             }
             Self::RepairAfterEdit => {
                 let edit = json!({"data": {"token": "b29wcw=="}});
                 let edited = stage.secrets().patch(name, &PatchParams::default(), &Patch::Merge(edit)).await;
-                edited.expect("it is edited");
+                edited.expect("the Secret is edited");
                 return;
             }
             Self::Rerender => spec["secret"]["labels"] = json!({"team": "a"}),
@@ -80,8 +80,8 @@ impl Work {
     }
 }
 
-/// Runs an operator of this client until it rests, or stands still.
-async fn run(stage: &mut Stage, name: &str, faults: &Faults) {
+/// Runs an operator with this client until it is idle or frozen.
+async fn run_until_idle(stage: &mut Stage, name: &str, faults: &Faults) {
     stage.restart_with(faults.client());
     for _ in 0..20 {
         let result = stage.reconcile(name).await;
@@ -96,11 +96,11 @@ async fn run(stage: &mut Stage, name: &str, faults: &Faults) {
             _ => return,
         }
     }
-    panic!("{name} does not come to rest");
+    panic!("{name} does not become idle");
 }
 
-/// Freezes a process at each of its writes in turn; tells which they were.
-async fn frozen_writes(
+/// Freezes a process at each of its writes in turn, and returns the writes.
+async fn freeze_each_write(
     stage: &mut Stage,
     work: Work,
     mut after: impl AsyncFnMut(&mut Stage, &str, Recorded),
@@ -112,7 +112,7 @@ async fn frozen_writes(
         work.prepare(stage, &name).await;
         work.begin(stage, &name).await;
         let former = Faults::at(&stage.client, at, Fault::Freeze);
-        run(stage, &name, &former).await;
+        run_until_idle(stage, &name, &former).await;
         let Some(late) = former.hit() else { return writes };
         if late.is_write() && !late.is_event() {
             writes.push(late.summary());
@@ -123,13 +123,13 @@ async fn frozen_writes(
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn every_write_of_a_paused_process_is_refused_once_another_has_taken_over() {
+async fn late_writes_are_refused_after_a_takeover() {
     let mut replayed = 0;
     for work in Work::ALL {
         let mut stage = Stage::new(&format!("fence-{work:?}").to_lowercase()).await;
-        let writes = frozen_writes(&mut stage, work, async |stage, name, late| {
+        let writes = freeze_each_write(&mut stage, work, async |stage, name, late| {
             let next = Faults::none(&stage.client);
-            run(stage, name, &next).await;
+            run_until_idle(stage, name, &next).await;
             let versions = stage.versions().await;
             let answer = late.replay(&stage.client).await;
             assert!([404, 409].contains(&answer.as_u16()), "{work:?}: {} was answered {answer}", late.summary());
@@ -139,14 +139,14 @@ async fn every_write_of_a_paused_process_is_refused_once_another_has_taken_over(
         assert!(writes.len() >= 2, "{work:?} has only {writes:?}");
         replayed += writes.len();
     }
-    println!("fence: {replayed} recorded writes of {} kinds of work were refused", Work::ALL.len());
+    println!("fencing: {replayed} recorded writes of {} kinds of work were refused", Work::ALL.len());
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn every_write_but_a_create_names_the_version_and_the_object_it_was_decided_on() {
+async fn all_writes_but_creates_carry_uid_and_resource_version() {
     for work in Work::ALL {
         let mut stage = Stage::new(&format!("named-{work:?}").to_lowercase()).await;
-        frozen_writes(&mut stage, work, async |_, _, late| {
+        freeze_each_write(&mut stage, work, async |_, _, late| {
             let body = late.json();
             let named = match late.method.as_str() {
                 "POST" => return,
@@ -155,7 +155,7 @@ async fn every_write_but_a_create_names_the_version_and_the_object_it_was_decide
             };
             for field in ["uid", "resourceVersion"] {
                 let text = named[field].as_str().unwrap_or_default();
-                assert!(!text.is_empty(), "{work:?}: {} names no {field}", late.summary());
+                assert!(!text.is_empty(), "{work:?}: {} has no {field}", late.summary());
             }
         })
         .await;
@@ -163,69 +163,73 @@ async fn every_write_but_a_create_names_the_version_and_the_object_it_was_decide
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_late_status_does_not_land_on_a_namesake_that_was_made_after_a_deletion() {
+async fn late_status_does_not_reach_a_recreated_pat() {
     for work in [Work::FirstMint, Work::Rotation, Work::Revocation] {
-        let mut stage = Stage::new(&format!("namesake-{work:?}").to_lowercase()).await;
-        frozen_writes(&mut stage, work, async |stage, name, late| {
+        let mut stage = Stage::new(&format!("recreated-{work:?}").to_lowercase()).await;
+        freeze_each_write(&mut stage, work, async |stage, name, late| {
             let former = stage.pat(name).await.metadata.uid;
-            stage.pats().delete(name, &Default::default()).await.expect("it is deleted");
-            collected(stage, name).await;
+            stage.pats().delete(name, &Default::default()).await.expect("the object is deleted");
+            wait_for_garbage_collection(stage, name).await;
             let answer = late.replay(&stage.client).await;
             let is_create = late.method == "POST";
             if !is_create {
                 assert_eq!(answer, 404, "{work:?}: {} after the deletion", late.summary());
             }
-            collected(stage, name).await;
+            wait_for_garbage_collection(stage, name).await;
 
             stage.apply(name, work.spec()).await;
             assert_ne!(stage.pat(name).await.metadata.uid, former);
             if !is_create {
                 let answer = late.replay(&stage.client).await;
                 let refused = [404, 409].contains(&answer.as_u16());
-                assert!(refused, "{work:?}: {} to the namesake: {answer}", late.summary());
-                assert_eq!(stage.pat(name).await.status, None, "{work:?}: the namesake has a status of somebody else");
+                assert!(refused, "{work:?}: {} to the recreated PAT: {answer}", late.summary());
+                assert_eq!(
+                    stage.pat(name).await.status,
+                    None,
+                    "{work:?}: the recreated PAT has the status of the deleted one"
+                );
             }
             let next = Faults::none(&stage.client);
-            run(stage, name, &next).await;
+            run_until_idle(stage, name, &next).await;
             let token = stage.value(name, "token").await;
-            assert!(stage.accepts(name, &token).await, "{work:?}: the namesake has a token of its own");
+            assert!(stage.accepts(name, &token).await, "{work:?}: the recreated PAT has its own token");
         })
         .await;
     }
 }
 
-/// Waits until the garbage collector has removed the Secret of a PAT that is no more.
-async fn collected(stage: &Stage, name: &str) {
+/// Waits until the garbage collector has removed the Secret of a deleted PAT.
+async fn wait_for_garbage_collection(stage: &Stage, name: &str) {
     let gone = kube::runtime::wait::await_condition(stage.secrets(), name, |secret: Option<&Secret>| secret.is_none());
-    tokio::time::timeout(SOON, gone).await.expect("in time").expect("the API server answers");
+    tokio::time::timeout(SOON, gone).await.expect("the Secret is removed in time").expect("the API server answers");
 }
 
-/// A create cannot be fenced: it lands where nothing is. What it brings after a deletion is a token that was published for a
-/// while and is dead by now, in a Secret with our ownerReference; so the operator sees it, and puts a good one in its place.
+/// A create cannot be fenced, because there is no object to compare with. After a deletion it brings a token whose hash is no longer in the
+/// status, in a Secret with our ownerReference. The operator notices this and replaces the token.
 #[tokio::test(flavor = "multi_thread")]
-async fn a_late_create_after_a_deletion_brings_a_dead_token_that_is_replaced_at_once() {
+async fn token_from_a_late_create_is_replaced_at_once() {
     let mut stage = Stage::new("fence-late-create").await;
     let recorder = Recorder::start(&stage.client, stage.namespace.name(), &stage.clock).await;
     let mut created = 0;
-    frozen_writes(&mut stage, Work::FirstMint, async |stage, name, late| {
+    freeze_each_write(&mut stage, Work::FirstMint, async |stage, name, late| {
         if late.method != "POST" {
             return;
         }
         created += 1;
-        // Another process finishes the mint with a token of its own; then somebody deletes the Secret.
+        // Another process finishes the mint with its own token. Then the Secret is deleted.
         let next = Faults::none(&stage.client);
-        run(stage, name, &next).await;
+        run_until_idle(stage, name, &next).await;
         let good = stage.value(name, "token").await;
-        stage.secrets().delete(name, &Default::default()).await.expect("it is deleted");
-        assert_eq!(late.replay(&stage.client).await, 201, "nothing is there: a create is taken");
-        let dead = stage.value(name, "token").await;
-        assert!(!stage.accepts(name, &dead).await, "its hash was dropped when the other token was in the Secret");
+        stage.secrets().delete(name, &Default::default()).await.expect("the object is deleted");
+        assert_eq!(late.replay(&stage.client).await, 201, "a create without a conflicting object is accepted");
+        let late_token = stage.value(name, "token").await;
+        assert!(!stage.accepts(name, &late_token).await, "its hash was removed when the other token was delivered");
 
-        run(stage, name, &next).await;
+        run_until_idle(stage, name, &next).await;
         let token = stage.value(name, "token").await;
-        assert!(token != dead && token != good && stage.accepts(name, &token).await);
-        assert!(stage.accepts(name, &good).await, "whoever read the deleted Secret has the grace period");
-        assert!(!stage.accepts(name, &dead).await, "the dead do not come back");
+        assert!(token != late_token && token != good && stage.accepts(name, &token).await);
+        assert!(stage.accepts(name, &good).await, "the token of the deleted Secret has its grace period");
+        assert!(!stage.accepts(name, &late_token).await, "the late token stays invalid");
         let story = recorder.judge(name, SignedDuration::ZERO).await;
         let only_this = |what: &String| what.contains("invariant 1") && what.contains("no longer in the status");
         assert!(!story.violations.is_empty() && story.violations.iter().all(only_this), "{:#?}", story.violations);
@@ -236,27 +240,27 @@ async fn a_late_create_after_a_deletion_brings_a_dead_token_that_is_replaced_at_
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_late_create_by_a_deleted_object_is_collected_and_touches_nobody() {
+async fn late_create_of_a_deleted_pat_is_garbage_collected() {
     let mut stage = Stage::new("fence-orphan").await;
-    frozen_writes(&mut stage, Work::FirstMint, async |stage, name, late| {
+    freeze_each_write(&mut stage, Work::FirstMint, async |stage, name, late| {
         if late.method != "POST" {
             return;
         }
-        stage.pats().delete(name, &Default::default()).await.expect("it is deleted");
+        stage.pats().delete(name, &Default::default()).await.expect("the object is deleted");
         assert_eq!(late.replay(&stage.client).await, 201);
-        collected(stage, name).await;
+        wait_for_garbage_collection(stage, name).await;
     })
     .await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_write_that_arrives_while_the_next_process_is_at_work_is_followed_or_refused() {
+async fn write_landing_during_a_takeover_leaves_one_active_token() {
     let mut stage = Stage::new("fence-between").await;
-    frozen_writes(&mut stage, Work::Rotation, async |stage, name, late| {
+    freeze_each_write(&mut stage, Work::Rotation, async |stage, name, late| {
         let first = stage.data(name).await["token"].clone();
         let next = Faults::landing(&stage.client, 1, late.clone());
-        run(stage, name, &next).await;
-        assert!(next.has_landed(), "{} landed among the other's", late.summary());
+        run_until_idle(stage, name, &next).await;
+        assert!(next.has_landed(), "{} arrived among the writes of the other process", late.summary());
         let token = stage.value(name, "token").await;
         assert!(stage.accepts(name, &token).await && stage.accepts(name, &first).await, "{}", late.summary());
         let status = stage.status(name).await;

@@ -1,4 +1,4 @@
-//! Several operator processes on one cluster: failover, and late writes of a former leader.
+//! Several operator processes on one cluster: failover and late writes of a former leader.
 
 use std::{
     path::PathBuf,
@@ -15,13 +15,13 @@ use control_plane::{Component, ControlPlane, Identity, Options};
 use pat_operator::api::{CredentialState, PersonalAccessTokenStatus};
 use serde_json::json;
 
-/// The documented worst case of a failover.
-const HAND_OVER: Duration = Duration::from_secs(15);
+/// The documented maximum duration of a failover.
+const FAILOVER_LIMIT: Duration = Duration::from_secs(15);
 
-/// After a graceful shutdown the others take over at their next read, within about 2 s.
-const AT_ONCE: Duration = Duration::from_secs(4);
+/// After a graceful shutdown, another instance takes over at its next read, within about 2 s.
+const HANDOVER_LIMIT: Duration = Duration::from_secs(4);
 
-async fn the_leader_of(operators: &mut [OperatorProcess]) -> usize {
+async fn find_leader(operators: &mut [OperatorProcess]) -> usize {
     let deadline = Instant::now() + crate::support::process::SOON;
     loop {
         for (index, operator) in operators.iter_mut().enumerate() {
@@ -29,7 +29,7 @@ async fn the_leader_of(operators: &mut [OperatorProcess]) -> usize {
                 return index;
             }
         }
-        assert!(Instant::now() < deadline, "nobody leads");
+        assert!(Instant::now() < deadline, "no instance leads");
     }
 }
 
@@ -40,20 +40,20 @@ async fn rotate_all_soon(place: &Place, count: usize, mut spec: serde_json::Valu
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn one_of_three_instances_works_and_is_replaced() {
+async fn one_of_three_instances_leads_and_is_replaced() {
     let place = Place::new("three").await;
     let mut operators: Vec<_> = (0..3).map(|_| place.operator().start()).collect();
     for operator in &mut operators {
         operator.is_ready().await;
     }
-    let leader = the_leader_of(&mut operators).await;
+    let leader = find_leader(&mut operators).await;
     let mut leader = operators.remove(leader);
-    let holder = place.lease_holder().await.expect("somebody leads");
+    let holder = place.lease_holder().await.expect("an instance leads");
     for standby in &mut operators {
         standby.logs(&["standing by", &holder]).await;
-        let told = standby.get("/readyz?verbose").await;
-        assert_eq!(told.code, 200, "a standby is ready");
-        assert!(told.body.contains(&format!("[+]lease ok: standby: {holder} leads")), "{}", told.body);
+        let response = standby.get("/readyz?verbose").await;
+        assert_eq!(response.code, 200, "a standby is ready");
+        assert!(response.body.contains(&format!("[+]lease ok: standby: {holder} leads")), "{}", response.body);
     }
 
     place.apply_many("before", 20, &json!({"rotation": {"interval": "30d"}})).await;
@@ -62,21 +62,21 @@ async fn one_of_three_instances_works_and_is_replaced() {
     assert_eq!(leader.metrics().await.value("pat_operator_leader"), 1.0);
     for standby in &mut operators {
         let metrics = standby.metrics().await;
-        assert_eq!(metrics.value("pat_operator_mints_total"), 0.0, "only one works");
+        assert_eq!(metrics.value("pat_operator_mints_total"), 0.0, "only the leader mints");
         assert_eq!(metrics.value("pat_operator_leader"), 0.0);
         assert_eq!(metrics.value("pat_operator_reconcile_duration_seconds_count"), 0.0);
-        assert_eq!(metrics.value("pat_operator_secrets"), 20.0, "but every one knows all");
+        assert_eq!(metrics.value("pat_operator_secrets"), 20.0, "standbys know all Secrets");
     }
 
-    // What counts is when work goes on, so a token is waited for, not only the Lease.
+    // Work has to continue, so wait for a token, not only for the Lease.
     let killed_at = Instant::now();
     leader.kill();
     place.apply("after-kill", json!({})).await;
     place.ready("after-kill").await;
     let took = killed_at.elapsed();
-    eprintln!("hand-over after kill -9: {took:?}");
-    assert!(took < HAND_OVER, "{took:?}");
-    let leader = the_leader_of(&mut operators).await;
+    eprintln!("failover after kill -9: {took:?}");
+    assert!(took < FAILOVER_LIMIT, "{took:?}");
+    let leader = find_leader(&mut operators).await;
     let leader = operators.remove(leader);
     let mut last = operators.remove(0);
     assert!(!last.leads().await);
@@ -87,11 +87,11 @@ async fn one_of_three_instances_works_and_is_replaced() {
     place.apply("after-term", json!({})).await;
     place.ready("after-term").await;
     let took = asked_at.elapsed();
-    eprintln!("hand-over after SIGTERM: {took:?}");
-    assert!(took < AT_ONCE, "{took:?}");
+    eprintln!("handover after SIGTERM: {took:?}");
+    assert!(took < HANDOVER_LIMIT, "{took:?}");
     assert!(last.leads().await);
     let metrics = last.metrics().await;
-    assert_eq!(metrics.value("pat_operator_mints_total"), 1.0, "what was there has not been minted again");
+    assert_eq!(metrics.value("pat_operator_mints_total"), 1.0, "existing tokens are not minted again");
     assert_eq!(metrics.value("pat_operator_rotations_total"), 0.0);
 
     last.terminate().await;
@@ -99,11 +99,11 @@ async fn one_of_three_instances_works_and_is_replaced() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_leader_paused_during_a_rotation_changes_nothing_later() {
+async fn leader_paused_during_a_rotation_changes_nothing_later() {
     let place = Place::new("paused").await;
     let launch = || place.operator().arg("--publish-lead=10s").start();
     let mut former = launch();
-    former.leads_within(HAND_OVER).await;
+    former.leads_within(FAILOVER_LIMIT).await;
     let mut next = launch();
     next.logs(&["standing by"]).await;
     let history = History::of(&place.client, place.name()).await;
@@ -112,32 +112,32 @@ async fn a_leader_paused_during_a_rotation_changes_nothing_later() {
     place.apply("app", spec.clone()).await;
     let first = place.ready("app").await;
 
-    // Published, but not in the Secret for another 10 s: the middle of a rotation.
+    // The new hash is published, but the Secret changes only 10 s later: the rotation is half done.
     let mut now = spec.clone();
     now["rotateIfIssuedBefore"] = in_seconds(0).into();
     place.apply("app", now).await;
     let pending = |status: &pat_operator::api::PersonalAccessTokenStatus| {
         status.credentials.iter().filter(|one| one.state == CredentialState::Pending).count()
     };
-    let middle = place.until("app", "pending", |status| pending(status) == 1).await;
+    let half_done = place.until("app", "pending", |status| pending(status) == 1).await;
     former.pause().await;
-    let lost = middle.credentials[0].sha256.to_string();
+    let lost = half_done.credentials[0].sha256.to_string();
     assert_eq!(place.token("app").await, first, "the Secret still has the old token");
     let paused_at = Instant::now();
 
-    next.leads_within(HAND_OVER).await;
+    next.leads_within(FAILOVER_LIMIT).await;
     let took = paused_at.elapsed();
-    eprintln!("hand-over from a paused leader: {took:?}");
-    assert!(took < HAND_OVER, "{took:?}");
+    eprintln!("failover from a paused leader: {took:?}");
+    assert!(took < FAILOVER_LIMIT, "{took:?}");
 
-    // The other is in the middle of the same rotation, with a token of its own, when the former leader wakes up: with
-    // its own token in memory, long published and overdue.
+    // The new leader is in the middle of the same rotation, with its own token, when the former leader resumes with a
+    // published and overdue token in memory.
     place.until("app", "minted again", |status| pending(status) == 2).await;
     assert_eq!(place.token("app").await, first);
     former.resume();
     eventually("the former leader stands by", async || {
-        let told = former.get("/readyz?verbose").await;
-        told.body.contains("[+]lease ok: standby: ") && told.body.contains(" leads\n")
+        let response = former.get("/readyz?verbose").await;
+        response.body.contains("[+]lease ok: standby: ") && response.body.contains(" leads\n")
     })
     .await;
     assert!(!former.leads().await && next.leads().await);
@@ -145,8 +145,8 @@ async fn a_leader_paused_during_a_rotation_changes_nothing_later() {
     place.until("app", "rotated", |status| is_ready(status) && status.revision >= Some(2)).await;
     place.holds_its_active_token("app").await;
     let second = place.token("app").await;
-    assert_ne!(hash(&second), lost, "the token that only the paused process knew is gone for good");
-    assert_eq!(place.value("app", "previous").await.as_deref(), Some(&*first), "the old one has its grace");
+    assert_ne!(hash(&second), lost, "the token that only the paused process knew is discarded");
+    assert_eq!(place.value("app", "previous").await.as_deref(), Some(&*first), "the old token is in its grace period");
     let status = place.status("app").await;
     assert!(
         status
@@ -154,12 +154,15 @@ async fn a_leader_paused_during_a_rotation_changes_nothing_later() {
             .iter()
             .any(|one| one.sha256.to_string() == hash(&first) && one.state == CredentialState::Grace)
     );
-    assert!(!status.credentials.iter().any(|one| one.sha256.to_string() == lost), "nobody holds it: {status:#?}");
+    assert!(
+        !status.credentials.iter().any(|one| one.sha256.to_string() == lost),
+        "the lost token is discarded: {status:#?}"
+    );
     history.is_sound().await;
     assert_eq!(history.hashes("app"), [hash(&first), lost, hash(&second)], "nothing else was ever published");
     assert_eq!(former.metrics().await.value("pat_operator_rotations_total"), 0.0);
 
-    // It is as good as new: when the other goes, it works again.
+    // When the new leader stops, the former one leads again.
     next.terminate().await;
     let third = place.rotated("app", spec).await;
     assert_ne!(third, second);
@@ -168,14 +171,14 @@ async fn a_leader_paused_during_a_rotation_changes_nothing_later() {
     former.terminate().await;
 }
 
-/// Which writes of a wave of rotations arrive late.
+/// Which writes of many simultaneous rotations arrive late.
 enum Late {
     All,
     Rest,
 }
 
-/// A wave of rotations during which the leader is paused and its last writes are held back.
-struct Overtaken {
+/// Many simultaneous rotations during which the leader is paused and its last writes are held back.
+struct PausedLeader {
     place: Place,
     wire: Wire,
     former: OperatorProcess,
@@ -185,15 +188,15 @@ struct Overtaken {
     first: Vec<String>,
 }
 
-impl Overtaken {
-    /// The former leader is paused; the next one does not lead yet.
+impl PausedLeader {
+    /// Pauses the former leader. The next one does not lead yet.
     async fn new(name: &str, count: usize, delay: Duration, late: Late) -> Self {
         let place = Place::new(name).await;
         let wire = Wire::slow(&place.access, delay).await;
         let launch =
             |kubeconfig: PathBuf| Launch::controller_in(&kubeconfig, place.name()).arg("--publish-lead=0s").start();
         let mut former = launch(wire.kubeconfig_for(&Identity::admin()));
-        former.leads_within(HAND_OVER).await;
+        former.leads_within(FAILOVER_LIMIT).await;
         let mut next = launch(place.kubeconfig());
         next.logs(&["standing by"]).await;
         let history = History::of(&place.client, place.name()).await;
@@ -208,14 +211,15 @@ impl Overtaken {
         rotate_all_soon(&place, count, spec).await;
 
         match late {
-            // Everything is sent and nothing arrives.
+            // All writes are sent, and none arrives.
             Late::All => {
                 wire.hold();
                 wire.holds_back(count).await;
             }
-            // The moment the first step of any of them is seen, the wire holds back what the leader has to say next.
+            // As soon as the first write of a rotation is seen, the wire holds back the following ones.
             Late::Rest => {
-                eventually("the wave begins", async || names.iter().any(|name| history.hashes(name).len() > 1)).await;
+                eventually("the rotations start", async || names.iter().any(|name| history.hashes(name).len() > 1))
+                    .await;
                 wire.hold();
             }
         }
@@ -223,18 +227,18 @@ impl Overtaken {
         Self { place, wire, former, next, history, names, first }
     }
 
-    /// What was held back arrives, and the process that sent it goes on.
-    async fn goes_on(&mut self) {
+    /// Delivers the held writes and resumes the process that sent them.
+    async fn resume_former(&mut self) {
         self.wire.let_go();
         self.former.resume();
-        eventually("the former leader stands by and has no work in hand", async || {
-            let told = self.former.get("/readyz?verbose").await.body;
-            told.contains("standby: ") && self.former.has_logged(&["no longer leading"])
+        eventually("the former leader stands by and has no work in progress", async || {
+            let body = self.former.get("/readyz?verbose").await.body;
+            body.contains("standby: ") && self.former.has_logged(&["no longer leading"])
         })
         .await;
     }
 
-    async fn all_have_rotated(&self) {
+    async fn wait_until_all_rotated(&self) {
         eventually("all have rotated", async || {
             let done = |status: &PersonalAccessTokenStatus| {
                 let pending = status.credentials.iter().any(|one| one.state == CredentialState::Pending);
@@ -245,22 +249,22 @@ impl Overtaken {
         .await;
     }
 
-    /// Each has a new token that works, and the old one its grace.
-    async fn is_sound(&self) {
+    /// Checks that each PAT has a new valid token and its old token in grace.
+    async fn assert_sound(&self) {
         for (name, first) in self.names.iter().zip(&self.first) {
             assert_ne!(self.place.token(name).await, *first, "{name}");
             self.place.holds_its_active_token(name).await;
             let status = self.place.status(name).await;
             assert!(
                 status.credentials.iter().any(|one| one.sha256.to_string() == hash(first)),
-                "{name}: the old one has its grace"
+                "{name}: the old token is in its grace period"
             );
-            assert_eq!(status.unplanned_mints, [], "{name}: nothing had to be repaired");
+            assert_eq!(status.unplanned_mints, [], "{name}: no repair was needed");
         }
         self.history.is_sound().await;
     }
 
-    async fn ends(self) {
+    async fn shut_down(self) {
         self.former.terminate().await;
         self.next.terminate().await;
     }
@@ -268,55 +272,55 @@ impl Overtaken {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn late_writes_of_a_former_leader_are_refused() {
-    let mut scene = Overtaken::new("late", 24, Duration::ZERO, Late::All).await;
-    scene.next.leads_within(HAND_OVER).await;
-    scene.all_have_rotated().await;
+    let mut scene = PausedLeader::new("late", 24, Duration::ZERO, Late::All).await;
+    scene.next.leads_within(FAILOVER_LIMIT).await;
+    scene.wait_until_all_rotated().await;
     let mut second = Vec::new();
     for name in &scene.names {
         second.push(scene.place.token(name).await);
     }
     let before: Vec<_> = scene.place.statuses().await;
 
-    scene.goes_on().await;
+    scene.resume_former().await;
     let conflicts = scene.former.metrics().await.value(r#"pat_operator_reconcile_errors_total{category="Conflict"}"#);
     assert!(conflicts >= 1.0, "late writes were refused: {conflicts}\n{}", scene.former);
     assert_eq!(scene.place.statuses().await, before, "nothing has changed");
     for (name, second) in scene.names.iter().zip(&second) {
         assert_eq!(scene.place.token(name).await, *second, "{name}");
     }
-    scene.is_sound().await;
-    scene.ends().await;
+    scene.assert_sound().await;
+    scene.shut_down().await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_former_leader_that_resumes_damages_nothing() {
-    let mut scene = Overtaken::new("midst", 96, Duration::from_millis(40), Late::Rest).await;
-    // What it reads and writes, slowly, now mixes with the other's publications and writes.
-    scene.next.leads_within(HAND_OVER).await;
-    scene.goes_on().await;
-    scene.all_have_rotated().await;
-    scene.is_sound().await;
-    scene.ends().await;
+async fn resumed_former_leader_does_no_damage() {
+    let mut scene = PausedLeader::new("midst", 96, Duration::from_millis(40), Late::Rest).await;
+    // The slow reads and writes of the former leader now mix with those of the new one.
+    scene.next.leads_within(FAILOVER_LIMIT).await;
+    scene.resume_former().await;
+    scene.wait_until_all_rotated().await;
+    scene.assert_sound().await;
+    scene.shut_down().await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_lone_instance_resumes_after_its_lease_expired() {
+async fn single_instance_resumes_after_its_lease_expires() {
     const COUNT: usize = 40;
     let place = Place::new("alone").await;
     let mut operator = place.operator().arg("--publish-lead=0s").start();
-    operator.leads_within(HAND_OVER).await;
+    operator.leads_within(FAILOVER_LIMIT).await;
     let spec = json!({"rotation": {"interval": "30d"}});
     let names = place.apply_many("app", COUNT, &spec).await;
     place.all_ready(COUNT).await;
     let history = History::of(&place.client, place.name()).await;
     rotate_all_soon(&place, COUNT, spec).await;
-    eventually("the wave begins", async || names.iter().any(|name| history.hashes(name).len() > 1)).await;
+    eventually("the rotations start", async || names.iter().any(|name| history.hashes(name).len() > 1)).await;
     operator.pause().await;
-    // Nothing happens that could be waited for: the lease, 7 s for its holder, has to run out.
+    // There is nothing to wait for but time: for its holder, the lease expires after 7 s.
     tokio::time::sleep(Duration::from_secs(8)).await;
     operator.resume();
-    let took = operator.leads_within(HAND_OVER).await;
-    eprintln!("a lone instance leads again after: {took:?}");
+    let took = operator.leads_within(FAILOVER_LIMIT).await;
+    eprintln!("a single instance leads again after: {took:?}");
     place.apply("later", json!({})).await;
     place.ready("later").await;
     eventually("all have rotated", async || {
@@ -329,26 +333,26 @@ async fn a_lone_instance_resumes_after_its_lease_expired() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_lease_lost_and_won_back_costs_no_worker() {
+async fn regained_lease_keeps_all_workers() {
     const COUNT: usize = 12;
     let place = Place::new("regained").await;
     let wire = Wire::to(&place.access).await;
     let kubeconfig = wire.kubeconfig_for(&Identity::admin());
     let mut operator = Launch::controller_in(&kubeconfig, place.name()).start();
-    operator.leads_within(HAND_OVER).await;
+    operator.leads_within(FAILOVER_LIMIT).await;
 
-    // One worker has something in hand while the lease runs out, the others have not.
+    // One worker is busy while the lease expires, the others are idle.
     place.apply("first", json!({})).await;
     place.ready("first").await;
     wire.hold();
     place.apply("second", json!({})).await;
     wire.holds_back(1).await;
-    eventually("the lease has run out", async || !operator.leads().await).await;
+    eventually("the lease has expired", async || !operator.leads().await).await;
     wire.let_go();
-    operator.leads_within(HAND_OVER).await;
+    operator.leads_within(FAILOVER_LIMIT).await;
     place.ready("second").await;
 
-    // As many as before work at a time: each has a request that waits.
+    // All workers run again: each has one waiting request.
     wire.hold();
     place.apply_many("app", COUNT, &json!({})).await;
     wire.holds_back(COUNT).await;
@@ -358,7 +362,7 @@ async fn a_lease_lost_and_won_back_costs_no_worker() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn outages_of_api_server_and_etcd_are_survived() {
+async fn operator_survives_api_server_and_etcd_outages() {
     let mut plane = ControlPlane::start(Options::default().apply("crds")).await.expect("a control plane");
     let place = Place::on(&plane, "reborn").await;
     let mut operator = place.operator().arg("--publish-lead=0s").start();
@@ -370,11 +374,11 @@ async fn outages_of_api_server_and_etcd_are_survived() {
     let first = place.ready("app").await;
     let history = History::of(&place.client, place.name()).await;
 
-    // Long enough for the lease to be lost, in the middle of work.
+    // The outage lasts until the lease is lost, while work is in progress.
     place.apply_many("crowd", 40, &spec).await;
     plane.kill(Component::ApiServer);
     plane.kill(Component::Etcd);
-    eventually("nobody leads any more", async || !operator.leads().await && !standby.leads().await).await;
+    eventually("no instance leads any more", async || !operator.leads().await && !standby.leads().await).await;
     assert!(operator.is_running() && standby.is_running());
     assert_eq!(operator.get("/livez").await.code, 200);
     plane.restart(Component::Etcd).await.expect("etcd comes back");
@@ -382,11 +386,11 @@ async fn outages_of_api_server_and_etcd_are_survived() {
     let back_at = Instant::now();
 
     place.all_ready(41).await;
-    assert_eq!(place.token("app").await, first, "nothing was minted without need");
+    assert_eq!(place.token("app").await, first, "existing tokens are not minted again");
     place.apply("new", spec.clone()).await;
     place.ready("new").await;
     place.rotated("app", spec).await;
-    eprintln!("at work after the API server's return: {:?}", back_at.elapsed());
+    eprintln!("working again after the API server's return: {:?}", back_at.elapsed());
     for (name, _) in place.statuses().await {
         place.holds_its_active_token(&name).await;
     }

@@ -1,4 +1,4 @@
-//! Leader election against a real API server.
+//! Leader election on a real API server.
 
 use std::{
     pin::Pin,
@@ -57,14 +57,14 @@ impl LeaseStage {
         self.record().await.holder_identity
     }
 
-    /// Writes the lease by another hand than an elector's.
+    /// Changes the Lease without an elector.
     async fn patch(&self, change: serde_json::Value) {
         let patch = Patch::Merge(change);
         self.leases().patch(NAME, &PatchParams::default(), &patch).await.unwrap();
     }
 
-    /// A lease whose holder never renews it, and says that it did so in the far future.
-    async fn plant(&self, holder: Option<&str>, seconds: i32) {
+    /// Creates a Lease whose holder never renews it, with a renew time in the far future.
+    async fn create_lease(&self, holder: Option<&str>, seconds: i32) {
         let metadata = ObjectMeta { name: Some(NAME.to_owned()), ..ObjectMeta::default() };
         let spec = LeaseSpec {
             holder_identity: holder.map(str::to_owned),
@@ -87,14 +87,14 @@ impl LeaseStage {
         Instance { identity: identity.to_owned(), handle, stop, task }
     }
 
-    /// Runs an elector that is expected to give up.
-    async fn refusal(&self, client: Client, settings: LeaseSettings) -> LeaseError {
+    /// Runs an elector until it fails.
+    async fn run_until_error(&self, client: Client, settings: LeaseSettings) -> LeaseError {
         let running = LeaderElector::new(client, settings).run(CancellationToken::new());
-        tokio::time::timeout(Duration::from_secs(10), running).await.expect("gives up").unwrap_err()
+        tokio::time::timeout(Duration::from_secs(10), running).await.expect("the elector fails in time").unwrap_err()
     }
 }
 
-/// One running elector; dropping it stands for `kill -9`.
+/// One running elector. Dropping it simulates `kill -9`.
 struct Instance {
     identity: String,
     handle: LeaseHandle,
@@ -111,16 +111,16 @@ impl Instance {
         start.elapsed()
     }
 
-    async fn stands_by(&self, leader: &str) {
-        let said = format!("standby: {leader} leads");
-        eventually(&said, || self.handle.describe() == said).await;
+    async fn assert_standby(&self, leader: &str) {
+        let state = format!("standby: {leader} leads");
+        eventually(&state, || self.handle.describe() == state).await;
         assert!(!self.handle.is_leading());
     }
 
     async fn shut_down(mut self) {
         self.stop.cancel();
         let ended = tokio::time::timeout(Duration::from_secs(10), &mut self.task).await;
-        ended.expect("ends").unwrap().unwrap();
+        ended.expect("the elector stops in time").unwrap().unwrap();
     }
 }
 
@@ -133,12 +133,12 @@ impl Drop for Instance {
 async fn eventually(what: &str, mut holds: impl FnMut() -> bool) {
     let deadline = Instant::now() + Duration::from_secs(20);
     while !holds() {
-        assert!(Instant::now() < deadline, "not in time: {what}");
+        assert!(Instant::now() < deadline, "timed out: {what}");
         tokio::time::sleep(Duration::from_millis(10)).await;
     }
 }
 
-/// Reads all handles about a thousand times a second from a thread of its own.
+/// Reads all handles about a thousand times a second from a separate thread.
 struct Observer {
     stop: mpsc::Sender<()>,
     thread: std::thread::JoinHandle<usize>,
@@ -148,35 +148,35 @@ impl Observer {
     fn of(handles: Vec<LeaseHandle>) -> Self {
         let (stop, stopped) = mpsc::channel();
         let thread = std::thread::spawn(move || {
-            let mut looks = 0;
+            let mut reads = 0;
             while let Err(mpsc::RecvTimeoutError::Timeout) = stopped.recv_timeout(Duration::from_millis(1)) {
-                looks += 1;
+                reads += 1;
                 for (i, one) in handles.iter().enumerate() {
-                    // A look takes time, so only who leads before and after another one does leads together with it.
+                    // A read takes time, so `one` has to lead both before and after `other` is read.
                     for other in handles.iter().skip(i + 1) {
                         assert!(!(one.is_leading() && other.is_leading() && one.is_leading()), "two lead");
                     }
                 }
             }
-            looks
+            reads
         });
         Self { stop, thread }
     }
 
-    fn never_saw_two_leaders(self) {
+    fn assert_single_leader(self) {
         self.stop.send(()).ok();
-        assert!(self.thread.join().expect("never two leaders") > 100, "hardly looked");
+        assert!(self.thread.join().expect("there are never two leaders") > 100, "the observer read often enough");
     }
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_release_hands_over_at_once() {
+async fn released_lease_is_taken_over_at_once() {
     let stage = LeaseStage::new("lease-release").await;
     let a = stage.start("a", DEFAULT);
     a.leads_within(Duration::from_secs(5)).await;
     assert!(a.handle.describe().starts_with("leading since 20"), "{}", a.handle.describe());
     let b = stage.start("b", DEFAULT);
-    b.stands_by("a").await;
+    b.assert_standby("a").await;
 
     let record = stage.record().await;
     assert_eq!((record.lease_duration_seconds, record.lease_transitions), (Some(10), Some(0)));
@@ -188,11 +188,11 @@ async fn a_release_hands_over_at_once() {
     assert_eq!((record.holder_identity.as_deref(), record.lease_transitions), (Some("b"), Some(1)));
     b.shut_down().await;
     assert_eq!(stage.holder().await, None);
-    eprintln!("hand-over after a release: {took:?}");
+    eprintln!("handover after a release: {took:?}");
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn never_two_of_many_lead() {
+async fn at_most_one_of_many_leads() {
     let stage = LeaseStage::new("lease-race").await;
     let mut instances: Vec<_> = (0..5).map(|n| stage.start(&format!("i{n}"), SHORT)).collect();
     let observer = Observer::of(instances.iter().map(|instance| instance.handle.clone()).collect());
@@ -200,29 +200,29 @@ async fn never_two_of_many_lead() {
         eventually("one leads", || instances.iter().any(|instance| instance.handle.is_leading())).await;
         let leader = instances.iter().position(|instance| instance.handle.is_leading());
         let leader = instances.remove(leader.expect("still leads"));
-        // Every other one goes by kill -9 and is followed when its lease is stale.
+        // Every second leader is killed, and replaced when its lease is stale.
         if instances.len() % 2 == 0 { leader.shut_down().await } else { drop(leader) }
     }
-    observer.never_saw_two_leaders();
+    observer.assert_single_leader();
     assert_eq!(stage.record().await.lease_transitions, Some(4));
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_dead_leader_is_replaced_within_15_seconds() {
+async fn dead_leader_is_replaced_within_15_seconds() {
     let stage = LeaseStage::new("lease-death").await;
     let a = stage.start("a", DEFAULT);
     a.leads_within(Duration::from_secs(5)).await;
     let b = stage.start("b", DEFAULT);
-    b.stands_by("a").await;
+    b.assert_standby("a").await;
     drop(a);
     let took = b.leads_within(Duration::from_secs(15)).await;
-    eprintln!("hand-over after a death: {took:?}");
+    eprintln!("failover after a kill: {took:?}");
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_stale_record_is_taken_over_after_its_duration() {
+async fn stale_lease_is_taken_over_after_its_duration() {
     let stage = LeaseStage::new("lease-stale").await;
-    stage.plant(Some("dead"), 2).await;
+    stage.create_lease(Some("dead"), 2).await;
     let a = stage.start("a", DEFAULT);
     let took = a.leads_within(Duration::from_secs(10)).await;
     assert!(took >= Duration::from_secs(2), "{took:?}");
@@ -230,52 +230,52 @@ async fn a_stale_record_is_taken_over_after_its_duration() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_put_with_an_outdated_resource_version_loses() {
+async fn put_with_an_outdated_resource_version_is_refused() {
     let stage = LeaseStage::new("lease-fence").await;
-    stage.plant(None, 1).await;
-    let wires = Wires::held();
-    let a = stage.start_with(wires.client(&stage), "a", DEFAULT);
-    wires.one_waits().await;
-    // a has seen a free lease and is about to take it; somebody else is faster.
+    stage.create_lease(None, 1).await;
+    let gate = PutGate::held();
+    let a = stage.start_with(gate.client(&stage), "a", DEFAULT);
+    gate.wait_for_put().await;
+    // `a` has read a free lease and is about to take it. Another client is faster.
     stage.patch(serde_json::json!({"spec": {"holderIdentity": "rival", "leaseDurationSeconds": 3600}})).await;
-    wires.let_go();
-    a.stands_by("rival").await;
-    assert_eq!(wires.put_answers(), [409]);
+    gate.open_gate();
+    a.assert_standby("rival").await;
+    assert_eq!(gate.put_answers(), [409]);
     assert_eq!(stage.holder().await.as_deref(), Some("rival"));
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn one_of_two_puts_on_a_free_lease_wins() {
+async fn one_of_two_puts_on_a_free_lease_succeeds() {
     let stage = LeaseStage::new("lease-tie").await;
-    stage.plant(None, 1).await;
-    let (one, two) = (Wires::held(), Wires::held());
+    stage.create_lease(None, 1).await;
+    let (one, two) = (PutGate::held(), PutGate::held());
     let a = stage.start_with(one.client(&stage), "a", DEFAULT);
     let b = stage.start_with(two.client(&stage), "b", DEFAULT);
-    tokio::join!(one.one_waits(), two.one_waits());
+    tokio::join!(one.wait_for_put(), two.wait_for_put());
     let observer = Observer::of(vec![a.handle.clone(), b.handle.clone()]);
-    one.let_go();
-    two.let_go();
+    one.open_gate();
+    two.open_gate();
     eventually("both have an answer", || !one.put_answers().is_empty() && !two.put_answers().is_empty()).await;
     let mut first = [one.put_answers()[0], two.put_answers()[0]];
     first.sort();
     assert_eq!(first, [200, 409]);
     let (winner, loser) = if one.put_answers()[0] == 200 { (a, b) } else { (b, a) };
-    loser.stands_by(&winner.identity).await;
+    loser.assert_standby(&winner.identity).await;
     assert!(winner.handle.is_leading());
-    observer.never_saw_two_leaders();
+    observer.assert_single_leader();
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_leader_tolerates_foreign_fields() {
+async fn leader_tolerates_foreign_fields() {
     let stage = LeaseStage::new("lease-annotated").await;
-    let wires = Wires::open();
-    let a = stage.start_with(wires.client(&stage), "a", SHORT);
+    let gate = PutGate::open();
+    let a = stage.start_with(gate.client(&stage), "a", SHORT);
     a.leads_within(Duration::from_secs(5)).await;
     let lost = a.handle.lost();
     tokio::pin!(lost);
     stage.patch(serde_json::json!({"metadata": {"annotations": {"example.org/note": "kept"}}})).await;
     let renewed_again = eventually("a conflict and two renewals after it", || {
-        let answers = wires.put_answers();
+        let answers = gate.put_answers();
         answers.iter().position(|&code| code == 409).is_some_and(|at| answers[at..].len() > 2)
     });
     tokio::select! {
@@ -287,7 +287,7 @@ async fn a_leader_tolerates_foreign_fields() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_replaced_leader_does_not_release_the_lease() {
+async fn replaced_leader_does_not_release_the_lease() {
     let stage = LeaseStage::new("lease-robbed").await;
     let a = stage.start("a", DEFAULT);
     a.leads_within(Duration::from_secs(5)).await;
@@ -297,7 +297,7 @@ async fn a_replaced_leader_does_not_release_the_lease() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_deleted_lease_is_created_again() {
+async fn deleted_lease_is_created_again() {
     let stage = LeaseStage::new("lease-deleted").await;
     let a = stage.start("a", SHORT);
     a.leads_within(Duration::from_secs(5)).await;
@@ -305,7 +305,7 @@ async fn a_deleted_lease_is_created_again() {
     let leases = stage.leases();
     let deadline = Instant::now() + Duration::from_secs(10);
     while leases.get_opt(NAME).await.unwrap().is_none() {
-        assert!(Instant::now() < deadline, "nobody made the lease again");
+        assert!(Instant::now() < deadline, "the lease was not created again");
         tokio::time::sleep(Duration::from_millis(50)).await;
     }
     a.leads_within(Duration::from_secs(5)).await;
@@ -313,9 +313,9 @@ async fn a_deleted_lease_is_created_again() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_paused_leader_stops_leading() {
+async fn paused_leader_stops_leading() {
     let stage = LeaseStage::new("lease-paused").await;
-    // A runtime with one thread stands still as a whole when a task on it blocks, as a stopped process does.
+    // A single-threaded runtime stops completely when a task blocks, like a paused process.
     let (pause, paused) = mpsc::channel::<mpsc::Receiver<()>>();
     let (handles, handle) = mpsc::channel();
     let (config, settings) = (stage.access.config_for(&Identity::admin()).unwrap(), stage.settings("a", SHORT));
@@ -341,31 +341,31 @@ async fn a_paused_leader_stops_leading() {
     let a = handle.recv().unwrap();
     tokio::time::timeout(Duration::from_secs(10), a.leading()).await.unwrap();
     let b = stage.start("b", SHORT);
-    b.stands_by("a").await;
+    b.assert_standby("a").await;
     let observer = Observer::of(vec![a.clone(), b.handle.clone()]);
 
     let (resume, until) = mpsc::channel();
     pause.send(until).unwrap();
-    eventually("a's lease has run out while a stands still", || !a.is_leading()).await;
+    eventually("the lease of a has expired while a is paused", || !a.is_leading()).await;
     b.leads_within(Duration::from_secs(10)).await;
     assert_eq!(a.describe(), "standby: the lease could not be renewed in time");
     resume.send(()).unwrap();
     eventually("a has noticed", || a.describe() == "standby: b leads").await;
     assert!(b.handle.is_leading());
 
-    observer.never_saw_two_leaders();
+    observer.assert_single_leader();
     stop.cancel();
     thread.join().unwrap();
     assert_eq!(stage.holder().await.as_deref(), Some("b"));
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn permanent_errors_end_with_one_line() {
+async fn permanent_errors_stop_the_elector() {
     let stage = LeaseStage::new("lease-refused").await;
     let namespace = stage.namespace.name();
-    let nobody = Identity::service_account(namespace, "nobody");
-    let client = stage.access.client_for(&nobody).unwrap();
-    let error = stage.refusal(client, stage.settings("a", DEFAULT)).await;
+    let unprivileged = Identity::service_account(namespace, "nobody");
+    let client = stage.access.client_for(&unprivileged).unwrap();
+    let error = stage.run_until_error(client, stage.settings("a", DEFAULT)).await;
     assert_eq!(error.category(), "LeaseRefused");
     let user = format!("system:serviceaccount:{namespace}:nobody");
     assert_eq!(
@@ -379,30 +379,30 @@ async fn permanent_errors_end_with_one_line() {
 
     let client = stage.access.client().unwrap();
     let nowhere = LeaseSettings { namespace: "nowhere".to_owned(), ..stage.settings("a", DEFAULT) };
-    let error = stage.refusal(client.clone(), nowhere).await;
+    let error = stage.run_until_error(client.clone(), nowhere).await;
     assert_eq!(error.category(), "LeaseNamespaceMissing");
     assert!(error.to_string().contains("create it or set --lease-namespace"), "{error}");
 
     let nameless = LeaseSettings { name: "No_Name".to_owned(), ..stage.settings("a", DEFAULT) };
-    let error = stage.refusal(client, nameless).await;
+    let error = stage.run_until_error(client, nameless).await;
     assert_eq!(error.category(), "LeaseInvalid");
     assert!(error.to_string().contains("metadata.name"), "{error}");
 }
 
-/// Holds PUTs of a client back and records their responses.
+/// Holds back the PUTs of a client, and records their responses.
 #[derive(Clone)]
-struct Wires(Arc<WiresState>);
+struct PutGate(Arc<PutGateState>);
 
-struct WiresState {
+struct PutGateState {
     held: watch::Sender<bool>,
     waiting: watch::Sender<usize>,
     answers: Mutex<Vec<u16>>,
 }
 
-impl Wires {
+impl PutGate {
     fn new(held: bool) -> Self {
         let (held, waiting) = (watch::Sender::new(held), watch::Sender::new(0));
-        Self(Arc::new(WiresState { held, waiting, answers: Mutex::default() }))
+        Self(Arc::new(PutGateState { held, waiting, answers: Mutex::default() }))
     }
 
     fn open() -> Self {
@@ -418,13 +418,13 @@ impl Wires {
         ClientBuilder::try_from(config).unwrap().with_layer(self).build()
     }
 
-    async fn one_waits(&self) {
+    async fn wait_for_put(&self) {
         let mut waiting = self.0.waiting.subscribe();
         let waited = tokio::time::timeout(Duration::from_secs(10), waiting.wait_for(|&count| count > 0)).await;
         waited.expect("a PUT").unwrap();
     }
 
-    fn let_go(&self) {
+    fn open_gate(&self) {
         self.0.held.send_replace(false);
     }
 
@@ -433,20 +433,20 @@ impl Wires {
     }
 }
 
-impl<S> Layer<S> for Wires {
-    type Service = Wired<S>;
+impl<S> Layer<S> for PutGate {
+    type Service = GatedService<S>;
 
-    fn layer(&self, inner: S) -> Wired<S> {
-        Wired { wires: self.clone(), inner }
+    fn layer(&self, inner: S) -> GatedService<S> {
+        GatedService { gate: self.clone(), inner }
     }
 }
 
-struct Wired<S> {
-    wires: Wires,
+struct GatedService<S> {
+    gate: PutGate,
     inner: S,
 }
 
-impl<S, B> Service<Request<Body>> for Wired<S>
+impl<S, B> Service<Request<Body>> for GatedService<S>
 where
     S: Service<Request<Body>, Response = Response<B>>,
     S::Future: Send + 'static,
@@ -461,18 +461,18 @@ where
 
     fn call(&mut self, request: Request<Body>) -> Self::Future {
         let is_put = request.method() == Method::PUT;
-        // Nothing is sent before this future is polled.
+        // The request is sent only when this future is polled.
         let answer = self.inner.call(request);
         if !is_put {
             return Box::pin(answer);
         }
-        let wires = self.wires.clone();
+        let gate = self.gate.clone();
         Box::pin(async move {
-            wires.0.waiting.send_modify(|count| *count += 1);
-            wires.0.held.subscribe().wait_for(|held| !held).await.expect("the sender lives in the same state");
+            gate.0.waiting.send_modify(|count| *count += 1);
+            gate.0.held.subscribe().wait_for(|held| !held).await.expect("the sender lives in the same state");
             let answer = answer.await;
             if let Ok(answer) = &answer {
-                wires.0.answers.lock().unwrap().push(answer.status().as_u16());
+                gate.0.answers.lock().unwrap().push(answer.status().as_u16());
             }
             answer
         })

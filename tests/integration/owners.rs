@@ -1,4 +1,4 @@
-//! The policy that protects disabled owners, with real users. It has its own control plane, because the policy is cluster-wide.
+//! The policy that protects disabled owners, with real users. It needs its own control plane, because the policy is cluster-wide.
 
 use std::time::{Duration, Instant};
 
@@ -33,8 +33,8 @@ fn owner(name: &str, disabled: Option<bool>) -> TokenOwner {
     }))
 }
 
-/// A user with all permissions on TokenOwners and no others.
-async fn manager(plane: &ControlPlane, admin: &Client) -> Client {
+/// Creates a user with all permissions on TokenOwners and no others.
+async fn create_manager(plane: &ControlPlane, admin: &Client) -> Client {
     let identity = Identity::user("owners-manager", &[]);
     let role = json!({
         "metadata": {"name": "owners-manager"},
@@ -46,50 +46,50 @@ async fn manager(plane: &ControlPlane, admin: &Client) -> Client {
         "subjects": [{"apiGroup": "rbac.authorization.k8s.io", "kind": "User", "name": identity.name()}],
     });
     let (roles, bindings) = (Api::<ClusterRole>::all(admin.clone()), Api::<ClusterRoleBinding>::all(admin.clone()));
-    roles.create(&PostParams::default(), &parse(role)).await.expect("the role is taken");
-    bindings.create(&PostParams::default(), &parse(binding)).await.expect("the binding is taken");
+    roles.create(&PostParams::default(), &parse(role)).await.expect("the role is created");
+    bindings.create(&PostParams::default(), &parse(binding)).await.expect("the binding is created");
     plane.access().client_for(&identity).expect("a client")
 }
 
-/// Applies the policy of the chart and waits until it is in force.
-async fn in_force(admin: &Client) {
+/// Applies the chart's policy and waits until it is in force.
+async fn apply_policy(admin: &Client) {
     let (policy, binding) = POLICY.split_once("\n---\n").expect("a policy and its binding");
     let params = PatchParams::apply("tests").force();
     let policy: ValidatingAdmissionPolicy = serde_yaml::from_str(policy).expect("a policy");
     let binding: ValidatingAdmissionPolicyBinding = serde_yaml::from_str(binding).expect("a binding");
     let name = policy.metadata.name.clone().expect("a name");
     let policies = Api::<ValidatingAdmissionPolicy>::all(admin.clone());
-    policies.patch(&name, &params, &Patch::Apply(&policy)).await.expect("the policy is taken");
+    policies.patch(&name, &params, &Patch::Apply(&policy)).await.expect("the policy is applied");
     let bindings = Api::<ValidatingAdmissionPolicyBinding>::all(admin.clone());
-    bindings.patch(&name, &params, &Patch::Apply(&binding)).await.expect("the binding is taken");
+    bindings.patch(&name, &params, &Patch::Apply(&binding)).await.expect("the binding is created");
     let owners = Api::<TokenOwner>::all(admin.clone());
-    owners.create(&PostParams::default(), &owner("probe", Some(true))).await.expect("it is created");
+    owners.create(&PostParams::default(), &owner("probe", Some(true))).await.expect("the owner is created");
     let deadline = Instant::now() + LIMIT;
     let dry = DeleteParams { dry_run: true, ..DeleteParams::default() };
     while owners.delete("probe", &dry).await.is_ok() {
-        assert!(Instant::now() < deadline, "the policy does not act");
+        assert!(Instant::now() < deadline, "the policy is not in force in time");
         tokio::time::sleep(Duration::from_millis(50)).await;
     }
-    let policy = policies.get(&name).await.expect("it is there");
+    let policy = policies.get(&name).await.expect("the policy exists");
     let warnings =
         policy.status.and_then(|status| status.type_checking).and_then(|checked| checked.expression_warnings);
-    assert_eq!(warnings, None, "the API server finds fault with an expression");
+    assert_eq!(warnings, None, "the API server reports a faulty expression");
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_disabled_owner_cannot_be_deleted() {
+async fn disabled_owner_cannot_be_deleted() {
     let plane = ControlPlane::start(Options::default().without_controller_manager().apply("crds/"));
     let plane = plane.await.expect("a control plane");
     let admin = plane.access().client().expect("an administrator's client");
-    let manager = manager(&plane, &admin).await;
-    in_force(&admin).await;
+    let manager = create_manager(&plane, &admin).await;
+    apply_policy(&admin).await;
 
     let stranger = plane.access().client_for(&Identity::user("stranger", &[])).expect("a client");
     for (who, client) in [("manager", manager), ("admin", admin)] {
         let owners = Api::<TokenOwner>::all(client);
-        for (what, disabled) in [("silent", None), ("enabled", Some(false)), ("disabled", Some(true))] {
+        for (what, disabled) in [("unset", None), ("enabled", Some(false)), ("disabled", Some(true))] {
             let name = format!("{who}-{what}");
-            owners.create(&PostParams::default(), &owner(&name, disabled)).await.expect("it is created");
+            owners.create(&PostParams::default(), &owner(&name, disabled)).await.expect("the owner is created");
             let deleted = owners.delete(&name, &DeleteParams::default()).await;
             if disabled != Some(true) {
                 deleted.expect(&name);
@@ -101,16 +101,19 @@ async fn a_disabled_owner_cannot_be_deleted() {
             );
             assert!(refused.contains(&says), "{refused}");
 
-            // Nor along with others, nor by somebody who may not delete any.
+            // The same with deletecollection, and for a user without permission.
             let all = owners.delete_collection(&DeleteParams::default(), &ListParams::default()).await;
-            assert!(all.expect_err("all of them").to_string().contains("is disabled"));
-            let theirs = Api::<TokenOwner>::all(stranger.clone());
-            let answer = theirs.delete(&name, &DeleteParams::default()).await.expect_err("a stranger");
+            assert!(all.expect_err("deletecollection is refused").to_string().contains("is disabled"));
+            let unprivileged_owners = Api::<TokenOwner>::all(stranger.clone());
+            let answer = unprivileged_owners
+                .delete(&name, &DeleteParams::default())
+                .await
+                .expect_err("a user without permission is refused");
             assert!(matches!(answer, kube::Error::Api(status) if status.code == 403));
 
             let enable = Patch::Merge(json!({"spec": {"disabled": false}}));
-            owners.patch(&name, &PatchParams::default(), &enable).await.expect("it is enabled");
-            owners.delete(&name, &DeleteParams::default()).await.expect("now it goes");
+            owners.patch(&name, &PatchParams::default(), &enable).await.expect("the owner is enabled");
+            owners.delete(&name, &DeleteParams::default()).await.expect("an enabled owner is deleted");
         }
     }
 }

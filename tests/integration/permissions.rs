@@ -1,4 +1,4 @@
-//! The least that the controller must be allowed: with it, everything works; with any of it missing, one line says which.
+//! The minimum permissions of the controller. With them, everything works. If one is missing, one line names it.
 
 use std::path::PathBuf;
 
@@ -21,7 +21,7 @@ const CLUSTER: &str = include_str!("../data/rbac-cluster.yaml");
 const NAMESPACED: &str = include_str!("../data/rbac-namespaced.yaml");
 const NAME: &str = "pat-operator-controller";
 
-/// The manifests of one installation, under names of its own: many share one cluster here.
+/// The manifests of one installation, with unique names, because many share one cluster.
 struct Grant {
     account: String,
     home: String,
@@ -29,7 +29,7 @@ struct Grant {
 }
 
 impl Grant {
-    /// `account` in namespace `home`, as the manifests have it, with what stands for `team-a` once for each of `teams`.
+    /// Reads the manifests for `account` in namespace `home`, with the objects of `team-a` once for each of `teams`.
     fn new(text: &str, account: &str, home: &str, teams: &[&str]) -> Self {
         let mut manifests = Vec::new();
         for document in text.split("\n---\n") {
@@ -37,7 +37,7 @@ impl Grant {
             let places = if manifest["metadata"]["namespace"] == "team-a" { teams } else { &[home][..] };
             for place in places {
                 let mut manifest = manifest.clone();
-                // Names that are unique in the whole cluster, since some of these are not namespaced.
+                // Some objects are cluster-scoped, so names are unique in the cluster.
                 let unique = |name: &Value| json!(name.as_str().unwrap().replace(NAME, &format!("{home}-{account}")));
                 manifest["metadata"]["name"] = unique(&manifest["metadata"]["name"]);
                 if manifest["metadata"]["namespace"].is_string() {
@@ -62,12 +62,12 @@ impl Grant {
         Self { account: account.to_owned(), home: home.to_owned(), manifests }
     }
 
-    /// The name of its Lease.
+    /// The name of the Lease.
     fn lease(&self) -> String {
         format!("{}-{}", self.home, self.account)
     }
 
-    /// Everything that it grants.
+    /// All permissions that the manifests grant.
     fn rules(&self) -> Vec<Rule> {
         let texts = |value: &Value| -> Vec<String> {
             value.as_array().into_iter().flatten().map(|text| text.as_str().unwrap().to_owned()).collect()
@@ -92,7 +92,7 @@ impl Grant {
         rules
     }
 
-    /// The same without one verb on one resource in one place.
+    /// The manifests without one verb on one resource.
     fn without(mut self, missing: &Rule) -> Self {
         for manifest in self.manifests.iter_mut().filter(|manifest| manifest["rules"].is_array()) {
             if manifest["metadata"]["namespace"].as_str().unwrap_or_default() != missing.namespace {
@@ -103,13 +103,13 @@ impl Grant {
                     rule["verbs"].as_array_mut().unwrap().retain(|verb| verb != missing.verb.as_str());
                 }
             }
-            // A rule without verbs is none.
+            // A rule without verbs is invalid.
             manifest["rules"].as_array_mut().unwrap().retain(|rule| rule["verbs"] != json!([]));
         }
         self
     }
 
-    /// Applies it, waits until the API server goes by it, and writes a kubeconfig for its ServiceAccount.
+    /// Applies the manifests, waits until they are in force, and writes a kubeconfig for the ServiceAccount.
     async fn apply(&self, place: &Place) -> PathBuf {
         for manifest in &self.manifests {
             let version = manifest["apiVersion"].as_str().unwrap();
@@ -121,7 +121,9 @@ impl Grant {
                 None => Api::all_with(place.client.clone(), &kind),
             };
             let name = manifest["metadata"]["name"].as_str().unwrap();
-            api.patch(name, &PatchParams::apply("tests"), &Patch::Apply(manifest)).await.expect("a manifest is taken");
+            api.patch(name, &PatchParams::apply("tests"), &Patch::Apply(manifest))
+                .await
+                .expect("the manifest is applied");
         }
         for rule in self.rules() {
             eventually(&format!("{rule:?} is in force"), async || rule.holds_for(self, place).await).await;
@@ -130,7 +132,7 @@ impl Grant {
     }
 }
 
-/// One verb on one resource in one place.
+/// One verb on one resource, in one namespace or all.
 #[derive(Clone, Debug)]
 struct Rule {
     namespace: String,
@@ -165,8 +167,8 @@ impl Rule {
         answer.status.is_some_and(|status| status.allowed)
     }
 
-    /// The resource as people write it: `secrets`, `personalaccesstokens.pat-operator.io/status`.
-    fn resource_in_words(&self) -> String {
+    /// The resource as messages name it: `secrets`, `personalaccesstokens.pat-operator.io/status`.
+    fn resource_name(&self) -> String {
         let (resource, subresource) = match self.resource.split_once('/') {
             Some((resource, subresource)) => (resource, format!("/{subresource}")),
             None => (&*self.resource, String::new()),
@@ -176,8 +178,8 @@ impl Rule {
     }
 }
 
-/// Everything that the controller ever does to one token: each kind of request is made at least once.
-async fn the_whole_job(place: &Place, labels: &Value) {
+/// Makes the controller send each kind of request at least once for one token.
+async fn exercise_all_requests(place: &Place, labels: &Value) {
     let apply = async |name: &str, spec: Value| place.apply_labelled(name, labels.clone(), spec).await;
     let spec = json!({"rotation": {"interval": "30d"}, "secret": {"previousKey": "previous"}});
     apply("app", spec.clone()).await;
@@ -188,7 +190,7 @@ async fn the_whole_job(place: &Place, labels: &Value) {
     apply("app", again).await;
     place.until("app", "rotated", |status| status.revision == Some(2) && is_ready(status)).await;
     assert_eq!(place.value("app", "previous").await, Some(first));
-    eventually("it tells of the rotation", async || {
+    eventually("the rotation event is published", async || {
         place.events("app").await.iter().any(|(reason, _)| reason == "Rotated")
     })
     .await;
@@ -197,17 +199,17 @@ async fn the_whole_job(place: &Place, labels: &Value) {
     place.until("app", "repaired", |status| status.revision == Some(3) && is_ready(status)).await;
     let third = place.token("app").await;
 
-    let mut elsewhere = spec.clone();
-    elsewhere["secret"]["name"] = "elsewhere".into();
-    apply("app", elsewhere.clone()).await;
+    let mut renamed = spec.clone();
+    renamed["secret"]["name"] = "elsewhere".into();
+    apply("app", renamed.clone()).await;
     eventually("the Secret has moved", async || {
         place.value("elsewhere", "token").await.as_ref() == Some(&third)
             && place.secrets().get_opt("app").await.unwrap().is_none()
     })
     .await;
 
-    elsewhere["revoked"] = true.into();
-    apply("app", elsewhere).await;
+    renamed["revoked"] = true.into();
+    apply("app", renamed).await;
     place.has("app", "Ready", "False", "Revoked").await;
     assert!(place.status("app").await.credentials.iter().all(|one| one.sha256.to_string() != hash(&third)));
     eventually("the Secret holds no token", async || {
@@ -216,11 +218,13 @@ async fn the_whole_job(place: &Place, labels: &Value) {
     .await;
 
     place.pats().delete("app", &DeleteParams::default()).await.unwrap();
-    eventually("the Secret goes with its PAT", async || place.secrets().get_opt("elsewhere").await.unwrap().is_none())
-        .await;
+    eventually("the Secret is deleted with its PAT", async || {
+        place.secrets().get_opt("elsewhere").await.unwrap().is_none()
+    })
+    .await;
 }
 
-async fn nothing_was_refused(operator: &mut OperatorProcess) {
+async fn assert_nothing_refused(operator: &mut OperatorProcess) {
     let metrics = operator.metrics().await;
     for series in [
         r#"pat_operator_reconcile_errors_total{category="Refused"}"#,
@@ -231,19 +235,19 @@ async fn nothing_was_refused(operator: &mut OperatorProcess) {
     ] {
         assert_eq!(metrics.value(series), 0.0, "{series}\n{operator}");
     }
-    // With what stands in front of it: times of log lines have these digits too, now and then.
+    // With the opening parenthesis, because timestamps in the log can contain these digits.
     for word in ["forbidden", "(403", "WARN", "could not be published"] {
         assert!(!operator.has_logged(&[word]), "{word}\n{operator}");
     }
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_cluster_role_is_enough_for_the_whole_job_in_all_namespaces() {
+async fn cluster_role_suffices_in_all_namespaces() {
     let home = Place::new("rbac-home").await;
     let (one, two) = (Place::new("rbac-one").await, Place::new("rbac-two").await);
     let grant = Grant::new(CLUSTER, "operator", home.name(), &[]);
     let kubeconfig = grant.apply(&home).await;
-    // Other tests have PATs in this cluster as well.
+    // Other tests have PATs in this cluster, too.
     let mut operator = Launch::controller(&kubeconfig)
         .arg(format!("--lease-namespace={}", home.name()))
         .arg(format!("--lease-name={}", grant.lease()))
@@ -252,21 +256,25 @@ async fn a_cluster_role_is_enough_for_the_whole_job_in_all_namespaces() {
         .start();
     operator.leads_within(SOON).await;
     let labels = json!({"test": home.name()});
-    tokio::join!(the_whole_job(&one, &labels), the_whole_job(&two, &labels), the_whole_job(&home, &labels));
-    nothing_was_refused(&mut operator).await;
+    tokio::join!(
+        exercise_all_requests(&one, &labels),
+        exercise_all_requests(&two, &labels),
+        exercise_all_requests(&home, &labels)
+    );
+    assert_nothing_refused(&mut operator).await;
     let ended = operator.terminate().await;
     assert!(ended.stderr.iter().any(|line| line.contains("released the lease")), "{ended}");
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn roles_are_enough_for_the_whole_job_in_listed_namespaces_and_it_stays_out_of_others() {
+async fn roles_suffice_in_listed_namespaces() {
     let home = Place::new("roles-home").await;
     let (one, two) = (Place::new("roles-one").await, Place::new("roles-two").await);
     let other = Place::new("roles-other").await;
     let grant = Grant::new(NAMESPACED, "operator", home.name(), &[one.name(), two.name()]);
     assert!(
         grant.manifests.iter().all(|manifest| manifest["metadata"]["namespace"].is_string()),
-        "nothing cluster-wide"
+        "no object is cluster-scoped"
     );
     let kubeconfig = grant.apply(&home).await;
     other.apply("app", json!({})).await;
@@ -279,8 +287,8 @@ async fn roles_are_enough_for_the_whole_job_in_listed_namespaces_and_it_stays_ou
         .start();
     operator.leads_within(SOON).await;
     let labels = json!({});
-    tokio::join!(the_whole_job(&one, &labels), the_whole_job(&two, &labels));
-    nothing_was_refused(&mut operator).await;
+    tokio::join!(exercise_all_requests(&one, &labels), exercise_all_requests(&two, &labels));
+    assert_nothing_refused(&mut operator).await;
     for place in [&other, &home] {
         assert_eq!(place.status("app").await, Default::default());
         assert!(place.secrets().get_opt("app").await.unwrap().is_none());
@@ -289,7 +297,7 @@ async fn roles_are_enough_for_the_whole_job_in_listed_namespaces_and_it_stays_ou
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn one_process_serves_as_many_namespaces_as_it_may_be_given() {
+async fn one_process_serves_the_maximum_number_of_namespaces() {
     let home = Place::new("most-home").await;
     let places: Vec<Place> =
         stream::iter(0..MAX_NAMESPACES).map(|_| Place::on(&home.access, "most")).buffer_unordered(8).collect().await;
@@ -308,15 +316,15 @@ async fn one_process_serves_as_many_namespaces_as_it_may_be_given() {
             place.holds_its_active_token("app").await;
         })
         .await;
-    nothing_was_refused(&mut operator).await;
+    assert_nothing_refused(&mut operator).await;
     operator.terminate().await;
-    // The end of a namespace blocks its thread for a while.
+    // Dropping a namespace blocks the thread.
     let ends = places.into_iter().map(|place| tokio::task::spawn_blocking(move || drop(place)));
     futures::future::join_all(ends).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn each_missing_rule_ends_it_with_one_line_that_names_it() {
+async fn each_missing_rule_is_named_in_one_line() {
     let home = &Place::new("missing-home").await;
     let team = &Place::new("missing-team").await;
     let mut cases = Vec::new();
@@ -342,19 +350,19 @@ async fn each_missing_rule_ends_it_with_one_line_that_names_it() {
                 "" => "in all namespaces".to_owned(),
                 namespace => format!("in namespace {namespace}"),
             };
-            let words = format!("{} {}", missing.verb, missing.resource_in_words());
+            let words = format!("{} {}", missing.verb, missing.resource_name());
             let named = line.contains(&format!("{words} {place}"));
             assert!(
                 named && line.contains("not permitted") | line.contains("no permission"),
                 "{kind} {words}: {ended}"
             );
-            assert!(!ended.stderr.iter().any(|line| line.contains("WARN")), "and nothing before it: {ended}");
+            assert!(!ended.stderr.iter().any(|line| line.contains("WARN")), "no warning precedes it: {ended}");
         })
         .await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn all_that_is_missing_is_told_at_once() {
+async fn all_missing_permissions_are_reported_together() {
     let place = Place::new("nobody").await;
     let kubeconfig = place.access.kubeconfig_for(&Identity::service_account(place.name(), "nobody")).unwrap();
     let line = Launch::controller_in(&kubeconfig, place.name()).run().await.refusal();

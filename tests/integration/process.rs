@@ -1,4 +1,4 @@
-//! The real binary from start to shutdown: its messages, its endpoints, and its effects.
+//! The real binary from start to shutdown: its messages, endpoints and effects.
 
 use std::{
     collections::BTreeSet,
@@ -25,12 +25,12 @@ use kube::{
 use pat_operator::api::{CredentialState, crd};
 use serde_json::{Value, json};
 
-/// The longest time from SIGTERM to the end of the process.
-const FINISH: Duration = Duration::from_secs(10);
+/// The longest time from SIGTERM to the exit of the process.
+const SHUTDOWN_LIMIT: Duration = Duration::from_secs(10);
 
-fn temporary(text: &str) -> tempfile::TempPath {
+fn temporary_file(text: &str) -> tempfile::TempPath {
     let file = tempfile::NamedTempFile::new().expect("a file").into_temp_path();
-    std::fs::write(&file, text).expect("it is written");
+    std::fs::write(&file, text).expect("the file is written");
     file
 }
 
@@ -42,42 +42,43 @@ async fn startup_errors_are_one_line() {
     let edited = |edit: &dyn Fn(&mut Value)| {
         let mut kubeconfig: Value = serde_yaml::from_str(&good).unwrap();
         edit(&mut kubeconfig);
-        temporary(&kubeconfig.to_string())
+        temporary_file(&kubeconfig.to_string())
     };
     let server = |server: &str| edited(&|config| config["clusters"][0]["cluster"]["server"] = server.into());
     let user = |user: Value| edited(&|config| config["users"][0]["user"] = user.clone());
-    // A certificate of another authority, as after the cluster was built anew.
-    let stranger = ControlPlaneKeys::of_a_stranger(&good);
+    // A certificate of another authority, as after a rebuild of the cluster.
+    let other_cluster = ClusterCredentials::of_another_cluster(&good);
 
-    let nobody_listens = server("https://127.0.0.1:1");
+    let closed_port = server("https://127.0.0.1:1");
     let no_such_name = server("https://api.invalid:6443");
     let plain = server(&url.replace("https://", "http://"));
     let bad_token = user(json!({"token": "s3cret-but-wrong"}));
     let nameless = user(json!({}));
-    let wrong_authority =
-        edited(&|config| config["clusters"][0]["cluster"]["certificate-authority-data"] = stranger.authority.clone());
+    let wrong_authority = edited(&|config| {
+        config["clusters"][0]["cluster"]["certificate-authority-data"] = other_cluster.authority.clone()
+    });
     let no_authority = edited(&|config| {
         config["clusters"][0]["cluster"]["certificate-authority-data"] = "bm9uc2Vuc2U=".into();
     });
     let no_plugin = user(json!({"exec": {
         "apiVersion": "client.authentication.k8s.io/v1", "command": "/no/such/plugin", "interactiveMode": "Never",
     }}));
-    let not_yaml = temporary("users: [{user: {token: s3cret-in-a-file}}");
-    let empty = temporary("");
+    let not_yaml = temporary_file("users: [{user: {token: s3cret-in-a-file}}");
+    let empty = temporary_file("");
     let missing = PathBuf::from("/nonexistent/kubeconfig");
 
     let cases: [(&str, &Path, &[&str]); 11] = [
-        ("a file that is not there", &missing, &["cannot read /nonexistent/kubeconfig", "KUBECONFIG"]),
+        ("a missing file", &missing, &["cannot read /nonexistent/kubeconfig", "KUBECONFIG"]),
         ("an empty file", &empty, &["kubeconfig", "KUBECONFIG"]),
-        ("a file that is no YAML", &not_yaml, &["not YAML", "KUBECONFIG"]),
-        ("a closed port", &nobody_listens, &["no API server listens at this address", "is it running"]),
-        ("a name that nobody knows", &no_such_name, &["the API server's name cannot be resolved"]),
+        ("a file that is not YAML", &not_yaml, &["not YAML", "KUBECONFIG"]),
+        ("a closed port", &closed_port, &["no API server listens at this address", "is it running"]),
+        ("an unknown host name", &no_such_name, &["the API server's name cannot be resolved"]),
         ("plain HTTP to a TLS port", &plain, &["400"]),
         ("a wrong token", &bad_token, &["rejects our credentials (401", "renew the kubeconfig's user"]),
         ("no credentials", &nameless, &["rejects our credentials (401"]),
         ("another authority", &wrong_authority, &["no secure connection to the API server", "certificate-authority"]),
-        ("an authority that is none", &no_authority, &["kubeconfig"]),
-        ("a credentials plugin that is not there", &no_plugin, &["no credentials for the API server", "exec"]),
+        ("an invalid authority", &no_authority, &["kubeconfig"]),
+        ("a missing credentials plugin", &no_plugin, &["no credentials for the API server", "exec"]),
     ];
     for (what, kubeconfig, parts) in cases {
         let ended = Launch::controller(kubeconfig).run().await;
@@ -99,7 +100,7 @@ async fn startup_errors_are_one_line() {
     let taken = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
     let address = taken.local_addr().unwrap();
     let ended = place.operator().arg(format!("--health-addr={address}")).run().await;
-    assert_eq!(ended.code, 2, "a flag given twice is no guess: {ended}");
+    assert_eq!(ended.code, 2, "a repeated flag is an error: {ended}");
     let ended = Launch::new(&["controller"]).env("KUBECONFIG", place.kubeconfig());
     let line = ended.arg(format!("--health-addr={address}")).run().await.refusal();
     assert!(line.contains(&format!("cannot listen on {address}")) && line.contains("--health-addr"), "{line}");
@@ -110,22 +111,22 @@ async fn startup_errors_are_one_line() {
 }
 
 /// Credentials of another cluster.
-struct ControlPlaneKeys {
+struct ClusterCredentials {
     authority: Value,
 }
 
-impl ControlPlaneKeys {
-    /// Any certificate but the authority's does: nothing that the API server shows was signed by it.
-    fn of_a_stranger(kubeconfig: &str) -> Self {
+impl ClusterCredentials {
+    /// Any certificate except the authority's is suitable, because it did not sign the API server's certificate.
+    fn of_another_cluster(kubeconfig: &str) -> Self {
         let kubeconfig: Value = serde_yaml::from_str(kubeconfig).unwrap();
         Self { authority: kubeconfig["users"][0]["user"]["client-certificate-data"].clone() }
     }
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn an_invalid_command_line_exits_with_2_and_a_hint() {
-    let crowd: Vec<String> = (0..51).map(|n| format!("n{n}")).collect();
-    let crowd = format!("--namespaces={}", crowd.join(","));
+async fn invalid_command_line_exits_with_2_and_a_hint() {
+    let too_many: Vec<String> = (0..51).map(|n| format!("n{n}")).collect();
+    let too_many = format!("--namespaces={}", too_many.join(","));
     for (arguments, part) in [
         (&[][..], "Usage: pat-operator"),
         (&["control"], "similar subcommand exists: 'controller'"),
@@ -134,7 +135,7 @@ async fn an_invalid_command_line_exits_with_2_and_a_hint() {
         (&["controller", "--publish-lead=2"], "30d, 2w, 12h or 1d12h"),
         (&["controller", "--log-level=loud"], "write error, warn, info, debug or trace"),
         (&["controller", "--label-selector=a=\"b\""], "write it as for `kubectl get -l`"),
-        (&["controller", &crowd], "51 namespaces are too many for one instance: list at most 50"),
+        (&["controller", &too_many], "51 namespaces are too many for one instance: list at most 50"),
     ] {
         let ended = Launch::new(arguments).run().await;
         assert_eq!(ended.code, 2, "{arguments:?}: {ended}");
@@ -155,11 +156,11 @@ async fn help_lists_every_flag_and_variable() {
         let (long, variable) = (flag.get_long().unwrap(), flag.get_env().unwrap().to_str().unwrap());
         assert!(help.contains(&format!("--{long}")), "--{long} is missing in:\n{help}");
         assert!(help.contains(&format!("[env: {variable}=]")), "{variable} is missing in:\n{help}");
-        // A value that no flag takes: whoever refuses it has read it.
+        // No flag accepts this value, so a refusal proves that the variable was read.
         let ended = Launch::new(&["controller"]).env(variable, "?!").run().await;
-        let told = ended.stderr.join("\n");
+        let stderr = ended.stderr.join("\n");
         assert_eq!(ended.code, 2, "{variable}: {ended}");
-        assert!(told.contains(&format!("--{long}")), "{variable}: {told}");
+        assert!(stderr.contains(&format!("--{long}")), "{variable}: {stderr}");
         variables += 1;
     }
     assert_eq!(variables, 14);
@@ -171,14 +172,14 @@ async fn help_lists_every_flag_and_variable() {
 async fn environment_variables_set_every_flag() {
     let place = Place::new("environment").await;
     let elsewhere = Place::new("elsewhere").await;
-    // A Secret of a PAT that is no more, as a restored backup has it.
+    // A Secret whose PAT no longer exists, as in a restored backup.
     let issuer = place.operator().start();
     place.apply_labelled("restored", json!({"shard": "a"}), json!({})).await;
     let restored = place.ready("restored").await;
     issuer.terminate().await;
     let orphaning = DeleteParams { propagation_policy: Some(PropagationPolicy::Orphan), ..DeleteParams::default() };
     place.pats().delete("restored", &orphaning).await.unwrap();
-    eventually("the PAT is gone and its Secret is nobody's", async || {
+    eventually("the PAT is gone and its Secret has no owner", async || {
         let secret = place.secrets().get("restored").await.unwrap();
         place.pats().get_opt("restored").await.unwrap().is_none() && secret.metadata.owner_references.is_none()
     })
@@ -205,7 +206,7 @@ async fn environment_variables_set_every_flag() {
     assert!(operator.address().await.ip().is_loopback());
     operator.is_ready().await;
     for line in operator.log() {
-        let line: Value = serde_json::from_str(&line).unwrap_or_else(|_| panic!("a line of JSON: {line}"));
+        let line: Value = serde_json::from_str(&line).unwrap_or_else(|_| panic!("not a line of JSON: {line}"));
         assert!(["INFO", "DEBUG"].contains(&line["level"].as_str().unwrap()), "{line}");
     }
     let leases: Api<DynamicObject> = Api::namespaced_with(
@@ -213,7 +214,8 @@ async fn environment_variables_set_every_flag() {
         elsewhere.name(),
         &ApiResource::from_gvk(&GroupVersionKind::gvk("coordination.k8s.io", "v1", "Lease")),
     );
-    eventually("the Lease is where it is wanted", async || leases.get_opt("shard.a").await.unwrap().is_some()).await;
+    eventually("the Lease is in the configured namespace", async || leases.get_opt("shard.a").await.unwrap().is_some())
+        .await;
 
     assert_eq!(place.ready("restored").await, restored, "the Secret was adopted");
     place.apply_labelled("mine", json!({"shard": "a"}), json!({})).await;
@@ -241,28 +243,28 @@ async fn environment_variables_set_every_flag() {
     alone.is_ready().await;
     assert!(alone.get("/readyz?verbose").await.body.contains("[+]lease ok: leader election is off"));
     place.ready("other-shard").await;
-    assert_eq!(place.lease_holder().await, None, "nobody took the Lease of the other flags' defaults");
+    assert_eq!(place.lease_holder().await, None, "the default Lease is not used");
     alone.terminate().await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_missing_crd_is_awaited_and_logged_once() {
+async fn missing_crd_is_awaited_and_logged_once() {
     let plane = ControlPlane::start(Options::default()).await.expect("a control plane");
     let place = Place::on(&plane, "early").await;
     let mut operator = place.operator().start();
     operator.logs(&["waiting: ", "personalaccesstokens.pat-operator.io is not installed"]).await;
-    let told = operator.get("/readyz").await;
-    assert_eq!(told.code, 503, "{}", told.body);
+    let response = operator.get("/readyz").await;
+    assert_eq!(response.code, 503, "{}", response.body);
     let line = "[-]crd not ready: personalaccesstokens.pat-operator.io is not installed: kubectl apply -f crds/";
-    assert!(told.body.contains(line) && told.body.ends_with("readyz check failed\n"), "{}", told.body);
-    assert!(told.body.contains("[-]caches not ready: "), "{}", told.body);
-    assert_eq!(operator.get("/livez").await.code, 200, "waiting is no reason to be restarted");
+    assert!(response.body.contains(line) && response.body.ends_with("readyz check failed\n"), "{}", response.body);
+    assert!(response.body.contains("[-]caches not ready: "), "{}", response.body);
+    assert_eq!(operator.get("/livez").await.code, 200, "a waiting process is alive");
     operator.metrics().await;
 
-    // Another one is told to stop while it waits.
-    let mut impatient = place.operator().start();
-    impatient.logs(&["is not installed"]).await;
-    let ended = impatient.terminate().await;
+    // A second process is stopped while it waits.
+    let mut stopped = place.operator().start();
+    stopped.logs(&["is not installed"]).await;
+    let ended = stopped.terminate().await;
     assert!(ended.took < Duration::from_secs(2), "{ended}");
 
     crate::support::crd::install_crds(&place.client).await;
@@ -275,7 +277,7 @@ async fn a_missing_crd_is_awaited_and_logged_once() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn endpoints_show_the_state_and_metrics_no_object_names() {
+async fn endpoints_report_state_without_object_names() {
     let place = Place::new("endpoints").await;
     let mut operator = place.operator().arg("--publish-lead=0s").start();
     operator.leads_within(SOON).await;
@@ -296,7 +298,7 @@ async fn endpoints_show_the_state_and_metrics_no_object_names() {
     let empty = operator.metrics().await;
     for category in pat_operator::controller::error::Error::CATEGORIES {
         let series = format!(r#"pat_operator_reconcile_errors_total{{category="{category}"}}"#);
-        assert_eq!(empty.value(&series), 0.0, "every category is there from the start");
+        assert_eq!(empty.value(&series), 0.0, "every category exists from the start");
     }
     assert_eq!(empty.value("pat_operator_nearest_expiry_seconds"), f64::INFINITY);
     assert_eq!(empty.value("pat_operator_nearest_rotation_seconds"), f64::INFINITY);
@@ -305,10 +307,10 @@ async fn endpoints_show_the_state_and_metrics_no_object_names() {
     let peculiar = "zyzzyva-0.peculiar";
     let spec = json!({"rotation": {"interval": "30d"}, "secret": {"name": "quixotic-secret"}});
     place.apply(peculiar, spec.clone()).await;
-    place.apply("dies", json!({"expiry": {"after": "12h"}})).await;
+    place.apply("expires", json!({"expiry": {"after": "12h"}})).await;
     place.apply("is-revoked", json!({})).await;
     place.all_ready(3).await;
-    let tokens = [place.token("quixotic-secret").await, place.token("dies").await];
+    let tokens = [place.token("quixotic-secret").await, place.token("expires").await];
     let minted = operator.metrics().await;
     for (family, type_) in [
         ("mints", "counter"),
@@ -338,7 +340,7 @@ async fn endpoints_show_the_state_and_metrics_no_object_names() {
     assert!(minted.value("pat_operator_queue_lag_seconds_count") >= 3.0);
     let hours = |value: f64| value / 3600.0;
     let expiry = hours(minted.value("pat_operator_nearest_expiry_seconds"));
-    // Ends are rounded up to whole seconds.
+    // Expiry times are rounded up to whole seconds.
     assert!((11.9..12.001).contains(&expiry), "{expiry}");
     let rotation = hours(minted.value("pat_operator_nearest_rotation_seconds"));
     assert!((24.0 * 26.0..=24.0 * 30.0).contains(&rotation), "{rotation}");
@@ -349,8 +351,8 @@ async fn endpoints_show_the_state_and_metrics_no_object_names() {
     place.until(peculiar, "rotated", |status| status.revision == Some(2) && is_ready(status)).await;
     place.apply("is-revoked", json!({"revoked": true})).await;
     place.has("is-revoked", "Ready", "False", "Revoked").await;
-    place.secrets().delete("dies", &DeleteParams::default()).await.unwrap();
-    place.until("dies", "repaired", |status| status.revision == Some(2) && is_ready(status)).await;
+    place.secrets().delete("expires", &DeleteParams::default()).await.unwrap();
+    place.until("expires", "repaired", |status| status.revision == Some(2) && is_ready(status)).await;
     let after = operator.metrics().await;
     assert_eq!(after.value("pat_operator_nearest_grace_end_in_use_seconds"), f64::INFINITY);
     assert_eq!(after.value("pat_operator_rotations_total"), 1.0);
@@ -362,7 +364,7 @@ async fn endpoints_show_the_state_and_metrics_no_object_names() {
     assert_eq!(after.value(r#"pat_operator_tokens{ready="True",reason="Issued"}"#), 2.0);
 
     let ids = tokens.map(|token| token.split('_').nth(1).unwrap()[..12].to_owned());
-    // Somebody goes on using the token that was replaced, as a verifier would note it.
+    // The replaced token is still used, as a verifier would report it.
     let use_ = json!({"status": {"usage": {&ids[0]: in_seconds(600)}}});
     place.pats().patch_status(peculiar, &PatchParams::default(), &Patch::Merge(use_)).await.unwrap();
     let within = Instant::now() + SOON;
@@ -372,7 +374,7 @@ async fn endpoints_show_the_state_and_metrics_no_object_names() {
             assert!((23.9..24.001).contains(&ends), "{ends}");
             break;
         }
-        assert!(Instant::now() < within, "the use is not noticed in time");
+        assert!(Instant::now() < within, "the metric does not reflect the use in time");
         tokio::time::sleep(Duration::from_millis(20)).await;
     }
     for word in ["zyzzyva", "peculiar", "quixotic", place.name(), &*ids[0], &*ids[1]] {
@@ -382,7 +384,7 @@ async fn endpoints_show_the_state_and_metrics_no_object_names() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn sigterm_under_load_finishes_begun_rotations_only() {
+async fn sigterm_under_load_finishes_only_started_rotations() {
     const COUNT: usize = 200;
     let place = Place::new("load").await;
     place.apply_many("app", COUNT, &json!({"rotation": {"interval": "30d"}})).await;
@@ -393,17 +395,17 @@ async fn sigterm_under_load_finishes_begun_rotations_only() {
         minted = operator.metrics().await.value("pat_operator_mints_total");
     }
     let ended = operator.terminate().await;
-    assert!(ended.took < FINISH, "{ended}");
+    assert!(ended.took < SHUTDOWN_LIMIT, "{ended}");
     assert_eq!(place.lease_holder().await, None, "the lease is released");
 
     let statuses = place.statuses().await;
     let done = statuses.iter().filter(|(_, status)| is_ready(status)).count();
-    eprintln!("{done} of {COUNT} were done when it ended after {:?}", ended.took);
-    assert!(done < COUNT, "it ended in the middle");
-    let half: Vec<_> = statuses.iter().filter(|(_, status)| status.credentials.iter().any(is_pending)).collect();
-    assert!(half.is_empty(), "{} were left half done, such as {:#?}", half.len(), half[0]);
+    eprintln!("{done} of {COUNT} were done when the process exited after {:?}", ended.took);
+    assert!(done < COUNT, "the process exited before all work was done");
+    let unfinished: Vec<_> = statuses.iter().filter(|(_, status)| status.credentials.iter().any(is_pending)).collect();
+    assert!(unfinished.is_empty(), "{} were left unfinished, such as {:#?}", unfinished.len(), unfinished[0]);
     let secrets = place.secrets().list(&ListParams::default()).await.unwrap().items.len();
-    assert_eq!(secrets, done, "no Secret without its status, no status without its Secret");
+    assert_eq!(secrets, done, "every Secret has a status, and every status a Secret");
     assert_eq!(statuses.iter().filter(|(_, status)| status.revision.is_some()).count(), done);
 
     let mut next = place.operator().start();
@@ -420,7 +422,7 @@ fn is_pending(credential: &pat_operator::api::Credential) -> bool {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn shutdown_is_in_time_without_an_api_server() {
+async fn shutdown_is_on_time_without_an_api_server() {
     let place = Place::new("deaf").await;
     let wire = Wire::to(&place.access).await;
     let kubeconfig = wire.kubeconfig_for(&Identity::admin());
@@ -431,7 +433,7 @@ async fn shutdown_is_in_time_without_an_api_server() {
     hasty.leads_within(SOON).await;
     wire.hold();
     place.apply_many("app", 5, &json!({})).await;
-    // Both have begun all of them.
+    // Both processes have started on all five PATs.
     wire.holds_back(10).await;
 
     patient.signal("TERM");
@@ -441,40 +443,40 @@ async fn shutdown_is_in_time_without_an_api_server() {
     hasty.signal("TERM");
     let ended = hasty.ends_within(Duration::from_secs(2)).await;
     assert_eq!(ended.code, 143, "{ended}");
-    let ended = patient.ends_within(FINISH + Duration::from_secs(5)).await;
+    let ended = patient.ends_within(SHUTDOWN_LIMIT + Duration::from_secs(5)).await;
     assert_eq!(ended.code, 0, "{ended}");
-    eprintln!("ended without an answer after {:?}", ended.took);
-    assert!(ended.took < FINISH, "{ended}");
+    eprintln!("exited without an API server after {:?}", ended.took);
+    assert!(ended.took < SHUTDOWN_LIMIT, "{ended}");
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_broken_token_does_not_stop_others() {
+async fn broken_token_does_not_block_others() {
     const GOOD: usize = 20;
     let plane = ControlPlane::start(Options::default().apply("crds")).await.expect("a control plane");
     let place = Place::on(&plane, "good").await;
     let barred = Place::on(&plane, "barred").await;
     let dying = Place::on(&plane, "dying").await;
-    bar_secrets(&barred).await;
+    deny_secrets(&barred).await;
     dying.apply("stuck", json!({})).await;
-    terminate_but_keep(&dying, "stuck").await;
+    terminate_namespace_but_keep(&dying, "stuck").await;
 
     barred.apply("refused", json!({})).await;
     let broken_template = json!({"secret": {"template": {"data": {"conf": "{{ tokn }}"}}}});
     place.apply("bad-template", broken_template).await;
     let foreign: Value = json!({
-        "apiVersion": "v1", "kind": "Secret", "metadata": {"name": "taken"}, "stringData": {"token": "somebody's"},
+        "apiVersion": "v1", "kind": "Secret", "metadata": {"name": "taken"}, "stringData": {"token": "foreign"},
     });
-    let params = PatchParams::apply("somebody");
+    let params = PatchParams::apply("other");
     place.secrets().patch("taken", &params, &Patch::Apply(foreign)).await.unwrap();
     place.apply("taken", json!({})).await;
-    relax_the_schema(&place).await;
+    relax_schema(&place).await;
     let garbage = json!({"scopes": "not-a-list", "rotation": 7});
-    eventually("the API server takes garbage", async || {
+    eventually("the API server accepts an invalid spec", async || {
         place.try_apply("garbage", json!({}), garbage.clone()).await.is_ok()
     })
     .await;
 
-    // In all namespaces, with all of this there from the start.
+    // Works in all namespaces, with all of these objects from the start.
     let mut operator =
         Launch::controller(&place.kubeconfig()).arg(format!("--lease-namespace={}", place.name())).start();
     operator.is_ready().await;
@@ -482,25 +484,29 @@ async fn a_broken_token_does_not_stop_others() {
     for name in &names {
         place.ready(name).await;
     }
-    let told = barred.has("refused", "Ready", "False", "ApiError").await;
-    assert!(told.message.contains("no Secrets here"), "the API server's words: {}", told.message);
-    let told = place.has("bad-template", "Ready", "False", "InvalidSpec").await;
-    assert!(told.message.contains("spec.secret.template.data") && told.message.contains("tokn"), "{}", told.message);
+    let reported = barred.has("refused", "Ready", "False", "ApiError").await;
+    assert!(reported.message.contains("no Secrets here"), "the API server's message: {}", reported.message);
+    let reported = place.has("bad-template", "Ready", "False", "InvalidSpec").await;
+    assert!(
+        reported.message.contains("spec.secret.template.data") && reported.message.contains("tokn"),
+        "{}",
+        reported.message
+    );
     place.has("bad-template", "Stalled", "True", "InvalidSpec").await;
-    let told = place.has("taken", "Ready", "False", "SecretConflict").await;
-    assert!(told.message.contains("taken"), "{}", told.message);
-    assert_eq!(place.token("taken").await, "somebody's");
-    let told = dying.has("stuck", "Ready", "False", "NamespaceTerminating").await;
-    assert!(!told.message.is_empty());
+    let reported = place.has("taken", "Ready", "False", "SecretConflict").await;
+    assert!(reported.message.contains("taken"), "{}", reported.message);
+    assert_eq!(place.token("taken").await, "foreign");
+    let reported = dying.has("stuck", "Ready", "False", "NamespaceTerminating").await;
+    assert!(!reported.message.is_empty());
     assert_eq!(dying.value("stuck", "token").await, None);
-    let raw = raw_until_ready_is(&place, "garbage", "False").await;
+    let raw = wait_for_ready_status(&place, "garbage", "False").await;
     let ready = condition(&raw, "Ready");
     assert_eq!(ready["reason"], "InvalidSpec", "{raw:#}");
     assert!(ready["message"].as_str().unwrap().contains("scopes") || !ready["message"].as_str().unwrap().is_empty());
     assert_eq!(condition(&raw, "Stalled")["status"], "True", "{raw:#}");
-    assert_eq!(raw["spec"], garbage, "and it is left as it is");
+    assert_eq!(raw["spec"], garbage, "the spec is untouched");
 
-    // With all of that around, a restart and rotations still go through.
+    // A restart and rotations succeed despite these objects.
     operator.terminate().await;
     let mut operator =
         Launch::controller(&place.kubeconfig()).arg(format!("--lease-namespace={}", place.name())).start();
@@ -515,7 +521,7 @@ async fn a_broken_token_does_not_stop_others() {
     assert_eq!(metrics.value(r#"pat_operator_reconcile_errors_total{category="Panicked"}"#), 0.0);
     assert_eq!(metrics.value(r#"pat_operator_reconcile_errors_total{category="Restless"}"#), 0.0);
 
-    // Each comes right once its cause is gone.
+    // Each object recovers once its cause is removed.
     let policy = format!("barred-{}", barred.name());
     let bindings: Api<DynamicObject> = admission(&place, "ValidatingAdmissionPolicyBinding");
     bindings.delete(&policy, &DeleteParams::default()).await.unwrap();
@@ -525,7 +531,7 @@ async fn a_broken_token_does_not_stop_others() {
     place.ready("garbage").await;
     barred.ready("refused").await;
     operator.terminate().await;
-    release(&dying, "stuck").await;
+    remove_finalizer(&dying, "stuck").await;
 }
 
 fn admission(place: &Place, kind: &str) -> Api<DynamicObject> {
@@ -533,8 +539,8 @@ fn admission(place: &Place, kind: &str) -> Api<DynamicObject> {
     Api::all_with(place.client.clone(), &ApiResource::from_gvk(&kind))
 }
 
-/// Forbids Secrets in this namespace.
-async fn bar_secrets(place: &Place) {
+/// Makes the API server deny Secrets in this namespace.
+async fn deny_secrets(place: &Place) {
     let name = format!("barred-{}", place.name());
     let policy = json!({
         "apiVersion": "admissionregistration.k8s.io/v1",
@@ -566,26 +572,26 @@ async fn bar_secrets(place: &Place) {
     eventually("the policy is in force", async || place.secrets().create(&dry, &probe).await.is_err()).await;
 }
 
-/// Deletes the namespace while a finalizer of this PAT keeps it.
-async fn terminate_but_keep(place: &Place, pat: &str) {
+/// Deletes the namespace, while a finalizer on this PAT keeps it from going.
+async fn terminate_namespace_but_keep(place: &Place, pat: &str) {
     let hold = json!({"metadata": {"finalizers": ["example.org/hold"]}});
     place.pats().patch(pat, &PatchParams::default(), &Patch::Merge(hold)).await.unwrap();
     let namespaces: Api<Namespace> = Api::all(place.client.clone());
     namespaces.delete(place.name(), &DeleteParams::default()).await.unwrap();
-    // The PAT itself must not be deleted yet: it has to want a Secret that the namespace refuses.
+    // The PAT is not deleted yet, so the controller tries to create a Secret that the namespace refuses.
     let probe: k8s_openapi::api::core::v1::Secret =
         serde_json::from_value(json!({"metadata": {"generateName": "probe-"}})).unwrap();
     let dry = kube::api::PostParams { dry_run: true, ..Default::default() };
-    eventually("the namespace takes nothing new", async || place.secrets().create(&dry, &probe).await.is_err()).await;
+    eventually("the namespace refuses new objects", async || place.secrets().create(&dry, &probe).await.is_err()).await;
 }
 
-async fn release(place: &Place, pat: &str) {
+async fn remove_finalizer(place: &Place, pat: &str) {
     let free = json!({"metadata": {"finalizers": null}});
     let _ = place.pats().patch(pat, &PatchParams::default(), &Patch::Merge(free)).await;
 }
 
 /// Relaxes the CRD so that any spec is stored.
-async fn relax_the_schema(place: &Place) {
+async fn relax_schema(place: &Place) {
     let crds: Api<CustomResourceDefinition> = Api::all(place.client.clone());
     let mut definition = serde_json::to_value(crds.get(crd::NAME).await.unwrap()).unwrap();
     let schema = &mut definition["spec"]["versions"][0]["schema"]["openAPIV3Schema"];
@@ -603,8 +609,8 @@ fn condition<'a>(pat: &'a Value, type_: &str) -> &'a Value {
     conditions.and_then(|all| all.iter().find(|one| one["type"] == type_)).unwrap_or(&Value::Null)
 }
 
-/// The raw object.
-async fn raw_until_ready_is(place: &Place, name: &str, status: &str) -> Value {
+/// Waits until `Ready` has this status, and returns the raw object.
+async fn wait_for_ready_status(place: &Place, name: &str, status: &str) -> Value {
     let kind = GroupVersionKind::gvk("pat-operator.io", "v1alpha1", "PersonalAccessToken");
     let api: Api<DynamicObject> =
         Api::namespaced_with(place.client.clone(), place.name(), &ApiResource::from_gvk(&kind));
@@ -621,7 +627,7 @@ async fn raw_until_ready_is(place: &Place, name: &str, status: &str) -> Value {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn no_token_is_in_logs_metrics_events_or_status() {
-    // A level alone leaves out what the libraries below have to say.
+    // A level alone does not include the libraries.
     const EVERYTHING: &str = "--log-level=trace,kube_client=trace,kube_runtime=trace,hyper=trace,hyper_util=trace,\
                               rustls=trace,tower=trace";
     let place = Place::new("canary").await;
@@ -654,13 +660,13 @@ async fn no_token_is_in_logs_metrics_events_or_status() {
         place.apply(name, spec.clone()).await;
         tokens.insert(place.ready(name).await);
         tokens.insert(place.rotated(name, spec.clone()).await);
-        // Repair and refusal are the ways that end in messages.
+        // Repairs and refused writes produce messages.
         place.secrets().delete(name, &DeleteParams::default()).await.unwrap();
         place.until(name, "repaired", |status| status.revision == Some(3) && is_ready(status)).await;
         tokens.insert(place.token(name).await);
     }
     assert_eq!(tokens.len(), 12);
-    // A Secret that somebody has made immutable refuses the write, and what the API server says is told.
+    // A write to an immutable Secret is refused, and the API server's message is reported.
     let frozen = json!({"immutable": true});
     place.secrets().patch("plain", &PatchParams::default(), &Patch::Merge(frozen)).await.unwrap();
     let mut again = specs[0].1.clone();
@@ -677,13 +683,13 @@ async fn no_token_is_in_logs_metrics_events_or_status() {
     ));
     let mut metadata = place.secrets().list(&ListParams::default()).await.unwrap().items;
     metadata.iter_mut().for_each(|secret| secret.data = None);
-    places.push(("Secrets but their data", serde_json::to_string(&metadata).unwrap()));
+    places.push(("Secrets without their data", serde_json::to_string(&metadata).unwrap()));
     let ended = operator.terminate().await;
-    assert!(ended.stderr.len() > 500, "trace says a lot: {} lines", ended.stderr.len());
+    assert!(ended.stderr.len() > 500, "the trace log is long: {} lines", ended.stderr.len());
     places.push(("the log", ended.stderr.join("\n")));
     for token in &tokens {
         let id = token.split('_').nth(1).unwrap()[..12].to_owned();
-        assert!(places.iter().any(|(_, text)| text.contains(&id)), "the search finds what is there");
+        assert!(places.iter().any(|(_, text)| text.contains(&id)), "the search finds what is present");
         let secret_part = &token[token.len() - 49..token.len() - 6];
         let encoded = STANDARD.encode(token);
         for (what, text) in &places {

@@ -1,4 +1,4 @@
-//! The Secret in the hands of others, on the real API server: damaged, taken away, claimed by two, or never ours.
+//! Secrets that others change, on a real API server: damaged, deleted, wanted by two PATs, or foreign.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -23,7 +23,7 @@ use serde_json::{Value, json};
 
 const LABEL: &str = "app.kubernetes.io/managed-by";
 
-/// A stage with one token at rest, and that token. Its Secret has a key, a label and an annotation beside the token.
+/// A stage with one issued token, and that token. Its Secret also has a key, a label and an annotation.
 async fn issued(prefix: &str) -> (Stage, String) {
     let stage = Stage::new(prefix).await;
     let secret = json!({
@@ -37,10 +37,10 @@ async fn issued(prefix: &str) -> (Stage, String) {
     (stage, token)
 }
 
-/// Changes the Secret as a client with this field manager does.
+/// Changes the Secret as a client with this field manager.
 async fn edit(stage: &Stage, name: &str, manager: &str, patch: Value) {
     let params = PatchParams { field_manager: Some(manager.into()), ..Default::default() };
-    stage.secrets().patch(name, &params, &Patch::Merge(patch)).await.expect("the edit is taken");
+    stage.secrets().patch(name, &params, &Patch::Merge(patch)).await.expect("the edit is accepted");
 }
 
 async fn delete_secret(stage: &Stage, name: &str) {
@@ -56,8 +56,8 @@ async fn create(stage: &Stage, secret: Value) -> Secret {
     stage.secrets().create(&PostParams::default(), &secret).await.expect("the Secret is created")
 }
 
-/// All that makes a Secret what it is, without what changes by being written.
-fn looks(secret: &Secret) -> Value {
+/// The Secret without the metadata that every write changes.
+fn without_write_metadata(secret: &Secret) -> Value {
     let mut secret = secret.clone();
     secret.metadata.resource_version = None;
     secret.metadata.managed_fields = None;
@@ -71,30 +71,30 @@ async fn states(stage: &Stage, name: &str) -> Vec<(i64, CredentialState)> {
 async fn credential(stage: &Stage, name: &str, token: &str) -> Credential {
     let hash = Token::parse(token).expect("a token").hash().to_string();
     let credentials = stage.status(name).await.credentials;
-    credentials.into_iter().find(|one| one.sha256.to_string() == hash).expect("the status knows the token")
+    credentials.into_iter().find(|one| one.sha256.to_string() == hash).expect("the status lists the token")
 }
 
-async fn notes(stage: &Stage, name: &str, reason: &str) -> Vec<String> {
+async fn event_notes(stage: &Stage, name: &str, reason: &str) -> Vec<String> {
     let events = stage.events(name).await.into_iter();
     events.filter(|(found, _)| found == reason).map(|(_, note)| note).collect()
 }
 
 async fn condition(stage: &Stage, name: &str, type_: ConditionType) -> Condition {
     let found = stage.condition(name, type_).await;
-    found.unwrap_or_else(|| panic!("there is no condition {type_}"))
+    found.unwrap_or_else(|| panic!("condition {type_} is missing"))
 }
 
-/// The token is not told of its own conflict: no credential, and a message in which `word` stands. It waits 1 to 10 minutes.
+/// Checks that the PAT is in conflict: no credential, a message that contains `word`, and a retry after 1 to 10 minutes.
 async fn assert_in_conflict(stage: &Stage, name: &str, word: &str) {
-    let wake = stage.settle(name).await.expect("it looks again by itself").since(stage.now());
-    assert!((60..=600).contains(&wake.as_secs()), "it looks again after {wake}");
+    let wake = stage.settle(name).await.expect("the PAT is reconciled again").since(stage.now());
+    assert!((60..=600).contains(&wake.as_secs()), "the PAT is reconciled again after {wake}");
     assert_eq!(stage.ready(name).await, ("False".into(), "SecretConflict".into()));
     let stalled = condition(stage, name, ConditionType::Stalled).await;
     assert!(stalled.message.contains(word), "{word:?} is not in {:?}", stalled.message);
     assert_eq!(stage.status(name).await.credentials, [], "a token that cannot be delivered is not minted");
     let before = stage.versions().await;
     stage.settle(name).await;
-    assert_eq!(stage.versions().await, before, "a conflict at rest writes nothing");
+    assert_eq!(stage.versions().await, before, "an unchanged conflict writes nothing");
 }
 
 async fn assert_works(stage: &Stage, name: &str, secret: &str) -> String {
@@ -105,43 +105,49 @@ async fn assert_works(stage: &Stage, name: &str, secret: &str) -> String {
     token
 }
 
-// --- Damage that costs no token -------------------------------------------------------------------------------------
+// --- Damage that is repaired without a mint -------------------------------------------------------------------------
 
-/// Does `damage` as `intruder`, and asserts that everything is as it was, told by an event that names `named`.
-async fn mends_without_a_mint(what: &str, named: Option<&str>, damage: impl AsyncFnOnce(&Stage)) {
-    let (stage, token) = issued("mend").await;
+/// Applies `damage`, and checks that the Secret is restored and that one event names the field manager `named`.
+async fn assert_repaired_without_mint(what: &str, named: Option<&str>, damage: impl AsyncFnOnce(&Stage)) {
+    let (stage, token) = issued("repair").await;
     let before = stage.secret("app").await.expect("a Secret");
     let status = stage.status("app").await;
     damage(&stage).await;
     let damaged = stage.secret("app").await.expect("a Secret");
-    assert_ne!(looks(&damaged), looks(&before), "{what}: the damage shows");
+    assert_ne!(without_write_metadata(&damaged), without_write_metadata(&before), "{what}: the damage is visible");
     stage.settle("app").await;
     let after = stage.secret("app").await.expect("a Secret");
-    assert_eq!(looks(&after), looks(&before), "{what}: the Secret is as it was");
-    assert_eq!(stage.status("app").await, status, "{what}: nothing is minted, nothing is said in the status");
+    assert_eq!(without_write_metadata(&after), without_write_metadata(&before), "{what}: the Secret is restored");
+    assert_eq!(stage.status("app").await, status, "{what}: nothing is minted, and the status is unchanged");
     assert!(stage.accepts("app", &token).await, "{what}");
-    let told = notes(&stage, "app", "Repaired").await;
-    assert_eq!(told.len(), 1, "{what}: it is told once: {told:?}");
-    assert!(told[0].contains("the token is the same"), "{what}: {told:?}");
+    let published = event_notes(&stage, "app", "Repaired").await;
+    assert_eq!(published.len(), 1, "{what}: one event is published: {published:?}");
+    assert!(published[0].contains("the token is the same"), "{what}: {published:?}");
     match named {
-        Some(manager) => assert!(told[0].contains(&format!("{manager:?}")), "{what}: {told:?} names {manager}"),
-        None => assert!(!told[0].contains("last changed by"), "{what}: {told:?} accuses nobody without a proof"),
+        Some(manager) => {
+            assert!(published[0].contains(&format!("{manager:?}")), "{what}: {published:?} names {manager}")
+        }
+        None => assert!(
+            !published[0].contains("last changed by"),
+            "{what}: {published:?} names no field manager without proof"
+        ),
     }
     let versions = stage.versions().await;
     stage.settle("app").await;
-    assert_eq!(stage.versions().await, versions, "{what}: it is mended once");
+    assert_eq!(stage.versions().await, versions, "{what}: one repair is enough");
 }
 
-/// The same for a table of merge patches.
-async fn mends(cases: &[(&str, Value, Option<&str>)]) {
+/// The same for several merge patches.
+async fn assert_all_repaired_without_mint(cases: &[(&str, Value, Option<&str>)]) {
     for (what, patch, named) in cases {
-        mends_without_a_mint(what, *named, async |stage| edit(stage, "app", "intruder", patch.clone()).await).await;
+        assert_repaired_without_mint(what, *named, async |stage| edit(stage, "app", "intruder", patch.clone()).await)
+            .await;
     }
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn damage_to_other_keys_is_mended_and_the_token_stays() {
-    mends(&[
+async fn damaged_keys_are_repaired_without_a_mint() {
+    assert_all_repaired_without_mint(&[
         ("another key is edited", json!({"stringData": {"env": "x"}}), Some("intruder")),
         ("a key is added", json!({"stringData": {"extra": "x"}}), Some("intruder")),
         ("a key is removed", json!({"data": {"env": null}}), None),
@@ -151,31 +157,27 @@ async fn damage_to_other_keys_is_mended_and_the_token_stays() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn damage_to_labels_and_annotations_is_mended_and_the_token_stays() {
-    mends(&[
-        ("our label is taken off", json!({"metadata": {"labels": {LABEL: null}}}), None),
+async fn damaged_metadata_is_repaired_without_a_mint() {
+    assert_all_repaired_without_mint(&[
+        ("our label is removed", json!({"metadata": {"labels": {LABEL: null}}}), None),
         ("our label is edited", json!({"metadata": {"labels": {LABEL: "Helm"}}}), Some("intruder")),
-        ("all labels are taken off", json!({"metadata": {"labels": null}}), None),
+        ("all labels are removed", json!({"metadata": {"labels": null}}), None),
         ("a label of the spec is edited", json!({"metadata": {"labels": {"team": "b"}}}), Some("intruder")),
-        ("a label of the spec is taken off", json!({"metadata": {"labels": {"team": null}}}), None),
+        ("a label of the spec is removed", json!({"metadata": {"labels": {"team": null}}}), None),
         ("an annotation of the spec is edited", json!({"metadata": {"annotations": {"note": "m"}}}), Some("intruder")),
-        ("an annotation of the spec is taken off", json!({"metadata": {"annotations": {"note": null}}}), None),
+        ("an annotation of the spec is removed", json!({"metadata": {"annotations": {"note": null}}}), None),
     ])
     .await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_lost_owner_is_set_again_and_the_token_stays() {
-    mends(&[
-        ("the owner is taken off", json!({"metadata": {"ownerReferences": null}}), None),
-        (
-            "owner and label are taken off",
-            json!({"metadata": {"ownerReferences": null, "labels": {LABEL: null}}}),
-            None,
-        ),
+async fn lost_owner_reference_is_restored_without_a_mint() {
+    assert_all_repaired_without_mint(&[
+        ("the owner is removed", json!({"metadata": {"ownerReferences": null}}), None),
+        ("owner and label are removed", json!({"metadata": {"ownerReferences": null, "labels": {LABEL: null}}}), None),
     ])
     .await;
-    mends_without_a_mint("the owner is no longer the controller", Some("intruder"), async |stage| {
+    assert_repaired_without_mint("the owner is no longer the controller", Some("intruder"), async |stage| {
         let mut owner = stage.secret("app").await.expect("a Secret").owner_references()[0].clone();
         owner.controller = None;
         edit(stage, "app", "intruder", json!({"metadata": {"ownerReferences": [owner]}})).await;
@@ -184,16 +186,16 @@ async fn a_lost_owner_is_set_again_and_the_token_stays() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn annotations_of_ours_that_are_taken_off_are_written_again() {
+async fn removed_own_annotations_are_restored() {
     for annotation in [PAT_UID, CREDENTIALS, DATA_HASH, RENDER_HASH, OWNED] {
         let patch = json!({"metadata": {"annotations": {annotation: null}}});
-        mends(&[(annotation, patch, None)]).await;
+        assert_all_repaired_without_mint(&[(annotation, patch, None)]).await;
     }
-    mends(&[("all of them", json!({"metadata": {"annotations": null}}), None)]).await;
+    assert_all_repaired_without_mint(&[("all of them", json!({"metadata": {"annotations": null}}), None)]).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn annotations_of_ours_that_are_edited_are_written_again() {
+async fn edited_own_annotations_are_restored() {
     let none = "0".repeat(64);
     for (annotation, value) in [
         (PAT_UID, "00000000-0000-0000-0000-000000000000"),
@@ -205,12 +207,12 @@ async fn annotations_of_ours_that_are_edited_are_written_again() {
         (OWNED, r#"{"labels":["other","team"],"annotations":["note"]}"#),
     ] {
         let patch = json!({"metadata": {"annotations": {annotation: value}}});
-        mends(&[(&format!("{annotation}: {value}"), patch, Some("intruder"))]).await;
+        assert_all_repaired_without_mint(&[(&format!("{annotation}: {value}"), patch, Some("intruder"))]).await;
     }
 }
 
-/// What the annotation about credentials says, changed by `change`.
-async fn forge_ledger(stage: &Stage, change: impl FnOnce(&mut Value)) {
+/// Edits the credentials annotation of the Secret with `change`.
+async fn forge_credentials_annotation(stage: &Stage, change: impl FnOnce(&mut Value)) {
     let secret = stage.secret("app").await.expect("a Secret");
     let mut ledger: Value = serde_json::from_str(&secret.annotations()[CREDENTIALS]).expect("JSON");
     change(&mut ledger);
@@ -219,31 +221,32 @@ async fn forge_ledger(stage: &Stage, change: impl FnOnce(&mut Value)) {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_forged_ledger_is_written_again() {
+async fn forged_credentials_annotation_is_restored() {
     let none = "0".repeat(64);
-    mends_without_a_mint("another hash", Some("intruder"), async |stage| {
-        forge_ledger(stage, |ledger| ledger["live"][0]["sha256"] = none.clone().into()).await;
+    assert_repaired_without_mint("another hash", Some("intruder"), async |stage| {
+        forge_credentials_annotation(stage, |ledger| ledger["live"][0]["sha256"] = none.clone().into()).await;
     })
     .await;
-    mends_without_a_mint("a later issue", Some("intruder"), async |stage| {
-        forge_ledger(stage, |ledger| ledger["live"][0]["issuedAt"] = "2999-01-01T00:00:00Z".into()).await;
+    assert_repaired_without_mint("a later issue", Some("intruder"), async |stage| {
+        forge_credentials_annotation(stage, |ledger| ledger["live"][0]["issuedAt"] = "2999-01-01T00:00:00Z".into())
+            .await;
     })
     .await;
-    mends_without_a_mint("an earlier first issue", Some("intruder"), async |stage| {
-        forge_ledger(stage, |ledger| ledger["firstIssuedAt"] = "2000-01-01T00:00:00Z".into()).await;
+    assert_repaired_without_mint("an earlier first issue", Some("intruder"), async |stage| {
+        forge_credentials_annotation(stage, |ledger| ledger["firstIssuedAt"] = "2000-01-01T00:00:00Z".into()).await;
     })
     .await;
-    mends_without_a_mint("a revision of the future", Some("intruder"), async |stage| {
-        forge_ledger(stage, |ledger| ledger["revision"] = 1_000_000.into()).await;
+    assert_repaired_without_mint("a revision in the future", Some("intruder"), async |stage| {
+        forge_credentials_annotation(stage, |ledger| ledger["revision"] = 1_000_000.into()).await;
     })
     .await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_credential_that_was_added_to_the_ledger_is_taken_out_again() {
+async fn credential_added_to_the_annotation_is_removed() {
     let (stage, _) = issued("added").await;
-    let before = looks(&stage.secret("app").await.expect("a Secret"));
-    forge_ledger(&stage, |ledger| {
+    let before = without_write_metadata(&stage.secret("app").await.expect("a Secret"));
+    forge_credentials_annotation(&stage, |ledger| {
         let mut planted = ledger["live"][0].clone();
         planted["id"] = "planted00000".into();
         planted["sha256"] = "0".repeat(64).into();
@@ -251,18 +254,18 @@ async fn a_credential_that_was_added_to_the_ledger_is_taken_out_again() {
     })
     .await;
     stage.settle("app").await;
-    // It looks just like one that has been revoked since, so nobody is accused.
-    assert_eq!(looks(&stage.secret("app").await.expect("a Secret")), before);
+    // The entry looks like a credential that has been revoked, so the event names no field manager.
+    assert_eq!(without_write_metadata(&stage.secret("app").await.expect("a Secret")), before);
     assert_eq!(states(&stage, "app").await, [(1, CredentialState::Active)]);
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_forged_ledger_never_makes_a_token_good() {
+async fn forged_annotation_never_validates_a_token() {
     let (mut stage, _) = issued("forge").await;
     let planted = Token::mint(&TokenPrefix::default()).expect("a token");
     for revision in [0, 1, 2, 1_000_000] {
         let hash = planted.hash().to_string();
-        forge_ledger(&stage, |ledger| {
+        forge_credentials_annotation(&stage, |ledger| {
             ledger["revision"] = revision.into();
             ledger["live"][0]["sha256"] = hash.into();
             ledger["live"][0]["id"] = planted.id().to_string().into();
@@ -278,8 +281,8 @@ async fn a_forged_ledger_never_makes_a_token_good() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_forged_ledger_never_brings_a_dead_token_back() {
-    let (stage, leaked) = issued("undead").await;
+async fn forged_annotation_never_restores_a_revoked_token() {
+    let (stage, leaked) = issued("restore").await;
     let ledger = stage.secret("app").await.expect("a Secret").annotations()[CREDENTIALS].clone();
     stage.advance("1m");
     let id = Token::parse(&leaked).expect("a token").id().to_string();
@@ -290,7 +293,7 @@ async fn a_forged_ledger_never_brings_a_dead_token_back() {
     spec["revokedCredentials"] = json!([]);
     stage.apply("app", spec).await;
     stage.settle("app").await;
-    assert!(!stage.accepts("app", &leaked).await, "once recorded, dead is dead");
+    assert!(!stage.accepts("app", &leaked).await, "a recorded revocation is final");
     for revision in ["\"revision\":1", "\"revision\":2", "\"revision\":9"] {
         let ledger = ledger.replacen("\"revision\":1", revision, 1);
         edit(&stage, "app", "intruder", json!({"metadata": {"annotations": {CREDENTIALS: ledger}}})).await;
@@ -301,10 +304,10 @@ async fn a_forged_ledger_never_brings_a_dead_token_back() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_forged_revision_does_not_keep_a_rotation_from_happening() {
+async fn forged_revision_does_not_prevent_rotation() {
     let (stage, first) = issued("floor").await;
     stage.advance("30d");
-    forge_ledger(&stage, |ledger| ledger["revision"] = 1_000_000.into()).await;
+    forge_credentials_annotation(&stage, |ledger| ledger["revision"] = 1_000_000.into()).await;
     stage.settle("app").await;
     let second = assert_works(&stage, "app", "app").await;
     assert_ne!(first, second);
@@ -313,13 +316,13 @@ async fn a_forged_revision_does_not_keep_a_rotation_from_happening() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn labels_and_annotations_of_others_are_left_alone() {
+async fn foreign_labels_and_annotations_are_kept() {
     let (stage, _) = issued("others").await;
     let theirs = json!({"metadata": {"labels": {"theirs": "x"}, "annotations": {"example.com/theirs": "y"}}});
     edit(&stage, "app", "intruder", theirs).await;
     let before = stage.versions().await;
     stage.settle("app").await;
-    assert_eq!(stage.versions().await, before, "nothing of ours has changed");
+    assert_eq!(stage.versions().await, before, "no field of the operator has changed");
     edit(&stage, "app", "intruder", json!({"stringData": {"env": "x"}})).await;
     stage.settle("app").await;
     let secret = stage.secret("app").await.expect("a Secret");
@@ -327,19 +330,19 @@ async fn labels_and_annotations_of_others_are_left_alone() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn each_repair_is_told_with_who_made_it_necessary() {
-    let (stage, _) = issued("told").await;
+async fn repair_event_names_the_field_manager() {
+    let (stage, _) = issued("manager").await;
     for manager in ["kubectl-edit", "intruder", "argocd-controller"] {
         edit(&stage, "app", manager, json!({"stringData": {"env": manager}})).await;
         stage.settle("app").await;
-        let told = notes(&stage, "app", "Repaired").await;
-        assert!(told.iter().any(|note| note.contains(&format!("{manager:?}"))), "{told:?} names {manager}");
+        let published = event_notes(&stage, "app", "Repaired").await;
+        assert!(published.iter().any(|note| note.contains(&format!("{manager:?}"))), "{published:?} names {manager}");
     }
-    assert_eq!(notes(&stage, "app", "Repaired").await.len(), 3);
+    assert_eq!(event_notes(&stage, "app", "Repaired").await.len(), 3);
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_fight_over_the_secret_is_one_event_that_counts() {
+async fn repeated_repairs_are_counted_in_one_event() {
     let (stage, token) = issued("fight").await;
     for round in 0..4 {
         edit(&stage, "app", "intruder", json!({"stringData": {"env": format!("x{round}")}})).await;
@@ -353,7 +356,7 @@ async fn a_fight_over_the_secret_is_one_event_that_counts() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_pat_with_the_longest_of_names_is_told_of_as_well() {
+async fn pat_with_the_longest_name_gets_events() {
     let stage = Stage::new("long").await;
     let name = format!("{}-b.{}", "a".repeat(197), "c".repeat(53));
     assert_eq!(name.len(), 253);
@@ -362,22 +365,22 @@ async fn a_pat_with_the_longest_of_names_is_told_of_as_well() {
     delete_secret(&stage, &name).await;
     stage.settle(&name).await;
     assert_works(&stage, &name, &name).await;
-    assert_eq!(notes(&stage, &name, "Repaired").await.len(), 1);
+    assert_eq!(event_notes(&stage, &name, "Repaired").await.len(), 1);
 }
 
-// --- Damage that costs the token ------------------------------------------------------------------------------------
+// --- Damage that requires a mint ------------------------------------------------------------------------------------
 
-/// Does `damage`, and asserts that a new token is there, that the former one has its grace, and that it is told.
-async fn mends_with_a_mint(what: &str, words: &[&str], damage: impl AsyncFnOnce(&Stage)) {
+/// Applies `damage`, and checks that a new token is issued, that the old one has its grace period, and that one event is published.
+async fn assert_repaired_with_mint(what: &str, words: &[&str], damage: impl AsyncFnOnce(&Stage)) {
     let (mut stage, former) = issued("remint").await;
-    let before = looks(&stage.secret("app").await.expect("a Secret"));
+    let before = without_write_metadata(&stage.secret("app").await.expect("a Secret"));
     stage.advance("1m");
     damage(&stage).await;
     stage.settle("app").await;
     let token = assert_works(&stage, "app", "app").await;
     assert_ne!(token, former, "{what}");
     assert_eq!(stage.value("app", "env").await, format!("TOKEN={token}"), "{what}");
-    let after = looks(&stage.secret("app").await.expect("a Secret"));
+    let after = without_write_metadata(&stage.secret("app").await.expect("a Secret"));
     assert_eq!(after["metadata"]["labels"], before["metadata"]["labels"], "{what}");
     assert_eq!(after["metadata"]["ownerReferences"], before["metadata"]["ownerReferences"], "{what}");
     assert_eq!(states(&stage, "app").await, [(2, CredentialState::Active), (1, CredentialState::Grace)], "{what}");
@@ -385,19 +388,19 @@ async fn mends_with_a_mint(what: &str, words: &[&str], damage: impl AsyncFnOnce(
     assert_eq!(status.unplanned_mints, [status.credentials[0].issued_at], "{what}");
 
     let grace = credential(&stage, "app", &former).await.expires_at.expect("an end");
-    assert_eq!(grace.since(stage.now()).as_secs(), 3600, "{what}: the whole grace period");
-    let told = notes(&stage, "app", "Repaired").await;
-    assert_eq!(told.len(), 1, "{what}: {told:?}");
+    assert_eq!(grace.since(stage.now()).as_secs(), 3600, "{what}: the full grace period");
+    let published = event_notes(&stage, "app", "Repaired").await;
+    assert_eq!(published.len(), 1, "{what}: {published:?}");
     for word in words {
-        assert!(told[0].contains(word), "{what}: {word:?} is not in {told:?}");
+        assert!(published[0].contains(word), "{what}: {word:?} is not in {published:?}");
     }
-    assert_eq!(notes(&stage, "app", "Rotated").await.len(), 0, "{what}: it is told as what it was");
+    assert_eq!(event_notes(&stage, "app", "Rotated").await.len(), 0, "{what}: it is a repair, not a rotation");
 
     let versions = stage.versions().await;
     stage.restart();
     stage.settle("app").await;
-    assert_eq!(stage.versions().await, versions, "{what}: it is mended once");
-    assert!(stage.accepts("app", &former).await, "{what}: the former token works on");
+    assert_eq!(stage.versions().await, versions, "{what}: one repair is enough");
+    assert!(stage.accepts("app", &former).await, "{what}: the former token is still valid");
     stage.advance("1h1s");
     stage.settle("app").await;
     assert!(!stage.accepts("app", &former).await, "{what}: until the end of its grace period");
@@ -405,36 +408,39 @@ async fn mends_with_a_mint(what: &str, words: &[&str], damage: impl AsyncFnOnce(
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_deleted_secret_comes_back_with_a_new_token_and_the_former_one_works_on() {
-    mends_with_a_mint("deleted", &["was deleted"], async |stage| delete_secret(stage, "app").await).await;
+async fn deleted_secret_is_recreated_with_a_new_token() {
+    assert_repaired_with_mint("deleted", &["was deleted"], async |stage| delete_secret(stage, "app").await).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_token_that_is_edited_is_replaced_and_the_editor_is_named() {
-    mends_with_a_mint("by kubectl", &["no longer held", "\"kubectl-edit\""], async |stage| {
+async fn edited_token_is_replaced_and_its_editor_is_named() {
+    assert_repaired_with_mint("by kubectl", &["no longer held", "\"kubectl-edit\""], async |stage| {
         edit(stage, "app", "kubectl-edit", json!({"stringData": {"token": "kpat_mine"}})).await;
     })
     .await;
-    mends_with_a_mint("by an intruder", &["no longer held", "\"intruder\""], async |stage| {
+    assert_repaired_with_mint("by an intruder", &["no longer held", "\"intruder\""], async |stage| {
         edit(stage, "app", "intruder", json!({"data": {"token": ""}})).await;
     })
     .await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_token_that_is_taken_out_is_replaced() {
+async fn removed_token_is_replaced() {
     for patch in [json!({"data": {"token": null}}), json!({"data": null})] {
         let what = patch.to_string();
-        mends_with_a_mint(&what, &["no longer held"], async |stage| edit(stage, "app", "intruder", patch).await).await;
+        assert_repaired_with_mint(&what, &["no longer held"], async |stage| {
+            edit(stage, "app", "intruder", patch).await
+        })
+        .await;
     }
-    mends_with_a_mint("with the label", &["no longer held"], async |stage| {
+    assert_repaired_with_mint("with the label", &["no longer held"], async |stage| {
         edit(stage, "app", "intruder", json!({"data": null, "metadata": {"labels": {LABEL: null}}})).await;
     })
     .await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_token_that_still_stands_under_another_key_is_copied_back() {
+async fn token_is_copied_back_from_another_key() {
     let stage = Stage::new("copyback").await;
     stage.apply("app", json!({"secret": {"template": {"preset": "BasicAuth"}}})).await;
     stage.settle("app").await;
@@ -450,7 +456,7 @@ async fn a_token_that_still_stands_under_another_key_is_copied_back() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn the_token_of_the_previous_key_is_copied_back_or_given_up_but_never_minted() {
+async fn damaged_previous_key_never_causes_a_mint() {
     let stage = Stage::new("previous").await;
     stage.apply("app", json!({"rotation": {"interval": "30d"}, "secret": {"previousKey": "old"}})).await;
     stage.settle("app").await;
@@ -460,12 +466,12 @@ async fn the_token_of_the_previous_key_is_copied_back_or_given_up_but_never_mint
     edit(&stage, "app", "intruder", json!({"stringData": {"old": "x"}})).await;
     stage.settle("app").await;
     assert_eq!(stage.value("app", "token").await, token);
-    assert!(!stage.data("app").await.contains_key("old"), "the former token is nowhere to be had");
+    assert!(!stage.data("app").await.contains_key("old"), "the former token cannot be recovered");
     assert_eq!(states(&stage, "app").await, [(2, CredentialState::Active), (1, CredentialState::Grace)]);
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_secret_without_its_label_is_wiped_all_the_same_when_its_token_dies() {
+async fn unlabelled_secret_is_cleared_when_its_token_ends() {
     for (what, end) in
         [("revoked", json!({"revoked": true})), ("expired", json!({"expiry": {"at": "2020-01-01T00:00:00Z"}}))]
     {
@@ -482,7 +488,7 @@ async fn a_secret_without_its_label_is_wiped_all_the_same_when_its_token_dies() 
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_secret_of_another_type_in_our_name_is_a_conflict_until_it_is_gone() {
+async fn secret_of_another_type_is_a_conflict_until_deleted() {
     let (stage, token) = issued("type").await;
     let ours = stage.secret("app").await.expect("a Secret");
     delete_secret(&stage, "app").await;
@@ -491,13 +497,13 @@ async fn a_secret_of_another_type_in_our_name_is_a_conflict_until_it_is_gone() {
     other["metadata"]["resourceVersion"] = Value::Null;
     other["metadata"]["uid"] = Value::Null;
     let other = create(&stage, other).await;
-    let wake = stage.settle("app").await.expect("it looks again").since(stage.now());
+    let wake = stage.settle("app").await.expect("the PAT is reconciled again").since(stage.now());
     assert!((60..=600).contains(&wake.as_secs()), "{wake}");
     assert_eq!(stage.ready("app").await, ("False".into(), "SecretConflict".into()));
     let stalled = condition(&stage, "app", ConditionType::Stalled).await;
     assert!(stalled.message.contains("\"example.com/other\""), "{}", stalled.message);
-    assert_eq!(stage.secret("app").await, Some(other), "it is not touched");
-    assert!(stage.accepts("app", &token).await, "whoever has the token can go on");
+    assert_eq!(stage.secret("app").await, Some(other), "the Secret is untouched");
+    assert!(stage.accepts("app", &token).await, "the existing token stays valid");
     assert_eq!(states(&stage, "app").await, [(1, CredentialState::Active)]);
     delete_secret(&stage, "app").await;
     stage.settle("app").await;
@@ -505,35 +511,35 @@ async fn a_secret_of_another_type_in_our_name_is_a_conflict_until_it_is_gone() {
     assert!(stage.accepts("app", &token).await, "in grace");
 }
 
-// --- The breaker ----------------------------------------------------------------------------------------------------
+// --- The mint-loop breaker ------------------------------------------------------------------------------------------
 
-async fn take_token_out(stage: &Stage) {
+async fn damage_token(stage: &Stage) {
     edit(stage, "app", "intruder", json!({"stringData": {"token": "x"}})).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn the_fourth_unplanned_mint_within_an_hour_waits_across_restarts_until_the_hour_has_passed() {
+async fn fourth_unplanned_mint_in_an_hour_waits_across_restarts() {
     let (mut stage, _) = issued("breaker").await;
     let begin = stage.now();
     let mut token = String::new();
     for minute in 1..=3 {
         stage.advance("1m");
-        take_token_out(&stage).await;
+        damage_token(&stage).await;
         stage.settle("app").await;
         let next = assert_works(&stage, "app", "app").await;
         assert_ne!(next, token, "mint {minute}");
         token = next;
         stage.restart();
     }
-    take_token_out(&stage).await;
-    let wake = stage.settle("app").await.expect("it goes on by itself");
+    damage_token(&stage).await;
+    let wake = stage.settle("app").await.expect("the PAT is reconciled again");
     assert_eq!(stage.ready("app").await, ("False".into(), "MintLoop".into()));
     let stalled = condition(&stage, "app", ConditionType::Stalled).await;
     assert!(stalled.message.contains("\"intruder\""), "{}", stalled.message);
     assert_eq!(stage.status("app").await.unplanned_mints.len(), 3);
     assert_eq!(wake.since(begin).as_secs(), 61 * 60, "an hour after the first of the three");
-    assert_eq!(notes(&stage, "app", "MintLoop").await.len(), 1);
-    assert!(stage.accepts("app", &token).await, "a copy of the last token works on");
+    assert_eq!(event_notes(&stage, "app", "MintLoop").await.len(), 1);
+    assert!(stage.accepts("app", &token).await, "a copy of the last token stays valid");
 
     let versions = stage.versions().await;
     for _ in 0..3 {
@@ -541,27 +547,27 @@ async fn the_fourth_unplanned_mint_within_an_hour_waits_across_restarts_until_th
         stage.advance("10m");
         stage.settle("app").await;
     }
-    assert_eq!(stage.versions().await, versions, "the breaker holds, and nothing is written");
+    assert_eq!(stage.versions().await, versions, "the breaker stays open, and nothing is written");
 
     stage.hand.set(wake.timestamp());
     stage.restart();
     stage.settle("app").await;
     assert_ne!(assert_works(&stage, "app", "app").await, token);
-    take_token_out(&stage).await;
-    let next = stage.settle("app").await.expect("it goes on by itself");
+    damage_token(&stage).await;
+    let next = stage.settle("app").await.expect("the PAT is reconciled again");
     assert_eq!(stage.ready("app").await, ("False".into(), "MintLoop".into()));
-    assert_eq!(next.since(begin).as_secs(), 62 * 60, "the hour slides: an hour after the second");
+    assert_eq!(next.since(begin).as_secs(), 62 * 60, "the window slides: an hour after the second");
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_loop_of_hours_never_mints_more_than_three_times_in_any_hour() {
+async fn repeated_damage_causes_at_most_three_mints_an_hour() {
     let stage = &mut Stage::new("loop").await;
     stage.apply("app", json!({"rotation": {"interval": "30d"}, "gracePeriod": "5m"})).await;
     stage.settle("app").await;
     let mut mints = BTreeSet::new();
     for round in 0..60 {
         stage.advance("4m");
-        take_token_out(stage).await;
+        damage_token(stage).await;
         if round % 2 == 0 {
             stage.restart();
         }
@@ -573,11 +579,11 @@ async fn a_loop_of_hours_never_mints_more_than_three_times_in_any_hour() {
         let took = window[3].since(window[0]);
         assert!(took >= SignedDuration::from_hours(1), "4 mints within {took}: {window:?}");
     }
-    assert!(mints.len() > 3 * 3, "it goes on with what is allowed: {} mints in 4 hours", mints.len());
+    assert!(mints.len() > 3 * 3, "allowed mints continue: {} mints in 4 hours", mints.len());
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_planned_rotation_and_a_repair_without_a_mint_do_not_trip_the_breaker() {
+async fn rotations_and_plain_repairs_do_not_trip_the_breaker() {
     let (stage, _) = issued("planned").await;
     for _ in 0..4 {
         stage.advance("30d");
@@ -592,61 +598,66 @@ async fn a_planned_rotation_and_a_repair_without_a_mint_do_not_trip_the_breaker(
 
 // --- Two PATs, one Secret -------------------------------------------------------------------------------------------
 
-fn shared() -> Value {
+fn shared_secret_spec() -> Value {
     json!({"secret": {"name": "shared"}})
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn whoever_has_the_secret_first_keeps_it_and_the_other_gets_going_when_it_is_free() {
+async fn first_pat_keeps_a_shared_secret_until_it_is_deleted() {
     let stage = Stage::new("first").await;
-    stage.apply("a", shared()).await;
+    stage.apply("a", shared_secret_spec()).await;
     stage.settle("a").await;
     let token = assert_works(&stage, "a", "shared").await;
-    stage.apply("b", shared()).await;
+    stage.apply("b", shared_secret_spec()).await;
     assert_in_conflict(&stage, "b", "belongs to PersonalAccessToken \"a\"").await;
     stage.settle("a").await;
     assert_eq!(assert_works(&stage, "a", "shared").await, token);
 
-    // The owner goes; its Secret still stands in the cache.
+    // The owner is deleted, while its Secret is still in the cache.
     let mut operator = stage.blinkered(stage.client.clone());
     operator.show(stage.pat("b").await);
     operator.show_secret(stage.secret("shared").await.expect("a Secret"));
     let before = stage.pat("b").await;
     delete_pat(&stage, "a").await;
-    let wake = operator.reconcile("b").await.expect("the run succeeds").expect("it looks again").since(stage.now());
+    let wake = operator
+        .reconcile("b")
+        .await
+        .expect("the run succeeds")
+        .expect("the PAT is reconciled again")
+        .since(stage.now());
     assert!((60..=600).contains(&wake.as_secs()), "{wake}");
     assert_eq!(stage.pat("b").await, before);
-    // What the garbage collector does, if it has not done it yet.
-    let _gone_already = stage.secrets().delete("shared", &DeleteParams::default()).await;
+    // Deletes the Secret as the garbage collector does, which may have been faster.
+    let _already_deleted = stage.secrets().delete("shared", &DeleteParams::default()).await;
     stage.settle("b").await;
     assert_ne!(assert_works(&stage, "b", "shared").await, token);
     assert_eq!(states(&stage, "b").await, [(1, CredentialState::Active)]);
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn an_owner_that_moves_away_leaves_the_secret_to_the_other() {
+async fn renamed_secret_frees_its_name_for_another_pat() {
     let stage = Stage::new("moves").await;
-    stage.apply("a", shared()).await;
+    stage.apply("a", shared_secret_spec()).await;
     stage.settle("a").await;
     let token = assert_works(&stage, "a", "shared").await;
-    stage.apply("b", shared()).await;
+    stage.apply("b", shared_secret_spec()).await;
     assert_in_conflict(&stage, "b", "\"a\"").await;
     stage.apply("a", json!({"secret": {"name": "own"}})).await;
     assert_in_conflict(&stage, "b", "\"a\"").await;
     stage.settle("a").await;
-    assert_eq!(assert_works(&stage, "a", "own").await, token, "the token moved");
+    assert_eq!(assert_works(&stage, "a", "own").await, token, "the token moves with its Secret");
     stage.settle("b").await;
     assert_ne!(assert_works(&stage, "b", "shared").await, token);
     assert_eq!(stage.value("own", "token").await, token);
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn without_an_owner_the_older_one_gets_the_secret_whoever_is_looked_at_first() {
+async fn older_pat_gets_a_secret_name_without_owner() {
     for order in [["a", "b"], ["b", "a"]] {
         let stage = Stage::new("older").await;
         let mut ages = Vec::new();
         for name in order {
-            let pat = stage.apply(name, shared()).await;
+            let pat = stage.apply(name, shared_secret_spec()).await;
             ages.push((pat.creation_timestamp().expect("a time").0, pat.uid().expect("a uid"), name));
         }
         ages.sort();
@@ -657,16 +668,16 @@ async fn without_an_owner_the_older_one_gets_the_secret_whoever_is_looked_at_fir
         stage.settle(older).await;
         assert_works(&stage, older, "shared").await;
         assert_in_conflict(&stage, younger, &format!("{older:?}")).await;
-        assert_eq!(stage.status(younger).await.revision, None, "it never even tried");
+        assert_eq!(stage.status(younger).await.revision, None, "it does not even try");
     }
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn two_that_run_at_once_come_to_one_secret_and_one_token() {
+async fn concurrent_pats_end_with_one_secret_and_one_token() {
     for _ in 0..5 {
         let stage = Stage::new("race").await;
-        let (a, b) = tokio::join!(stage.apply("a", shared()), stage.apply("b", shared()));
-        // Neither knows of the other: the API server alone decides who is first.
+        let (a, b) = tokio::join!(stage.apply("a", shared_secret_spec()), stage.apply("b", shared_secret_spec()));
+        // Neither operator sees the other PAT. The API server decides which write is first.
         let (mut left, mut right) = (stage.blinkered(stage.client.clone()), stage.blinkered(stage.client.clone()));
         left.show(a);
         right.show(b);
@@ -685,14 +696,14 @@ async fn two_that_run_at_once_come_to_one_secret_and_one_token() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_better_claim_that_comes_later_takes_nothing_away_and_keeps_what_it_has() {
+async fn older_pat_does_not_take_an_owned_secret() {
     let stage = Stage::new("claim").await;
     let old = stage.apply("old", json!({})).await.creation_timestamp().expect("a time").0;
     stage.settle("old").await;
     let kept = assert_works(&stage, "old", "old").await;
-    // Ages have whole seconds.
+    // Creation timestamps have whole seconds.
     let young = loop {
-        let young = stage.apply("young", shared()).await.creation_timestamp().expect("a time").0;
+        let young = stage.apply("young", shared_secret_spec()).await.creation_timestamp().expect("a time").0;
         if young > old {
             break young;
         }
@@ -703,78 +714,78 @@ async fn a_better_claim_that_comes_later_takes_nothing_away_and_keeps_what_it_ha
     stage.settle("young").await;
     let token = assert_works(&stage, "young", "shared").await;
 
-    stage.apply("old", shared()).await;
-    let wake = stage.settle("old").await.expect("it looks again").since(stage.now());
+    stage.apply("old", shared_secret_spec()).await;
+    let wake = stage.settle("old").await.expect("the PAT is reconciled again").since(stage.now());
     assert!((60..=600).contains(&wake.as_secs()), "{wake}");
     assert_eq!(stage.ready("old").await, ("False".into(), "SecretConflict".into()));
-    assert_eq!(stage.value("old", "token").await, kept, "its own Secret stays until it has another");
+    assert_eq!(stage.value("old", "token").await, kept, "its own Secret stays until the new one exists");
     assert!(stage.accepts("old", &kept).await);
     assert_eq!(states(&stage, "old").await, [(1, CredentialState::Active)]);
     stage.settle("young").await;
     assert_eq!(assert_works(&stage, "young", "shared").await, token);
 
-    // Also when the young one's Secret has to be mended: it is still the owner, not the younger of two.
+    // A repair of the shared Secret does not change its owner, although the owner is the younger PAT.
     edit(&stage, "shared", "intruder", json!({"stringData": {"token": "x"}})).await;
     stage.settle("old").await;
     stage.settle("young").await;
     assert_ne!(assert_works(&stage, "young", "shared").await, token);
     assert_eq!(stage.ready("old").await, ("False".into(), "SecretConflict".into()));
 
-    // It goes back to where it was.
+    // The older PAT returns to its own Secret.
     stage.apply("old", json!({"secret": {"name": "old"}})).await;
     stage.settle("old").await;
     assert_eq!(assert_works(&stage, "old", "old").await, kept);
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_rival_that_is_being_deleted_has_no_claim_but_keeps_the_secret_that_it_has() {
+async fn terminating_pat_keeps_its_secret_but_claims_no_other() {
     let hold = json!({"metadata": {"finalizers": ["example.com/hold"]}});
-    let let_go = json!({"metadata": {"finalizers": null}});
+    let release = json!({"metadata": {"finalizers": null}});
     for had_it in [false, true] {
         let stage = Stage::new("leaving").await;
-        stage.apply("a", shared()).await;
+        stage.apply("a", shared_secret_spec()).await;
         if had_it {
             stage.settle("a").await;
         }
         stage.pats().patch("a", &PatchParams::default(), &Patch::Merge(&hold)).await.expect("a finalizer");
         delete_pat(&stage, "a").await;
-        stage.apply("b", shared()).await;
+        stage.apply("b", shared_secret_spec()).await;
         stage.settle("a").await;
         if had_it {
             assert_in_conflict(&stage, "b", "belongs to PersonalAccessToken \"a\"").await;
             let token = stage.value("shared", "token").await;
-            assert!(!stage.accepts("a", &token).await, "a token dies with its object's deletionTimestamp");
+            assert!(!stage.accepts("a", &token).await, "a token ends with the deletionTimestamp of its object");
         } else {
             stage.settle("b").await;
             assert_works(&stage, "b", "shared").await;
         }
-        stage.pats().patch("a", &PatchParams::default(), &Patch::Merge(&let_go)).await.expect("no finalizer");
+        stage.pats().patch("a", &PatchParams::default(), &Patch::Merge(&release)).await.expect("no finalizer");
     }
 }
 
-// --- Secrets that are not ours --------------------------------------------------------------------------------------
+// --- Foreign Secrets ------------------------------------------------------------------------------------------------
 
-/// A ConfigMap, as the controller of something.
-async fn config_map(stage: &Stage) -> Value {
+/// Creates a ConfigMap, and returns an owner reference to it as controller.
+async fn config_map_owner(stage: &Stage) -> Value {
     let api: Api<ConfigMap> = Api::namespaced(stage.client.clone(), stage.namespace.name());
     let map = serde_json::from_value(json!({"metadata": {"name": "them"}})).expect("a ConfigMap");
     let map = api.create(&PostParams::default(), &map).await.expect("a ConfigMap");
     json!({"apiVersion": "v1", "kind": "ConfigMap", "name": "them", "uid": map.uid(), "controller": true})
 }
 
-async fn assert_foreign_is_left_alone(what: &str, metadata: Value, owned: bool, word: &str) {
+async fn assert_foreign_secret_untouched(what: &str, metadata: Value, owned: bool, word: &str) {
     let stage = Stage::new("foreign").await;
     let mut metadata = metadata;
     metadata["name"] = "app".into();
     if owned {
-        metadata["ownerReferences"] = json!([config_map(&stage).await]);
+        metadata["ownerReferences"] = json!([config_map_owner(&stage).await]);
     }
     let foreign = create(&stage, json!({"metadata": metadata, "stringData": {"token": "theirs", "user": "me"}})).await;
     stage.apply("app", json!({})).await;
     assert_in_conflict(&stage, "app", word).await;
-    assert_eq!(notes(&stage, "app", "SecretConflict").await.len(), 1, "{what}");
+    assert_eq!(event_notes(&stage, "app", "SecretConflict").await.len(), 1, "{what}");
     for _ in 0..3 {
-        let wake = stage.settle("app").await.expect("it looks again");
+        let wake = stage.settle("app").await.expect("the PAT is reconciled again");
         stage.hand.set(wake.timestamp());
         assert_in_conflict(&stage, "app", word).await;
     }
@@ -782,36 +793,36 @@ async fn assert_foreign_is_left_alone(what: &str, metadata: Value, owned: bool, 
     stage.settle("app").await;
     stage.apply("app", json!({"revoked": false})).await;
     stage.settle("app").await;
-    assert_eq!(stage.secret("app").await.as_ref(), Some(&foreign), "{what}: it is never touched");
+    assert_eq!(stage.secret("app").await.as_ref(), Some(&foreign), "{what}: the Secret is untouched");
 
     delete_secret(&stage, "app").await;
     stage.settle("app").await;
     assert_works(&stage, "app", "app").await;
     let status = stage.status("app").await;
-    assert_eq!(status.first_issued_at, Some(status.credentials[0].issued_at), "{what}: its life begins now");
+    assert_eq!(status.first_issued_at, Some(status.credentials[0].issued_at), "{what}: the lifetime starts now");
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_foreign_secret_is_never_touched_and_when_it_is_gone_the_token_gets_going() {
-    assert_foreign_is_left_alone("plain", json!({}), false, "already exists").await;
+async fn foreign_secret_is_untouched_until_deleted() {
+    assert_foreign_secret_untouched("plain", json!({}), false, "already exists").await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_foreign_secret_with_our_label_is_never_touched() {
+async fn foreign_secret_with_our_label_is_untouched() {
     let labels = json!({"labels": {LABEL: "pat-operator"}});
-    assert_foreign_is_left_alone("labelled", labels, false, "already exists").await;
+    assert_foreign_secret_untouched("labelled", labels, false, "already exists").await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_secret_of_another_controller_is_never_touched() {
+async fn secret_of_another_controller_is_untouched() {
     for labels in [json!({}), json!({LABEL: "pat-operator"})] {
         let metadata = json!({"labels": labels});
-        assert_foreign_is_left_alone("owned", metadata, true, "belongs to ConfigMap them").await;
+        assert_foreign_secret_untouched("owned", metadata, true, "belongs to ConfigMap them").await;
     }
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_wait_longer_than_the_lifetime_before_the_first_token_costs_none_of_it() {
+async fn conflict_before_the_first_token_costs_no_lifetime() {
     let stage = Stage::new("patience").await;
     create(&stage, json!({"metadata": {"name": "app"}})).await;
     stage.apply("app", json!({"expiry": {"after": "10d"}})).await;
@@ -827,12 +838,12 @@ async fn a_wait_longer_than_the_lifetime_before_the_first_token_costs_none_of_it
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_secret_that_another_controller_took_over_is_left_to_it() {
+async fn secret_taken_over_by_another_controller_is_untouched() {
     let (stage, token) = issued("taken").await;
-    let owner = config_map(&stage).await;
+    let owner = config_map_owner(&stage).await;
     edit(&stage, "app", "intruder", json!({"metadata": {"ownerReferences": [owner]}})).await;
     let taken = stage.secret("app").await;
-    let wake = stage.settle("app").await.expect("it looks again").since(stage.now());
+    let wake = stage.settle("app").await.expect("the PAT is reconciled again").since(stage.now());
     assert!((60..=600).contains(&wake.as_secs()), "{wake}");
     assert_eq!(stage.secret("app").await, taken);
     assert_eq!(stage.ready("app").await, ("False".into(), "SecretConflict".into()));
@@ -840,21 +851,21 @@ async fn a_secret_that_another_controller_took_over_is_left_to_it() {
     assert_eq!(states(&stage, "app").await, [(1, CredentialState::Active)]);
 }
 
-// --- Secrets that are stuck -----------------------------------------------------------------------------------------
+// --- Stuck Secrets --------------------------------------------------------------------------------------------------
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_secret_that_cannot_finish_being_deleted_is_waited_for() {
+async fn terminating_secret_is_waited_for() {
     let (stage, token) = issued("deleting").await;
     edit(&stage, "app", "intruder", json!({"metadata": {"finalizers": ["example.com/hold"]}})).await;
     delete_secret(&stage, "app").await;
-    let stuck = stage.secret("app").await.expect("it is still there");
-    let wake = stage.settle("app").await.expect("it looks again").since(stage.now());
+    let stuck = stage.secret("app").await.expect("the Secret still exists");
+    let wake = stage.settle("app").await.expect("the PAT is reconciled again").since(stage.now());
     assert!((60..=600).contains(&wake.as_secs()), "{wake}");
     assert_eq!(stage.ready("app").await, ("False".into(), "SecretConflict".into()));
     let stalled = condition(&stage, "app", ConditionType::Stalled).await;
     assert!(stalled.message.contains("finalizers"), "{}", stalled.message);
     assert_eq!(stage.secret("app").await, Some(stuck));
-    assert!(stage.accepts("app", &token).await, "what stands in it still works");
+    assert!(stage.accepts("app", &token).await, "the token in it is still valid");
     assert_eq!(states(&stage, "app").await, [(1, CredentialState::Active)]);
     edit(&stage, "app", "intruder", json!({"metadata": {"finalizers": null}})).await;
     stage.settle("app").await;
@@ -863,29 +874,29 @@ async fn a_secret_that_cannot_finish_being_deleted_is_waited_for() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn an_immutable_secret_is_told_and_its_replacement_gets_the_token() {
+async fn immutable_secret_is_reported_and_its_successor_filled() {
     let (stage, first) = issued("immutable").await;
     edit(&stage, "app", "intruder", json!({"immutable": true})).await;
     stage.settle("app").await;
     assert_works(&stage, "app", "app").await;
     stage.advance("30d");
     stage.settle("app").await;
-    // The rotation is due and cannot be done; the old token works on.
+    // The rotation is due but impossible. The old token stays valid.
     assert_eq!(assert_works(&stage, "app", "app").await, first);
     let reconciling = condition(&stage, "app", ConditionType::Reconciling).await;
     assert_eq!(reconciling.reason, "ApiError");
     assert!(reconciling.message.contains("immutable"), "{}", reconciling.message);
     for _ in 0..6 {
-        let wake = stage.reconcile("app").await.expect("the run succeeds").expect("it tries again");
+        let wake = stage.reconcile("app").await.expect("the run succeeds").expect("the PAT is retried");
         assert!(wake.since(stage.now()).as_secs() <= 300, "{wake}");
         stage.hand.set(wake.timestamp());
         stage.reconcile("app").await.expect("the run succeeds");
         let pending =
             states(&stage, "app").await.iter().filter(|(_, state)| *state == CredentialState::Pending).count();
-        assert!(pending <= 1, "hashes pile up");
+        assert!(pending <= 1, "pending hashes accumulate");
     }
     delete_secret(&stage, "app").await;
-    let wake = stage.settle("app").await.expect("it tries again");
+    let wake = stage.settle("app").await.expect("the PAT is retried");
     assert!(wake.since(stage.now()).as_secs() <= 300, "{wake}");
     stage.hand.set(wake.timestamp());
     stage.settle("app").await;
@@ -896,7 +907,7 @@ async fn an_immutable_secret_is_told_and_its_replacement_gets_the_token() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn an_immutable_secret_that_lost_its_label_gets_it_back() {
+async fn immutable_secret_gets_its_label_back() {
     let (stage, token) = issued("immutable").await;
     edit(&stage, "app", "intruder", json!({"immutable": true, "metadata": {"labels": {LABEL: null}}})).await;
     stage.settle("app").await;

@@ -1,4 +1,4 @@
-//! The controller's watches break, in each way in which a watch can, while things happen that it does not see.
+//! The controller's watches break in every possible way, and the operator misses changes.
 
 use crate::support::{
     breaks::{Break, Breaks},
@@ -9,47 +9,48 @@ use pat_operator::api::Time;
 use serde_json::json;
 
 #[tokio::test(flavor = "multi_thread")]
-async fn however_its_watches_break_it_catches_up_and_mints_nothing_anew() {
+async fn operator_catches_up_after_any_broken_watch() {
     for how in Break::ALL {
         let mut stage = Stage::new(&format!("breaks-{how:?}").to_lowercase()).await;
         let (faults, breaks) = (Faults::none(&stage.client), Breaks::of(&stage.client));
         stage.restart_watching(faults.client(), &breaks.client());
-        for name in ["stays", "changes", "goes"] {
+        for name in ["unchanged", "changed", "deleted"] {
             stage.apply(name, json!({})).await;
             stage.settle(name).await;
         }
-        let (stays, changes) = (stage.value("stays", "token").await, stage.value("changes", "token").await);
+        let (token_of_unchanged, token_of_changed) =
+            (stage.value("unchanged", "token").await, stage.value("changed", "token").await);
         let versions = stage.versions().await;
         let sent = faults.sent().len();
 
         breaks.break_all(how);
         breaks.holds_back(2).await;
-        // Not seen by anybody.
-        stage.pats().delete("goes", &Default::default()).await.expect("it is there");
-        stage.apply("comes", json!({})).await;
+        // The operator does not see these changes.
+        stage.pats().delete("deleted", &Default::default()).await.expect("the PAT is deleted");
+        stage.apply("created", json!({})).await;
         let end: Time = stage.now().plus(k8s_openapi::jiff::SignedDuration::from_hours(1));
-        stage.apply("changes", json!({"expiry": {"at": end.floor_second()}})).await;
+        stage.apply("changed", json!({"expiry": {"at": end.floor_second()}})).await;
         let operator = stage.operator();
-        assert_eq!(operator.stores.keys().len(), 3, "{how:?}: as it was");
+        assert_eq!(operator.stores.keys().len(), 3, "{how:?}: the stores are unchanged");
         breaks.let_go();
 
-        // This waits until the caches are as they should be, first.
-        for name in ["stays", "changes", "comes"] {
+        // `settle` first waits until the caches are up to date.
+        for name in ["unchanged", "changed", "created"] {
             stage.settle(name).await;
         }
         let writes: Vec<_> = faults.sent().into_iter().skip(sent).filter(|request| request.is_write()).collect();
         let writes: Vec<_> = writes.iter().map(|request| request.summary()).collect();
-        assert!(!writes.iter().any(|write| write.contains("stays")), "{how:?}: {writes:?}");
+        assert!(!writes.iter().any(|write| write.contains("unchanged")), "{how:?}: {writes:?}");
         let after = stage.versions().await;
-        let unchanged = versions.iter().filter(|version| version.starts_with("stays@"));
+        let unchanged = versions.iter().filter(|version| version.starts_with("unchanged@"));
         assert!(
             unchanged.clone().count() == 2 && unchanged.clone().all(|one| after.contains(one)),
             "{how:?}: {after:?}"
         );
-        assert_eq!(stage.value("stays", "token").await, stays, "{how:?}");
-        assert_eq!(stage.value("changes", "token").await, changes, "{how:?}");
-        assert_eq!(stage.status("changes").await.expires_at, Some(end.floor_second()), "{how:?}");
-        assert_eq!(stage.status("changes").await.credentials.len(), 1, "{how:?}");
-        assert!(stage.accepts("comes", &stage.value("comes", "token").await).await, "{how:?}");
+        assert_eq!(stage.value("unchanged", "token").await, token_of_unchanged, "{how:?}");
+        assert_eq!(stage.value("changed", "token").await, token_of_changed, "{how:?}");
+        assert_eq!(stage.status("changed").await.expires_at, Some(end.floor_second()), "{how:?}");
+        assert_eq!(stage.status("changed").await.credentials.len(), 1, "{how:?}");
+        assert!(stage.accepts("created", &stage.value("created", "token").await).await, "{how:?}");
     }
 }

@@ -1,5 +1,5 @@
-//! A certificate that the operator makes itself, from `helm install` to clients that trust nothing but what is published, by the chart's rights
-//! alone; the API server itself is one of them, set up by the commands in docs/verifier.md.
+//! A self-signed certificate, from `helm install` to clients that trust only the published authority, with the chart's permissions only.
+//! The API server is one of these clients, set up with the commands in docs/verifier.md.
 
 use std::{fs, path::Path, process::Command, time::Duration};
 
@@ -29,18 +29,18 @@ use crate::support::{
 
 const HOST: &str = "pat-operator-verifier.pat-operator.svc";
 const SECRET: &str = "pat-operator-verifier-serving";
-/// The audience that the API server asks for by default: its issuer.
+/// The API server's default audience: its issuer.
 const API_SERVER: &str = "https://kubernetes.default.svc";
 
-/// The block of shell commands in docs/verifier.md that has this in it.
-fn commands(part: &str) -> String {
+/// The block of shell commands in docs/verifier.md that contains `part`.
+fn documented_commands(part: &str) -> String {
     let blocks = fences::of("docs/verifier.md").into_iter().filter(|fence| fence.language == "sh");
     let mut found = blocks.filter(|block| block.text.contains(part));
-    let (Some(block), None) = (found.next(), found.next()) else { panic!("one block with {part}") };
+    let (Some(block), None) = (found.next(), found.next()) else { panic!("not exactly one block with {part}") };
     block.text
 }
 
-/// Runs them in this folder, as the administrator.
+/// Runs shell commands in this folder, as the administrator.
 async fn run(access: &Access, folder: &Path, commands: String) {
     let kubectl = Assets::ensure(&[Binary::Kubectl]).expect("kubectl").path(Binary::Kubectl).to_owned();
     let mut shell = Command::new("sh");
@@ -52,13 +52,13 @@ async fn run(access: &Access, folder: &Path, commands: String) {
     assert!(output.status.success(), "{stdout}{stderr}");
 }
 
-/// Who the API server says somebody is who has this token.
+/// The user that the API server sees for this token.
 async fn whoami(access: &Access, folder: &Path, token: &str) -> Result<Value, String> {
     let text = access.kubeconfig_text(&Identity::admin()).expect("a kubeconfig");
     let mut config: Value = serde_yaml::from_str(&text).expect("YAML");
     config["users"][0]["user"] = json!({"token": token});
-    let path = folder.join("holder.kubeconfig");
-    fs::write(&path, config.to_string()).expect("it is written");
+    let path = folder.join("token.kubeconfig");
+    fs::write(&path, config.to_string()).expect("the file is written");
     let mut kubectl = access.command(Binary::Kubectl).expect("kubectl");
     kubectl.env("KUBECONFIG", path).args(["auth", "whoami", "--output=json"]);
     let output = tokio::task::spawn_blocking(move || kubectl.output()).await.expect("no panic").expect("kubectl runs");
@@ -79,16 +79,16 @@ async fn apply(client: &Client, namespace: &str, name: &str, spec: Value) -> kub
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_release_makes_its_own_certificate_and_proxies_and_the_api_server_trust_what_it_publishes() {
+async fn self_signed_certificate_is_published_and_trusted() {
     if is_left_out(Binary::Helm) {
         return;
     }
-    // The API server asks whoever this file names; at first nobody.
+    // The file names the token webhook of the API server. At first, no server listens at its address.
     let setup = tempfile::tempdir().expect("a folder");
     let webhook = setup.path().join("pat-operator.yaml");
-    let stranger = rcgen::generate_simple_self_signed(vec![HOST.to_owned()]).expect("a certificate");
-    fs::write(setup.path().join("none.crt"), stranger.cert.pem()).expect("a file");
-    let nobody = json!({
+    let other_authority = rcgen::generate_simple_self_signed(vec![HOST.to_owned()]).expect("a certificate");
+    fs::write(setup.path().join("none.crt"), other_authority.cert.pem()).expect("a file");
+    let unused = json!({
         "apiVersion": "v1", "kind": "Config", "current-context": "webhook",
         "contexts": [{"name": "webhook", "context": {"cluster": "none", "user": "none"}}],
         "clusters": [{"name": "none", "cluster": {
@@ -96,7 +96,7 @@ async fn a_release_makes_its_own_certificate_and_proxies_and_the_api_server_trus
         }}],
         "users": [{"name": "none", "user": {}}],
     });
-    fs::write(&webhook, nobody.to_string()).expect("a file");
+    fs::write(&webhook, unused.to_string()).expect("a file");
     let flags = [
         format!("--authentication-token-webhook-config-file={}", webhook.display()),
         "--authentication-token-webhook-version=v1".into(),
@@ -105,10 +105,10 @@ async fn a_release_makes_its_own_certificate_and_proxies_and_the_api_server_trus
     let options = flags.into_iter().fold(Options::default(), |all, flag| all.argument(Component::ApiServer, flag));
     let mut release = Release::on(options).await;
 
-    // What a controller without these rights says of it.
+    // A controller without these permissions names them.
     release.put(&["install", "--create-namespace"], &json!({}));
     let deployed = Deployed::find(&release.manifests(), "controller");
-    let launch = deployed.launch(&release.access(), "lacks", release.folder.path()).await;
+    let launch = deployed.launch(&release.access(), "unprivileged", release.folder.path()).await;
     let line = launch.arg("--serving-certificate=tls:a.svc").arg("--serving-certificate-namespace=pat-operator");
     let line = line.run().await.refusal();
     for part in ["update secrets", "create configmaps", "get configmaps", "update configmaps"] {
@@ -132,11 +132,11 @@ async fn a_release_makes_its_own_certificate_and_proxies_and_the_api_server_trus
     let secret = secrets.get(SECRET).await.expect("its Secret");
     assert_eq!(secret.data.expect("data")["ca.crt"].0, trusted.as_bytes());
 
-    // One of the two made it, and nothing was refused to any.
-    let (mut made, mut nearest) = (0.0, f64::INFINITY);
+    // One controller issued the certificate, and none was refused anything.
+    let (mut issued, mut nearest) = (0.0, f64::INFINITY);
     for controller in &mut controllers {
         let metrics = controller.metrics().await;
-        made += metrics.value("pat_operator_serving_certificate_renewals_total");
+        issued += metrics.value("pat_operator_serving_certificate_renewals_total");
         nearest = metrics.value("pat_operator_nearest_serving_certificate_expiry_seconds").min(nearest);
         for category in ["CertificateNotOurs", "Conflict", "ApiError", "Timeout", "CertificateNotMade"] {
             let series = format!("pat_operator_serving_certificate_errors_total{{category=\"{category}\"}}");
@@ -146,18 +146,18 @@ async fn a_release_makes_its_own_certificate_and_proxies_and_the_api_server_trus
             assert!(!controller.has_logged(&[word]), "{word}\n{controller}");
         }
     }
-    assert!(made == 1.0 && (89.9..=90.0).contains(&(nearest / 86_400.0)), "{made}, {nearest}");
+    assert!(issued == 1.0 && (89.9..=90.0).contains(&(nearest / 86_400.0)), "{issued}, {nearest}");
 
-    // The verifier serves with it; its Pod has the pair, and no key of the authority.
+    // The verifier uses the certificate. Its Pod has the pair, but not the key of the authority.
     let mut verifier = release.verifier().await;
-    let files = fs::read_dir(release.folder.path().join(format!("verifier-0-{SECRET}"))).expect("what is mounted");
+    let files = fs::read_dir(release.folder.path().join(format!("verifier-0-{SECRET}"))).expect("the mounted files");
     let mut files: Vec<_> =
         files.map(|file| file.expect("readable").file_name().into_string().expect("text")).collect();
     files.sort();
     assert_eq!(files, ["tls.crt", "tls.key"]);
     let trusted = certificates(&trusted);
     let (team, _) = person(&release, "shop").await;
-    eventually("the policies let her", async || {
+    eventually("the policies are in force", async || {
         apply(&team, "shop", "app", json!({})).await.is_ok()
             && apply(&team, "shop", "ci", json!({"audiences": [API_SERVER]})).await.is_ok()
     })
@@ -165,40 +165,36 @@ async fn a_release_makes_its_own_certificate_and_proxies_and_the_api_server_trus
     let (app, ci) = (release.ready("shop", "app").await, release.ready("shop", "ci").await);
     for host in [HOST, "pat-operator-verifier.pat-operator", "pat-operator-verifier", "tokens.example.com"] {
         let client = Trust::new(&trusted, host);
-        eventually("the token is good", async || {
-            client.get(verifier.http, "/auth/forward", &app).await.expect("it is trusted").code == 200
+        eventually("the token is valid", async || {
+            client.get(verifier.http, "/auth/forward", &app).await.expect("the certificate is trusted").code == 200
         })
         .await;
     }
-    let strangers = Trust::new(&[stranger.cert.der().clone()], HOST);
-    assert!(strangers.get(verifier.http, "/auth/forward", &app).await.is_err(), "nobody else vouches for it");
+    let distrusting = Trust::new(&[other_authority.cert.der().clone()], HOST);
+    assert!(distrusting.get(verifier.http, "/auth/forward", &app).await.is_err(), "no other authority signed it");
 
-    // The API server, set up as the page says, with a port of this machine in place of the Service's.
-    assert!(whoami(&release.access(), setup.path(), &ci).await.is_err(), "it asks nobody yet");
-    fs::remove_file(&webhook).expect("it was there");
-    let commands_for_webhook = commands("set-cluster");
+    // Set up the API server as documented, with a local port instead of the Service.
+    assert!(whoami(&release.access(), setup.path(), &ci).await.is_err(), "no webhook is set up yet");
+    fs::remove_file(&webhook).expect("the file is removed");
+    let webhook_commands = documented_commands("set-cluster");
     let address = "https://$ip:8443";
-    assert!(
-        commands_for_webhook.contains(address) && commands_for_webhook.contains(&format!("--tls-server-name={HOST}"))
-    );
-    let here = commands_for_webhook.replace(address, &format!("https://{}", verifier.http));
+    assert!(webhook_commands.contains(address) && webhook_commands.contains(&format!("--tls-server-name={HOST}")));
+    let here = webhook_commands.replace(address, &format!("https://{}", verifier.http));
     run(&release.access(), setup.path(), here).await;
     release.plane.restart(Component::ApiServer).await.expect("the API server is back");
-    eventually("the API server knows whose the token is", async || {
-        match whoami(&release.access(), setup.path(), &ci).await {
-            Ok(user) => user["username"] == "pat:va:shop/ci",
-            Err(_) => false,
-        }
+    eventually("the API server accepts the token", async || match whoami(&release.access(), setup.path(), &ci).await {
+        Ok(user) => user["username"] == "pat:va:shop/ci",
+        Err(_) => false,
     })
     .await;
 
-    // And a copy for another namespace, as the page says.
-    run(&release.access(), setup.path(), commands("create configmap pat-operator-ca")).await;
+    // Copy the authority to another namespace as documented.
+    run(&release.access(), setup.path(), documented_commands("create configmap pat-operator-ca")).await;
     let copies: Api<ConfigMap> = Api::namespaced(release.client.clone(), "shop");
     let copy = copies.get("pat-operator-ca").await.expect("a copy").data.expect("data")["ca.crt"].clone();
     assert_eq!(certificates(&copy), trusted);
 
-    // Nothing is made a second time, whoever leads next; and it outlives the release.
+    // The next leader issues no second certificate, and the certificate stays after the release is uninstalled.
     for controller in controllers {
         controller.terminate().await;
     }
@@ -209,7 +205,7 @@ async fn a_release_makes_its_own_certificate_and_proxies_and_the_api_server_trus
     }
     let began = std::time::Instant::now();
     while leading == 0 {
-        assert!(began.elapsed() < SOON, "one of them leads");
+        assert!(began.elapsed() < SOON, "no controller leads in time");
         for controller in &mut controllers {
             let metrics = controller.metrics().await;
             assert_eq!(metrics.value("pat_operator_serving_certificate_renewals_total"), 0.0, "{controller}");

@@ -1,4 +1,4 @@
-//! An API server that says of manifests whether it takes them, and stores none.
+//! An API server that checks manifests by dry run and stores none.
 
 use control_plane::{Binary, ControlPlane, Options};
 use k8s_openapi::api::core::v1::Namespace;
@@ -10,19 +10,19 @@ use serde_json::json;
 
 use super::helm::{Program, root};
 
-/// The API server, with our CRDs.
+/// An API server with the CRDs.
 pub struct DryRun {
     pub plane: ControlPlane,
     kubectl: Program,
 }
 
 impl DryRun {
-    /// One with these namespaces, in which Pods have to be restricted.
+    /// Starts one with these namespaces, which enforce the restricted Pod security standard.
     pub async fn new(namespaces: &[&str]) -> Self {
         Self::on(Options::default(), namespaces).await
     }
 
-    /// The same, started like this.
+    /// Starts one with these options and namespaces.
     pub async fn on(options: Options, namespaces: &[&str]) -> Self {
         let options = options.apply(root().join("crds")).without_controller_manager();
         let plane = ControlPlane::start(options).await.expect("a control plane");
@@ -37,8 +37,9 @@ impl DryRun {
         Self { plane, kubectl }
     }
 
-    /// It takes these manifests, every field of them and without a warning; a line for each. `from` is `--filename` or `--kustomize` and what.
-    pub fn takes(&self, about: &str, from: [&str; 2]) -> Vec<String> {
+    /// Checks that the API server accepts these manifests with strict validation and without a warning, and returns a line for each. `from` is
+    /// `--filename` or `--kustomize` with its value.
+    pub fn accepts(&self, about: &str, from: [&str; 2]) -> Vec<String> {
         let apply = ["apply", "--server-side", "--force-conflicts", "--dry-run=server", "--validate=strict"];
         let output = self.kubectl.run(&[&apply[..], &from].concat());
         let (stdout, stderr) = (String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));

@@ -1,4 +1,4 @@
-//! What is generated, and what is said twice.
+//! Generated files, and facts that several files repeat.
 
 use control_plane::Binary;
 use std::fs;
@@ -10,7 +10,7 @@ use crate::support::checked_in;
 use crate::support::is_left_out;
 
 #[test]
-fn the_chart_has_the_crds_of_the_repository_and_adds_only_labels_and_that_they_stay() {
+fn chart_crds_match_the_repository() {
     if is_left_out(Binary::Helm) {
         return;
     }
@@ -24,7 +24,7 @@ fn the_chart_has_the_crds_of_the_repository_and_adds_only_labels_and_that_they_s
             fs::copy(here.join(name), copies.join(name)).expect("a copy");
         }
         let list = names.iter().map(|name| format!("  - {}\n", name.display())).collect::<String>();
-        let text = fs::read_to_string(copies.join("kustomization.yml")).expect("it is there");
+        let text = fs::read_to_string(copies.join("kustomization.yml")).expect("the file exists");
         let (head, _) = text.split_once("resources:\n").expect("a list");
         fs::write(copies.join("kustomization.yml"), format!("{head}resources:\n{list}")).expect("written");
     }
@@ -34,7 +34,7 @@ fn the_chart_has_the_crds_of_the_repository_and_adds_only_labels_and_that_they_s
     kept.retain(|name| name != "kustomization.yml");
     assert_eq!(kept, names, "make generate");
     let kustomization: Value =
-        serde_yaml::from_str(&fs::read_to_string(copies.join("kustomization.yml")).expect("it is there")).unwrap();
+        serde_yaml::from_str(&fs::read_to_string(copies.join("kustomization.yml")).expect("the file exists")).unwrap();
     assert_eq!(kustomization["resources"], json!(names.iter().map(|name| name.to_str()).collect::<Vec<_>>()));
 
     let rendered = Program::helm().renders(&[]);
@@ -48,7 +48,7 @@ fn the_chart_has_the_crds_of_the_repository_and_adds_only_labels_and_that_they_s
         let metadata = rendered["metadata"].as_object_mut().expect("a map");
         assert_eq!(metadata.remove("annotations"), Some(json!({"helm.sh/resource-policy": "keep"})));
         assert!(metadata.remove("labels").is_some_and(|labels| labels["app.kubernetes.io/managed-by"] == "Helm"));
-        assert!(same(&rendered, &own), "{name:?} is rendered as another");
+        assert!(equal_values(&rendered, &own), "{name:?} is rendered differently");
     }
     let kept = |set: &str| {
         let rendered = Program::helm().renders(&["--set", set]);
@@ -61,31 +61,31 @@ fn the_chart_has_the_crds_of_the_repository_and_adds_only_labels_and_that_they_s
     assert_eq!(kept("crds.enabled=false"), Vec::<bool>::new());
 }
 
-/// Whether they are the same where 0 and 0.0 are.
-fn same(one: &Value, other: &Value) -> bool {
+/// Compares two values, with 0 equal to 0.0.
+fn equal_values(one: &Value, other: &Value) -> bool {
     match (one, other) {
         (Value::Number(one), Value::Number(other)) => one.as_f64() == other.as_f64(),
         (Value::Array(one), Value::Array(other)) => {
-            one.len() == other.len() && one.iter().zip(other).all(|(one, other)| same(one, other))
+            one.len() == other.len() && one.iter().zip(other).all(|(one, other)| equal_values(one, other))
         }
         (Value::Object(one), Value::Object(other)) => {
             one.len() == other.len()
-                && one.iter().all(|(key, one)| other.get(key).is_some_and(|other| same(one, other)))
+                && one.iter().all(|(key, one)| other.get(key).is_some_and(|other| equal_values(one, other)))
         }
         (one, other) => one == other,
     }
 }
 
 #[test]
-fn the_versions_of_chart_and_operator_are_one() {
+fn chart_and_operator_versions_match() {
     let text = fs::read_to_string(chart().join("Chart.yaml")).expect("Chart.yaml");
-    let about: Value = serde_yaml::from_str(&text).expect("YAML");
-    assert_eq!(about["version"], env!("CARGO_PKG_VERSION"));
-    assert_eq!(about["appVersion"], env!("CARGO_PKG_VERSION"));
+    let metadata: Value = serde_yaml::from_str(&text).expect("YAML");
+    assert_eq!(metadata["version"], env!("CARGO_PKG_VERSION"));
+    assert_eq!(metadata["appVersion"], env!("CARGO_PKG_VERSION"));
 }
 
 #[test]
-fn a_package_of_the_chart_holds_all_that_it_needs_and_renders_the_same() {
+fn packaged_chart_renders_the_same_manifests() {
     if is_left_out(Binary::Helm) {
         return;
     }
@@ -100,28 +100,28 @@ fn a_package_of_the_chart_holds_all_that_it_needs_and_renders_the_same() {
 }
 
 #[test]
-fn helm_finds_nothing_to_complain_of_with_any_values() {
+fn helm_lint_passes_for_all_values_files() {
     if is_left_out(Binary::Helm) {
         return;
     }
     let (helm, chart) = (Program::helm(), chart());
     for (name, path) in super::helm::values_files() {
         let path = path.to_str().expect("text");
-        let said = helm.prints(&["lint", "--strict", chart.to_str().expect("text"), "--values", path]);
-        assert!(said.contains("0 chart(s) failed") && !said.contains("[WARNING]"), "{name}: {said}");
+        let output = helm.prints(&["lint", "--strict", chart.to_str().expect("text"), "--values", path]);
+        assert!(output.contains("0 chart(s) failed") && !output.contains("[WARNING]"), "{name}: {output}");
     }
 }
 
-/// `charts/kustomize/install.yaml`: what the chart renders unless told otherwise, for those who do without Helm.
+/// `charts/kustomize/install.yaml` is what the chart renders with default values, for installations without Helm.
 #[test]
-fn the_kustomize_base_is_what_the_chart_renders_and_kubectl_takes_it() {
+fn kustomize_base_matches_the_rendered_chart() {
     if is_left_out(Binary::Helm) {
         return;
     }
     let chart = chart();
     let all = ["template", "pat-operator", chart.to_str().expect("text"), "--namespace", "pat-operator"];
     let text = Program::helm().prints(&[&all[..], &["--set", "crds.enabled=false"]].concat());
-    // Helm's own marks say nothing without Helm.
+    // Helm's own labels and comments are removed.
     let marks = ["helm.sh/chart:", "app.kubernetes.io/managed-by: Helm", "# Source:"];
     let lines = text.lines().filter(|line| !marks.iter().any(|mark| line.trim_start().starts_with(mark)));
     let head = "# Generated from charts/pat-operator by `make generate`: do not edit.\n";
@@ -131,7 +131,7 @@ fn the_kustomize_base_is_what_the_chart_renders_and_kubectl_takes_it() {
     let kubectl = Program::new(control_plane::Binary::Kubectl, None);
     let built = manifests(&kubectl.prints(&["kustomize", "charts/kustomize"]));
     let crds = of_kind(&built, "CustomResourceDefinition").len();
-    assert_eq!(built.len(), manifests(&made).len() + crds + 1, "and a namespace");
+    assert_eq!(built.len(), manifests(&made).len() + crds + 1, "the base also has a namespace");
     let policies = fs::read_dir(chart.join("policies")).expect("policies").count();
     assert_eq!(of_kind(&built, "ValidatingAdmissionPolicy").len(), policies);
     assert!(crds > 0 && of_kind(&built, "Namespace").len() == 1);

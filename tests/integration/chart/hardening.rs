@@ -1,5 +1,5 @@
-//! What every Deployment is hardened by and kept alive by, and that its ports are the same for the process, the probes, the NetworkPolicy and
-//! the Service.
+//! Hardening and availability of every Deployment, and that its ports match in the process, the probes, the NetworkPolicy and the
+//! Service.
 
 use control_plane::Binary;
 use std::collections::{BTreeMap, BTreeSet};
@@ -20,16 +20,16 @@ use crate::support::is_left_out;
 /// Every component that has a Deployment.
 const ALL: [&str; 3] = ["api", "controller", "verifier"];
 
-/// The verifier and the REST API beside the controller, and nothing else that is set.
-const BESIDE: &str =
+/// Values that enable the verifier and the REST API, and set nothing else.
+const ALL_ENABLED: &str =
     "verifier.enabled=true,verifier.tls.secretName=a,api.enabled=true,api.namespace=a,api.tls.secretName=a";
 
-/// A values file, what is set beside it, the components there are then, and how many Pods each has.
+/// A values file, additional values, the resulting components, and the number of Pods of each.
 const CASES: [(&str, &str, &[&str], u64); 3] =
-    [("default", "", &["controller"], 2), ("default", BESIDE, &ALL, 2), ("everything", "", &ALL, 3)];
+    [("default", "", &["controller"], 2), ("default", ALL_ENABLED, &ALL, 2), ("everything", "", &ALL, 3)];
 
-/// One Deployment among all that was rendered.
-struct Hardened<'a> {
+/// One Deployment and all rendered manifests.
+struct RenderedDeployment<'a> {
     /// For messages.
     about: String,
     deployment: &'a Value,
@@ -38,19 +38,19 @@ struct Hardened<'a> {
     manifests: &'a [Value],
 }
 
-impl<'a> Hardened<'a> {
+impl<'a> RenderedDeployment<'a> {
     fn new(case: &str, deployment: &'a Value, manifests: &'a [Value]) -> Self {
         let pod = &deployment["spec"]["template"]["spec"];
         let about = format!("{case}, {}", place(deployment));
         Self { about, deployment, pod, container: &pod["containers"][0], manifests }
     }
 
-    /// What its Pods are selected by.
+    /// The labels that select its Pods.
     fn selector(&self) -> &'a Value {
         &self.deployment["spec"]["selector"]["matchLabels"]
     }
 
-    /// The objects of a kind in its namespace that select its Pods; `selector` is where they say which.
+    /// The objects of a kind that select its Pods. `selector` is the path of their selector.
     fn selected_by(&self, kind: &str, selector: &str) -> Vec<&'a Value> {
         let mut found = of_kind(self.manifests, kind);
         found.retain(|one| one["spec"].pointer(selector) == Some(self.selector()));
@@ -58,23 +58,23 @@ impl<'a> Hardened<'a> {
         found
     }
 
-    /// The container's ports, by their names.
+    /// The container's ports by name.
     fn ports(&self) -> BTreeMap<&'a str, u64> {
         let ports = self.container["ports"].as_array().expect("ports");
         let named: BTreeMap<_, _> =
             ports.iter().map(|port| (text(&port["name"]), number(&port["containerPort"]))).collect();
-        assert_eq!(named.len(), ports.len(), "{}: each has a name of its own", self.about);
+        assert_eq!(named.len(), ports.len(), "{}: port names are unique", self.about);
         named
     }
 
-    /// The container's port that a probe, a policy or a Service means, by its name or its number.
+    /// The container's port that a probe, a policy or a Service refers to by name or number.
     fn resolve(&self, port: &Value) -> u64 {
         let ports = self.ports();
         match port.as_str() {
             Some(name) => *ports.get(name).unwrap_or_else(|| panic!("{}: no port is named {name}", self.about)),
             None => {
                 let port = number(port);
-                assert!(ports.values().any(|one| *one == port), "{}: nothing listens at {port}", self.about);
+                assert!(ports.values().any(|one| *one == port), "{}: no container port {port}", self.about);
                 port
             }
         }
@@ -89,8 +89,8 @@ fn number(value: &Value) -> u64 {
     value.as_u64().unwrap_or_else(|| panic!("a number: {value}"))
 }
 
-/// Does this with every Deployment of every case.
-fn with_each(check: impl Fn(&Hardened<'_>)) {
+/// Calls `check` with every Deployment of every case.
+fn for_each_deployment(check: impl Fn(&RenderedDeployment<'_>)) {
     let helm = Program::helm();
     for (file, set, components, _) in CASES {
         let manifests = rendered(&helm, file, set);
@@ -100,7 +100,7 @@ fn with_each(check: impl Fn(&Hardened<'_>)) {
         found.sort_unstable();
         assert_eq!(found, components, "{file} {set}");
         for deployment in deployments {
-            check(&Hardened::new(&format!("{file} {set}"), deployment, &manifests));
+            check(&RenderedDeployment::new(&format!("{file} {set}"), deployment, &manifests));
         }
     }
 }
@@ -111,7 +111,7 @@ fn rendered(helm: &Program, file: &str, set: &str) -> Vec<Value> {
 }
 
 #[test]
-fn each_component_has_two_pods_unless_told_otherwise() {
+fn each_component_has_two_replicas_by_default() {
     if is_left_out(Binary::Helm) {
         return;
     }
@@ -125,11 +125,11 @@ fn each_component_has_two_pods_unless_told_otherwise() {
 }
 
 #[test]
-fn no_process_is_root_writes_to_its_image_or_gains_rights_and_each_says_what_it_needs() {
+fn pods_are_restricted_and_declare_their_resources() {
     if is_left_out(Binary::Helm) {
         return;
     }
-    with_each(|one| {
+    for_each_deployment(|one| {
         let about = &one.about;
         assert_eq!(
             one.pod["securityContext"],
@@ -151,20 +151,20 @@ fn no_process_is_root_writes_to_its_image_or_gains_rights_and_each_says_what_it_
             let amount = text(&one.container["resources"][kind][what]);
             assert!(amount.starts_with(|first: char| ('1'..='9').contains(&first)), "{about}: {kind} {what} {amount}");
         }
-        // Who is slowed down answers late: the limit of the CPU is for whoever wants one.
+        // A CPU limit would cause slow responses, so there is none by default.
         assert!(one.container["resources"]["limits"]["cpu"].is_null(), "{about}");
     });
 }
 
 #[test]
-fn pods_are_spread_and_an_update_or_a_drain_leaves_some_at_work() {
+fn pods_are_spread_and_updated_without_downtime() {
     if is_left_out(Binary::Helm) {
         return;
     }
-    with_each(|one| {
+    for_each_deployment(|one| {
         let about = &one.about;
         let [budget] = one.selected_by("PodDisruptionBudget", "/selector/matchLabels")[..] else {
-            panic!("{about}: one budget")
+            panic!("{about}: not exactly one budget")
         };
         assert_eq!(budget["spec"]["maxUnavailable"], 1, "{about}");
         assert_eq!(budget["spec"]["unhealthyPodEvictionPolicy"], "AlwaysAllow", "{about}");
@@ -184,8 +184,8 @@ fn pods_are_spread_and_an_update_or_a_drain_leaves_some_at_work() {
     });
 }
 
-/// Where the process of this command line listens: health, HTTP, gRPC.
-fn listens(deployment: &Value) -> BTreeMap<&'static str, u64> {
+/// The ports on which the process listens, according to its command line: health, HTTP, gRPC.
+fn listening_ports(deployment: &Value) -> BTreeMap<&'static str, u64> {
     let deployed = Deployed::read(deployment);
     let line = ["pat-operator".to_owned()].into_iter().chain(deployed.arguments().iter().cloned());
     let at = match Cli::try_parse_from(line).expect("a command line").command {
@@ -194,25 +194,25 @@ fn listens(deployment: &Value) -> BTreeMap<&'static str, u64> {
             vec![("health", args.health_addr), ("http", args.http_addr), ("grpc", args.grpc_addr)]
         }
         Command::Api(args) => vec![("health", args.health_addr), ("http", args.http_addr)],
-        Command::Crds => panic!("that listens nowhere"),
+        Command::Crds => panic!("`crds` does not listen"),
     };
     at.into_iter()
         .map(|(name, addr)| match addr {
             ListenAddr::Any { port } => (name, u64::from(port)),
-            ListenAddr::One(addr) => panic!("{addr} cannot be reached from outside of the Pod"),
+            ListenAddr::One(addr) => panic!("{addr} cannot be reached from outside the Pod"),
         })
         .collect()
 }
 
 #[test]
-fn what_a_process_listens_at_is_probed_let_in_and_reached_and_nothing_else_is() {
+fn ports_match_probes_network_policies_and_services() {
     if is_left_out(Binary::Helm) {
         return;
     }
-    with_each(|one| {
+    for_each_deployment(|one| {
         let about = &one.about;
         let ports = one.ports();
-        assert_eq!(ports, listens(one.deployment), "{about}: the process's own ports");
+        assert_eq!(ports, listening_ports(one.deployment), "{about}: the ports of the process");
         for (probe, path) in [("livenessProbe", "/livez"), ("readinessProbe", "/readyz"), ("startupProbe", "/livez")] {
             let get = &one.container[probe]["httpGet"];
             assert_eq!((text(&get["path"]), one.resolve(&get["port"])), (path, ports["health"]), "{about}: {probe}");
@@ -220,34 +220,34 @@ fn what_a_process_listens_at_is_probed_let_in_and_reached_and_nothing_else_is() 
 
         let all: BTreeSet<_> = ports.values().copied().collect();
         let [policy] = one.selected_by("NetworkPolicy", "/podSelector/matchLabels")[..] else {
-            panic!("{about}: one policy")
+            panic!("{about}: not exactly one policy")
         };
         let ingress = policy["spec"]["ingress"].as_array().expect("rules");
-        assert!(ingress.iter().all(|rule| rule["ports"].is_array()), "{about}: a rule without ports lets in all");
-        let let_in = ingress.iter().flat_map(|rule| rule["ports"].as_array().expect("ports"));
-        let let_in: BTreeSet<_> = let_in
+        assert!(ingress.iter().all(|rule| rule["ports"].is_array()), "{about}: a rule without ports allows all ports");
+        let allowed = ingress.iter().flat_map(|rule| rule["ports"].as_array().expect("ports"));
+        let allowed: BTreeSet<_> = allowed
             .map(|port| {
                 assert!(port["protocol"].is_null() || port["protocol"] == "TCP", "{about}: {port}");
                 one.resolve(&port["port"])
             })
             .collect();
-        assert_eq!(let_in, all, "{about}: the NetworkPolicy");
+        assert_eq!(allowed, all, "{about}: the NetworkPolicy");
         let types = policy["spec"]["policyTypes"].as_array().expect("types");
         assert!(types.contains(&json!("Ingress")), "{about}: {types:?}");
 
-        // A controller has only its health to show, which nobody asks it for by a name.
-        let wanted: BTreeSet<_> = all.into_iter().filter(|port| *port != ports["health"]).collect();
+        // Health is not part of a Service, so the controller has no Service.
+        let served: BTreeSet<_> = all.into_iter().filter(|port| *port != ports["health"]).collect();
         let services = one.selected_by("Service", "/selector");
-        assert_eq!(services.len(), usize::from(!wanted.is_empty()), "{about}: its Service");
-        let reached = services.iter().flat_map(|service| service["spec"]["ports"].as_array().expect("ports"));
-        let reached: Vec<_> = reached.map(|port| one.resolve(&port["targetPort"])).collect();
-        assert_eq!(reached.iter().copied().collect::<BTreeSet<_>>(), wanted, "{about}: the Service");
-        assert_eq!(reached.len(), wanted.len(), "{about}: each by one port");
+        assert_eq!(services.len(), usize::from(!served.is_empty()), "{about}: number of Services");
+        let exposed = services.iter().flat_map(|service| service["spec"]["ports"].as_array().expect("ports"));
+        let exposed: Vec<_> = exposed.map(|port| one.resolve(&port["targetPort"])).collect();
+        assert_eq!(exposed.iter().copied().collect::<BTreeSet<_>>(), served, "{about}: the Service");
+        assert_eq!(exposed.len(), served.len(), "{about}: each port once");
     });
 }
 
 #[test]
-fn what_may_leave_a_pod_is_what_it_asks_the_api_server_and_dns() {
+fn egress_is_limited_to_the_api_server_and_dns() {
     if is_left_out(Binary::Helm) {
         return;
     }

@@ -1,5 +1,5 @@
-//! Every values file in ci/: the API server takes all that is rendered, the operator takes every flag, Pods are restricted, and rights are
-//! what the code asks for.
+//! Every values file in ci/: the API server accepts the manifests, the operator accepts the flags, Pods are restricted, and permissions match
+//! the code.
 
 use std::collections::BTreeSet;
 
@@ -18,10 +18,10 @@ use super::{
 use crate::support::is_left_out;
 use crate::support::module::module;
 
-/// Kinds of others, which the chart makes only where they are, by their own definitions.
+/// CRDs of other projects, whose kinds the chart renders only on request.
 const MONITORING: &str = "github.com/prometheus-operator/prometheus-operator@v0.85.0";
 const CERT_MANAGER: &str = "github.com/cert-manager/cert-manager@v1.21.2";
-const OTHERS: [(&str, &str); 4] = [
+const FOREIGN_CRDS: [(&str, &str); 4] = [
     (MONITORING, "example/prometheus-operator-crd/monitoring.coreos.com_podmonitors.yaml"),
     (MONITORING, "example/prometheus-operator-crd/monitoring.coreos.com_servicemonitors.yaml"),
     (MONITORING, "example/prometheus-operator-crd/monitoring.coreos.com_prometheusrules.yaml"),
@@ -29,18 +29,18 @@ const OTHERS: [(&str, &str); 4] = [
 ];
 
 #[test]
-fn there_are_values_for_every_case() {
+fn chart_has_at_least_20_values_files() {
     assert!(values_files().len() >= 20);
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn the_api_server_takes_all_that_is_rendered_and_restricted_pods_are_let_in() {
+async fn api_server_accepts_rendered_manifests_and_pods() {
     if is_left_out(Binary::Helm) {
         return;
     }
     let folder = tempfile::tempdir().expect("a folder");
     let add = |options: Options, (name, file)| options.apply(module(name).join(file));
-    let options = OTHERS.into_iter().fold(Options::default(), add);
+    let options = FOREIGN_CRDS.into_iter().fold(Options::default(), add);
     let api_server = DryRun::on(options, &[NAMESPACE, "team-a", "team-b"]).await;
     let client = api_server.plane.client().expect("a client");
     let helm = Program::helm();
@@ -50,8 +50,8 @@ async fn the_api_server_takes_all_that_is_rendered_and_restricted_pods_are_let_i
         let text: Vec<_> = manifests.iter().map(|one| serde_yaml::to_string(one).expect("YAML")).collect();
         let file = folder.path().join("rendered");
         std::fs::write(&file, text.join("\n---\n")).expect("a file");
-        let taken = api_server.takes(&name, ["--filename", file.to_str().expect("text")]);
-        assert_eq!(taken.len(), manifests.len(), "{name}: {taken:?}");
+        let accepted = api_server.accepts(&name, ["--filename", file.to_str().expect("text")]);
+        assert_eq!(accepted.len(), manifests.len(), "{name}: {accepted:?}");
 
         for deployment in of_kind(&manifests, "Deployment") {
             let mut pod = deployment["spec"]["template"].clone();
@@ -61,13 +61,13 @@ async fn the_api_server_takes_all_that_is_rendered_and_restricted_pods_are_let_i
             pods.create(&dry, &pod).await.unwrap_or_else(|error| panic!("{name}, {}: {error}", place(deployment)));
         }
     }
-    // And what those have who do without Helm.
-    let taken = api_server.takes("kustomize", ["--kustomize", "charts/kustomize"]);
-    assert!(taken.iter().any(|one| one.starts_with("deployment.apps/pat-operator-controller ")), "{taken:?}");
+    // The same for the kustomize base.
+    let accepted = api_server.accepts("kustomize", ["--kustomize", "charts/kustomize"]);
+    assert!(accepted.iter().any(|one| one.starts_with("deployment.apps/pat-operator-controller ")), "{accepted:?}");
 }
 
 #[test]
-fn the_operator_takes_every_flag_that_is_rendered_and_its_stops_fit_their_time() {
+fn operator_accepts_rendered_flags_and_grace_periods() {
     if is_left_out(Binary::Helm) {
         return;
     }
@@ -83,13 +83,13 @@ fn the_operator_takes_every_flag_that_is_rendered_and_its_stops_fit_their_time()
             let pod = &deployment["spec"]["template"]["spec"];
             let grace = pod["terminationGracePeriodSeconds"].as_u64().expect("a number");
             let pause = pod["containers"][0]["lifecycle"]["preStop"]["sleep"]["seconds"].as_u64().unwrap_or(0);
-            assert!(grace >= pause + 15, "{name}: 10 seconds to finish, and some to spare");
+            assert!(grace >= pause + 15, "{name}: 10 seconds to finish, plus a margin");
         }
     }
 }
 
 #[test]
-fn labels_select_what_they_should_and_everything_has_a_place() {
+fn selectors_match_pods_and_objects_are_unique() {
     if is_left_out(Binary::Helm) {
         return;
     }
@@ -97,15 +97,15 @@ fn labels_select_what_they_should_and_everything_has_a_place() {
     for (name, path) in values_files() {
         let manifests = helm.renders(&["--values", path.to_str().expect("text")]);
         let places: BTreeSet<_> = manifests.iter().map(place).collect();
-        assert_eq!(places.len(), manifests.len(), "{name}: nothing is rendered twice");
-        let mut owners = BTreeSet::new();
+        assert_eq!(places.len(), manifests.len(), "{name}: no object is rendered twice");
+        let mut selectors = BTreeSet::new();
         for deployment in of_kind(&manifests, "Deployment") {
             let selector = &deployment["spec"]["selector"]["matchLabels"];
             let labels = &deployment["spec"]["template"]["metadata"]["labels"];
             for (key, value) in selector.as_object().expect("a map") {
                 assert_eq!(labels[key], *value, "{name}, {}", place(deployment));
             }
-            assert!(owners.insert(selector.to_string()), "{name}: no two Deployments want one Pod");
+            assert!(selectors.insert(selector.to_string()), "{name}: selectors of Deployments are unique");
         }
         for manifest in &manifests {
             let selector = match manifest["kind"].as_str().expect("a kind") {
@@ -114,12 +114,16 @@ fn labels_select_what_they_should_and_everything_has_a_place() {
                 "NetworkPolicy" => &manifest["spec"]["podSelector"]["matchLabels"],
                 _ => continue,
             };
-            assert!(owners.contains(&selector.to_string()), "{name}, {} selects a Deployment's Pods", place(manifest));
+            assert!(
+                selectors.contains(&selector.to_string()),
+                "{name}, {} selects no Deployment's Pods",
+                place(manifest)
+            );
         }
     }
 }
 
-/// What a rule or a need allows: `verb resource group`.
+/// The permissions of a list of requirements, as `verb resource group`.
 fn allowed(needs: &[RequiredAccess]) -> BTreeSet<String> {
     let mut all = BTreeSet::new();
     for (group, resource, subresource, verbs) in needs {
@@ -129,7 +133,7 @@ fn allowed(needs: &[RequiredAccess]) -> BTreeSet<String> {
     all
 }
 
-/// Everything that Roles or ClusterRoles of this name grant, by their namespace.
+/// The permissions of the Roles or ClusterRoles of this name, with their namespaces.
 fn granted(manifests: &[Value], kind: &str, name: &str) -> Vec<(String, BTreeSet<String>)> {
     let texts = |value: &Value| -> Vec<String> {
         value.as_array().into_iter().flatten().map(|text| text.as_str().expect("text").to_owned()).collect()
@@ -153,7 +157,7 @@ fn granted(manifests: &[Value], kind: &str, name: &str) -> Vec<(String, BTreeSet
 }
 
 #[test]
-fn rights_are_what_the_code_asks_for_and_the_verifier_has_no_secrets() {
+fn rights_match_the_code_and_verifier_reads_no_secrets() {
     if is_left_out(Binary::Helm) {
         return;
     }
@@ -185,7 +189,9 @@ fn rights_are_what_the_code_asks_for_and_the_verifier_has_no_secrets() {
         }
     }
     let of_api = |manifests: &[Value], namespace: &str| {
-        let [(place, rights)] = &granted(manifests, "Role", "pat-operator-api")[..] else { panic!("one Role") };
+        let [(place, rights)] = &granted(manifests, "Role", "pat-operator-api")[..] else {
+            panic!("not exactly one Role")
+        };
         assert_eq!(place, namespace);
         rights.clone()
     };
@@ -211,7 +217,7 @@ fn rights_are_what_the_code_asks_for_and_the_verifier_has_no_secrets() {
     let key = ["create secrets ", "get secrets  signing-key"].map(str::to_owned).into_iter().collect();
     assert_eq!(granted(&of("api-cert-manager"), "Role", "pat-operator-api-key"), [(NAMESPACE.to_owned(), key)]);
 
-    // Certificates: the release's own Secrets and ConfigMaps, by their names; to be made they cannot be named.
+    // Certificates: access to the release's own Secrets and ConfigMaps by name, except for create, which RBAC cannot limit by name.
     let certificates = |components: &[&str]| {
         let named = |suffix: &str| {
             let names = components.iter().map(|component| format!(" pat-operator-{component}-serving{suffix}"));
@@ -231,20 +237,20 @@ fn rights_are_what_the_code_asks_for_and_the_verifier_has_no_secrets() {
     let role = "pat-operator-controller-certificates";
     assert_eq!(granted(&of("self-signed"), "Role", role), certificates(&["verifier", "api"]));
     assert_eq!(granted(&of("self-signed-namespaced"), "Role", role), certificates(&["verifier"]));
-    assert_eq!(granted(&everything, "Role", role), [], "only where it makes any");
+    assert_eq!(granted(&everything, "Role", role), [], "only where the controller issues certificates");
 
-    // In some namespaces: the same there, and nothing anywhere else.
+    // Limited to namespaces: the same permissions there, and none elsewhere.
     let namespaced = of("namespaced");
     let in_both = |rights: BTreeSet<String>| ["team-a", "team-b"].map(|name| (name.to_owned(), rights.clone()));
     assert_eq!(granted(&namespaced, "Role", "pat-operator-controller"), in_both(allowed(preflight::NEEDS)));
     assert_eq!(granted(&namespaced, "Role", "pat-operator-verifier"), in_both(allowed(verifier::preflight::NEEDS)));
     for manifest in &namespaced {
-        assert!(manifest["metadata"]["namespace"].is_string(), "{} is not cluster-wide", place(manifest));
+        assert!(manifest["metadata"]["namespace"].is_string(), "{} is cluster-scoped", place(manifest));
     }
 }
 
 #[test]
-fn a_certificate_is_asked_for_by_the_names_of_its_service_and_in_one_way_only() {
+fn certificate_covers_the_names_of_its_service() {
     if is_left_out(Binary::Helm) {
         return;
     }
@@ -272,7 +278,7 @@ fn a_certificate_is_asked_for_by_the_names_of_its_service_and_in_one_way_only() 
         "verifier.tls.certManager.dnsNames={a.b}",
     ];
     let managed = render(&manager);
-    let [certificate] = &of_kind(&managed, "Certificate")[..] else { panic!("one") };
+    let [certificate] = &of_kind(&managed, "Certificate")[..] else { panic!("not exactly one Certificate") };
     assert_eq!(certificate["spec"]["dnsNames"], json!(names));
     let arguments = Deployed::find(&managed, "controller");
     assert!(!arguments.arguments().iter().any(|one| one.starts_with("--serving-certificate")));

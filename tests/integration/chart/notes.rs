@@ -1,4 +1,4 @@
-//! What whoever installs the chart is told then.
+//! The notes that `helm install` prints.
 
 use super::helm::{NAMESPACE, Program, chart};
 use crate::support::is_left_out;
@@ -7,16 +7,16 @@ use control_plane::Binary;
 const VERIFIER: &str = "The verifier receives tokens in plain text. Make sure that something else encrypts the traffic to pat-operator-verifier.";
 const API: &str = "The REST API receives tokens in plain text. Make sure that something else encrypts the traffic to pat-operator-api.";
 
-/// The notes with what is set so, in a cluster that nobody asks.
+/// The notes with these values, without a cluster.
 fn notes(set: &str) -> String {
     let chart = chart();
     let all = ["install", "pat-operator", chart.to_str().expect("text"), "--namespace", NAMESPACE, "--dry-run=client"];
-    let said = Program::helm().prints(&[&all[..], &["--set", set]].concat());
-    said.split_once("\nNOTES:\n").expect("notes").1.to_owned()
+    let output = Program::helm().prints(&[&all[..], &["--set", set]].concat());
+    output.split_once("\nNOTES:\n").expect("notes").1.to_owned()
 }
 
 #[test]
-fn whoever_serves_in_plain_text_is_warned_and_nobody_else() {
+fn notes_warn_only_about_plain_text_servers() {
     if is_left_out(Binary::Helm) {
         return;
     }
@@ -32,12 +32,12 @@ fn whoever_serves_in_plain_text_is_warned_and_nobody_else() {
             "verifier.enabled=true,verifier.tls.secretName=a,api.enabled=true,api.namespace=a,api.tls.selfSigned.enabled=true",
             &[],
         ),
-        // What is not installed serves nothing.
+        // Components that are not installed.
         ("verifier.tls.insecure=true,api.tls.insecure=true", &[]),
     ];
     for (set, warnings) in cases {
         let notes = notes(set);
-        let said: Vec<_> = notes.lines().filter(|line| line.contains("plain text")).collect();
-        assert_eq!(said, warnings, "{set}");
+        let found: Vec<_> = notes.lines().filter(|line| line.contains("plain text")).collect();
+        assert_eq!(found, warnings, "{set}");
     }
 }

@@ -1,4 +1,4 @@
-//! The chart's README: its table of values is made of the comments in values.yaml.
+//! The chart's README: its table of values is generated from the comments in values.yaml.
 
 use std::{fmt::Write, fs};
 
@@ -7,57 +7,58 @@ use serde_json::Value;
 use super::helm::{chart, root};
 use crate::support::checked_in;
 
-/// One value: its path, what it is unless set, and what it is for.
-struct Described {
+/// One value: its path, default and description.
+struct DocumentedValue {
     path: String,
     default: String,
-    about: String,
+    description: String,
 }
 
-/// Reads the comments. Every value has one, or stands in a map whose values have.
-fn read(text: &str) -> Vec<Described> {
+/// Reads the comments. Every value has one, or is a map whose values have one.
+fn read(text: &str) -> Vec<DocumentedValue> {
     let whole: Value = serde_yaml::from_str(text).expect("values.yaml");
-    let (mut found, mut path, mut about): (Vec<Described>, Vec<(usize, String)>, Option<String>) = Default::default();
+    let (mut found, mut path, mut description): (Vec<DocumentedValue>, Vec<(usize, String)>, Option<String>) =
+        Default::default();
     for line in text.lines() {
         let trimmed = line.trim_start();
         let indent = line.len() - trimmed.len();
         if let Some(first) = trimmed.strip_prefix("# -- ") {
-            about = Some(first.to_owned());
-        } else if let (Some(more), Some(about)) = (trimmed.strip_prefix("# "), &mut about) {
-            let _ = write!(about, " {more}");
+            description = Some(first.to_owned());
+        } else if let (Some(more), Some(description)) = (trimmed.strip_prefix("# "), &mut description) {
+            let _ = write!(description, " {more}");
         } else if let Some((key, _)) = trimmed.split_once(':').filter(|(key, _)| !key.starts_with('#')) {
             path.retain(|(at, _)| *at < indent);
             let inside_described = path.iter().any(|(_, key)| key.is_empty());
             path.push((indent, key.to_owned()));
             let keys: Vec<_> = path.iter().map(|(_, key)| key.as_str()).filter(|key| !key.is_empty()).collect();
             let value = keys.iter().fold(&whole, |value, key| &value[*key]);
-            match about.take() {
-                Some(about) => {
+            match description.take() {
+                Some(description) => {
                     let default = serde_json::to_string(value).expect("JSON");
-                    found.push(Described { path: keys.join("."), default, about });
-                    // What stands below has been described with it.
+                    found.push(DocumentedValue { path: keys.join("."), default, description });
+                    // The nested values are described, too.
                     path.push((indent, String::new()));
                 }
                 None => assert!(value.is_object() || inside_described, "{} is not described", keys.join(".")),
             }
         } else {
-            assert!(about.is_none() || trimmed.is_empty(), "a comment that belongs to no value, before: {line}");
+            assert!(description.is_none() || trimmed.is_empty(), "a comment without a value, before: {line}");
         }
     }
     found
 }
 
-fn table(values: &[Described]) -> String {
+fn table(values: &[DocumentedValue]) -> String {
     let mut table = String::from("| Value | Default | Description |\n| --- | --- | --- |\n");
-    for Described { path, default, about } in values {
+    for DocumentedValue { path, default, description } in values {
         let cell = |text: &str| text.replace('|', "\\|");
-        let _ = writeln!(table, "| `{path}` | `{}` | {} |", cell(default), cell(about));
+        let _ = writeln!(table, "| `{path}` | `{}` | {} |", cell(default), cell(description));
     }
     table
 }
 
 #[test]
-fn the_readme_describes_every_value_as_values_yaml_does() {
+fn readme_table_matches_values_yaml() {
     let values = read(&fs::read_to_string(chart().join("values.yaml")).expect("values.yaml"));
     assert!(values.len() > 100, "{}", values.len());
     let page = fs::read_to_string(root().join("tests/integration/chart/README.md.in")).expect("the page");
@@ -66,14 +67,14 @@ fn the_readme_describes_every_value_as_values_yaml_does() {
 }
 
 #[test]
-fn every_value_stands_in_the_schema_and_the_schema_has_no_other() {
-    let read = |name: &str| fs::read_to_string(chart().join(name)).expect("it is there");
+fn schema_and_values_have_the_same_keys() {
+    let read = |name: &str| fs::read_to_string(chart().join(name)).expect("the file exists");
     let values: Value = serde_yaml::from_str(&read("values.yaml")).expect("YAML");
     let schema: Value = serde_json::from_str(&read("values.schema.json")).expect("JSON");
     compare(&values, &schema, &schema, "");
 }
 
-/// Compares keys, down to where the schema lets any be.
+/// Compares keys, except below maps with arbitrary keys.
 fn compare(values: &Value, schema: &Value, whole: &Value, path: &str) {
     let schema = match schema["$ref"].as_str() {
         Some(name) => &whole["$defs"][name.trim_start_matches("#/$defs/")],
@@ -81,9 +82,9 @@ fn compare(values: &Value, schema: &Value, whole: &Value, path: &str) {
     };
     let Some(known) = schema["properties"].as_object().filter(|_| schema["type"] == "object") else { return };
     let Some(values) = values.as_object().filter(|values| !values.is_empty()) else { return };
-    assert_eq!(schema["additionalProperties"], false, "{path} takes no others");
+    assert_eq!(schema["additionalProperties"], false, "{path} allows no additional properties");
     for (key, schema) in known {
-        // Helm's own; and what Kubernetes has for some, and we for none.
+        // `global` is Helm's own, and the chart's containers have no resource claims.
         if (path.is_empty() && key == "global") || (path.ends_with("resources") && key == "claims") {
             continue;
         }

@@ -1,11 +1,11 @@
-//! Values that cannot be right are refused in words that say what would be.
+//! Invalid values are refused, with a message that names the correct ones.
 
 use super::helm::{Program, chart};
 use crate::support::is_left_out;
 use control_plane::Binary;
 
 #[test]
-fn what_cannot_be_right_is_refused_with_the_name_of_the_value() {
+fn invalid_values_are_refused_by_name() {
     if is_left_out(Binary::Helm) {
         return;
     }
@@ -57,7 +57,7 @@ fn what_cannot_be_right_is_refused_with_the_name_of_the_value() {
         ("scopeGrants.team={de ploy}", "/scopeGrants/team/0"),
         ("image.digest=sha256:12", "/image/digest"),
         ("tokens[0].spec.scopes={a}", "missing property 'name'"),
-        // As the API server would, but before there is one.
+        // The same checks as in the API server, but at rendering.
         ("tokens[0].name=a,tokens[0].spec.scpoes={a}", "additional properties 'scpoes' not allowed"),
         ("tokens[0].name=a,tokens[0].spec.scopes=a", "/tokens/0/spec/scopes"),
         ("tokens[0].name=a,tokens[0].spec.scopes={a,a}", "/tokens/0/spec/scopes"),
@@ -71,17 +71,17 @@ fn what_cannot_be_right_is_refused_with_the_name_of_the_value() {
     ];
     let (helm, chart) = (Program::helm(), chart());
     for (set, expected) in cases {
-        let said = helm.refuses(&["template", "pat-operator", chart.to_str().expect("text"), "--set", set]);
-        assert!(said.contains(expected), "{set}: {said}");
+        let message = helm.refuses(&["template", "pat-operator", chart.to_str().expect("text"), "--set", set]);
+        assert!(message.contains(expected), "{set}: {message}");
     }
 }
 
 #[test]
-fn an_api_server_that_is_too_old_is_refused() {
+fn api_server_that_is_too_old_is_refused() {
     if is_left_out(Binary::Helm) {
         return;
     }
     let (helm, chart) = (Program::helm(), chart());
-    let said = helm.refuses(&["template", chart.to_str().expect("text"), "--kube-version", "1.30.9"]);
-    assert!(said.contains("requires kubeVersion: >=1.31.0-0"), "{said}");
+    let message = helm.refuses(&["template", chart.to_str().expect("text"), "--kube-version", "1.30.9"]);
+    assert!(message.contains("requires kubeVersion: >=1.31.0-0"), "{message}");
 }

@@ -1,4 +1,5 @@
-//! The REST API behind the guard rails, as the chart's ServiceAccount with the chart's rights: whose tokens it issues, and what the others are told.
+//! The REST API under the admission policies, with the chart's ServiceAccount and permissions: for which owners it issues tokens, and how it
+//! refuses others.
 
 use control_plane::{Binary, Identity};
 use kube::{
@@ -20,10 +21,10 @@ const CRYPTLEX: &str = "/cryptlex/v3/personal-access-tokens";
 const SAILPOINT: &str = "/sailpoint/personal-access-tokens/v1";
 const TRUEFOUNDRY: &str = "/api/svc/v1/personal-access-tokens";
 
-/// The right to one's own tokens.
+/// The scope that manages the caller's own tokens.
 const MY_MANAGE: &str = "sp:my-personal-access-tokens:manage";
 
-/// The chart's values with a REST API that may issue for these users, and a namespace with these scopes.
+/// Chart values with a REST API that can issue for these users, and a namespace with these scopes.
 fn values(users: &[&str], scopes: &[&str]) -> Value {
     json!({
         "scopeGrants": {SHOP: scopes},
@@ -35,21 +36,22 @@ fn values(users: &[&str], scopes: &[&str]) -> Value {
     })
 }
 
-/// Somebody's first token, from a manifest that an administrator applies, once the REST API takes it.
-async fn caller(release: &Release, api: &ApiProcess, name: &str, owner: Value) -> String {
+/// Creates the first token of an owner as an administrator, and returns it once the REST API accepts it.
+async fn first_token(release: &Release, api: &ApiProcess, name: &str, owner: Value) -> String {
     let kind = GroupVersionKind::gvk("pat-operator.io", "v1alpha1", "PersonalAccessToken");
     let pats: Api<DynamicObject> = Api::namespaced_with(release.client.clone(), SHOP, &ApiResource::from_gvk(&kind));
     let manifest = json!({
         "apiVersion": "pat-operator.io/v1alpha1", "kind": "PersonalAccessToken", "metadata": {"name": name},
         "spec": {"owner": owner, "scopes": [MY_MANAGE, "deploy"], "expiry": {"after": "1d"}},
     });
-    // A policy that is new is in force some moments later, and so is what it reads.
+    // A new policy and its parameters need a moment to be in force.
     eventually("the scopes are granted", async || {
         pats.patch(name, &PatchParams::apply("tests").force(), &Patch::Apply(&manifest)).await.is_ok()
     })
     .await;
     let token = release.ready(SHOP, name).await;
-    eventually("the REST API takes it", async || api.call("GET", CRYPTLEX, &token, None).await.status == 200).await;
+    eventually("the REST API accepts the token", async || api.call("GET", CRYPTLEX, &token, None).await.status == 200)
+        .await;
     token
 }
 
@@ -57,8 +59,8 @@ async fn create(api: &ApiProcess, token: &str, name: &str) -> Reply {
     api.call("POST", CRYPTLEX, token, Some(&json!({"name": name, "scopes": ["deploy"]}))).await
 }
 
-/// One request for a token in each dialect in which this caller can ask for one: users cannot by TrueFoundry's.
-async fn in_each_dialect(api: &ApiProcess, token: &str, is_user: bool) -> Vec<(&'static str, Reply)> {
+/// Requests a token in each dialect. TrueFoundry's has none for users.
+async fn request_in_each_dialect(api: &ApiProcess, token: &str, is_user: bool) -> Vec<(&'static str, Reply)> {
     let sailpoint = json!({"name": "by sailpoint", "scope": [MY_MANAGE], "userAwareTokenNeverExpires": true});
     let mut replies = vec![
         ("Cryptlex", create(api, token, "by cryptlex").await),
@@ -71,14 +73,14 @@ async fn in_each_dialect(api: &ApiProcess, token: &str, is_user: bool) -> Vec<(&
     replies
 }
 
-/// The token in an answer, whatever the dialect calls it.
+/// The token in a response of any dialect.
 fn token_in(reply: &Reply) -> String {
     let body = reply.json();
     let found = ["accessToken", "secret", "token"].iter().find_map(|key| body[key].as_str());
     found.unwrap_or_else(|| panic!("a token in {reply:?}")).to_owned()
 }
 
-fn sentence(kind: &str, owner: &str) -> String {
+fn refusal(kind: &str, owner: &str) -> String {
     let (resource, helm) = match kind {
         "User" => ("users", " (with Helm: the value api.issueForUsers)"),
         _ => ("virtualaccounts", ""),
@@ -90,7 +92,7 @@ fn sentence(kind: &str, owner: &str) -> String {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn behind_the_guard_rails_the_rest_api_issues_for_whom_it_may_and_tells_the_others_whom_to_ask() {
+async fn rest_api_issues_only_for_permitted_owners() {
     if is_left_out(Binary::Helm) {
         return;
     }
@@ -103,55 +105,55 @@ async fn behind_the_guard_rails_the_rest_api_issues_for_whom_it_may_and_tells_th
     let user = |name: &str| json!({"kind": "User", "name": name});
     let account = |name: &str| json!({"kind": "VirtualAccount", "name": name});
 
-    // For whom it may: tokens that work, and it notes their use.
-    let jane = caller(&release, &api, "jane", user("jane@example.com")).await;
-    let robot = caller(&release, &api, "robot", account("shop/robot")).await;
+    // For permitted owners it issues valid tokens and records their use.
+    let jane = first_token(&release, &api, "jane", user("jane@example.com")).await;
+    let robot = first_token(&release, &api, "robot", account("shop/robot")).await;
     for (token, is_user) in [(&jane, true), (&robot, false)] {
-        for (dialect, reply) in in_each_dialect(&api, token, is_user).await {
+        for (dialect, reply) in request_in_each_dialect(&api, token, is_user).await {
             assert!(matches!(reply.status, 200 | 201), "{dialect}: {reply:?}");
             verifier.forwards(&token_in(&reply), 200).await;
         }
     }
-    eventually("uses are noted", async || {
-        let pat = release.pats(SHOP).get("jane").await.expect("it is there");
+    eventually("uses are recorded", async || {
+        let pat = release.pats(SHOP).get("jane").await.expect("the PAT exists");
         pat.status.is_some_and(|status| status.last_used_at.is_some())
     })
     .await;
 
-    // For whom it may not: a sentence in each dialect, and nothing is left.
-    let bob = caller(&release, &api, "bob", user("bob@example.com")).await;
-    let foreign = caller(&release, &api, "foreign", account("elsewhere/robot")).await;
+    // For other owners it refuses in each dialect and leaves no object.
+    let bob = first_token(&release, &api, "bob", user("bob@example.com")).await;
+    let foreign = first_token(&release, &api, "foreign", account("elsewhere/robot")).await;
     let before = release.pats(SHOP).list(&Default::default()).await.expect("a list").items.len();
     for (token, kind, owner) in [(&bob, "User", "bob@example.com"), (&foreign, "VirtualAccount", "elsewhere/robot")] {
-        let sentence = sentence(kind, owner);
-        for (dialect, reply) in in_each_dialect(&api, token, kind == "User").await {
+        let refusal = refusal(kind, owner);
+        for (dialect, reply) in request_in_each_dialect(&api, token, kind == "User").await {
             assert_eq!(reply.status, 403, "{dialect}: {reply:?}");
-            assert!(reply.text.contains(&sentence), "{dialect}: {reply:?}");
+            assert!(reply.text.contains(&refusal), "{dialect}: {reply:?}");
         }
     }
     assert_eq!(release.pats(SHOP).list(&Default::default()).await.expect("a list").items.len(), before);
 
-    // What they have they cannot change, but they can kill it.
+    // These owners cannot change their tokens, but can revoke them.
     let of_bob =
-        release.pats(SHOP).get("bob").await.expect("it is there").metadata.uid.expect("a uid").replace('-', "");
+        release.pats(SHOP).get("bob").await.expect("the PAT exists").metadata.uid.expect("a uid").replace('-', "");
     let rename = json!([{"op": "replace", "path": "/name", "value": "another"}]).to_string();
     let bearer = format!("Bearer {bob}");
     let headers = [("authorization", bearer.as_str()), ("content-type", "application/json-patch+json")];
     let renamed = api.send("PATCH", &format!("{SAILPOINT}/{of_bob}"), &headers, &rename).await;
     assert_eq!(renamed.status, 403, "{renamed:?}");
-    assert!(renamed.text.contains(&sentence("User", "bob@example.com")), "{renamed:?}");
+    assert!(renamed.text.contains(&refusal("User", "bob@example.com")), "{renamed:?}");
 
     let own = api.call("GET", CRYPTLEX, &foreign, None).await.json()[0].clone();
     let path = format!("{CRYPTLEX}/{}", own["id"].as_str().expect("an id"));
-    let killed = api.call("PATCH", &path, &foreign, Some(&json!({"revoked": true}))).await;
-    assert_eq!(killed.status, 200, "{killed:?}");
+    let revoked = api.call("PATCH", &path, &foreign, Some(&json!({"revoked": true}))).await;
+    assert_eq!(revoked.status, 200, "{revoked:?}");
     verifier.forwards(&foreign, 401).await;
 
-    // The administrator follows the sentence.
+    // The administrator grants the right that the message names.
     release.put(&["upgrade"], &values(&["jane@example.com", "bob@example.com"], &["sp:*", "deploy"]));
     eventually("the right is in force", async || create(&api, &bob, "at last").await.status == 201).await;
 
-    // A scope that the namespace is not granted any more is in nobody's new token.
+    // A withdrawn scope is refused in new tokens.
     release.put(&["upgrade"], &values(&["jane@example.com"], &["sp:*"]));
     let mut refused = create(&api, &jane, "too late").await;
     eventually("the grant is gone", async || {
@@ -159,14 +161,14 @@ async fn behind_the_guard_rails_the_rest_api_issues_for_whom_it_may_and_tells_th
         refused.status == 403
     })
     .await;
-    let words = refused.json()["message"].as_str().expect("a message").to_owned();
-    let ask = "spec.scopes: namespace shop is not granted deploy: ask the administrator of pat-operator to add them, one per line, under the key shop of \
+    let message = refused.json()["message"].as_str().expect("a message").to_owned();
+    let expected = "spec.scopes: namespace shop is not granted deploy: ask the administrator of pat-operator to add them, one per line, under the key shop of \
                the ConfigMap pat-operator/pat-operator-scope-grants (with Helm: the value scopeGrants.shop)";
-    assert_eq!(words, ask);
+    assert_eq!(message, expected);
     let without = api.call("POST", CRYPTLEX, &jane, Some(&json!({"name": "without", "scopes": []}))).await;
     assert_eq!(without.status, 201, "{without:?}");
 
-    // Nothing that it has to do was refused by RBAC.
+    // RBAC refused none of its requests.
     for word in ["forbidden: User", "not permitted", "refuses what this server has to do"] {
         assert!(!api.process.has_logged(&[word]), "{word}\n{}", api.process);
     }
@@ -180,7 +182,7 @@ async fn behind_the_guard_rails_the_rest_api_issues_for_whom_it_may_and_tells_th
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_rest_api_that_only_reads_has_no_right_to_issue_for_anybody() {
+async fn read_only_rest_api_cannot_issue() {
     if is_left_out(Binary::Helm) {
         return;
     }
@@ -191,14 +193,14 @@ async fn a_rest_api_that_only_reads_has_no_right_to_issue_for_anybody() {
     release.put(&["install", "--create-namespace"], &read_only);
     let controllers = release.controllers().await;
     let api = release.api().await;
-    let jane = caller(&release, &api, "jane", json!({"kind": "User", "name": "jane@example.com"})).await;
+    let jane = first_token(&release, &api, "jane", json!({"kind": "User", "name": "jane@example.com"})).await;
     let reply = create(&api, &jane, "new").await;
     assert_eq!(reply.status, 403, "{reply:?}");
-    // And not because it does not try: whoever gets hold of its ServiceAccount cannot either.
+    // Its ServiceAccount does not have the permission either.
     let account = Identity::service_account(super::helm::NAMESPACE, "pat-operator-api");
     let client = release.access().client_for(&account).expect("a client");
     let pats: Api<pat_operator::api::PersonalAccessToken> = Api::namespaced(client, SHOP);
-    let refused = pats.delete("jane", &Default::default()).await.expect_err("no right to").to_string();
+    let refused = pats.delete("jane", &Default::default()).await.expect_err("the delete is refused").to_string();
     assert!(refused.contains("cannot delete resource"), "{refused}");
     api.process.terminate().await;
     for controller in controllers {

@@ -1,4 +1,4 @@
-//! What values.schema.json says of `tokens[].spec`: the same as the CustomResourceDefinition, so that a slip is found before there is a cluster.
+//! The schema of `tokens[].spec` in values.schema.json matches the CustomResourceDefinition, so that mistakes are found without a cluster.
 
 use std::fs;
 
@@ -10,11 +10,11 @@ use crate::support::checked_in;
 
 const FILE: &str = "charts/pat-operator/values.schema.json";
 
-/// Where the generated part begins: it is the last definition.
-const BEGINS: &str = "    \"tokenSpec\": ";
+/// The start of the generated part, which is the last definition.
+const GENERATED_START: &str = "    \"tokenSpec\": ";
 
-/// What both kinds of schema write alike.
-const ALIKE: [&str; 10] = [
+/// Keywords that have the same meaning in both kinds of schema.
+const COMMON_KEYWORDS: [&str; 10] = [
     "type",
     "enum",
     "pattern",
@@ -27,41 +27,41 @@ const ALIKE: [&str; 10] = [
     "required",
 ];
 
-/// A schema of Kubernetes as JSON Schema: no other fields than it has, sets without doubles. What only an API server can judge (times, sums
-/// of durations, rules in CEL) is left to it, and texts for people to `kubectl explain`.
-fn translated(schema: &Value) -> Value {
-    let mut made = Map::new();
+/// Converts a Kubernetes schema to JSON Schema, without additional properties and with unique items in sets. Times, sums of durations and
+/// CEL rules are left to the API server, and descriptions to `kubectl explain`.
+fn to_json_schema(schema: &Value) -> Value {
+    let mut converted = Map::new();
     for (key, value) in schema.as_object().expect("a schema") {
         let value = match &key[..] {
             "properties" => {
-                made.insert("additionalProperties".into(), json!(false));
+                converted.insert("additionalProperties".into(), json!(false));
                 let fields = value.as_object().expect("fields").iter();
-                fields.map(|(name, field)| (name.clone(), translated(field))).collect()
+                fields.map(|(name, field)| (name.clone(), to_json_schema(field))).collect()
             }
-            "items" | "additionalProperties" => translated(value),
+            "items" | "additionalProperties" => to_json_schema(value),
             "x-kubernetes-list-type" if value == "set" => {
-                made.insert("uniqueItems".into(), json!(true));
+                converted.insert("uniqueItems".into(), json!(true));
                 continue;
             }
             "description" | "format" | "x-kubernetes-list-type" | "x-kubernetes-validations" => continue,
             key => {
-                assert!(ALIKE.contains(&key), "nothing is known of {key}, which the schema of spec has");
+                assert!(COMMON_KEYWORDS.contains(&key), "unknown keyword {key} in the schema of spec");
                 value.clone()
             }
         };
-        made.insert(key.clone(), value);
+        converted.insert(key.clone(), value);
     }
-    Value::Object(made)
+    Value::Object(converted)
 }
 
 #[test]
-fn the_schema_of_values_has_the_spec_of_tokens_as_the_crd_has_it() {
-    let text = fs::read_to_string(root().join(FILE)).expect("it is there");
-    let (head, _) = text.split_once(BEGINS).expect("the last of its definitions");
-    let crd = serde_json::to_value(crd::crd()).expect("plain data");
+fn values_schema_of_tokens_matches_the_crd() {
+    let text = fs::read_to_string(root().join(FILE)).expect("the file exists");
+    let (head, _) = text.split_once(GENERATED_START).expect("the last of its definitions");
+    let crd = serde_json::to_value(crd::crd()).expect("JSON");
     let spec = &crd["spec"]["versions"][0]["schema"]["openAPIV3Schema"]["properties"]["spec"];
-    let spec = serde_json::to_string_pretty(&translated(spec)).expect("JSON").replace('\n', "\n    ");
-    checked_in::compare(FILE, &format!("{head}{BEGINS}{spec}\n  }}\n}}\n"));
+    let spec = serde_json::to_string_pretty(&to_json_schema(spec)).expect("JSON").replace('\n', "\n    ");
+    checked_in::compare(FILE, &format!("{head}{GENERATED_START}{spec}\n  }}\n}}\n"));
 
     let schema: Value = serde_json::from_str(&text).expect("JSON");
     assert_eq!(schema["properties"]["tokens"]["items"]["properties"]["spec"], json!({"$ref": "#/$defs/tokenSpec"}));

@@ -1,4 +1,4 @@
-//! The end of the whole token: moved, reached, survived by nothing.
+//! Expiry: changed, reached, and final.
 
 use pat_operator::api::{
     CredentialState::{Active, Grace},
@@ -13,20 +13,20 @@ use crate::support::stage::Stage;
 
 const EXPIRED: [&str; 2] = ["Ready=False Expired", "Stalled=True Expired"];
 
-fn until(end: Time) -> Value {
+fn expires_at_spec(end: Time) -> Value {
     json!({"expiry": {"at": end}})
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn an_end_that_is_moved_moves_the_deadline_and_mints_nothing() {
+async fn changed_expiry_moves_the_deadline_without_a_mint() {
     let mut stage = Stage::new("expiry-move").await;
-    stage.apply("app", until(after(&stage, "30d"))).await;
+    stage.apply("app", expires_at_spec(after(&stage, "30d"))).await;
     stage.settle("app").await;
     let token = stage.value("app", "token").await;
     for by in ["10d", "300d", "2d"] {
         stage.advance("1h");
         let end = after(&stage, by);
-        stage.apply("app", until(end)).await;
+        stage.apply("app", expires_at_spec(end)).await;
         stage.settle("app").await;
         assert_eq!(stage.status("app").await.expires_at, Some(end), "{by}");
         assert_eq!(end_of(&stage, "app", 1).await, Some(end), "{by}");
@@ -47,34 +47,34 @@ async fn an_end_that_is_moved_moves_the_deadline_and_mints_nothing() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn an_end_in_the_past_kills_for_good_and_a_later_one_issues_a_new_token() {
+async fn past_expiry_is_final_and_a_later_one_issues_a_new_token() {
     let mut stage = Stage::new("expiry-past").await;
-    stage.apply("app", until(after(&stage, "30d"))).await;
+    stage.apply("app", expires_at_spec(after(&stage, "30d"))).await;
     stage.settle("app").await;
     let first = stage.value("app", "token").await;
     stage.advance("1d");
-    stage.apply("app", until(before(&stage, "1h"))).await;
-    assert!(!stage.accepts("app", &first).await, "verifiers need no operator to know");
+    stage.apply("app", expires_at_spec(before(&stage, "1h"))).await;
+    assert!(!stage.accepts("app", &first).await, "verifiers act without the operator");
     stage.settle("app").await;
     assert_eq!(conditions(&stage, "app").await, EXPIRED);
     assert!(!is_anywhere(&stage, &first).await);
     assert_eq!(reasons(&stage, "app").await, ["Expired"]);
     assert_rests(&mut stage, "app").await;
 
-    stage.apply("app", until(after(&stage, "30d"))).await;
-    assert!(!stage.accepts("app", &first).await, "dead is dead");
+    stage.apply("app", expires_at_spec(after(&stage, "30d"))).await;
+    assert!(!stage.accepts("app", &first).await, "the token stays invalid");
     stage.settle("app").await;
     assert_eq!(credentials(&stage, "app").await, [(2, Active)]);
     assert_eq!(conditions(&stage, "app").await, ["Ready=True Issued"]);
-    assert!(!stage.accepts("app", &first).await, "dead is dead");
+    assert!(!stage.accepts("app", &first).await, "the token stays invalid");
     let second = stage.value("app", "token").await;
     assert!(stage.accepts("app", &second).await);
-    assert_eq!(reasons(&stage, "app").await, ["Expired"], "an issue is no news");
+    assert_eq!(reasons(&stage, "app").await, ["Expired"], "an issue publishes no event");
     assert_rests(&mut stage, "app").await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn an_end_that_passed_while_nobody_looked_is_not_undone_by_a_later_one() {
+async fn expiry_during_downtime_is_not_undone_by_a_later_one() {
     for (name, spec) in [("plain", json!({})), ("rotating", json!({"rotation": {"interval": "60d"}}))] {
         let mut stage = Stage::new("expiry-unseen").await;
         let with = |end: Time| {
@@ -85,11 +85,11 @@ async fn an_end_that_passed_while_nobody_looked_is_not_undone_by_a_later_one() {
         stage.apply(name, with(after(&stage, "30d"))).await;
         stage.settle(name).await;
         let first = stage.value(name, "token").await;
-        // The operator is down while the end passes, and still down when somebody moves it.
+        // The operator is down while the token expires, and while its expiry is changed.
         stage.advance("31d");
         assert!(!stage.accepts(name, &first).await);
         stage.apply(name, with(after(&stage, "30d"))).await;
-        assert!(!stage.accepts(name, &first).await, "{name}: its recorded end has passed");
+        assert!(!stage.accepts(name, &first).await, "{name}: its recorded expiry has passed");
         stage.restart();
         stage.settle(name).await;
         assert_eq!(credentials(&stage, name).await, [(2, Active)], "{name}");
@@ -101,10 +101,10 @@ async fn an_end_that_passed_while_nobody_looked_is_not_undone_by_a_later_one() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn an_end_is_the_end_of_replaced_tokens_too() {
+async fn expiry_also_ends_grace_periods() {
     let mut stage = Stage::new("expiry-grace").await;
     let spec = |stage: &Stage, end: Time| json!({"expiry": {"at": end}, "gracePeriod": "9d", "rotateIfIssuedBefore": stage.now(), "secret": {"previousKey": "old"}});
-    stage.apply("app", until(after(&stage, "30d"))).await;
+    stage.apply("app", expires_at_spec(after(&stage, "30d"))).await;
     stage.settle("app").await;
     let first = stage.value("app", "token").await;
     stage.advance("1d");
@@ -113,7 +113,7 @@ async fn an_end_is_the_end_of_replaced_tokens_too() {
     stage.settle("app").await;
     let second = stage.value("app", "token").await;
     assert_eq!(credentials(&stage, "app").await, [(2, Active), (1, Grace)]);
-    assert_eq!(end_of(&stage, "app", 1).await, Some(end), "a grace period ends with the whole token");
+    assert_eq!(end_of(&stage, "app", 1).await, Some(end), "a grace period ends at the expiry");
     stage.live_until("app", end).await;
     stage.settle("app").await;
     assert!(!stage.accepts("app", &first).await && !stage.accepts("app", &second).await);
@@ -123,15 +123,15 @@ async fn an_end_is_the_end_of_replaced_tokens_too() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn an_end_after_a_time_counts_from_the_first_issue_and_survives_rotation() {
+async fn expiry_after_counts_from_the_first_issue() {
     let mut stage = Stage::new("expiry-after").await;
     stage.apply("app", json!({"expiry": {"after": "35d"}, "rotation": {"interval": "10d"}})).await;
     stage.settle("app").await;
-    let born = stage.now();
-    let end = born.plus(length("35d")).ceil_second();
+    let issued = stage.now();
+    let end = issued.plus(length("35d")).ceil_second();
     for expected in 2..=4 {
         let status = stage.status("app").await;
-        assert_eq!((status.first_issued_at, status.expires_at), (Some(born), Some(end)));
+        assert_eq!((status.first_issued_at, status.expires_at), (Some(issued), Some(end)));
         stage.live_until("app", status.next_rotation_at.unwrap()).await;
         stage.settle("app").await;
         assert_eq!(revision(&stage, "app").await, expected);
@@ -140,7 +140,7 @@ async fn an_end_after_a_time_counts_from_the_first_issue_and_survives_rotation()
     assert_eq!(
         (status.expires_at, status.next_rotation_at),
         (Some(end), None),
-        "no rotation would come before the end"
+        "no further rotation before the expiry"
     );
     assert_eq!(end_of(&stage, "app", 4).await, Some(end));
     stage.live_until("app", end).await;
@@ -149,16 +149,16 @@ async fn an_end_after_a_time_counts_from_the_first_issue_and_survives_rotation()
     assert_eq!(revision(&stage, "app").await, 4);
     assert_rests(&mut stage, "app").await;
 
-    // A longer one counts from the first issue as well.
+    // A longer one also counts from the first issue.
     stage.apply("app", json!({"expiry": {"after": "36d"}, "rotation": {"interval": "10d"}})).await;
     stage.settle("app").await;
     let status = stage.status("app").await;
-    assert_eq!(status.expires_at, Some(born.plus(length("36d")).ceil_second()));
+    assert_eq!(status.expires_at, Some(issued.plus(length("36d")).ceil_second()));
     assert_eq!(status.revision, Some(5));
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_warning_comes_seven_days_or_a_fifth_of_the_life_before_the_end() {
+async fn expiry_warning_comes_seven_days_or_a_fifth_before() {
     let mut stage = Stage::new("expiry-warn").await;
     for (name, spec, life, lead) in [
         ("long", json!({"expiry": {"after": "100d"}}), "100d", "7d"),
@@ -179,16 +179,16 @@ async fn a_warning_comes_seven_days_or_a_fifth_of_the_life_before_the_end() {
         assert_rests(&mut stage, name).await;
         stage.apply(name, json!({"expiry": {"never": true}})).await;
         stage.settle(name).await;
-        assert_eq!(conditions(&stage, name).await, ["Ready=True Issued"], "{name}: saved");
+        assert_eq!(conditions(&stage, name).await, ["Ready=True Issued"], "{name}: the warning is removed");
         assert_eq!(stage.status(name).await.expires_at, None, "{name}");
     }
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_token_that_never_ends_says_so_by_having_no_end() {
+async fn token_that_never_expires_has_no_expiry_time() {
     let mut stage = Stage::new("expiry-never").await;
     stage.apply("app", json!({"expiry": {"never": true}})).await;
-    assert_eq!(stage.settle("app").await, None, "nothing to wake for");
+    assert_eq!(stage.settle("app").await, None, "no further run is due");
     let status = stage.status("app").await;
     assert_eq!((status.expires_at, status.default_expires_at, status.credentials[0].expires_at), (None, None, None));
     let token = stage.value("app", "token").await;

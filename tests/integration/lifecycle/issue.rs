@@ -1,4 +1,4 @@
-//! The first token of an object.
+//! The first token of a PAT.
 
 use k8s_openapi::api::core::v1::Secret;
 use kube::api::{DeleteParams, ObjectMeta, PostParams};
@@ -9,10 +9,10 @@ use super::observe::{Write, after, assert_rests, conditions, labels, lines, mark
 use crate::support::stage::Stage;
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_manifest_becomes_a_token_in_a_secret() {
+async fn manifest_creates_a_token_in_a_secret() {
     let mut stage = Stage::new("issue").await;
     let pat = stage.apply("app", json!({"scopes": ["read"]})).await;
-    let born = stage.now();
+    let issued = stage.now();
     stage.settle("app").await;
     let token = stage.value("app", "token").await;
     assert!(token.starts_with("kpat_"));
@@ -27,14 +27,14 @@ async fn a_manifest_becomes_a_token_in_a_secret() {
     assert_eq!(status.owner, Some(owner));
     assert_eq!(status.secret_name.as_deref(), Some("app"));
     assert_eq!(status.revision, Some(1));
-    assert_eq!(status.first_issued_at, Some(born));
-    assert_eq!(status.default_expires_at, Some(born.plus(super::observe::length("90d")).ceil_second()));
+    assert_eq!(status.first_issued_at, Some(issued));
+    assert_eq!(status.default_expires_at, Some(issued.plus(super::observe::length("90d")).ceil_second()));
     assert_eq!(status.expires_at, status.default_expires_at);
     assert_eq!(status.next_rotation_at, None);
     assert_eq!(status.unplanned_mints, []);
     let [credential] = &status.credentials[..] else { panic!("one credential: {:?}", status.credentials) };
     assert_eq!((credential.revision, credential.state), (1, CredentialState::Active));
-    assert_eq!((credential.issued_at, credential.expires_at), (born, status.expires_at));
+    assert_eq!((credential.issued_at, credential.expires_at), (issued, status.expires_at));
     assert!(token[5..].starts_with(credential.id.as_str()) && !token[5 + 12..].contains(credential.id.as_str()));
 
     let secret = stage.secret("app").await.unwrap();
@@ -44,12 +44,12 @@ async fn a_manifest_becomes_a_token_in_a_secret() {
     assert_eq!(owners.len(), 1);
     assert_eq!(Some(&owners[0].uid), pat.metadata.uid.as_ref());
     assert_eq!((owners[0].controller, owners[0].block_owner_deletion), (Some(true), None));
-    assert_eq!(stage.events("app").await, [], "a plain first mint tells nobody");
+    assert_eq!(stage.events("app").await, [], "a first mint publishes no event");
     assert_rests(&mut stage, "app").await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_first_mint_is_three_writes_and_the_hash_comes_first() {
+async fn first_mint_publishes_the_hash_before_the_secret() {
     let stage = Stage::new("issue-order").await;
     stage.apply("app", json!({})).await;
     let start = mark(&stage).await;
@@ -67,7 +67,7 @@ async fn a_first_mint_is_three_writes_and_the_hash_comes_first() {
     assert_eq!(
         published.credentials[0].sha256.to_string(),
         hash,
-        "what is published first is what the Secret then holds"
+        "the published hash is that of the token in the Secret"
     );
     assert_eq!(secret.data.clone().unwrap()["token"].0, token.as_bytes());
     let done = last.status.clone().unwrap();
@@ -76,23 +76,23 @@ async fn a_first_mint_is_three_writes_and_the_hash_comes_first() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn an_owner_that_the_spec_names_is_told_in_the_status() {
+async fn status_reports_the_owner_from_the_spec() {
     let stage = Stage::new("issue-owner").await;
     for (name, kind, owner) in [("person", "User", "jane@example.com"), ("robot", "VirtualAccount", "ci/deploy")] {
         stage.apply(name, json!({"owner": {"kind": kind, "name": owner}})).await;
         stage.settle(name).await;
-        let told = stage.status(name).await.owner.unwrap();
-        assert_eq!((format!("{:?}", told.kind), told.name), (kind.to_owned(), owner.to_owned()));
+        let found = stage.status(name).await.owner.unwrap();
+        assert_eq!((format!("{:?}", found.kind), found.name), (kind.to_owned(), owner.to_owned()));
     }
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_changed_prefix_takes_effect_with_the_next_mint() {
+async fn changed_prefix_applies_to_the_next_mint() {
     let mut stage = Stage::new("issue-prefix").await;
     stage.apply("app", json!({"tokenPrefix": "before"})).await;
     stage.settle("app").await;
     let first = stage.value("app", "token").await;
-    assert!(first.starts_with("before_"), "the prefix that was asked for");
+    assert!(first.starts_with("before_"), "the prefix in the spec");
     stage.apply("app", json!({"tokenPrefix": "after"})).await;
     stage.settle("app").await;
     assert_eq!(stage.value("app", "token").await, first, "a prefix is no reason to mint");
@@ -108,7 +108,7 @@ async fn a_changed_prefix_takes_effect_with_the_next_mint() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_name_for_people_changes_without_a_mint_or_a_write_to_the_secret() {
+async fn changed_display_name_does_not_write_the_secret() {
     let mut stage = Stage::new("issue-display").await;
     stage.apply("app", json!({"displayName": "one"})).await;
     stage.settle("app").await;
@@ -129,7 +129,7 @@ async fn a_name_for_people_changes_without_a_mint_or_a_write_to_the_secret() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn the_default_lifetime_is_fixed_at_first_issue_and_a_changed_flag_is_not_retroactive() {
+async fn default_lifetime_is_fixed_at_first_issue() {
     let mut stage = Stage::new("issue-default").await;
     stage.apply("old", json!({})).await;
     stage.settle("old").await;
@@ -141,7 +141,7 @@ async fn the_default_lifetime_is_fixed_at_first_issue_and_a_changed_flag_is_not_
     let before = stage.versions().await;
     stage.restart();
     stage.settle("old").await;
-    assert_eq!(stage.versions().await, before, "another flag writes nothing");
+    assert_eq!(stage.versions().await, before, "a changed flag causes no write");
     stage.apply("new", json!({})).await;
     stage.settle("new").await;
     let short = after(&stage, "1h").ceil_second();
@@ -158,7 +158,7 @@ async fn the_default_lifetime_is_fixed_at_first_issue_and_a_changed_flag_is_not_
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn the_life_of_a_token_begins_when_there_is_one_and_not_while_its_secret_is_taken() {
+async fn lifetime_does_not_start_during_a_secret_conflict() {
     let mut stage = Stage::new("issue-late").await;
     let metadata = ObjectMeta { name: Some("app".into()), ..Default::default() };
     let foreign = Secret { metadata, ..Default::default() };
@@ -168,14 +168,18 @@ async fn the_life_of_a_token_begins_when_there_is_one_and_not_while_its_secret_i
     assert_eq!(conditions(&stage, "app").await, ["Ready=False SecretConflict", "Stalled=True SecretConflict"]);
     stage.live_until("app", after(&stage, "3h")).await;
     stage.settle("app").await;
-    assert_eq!(conditions(&stage, "app").await[0], "Ready=False SecretConflict", "what never was cannot expire");
+    assert_eq!(
+        conditions(&stage, "app").await[0],
+        "Ready=False SecretConflict",
+        "a token that was never issued cannot expire"
+    );
     stage.secrets().delete("app", &DeleteParams::default()).await.unwrap();
     stage.advance("10m");
-    let born = stage.now();
+    let issued = stage.now();
     stage.settle("app").await;
     assert_eq!(conditions(&stage, "app").await, ["Ready=True Issued"]);
     let status = stage.status("app").await;
-    assert_eq!(status.first_issued_at, Some(born));
-    assert_eq!(status.expires_at, Some(born.plus(super::observe::length("1h")).ceil_second()));
+    assert_eq!(status.first_issued_at, Some(issued));
+    assert_eq!(status.expires_at, Some(issued.plus(super::observe::length("1h")).ceil_second()));
     assert_rests(&mut stage, "app").await;
 }

@@ -1,11 +1,11 @@
-//! The life of a token on the real API server: issue, rotation, grace period, expiry, revocation, and its Secret.
+//! The lifecycle of a token on a real API server: issue, rotation, grace period, expiry, revocation and delivery.
 //!
-//! Every test has a stage: a namespace, an operator in this process, and a clock that the test drives.
+//! Every test has a stage: a namespace, an operator in this process, and a clock that the test controls.
 
 use crate::support::states;
 
+mod delivery;
 mod expiry;
-mod handover;
 mod issue;
 mod observe;
 mod presets;

@@ -1,4 +1,4 @@
-//! Presets and templates: what stands in the Secret beside the bare token.
+//! Presets and templates: additional keys in the Secret.
 
 use std::collections::BTreeMap;
 
@@ -9,13 +9,13 @@ use serde_json::{Value, json};
 use super::observe::{after, assert_rests, conditions, credentials, end_of, id_of, is_anywhere, reasons, revision};
 use crate::support::stage::Stage;
 
-/// A preset, what its keys hold for one user name and token, and what is left of them when no token is live.
+/// A preset with its keys for a user name and token, and its keys without a live token.
 struct Case {
     preset: &'static str,
     host: Option<&'static str>,
     type_: &'static str,
     values: fn(&str, &str) -> Vec<(&'static str, String)>,
-    blank: &'static [(&'static str, &'static str)],
+    without_token: &'static [(&'static str, &'static str)],
 }
 
 const PRESETS: [Case; 5] = [
@@ -24,7 +24,7 @@ const PRESETS: [Case; 5] = [
         host: None,
         type_: "kubernetes.io/basic-auth",
         values: |user, token| vec![("username", user.into()), ("password", token.into())],
-        blank: &[("password", ""), ("username", "")],
+        without_token: &[("password", ""), ("username", "")],
     },
     Case {
         preset: "DockerConfigJson",
@@ -35,21 +35,21 @@ const PRESETS: [Case; 5] = [
             let entry = json!({"username": user, "password": token, "auth": auth});
             vec![(".dockerconfigjson", json!({"auths": {"registry.example.com:5000": entry}}).to_string())]
         },
-        blank: &[(".dockerconfigjson", r#"{"auths":{}}"#)],
+        without_token: &[(".dockerconfigjson", r#"{"auths":{}}"#)],
     },
     Case {
         preset: "Netrc",
         host: Some("git.example.com"),
         type_: "Opaque",
         values: |user, token| vec![(".netrc", format!("machine git.example.com login {user} password {token}\n"))],
-        blank: &[],
+        without_token: &[],
     },
     Case {
         preset: "Npmrc",
         host: Some("npm.example.com/team"),
         type_: "Opaque",
         values: |_, token| vec![(".npmrc", format!("//npm.example.com/team/:_authToken={token}\n"))],
-        blank: &[],
+        without_token: &[],
     },
     Case {
         preset: "GitCredentials",
@@ -59,18 +59,18 @@ const PRESETS: [Case; 5] = [
             let user = user.replace('/', "%2F");
             vec![(".git-credentials", format!("https://{user}:{token}@git.example.com\n"))]
         },
-        blank: &[],
+        without_token: &[],
     },
 ];
 
-/// Text as text, JSON as JSON.
-fn readable(data: BTreeMap<String, String>) -> BTreeMap<String, Value> {
+/// Parses values that are JSON, and keeps others as text.
+fn parse_json_values(data: BTreeMap<String, String>) -> BTreeMap<String, Value> {
     let read = |text: String| serde_json::from_str(&text).unwrap_or(Value::String(text));
     data.into_iter().map(|(key, text)| (key, read(text))).collect()
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn every_preset_is_valid_follows_the_token_and_is_empty_but_valid_when_none_is_live() {
+async fn presets_render_valid_data_with_and_without_a_token() {
     let mut stage = Stage::new("preset").await;
     for case in PRESETS {
         let name = &case.preset.to_lowercase();
@@ -89,7 +89,7 @@ async fn every_preset_is_valid_follows_the_token_and_is_empty_but_valid_when_non
                 let mut data: BTreeMap<String, String> =
                     (case.values)(&text, token).into_iter().map(|(key, value)| (key.to_owned(), value)).collect();
                 data.insert("token".into(), token.into());
-                readable(data)
+                parse_json_values(data)
             };
             let spec = |more: Value| {
                 let mut spec = json!({"secret": {"template": template}});
@@ -99,7 +99,7 @@ async fn every_preset_is_valid_follows_the_token_and_is_empty_but_valid_when_non
             stage.apply(name, spec(json!({}))).await;
             stage.settle(name).await;
             let first = stage.value(name, "token").await;
-            assert_eq!(readable(stage.data(name).await), expected(&first), "{name}");
+            assert_eq!(parse_json_values(stage.data(name).await), expected(&first), "{name}");
             let secret = stage.secret(name).await.unwrap();
             assert_eq!(secret.type_.as_deref(), Some(case.type_), "{name}");
             assert_rests(&mut stage, name).await;
@@ -110,13 +110,14 @@ async fn every_preset_is_valid_follows_the_token_and_is_empty_but_valid_when_non
             stage.settle(name).await;
             let second = stage.value(name, "token").await;
             assert_ne!(first, second, "{name}");
-            assert_eq!(readable(stage.data(name).await), expected(&second), "{name}: rotated in every key");
+            assert_eq!(parse_json_values(stage.data(name).await), expected(&second), "{name}: rotated in every key");
             assert!(!is_anywhere(&stage, &first).await, "{name}");
 
             stage.apply(name, spec(json!({"revoked": true}))).await;
             stage.settle(name).await;
-            let blank = case.blank.iter().map(|(key, value)| ((*key).to_owned(), (*value).to_owned())).collect();
-            assert_eq!(stage.data(name).await, blank, "{name}: empty but valid");
+            let expected =
+                case.without_token.iter().map(|(key, value)| ((*key).to_owned(), (*value).to_owned())).collect();
+            assert_eq!(stage.data(name).await, expected, "{name}: empty but valid");
             assert!(!is_anywhere(&stage, &second).await, "{name}");
             assert_rests(&mut stage, name).await;
         }
@@ -124,7 +125,7 @@ async fn every_preset_is_valid_follows_the_token_and_is_empty_but_valid_when_non
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_password_key_of_basic_auth_may_be_the_token_itself() {
+async fn basic_auth_password_can_be_the_token_key() {
     let stage = Stage::new("preset-password").await;
     let secret = json!({"key": "password", "template": {"preset": "BasicAuth", "username": "robot"}});
     stage.apply("app", json!({"secret": secret})).await;
@@ -135,7 +136,7 @@ async fn a_password_key_of_basic_auth_may_be_the_token_itself() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_template_of_ones_own_follows_every_fact_that_it_shows_without_a_mint() {
+async fn template_follows_its_variables_without_a_mint() {
     let mut stage = Stage::new("template").await;
     let config = concat!(
         "token={{ token }}\nold={{ previousToken }}\nids={{ id }},{{ previousId }}\nowner={{ owner }}\n",
@@ -180,7 +181,7 @@ async fn a_template_of_ones_own_follows_every_fact_that_it_shows_without_a_mint(
     stage.settle("app").await;
     let until = after(&stage, "50d").floor_second().to_string();
     assert_eq!(found(&stage).await, expected(&first, "", &format!("{first_id},"), "two", &until));
-    assert_eq!(revision(&stage, "app").await, 1, "a fact that changes is no reason to mint");
+    assert_eq!(revision(&stage, "app").await, 1, "a changed variable causes no mint");
     assert_eq!(reasons(&stage, "app").await, [""; 0]);
     assert_rests(&mut stage, "app").await;
 
@@ -203,7 +204,7 @@ async fn a_template_of_ones_own_follows_every_fact_that_it_shows_without_a_mint(
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_bad_template_is_told_with_its_place_and_the_secret_stays_as_it_is_until_it_is_mended() {
+async fn invalid_template_is_reported_and_spares_the_secret() {
     let cases = [
         ("unknown-variable", "{{ tokn }}", "line 1, column 4"),
         ("unknown-filter", "a\nb {{ token | base64 }}", "line 2, column 14"),
@@ -222,7 +223,7 @@ async fn a_bad_template_is_told_with_its_place_and_the_secret_stays_as_it_is_unt
         bad["secret"]["key"] = json!("other-key");
         let pat = stage.apply(name, bad.clone()).await;
         stage.settle(name).await;
-        assert_eq!(stage.secret(name).await, secret, "{name}: not one byte is touched");
+        assert_eq!(stage.secret(name).await, secret, "{name}: the Secret is untouched");
         assert_eq!(conditions(&stage, name).await, ["Ready=False InvalidSpec", "Stalled=True InvalidSpec"], "{name}");
         let status = stage.status(name).await;
         assert_eq!(status.observed_generation, pat.metadata.generation, "{name}");
@@ -231,22 +232,22 @@ async fn a_bad_template_is_told_with_its_place_and_the_secret_stays_as_it_is_unt
             let start = format!("spec.secret.template.data[config]: {place}: ");
             assert!(condition.message.starts_with(&start), "{name}: {}", condition.message);
         }
-        assert!(stage.accepts(name, &token).await, "{name}: the token works on");
+        assert!(stage.accepts(name, &token).await, "{name}: the token stays valid");
         assert_eq!(reasons(&stage, name).await, ["InvalidSpec"], "{name}");
         assert_rests(&mut stage, name).await;
 
-        // Due for rotation in the meantime: nothing is minted that could not be written.
+        // A rotation becomes due: no token is minted, because it could not be written.
         stage.live_until(name, after(&stage, "11d")).await;
         stage.settle(name).await;
         assert_eq!(credentials(&stage, name).await, [(1, Active)], "{name}");
         assert_eq!(stage.secret(name).await, secret, "{name}");
 
-        stage.apply(name, spec("mended={{ token }}")).await;
+        stage.apply(name, spec("fixed={{ token }}")).await;
         stage.settle(name).await;
         let second = stage.value(name, "token").await;
         assert_ne!(token, second, "{name}: overdue");
-        assert_eq!(stage.value(name, "config").await, format!("mended={second}"), "{name}");
-        assert_eq!(credentials(&stage, name).await, [(2, Active), (1, Grace)], "{name}: mends itself");
+        assert_eq!(stage.value(name, "config").await, format!("fixed={second}"), "{name}");
+        assert_eq!(credentials(&stage, name).await, [(2, Active), (1, Grace)], "{name}: the PAT recovers");
         assert_eq!(conditions(&stage, name).await, ["Ready=True Issued", "InGracePeriod=True PreviousCredentialLive"]);
         assert_eq!(reasons(&stage, name).await, ["InvalidSpec", "Rotated"], "{name}");
         assert_rests(&mut stage, name).await;
@@ -254,7 +255,7 @@ async fn a_bad_template_is_told_with_its_place_and_the_secret_stays_as_it_is_unt
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_template_that_is_taken_back_writes_nothing_to_the_secret() {
+async fn reverted_template_does_not_write_the_secret() {
     let mut stage = Stage::new("template-back").await;
     let spec = |text: &str| json!({"secret": {"template": {"data": {"config": text}}}});
     stage.apply("app", spec("good={{ token }}")).await;
@@ -270,7 +271,7 @@ async fn a_template_that_is_taken_back_writes_nothing_to_the_secret() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_bad_template_keeps_nobody_from_revoking_and_nothing_from_ending() {
+async fn invalid_template_does_not_block_revocation_or_expiry() {
     let mut stage = Stage::new("template-end").await;
     let spec = |text: &str, more: Value| {
         let mut spec = json!({"secret": {"template": {"data": {"config": text}}}});
@@ -291,7 +292,7 @@ async fn a_bad_template_keeps_nobody_from_revoking_and_nothing_from_ending() {
         stage.apply(name, spec("{{ bad }}", more)).await;
         stage.settle(name).await;
         assert!(!stage.accepts(name, &token).await, "{name}");
-        assert!(!is_anywhere(&stage, &token).await, "{name}: wiped");
+        assert!(!is_anywhere(&stage, &token).await, "{name}: the Secret is cleared");
         assert_eq!(stage.ready(name).await, ("False".into(), reason.into()), "{name}");
         assert_eq!(credentials(&stage, name).await, [], "{name}");
         assert_rests(&mut stage, name).await;
@@ -299,7 +300,7 @@ async fn a_bad_template_keeps_nobody_from_revoking_and_nothing_from_ending() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_token_that_a_bad_template_keeps_from_rotation_warns_of_its_end_and_says_why() {
+async fn rotation_blocked_by_a_template_warns_of_expiry() {
     let mut stage = Stage::new("template-warn").await;
     let spec =
         |text: &str| json!({"rotation": {"interval": "10d"}, "secret": {"template": {"data": {"config": text}}}});
@@ -315,16 +316,16 @@ async fn a_token_that_a_bad_template_keeps_from_rotation_warns_of_its_end_and_sa
         ["Ready=False InvalidSpec", "Stalled=True InvalidSpec", "ExpiringSoon=True ExpiryNear"]
     );
     let message = stage.condition("app", pat_operator::api::ConditionType::ExpiringSoon).await.unwrap().message;
-    assert!(!message.contains("suspend"), "it is not suspended, it is the spec that is to be mended: {message}");
+    assert!(!message.contains("suspend"), "the message does not mention suspend: {message}");
     assert_rests(&mut stage, "app").await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_first_token_with_a_bad_template_is_not_issued_until_the_template_is_good() {
+async fn no_token_is_issued_with_an_invalid_template() {
     let mut stage = Stage::new("template-first").await;
     let spec = |text: &str| json!({"secret": {"template": {"data": {"config": text}}}});
     stage.apply("app", spec("{{ bad }}")).await;
-    assert_eq!(stage.settle("app").await, None, "only a person can mend it");
+    assert_eq!(stage.settle("app").await, None, "no further run is due");
     assert_eq!(stage.secret("app").await, None);
     assert_eq!(credentials(&stage, "app").await, []);
     assert_eq!(conditions(&stage, "app").await, ["Ready=False InvalidSpec", "Stalled=True InvalidSpec"]);

@@ -1,4 +1,4 @@
-//! Revocation: dead at once, without grace, for good; and a new token where one is wanted.
+//! Revocation: immediate, final and without grace, with a new token where the spec asks for one.
 
 use pat_operator::api::{
     CredentialState::{Active, Grace},
@@ -21,8 +21,8 @@ fn at(stage: &Stage, offset: &str) -> Time {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn revoke_if_issued_before_acts_once_on_what_is_older_and_never_before_its_time() {
-    // The token is issued an hour before the statement is made; `now` and `later` are revisions, right then and 3 h after it.
+async fn revoke_if_issued_before_acts_once_and_on_time() {
+    // The token is issued an hour before the field is set. `now` and `later` are the revisions right after that and 3 h later.
     let cases = [
         ("long-past", "-2h", 1, 1),
         ("instant-of-issue", "-1h", 1, 1),
@@ -38,32 +38,32 @@ async fn revoke_if_issued_before_acts_once_on_what_is_older_and_never_before_its
         stage.advance("1h");
         let line = at(&stage, offset);
         stage.apply(name, json!({"revokeIfIssuedBefore": line, "secret": {"previousKey": "old"}})).await;
-        assert_eq!(stage.accepts(name, &first).await, now == 1, "{name}: verifiers need no operator to know");
+        assert_eq!(stage.accepts(name, &first).await, now == 1, "{name}: verifiers act without the operator");
         stage.settle(name).await;
         assert_eq!(revision(&stage, name).await, now, "{name}");
         assert_eq!(stage.accepts(name, &first).await, now == 1, "{name}");
         if now != later {
             stage.live_until(name, line.minus(length("1s"))).await;
-            assert!(stage.accepts(name, &first).await, "{name}: not before its time");
+            assert!(stage.accepts(name, &first).await, "{name}: not before the set time");
             stage.hand.set(line.timestamp());
-            assert!(!stage.accepts(name, &first).await, "{name}: in time");
+            assert!(!stage.accepts(name, &first).await, "{name}: at the set time");
         }
         stage.live_until(name, after(&stage, "3h")).await;
         stage.settle(name).await;
-        assert_eq!(credentials(&stage, name).await, [(later, Active)], "{name}: no loop, and no grace");
+        assert_eq!(credentials(&stage, name).await, [(later, Active)], "{name}: one mint and no grace");
         assert_eq!(stage.accepts(name, &first).await, later == 1, "{name}");
         assert_eq!(is_anywhere(&stage, &first).await, later == 1, "{name}");
         let second = stage.value(name, "token").await;
         assert!(stage.accepts(name, &second).await, "{name}");
-        assert_eq!(keys(&stage, name).await, ["token"], "{name}: what is revoked is no previous token");
+        assert_eq!(keys(&stage, name).await, ["token"], "{name}: a revoked token is not kept as the previous token");
         assert_eq!(reasons(&stage, name).await, vec!["CredentialRevoked"; usize::from(later == 2)], "{name}");
         assert_rests(&mut stage, name).await;
     }
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn when_both_statements_act_revocation_wins_with_one_mint() {
-    // Where the lines are when they are written, an hour after the issue; the revision then, and what is live 3 h later.
+async fn revocation_takes_precedence_over_rotation() {
+    // Both fields are set an hour after the issue. Offsets of both, the revision right after that, and the live revisions 3 h later.
     let cases = [
         ("both-now", "0", "0", 2, vec![2]),
         ("both-past", "-10m", "-20m", 2, vec![2]),
@@ -95,7 +95,7 @@ async fn when_both_statements_act_revocation_wins_with_one_mint() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn an_operator_that_was_down_when_both_statements_came_due_mints_once() {
+async fn revocation_and_rotation_due_during_downtime_mint_once() {
     let mut stage = Stage::new("revoke-down").await;
     stage.apply("app", json!({})).await;
     stage.settle("app").await;
@@ -114,7 +114,7 @@ async fn an_operator_that_was_down_when_both_statements_came_due_mints_once() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_revocation_in_the_middle_of_a_rotation_kills_both_tokens() {
+async fn revocation_during_a_rotation_ends_both_tokens() {
     let mut stage = Stage::new("revoke-middle").await;
     stage.apply("app", json!({"rotation": {"interval": "30d"}})).await;
     stage.settle("app").await;
@@ -135,14 +135,14 @@ async fn a_revocation_in_the_middle_of_a_rotation_kills_both_tokens() {
     for write in since(&stage, &start).await {
         if let Write::Secret(secret) = write {
             let token = String::from_utf8(secret.data.unwrap()["token"].0.clone()).unwrap();
-            assert!(!token.contains(pending.id.as_str()), "a token that was dead on arrival never stood in the Secret");
+            assert!(!token.contains(pending.id.as_str()), "the revoked pending token was never in the Secret");
         }
     }
     assert_rests(&mut stage, "app").await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn revoking_the_active_credential_by_id_issues_a_new_one_and_leaves_the_replaced_one_in_grace() {
+async fn revoking_the_active_credential_by_id_issues_a_new_one() {
     let mut stage = Stage::new("revoke-active").await;
     stage.apply("app", json!({"gracePeriod": "1d"})).await;
     stage.settle("app").await;
@@ -155,7 +155,7 @@ async fn revoking_the_active_credential_by_id_issues_a_new_one_and_leaves_the_re
     let id = id_of(&stage, "app", 2).await;
     let spec = json!({"gracePeriod": "1d", "rotateIfIssuedBefore": line, "revokedCredentials": [id]});
     stage.apply("app", spec.clone()).await;
-    assert!(!stage.accepts("app", &second).await, "verifiers need no operator to know");
+    assert!(!stage.accepts("app", &second).await, "verifiers act without the operator");
     stage.settle("app").await;
     assert_eq!(credentials(&stage, "app").await, [(3, Active), (1, Grace)]);
     assert!(stage.accepts("app", &first).await && !stage.accepts("app", &second).await);
@@ -163,7 +163,7 @@ async fn revoking_the_active_credential_by_id_issues_a_new_one_and_leaves_the_re
     assert_eq!(reasons(&stage, "app").await, ["Rotated", "CredentialRevoked"]);
     assert_rests(&mut stage, "app").await;
 
-    // The list may be cleared; the dead stay dead.
+    // Clearing the list does not restore the revoked token.
     stage.apply("app", json!({"gracePeriod": "1d", "rotateIfIssuedBefore": line})).await;
     stage.settle("app").await;
     assert!(!stage.accepts("app", &second).await);
@@ -171,7 +171,7 @@ async fn revoking_the_active_credential_by_id_issues_a_new_one_and_leaves_the_re
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn revoking_a_credential_in_grace_ends_just_that() {
+async fn revoking_a_credential_in_grace_ends_only_that_one() {
     let mut stage = Stage::new("revoke-grace").await;
     let spec = |more: Value| {
         let mut spec = json!({"gracePeriod": "5d", "secret": {"previousKey": "old"}});
@@ -204,7 +204,7 @@ async fn revoking_a_credential_in_grace_ends_just_that() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_revoked_object_has_no_token_and_a_new_one_when_it_is_revoked_no_more() {
+async fn revoked_pat_gets_a_new_token_once_unrevoked() {
     let mut stage = Stage::new("revoke-all").await;
     let secret = json!({"previousKey": "old", "template": {"data": {"config": "t={{ token }} p={{ previousToken }}"}}});
     stage.apply("app", json!({"secret": secret})).await;
@@ -223,9 +223,9 @@ async fn a_revoked_object_has_no_token_and_a_new_one_when_it_is_revoked_no_more(
     let writes = since(&stage, &start).await;
     assert!(
         matches!(&writes[..], [Write::Secret(_), Write::Pat(_)]),
-        "the Secret is wiped before its death is recorded: {writes:#?}"
+        "the Secret is cleared before the status changes: {writes:#?}"
     );
-    assert_eq!(keys(&stage, "app").await, [""; 0], "the Secret is there, and empty");
+    assert_eq!(keys(&stage, "app").await, [""; 0], "the Secret exists and is empty");
     assert_eq!(conditions(&stage, "app").await, ["Ready=False Revoked", "Stalled=True Revoked"]);
     let status = stage.status("app").await;
     assert_eq!((status.credentials.len(), status.next_rotation_at, status.revision), (0, None, Some(2)));
@@ -235,20 +235,26 @@ async fn a_revoked_object_has_no_token_and_a_new_one_when_it_is_revoked_no_more(
     assert_rests(&mut stage, "app").await;
 
     stage.apply("app", json!({"secret": secret, "revoked": false})).await;
-    assert!(!stage.accepts("app", &first).await && !stage.accepts("app", &second).await, "the dead stay dead");
+    assert!(
+        !stage.accepts("app", &first).await && !stage.accepts("app", &second).await,
+        "the revoked tokens stay invalid"
+    );
     stage.settle("app").await;
     let third = stage.value("app", "token").await;
     assert_eq!(stage.value("app", "config").await, format!("t={third} p="));
     assert_eq!(credentials(&stage, "app").await, [(3, Active)]);
     assert_eq!(conditions(&stage, "app").await, ["Ready=True Issued"]);
     assert!(stage.accepts("app", &third).await);
-    assert!(!stage.accepts("app", &first).await && !stage.accepts("app", &second).await, "the dead stay dead");
+    assert!(
+        !stage.accepts("app", &first).await && !stage.accepts("app", &second).await,
+        "the revoked tokens stay invalid"
+    );
     assert_eq!(reasons(&stage, "app").await, ["Rotated", "Revoked"]);
     assert_rests(&mut stage, "app").await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn an_object_that_is_revoked_from_the_start_gets_no_secret() {
+async fn pat_revoked_from_the_start_gets_no_secret() {
     let mut stage = Stage::new("revoke-born").await;
     stage.apply("app", json!({"revoked": true})).await;
     stage.settle("app").await;

@@ -1,4 +1,4 @@
-//! Rotation and grace: a new token in time, and the old one for as long as was promised.
+//! Rotation and grace: a new token on time, and the old one until its grace period ends.
 
 use std::collections::BTreeSet;
 
@@ -17,7 +17,7 @@ use crate::support::stage::Stage;
 const IN_GRACE: [&str; 2] = ["Ready=True Issued", "InGracePeriod=True PreviousCredentialLive"];
 
 #[tokio::test(flavor = "multi_thread")]
-async fn rotation_keeps_the_old_token_alive_for_its_grace_period() {
+async fn rotation_keeps_the_old_token_for_its_grace_period() {
     let mut stage = Stage::new("rotate").await;
     stage.apply("app", json!({"rotation": {"interval": "30d"}, "secret": {"previousKey": "old"}})).await;
     stage.settle("app").await;
@@ -27,7 +27,7 @@ async fn rotation_keeps_the_old_token_alive_for_its_grace_period() {
 
     stage.hand.set(due.minus(length("1s")).timestamp());
     assert_eq!(stage.reconcile("app").await.unwrap(), Some(due));
-    assert_eq!(revision(&stage, "app").await, 1, "not before its time");
+    assert_eq!(revision(&stage, "app").await, 1, "not before it is due");
     stage.hand.set(due.timestamp());
     stage.settle("app").await;
     let second = stage.value("app", "token").await;
@@ -51,26 +51,26 @@ async fn rotation_keeps_the_old_token_alive_for_its_grace_period() {
     assert_eq!(keys(&stage, "app").await, ["token"]);
     assert_eq!(credentials(&stage, "app").await, [(2, Active)]);
     assert_eq!(conditions(&stage, "app").await, ["Ready=True Issued"]);
-    assert_eq!(reasons(&stage, "app").await, ["Rotated"], "the end of a grace period is no news");
+    assert_eq!(reasons(&stage, "app").await, ["Rotated"], "the end of a grace period publishes no event");
     assert_rests(&mut stage, "app").await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn rotation_is_only_ever_early_and_a_fleet_does_not_rotate_at_one_instant() {
+async fn jitter_makes_rotations_early_and_spreads_them() {
     let mut stage = Stage::new("rotate-jitter").await;
     for (interval, most) in [("10s", "1s"), ("1h", "3m"), ("1d", "72m"), ("30d", "12h"), ("52w", "12h")] {
         let mut offsets = BTreeSet::new();
         let names: Vec<_> = (0..12).map(|n| format!("app-{interval}-{n}")).collect();
         for name in &names {
             stage.apply(name, json!({"rotation": {"interval": interval}})).await;
-            // One run, and not until it rests: the shortest interval would pass meanwhile.
+            // One run only: settling would take longer than the shortest interval.
             stage.reconcile(name).await.unwrap();
             let status = stage.status(name).await;
             let (due, issued) = (status.next_rotation_at.unwrap(), status.credentials[0].issued_at);
             let latest = issued.plus(length(interval));
             let earliest = latest.minus(length(most));
             assert!(due <= latest, "{name}: {due} is later than {latest}");
-            // Rotations come at whole seconds.
+            // Rotations are due at whole seconds.
             assert!(due >= earliest.floor_second(), "{name}: {due} is earlier than {earliest}");
             offsets.insert(latest.since(due).as_micros());
         }
@@ -78,7 +78,7 @@ async fn rotation_is_only_ever_early_and_a_fleet_does_not_rotate_at_one_instant(
         assert!(offsets.len() >= apart, "{interval}: {offsets:?}");
         if interval != "10s" {
             let spread = (offsets.last().unwrap() - offsets.first().unwrap()) as f64 / length(most).as_micros() as f64;
-            assert!(spread > 0.3, "12 objects use the room that they have: {offsets:?}");
+            assert!(spread > 0.3, "12 objects are spread over the jitter range: {offsets:?}");
         }
     }
     let name = "app-30d-0";
@@ -89,7 +89,7 @@ async fn rotation_is_only_ever_early_and_a_fleet_does_not_rotate_at_one_instant(
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn the_jitter_of_an_object_is_drawn_anew_with_each_rotation() {
+async fn jitter_changes_with_each_rotation() {
     let stage = Stage::new("rotate-redraw").await;
     stage.apply("app", json!({"rotation": {"interval": "30d"}})).await;
     stage.settle("app").await;
@@ -106,7 +106,7 @@ async fn the_jitter_of_an_object_is_drawn_anew_with_each_rotation() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_rotation_publishes_the_new_hash_before_the_secret_changes_and_is_ready_all_the_time() {
+async fn rotation_publishes_the_hash_first_and_stays_ready() {
     let stage = Stage::new("rotate-lead").await;
     stage.apply("app", json!({"rotation": {"interval": "30d"}})).await;
     stage.settle("app").await;
@@ -114,11 +114,11 @@ async fn a_rotation_publishes_the_new_hash_before_the_secret_changes_and_is_read
     stage.hand.set(stage.status("app").await.next_rotation_at.unwrap().timestamp());
     let start = mark(&stage).await;
     let wake = stage.reconcile("app").await.unwrap();
-    assert_eq!(wake, Some(after(&stage, "2s")), "come back when every verifier has seen the hash");
+    assert_eq!(wake, Some(after(&stage, "2s")), "the next run is after the publish lead");
     assert_eq!(credentials(&stage, "app").await, [(2, Pending), (1, Active)]);
     assert_eq!(stage.value("app", "token").await, first);
     stage.advance("1s");
-    assert_eq!(stage.reconcile("app").await.unwrap(), wake, "too early changes nothing");
+    assert_eq!(stage.reconcile("app").await.unwrap(), wake, "an early run changes nothing");
     assert_eq!(stage.value("app", "token").await, first);
     stage.advance("1s");
     stage.settle("app").await;
@@ -132,8 +132,8 @@ async fn a_rotation_publishes_the_new_hash_before_the_secret_changes_and_is_read
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn rotate_if_issued_before_acts_once_on_what_is_older_and_never_before_its_time() {
-    // The token is issued an hour before the statement is made; `now` and `later` are revisions, right then and 3 h after it.
+async fn rotate_if_issued_before_acts_once_and_on_time() {
+    // The token is issued an hour before the field is set. `now` and `later` are the revisions right after that and 3 h later.
     let cases = [
         ("long-past", "-2h", 1, 1),
         ("instant-of-issue", "-1h", 1, 1),
@@ -152,11 +152,11 @@ async fn rotate_if_issued_before_acts_once_on_what_is_older_and_never_before_its
         stage.settle(name).await;
         assert_eq!(revision(&stage, name).await, now, "{name}");
         let next = stage.status(name).await.next_rotation_at;
-        assert_eq!(next, (now != later).then_some(line), "{name}: status tells of a rotation to come");
-        assert!(stage.accepts(name, &first).await, "{name}: either it was not replaced, or it is in grace");
+        assert_eq!(next, (now != later).then_some(line), "{name}: the status shows the next rotation");
+        assert!(stage.accepts(name, &first).await, "{name}: the token is active or in grace");
         stage.live_until(name, after(&stage, "3h")).await;
         stage.settle(name).await;
-        assert_eq!(revision(&stage, name).await, later, "{name}: no loop");
+        assert_eq!(revision(&stage, name).await, later, "{name}: one rotation only");
         assert_eq!(stage.value(name, "token").await != first, later == 2, "{name}");
         assert_eq!(reasons(&stage, name).await, vec!["Rotated"; usize::from(later == 2)], "{name}");
         assert_rests(&mut stage, name).await;
@@ -176,7 +176,7 @@ fn at(stage: &Stage, offset: &str) -> Time {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_second_rotation_during_grace_keeps_both_promises() {
+async fn second_rotation_keeps_the_first_grace_period() {
     let mut stage = Stage::new("rotate-twice").await;
     let secret = json!({"previousKey": "old"});
     stage.apply("app", json!({"gracePeriod": "10h", "secret": secret})).await;
@@ -192,8 +192,12 @@ async fn a_second_rotation_during_grace_keeps_both_promises() {
     stage.settle("app").await;
     let third = stage.value("app", "token").await;
     assert_eq!(credentials(&stage, "app").await, [(3, Active), (2, Grace), (1, Grace)]);
-    assert_eq!(end_of(&stage, "app", 1).await, Some(first_end), "the second rotation does not touch the first promise");
-    assert_eq!(stage.value("app", "old").await, second, "the newest replaced one");
+    assert_eq!(
+        end_of(&stage, "app", 1).await,
+        Some(first_end),
+        "the second rotation does not change the first grace period"
+    );
+    assert_eq!(stage.value("app", "old").await, second, "the most recently replaced token");
     for token in [&first, &second, &third] {
         assert!(stage.accepts("app", token).await);
     }
@@ -213,8 +217,8 @@ async fn a_second_rotation_during_grace_keeps_both_promises() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_ninth_live_credential_waits_for_an_end_or_a_revocation() {
-    for (name, way_out) in [("wait", "a grace period ends"), ("revoke", "a revocation makes room")] {
+async fn ninth_live_credential_waits_until_another_ends() {
+    for (name, cause) in [("wait", "a grace period ends"), ("revoke", "a credential is revoked")] {
         let mut stage = Stage::new("rotate-nine").await;
         let spec = |stage: &Stage| json!({"gracePeriod": "10d", "rotateIfIssuedBefore": stage.now()});
         stage.apply(name, json!({"gracePeriod": "10d"})).await;
@@ -230,13 +234,13 @@ async fn a_ninth_live_credential_waits_for_an_end_or_a_revocation() {
         stage.advance("1h");
         stage.apply(name, spec(&stage)).await;
         stage.settle(name).await;
-        assert_eq!(revision(&stage, name).await, 8, "{name}: no ninth");
+        assert_eq!(revision(&stage, name).await, 8, "{name}: no ninth credential");
         assert_eq!(
             conditions(&stage, name).await,
             ["Ready=True Issued", "Reconciling=True TooManyLive", "InGracePeriod=True PreviousCredentialLive"],
         );
         for token in &tokens {
-            assert!(stage.accepts(name, token).await, "{name}: every promise is kept");
+            assert!(stage.accepts(name, token).await, "{name}: every grace period is kept");
         }
         assert_rests(&mut stage, name).await;
         if name == "wait" {
@@ -248,17 +252,17 @@ async fn a_ninth_live_credential_waits_for_an_end_or_a_revocation() {
             stage.apply(name, spec).await;
         }
         stage.settle(name).await;
-        assert_eq!(revision(&stage, name).await, 9, "{way_out}");
-        assert_eq!(conditions(&stage, name).await, IN_GRACE, "{way_out}");
+        assert_eq!(revision(&stage, name).await, 9, "{cause}");
+        assert_eq!(conditions(&stage, name).await, IN_GRACE, "{cause}");
         assert_eq!(reasons(&stage, name).await.iter().filter(|reason| *reason == "TooManyLive").count(), 1);
         assert_rests(&mut stage, name).await;
     }
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn the_default_grace_period_is_a_day_or_half_of_the_interval() {
+async fn default_grace_period_is_a_day_or_half_the_interval() {
     let stage = Stage::new("rotate-grace").await;
-    for (name, interval, grace, promised) in [
+    for (name, interval, grace, expected) in [
         ("a", Some("30d"), None, "1d"),
         ("b", Some("1d"), None, "12h"),
         ("c", Some("1h"), None, "30m"),
@@ -280,12 +284,12 @@ async fn the_default_grace_period_is_a_day_or_half_of_the_interval() {
         stage.apply(name, spec).await;
         stage.settle(name).await;
         let end = end_of(&stage, name, 1).await;
-        assert_eq!(end, Some(after(&stage, promised).ceil_second()), "{interval:?} {grace:?}");
+        assert_eq!(end, Some(after(&stage, expected).ceil_second()), "{interval:?} {grace:?}");
     }
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_promised_grace_period_stays_as_it_was_when_the_spec_changes() {
+async fn running_grace_period_ignores_spec_changes() {
     for (name, changed) in [("shorter", "1m"), ("longer", "20d")] {
         let mut stage = Stage::new("rotate-promise").await;
         let spec = |grace: &str| json!({"rotation": {"interval": "30d"}, "gracePeriod": grace});
@@ -295,29 +299,33 @@ async fn a_promised_grace_period_stays_as_it_was_when_the_spec_changes() {
         let due = stage.status(name).await.next_rotation_at.unwrap();
         stage.live_until(name, due).await;
         stage.settle(name).await;
-        let promise = end_of(&stage, name, 1).await.unwrap();
-        assert_eq!(promise, after(&stage, "2d").ceil_second());
+        let grace_end = end_of(&stage, name, 1).await.unwrap();
+        assert_eq!(grace_end, after(&stage, "2d").ceil_second());
         stage.advance("1h");
         stage.apply(name, spec(changed)).await;
         stage.settle(name).await;
-        assert_eq!(end_of(&stage, name, 1).await, Some(promise), "{name}");
+        assert_eq!(end_of(&stage, name, 1).await, Some(grace_end), "{name}");
         assert_eq!(revision(&stage, name).await, 2);
         assert_rests(&mut stage, name).await;
-        stage.live_until(name, promise.minus(length("1s"))).await;
+        stage.live_until(name, grace_end.minus(length("1s"))).await;
         assert!(stage.accepts(name, &first).await, "{name}");
-        stage.live_until(name, promise).await;
+        stage.live_until(name, grace_end).await;
         stage.settle(name).await;
         assert!(!stage.accepts(name, &first).await, "{name}");
 
         let due = stage.status(name).await.next_rotation_at.unwrap();
         stage.live_until(name, due).await;
         stage.settle(name).await;
-        assert_eq!(end_of(&stage, name, 2).await, Some(after(&stage, changed).ceil_second()), "{name}: the next one");
+        assert_eq!(
+            end_of(&stage, name, 2).await,
+            Some(after(&stage, changed).ceil_second()),
+            "{name}: the next grace period"
+        );
     }
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn the_key_for_the_previous_token_may_come_move_and_go_during_grace() {
+async fn previous_key_can_change_during_grace() {
     let mut stage = Stage::new("rotate-previous").await;
     let spec = |previous: Option<&str>, line: Option<Time>| {
         let mut spec = json!({"gracePeriod": "5d"});
@@ -337,9 +345,9 @@ async fn the_key_for_the_previous_token_may_come_move_and_go_during_grace() {
     stage.apply("app", spec(None, line)).await;
     stage.settle("app").await;
     let second = stage.value("app", "token").await;
-    assert_eq!(keys(&stage, "app").await, ["token"], "nobody asked for the previous one");
+    assert_eq!(keys(&stage, "app").await, ["token"], "no previous key is set");
 
-    // It came too late for this one: nobody kept its text.
+    // The first token was not kept, so a later key cannot show it.
     stage.apply("app", spec(Some("old"), line)).await;
     stage.settle("app").await;
     assert_eq!(keys(&stage, "app").await, ["token"]);
@@ -365,7 +373,7 @@ async fn the_key_for_the_previous_token_may_come_move_and_go_during_grace() {
     for token in [&first, &second, &third] {
         assert!(
             stage.accepts("app", token).await,
-            "it is gone from the Secret, and still works where it was handed out"
+            "a token that is no longer in the Secret stays valid in its grace period"
         );
     }
     assert_eq!(revision(&stage, "app").await, 3);
@@ -374,21 +382,21 @@ async fn the_key_for_the_previous_token_may_come_move_and_go_during_grace() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn an_outage_of_one_whole_interval_breaks_nothing_and_one_of_two_is_told() {
+async fn outage_of_two_intervals_lapses_but_one_does_not() {
     let mut stage = Stage::new("rotate-outage").await;
-    for (name, outage, survives) in [("one", "19d", true), ("two", "20d1h", false)] {
+    for (name, outage, stays_valid) in [("one", "19d", true), ("two", "20d1h", false)] {
         stage.apply(name, json!({"rotation": {"interval": "10d"}})).await;
         stage.settle(name).await;
         let first = stage.value(name, "token").await;
         stage.advance(outage);
-        assert_eq!(stage.accepts(name, &first).await, survives, "{name}");
+        assert_eq!(stage.accepts(name, &first).await, stays_valid, "{name}");
         stage.restart();
         stage.settle(name).await;
         let second = stage.value(name, "token").await;
         assert_ne!(first, second);
         assert!(stage.accepts(name, &second).await);
-        assert_eq!(stage.accepts(name, &first).await, survives, "{name}");
-        let expected = if survives { ["Rotated"] } else { ["Lapsed"] };
+        assert_eq!(stage.accepts(name, &first).await, stays_valid, "{name}");
+        let expected = if stays_valid { ["Rotated"] } else { ["Lapsed"] };
         assert_eq!(reasons(&stage, name).await, expected, "{name}");
         assert_rests(&mut stage, name).await;
     }

@@ -1,4 +1,4 @@
-//! How the Secret looks, changed under a live token: the token is copied, never minted, and nothing is left behind.
+//! Changes to the Secret's metadata, keys and name under a live token. The token is copied, never minted, and nothing is left over.
 
 use kube::api::{Patch, PatchParams};
 use pat_operator::api::CredentialState::{Active, Grace};
@@ -10,56 +10,56 @@ use super::observe::{
 };
 use crate::support::stage::Stage;
 
-fn map<const N: usize>(pairs: [(&str, &str); N]) -> std::collections::BTreeMap<String, String> {
+fn string_map<const N: usize>(pairs: [(&str, &str); N]) -> std::collections::BTreeMap<String, String> {
     pairs.into_iter().map(|(key, value)| (key.to_owned(), value.to_owned())).collect()
 }
 
-/// Somebody else writes to a Secret.
-async fn by_others(stage: &Stage, secret: &str, patch: Value) {
-    let params = PatchParams { field_manager: Some("somebody".into()), ..Default::default() };
-    stage.secrets().patch(secret, &params, &Patch::Merge(patch)).await.expect("the patch is taken");
+/// Changes a Secret with another field manager.
+async fn edit_as_other(stage: &Stage, secret: &str, patch: Value) {
+    let params = PatchParams { field_manager: Some("other".into()), ..Default::default() };
+    stage.secrets().patch(secret, &params, &Patch::Merge(patch)).await.expect("the patch is accepted");
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn labels_annotations_and_key_change_without_a_mint_and_leave_nothing_behind() {
-    let mut stage = Stage::new("look").await;
+async fn changed_labels_annotations_and_key_cause_no_mint() {
+    let mut stage = Stage::new("render").await;
     let managed = ("app.kubernetes.io/managed-by", "pat-operator");
     let first = json!({"labels": {"a": "1", "b": "1"}, "annotations": {"x/n": "1", "m": "1"}, "key": "one"});
     stage.apply("app", json!({"secret": first})).await;
     stage.settle("app").await;
     let token = stage.value("app", "one").await;
-    assert_eq!(stage.data("app").await, map([("one", &token)]));
-    assert_eq!(labels(&stage, "app").await, map([managed, ("a", "1"), ("b", "1")]));
-    assert_eq!(annotations(&stage, "app").await, map([("x/n", "1"), ("m", "1")]));
+    assert_eq!(stage.data("app").await, string_map([("one", &token)]));
+    assert_eq!(labels(&stage, "app").await, string_map([managed, ("a", "1"), ("b", "1")]));
+    assert_eq!(annotations(&stage, "app").await, string_map([("x/n", "1"), ("m", "1")]));
 
     let others = json!({"metadata": {"labels": {"team": "x"}, "annotations": {"theirs": "y"}}});
-    by_others(&stage, "app", others).await;
+    edit_as_other(&stage, "app", others).await;
     assert_rests(&mut stage, "app").await;
 
     let second = json!({"labels": {"b": "2", "c": "1"}, "annotations": {"m": "2"}, "key": "two"});
     stage.apply("app", json!({"secret": second})).await;
     stage.settle("app").await;
-    assert_eq!(stage.data("app").await, map([("two", &token)]));
-    assert_eq!(labels(&stage, "app").await, map([managed, ("b", "2"), ("c", "1"), ("team", "x")]));
-    assert_eq!(annotations(&stage, "app").await, map([("m", "2"), ("theirs", "y")]));
+    assert_eq!(stage.data("app").await, string_map([("two", &token)]));
+    assert_eq!(labels(&stage, "app").await, string_map([managed, ("b", "2"), ("c", "1"), ("team", "x")]));
+    assert_eq!(annotations(&stage, "app").await, string_map([("m", "2"), ("theirs", "y")]));
     assert_rests(&mut stage, "app").await;
 
     stage.apply("app", plain()).await;
     stage.settle("app").await;
-    assert_eq!(stage.data("app").await, map([("token", &token)]));
-    assert_eq!(labels(&stage, "app").await, map([managed, ("team", "x")]));
-    assert_eq!(annotations(&stage, "app").await, map([("theirs", "y")]));
+    assert_eq!(stage.data("app").await, string_map([("token", &token)]));
+    assert_eq!(labels(&stage, "app").await, string_map([managed, ("team", "x")]));
+    assert_eq!(annotations(&stage, "app").await, string_map([("theirs", "y")]));
     assert_rests(&mut stage, "app").await;
 
     assert_eq!(credentials(&stage, "app").await, [(1, Active)]);
     assert_eq!(revision(&stage, "app").await, 1);
     assert!(stage.accepts("app", &token).await);
-    assert_eq!(reasons(&stage, "app").await, [""; 0], "what a person changed is no news to that person");
+    assert_eq!(reasons(&stage, "app").await, [""; 0], "a change of the spec publishes no event");
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_changed_look_is_one_write_to_the_secret_and_one_to_the_status() {
-    let stage = Stage::new("look-writes").await;
+async fn changed_rendering_writes_secret_and_status_once() {
+    let stage = Stage::new("render-writes").await;
     stage.apply("app", json!({})).await;
     stage.settle("app").await;
     for secret in [
@@ -80,8 +80,8 @@ async fn a_changed_look_is_one_write_to_the_secret_and_one_to_the_status() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn the_look_changes_during_grace_with_both_tokens_in_place() {
-    let mut stage = Stage::new("look-grace").await;
+async fn changed_rendering_in_grace_keeps_both_tokens() {
+    let mut stage = Stage::new("render-grace").await;
     let spec = |secret: Value, line: Option<pat_operator::api::Time>| {
         let mut spec = json!({"gracePeriod": "5d", "secret": secret});
         if let Some(line) = line {
@@ -97,16 +97,16 @@ async fn the_look_changes_during_grace_with_both_tokens_in_place() {
     stage.apply("app", spec(json!({"previousKey": "old"}), line)).await;
     stage.settle("app").await;
     let second = stage.value("app", "token").await;
-    // The two keys change places.
+    // The two keys are swapped.
     stage.apply("app", spec(json!({"key": "old", "previousKey": "token"}), line)).await;
     stage.settle("app").await;
-    assert_eq!(stage.data("app").await, map([("old", &second), ("token", &first)]));
+    assert_eq!(stage.data("app").await, string_map([("old", &second), ("token", &first)]));
     assert_eq!(credentials(&stage, "app").await, [(2, Active), (1, Grace)]);
     assert_rests(&mut stage, "app").await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_renamed_secret_is_made_first_and_only_then_the_old_one_is_removed() {
+async fn renamed_secret_exists_before_the_old_one_is_removed() {
     let mut stage = Stage::new("rename").await;
     let spec = |secret: Value, line: Option<pat_operator::api::Time>| {
         let mut spec = json!({"gracePeriod": "5d", "secret": secret});
@@ -123,7 +123,7 @@ async fn a_renamed_secret_is_made_first_and_only_then_the_old_one_is_removed() {
     stage.apply("app", spec(json!({"previousKey": "old"}), line)).await;
     stage.settle("app").await;
     let second = stage.value("app", "token").await;
-    by_others(&stage, "app", json!({"metadata": {"labels": {"team": "x"}}})).await;
+    edit_as_other(&stage, "app", json!({"metadata": {"labels": {"team": "x"}}})).await;
 
     let renamed = json!({"name": "moved", "key": "api-key", "previousKey": "former", "labels": {"a": "1"}});
     stage.apply("app", spec(renamed, line)).await;
@@ -134,24 +134,27 @@ async fn a_renamed_secret_is_made_first_and_only_then_the_old_one_is_removed() {
         .iter()
         .position(|write| matches!(write, Write::Secret(secret) if secret.metadata.name.as_deref() == Some("moved")));
     let removed = writes.iter().position(|write| matches!(write, Write::SecretGone(name) if name == "app"));
-    assert!(created.expect("made") < removed.expect("removed"), "{writes:#?}");
-    let Write::Secret(made) = &writes[created.unwrap()] else { unreachable!() };
+    assert!(created.expect("the new Secret is created") < removed.expect("the old Secret is removed"), "{writes:#?}");
+    let Write::Secret(new) = &writes[created.unwrap()] else { unreachable!() };
     assert_eq!(
-        made.data.as_ref().unwrap()["api-key"].0,
+        new.data.as_ref().unwrap()["api-key"].0,
         second.as_bytes(),
-        "from its first version on it holds the token"
+        "its first version already contains the token"
     );
     let secret_writes = writes.iter().filter(|write| !matches!(write, Write::Pat(_))).count();
     assert_eq!(secret_writes, 2, "{writes:#?}");
     for write in &writes {
         let Write::Pat(pat) = write else { continue };
         let ready = &pat.status.as_ref().unwrap().conditions[0];
-        assert_eq!((ready.type_.as_ref(), ready.status.as_ref()), ("Ready", "True"), "a move is no outage");
+        assert_eq!((ready.type_.as_ref(), ready.status.as_ref()), ("Ready", "True"), "the PAT stays ready");
     }
 
     assert_eq!(stage.secret("app").await, None);
-    assert_eq!(stage.data("moved").await, map([("api-key", &second), ("former", &first)]));
-    assert_eq!(labels(&stage, "moved").await, map([("app.kubernetes.io/managed-by", "pat-operator"), ("a", "1")]));
+    assert_eq!(stage.data("moved").await, string_map([("api-key", &second), ("former", &first)]));
+    assert_eq!(
+        labels(&stage, "moved").await,
+        string_map([("app.kubernetes.io/managed-by", "pat-operator"), ("a", "1")])
+    );
     assert_eq!(credentials(&stage, "app").await, [(2, Active), (1, Grace)]);
     assert_eq!(stage.status("app").await.secret_name.as_deref(), Some("moved"));
     assert!(stage.accepts("app", &first).await && stage.accepts("app", &second).await);
@@ -160,7 +163,7 @@ async fn a_renamed_secret_is_made_first_and_only_then_the_old_one_is_removed() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_secret_moves_to_another_type_with_another_name() {
+async fn renamed_secret_can_change_its_type() {
     let mut stage = Stage::new("rename-type").await;
     stage.apply("app", json!({})).await;
     stage.settle("app").await;
@@ -168,14 +171,14 @@ async fn a_secret_moves_to_another_type_with_another_name() {
     let secret = json!({"name": "auth", "template": {"preset": "BasicAuth", "username": "robot"}});
     stage.apply("app", json!({"secret": secret})).await;
     stage.settle("app").await;
-    assert_eq!(stage.data("auth").await, map([("token", &token), ("username", "robot"), ("password", &token)]));
+    assert_eq!(stage.data("auth").await, string_map([("token", &token), ("username", "robot"), ("password", &token)]));
     assert_eq!(stage.secret("app").await, None);
     assert_eq!(revision(&stage, "app").await, 1);
     assert_rests(&mut stage, "app").await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_name_that_is_taken_leaves_token_and_secret_where_they_are() {
+async fn rename_to_a_taken_name_keeps_the_old_secret() {
     let mut stage = Stage::new("rename-taken").await;
     stage.apply("other", json!({})).await;
     stage.settle("other").await;
@@ -188,7 +191,7 @@ async fn a_name_that_is_taken_leaves_token_and_secret_where_they_are() {
     assert_eq!(conditions(&stage, "app").await, ["Ready=False SecretConflict", "Stalled=True SecretConflict"]);
     assert_eq!(stage.secret("other").await, foreign);
     assert_eq!(stage.value("app", "token").await, token);
-    assert!(stage.accepts("app", &token).await, "also while an older credential still works");
+    assert!(stage.accepts("app", &token).await, "the token stays valid");
     assert_eq!(stage.status("app").await.secret_name.as_deref(), Some("app"));
     assert_eq!(reasons(&stage, "app").await, ["SecretConflict"]);
     assert_rests(&mut stage, "app").await;
@@ -202,7 +205,7 @@ async fn a_name_that_is_taken_leaves_token_and_secret_where_they_are() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_rename_in_the_middle_of_a_rotation_ends_with_one_secret_and_a_token_that_works() {
+async fn rename_during_a_rotation_ends_with_one_secret() {
     let mut stage = Stage::new("rename-middle").await;
     stage.apply("app", json!({"rotation": {"interval": "30d"}})).await;
     stage.settle("app").await;
@@ -212,16 +215,16 @@ async fn a_rename_in_the_middle_of_a_rotation_ends_with_one_secret_and_a_token_t
     stage.apply("app", json!({"rotation": {"interval": "30d"}, "secret": {"name": "moved"}})).await;
     let start = mark(&stage).await;
     stage.settle("app").await;
-    let mut there = std::collections::BTreeSet::from(["app".to_owned()]);
+    let mut existing = std::collections::BTreeSet::from(["app".to_owned()]);
     for write in since(&stage, &start).await {
         match write {
-            Write::Secret(secret) => drop(there.insert(secret.metadata.name.unwrap())),
-            Write::SecretGone(name) => drop(there.remove(&name)),
+            Write::Secret(secret) => drop(existing.insert(secret.metadata.name.unwrap())),
+            Write::SecretGone(name) => drop(existing.remove(&name)),
             Write::Pat(_) => {}
         }
-        assert!(!there.is_empty(), "at every moment one Secret holds a token");
+        assert!(!existing.is_empty(), "at least one Secret exists at any time");
     }
-    assert_eq!(there.into_iter().collect::<Vec<_>>(), ["moved"]);
+    assert_eq!(existing.into_iter().collect::<Vec<_>>(), ["moved"]);
     let second = stage.value("moved", "token").await;
     assert_ne!(first, second, "the rotation was due");
     assert!(stage.accepts("app", &first).await && stage.accepts("app", &second).await);
@@ -230,7 +233,7 @@ async fn a_rename_in_the_middle_of_a_rotation_ends_with_one_secret_and_a_token_t
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_rename_of_a_revoked_object_removes_what_it_left() {
+async fn rename_of_a_revoked_pat_removes_the_old_secret() {
     let mut stage = Stage::new("rename-revoked").await;
     stage.apply("app", json!({})).await;
     stage.settle("app").await;

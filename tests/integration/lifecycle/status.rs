@@ -1,4 +1,4 @@
-//! What people read: conditions, status fields and events, in every state that a token can be in.
+//! Conditions, status fields and events in every state of a token.
 
 use std::sync::{
     Arc,
@@ -21,7 +21,7 @@ use super::{
 use crate::support::stage::Stage;
 
 #[tokio::test(flavor = "multi_thread")]
-async fn every_state_has_its_conditions_fields_and_events_and_at_rest_costs_no_request() {
+async fn every_state_has_its_conditions_fields_and_events() {
     let mut stage = Stage::new("states").await;
     foreign_secret(&stage).await;
     let requests = Arc::new(AtomicUsize::new(0));
@@ -40,11 +40,11 @@ async fn every_state_has_its_conditions_fields_and_events_and_at_rest_costs_no_r
         let pat = stage.pat(name).await;
         let status = pat.status.unwrap();
         assert_eq!(lines(&status), case.conditions, "{name}");
-        let mut told = reasons(&stage, name).await;
-        told.sort();
+        let mut published = reasons(&stage, name).await;
+        published.sort();
         let mut expected = case.events.to_vec();
         expected.sort_unstable();
-        assert_eq!(told, expected, "{name}");
+        assert_eq!(published, expected, "{name}");
         let fields = [status.secret_name.is_some(), status.expires_at.is_some(), status.next_rotation_at.is_some()];
         assert_eq!(fields, case.told, "{name}: secretName, expiresAt, nextRotationAt");
         let owner = Owner { kind: OwnerKind::VirtualAccount, name: format!("{}/{name}", stage.namespace.name()) };
@@ -52,7 +52,7 @@ async fn every_state_has_its_conditions_fields_and_events_and_at_rest_costs_no_r
         assert_eq!(status.observed_generation, pat.metadata.generation, "{name}");
         for condition in &status.conditions {
             assert_eq!(condition.observed_generation, pat.metadata.generation, "{name}");
-            assert!(condition.message.len() > 20, "{name}: {condition:?} has words for people");
+            assert!(condition.message.len() > 20, "{name}: {condition:?} has a message");
         }
         assert_rests(&mut stage, name).await;
 
@@ -61,7 +61,7 @@ async fn every_state_has_its_conditions_fields_and_events_and_at_rest_costs_no_r
         requests.store(0, Ordering::SeqCst);
         stage.reconcile(name).await.unwrap();
         let count = requests.load(Ordering::SeqCst);
-        // A conflict is about things that the watches do not show: it is looked at.
+        // A conflict concerns objects that the watches do not show, so it costs one read.
         let allowed = usize::from(name.starts_with("conflict"));
         assert!(count <= allowed, "{name}: {count} requests though nothing has changed");
         stage.restart();
@@ -71,7 +71,7 @@ async fn every_state_has_its_conditions_fields_and_events_and_at_rest_costs_no_r
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_condition_keeps_its_time_until_its_status_changes() {
+async fn condition_keeps_its_time_until_its_status_changes() {
     let stage = Stage::new("times").await;
     let ready = async |stage: &Stage| -> Condition { stage.status("app").await.conditions[0].clone() };
     stage.apply("app", json!({})).await;
@@ -98,9 +98,9 @@ async fn a_condition_keeps_its_time_until_its_status_changes() {
     assert_eq!(ready(&stage).await.last_transition_time, revoked, "still False");
 }
 
-/// Velero does it: what `managedFields` were in the backup is put back a moment after an object is restored, over those of whoever was quicker.
+/// Velero restores the `managedFields` of the backup shortly after the object, and overwrites those of later writes.
 #[tokio::test(flavor = "multi_thread")]
-async fn what_is_no_longer_so_goes_from_the_status_also_when_somebody_has_rewritten_who_manages_its_fields() {
+async fn status_fields_are_removed_despite_changed_managed_fields() {
     let mut stage = Stage::new("fields").await;
     foreign_secret(&stage).await;
     let end = json!({"at": "2100-01-01T00:00:00Z"});
@@ -127,14 +127,14 @@ async fn what_is_no_longer_so_goes_from_the_status_also_when_somebody_has_rewrit
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn events_tell_transitions_once_and_again_when_they_happen_again() {
+async fn events_report_each_transition_once() {
     let mut stage = Stage::new("events").await;
     stage.apply("app", json!({})).await;
     stage.settle("app").await;
     let mut expected: Vec<String> = Vec::new();
     assert_eq!(reasons(&stage, "app").await, expected, "a first mint");
     for round in 1..=2 {
-        for (spec, told) in [
+        for (spec, event) in [
             (json!({"revoked": true}), "Revoked"),
             (plain(), ""),
             (json!({"expiry": {"at": "2001-01-01T00:00:00Z"}}), "Expired"),
@@ -146,26 +146,26 @@ async fn events_tell_transitions_once_and_again_when_they_happen_again() {
             stage.advance("1m");
             stage.apply("app", spec.clone()).await;
             stage.settle("app").await;
-            // Runs that find nothing to do, and a change that is none of these, tell nothing.
+            // Idle runs and unrelated changes publish no event.
             stage.reconcile("app").await.unwrap();
             let mut same = spec;
             same["description"] = json!(format!("round {round}"));
             stage.apply("app", same).await;
             stage.settle("app").await;
-            expected.extend((!told.is_empty()).then(|| told.to_owned()));
-            assert_eq!(kinds(&stage).await, count(&expected), "round {round}, {told:?}");
+            expected.extend((!event.is_empty()).then(|| event.to_owned()));
+            assert_eq!(event_counts(&stage).await, count(&expected), "round {round}, {event:?}");
         }
         stage.live_until("app", super::observe::after(&stage, "1h")).await;
         stage.settle("app").await;
         expected.push("Rotated".into());
-        assert_eq!(kinds(&stage).await, count(&expected), "round {round}");
+        assert_eq!(event_counts(&stage).await, count(&expected), "round {round}");
         assert_rests(&mut stage, "app").await;
     }
     assert_eq!(conditions(&stage, "app").await[0], "Ready=True Issued");
 }
 
-/// How many events there are of each reason; the API server's clock has no say in it.
-async fn kinds(stage: &Stage) -> std::collections::BTreeMap<String, usize> {
+/// The number of events per reason, whatever their order.
+async fn event_counts(stage: &Stage) -> std::collections::BTreeMap<String, usize> {
     count(&reasons(stage, "app").await)
 }
 

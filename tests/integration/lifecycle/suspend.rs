@@ -1,4 +1,4 @@
-//! `suspend`: nothing is minted or rotated; whatever else is to happen, happens.
+//! `suspend`: no token is minted or rotated. Everything else continues.
 
 use kube::{
     api::DeleteParams,
@@ -12,8 +12,8 @@ use super::observe::{
 };
 use crate::support::stage::{SOON, Stage};
 
-const ALIVE: [&str; 1] = ["Ready=True Suspended"];
-const NO_TOKEN: [&str; 2] = ["Ready=False Suspended", "Stalled=True Suspended"];
+const WITH_TOKEN: [&str; 1] = ["Ready=True Suspended"];
+const WITHOUT_TOKEN: [&str; 2] = ["Ready=False Suspended", "Stalled=True Suspended"];
 
 fn every_10_days(suspend: bool, more: Value) -> Value {
     let mut spec = json!({"rotation": {"interval": "10d"}, "suspend": suspend});
@@ -22,12 +22,12 @@ fn every_10_days(suspend: bool, more: Value) -> Value {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn an_object_that_is_suspended_from_the_start_has_no_token_until_it_is_resumed() {
+async fn pat_suspended_from_the_start_has_no_token() {
     let mut stage = Stage::new("suspend-born").await;
     stage.apply("app", json!({"suspend": true})).await;
     stage.settle("app").await;
     assert_eq!(stage.secret("app").await, None);
-    assert_eq!(conditions(&stage, "app").await, NO_TOKEN);
+    assert_eq!(conditions(&stage, "app").await, WITHOUT_TOKEN);
     let status = stage.status("app").await;
     assert_eq!((status.first_issued_at, status.default_expires_at, status.expires_at), (None, None, None));
     assert_rests(&mut stage, "app").await;
@@ -35,11 +35,15 @@ async fn an_object_that_is_suspended_from_the_start_has_no_token_until_it_is_res
     stage.apply("app", json!({"suspend": false})).await;
     stage.settle("app").await;
     assert_eq!(conditions(&stage, "app").await, ["Ready=True Issued"]);
-    assert_eq!(stage.status("app").await.first_issued_at, Some(stage.now()), "its life begins with its first token");
+    assert_eq!(
+        stage.status("app").await.first_issued_at,
+        Some(stage.now()),
+        "the lifetime starts with the first token"
+    );
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_suspended_token_is_not_rotated_and_catches_up_when_it_is_resumed() {
+async fn suspended_token_is_rotated_only_once_resumed() {
     let mut stage = Stage::new("suspend-rotate").await;
     stage.apply("app", every_10_days(false, json!({}))).await;
     stage.settle("app").await;
@@ -48,7 +52,7 @@ async fn a_suspended_token_is_not_rotated_and_catches_up_when_it_is_resumed() {
     stage.advance("5d");
     stage.apply("app", every_10_days(true, json!({}))).await;
     stage.settle("app").await;
-    assert_eq!(conditions(&stage, "app").await, ALIVE);
+    assert_eq!(conditions(&stage, "app").await, WITH_TOKEN);
     assert_eq!(stage.status("app").await.next_rotation_at, None);
     assert_eq!(end_of(&stage, "app", 1).await, end, "it keeps its own deadline");
     assert_rests(&mut stage, "app").await;
@@ -56,20 +60,28 @@ async fn a_suspended_token_is_not_rotated_and_catches_up_when_it_is_resumed() {
     stage.live_until("app", after(&stage, "6d")).await;
     stage.apply("app", every_10_days(true, json!({"rotateIfIssuedBefore": stage.now()}))).await;
     stage.settle("app").await;
-    assert_eq!(credentials(&stage, "app").await, [(1, Active)], "neither by interval nor by statement");
+    assert_eq!(
+        credentials(&stage, "app").await,
+        [(1, Active)],
+        "rotated neither by interval nor by rotateIfIssuedBefore"
+    );
     assert_eq!(stage.value("app", "token").await, first);
     assert_rests(&mut stage, "app").await;
 
     stage.apply("app", every_10_days(false, json!({}))).await;
     stage.settle("app").await;
     assert_eq!(credentials(&stage, "app").await, [(2, Active), (1, Grace)]);
-    assert_eq!(end_of(&stage, "app", 1).await, Some(after(&stage, "1d").ceil_second()), "with its grace period");
+    assert_eq!(
+        end_of(&stage, "app", 1).await,
+        Some(after(&stage, "1d").ceil_second()),
+        "the old token has its grace period"
+    );
     assert!(stage.accepts("app", &first).await);
     assert_rests(&mut stage, "app").await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_suspended_token_lives_to_its_own_end_and_people_are_warned_and_told() {
+async fn suspended_token_lapses_after_a_warning() {
     let mut stage = Stage::new("suspend-lapse").await;
     stage.apply("app", every_10_days(false, json!({}))).await;
     stage.settle("app").await;
@@ -77,15 +89,15 @@ async fn a_suspended_token_lives_to_its_own_end_and_people_are_warned_and_told()
     stage.apply("app", every_10_days(true, json!({}))).await;
     stage.settle("app").await;
     let end = end_of(&stage, "app", 1).await.unwrap();
-    let born = stage.now();
-    assert_eq!(end, born.plus(length("20d")).ceil_second());
+    let issued = stage.now();
+    assert_eq!(end, issued.plus(length("20d")).ceil_second());
 
-    // A fifth of its life of 20 days before the end.
+    // The warning comes a fifth of the 20 days before the end.
     stage.live_until("app", end.minus(length("97h"))).await;
-    assert_eq!(conditions(&stage, "app").await, ALIVE);
+    assert_eq!(conditions(&stage, "app").await, WITH_TOKEN);
     stage.live_until("app", end.minus(length("95h"))).await;
     stage.settle("app").await;
-    assert_eq!(conditions(&stage, "app").await, [ALIVE[0], "ExpiringSoon=True ExpiryNear"]);
+    assert_eq!(conditions(&stage, "app").await, [WITH_TOKEN[0], "ExpiringSoon=True ExpiryNear"]);
     assert_eq!(reasons(&stage, "app").await, ["ExpiryNear"]);
     assert!(stage.accepts("app", &token).await);
     assert_rests(&mut stage, "app").await;
@@ -93,8 +105,8 @@ async fn a_suspended_token_lives_to_its_own_end_and_people_are_warned_and_told()
     stage.live_until("app", end).await;
     assert!(!stage.accepts("app", &token).await);
     stage.settle("app").await;
-    assert_eq!(conditions(&stage, "app").await, NO_TOKEN);
-    assert_eq!(keys(&stage, "app").await, [""; 0], "a dead token does not stay in the Secret");
+    assert_eq!(conditions(&stage, "app").await, WITHOUT_TOKEN);
+    assert_eq!(keys(&stage, "app").await, [""; 0], "an expired token does not stay in the Secret");
     assert_eq!(reasons(&stage, "app").await, ["ExpiryNear", "Lapsed"]);
     assert_rests(&mut stage, "app").await;
 
@@ -105,11 +117,11 @@ async fn a_suspended_token_lives_to_its_own_end_and_people_are_warned_and_told()
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_suspended_token_dies_by_every_revocation_and_no_new_one_is_issued() {
+async fn revoked_suspended_token_is_not_replaced() {
     let mut stage = Stage::new("suspend-revoke").await;
     for (name, reason, event) in [
-        ("statement", "Suspended", "CredentialRevoked"),
-        ("future-statement", "Suspended", "CredentialRevoked"),
+        ("by-time", "Suspended", "CredentialRevoked"),
+        ("by-future-time", "Suspended", "CredentialRevoked"),
         ("by-id", "Suspended", "CredentialRevoked"),
         ("revoked", "Revoked", "Revoked"),
     ] {
@@ -118,8 +130,8 @@ async fn a_suspended_token_dies_by_every_revocation_and_no_new_one_is_issued() {
         let token = stage.value(name, "token").await;
         stage.advance("1h");
         let more = match name {
-            "statement" => json!({"revokeIfIssuedBefore": stage.now()}),
-            "future-statement" => json!({"revokeIfIssuedBefore": after(&stage, "1d")}),
+            "by-time" => json!({"revokeIfIssuedBefore": stage.now()}),
+            "by-future-time" => json!({"revokeIfIssuedBefore": after(&stage, "1d")}),
             "by-id" => json!({"revokedCredentials": [id_of(&stage, name, 1).await]}),
             _ => json!({"revoked": true}),
         };
@@ -135,7 +147,7 @@ async fn a_suspended_token_dies_by_every_revocation_and_no_new_one_is_issued() {
             "{name}"
         );
         assert_eq!(revision(&stage, name).await, 1, "{name}");
-        assert!(reasons(&stage, name).await.iter().any(|told| told == event), "{name}");
+        assert!(reasons(&stage, name).await.iter().any(|reason| reason == event), "{name}");
         assert_rests(&mut stage, name).await;
         stage.apply(name, every_10_days(false, json!({}))).await;
         stage.settle(name).await;
@@ -145,7 +157,7 @@ async fn a_suspended_token_dies_by_every_revocation_and_no_new_one_is_issued() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_grace_period_ends_in_time_while_suspended() {
+async fn grace_period_ends_on_time_while_suspended() {
     let mut stage = Stage::new("suspend-grace").await;
     stage.apply("app", every_10_days(false, json!({"secret": {"previousKey": "old"}}))).await;
     stage.settle("app").await;
@@ -155,43 +167,43 @@ async fn a_grace_period_ends_in_time_while_suspended() {
     let second = stage.value("app", "token").await;
     stage.apply("app", every_10_days(true, json!({"secret": {"previousKey": "old"}}))).await;
     stage.settle("app").await;
-    assert_eq!(conditions(&stage, "app").await, [ALIVE[0], "InGracePeriod=True PreviousCredentialLive"]);
+    assert_eq!(conditions(&stage, "app").await, [WITH_TOKEN[0], "InGracePeriod=True PreviousCredentialLive"]);
     assert_eq!(stage.value("app", "old").await, first);
     let end = end_of(&stage, "app", 1).await.unwrap();
     stage.live_until("app", end).await;
     stage.settle("app").await;
-    assert_eq!(conditions(&stage, "app").await, ALIVE);
+    assert_eq!(conditions(&stage, "app").await, WITH_TOKEN);
     assert_eq!(keys(&stage, "app").await, ["token"]);
     assert!(!stage.accepts("app", &first).await && stage.accepts("app", &second).await);
     assert_rests(&mut stage, "app").await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn the_end_of_a_suspended_token_is_reported_also_when_there_is_no_token() {
+async fn expiry_is_reported_while_suspended_without_a_token() {
     let mut stage = Stage::new("suspend-end").await;
     let end = after(&stage, "100d").ceil_second();
-    // A short grace: whether the last rotation is a moment or a day ago follows from the uid.
+    // The grace period is short, because the uid decides when the last rotation was.
     let expiry = json!({"expiry": {"at": end}, "gracePeriod": "1s"});
-    for name in ["alive", "lapsed", "never"] {
+    for name in ["active", "lapsed", "never"] {
         stage.apply(name, every_10_days(name == "never", expiry.clone())).await;
         stage.settle(name).await;
     }
     stage.apply("lapsed", every_10_days(true, expiry.clone())).await;
     stage.settle("lapsed").await;
-    stage.live_until("alive", end.minus(length("1d"))).await;
-    stage.apply("alive", every_10_days(true, expiry)).await;
-    for name in ["alive", "lapsed", "never"] {
+    stage.live_until("active", end.minus(length("1d"))).await;
+    stage.apply("active", every_10_days(true, expiry)).await;
+    for name in ["active", "lapsed", "never"] {
         stage.settle(name).await;
     }
-    assert_eq!(conditions(&stage, "alive").await, [ALIVE[0], "ExpiringSoon=True ExpiryNear"]);
-    assert_eq!(conditions(&stage, "lapsed").await, NO_TOKEN);
-    assert_eq!(conditions(&stage, "never").await, NO_TOKEN);
-    for name in ["alive", "lapsed", "never"] {
+    assert_eq!(conditions(&stage, "active").await, [WITH_TOKEN[0], "ExpiringSoon=True ExpiryNear"]);
+    assert_eq!(conditions(&stage, "lapsed").await, WITHOUT_TOKEN);
+    assert_eq!(conditions(&stage, "never").await, WITHOUT_TOKEN);
+    for name in ["active", "lapsed", "never"] {
         let wake = stage.reconcile(name).await.unwrap();
         assert_eq!(wake, Some(end), "{name}: the operator wakes to report the end");
     }
     stage.hand.set(end.timestamp());
-    for name in ["alive", "lapsed", "never"] {
+    for name in ["active", "lapsed", "never"] {
         stage.settle(name).await;
         assert_eq!(conditions(&stage, name).await, ["Ready=False Expired", "Stalled=True Expired"], "{name}");
         assert!(stage.data(name).await.is_empty(), "{name}");
@@ -201,7 +213,7 @@ async fn the_end_of_a_suspended_token_is_reported_also_when_there_is_no_token() 
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_rotation_that_is_on_its_way_stops_and_the_token_in_the_secret_goes_on() {
+async fn suspending_stops_a_started_rotation() {
     let mut stage = Stage::new("suspend-middle").await;
     stage.apply("app", every_10_days(false, json!({}))).await;
     stage.settle("app").await;
@@ -220,12 +232,12 @@ async fn a_rotation_that_is_on_its_way_stops_and_the_token_in_the_secret_goes_on
 
     stage.apply("app", every_10_days(false, json!({}))).await;
     stage.settle("app").await;
-    assert_eq!(credentials(&stage, "app").await, [(3, Active), (1, Grace)], "nobody holds the second: it is gone");
+    assert_eq!(credentials(&stage, "app").await, [(3, Active), (1, Grace)], "the undelivered second token is dropped");
     assert_rests(&mut stage, "app").await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn the_secret_of_a_suspended_token_is_still_kept_in_order() {
+async fn secret_is_still_rendered_while_suspended() {
     let mut stage = Stage::new("suspend-render").await;
     stage.apply("app", every_10_days(false, json!({}))).await;
     stage.settle("app").await;
@@ -240,7 +252,7 @@ async fn the_secret_of_a_suspended_token_is_still_kept_in_order() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn deletion_takes_token_and_secret_away_suspended_or_not() {
+async fn deletion_removes_the_secret_even_while_suspended() {
     let stage = Stage::new("suspend-delete").await;
     for (name, suspend) in [("running", false), ("suspended", true)] {
         stage.apply(name, json!({})).await;
@@ -251,7 +263,7 @@ async fn deletion_takes_token_and_secret_away_suspended_or_not() {
         stage.pats().delete(name, &DeleteParams::default()).await.unwrap();
         let gone = await_condition(stage.secrets(), name, is_deleted(&uid));
         tokio::time::timeout(SOON, gone).await.expect("the garbage collector removes the Secret").unwrap();
-        assert_eq!(stage.reconcile(name).await.unwrap(), None, "{name}: nothing is left to do");
+        assert_eq!(stage.reconcile(name).await.unwrap(), None, "{name}: no further run is due");
         assert_eq!(stage.secret(name).await, None, "{name}");
     }
 }

@@ -1,4 +1,4 @@
-//! A year in the life of a token that rotates every day.
+//! A year of daily rotations.
 
 use std::{
     collections::BTreeMap,
@@ -16,30 +16,30 @@ use serde_json::json;
 use super::observe::{assert_rests, length};
 use crate::support::stage::{SOON, Stage};
 
-/// What stands in the cluster at one moment.
-struct Moment {
+/// PAT and Secret in the cluster at one time.
+struct Snapshot {
     pat: PersonalAccessToken,
     token: String,
     previous: Option<String>,
     annotations: usize,
-    /// Of the Secret.
+    /// The resource version of the Secret.
     version: String,
 }
 
-impl Moment {
+impl Snapshot {
     async fn of(stage: &Stage) -> Self {
         let (pat, secret) = tokio::join!(stage.pat("app"), stage.secret("app"));
-        let secret = secret.expect("the Secret is always there");
+        let secret = secret.expect("the Secret always exists");
         let version = secret.metadata.resource_version.expect("a version");
         let mut data: BTreeMap<_, _> = secret.data.unwrap_or_default();
         let mut text = |key: &str| data.remove(key).map(|value| String::from_utf8(value.0).expect("text"));
         let (token, previous) = (text("token").expect("the Secret always holds a token"), text("old"));
-        assert!(data.is_empty(), "and no other key");
+        assert!(data.is_empty(), "there is no other key");
         let annotations = serde_json::to_string(&secret.metadata.annotations).unwrap().len();
         Self { pat, token, previous, annotations, version }
     }
 
-    /// What [`Stage::reconcile`] does before each run, for one object and without its lists: a year has more than a thousand runs.
+    /// Waits for the caches like [`Stage::reconcile`], but for one object and without lists, because a year has more than a thousand runs.
     async fn wait_for_caches(&self, stage: &Stage) {
         let key = NamespacedName::new(stage.namespace.name(), "app");
         let stores = &stage.operator().stores;
@@ -74,8 +74,8 @@ impl Moment {
         assert_eq!((ready.type_.as_ref(), ready.status.as_ref()), ("Ready", "True"), "{now}");
     }
 
-    /// At rest the Secret shows the replaced token just as long as it is in grace.
-    fn check_at_rest(&self, now: Time) {
+    /// Checks that the Secret of an idle PAT contains the replaced token exactly as long as it is in grace.
+    fn check_idle(&self, now: Time) {
         self.check(now);
         let status = self.pat.status.as_ref().unwrap();
         let in_grace = status.credentials.iter().any(|credential| credential.state == CredentialState::Grace);
@@ -93,63 +93,63 @@ impl Moment {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_token_that_rotates_daily_lives_a_year_without_a_moment_of_outage_and_without_growing() {
+async fn daily_rotation_lasts_a_year_without_outage_or_growth() {
     let began = Instant::now();
     let mut stage = Stage::new("year").await;
     stage.apply("app", json!({"rotation": {"interval": "1d"}, "secret": {"previousKey": "old"}})).await;
     stage.settle("app").await;
-    let born = stage.now();
-    let end = born.plus(length("365d"));
-    // Tokens that were replaced, and until when they were promised to work.
-    let mut promised: Vec<(String, Time)> = Vec::new();
-    let mut before = Moment::of(&stage).await;
+    let issued = stage.now();
+    let end = issued.plus(length("365d"));
+    // Replaced tokens, and the ends of their grace periods.
+    let mut in_grace: Vec<(String, Time)> = Vec::new();
+    let mut before = Snapshot::of(&stage).await;
     let (mut early, mut late, mut wakes, mut rotations) = (0, 0, 0, 0);
     while stage.now() < end {
         let key = NamespacedName::new(stage.namespace.name(), "app");
         let wake = stage.operator().reconciler.reconcile(&key).await.expect("the run succeeds");
         let now = stage.now();
-        let moment = Moment::of(&stage).await;
-        moment.wait_for_caches(&stage).await;
+        let snapshot = Snapshot::of(&stage).await;
+        snapshot.wait_for_caches(&stage).await;
         let waits = wake.is_some_and(|wake| wake.since(now) <= length("10s"));
         if waits {
-            moment.check(now)
+            snapshot.check(now)
         } else {
-            moment.check_at_rest(now)
+            snapshot.check_idle(now)
         }
-        if moment.token != before.token {
+        if snapshot.token != before.token {
             rotations += 1;
-            assert_eq!(moment.previous.as_ref(), Some(&before.token), "{now}");
-            let status = moment.pat.status.as_ref().unwrap();
+            assert_eq!(snapshot.previous.as_ref(), Some(&before.token), "{now}");
+            let status = snapshot.pat.status.as_ref().unwrap();
             let replaced = status.credentials.iter().find(|one| one.state == CredentialState::Grace).unwrap();
             let until = replaced.expires_at.unwrap();
-            assert!(until >= now.plus(length("12h")), "{now}: half of the interval");
-            promised.push((before.token.clone(), until));
+            assert!(until >= now.plus(length("12h")), "{now}: at least half the interval");
+            in_grace.push((before.token.clone(), until));
         }
-        promised.retain(|(token, until)| {
-            assert_eq!(moment.is_accepted(token, now), now < *until, "{now}: promised until {until}");
+        in_grace.retain(|(token, until)| {
+            assert_eq!(snapshot.is_accepted(token, now), now < *until, "{now}: in grace until {until}");
             now < *until
         });
-        let size = moment.size();
-        if now < born.plus(length("30d")) {
+        let size = snapshot.size();
+        if now < issued.plus(length("30d")) {
             early = early.max(size)
         } else {
             late = late.max(size)
         }
 
-        let wake = wake.expect("there is always something to come");
-        assert!(wake > now, "{now}: a wake-up in the past would loop");
-        // What was good at rest is good until the very wake-up: the operator is never needed earlier.
-        moment.check(wake.minus(length("1s")).max(now));
+        let wake = wake.expect("a further run is always due");
+        assert!(wake > now, "{now}: a requeue time in the past would loop");
+        // The state stays correct until the next run, so the operator is never needed earlier.
+        snapshot.check(wake.minus(length("1s")).max(now));
         stage.hand.set(wake.timestamp());
-        moment.check(wake);
-        before = moment;
+        snapshot.check(wake);
+        before = snapshot;
         wakes += 1;
     }
     assert!(rotations >= 365, "{rotations} rotations");
-    assert_eq!(before.pat.status.as_ref().unwrap().revision, Some(rotations + 1), "no mint but these");
-    assert!(wakes <= 3 * rotations + 3, "{wakes} wake-ups: due, published, end of grace");
+    assert_eq!(before.pat.status.as_ref().unwrap().revision, Some(rotations + 1), "no other mint");
+    assert!(wakes <= 3 * rotations + 3, "{wakes} runs: due, published, end of grace");
     assert!(late <= early + 40, "status and annotations do not grow: {early} bytes in the first month, {late} after");
     stage.settle("app").await;
     assert_rests(&mut stage, "app").await;
-    eprintln!("{rotations} rotations, {wakes} wake-ups, {:.1} s", began.elapsed().as_secs_f64());
+    eprintln!("{rotations} rotations, {wakes} runs, {:.1} s", began.elapsed().as_secs_f64());
 }

@@ -1,9 +1,9 @@
-//! The admission policies of the chart on a real API server, with real users: who may do what, by every way of writing,
-//! and the message of each refusal.
+//! The chart's admission policies on a real API server, with real users: what they allow for each kind of write, and the message of
+//! each refusal.
 
 use crate::support::policies::{guard, people};
 
-mod letting_go;
+mod deletion;
 mod owners;
 mod scopes;
 mod secret_annotations;

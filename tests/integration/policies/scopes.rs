@@ -1,4 +1,4 @@
-//! Which scopes tokens of a namespace may have.
+//! The policy `scopes`: which scopes the tokens of a namespace can have.
 
 use std::time::Duration;
 
@@ -22,8 +22,8 @@ fn scopes(scopes: &[&str]) -> Value {
     json!({ "scopes": scopes })
 }
 
-/// The sentence of a refusal.
-fn ask(home: &Place, namespace: &str, which: &str) -> Outcome {
+/// The refusal for these scopes.
+fn refusal(home: &Place, namespace: &str, which: &str) -> Outcome {
     Err(format!(
         "spec.scopes: namespace {namespace} is not granted {which}: ask the administrator of pat-operator to add them, one per line, under the key \
          {namespace} of the ConfigMap {}/{GRANTS} (with Helm: the value scopeGrants.{namespace})",
@@ -31,108 +31,110 @@ fn ask(home: &Place, namespace: &str, which: &str) -> Outcome {
     ))
 }
 
-/// Puts these grants in place and waits until the policy goes by them: it grants the one scope, and not the other.
+/// Writes these grants and waits until they are in force: the first scope is granted, and the second is refused.
 async fn grant(home: &Place, grants: Value, api: &Api<DynamicObject>, (given, refused): (Option<&str>, &str)) {
     let api_of_grants: Api<ConfigMap> = Api::namespaced(home.client.clone(), home.name());
     let _ = api_of_grants.delete(GRANTS, &DeleteParams::default()).await;
     let manifest = json!({"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": GRANTS}, "data": grants});
     let params = PatchParams::apply("tests").force();
     api_of_grants.patch(GRANTS, &params, &Patch::Apply(manifest)).await.expect("a ConfigMap");
-    let try_out = async |scope: &str| Create::Post.try_out(api, &pat("probe", scopes(&[scope]))).await;
-    // The API server looks for parameters anew when any policy comes or goes, and here many tests have one each.
+    let dry_run = async |scope: &str| Create::Post.dry_run(api, &pat("probe", scopes(&[scope]))).await;
+    // The API server reads parameters again whenever a policy is created or deleted, and many tests have one each.
     eventually_within(Duration::from_secs(180), "the grants are in force", async || {
         let is_given = match given {
-            Some(scope) => try_out(scope).await.is_ok(),
+            Some(scope) => dry_run(scope).await.is_ok(),
             None => true,
         };
-        is_given && try_out(refused).await.is_err_and(|sentence| sentence.starts_with("spec.scopes: "))
+        is_given && dry_run(refused).await.is_err_and(|sentence| sentence.starts_with("spec.scopes: "))
     })
     .await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_namespace_has_the_scopes_that_it_is_granted_or_those_of_everybody_and_never_the_product_s_own_by_default() {
+async fn scopes_are_limited_to_the_grants_of_the_namespace() {
     let home = Place::new("scopes-home").await;
     let (named, other) = (Place::new("scopes-named").await, Place::new("scopes-other").await);
     let guard = Guard::apply("scopes", &home, &[&named, &other]).await;
-    let (named_s, other_s) =
+    let (named_client, other_client) =
         (people::administrator_of(&named, "ann").await.1, people::administrator_of(&other, "ann").await.1);
-    let (in_named, in_other) = (pats(&named_s, named.name()), pats(&other_s, other.name()));
+    let (in_named, in_other) = (pats(&named_client, named.name()), pats(&other_client, other.name()));
     let grants = json!({
         "_default": "read:*\nexact\n*-last\nintrospect\nsp:*\nidn:my-personal-access-tokens:read\n",
         named.name(): "\n# for deployments\n  deploy:*  \n\nbuild\r\nintrospect\nsp:my-*\n",
     });
     grant(&home, grants, &in_named, (Some("deploy:x"), "read:x")).await;
 
-    let no = |place: &Place, which: &str| ask(&home, place.name(), which);
+    let refused = |place: &Place, which: &str| refusal(&home, place.name(), which);
     let in_named_cases = [
         (vec!["deploy:prod", "deploy:", "build"], Ok(())),
         (vec!["introspect", "sp:my-personal-access-tokens:manage"], Ok(())),
-        // A key of one's own is instead of everybody's.
-        (vec!["read:all"], no(&named, "read:all")),
-        (vec!["deploy", "Deploy:x", "build2", "buil", "deploy:x"], no(&named, "deploy Deploy:x build2 buil")),
-        (vec!["sp:all-personal-access-tokens:read"], no(&named, "sp:all-personal-access-tokens:read")),
-        (vec!["idn:my-personal-access-tokens:read"], no(&named, "idn:my-personal-access-tokens:read")),
-        // Comments and patterns are no scopes.
-        (vec!["#", "for"], no(&named, "# for")),
+        // The namespace's own key replaces the default.
+        (vec!["read:all"], refused(&named, "read:all")),
+        (vec!["deploy", "Deploy:x", "build2", "buil", "deploy:x"], refused(&named, "deploy Deploy:x build2 buil")),
+        (vec!["sp:all-personal-access-tokens:read"], refused(&named, "sp:all-personal-access-tokens:read")),
+        (vec!["idn:my-personal-access-tokens:read"], refused(&named, "idn:my-personal-access-tokens:read")),
+        // Comments are not grants.
+        (vec!["#", "for"], refused(&named, "# for")),
         (vec!["deploy:*"], Ok(())),
     ];
     let in_other_cases = [
         (vec!["read:all", "read:", "exact"], Ok(())),
-        (vec!["deploy:prod"], no(&other, "deploy:prod")),
-        (vec!["is-last"], no(&other, "is-last")),
-        (vec!["introspect"], no(&other, "introspect")),
-        (vec!["sp:my-personal-access-tokens:read"], no(&other, "sp:my-personal-access-tokens:read")),
-        (vec!["idn:my-personal-access-tokens:read"], no(&other, "idn:my-personal-access-tokens:read")),
-        (vec!["sp:"], no(&other, "sp:")),
+        (vec!["deploy:prod"], refused(&other, "deploy:prod")),
+        (vec!["is-last"], refused(&other, "is-last")),
+        (vec!["introspect"], refused(&other, "introspect")),
+        (vec!["sp:my-personal-access-tokens:read"], refused(&other, "sp:my-personal-access-tokens:read")),
+        (vec!["idn:my-personal-access-tokens:read"], refused(&other, "idn:my-personal-access-tokens:read")),
+        (vec!["sp:"], refused(&other, "sp:")),
     ];
     let cases =
         in_named_cases.map(|case| (&in_named, case)).into_iter().chain(in_other_cases.map(|case| (&in_other, case)));
     for (api, (wanted, expected)) in cases {
         for create in Create::ALL {
-            let found = create.try_out(api, &pat("app", scopes(&wanted))).await;
+            let found = create.dry_run(api, &pat("app", scopes(&wanted))).await;
             assert_eq!(found, expected, "{create:?}: {wanted:?}");
         }
     }
-    // Neither does everything, nor a beginning that is short of them, reach the product's own: not even by name.
+    // Neither `*` nor a shorter prefix grants the scopes of pat-operator itself.
     grant(&home, json!({"_default": "*", named.name(): "*\ns*\nint*"}), &in_named, (Some("anything"), "introspect"))
         .await;
     let own = ["introspect", "sp:all-personal-access-tokens:manage", "idn:x"];
     for (api, place) in [(&in_named, &named), (&in_other, &other)] {
-        assert_eq!(Create::Post.try_out(api, &pat("app", scopes(&["at", "all", "introspective"]))).await, Ok(()));
-        assert_eq!(Create::Post.try_out(api, &pat("app", scopes(&own))).await, no(place, &own.join(" ")));
+        assert_eq!(Create::Post.dry_run(api, &pat("app", scopes(&["at", "all", "introspective"]))).await, Ok(()));
+        assert_eq!(Create::Post.dry_run(api, &pat("app", scopes(&own))).await, refused(place, &own.join(" ")));
     }
-    // No scopes need no grant; nobody is granted anything where nothing is written; the administrator needs a grant as well.
+    // A token without scopes needs no grant. Without grants every scope is refused, for administrators, too.
     for nothing in [json!({}), json!({named.name(): ""})] {
         grant(&home, nothing, &in_named, (None, "anything")).await;
         for spec in [json!({}), scopes(&[])] {
-            assert_eq!(Create::Post.try_out(&in_named, &pat("app", spec)).await, Ok(()));
+            assert_eq!(Create::Post.dry_run(&in_named, &pat("app", spec)).await, Ok(()));
         }
-        assert_eq!(Create::Post.try_out(&in_named, &pat("app", scopes(&["x"]))).await, no(&named, "x"));
+        assert_eq!(Create::Post.dry_run(&in_named, &pat("app", scopes(&["x"]))).await, refused(&named, "x"));
         let admin = pats(&home.client, named.name());
-        assert_eq!(Create::Post.try_out(&admin, &pat("app", scopes(&["x"]))).await, no(&named, "x"));
+        assert_eq!(Create::Post.dry_run(&admin, &pat("app", scopes(&["x"]))).await, refused(&named, "x"));
     }
     guard.end().await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn what_is_no_longer_granted_is_kept_out_of_every_change_but_revocation_and_deletion() {
+async fn withdrawn_scope_blocks_changes_but_not_revocation() {
     let home = Place::new("scopes-change").await;
     let guard = Guard::apply("scopes", &home, &[&home]).await;
     let client = people::administrator_of(&home, "ann").await.1;
     let api = pats(&client, home.name());
     grant(&home, json!({"_default": "read\nwrite"}), &api, (Some("write"), "admin")).await;
-    // An API server that has just come to know of a policy may refuse the first.
-    eventually("it is taken", async || home.try_apply("app", json!({}), scopes(&["read", "write"])).await.is_ok())
-        .await;
+    // An API server with a new policy may refuse the first request.
+    eventually("the PAT is accepted", async || {
+        home.try_apply("app", json!({}), scopes(&["read", "write"])).await.is_ok()
+    })
+    .await;
     grant(&home, json!({"_default": "read"}), &api, (Some("read"), "write")).await;
 
-    let refused = || ask(&home, home.name(), "write");
+    let refused = || refusal(&home, home.name(), "write");
     let cases = [
         (json!({"spec": {"expiry": {"never": true}}}), refused()),
         (json!({"spec": {"scopes": ["write"], "description": "x"}}), refused()),
         (json!({"spec": {"rotateIfIssuedBefore": "2026-01-01T00:00:00Z"}}), refused()),
-        (json!({"spec": {"scopes": ["read", "admin"]}}), ask(&home, home.name(), "admin")),
+        (json!({"spec": {"scopes": ["read", "admin"]}}), refusal(&home, home.name(), "admin")),
         (json!({"spec": {"scopes": ["read"]}}), Ok(())),
         (json!({"spec": {"revoked": true}}), Ok(())),
         (json!({"metadata": {"labels": {"team": "a"}}}), Ok(())),
@@ -140,23 +142,23 @@ async fn what_is_no_longer_granted_is_kept_out_of_every_change_but_revocation_an
     ];
     for (patch, expected) in cases {
         for change in Change::ALL {
-            // Scopes are a set, to which an apply adds: then it is all of them that count.
+            // An apply adds to the set of scopes, so the refusal names all of them.
             let named = expected.clone().map_err(|sentence| match change {
                 Change::Apply => sentence.replace("granted admin:", "granted write admin:"),
                 _ => sentence,
             });
-            assert_eq!(change.try_out(&api, "app", &patch).await, named, "{change:?}: {patch}");
+            assert_eq!(change.dry_run(&api, "app", &patch).await, named, "{change:?}: {patch}");
         }
     }
-    // Revoked and then not: the scopes count again.
-    assert_eq!(Change::MergePatch.really(&api, "app", &json!({"spec": {"revoked": true}})).await, Ok(()));
-    assert_eq!(Change::MergePatch.try_out(&api, "app", &json!({"spec": {"revoked": false}})).await, refused());
-    api.delete("app", &DeleteParams::default()).await.expect("deletion is free");
+    // Without the revocation, the scopes are checked again.
+    assert_eq!(Change::MergePatch.send(&api, "app", &json!({"spec": {"revoked": true}})).await, Ok(()));
+    assert_eq!(Change::MergePatch.dry_run(&api, "app", &json!({"spec": {"revoked": false}})).await, refused());
+    api.delete("app", &DeleteParams::default()).await.expect("deletion is allowed");
     guard.end().await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn as_many_scopes_as_a_token_can_have_are_judged_by_many_long_patterns() {
+async fn maximum_scopes_are_checked_against_many_patterns() {
     let home = Place::new("scopes-many").await;
     let guard = Guard::apply("scopes", &home, &[&home]).await;
     let client = people::administrator_of(&home, "ann").await.1;
@@ -166,26 +168,26 @@ async fn as_many_scopes_as_a_token_can_have_are_judged_by_many_long_patterns() {
     let whole: Vec<String> = (200..400).map(scope).collect();
     let grants = json!({"_default": format!("{}\n{}", patterns.join("\n"), whole.join("\n"))});
     grant(&home, grants, &api, (Some(&scope(199)), "other")).await;
-    // The last patterns are those that fit, and it is the longest spec there is.
-    let fitting: Vec<String> = (168..232).map(scope).collect();
+    // The last patterns match, and the spec has the maximum size.
+    let granted: Vec<String> = (168..232).map(scope).collect();
     for create in Create::ALL {
-        assert_eq!(create.try_out(&api, &pat("app", json!({"scopes": fitting}))).await, Ok(()), "{create:?}");
+        assert_eq!(create.dry_run(&api, &pat("app", json!({"scopes": granted}))).await, Ok(()), "{create:?}");
     }
-    let strange: Vec<String> = (400..464).map(scope).collect();
-    let some = format!("{} and 56 more", strange[..8].join(" "));
-    let found = Create::Post.try_out(&api, &pat("app", json!({"scopes": strange}))).await;
-    assert_eq!(found, ask(&home, home.name(), &some));
+    let not_granted: Vec<String> = (400..464).map(scope).collect();
+    let listed = format!("{} and 56 more", not_granted[..8].join(" "));
+    let found = Create::Post.dry_run(&api, &pat("app", json!({"scopes": not_granted}))).await;
+    assert_eq!(found, refusal(&home, home.name(), &listed));
     guard.end().await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn without_the_config_map_nothing_is_granted() {
+async fn no_scopes_are_granted_without_the_config_map() {
     let home = Place::new("scopes-none").await;
     let guard = Guard::apply("scopes", &home, &[&home]).await;
     let client = people::administrator_of(&home, "ann").await.1;
     let api = pats(&client, home.name());
     eventually("the policy is in force", async || {
-        let found = Create::Post.try_out(&api, &pat("app", scopes(&["x"]))).await;
+        let found = Create::Post.dry_run(&api, &pat("app", scopes(&["x"]))).await;
         found.is_err_and(|message| message.contains("no params found"))
     })
     .await;

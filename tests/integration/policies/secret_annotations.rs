@@ -1,4 +1,4 @@
-//! Who may set annotations under `pat-operator.io/` on Secrets.
+//! The policy `secret-annotations`: who can set annotations under `pat-operator.io/` on Secrets.
 
 use control_plane::Identity;
 use kube::api::DeleteParams;
@@ -18,18 +18,18 @@ fn secret(annotations: Value) -> Value {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn our_annotations_on_secrets_are_set_by_the_controller_and_by_whoever_restores_backups() {
+async fn only_controller_and_restorers_set_our_annotations() {
     let place = Place::new("annotations").await;
     let home = place.name();
     let guard = Guard::apply("secret-annotations", &place, &[&place]).await;
-    let jane_s = people::administrator_of(&place, "jane").await.1;
-    let jane = secrets(&jane_s, home);
+    let jane_client = people::administrator_of(&place, "jane").await.1;
+    let jane = secrets(&jane_client, home);
     let planted = secret(json!({UID: "00000000-0000-4000-8000-000000000001"}));
-    eventually("the policy is in force", async || Create::Post.try_out(&jane, &planted).await.is_err()).await;
+    eventually("the policy is in force", async || Create::Post.dry_run(&jane, &planted).await.is_err()).await;
 
-    // A real one, of the operator as the chart's ServiceAccount.
+    // A real Secret, written by the operator with the chart's ServiceAccount.
     let controller = Identity::service_account(home, "pat-operator-controller");
-    let controller_s = people::administers(&place, &controller).await;
+    let controller_client = people::administers(&place, &controller).await;
     let kubeconfig = place.access.kubeconfig_for(&controller).expect("a kubeconfig");
     let operator = crate::support::process::Launch::controller_in(&kubeconfig, home).start();
     place.apply("app", json!({"secret": {"annotations": {"example.com/a": "b"}}})).await;
@@ -56,14 +56,14 @@ async fn our_annotations_on_secrets_are_set_by_the_controller_and_by_whoever_res
     ];
     for (manifest, expected) in creations {
         for create in Create::ALL {
-            assert_eq!(create.try_out(&jane, &manifest).await, expected, "{create:?}: {}", manifest["metadata"]);
+            assert_eq!(create.dry_run(&jane, &manifest).await, expected, "{create:?}: {}", manifest["metadata"]);
         }
     }
     let changes = [
         (json!({"metadata": {"annotations": {UID: "00000000-0000-4000-8000-000000000001"}}}), refused("jane")),
         (json!({"metadata": {"annotations": {"pat-operator.io/credentials": "[]"}}}), refused("jane")),
         (json!({"metadata": {"annotations": {"pat-operator.io/new": "x"}}}), refused("jane")),
-        // Ordinary work, also on what the controller will put right.
+        // Ordinary changes, including those that the controller will revert.
         (json!({"metadata": {"annotations": {"example.com/a": "c"}}}), Ok(())),
         (json!({"metadata": {"annotations": {"example.com/new": "x"}}}), Ok(())),
         (json!({"metadata": {"labels": {"team": "a"}}}), Ok(())),
@@ -72,53 +72,53 @@ async fn our_annotations_on_secrets_are_set_by_the_controller_and_by_whoever_res
     ];
     for (patch, expected) in changes {
         for change in Change::OF_SECRETS {
-            assert_eq!(change.try_out(&jane, "app", &patch).await, expected, "{change:?}: {patch}");
+            assert_eq!(change.dry_run(&jane, "app", &patch).await, expected, "{change:?}: {patch}");
         }
     }
-    // To take them away is free.
-    for gone in [
+    // Removing the annotations is allowed.
+    for removal in [
         json!({"metadata": {"annotations": {UID: null}}}),
         json!({"metadata": {"annotations": null}}),
         json!({"metadata": {"labels": {"app.kubernetes.io/managed-by": null}}}),
     ] {
         for change in [Change::Put, Change::MergePatch, Change::JsonPatch, Change::StrategicMergePatch] {
-            assert_eq!(change.try_out(&jane, "app", &gone).await, Ok(()), "{change:?}: {gone}");
+            assert_eq!(change.dry_run(&jane, "app", &removal).await, Ok(()), "{change:?}: {removal}");
         }
     }
     // A copy, as `kubectl get -o yaml | kubectl apply` makes one.
     let mut copy = serde_json::to_value(jane.get("app").await.unwrap()).unwrap();
     copy["metadata"] = json!({"name": "copy", "annotations": copy["metadata"]["annotations"]});
-    assert_eq!(Create::Apply.try_out(&jane, &copy).await, refused("jane"));
+    assert_eq!(Create::Apply.dry_run(&jane, &copy).await, refused("jane"));
 
-    // Those who may.
-    let (restorer, restorer_s) = people::administrator_of(&place, "restorer").await;
+    // Users with the right.
+    let (restorer, restorer_client) = people::administrator_of(&place, "restorer").await;
     let restore = json!([{"apiGroups": ["pat-operator.io"], "resources": ["secrets"], "verbs": ["restore"]}]);
     people::granted_everywhere(&place, &restorer, &restore).await;
-    let (local, local_s) = people::administrator_of(&place, "local").await;
+    let (local, local_client) = people::administrator_of(&place, "local").await;
     people::granted_here(&place, &local, "restore", &restore).await;
-    let restores = secrets(&restorer_s, home);
-    eventually("the right is in force", async || Create::Post.try_out(&restores, &planted).await.is_ok()).await;
+    let restores = secrets(&restorer_client, home);
+    eventually("the right is in force", async || Create::Post.dry_run(&restores, &planted).await.is_ok()).await;
     let change = json!({"metadata": {"annotations": {UID: "00000000-0000-4000-8000-000000000001"}}});
     let verifier = Identity::service_account(home, "pat-operator-verifier");
-    let verifier_s = people::administers(&place, &verifier).await;
+    let verifier_client = people::administers(&place, &verifier).await;
     let cases = [
-        (&restorer_s, Ok(())),
-        (&controller_s, Ok(())),
+        (&restorer_client, Ok(())),
+        (&controller_client, Ok(())),
         (&place.client, Ok(())),
-        // In a namespace it is not enough.
-        (&local_s, refused("local")),
-        (&verifier_s, refused(verifier.name())),
+        // A Role in the namespace is not sufficient.
+        (&local_client, refused("local")),
+        (&verifier_client, refused(verifier.name())),
     ];
     for (client, expected) in cases {
         let api = secrets(client, home);
         for create in Create::ALL {
-            assert_eq!(create.try_out(&api, &planted).await, expected, "{create:?}");
+            assert_eq!(create.dry_run(&api, &planted).await, expected, "{create:?}");
         }
         for how in Change::OF_SECRETS {
-            assert_eq!(how.try_out(&api, "app", &change).await, expected, "{how:?}");
+            assert_eq!(how.dry_run(&api, "app", &change).await, expected, "{how:?}");
         }
     }
-    jane.delete("app", &DeleteParams::default()).await.expect("deletion is free");
+    jane.delete("app", &DeleteParams::default()).await.expect("deletion is allowed");
     people::forget(&place).await;
     guard.end().await;
 }

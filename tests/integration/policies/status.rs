@@ -1,4 +1,4 @@
-//! Who may write the status of a PersonalAccessToken.
+//! The policy `status`: who can write the status of a PersonalAccessToken.
 
 use control_plane::Identity;
 use kube::{
@@ -16,7 +16,7 @@ use crate::support::process::place::{Place, eventually};
 
 const NOW: &str = "2026-01-01T00:00:00Z";
 
-/// Writes this status in every way that a client has, and tells what came of each.
+/// Writes this status with every kind of request, as a dry run, and returns the outcomes.
 async fn writes(client: &Client, namespace: &str, status: &Value) -> Vec<(&'static str, Result<(), String>)> {
     let api = pats(client, namespace);
     let mut found = Vec::new();
@@ -27,9 +27,9 @@ async fn writes(client: &Client, namespace: &str, status: &Value) -> Vec<(&'stat
     found.push(("JSON patch", outcome(api.patch_status("app", &dry, &Patch::Json::<()>(operations)).await)));
     let mut manifest = pat("app", json!({}));
     manifest["status"] = status.clone();
-    let apply = PatchParams { dry_run: true, ..PatchParams::apply("somebody").force() };
+    let apply = PatchParams { dry_run: true, ..PatchParams::apply("other").force() };
     found.push(("apply", outcome(api.patch_status("app", &apply, &Patch::Apply(&manifest)).await)));
-    let mut object: DynamicObject = api.get("app").await.expect("it is there");
+    let mut object: DynamicObject = api.get("app").await.expect("the PAT exists");
     object.data["status"] = status.clone();
     let put = PostParams { dry_run: true, ..PostParams::default() };
     found.push(("PUT", outcome(api.replace_status("app", &put, &object).await)));
@@ -37,14 +37,14 @@ async fn writes(client: &Client, namespace: &str, status: &Value) -> Vec<(&'stat
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn status_is_written_by_the_controller_and_by_those_who_note_uses_and_by_nobody_else() {
+async fn only_our_components_write_status() {
     let place = Place::new("status").await;
     let home = place.name();
     let guard = Guard::apply("status", &place, &[&place]).await;
     place.apply("app", json!({"scopes": ["a"]})).await;
-    let (jane, jane_s) = people::administrator_of(&place, "jane").await;
-    let mut others = vec![(jane.name().to_owned(), jane_s)];
-    // Nearly of that name; of that name, but not in that namespace; and the administrator of everything.
+    let (jane, jane_client) = people::administrator_of(&place, "jane").await;
+    let mut others = vec![(jane.name().to_owned(), jane_client)];
+    // The right account name in another namespace, a similar name, and the cluster administrator.
     for other in [
         Identity::service_account("pat-operator", "pat-operator-controller"),
         Identity::service_account(home, "pat-operator-controller-2"),
@@ -76,7 +76,7 @@ async fn status_is_written_by_the_controller_and_by_those_who_note_uses_and_by_n
             }
         }
     }
-    // What the verifier and the REST API may write of it is another policy's.
+    // Another policy limits what the verifier and the REST API can write.
     for name in ["pat-operator-controller", "pat-operator-verifier", "pat-operator-api"] {
         let client = people::administers(&place, &Identity::service_account(home, name)).await;
         for status in &statuses {
@@ -85,17 +85,17 @@ async fn status_is_written_by_the_controller_and_by_those_who_note_uses_and_by_n
             }
         }
     }
-    // Everything but status is free; what a write of the whole object says of status counts for nothing.
-    let (_, jane_s) = &others[0];
-    let api = pats(jane_s, home);
+    // Writes to other fields are allowed, and the status in a write of the whole object is ignored.
+    let (_, jane_client) = &others[0];
+    let api = pats(jane_client, home);
     for change in Change::ALL {
         let patch =
             json!({"metadata": {"labels": {"a": "b"}}, "spec": {"description": "x"}, "status": {"revision": 7}});
-        assert_eq!(change.really(&api, "app", &patch).await, Ok(()), "{change:?}");
+        assert_eq!(change.send(&api, "app", &patch).await, Ok(()), "{change:?}");
     }
-    let mut made = pat("made", json!({}));
-    made["status"] = json!({"revision": 7});
-    assert_eq!(Create::Post.try_out(&api, &made).await, Ok(()));
+    let mut created = pat("created", json!({}));
+    created["status"] = json!({"revision": 7});
+    assert_eq!(Create::Post.dry_run(&api, &created).await, Ok(()));
     assert_eq!(place.status("app").await, Default::default());
     guard.end().await;
 }

@@ -1,4 +1,4 @@
-//! The API server's own opinion of the expressions.
+//! Type checking of the policy expressions by the API server.
 
 use control_plane::{Component, ControlPlane, Options};
 use kube::{
@@ -10,9 +10,9 @@ use kube::{
 use super::guard::ALL;
 use crate::support::process::place::eventually;
 
-/// It takes the controller that checks types, which the shared control plane does without.
+/// Needs the controller that checks types, which the shared control plane does not run.
 #[tokio::test(flavor = "multi_thread")]
-async fn the_api_server_has_nothing_to_say_about_the_types_in_the_policies() {
+async fn policy_expressions_pass_type_checking() {
     let root = std::path::Path::new(env!("CARGO_MANIFEST_DIR"));
     let options = Options::default()
         .argument(Component::ControllerManager, "--controllers=validatingadmissionpolicy-status-controller")
@@ -24,8 +24,8 @@ async fn the_api_server_has_nothing_to_say_about_the_types_in_the_policies() {
     let api: Api<DynamicObject> = Api::all_with(plane.client().expect("a client"), &kind);
     for policy in ALL {
         let name = format!("pat-operator-{policy}");
-        eventually("its types are checked", async || {
-            let now = api.get(&name).await.expect("it is there");
+        eventually("the types are checked", async || {
+            let now = api.get(&name).await.expect("the policy exists");
             let status = &now.data["status"];
             assert!(status["typeChecking"]["expressionWarnings"].is_null(), "{name}: {status:#}");
             status["observedGeneration"].is_number()

@@ -1,5 +1,5 @@
-//! The life of a release: installed, upgraded, rolled back, taken away and installed again, with the operator at work beside it as the chart's
-//! ServiceAccounts, with the chart's rights, flags and environment and nothing else.
+//! The lifecycle of a release: install, upgrade, rollback, uninstall and reinstall. The operator runs as the chart's ServiceAccounts, with only
+//! the permissions, flags and environment of the chart.
 
 use std::time::{Duration, Instant};
 
@@ -28,23 +28,24 @@ use crate::support::process::{
     place::{eventually, eventually_within},
 };
 
-/// How many tokens are alive over an upgrade.
+/// The number of live tokens during an upgrade.
 const LIVE: usize = 1000;
 
 fn certificate() -> Value {
-    let made = rcgen::generate_simple_self_signed(vec!["localhost".to_owned()]).expect("a certificate");
+    let generated = rcgen::generate_simple_self_signed(vec!["localhost".to_owned()]).expect("a certificate");
     json!({
         "apiVersion": "v1", "kind": "Secret", "metadata": {"name": "verifier-tls"}, "type": "kubernetes.io/tls",
-        "stringData": {"tls.crt": made.cert.pem(), "tls.key": made.signing_key.serialize_pem()},
+        "stringData": {"tls.crt": generated.cert.pem(), "tls.key": generated.signing_key.serialize_pem()},
     })
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_release_is_installed_and_works_is_upgraded_rolled_back_taken_away_and_comes_back_and_no_token_is_lost() {
+async fn no_token_is_lost_over_the_life_of_a_release() {
     if is_left_out(Binary::Helm) {
         return;
     }
-    let next_program = tokio::task::spawn_blocking(|| next::program(&next::VERSION)).await.expect("it is built");
+    let next_program =
+        tokio::task::spawn_blocking(|| next::program(&next::VERSION)).await.expect("the next version is built");
     println!("the next version: {}", next_program.display());
     let release = Release::new().await;
     let folder = release.folder.path();
@@ -53,7 +54,7 @@ async fn a_release_is_installed_and_works_is_upgraded_rolled_back_taken_away_and
         "verifier": {"enabled": true, "lastUsedInterval": "1s", "tls": {"insecure": true}},
     });
 
-    // From `helm install` to a first token that is Ready.
+    // From `helm install` to the first ready token.
     let began = Instant::now();
     let notes = release.put(&["install", "--create-namespace"], &values);
     assert!(notes.contains("STATUS: deployed") && notes.contains("kubectl apply -f -"), "{notes}");
@@ -68,32 +69,32 @@ async fn a_release_is_installed_and_works_is_upgraded_rolled_back_taken_away_and
     let token = release.ready("shop", "first").await;
     println!("helm install to the first Ready token: {:?}", began.elapsed());
 
-    // One of the controllers leads, the Lease is the chart's, and nothing was refused to any.
+    // One controller leads, with the chart's Lease, and none was refused anything.
     let mut leading = 0;
     for controller in &mut controllers {
         leading += usize::from(controller.leads().await);
         let metrics = controller.metrics().await;
         let refused = metrics.value(r#"pat_operator_reconcile_errors_total{category="Refused"}"#);
         assert_eq!(refused, 0.0, "{controller}");
-        // (A watch of a resource that is brand-new may be told to come back.)
+        // The watch of a new resource may be asked to retry, which is no refusal.
         for word in ["forbidden", "(403", "not permitted"] {
             assert!(!controller.has_logged(&[word]), "{word}\n{controller}");
         }
     }
     assert_eq!((controllers.len(), leading), (2, 1));
 
-    // The verifier knows it, and notes its use.
+    // The verifier accepts the token and records its use.
     let verifier = release.verifier().await;
     verifier.forwards(&token, 200).await;
     assert_eq!(verifier.forward(&token, "scope=packages:write").await, 200);
     assert_eq!(verifier.forward(&token, "scope=everything").await, 403);
-    eventually("the use is noted", async || {
-        let pat = release.pats("shop").get("first").await.expect("it is there");
+    eventually("the use is recorded", async || {
+        let pat = release.pats("shop").get("first").await.expect("the PAT exists");
         pat.status.is_some_and(|status| status.last_used_at.is_some())
     })
     .await;
 
-    // The guard rails are the release's: they know its accounts, its ConfigMap, and nobody else.
+    // The admission policies refer to the accounts and the ConfigMap of the release.
     let pats: Api<PersonalAccessToken> = Api::namespaced(shop.clone(), "shop");
     let refused = async |spec: Value, part: &str| {
         let pat = json!({"apiVersion": "pat-operator.io/v1alpha1", "kind": "PersonalAccessToken", "metadata": {"name": "x"}, "spec": spec});
@@ -110,15 +111,20 @@ async fn a_release_is_installed_and_works_is_upgraded_rolled_back_taken_away_and
     .await;
     let status = json!({"status": {"revision": 9}});
     let status = pats.patch_status("first", &PatchParams::default(), &Patch::Merge(status)).await;
-    assert!(status.expect_err("not hers").to_string().contains("only the pat-operator controller"));
+    assert!(status.expect_err("the user is not allowed to").to_string().contains("only the pat-operator controller"));
     let planted = json!({"metadata": {"annotations": {"pat-operator.io/pat-uid": "x"}}});
     let secrets: Api<Secret> = Api::namespaced(shop.clone(), "shop");
     let planted = secrets.patch("first", &PatchParams::default(), &Patch::Merge(planted)).await;
-    assert!(planted.expect_err("not hers").to_string().contains("may not set annotations under pat-operator.io/"));
+    assert!(
+        planted
+            .expect_err("the user is not allowed to")
+            .to_string()
+            .contains("may not set annotations under pat-operator.io/")
+    );
 
-    // Many tokens, and then an upgrade to the next version, with other flags, a certificate, a token of the release's own, and a new field. The garbage collector has to know
-    // the resource before: it looks for new ones every 30 s, and with many Secrets of owners that it does not know it gets into a backlog.
-    pats.delete("first", &DeleteParams::default()).await.expect("hers");
+    // Create many tokens, then upgrade to the next version, with other flags, a certificate, a token in the values, and a new field. First wait
+    // until the garbage collector knows the resource: it looks for new ones every 30 s, and many Secrets with unknown owners delay it.
+    pats.delete("first", &DeleteParams::default()).await.expect("the user is allowed to");
     eventually_within(Duration::from_secs(120), "the garbage collector knows the resource", async || {
         release.secrets("shop").await.is_empty()
     })
@@ -139,7 +145,7 @@ async fn a_release_is_installed_and_works_is_upgraded_rolled_back_taken_away_and
             });
             many.create(&PostParams::default(), &serde_json::from_value(pat).expect("a PAT"))
                 .await
-                .expect("it is taken");
+                .expect("the PAT is created");
         })
         .await;
     release.all_ready("shop", LIVE + 1).await;
@@ -152,7 +158,7 @@ async fn a_release_is_installed_and_works_is_upgraded_rolled_back_taken_away_and
     newer["verifier"]["tls"] = json!({"secretName": "verifier-tls"});
     newer["scopeGrants"][NAMESPACE] = json!(["introspect"]);
     newer["tokens"] = json!([{"name": "release", "spec": {"scopes": ["introspect"]}}]);
-    // The old ones first, so that it is the new one that mints what there is to mint.
+    // Stop the old controllers first, so that the new one mints the release's token.
     for controller in controllers {
         controller.terminate().await;
     }
@@ -160,13 +166,13 @@ async fn a_release_is_installed_and_works_is_upgraded_rolled_back_taken_away_and
     next::write_chart(&next_chart);
     release.put_chart(&next_chart, &["upgrade"], &newer);
     let mut controllers = release.controllers().await;
-    let [controller] = &mut controllers[..] else { panic!("there should be one now") };
+    let [controller] = &mut controllers[..] else { panic!("not exactly one controller") };
     controller.leads_within(SOON).await;
     assert!(controller.has_logged(&["starting", &next::VERSION]), "{controller}");
     let of_release = release.ready(NAMESPACE, "release").await;
     let metrics = controller.metrics().await;
-    assert_eq!(metrics.value("pat_operator_mints_total"), 1.0, "the release's own token and no other");
-    assert_eq!(release.secrets("shop").await, before, "not a byte of any Secret is another");
+    assert_eq!(metrics.value("pat_operator_mints_total"), 1.0, "only the release's token is minted");
+    assert_eq!(release.secrets("shop").await, before, "no Secret has changed");
     assert!(release.knows(next::NEW_FIELD).await, "the resource was upgraded with the chart");
     verifier.process.terminate().await;
     let mut verifier = release.verifier().await;
@@ -174,7 +180,7 @@ async fn a_release_is_installed_and_works_is_upgraded_rolled_back_taken_away_and
     verifier.process.is_ready().await;
     verifier.process.terminate().await;
 
-    // Back: as it was, and the token that came with the upgrade goes.
+    // The rollback restores the first version and removes the token of the upgrade.
     release.helm(&["rollback", "pat-operator", "1"]);
     eventually("the release's own token is gone", async || {
         release.pats(NAMESPACE).get_opt("release").await.expect("an answer").is_none()
@@ -183,7 +189,7 @@ async fn a_release_is_installed_and_works_is_upgraded_rolled_back_taken_away_and
     .await;
     let deployed = Deployed::find(&release.manifests(), "controller");
     assert_eq!((deployed.replicas, deployed.version()), (2, env!("CARGO_PKG_VERSION")));
-    assert!(!release.knows(next::NEW_FIELD).await, "and the resource");
+    assert!(!release.knows(next::NEW_FIELD).await, "the resource was rolled back");
     for controller in controllers {
         controller.terminate().await;
     }
@@ -193,7 +199,7 @@ async fn a_release_is_installed_and_works_is_upgraded_rolled_back_taken_away_and
     verifier.forwards(&of_release, 401).await;
     assert_eq!(release.secrets("shop").await, before);
 
-    // Taken away: only the resource stays, with every token.
+    // After uninstall, only the resource and the tokens remain.
     for controller in controllers {
         controller.terminate().await;
     }
@@ -203,9 +209,9 @@ async fn a_release_is_installed_and_works_is_upgraded_rolled_back_taken_away_and
     let left = own.list(&ListParams::default()).await.expect("Secrets").items;
     assert_eq!(left.into_iter().filter_map(|one| one.metadata.name).collect::<Vec<_>>(), ["verifier-tls"]);
     assert_eq!(release.secrets("shop").await, before);
-    pats.delete("app-0000", &DeleteParams::default()).await.expect("no policy is left behind that would mind");
+    pats.delete("app-0000", &DeleteParams::default()).await.expect("no policy remains that refuses it");
 
-    // And back again, over the resource that was kept; now nothing is to stay.
+    // Reinstall over the kept resource, this time without keeping it.
     let mut last = newer;
     last["crds"] = json!({"keep": false});
     release.put(&["install"], &last);
@@ -218,14 +224,15 @@ async fn a_release_is_installed_and_works_is_upgraded_rolled_back_taken_away_and
     assert_eq!(leading, 1);
     let mut after = before.clone();
     after.remove("app-0000");
-    eventually("the Secret went with its token", async || release.secrets("shop").await.len() == after.len()).await;
+    eventually("the Secret is deleted with its token", async || release.secrets("shop").await.len() == after.len())
+        .await;
     assert_eq!(release.secrets("shop").await, after);
     for controller in controllers {
         controller.terminate().await;
     }
     release.helm(&["uninstall", "pat-operator"]);
     let crds: Api<CustomResourceDefinition> = Api::all(release.client.clone());
-    eventually("the resource is gone, and every Secret with it", async || {
+    eventually("the resource and all Secrets are gone", async || {
         crds.get_opt(crd::NAME).await.expect("an answer").is_none() && release.secrets("shop").await.is_empty()
     })
     .await;
@@ -233,7 +240,7 @@ async fn a_release_is_installed_and_works_is_upgraded_rolled_back_taken_away_and
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn in_some_namespaces_the_release_has_rights_there_only_and_does_the_same_work() {
+async fn namespaced_release_has_rights_in_its_namespaces_only() {
     if is_left_out(Binary::Helm) {
         return;
     }
@@ -265,7 +272,7 @@ async fn in_some_namespaces_the_release_has_rights_there_only_and_does_the_same_
         let token = release.ready(namespace, "app").await;
         verifier.forwards(&token, 200).await;
     }
-    assert!(release.pats("team-c").get("app").await.expect("it is there").status.is_none());
+    assert!(release.pats("team-c").get("app").await.expect("the PAT exists").status.is_none());
     for controller in &mut controllers {
         for word in ["forbidden", "(403", "not permitted"] {
             assert!(!controller.has_logged(&[word]), "{word}\n{controller}");
@@ -278,7 +285,7 @@ async fn in_some_namespaces_the_release_has_rights_there_only_and_does_the_same_
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn tokens_of_a_release_in_a_cluster_that_does_not_know_them_are_refused_with_what_to_do() {
+async fn tokens_without_the_crd_are_refused_with_a_hint() {
     if is_left_out(Binary::Helm) {
         return;
     }
@@ -286,6 +293,6 @@ async fn tokens_of_a_release_in_a_cluster_that_does_not_know_them_are_refused_wi
     let helm = Program::new(Binary::Helm, Some(plane.admin_kubeconfig()));
     let chart = chart();
     let arguments = ["install", "pat-operator", chart.to_str().expect("text"), "--set", "tokens[0].name=app"];
-    let said = helm.refuses(&arguments);
-    assert!(said.contains("install the chart without tokens, then upgrade with them"), "{said}");
+    let message = helm.refuses(&arguments);
+    assert!(message.contains("install the chart without tokens, then upgrade with them"), "{message}");
 }

@@ -1,4 +1,4 @@
-//! A chart of somebody else's that depends on ours and ships its tokens.
+//! A parent chart that depends on this chart and ships its own tokens.
 
 use control_plane::Binary;
 use std::{fs, path::Path};
@@ -12,28 +12,28 @@ use super::{
 };
 use crate::support::is_left_out;
 
-/// The namespace that it is installed in.
+/// The namespace of the parent chart.
 const SHOP: &str = "shop";
 
-/// Writes the chart `shop`, which has ours in its `charts/`, with these values for ours.
-fn write(folder: &Path, ours: &Value) {
-    let about = json!({
+/// Writes the chart `shop`, with this chart in its `charts/` and these values for it.
+fn write_parent_chart(folder: &Path, values_of_child: &Value) {
+    let metadata = json!({
         "apiVersion": "v2", "name": "shop", "version": "1.0.0",
         "dependencies": [{"name": "pat-operator", "version": env!("CARGO_PKG_VERSION")}],
     });
-    fs::write(folder.join("Chart.yaml"), serde_yaml::to_string(&about).expect("YAML")).expect("a file");
-    let values = json!({"global": {"region": "a"}, "pat-operator": ours});
+    fs::write(folder.join("Chart.yaml"), serde_yaml::to_string(&metadata).expect("YAML")).expect("a file");
+    let values = json!({"global": {"region": "a"}, "pat-operator": values_of_child});
     fs::write(folder.join("values.yaml"), serde_yaml::to_string(&values).expect("YAML")).expect("a file");
     copy(&chart(), &folder.join("charts/pat-operator"));
 }
 
-/// What `helm template` makes of it as the release `shop`.
+/// The arguments of `helm template` for the release `shop`.
 fn arguments(folder: &Path) -> [&str; 5] {
     ["template", SHOP, folder.to_str().expect("text"), "--namespace", SHOP]
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_chart_that_depends_on_ours_ships_its_tokens_and_the_api_server_takes_them() {
+async fn parent_chart_can_ship_tokens() {
     if is_left_out(Binary::Helm) {
         return;
     }
@@ -41,8 +41,8 @@ async fn a_chart_that_depends_on_ours_ships_its_tokens_and_the_api_server_takes_
     let parent = folder.path().join("shop");
     fs::create_dir(&parent).expect("a folder");
     let spec = json!({"scopes": ["packages:write"], "rotation": {"interval": "30d"}, "secret": {"name": "ci-token"}});
-    // Tokens only: the operator is here already, for everybody.
-    write(
+    // Tokens only, because the operator is already installed.
+    write_parent_chart(
         &parent,
         &json!({
             "crds": {"enabled": false}, "controller": {"enabled": false}, "policies": {"enabled": false},
@@ -53,7 +53,7 @@ async fn a_chart_that_depends_on_ours_ships_its_tokens_and_the_api_server_takes_
     let rendered = manifests(&text);
     let tokens = of_kind(&rendered, "PersonalAccessToken");
     assert_eq!(tokens.len(), rendered.len(), "nothing but tokens: {text}");
-    let [ci, report] = tokens[..] else { panic!("two: {text}") };
+    let [ci, report] = tokens[..] else { panic!("not two tokens: {text}") };
     assert_eq!((&ci["metadata"]["name"], &ci["metadata"]["namespace"]), (&json!("ci"), &json!(SHOP)));
     assert_eq!(ci["spec"], spec);
     let labels = &ci["metadata"]["labels"];
@@ -63,21 +63,21 @@ async fn a_chart_that_depends_on_ours_ships_its_tokens_and_the_api_server_takes_
     let file = folder.path().join("rendered.yaml");
     fs::write(&file, &text).expect("a file");
     let api_server = DryRun::new(&[SHOP, "reports"]).await;
-    let mut taken = api_server.takes("shop", ["--filename", file.to_str().expect("text")]);
-    taken.sort();
+    let mut accepted = api_server.accepts("shop", ["--filename", file.to_str().expect("text")]);
+    accepted.sort();
     let line = |name: &str| format!("personalaccesstoken.pat-operator.io/{name} serverside-applied (server dry run)");
-    assert_eq!(taken, [line("ci"), line("report")]);
+    assert_eq!(accepted, [line("ci"), line("report")]);
 }
 
 #[test]
-fn a_chart_that_depends_on_ours_is_told_which_of_its_values_is_wrong() {
+fn wrong_value_in_a_parent_chart_is_named() {
     if is_left_out(Binary::Helm) {
         return;
     }
     let folder = tempfile::tempdir().expect("a folder");
-    write(folder.path(), &json!({"tokens": [{"spec": {}}]}));
-    let said = Program::helm().refuses(&arguments(folder.path()));
+    write_parent_chart(folder.path(), &json!({"tokens": [{"spec": {}}]}));
+    let message = Program::helm().refuses(&arguments(folder.path()));
     for part in ["pat-operator", "/tokens/0", "missing property 'name'"] {
-        assert!(said.contains(part), "{part}: {said}");
+        assert!(message.contains(part), "{part}: {message}");
     }
 }

@@ -1,4 +1,5 @@
-//! `delivery: Once`: taken by deleting the Secret, or dead; and another only when somebody asks.
+//! One-time delivery (`delivery: Once`): the client takes a token by deleting its Secret. An undelivered token ends, and another is issued
+//! only on request.
 
 use k8s_openapi::{api::core::v1::Secret, apimachinery::pkg::apis::meta::v1::OwnerReference};
 use kube::{
@@ -14,20 +15,20 @@ use serde_json::{Value, json};
 use super::observe::{after, assert_rests, conditions, credentials, id_of, is_anywhere, length, reasons, revision};
 use crate::support::stage::Stage;
 
-fn once(more: Value) -> Value {
+fn once_spec(more: Value) -> Value {
     let mut spec = json!({"secret": {"delivery": "Once"}});
     spec.as_object_mut().expect("an object").extend(more.as_object().expect("an object").clone());
     spec
 }
 
-/// A new object, as far as the operator brings it by itself.
-async fn offered(stage: &Stage, name: &str) -> Secret {
-    stage.apply(name, once(json!({}))).await;
+/// Creates a PAT whose token waits for delivery, and returns its Secret.
+async fn offer(stage: &Stage, name: &str) -> Secret {
+    stage.apply(name, once_spec(json!({}))).await;
     stage.settle(name).await;
     stage.secret(name).await.expect("a Secret")
 }
 
-/// Deletes just this version, as whoever takes a token does.
+/// Deletes exactly this version, as a client that takes a token does.
 async fn delete(stage: &Stage, secret: &Secret) -> kube::Result<()> {
     let preconditions = Preconditions { uid: secret.uid(), resource_version: secret.resource_version() };
     let params = DeleteParams { preconditions: Some(preconditions), ..DeleteParams::default() };
@@ -41,7 +42,7 @@ fn token(secret: &Secret) -> String {
 
 async fn take(stage: &Stage, name: &str) -> String {
     let secret = stage.secret(name).await.expect("a Secret");
-    delete(stage, &secret).await.expect("nobody was quicker");
+    delete(stage, &secret).await.expect("the Secret is deleted");
     token(&secret)
 }
 
@@ -50,15 +51,15 @@ async fn delivery(stage: &Stage, name: &str) -> Option<DeliveryState> {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn the_deletion_of_the_secret_is_the_receipt_and_the_token_goes_on_working() {
+async fn deleting_the_secret_confirms_delivery() {
     let mut stage = Stage::new("once-take").await;
-    let secret = offered(&stage, "app").await;
+    let secret = offer(&stage, "app").await;
     assert_eq!(delivery(&stage, "app").await, Some(DeliveryState::Waiting));
     assert_eq!(stage.status("app").await.secret_name.as_deref(), Some("app"));
     assert_rests(&mut stage, "app").await;
 
     stage.advance("9m");
-    delete(&stage, &secret).await.expect("it is there");
+    delete(&stage, &secret).await.expect("the Secret is deleted");
     stage.settle("app").await;
     let token = token(&secret);
     assert_eq!(delivery(&stage, "app").await, Some(DeliveryState::Delivered));
@@ -67,7 +68,7 @@ async fn the_deletion_of_the_secret_is_the_receipt_and_the_token_goes_on_working
     assert_eq!(credentials(&stage, "app").await, [(1, Active)]);
     assert_rests(&mut stage, "app").await;
 
-    // A fresh process at rest asks nothing at all.
+    // A fresh process sends no request for an idle token.
     let (client, requests) = stage.recording();
     stage.restart_with(client);
     stage.reconcile("app").await.expect("the run succeeds");
@@ -76,17 +77,17 @@ async fn the_deletion_of_the_secret_is_the_receipt_and_the_token_goes_on_working
     stage.live_until("app", after(&stage, "30d")).await;
     assert!(stage.accepts("app", &token).await);
     assert_eq!((revision(&stage, "app").await, stage.secret("app").await), (1, None));
-    assert_eq!(reasons(&stage, "app").await, Vec::<String>::new(), "nothing that a person would want to hear of");
+    assert_eq!(reasons(&stage, "app").await, Vec::<String>::new(), "a delivery publishes no event");
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn what_is_not_taken_within_10_minutes_is_dead_and_none_is_issued_by_itself() {
+async fn undelivered_token_ends_after_10_minutes() {
     let mut stage = Stage::new("once-miss").await;
-    let secret = offered(&stage, "app").await;
-    let issued = stage.status("app").await.last_issued_at.expect("it was issued");
+    let secret = offer(&stage, "app").await;
+    let issued = stage.status("app").await.last_issued_at.expect("a token was issued");
     let end = issued.plus(length("10m"));
     stage.live_until("app", end.minus(length("1s"))).await;
-    assert!(stage.accepts("app", &token(&secret)).await, "not before its time");
+    assert!(stage.accepts("app", &token(&secret)).await, "not before its deadline");
     stage.live_until("app", end).await;
     stage.settle("app").await;
 
@@ -101,8 +102,8 @@ async fn what_is_not_taken_within_10_minutes_is_dead_and_none_is_issued_by_itsel
     stage.live_until("app", after(&stage, "30d")).await;
     assert_eq!((revision(&stage, "app").await, stage.secret("app").await), (1, None));
 
-    // Until somebody asks.
-    stage.apply("app", once(json!({"rotateIfIssuedBefore": stage.now()}))).await;
+    // A new token is issued on request.
+    stage.apply("app", once_spec(json!({"rotateIfIssuedBefore": stage.now()}))).await;
     stage.settle("app").await;
     let second = take(&stage, "app").await;
     stage.settle("app").await;
@@ -111,60 +112,63 @@ async fn what_is_not_taken_within_10_minutes_is_dead_and_none_is_issued_by_itsel
     assert_rests(&mut stage, "app").await;
 }
 
-/// Says that the token is taken for somebody else, or no longer that its arrival is to be acknowledged.
-async fn note(stage: &Stage, name: &str, unacknowledged: Option<&str>) {
+/// Marks the token as taken but not yet acknowledged, or removes the mark.
+async fn set_unacknowledged(stage: &Stage, name: &str, unacknowledged: Option<&str>) {
     let patch = json!({"metadata": {"annotations": {UNACKNOWLEDGED: unacknowledged}}});
     stage.pats().patch(name, &PatchParams::default(), &Patch::Merge(patch)).await.expect("an annotation");
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_token_that_was_taken_for_somebody_else_lives_on_only_if_its_arrival_is_acknowledged() {
+async fn unacknowledged_token_ends_after_10_minutes() {
     let mut stage = Stage::new("once-acknowledged").await;
-    for name in ["arrives", "lost"] {
-        offered(&stage, name).await;
+    for name in ["acknowledged", "lost"] {
+        offer(&stage, name).await;
         let id = id_of(&stage, name, 1).await;
-        note(&stage, name, Some(&id)).await;
+        set_unacknowledged(&stage, name, Some(&id)).await;
         let token = take(&stage, name).await;
         stage.settle(name).await;
         assert_eq!(delivery(&stage, name).await, Some(DeliveryState::Delivered));
         assert_rests(&mut stage, name).await;
-        let end = stage.status(name).await.last_issued_at.expect("it was issued").plus(length("10m"));
+        let end = stage.status(name).await.last_issued_at.expect("a token was issued").plus(length("10m"));
         stage.live_until(name, end.minus(length("1s"))).await;
-        assert!(stage.accepts(name, &token).await, "not before its time");
-        if name == "arrives" {
-            note(&stage, name, None).await;
+        assert!(stage.accepts(name, &token).await, "not before its deadline");
+        if name == "acknowledged" {
+            set_unacknowledged(&stage, name, None).await;
         }
         stage.live_until(name, end).await;
         stage.settle(name).await;
-        let (lives, state) =
-            if name == "arrives" { (true, DeliveryState::Delivered) } else { (false, DeliveryState::NotDelivered) };
-        assert_eq!(stage.accepts(name, &token).await, lives, "{name}");
+        let (stays_valid, state) = if name == "acknowledged" {
+            (true, DeliveryState::Delivered)
+        } else {
+            (false, DeliveryState::NotDelivered)
+        };
+        assert_eq!(stage.accepts(name, &token).await, stays_valid, "{name}");
         assert_eq!(delivery(&stage, name).await, Some(state));
         assert_rests(&mut stage, name).await;
         stage.live_until(name, after(&stage, "30d")).await;
-        assert_eq!(stage.accepts(name, &token).await, lives, "{name}");
+        assert_eq!(stage.accepts(name, &token).await, stays_valid, "{name}");
     }
     assert_eq!(stage.ready("lost").await, ("False".into(), "NotDelivered".into()));
     assert_eq!(
-        (reasons(&stage, "arrives").await, reasons(&stage, "lost").await),
+        (reasons(&stage, "acknowledged").await, reasons(&stage, "lost").await),
         (vec![], vec!["NotDelivered".into()])
     );
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn asked_for_another_a_token_whose_arrival_nobody_acknowledged_has_no_grace() {
+async fn unacknowledged_token_has_no_grace_period() {
     let mut stage = Stage::new("once-no-grace").await;
-    offered(&stage, "app").await;
+    offer(&stage, "app").await;
     let id = id_of(&stage, "app", 1).await;
-    note(&stage, "app", Some(&id)).await;
+    set_unacknowledged(&stage, "app", Some(&id)).await;
     let first = take(&stage, "app").await;
     stage.settle("app").await;
     stage.advance("1m");
-    stage.apply("app", once(json!({"rotateIfIssuedBefore": stage.now(), "gracePeriod": "1h"}))).await;
+    stage.apply("app", once_spec(json!({"rotateIfIssuedBefore": stage.now(), "gracePeriod": "1h"}))).await;
     stage.settle("app").await;
     assert!(!stage.accepts("app", &first).await);
     assert_eq!(credentials(&stage, "app").await, [(2, Active)]);
-    // What was said of the first is not said of the second.
+    // The mark of the first token does not apply to the second.
     let second = take(&stage, "app").await;
     stage.settle("app").await;
     stage.live_until("app", after(&stage, "1d")).await;
@@ -173,11 +177,11 @@ async fn asked_for_another_a_token_whose_arrival_nobody_acknowledged_has_no_grac
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn whoever_read_the_token_and_is_too_late_cannot_take_it() {
+async fn token_cannot_be_taken_after_its_deadline() {
     let mut stage = Stage::new("once-late").await;
-    let secret = offered(&stage, "app").await;
+    let secret = offer(&stage, "app").await;
     stage.advance("10m");
-    // What the operator does first is to empty the Secret: the version that was read is gone.
+    // The operator first clears the Secret, so the version that was read no longer exists.
     let (client, requests) = stage.recording();
     stage.restart_with(client);
     stage.settle("app").await;
@@ -185,18 +189,18 @@ async fn whoever_read_the_token_and_is_too_late_cannot_take_it() {
     let order: Vec<_> = writes.iter().map(|write| write.split(' ').next().unwrap_or_default()).collect();
     assert_eq!(order, ["PATCH", "PATCH", "DELETE"], "{writes:?}");
     assert!(writes[0].contains("/secrets/app") && writes[1].contains("/status"), "{writes:?}");
-    let answer = delete(&stage, &secret).await.expect_err("it is gone");
+    let answer = delete(&stage, &secret).await.expect_err("the Secret is gone");
     assert!(matches!(answer, kube::Error::Api(status) if [404, 409].contains(&status.code)));
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn another_token_is_handed_over_when_somebody_asks_and_the_former_keeps_its_grace() {
+async fn requested_new_token_leaves_the_old_one_its_grace() {
     let mut stage = Stage::new("once-again").await;
-    offered(&stage, "app").await;
+    offer(&stage, "app").await;
     let first = take(&stage, "app").await;
     stage.settle("app").await;
     stage.advance("30d");
-    stage.apply("app", once(json!({"rotateIfIssuedBefore": stage.now(), "gracePeriod": "1h"}))).await;
+    stage.apply("app", once_spec(json!({"rotateIfIssuedBefore": stage.now(), "gracePeriod": "1h"}))).await;
     stage.settle("app").await;
     assert_eq!(credentials(&stage, "app").await, [(2, Active), (1, Grace)]);
     let second = take(&stage, "app").await;
@@ -213,12 +217,12 @@ async fn another_token_is_handed_over_when_somebody_asks_and_the_former_keeps_it
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn another_that_nobody_takes_leaves_the_former_to_its_grace() {
+async fn undelivered_new_token_leaves_the_old_one_its_grace() {
     let mut stage = Stage::new("once-again-miss").await;
-    offered(&stage, "app").await;
+    offer(&stage, "app").await;
     let first = take(&stage, "app").await;
     stage.settle("app").await;
-    stage.apply("app", once(json!({"rotateIfIssuedBefore": after(&stage, "1m"), "gracePeriod": "1h"}))).await;
+    stage.apply("app", once_spec(json!({"rotateIfIssuedBefore": after(&stage, "1m"), "gracePeriod": "1h"}))).await;
     stage.live_until("app", after(&stage, "20m")).await;
     stage.settle("app").await;
     assert_eq!(credentials(&stage, "app").await, [(1, Grace)]);
@@ -233,14 +237,18 @@ async fn another_that_nobody_takes_leaves_the_former_to_its_grace() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn asked_for_another_before_the_first_was_taken_only_the_second_can_be() {
+async fn rotation_before_delivery_replaces_the_waiting_token() {
     let mut stage = Stage::new("once-hasty").await;
-    let secret = offered(&stage, "app").await;
+    let secret = offer(&stage, "app").await;
     stage.advance("1m");
-    stage.apply("app", once(json!({"rotateIfIssuedBefore": stage.now()}))).await;
+    stage.apply("app", once_spec(json!({"rotateIfIssuedBefore": stage.now()}))).await;
     stage.settle("app").await;
-    assert_eq!(credentials(&stage, "app").await, [(2, Active)], "nobody holds the first: no grace");
-    delete(&stage, &secret).await.expect_err("it is another version");
+    assert_eq!(
+        credentials(&stage, "app").await,
+        [(2, Active)],
+        "the first token was not delivered, so it has no grace"
+    );
+    delete(&stage, &secret).await.expect_err("the Secret has another version");
     let second = take(&stage, "app").await;
     stage.settle("app").await;
     assert!(!stage.accepts("app", &token(&secret)).await && stage.accepts("app", &second).await);
@@ -248,10 +256,10 @@ async fn asked_for_another_before_the_first_was_taken_only_the_second_can_be() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_revocation_kills_what_was_handed_over_and_issues_none_but_as_a_statement_asks() {
-    // What is written after the token was taken or while it waits; Ready then; the revision then.
+async fn revocation_ends_delivered_and_waiting_tokens() {
+    // The field that is set after delivery or before it, and the expected Ready condition and revision.
     let cases = [
-        ("statement", "revokeIfIssuedBefore", ("True", "Issued"), 2),
+        ("by-time", "revokeIfIssuedBefore", ("True", "Issued"), 2),
         ("by-id", "revokedCredentials", ("False", "Revoked"), 1),
         ("by-flag", "revoked", ("False", "Revoked"), 1),
     ];
@@ -259,9 +267,9 @@ async fn a_revocation_kills_what_was_handed_over_and_issues_none_but_as_a_statem
     for taken in [true, false] {
         for (case, field, ready, issued) in cases {
             let name = &format!("{case}-{taken}");
-            let secret = offered(&stage, name).await;
+            let secret = offer(&stage, name).await;
             if taken {
-                delete(&stage, &secret).await.expect("it is there");
+                delete(&stage, &secret).await.expect("the Secret is deleted");
                 stage.settle(name).await;
             }
             stage.advance("1m");
@@ -270,19 +278,23 @@ async fn a_revocation_kills_what_was_handed_over_and_issues_none_but_as_a_statem
                 "revokedCredentials" => json!([id_of(&stage, name, 1).await]),
                 _ => json!(stage.now()),
             };
-            stage.apply(name, once(json!({field: value}))).await;
-            assert!(!stage.accepts(name, &token(&secret)).await, "{name}: verifiers need no operator to know");
+            stage.apply(name, once_spec(json!({field: value}))).await;
+            assert!(!stage.accepts(name, &token(&secret)).await, "{name}: verifiers act without the operator");
             stage.settle(name).await;
             assert!(!stage.accepts(name, &token(&secret)).await && !is_anywhere(&stage, &token(&secret)).await);
             let reason = if field == "revokedCredentials" && !taken { "NotDelivered" } else { ready.1 };
             assert_eq!(stage.ready(name).await, (ready.0.into(), reason.into()), "{name}");
             assert_eq!(revision(&stage, name).await, issued, "{name}");
-            assert_eq!(stage.secret(name).await.is_some(), issued == 2, "{name}: a Secret only where one waits");
+            assert_eq!(
+                stage.secret(name).await.is_some(),
+                issued == 2,
+                "{name}: a Secret exists only for a waiting token"
+            );
             assert_rests(&mut stage, name).await;
             if field == "revoked" {
-                stage.apply(name, once(json!({"revoked": false}))).await;
+                stage.apply(name, once_spec(json!({"revoked": false}))).await;
                 stage.settle(name).await;
-                assert_eq!(stage.ready(name).await, ("True".into(), "Issued".into()), "{name}: taken back");
+                assert_eq!(stage.ready(name).await, ("True".into(), "Issued".into()), "{name}: no longer revoked");
                 assert_eq!(credentials(&stage, name).await, [(2, Active)], "{name}");
             }
         }
@@ -290,34 +302,34 @@ async fn a_revocation_kills_what_was_handed_over_and_issues_none_but_as_a_statem
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_secret_that_somebody_changed_before_it_was_taken_is_dead_or_put_right() {
+async fn edit_before_delivery_is_repaired_or_ends_the_token() {
     let mut stage = Stage::new("once-edit").await;
-    for (name, edit, survives) in [
+    for (name, edit, stays_valid) in [
         ("token", json!({"data": {"token": "b29wcw=="}}), false),
         ("emptied", json!({"data": null}), false),
         ("more", json!({"data": {"more": "b29wcw=="}}), true),
         ("label", json!({"metadata": {"labels": {MANAGED_BY_LABEL: null}}}), true),
         ("owner", json!({"metadata": {"ownerReferences": null}}), true),
     ] {
-        let secret = offered(&stage, name).await;
+        let secret = offer(&stage, name).await;
         let patched = stage.secrets().patch(name, &PatchParams::default(), &Patch::Merge(edit)).await;
-        patched.expect("it is changed");
+        patched.expect("the Secret is edited");
         stage.settle(name).await;
-        assert_eq!(stage.accepts(name, &token(&secret)).await, survives, "{name}");
-        let state = if survives { DeliveryState::Waiting } else { DeliveryState::NotDelivered };
+        assert_eq!(stage.accepts(name, &token(&secret)).await, stays_valid, "{name}");
+        let state = if stays_valid { DeliveryState::Waiting } else { DeliveryState::NotDelivered };
         assert_eq!(delivery(&stage, name).await, Some(state), "{name}");
-        assert_eq!(stage.secret(name).await.is_some(), survives, "{name}");
-        assert_eq!(revision(&stage, name).await, 1, "{name}: none is issued by itself");
+        assert_eq!(stage.secret(name).await.is_some(), stays_valid, "{name}");
+        assert_eq!(revision(&stage, name).await, 1, "{name}: no token is issued without a request");
         assert_rests(&mut stage, name).await;
     }
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_secret_that_comes_late_does_not_stay() {
+async fn secret_created_after_delivery_is_removed() {
     let mut stage = Stage::new("once-ghost").await;
-    let secret = offered(&stage, "app").await;
+    let secret = offer(&stage, "app").await;
     let first = take(&stage, "app").await;
-    // The request of a process that had been given up, with a token of its own, before the receipt was noticed and after.
+    // A late request of a replaced process, before the delivery is noticed, with another token, and after it.
     for noticed in [false, true] {
         if noticed {
             stage.settle("app").await;
@@ -343,9 +355,9 @@ async fn a_secret_that_comes_late_does_not_stay() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn the_end_of_a_token_that_was_handed_over_is_the_end() {
+async fn expired_delivered_token_is_not_reissued() {
     let mut stage = Stage::new("once-end").await;
-    stage.apply("app", once(json!({"expiry": {"after": "90d"}}))).await;
+    stage.apply("app", once_spec(json!({"expiry": {"after": "90d"}}))).await;
     stage.settle("app").await;
     let first = take(&stage, "app").await;
     stage.live_until("app", after(&stage, "89d")).await;
@@ -354,8 +366,8 @@ async fn the_end_of_a_token_that_was_handed_over_is_the_end() {
     stage.settle("app").await;
     assert_eq!(stage.ready("app").await, ("False".into(), "Expired".into()));
     assert_rests(&mut stage, "app").await;
-    // A later end brings none back, and issues none that nobody waits for.
-    stage.apply("app", once(json!({"expiry": {"after": "180d"}}))).await;
+    // A later expiry neither restores the token nor issues a new one.
+    stage.apply("app", once_spec(json!({"expiry": {"after": "180d"}}))).await;
     stage.settle("app").await;
     assert!(!stage.accepts("app", &first).await);
     assert_eq!(stage.ready("app").await, ("False".into(), "Revoked".into()));
@@ -364,28 +376,28 @@ async fn the_end_of_a_token_that_was_handed_over_is_the_end() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_deleted_object_takes_its_token_along_taken_or_not() {
+async fn deleted_pat_leaves_no_secret() {
     let stage = Stage::new("once-gone").await;
     for taken in [true, false] {
         let name = if taken { "taken" } else { "waiting" };
-        let secret = offered(&stage, name).await;
+        let secret = offer(&stage, name).await;
         if taken {
-            delete(&stage, &secret).await.expect("it is there");
+            delete(&stage, &secret).await.expect("the Secret is deleted");
         }
-        stage.pats().delete(name, &DeleteParams::default()).await.expect("it is deleted");
+        stage.pats().delete(name, &DeleteParams::default()).await.expect("the PAT is deleted");
         assert_eq!(stage.reconcile(name).await.expect("the run succeeds"), None);
         let owner = &secret.metadata.owner_references.as_ref().expect("an owner")[0];
-        assert_eq!(owner.controller, Some(true), "the garbage collector removes what was not taken");
+        assert_eq!(owner.controller, Some(true), "the garbage collector removes an undelivered Secret");
     }
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_token_that_was_on_its_way_when_the_operator_went_away_for_long_is_issued_anew() {
+async fn token_pending_during_a_long_outage_is_reissued() {
     let mut stage = Stage::new("once-away").await;
-    stage.apply("app", once(json!({}))).await;
+    stage.apply("app", once_spec(json!({}))).await;
     stage.settle("app").await;
     let secret = stage.secret("app").await.expect("a Secret");
-    // As it was before the third write.
+    // Restore the status as it was before the third write.
     let mut status = serde_json::to_value(stage.status("app").await).expect("plain data");
     status["credentials"][0]["state"] = json!("Pending");
     for field in ["delivery", "lastIssuedAt", "secretName"] {
@@ -393,7 +405,7 @@ async fn a_token_that_was_on_its_way_when_the_operator_went_away_for_long_is_iss
     }
     let pats: Api<pat_operator::api::PersonalAccessToken> = stage.pats();
     let patch = Patch::Merge(json!({"status": status}));
-    pats.patch_status("app", &PatchParams::default(), &patch).await.expect("it is written");
+    pats.patch_status("app", &PatchParams::default(), &patch).await.expect("the status is written");
     stage.restart();
     stage.advance("1h");
     stage.settle("app").await;
@@ -405,7 +417,7 @@ async fn a_token_that_was_on_its_way_when_the_operator_went_away_for_long_is_iss
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_secret_of_a_type_of_ours_is_never_touched_whatever_it_says_of_its_owner() {
+async fn signing_key_secret_is_never_touched() {
     let mut stage = Stage::new("key-secret").await;
     let pat = stage.apply("app", json!({})).await;
     let owner = OwnerReference {
@@ -424,17 +436,17 @@ async fn a_secret_of_a_type_of_ours_is_never_touched_whatever_it_says_of_its_own
         }))
         .expect("a Secret")
     };
-    // One under the name that the PAT asks for, one that looks as if a rename had left it.
+    // One has the name in the spec, the other one looks like the remainder of a rename.
     let mut before = Vec::new();
     for name in ["app", "elsewhere"] {
-        before.push(stage.secrets().create(&PostParams::default(), &key(name)).await.expect("it is created"));
+        before.push(stage.secrets().create(&PostParams::default(), &key(name)).await.expect("the Secret is created"));
     }
     stage.settle("app").await;
     assert_eq!(stage.ready("app").await, ("False".into(), "SecretConflict".into()));
     let line = conditions(&stage, "app").await.join("\n");
     assert_eq!(credentials(&stage, "app").await, [], "{line}");
 
-    // Nor when the token lives elsewhere, is revoked, or handed over.
+    // The same with the token in another Secret, and after a revocation.
     stage.apply("app", json!({"secret": {"name": "other"}})).await;
     stage.settle("app").await;
     assert_eq!(stage.ready("app").await, ("True".into(), "Issued".into()));

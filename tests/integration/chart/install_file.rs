@@ -1,4 +1,4 @@
-//! `make manifests`: the file for those who have neither Helm nor a kustomization of their own.
+//! `make manifests`: the install file for clusters without Helm or a custom kustomization.
 
 use std::process::Command;
 
@@ -13,7 +13,7 @@ use crate::support::is_left_out;
 const DIGEST: &str = "sha256:7d865e959b2466918c9863afca942d0fb89d7c9ac0c99bafc3749504ded97730";
 
 #[tokio::test(flavor = "multi_thread")]
-async fn make_manifests_writes_all_that_a_cluster_needs_with_the_image_that_was_named() {
+async fn make_manifests_writes_a_complete_install_file() {
     if is_left_out(Binary::Helm) {
         return;
     }
@@ -29,7 +29,7 @@ async fn make_manifests_writes_all_that_a_cluster_needs_with_the_image_that_was_
         "x".to_owned(),
     ];
     for (number, image) in images.iter().enumerate() {
-        // A folder that is not there yet, as dist/ is not.
+        // The folder does not exist yet, like dist/.
         let file = folder.path().join(number.to_string()).join("install.yaml");
         let output = Command::new("make")
             .current_dir(root())
@@ -38,16 +38,16 @@ async fn make_manifests_writes_all_that_a_cluster_needs_with_the_image_that_was_
             .arg(format!("MANIFESTS={}", file.display()))
             .arg(format!("KUBECTL={}", kubectl.display()))
             .env("HOME", folder.path())
-            // These tests may have been started by another make.
+            // The tests may run under another make.
             .env_remove("MAKEFLAGS")
             .output()
             .expect("make");
-        let said = String::from_utf8_lossy(&output.stderr);
-        assert!(output.status.success(), "{image}: {said}");
+        let stderr = String::from_utf8_lossy(&output.stderr);
+        assert!(output.status.success(), "{image}: {stderr}");
         let path = file.to_str().expect("text");
-        assert_eq!(String::from_utf8_lossy(&output.stdout).trim(), path, "it says what it has written");
+        assert_eq!(String::from_utf8_lossy(&output.stdout).trim(), path, "it prints the path");
 
-        let written = manifests(&std::fs::read_to_string(&file).expect("it is written"));
+        let written = manifests(&std::fs::read_to_string(&file).expect("the file is written"));
         let deployments = of_kind(&written, "Deployment");
         assert_eq!(deployments.len(), 1, "{image}");
         for deployment in deployments {
@@ -56,6 +56,6 @@ async fn make_manifests_writes_all_that_a_cluster_needs_with_the_image_that_was_
         for (kind, count) in [("CustomResourceDefinition", 2), ("Namespace", 1), ("ValidatingAdmissionPolicy", 6)] {
             assert_eq!(of_kind(&written, kind).len(), count, "{image}: {kind}");
         }
-        assert_eq!(api_server.takes(image, ["--filename", path]).len(), written.len(), "{image}");
+        assert_eq!(api_server.accepts(image, ["--filename", path]).len(), written.len(), "{image}");
     }
 }
