@@ -37,7 +37,7 @@ async fn argo_cd_needs_the_documented_right_for_a_users_token() {
     let place = Place::new("gitops-rights").await;
     let guard = Guard::apply("owners", &place, &[&place]).await;
     let argo = Identity::service_account("argocd", "argocd-application-controller");
-    let client = people::administers(&place, &argo).await;
+    let client = people::make_administrator(&place, &argo).await;
     let api = tokens(&client, place.name());
     let apply = async |owner: Value| {
         let manifest = in_git("app", &json!({"owner": owner}));

@@ -104,7 +104,7 @@ async fn account(place: &Place, identity: &Identity) -> String {
         {"apiGroups": [""], "resources": ["secrets"], "verbs": ["get", "list", "create", "update", "delete", "watch"]},
         {"apiGroups": [""], "resources": ["events"], "verbs": ["create", "patch"]},
     ]);
-    people::granted_here(place, identity, ACCOUNT, &rules).await;
+    people::grant_in_namespace(place, identity, ACCOUNT, &rules).await;
     let secrets: Api<Secret> = Api::namespaced(place.access.client_for(identity).expect("a client"), place.name());
     eventually("the rights are in force", async || secrets.list(&ListParams::default()).await.is_ok()).await;
 

@@ -58,7 +58,7 @@ async fn with_every_policy_in_force_the_operator_does_its_work_and_everything_ca
 
     // The operator: issues, rotates, repairs, moves and empties.
     let controller = Identity::service_account(home, "pat-operator-controller");
-    people::administers(&place, &controller).await;
+    people::make_administrator(&place, &controller).await;
     let kubeconfig = place.access.kubeconfig_for(&controller).expect("a kubeconfig");
     let operator = Launch::controller_in(&kubeconfig, home).start();
     for name in ["app", "collected", "finalized"] {

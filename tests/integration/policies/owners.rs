@@ -66,18 +66,18 @@ async fn a_token_is_issued_for_oneself_and_for_the_namespace_s_own_accounts_and_
 
     let (jane, jane_s) = people::administrator_of(&place, JANE).await;
     let (desk, desk_s) = people::administrator_of(&place, "desk").await;
-    people::granted_everywhere(&place, &desk, &issue_for("users", &[JANE])).await;
+    people::grant_in_cluster(&place, &desk, &issue_for("users", &[JANE])).await;
     let (issuer, issuer_s) = people::administrator_of(&place, "issuer").await;
     let all =
         json!([{"apiGroups": ["pat-operator.io"], "resources": ["users", "virtualaccounts"], "verbs": ["issue-for"]}]);
-    people::granted_everywhere(&place, &issuer, &all).await;
+    people::grant_in_cluster(&place, &issuer, &all).await;
     // All that a namespace can give, and that by name: not enough.
     let (local, local_s) = people::administrator_of(&place, "local").await;
-    people::granted_here(&place, &local, "issue-for", &issue_for("users", &[JANE, BOB])).await;
+    people::grant_in_namespace(&place, &local, "issue-for", &issue_for("users", &[JANE, BOB])).await;
     let bot = Identity::service_account(home, "bot");
-    let bot_s = people::administers(&place, &bot).await;
+    let bot_s = people::make_administrator(&place, &bot).await;
     let rest = Identity::service_account(home, "pat-operator-api");
-    let rest_s = people::administers(&place, &rest).await;
+    let rest_s = people::make_administrator(&place, &rest).await;
     let root_s = place.access.client_for(&Identity::admin()).expect("a client");
 
     let probe = pats(&local_s, home);
@@ -160,7 +160,7 @@ async fn a_token_is_issued_for_oneself_and_for_the_namespace_s_own_accounts_and_
     for (spec, expected) in [(user(JANE), Ok(())), (user(BOB), ask(&place, JANE, "User", BOB))] {
         assert_eq!(Create::Post.try_out(&pats(&as_jane, home), &pat("app", spec)).await, expected);
     }
-    people::forget(&place).await;
+    people::revoke_grants(&place).await;
     guard.end().await;
 }
 
@@ -228,7 +228,8 @@ async fn a_namespace_that_the_binding_leaves_out_is_free() {
     let (bound, free) = (Place::new("owners-bound").await, Place::new("owners-free").await);
     let guard = Guard::apply("owners", &bound, &[&bound]).await;
     let jane = Identity::user(JANE, &[]);
-    let (in_bound, in_free) = (people::administers(&bound, &jane).await, people::administers(&free, &jane).await);
+    let (in_bound, in_free) =
+        (people::make_administrator(&bound, &jane).await, people::make_administrator(&free, &jane).await);
     let (in_bound, in_free) = (pats(&in_bound, bound.name()), pats(&in_free, free.name()));
     eventually("the policy is in force", async || Create::Post.try_out(&in_bound, &pat("x", user(BOB))).await.is_err())
         .await;

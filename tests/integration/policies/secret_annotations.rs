@@ -29,7 +29,7 @@ async fn our_annotations_on_secrets_are_set_by_the_controller_and_by_whoever_res
 
     // A real one, of the operator as the chart's ServiceAccount.
     let controller = Identity::service_account(home, "pat-operator-controller");
-    let controller_s = people::administers(&place, &controller).await;
+    let controller_s = people::make_administrator(&place, &controller).await;
     let kubeconfig = place.access.kubeconfig_for(&controller).expect("a kubeconfig");
     let operator = crate::support::process::Launch::controller_in(&kubeconfig, home).start();
     place.apply("app", json!({"secret": {"annotations": {"example.com/a": "b"}}})).await;
@@ -93,14 +93,14 @@ async fn our_annotations_on_secrets_are_set_by_the_controller_and_by_whoever_res
     // Those who may.
     let (restorer, restorer_s) = people::administrator_of(&place, "restorer").await;
     let restore = json!([{"apiGroups": ["pat-operator.io"], "resources": ["secrets"], "verbs": ["restore"]}]);
-    people::granted_everywhere(&place, &restorer, &restore).await;
+    people::grant_in_cluster(&place, &restorer, &restore).await;
     let (local, local_s) = people::administrator_of(&place, "local").await;
-    people::granted_here(&place, &local, "restore", &restore).await;
+    people::grant_in_namespace(&place, &local, "restore", &restore).await;
     let restores = secrets(&restorer_s, home);
     eventually("the right is in force", async || Create::Post.try_out(&restores, &planted).await.is_ok()).await;
     let change = json!({"metadata": {"annotations": {UID: "00000000-0000-4000-8000-000000000001"}}});
     let verifier = Identity::service_account(home, "pat-operator-verifier");
-    let verifier_s = people::administers(&place, &verifier).await;
+    let verifier_s = people::make_administrator(&place, &verifier).await;
     let cases = [
         (&restorer_s, Ok(())),
         (&controller_s, Ok(())),
@@ -119,6 +119,6 @@ async fn our_annotations_on_secrets_are_set_by_the_controller_and_by_whoever_res
         }
     }
     jane.delete("app", &DeleteParams::default()).await.expect("deletion is free");
-    people::forget(&place).await;
+    people::revoke_grants(&place).await;
     guard.end().await;
 }

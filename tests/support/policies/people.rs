@@ -19,19 +19,19 @@ const OF_TEST: &str = "pat-operator.io/test";
 /// Creates a user who has all rights in the place's namespace and none elsewhere, so that RBAC refuses nothing.
 pub async fn administrator_of(place: &Place, name: &str) -> (Identity, Client) {
     let identity = Identity::user(name, &["people"]);
-    let client = administers(place, &identity).await;
+    let client = make_administrator(place, &identity).await;
     (identity, client)
 }
 
 /// Gives an identity all rights in the place's namespace.
-pub async fn administers(place: &Place, identity: &Identity) -> Client {
+pub async fn make_administrator(place: &Place, identity: &Identity) -> Client {
     let rules = json!([{"apiGroups": ["*"], "resources": ["*"], "verbs": ["*"]}]);
-    granted_here(place, identity, "everything", &rules).await;
+    grant_in_namespace(place, identity, "everything", &rules).await;
     place.access.client_for(identity).expect("a client")
 }
 
 /// Gives an identity rights in the place's namespace only.
-pub async fn granted_here(place: &Place, identity: &Identity, name: &str, rules: &Value) {
+pub async fn grant_in_namespace(place: &Place, identity: &Identity, name: &str, rules: &Value) {
     let role = json!({"apiVersion": format!("{RBAC}/v1"), "kind": "Role", "metadata": {"name": name}, "rules": rules});
     apply(&Api::<Role>::namespaced(place.client.clone(), place.name()), name, role).await;
     let bound = format!("{name}-{}", object_name(identity));
@@ -43,8 +43,8 @@ pub async fn granted_here(place: &Place, identity: &Identity, name: &str, rules:
     apply(&Api::<RoleBinding>::namespaced(place.client.clone(), place.name()), &bound, binding).await;
 }
 
-/// Gives an identity rights in the whole cluster. [`forget`] removes them.
-pub async fn granted_everywhere(place: &Place, identity: &Identity, rules: &Value) {
+/// Gives an identity rights in the whole cluster. [`revoke_grants`] removes them.
+pub async fn grant_in_cluster(place: &Place, identity: &Identity, rules: &Value) {
     let name = format!("{}-{}", place.name(), object_name(identity));
     let metadata = json!({"name": name, "labels": {OF_TEST: place.name()}});
     let role = json!({"apiVersion": format!("{RBAC}/v1"), "kind": "ClusterRole", "metadata": metadata, "rules": rules});
@@ -58,7 +58,7 @@ pub async fn granted_everywhere(place: &Place, identity: &Identity, rules: &Valu
 }
 
 /// Removes all rights in the whole cluster that the test gave.
-pub async fn forget(place: &Place) {
+pub async fn revoke_grants(place: &Place) {
     let these = ListParams::default().labels(&format!("{OF_TEST}={}", place.name()));
     let roles: Api<ClusterRole> = Api::all(place.client.clone());
     let _ = roles.delete_collection(&DeleteParams::default(), &these).await;
