@@ -354,7 +354,7 @@ impl Scene {
                 }
                 Ok(_) => return Ok(()),
                 Err(error) => {
-                    canary::hear("an error", &format!("{error} {error:?} {}", error.category()));
+                    canary::collect("an error", &format!("{error} {error:?} {}", error.category()));
                     failures += 1;
                     if faults.hit().is_none() {
                         return Err(format!("fails by itself: {error}"));
@@ -377,12 +377,12 @@ impl Scene {
     /// Takes note of everything that was sent and must not hold a token.
     fn hear(&mut self, faults: &Faults) {
         for request in faults.sent() {
-            canary::hear("a request", &request.public_text());
+            canary::collect("a request", &request.public_text());
             self.tokens.extend(request.secret_values().into_iter().filter(|value| Presented::parse(value).is_ok()));
         }
         let operator = self.stage.operator();
         let metrics = operator.metrics.text(&operator.stores, &ReconcileGate::new(1), true, self.stage.now());
-        canary::hear("the metrics", &metrics);
+        canary::collect("the metrics", &metrics);
     }
 
     /// A fresh process at rest sends nothing at all.
@@ -474,7 +474,7 @@ impl Scene {
     async fn close(mut self) -> Result<BTreeSet<String>, String> {
         let events: Api<Event> = Api::namespaced(self.stage.client.clone(), self.stage.namespace.name());
         for event in events.list(&ListParams::default()).await.expect("events are listed") {
-            canary::hear("an event", &serde_json::to_string(&event).expect("JSON"));
+            canary::collect("an event", &serde_json::to_string(&event).expect("JSON"));
         }
         ensure(self.foreign == self.foreign_versions().await, || "invariant 5: a foreign Secret was touched".into())?;
         self.tokens.extend(self.recorder.tokens());
@@ -603,7 +603,7 @@ async fn an_operator_whose_watches_stand_still_does_no_damage() {
             for _ in 0..4 {
                 // It may well fail, but it must do no damage.
                 if let Err(error) = blind.reconcile(name).await {
-                    canary::hear("an error", &format!("{error} {error:?}"));
+                    canary::collect("an error", &format!("{error} {error:?}"));
                 }
                 scene.advance(SignedDuration::from_secs(3)).await;
             }
@@ -639,7 +639,7 @@ fn the_canary_sings_in_plain_text_hex_and_base64() {
     let mint = || Token::mint(&"kpat".parse().expect("a prefix")).expect("a token");
     for (origin, leak) in leaks {
         let token = mint().expose().to_owned();
-        canary::hear(origin, &leak(&token));
+        canary::collect(origin, &leak(&token));
         // Who does not know a token sees it only if it is whole.
         let whole = if origin == "its tail" { 0 } else { 1 };
         assert_eq!(canary::tokens_in(&leak(&token)).len(), whole, "{origin}");
@@ -647,7 +647,7 @@ fn the_canary_sings_in_plain_text_hex_and_base64() {
     }
     let token = mint();
     assert!(canary::tokens_in(&format!("{} {} {token:?}", token.id(), token.hash())).is_empty());
-    canary::hear("harmless", &format!("{} {} {token:?}", token.id(), token.hash()));
+    canary::collect("harmless", &format!("{} {} {token:?}", token.id(), token.hash()));
     canary::assert_no_token_leaked(&[token.expose().to_owned()].into());
 }
 
@@ -732,7 +732,7 @@ async fn killed_and_started_again(work: Work, moment: Moment) -> BTreeSet<String
     let wanted = if work == Work::FirstMint { 1 } else { 2 };
     let status =
         place.until("app", "as it should be", |status| status.revision >= Some(wanted) && is_ready(status)).await;
-    place.holds_its_active_token("app").await;
+    place.assert_active_token_in_secret("app").await;
     // If the first process has done all the work, the second one may have logged nothing yet.
     second.is_ready().await;
     assert_eq!(status.credentials.len() as i64, wanted, "{status:#?}");
@@ -746,10 +746,10 @@ async fn killed_and_started_again(work: Work, moment: Moment) -> BTreeSet<String
     assert_eq!(version, at_rest, "invariant 4");
     for process in [&first, &second, &third] {
         assert!(process.has_logged(&["kube_client"]), "all is logged:\n{process}");
-        process.log().iter().for_each(|line| canary::hear("the log of a process", line));
+        process.log().iter().for_each(|line| canary::collect("the log of a process", line));
     }
     let metrics = third.metrics().await.text;
-    canary::hear("the metrics", &metrics);
+    canary::collect("the metrics", &metrics);
     let story = recorder.judge_in_real_time("app").await;
     let wrong = (&story.violations, &story.leftovers, story.orphans);
     assert_eq!(wrong, (&vec![], &vec![], 0), "{work:?}, killed {moment:?}: {:#?}", story.lines);

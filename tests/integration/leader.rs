@@ -143,7 +143,7 @@ async fn a_leader_paused_during_a_rotation_changes_nothing_later() {
     assert!(!former.leads().await && next.leads().await);
 
     place.until("app", "rotated", |status| is_ready(status) && status.revision >= Some(2)).await;
-    place.holds_its_active_token("app").await;
+    place.assert_active_token_in_secret("app").await;
     let second = place.token("app").await;
     assert_ne!(hash(&second), lost, "the token that only the paused process knew is gone for good");
     assert_eq!(place.value("app", "previous").await.as_deref(), Some(&*first), "the old one has its grace");
@@ -155,7 +155,7 @@ async fn a_leader_paused_during_a_rotation_changes_nothing_later() {
             .any(|one| one.sha256.to_string() == hash(&first) && one.state == CredentialState::Grace)
     );
     assert!(!status.credentials.iter().any(|one| one.sha256.to_string() == lost), "nobody holds it: {status:#?}");
-    history.is_sound().await;
+    history.assert_invariants().await;
     assert_eq!(history.hashes("app"), [hash(&first), lost, hash(&second)], "nothing else was ever published");
     assert_eq!(former.metrics().await.value("pat_operator_rotations_total"), 0.0);
 
@@ -163,8 +163,8 @@ async fn a_leader_paused_during_a_rotation_changes_nothing_later() {
     next.terminate().await;
     let third = place.rotated("app", spec).await;
     assert_ne!(third, second);
-    place.holds_its_active_token("app").await;
-    history.is_sound().await;
+    place.assert_active_token_in_secret("app").await;
+    history.assert_invariants().await;
     former.terminate().await;
 }
 
@@ -246,10 +246,10 @@ impl Overtaken {
     }
 
     /// Each has a new token that works, and the old one its grace.
-    async fn is_sound(&self) {
+    async fn assert_invariants(&self) {
         for (name, first) in self.names.iter().zip(&self.first) {
             assert_ne!(self.place.token(name).await, *first, "{name}");
-            self.place.holds_its_active_token(name).await;
+            self.place.assert_active_token_in_secret(name).await;
             let status = self.place.status(name).await;
             assert!(
                 status.credentials.iter().any(|one| one.sha256.to_string() == hash(first)),
@@ -257,7 +257,7 @@ impl Overtaken {
             );
             assert_eq!(status.unplanned_mints, [], "{name}: nothing had to be repaired");
         }
-        self.history.is_sound().await;
+        self.history.assert_invariants().await;
     }
 
     async fn ends(self) {
@@ -284,7 +284,7 @@ async fn late_writes_of_a_former_leader_are_refused() {
     for (name, second) in scene.names.iter().zip(&second) {
         assert_eq!(scene.place.token(name).await, *second, "{name}");
     }
-    scene.is_sound().await;
+    scene.assert_invariants().await;
     scene.ends().await;
 }
 
@@ -295,7 +295,7 @@ async fn a_former_leader_that_resumes_damages_nothing() {
     scene.next.leads_within(HAND_OVER).await;
     scene.goes_on().await;
     scene.all_have_rotated().await;
-    scene.is_sound().await;
+    scene.assert_invariants().await;
     scene.ends().await;
 }
 
@@ -324,7 +324,7 @@ async fn a_lone_instance_resumes_after_its_lease_expired() {
     })
     .await;
     place.all_ready(COUNT + 1).await;
-    history.is_sound().await;
+    history.assert_invariants().await;
     operator.terminate().await;
 }
 
@@ -388,10 +388,10 @@ async fn outages_of_api_server_and_etcd_are_survived() {
     place.rotated("app", spec).await;
     eprintln!("at work after the API server's return: {:?}", back_at.elapsed());
     for (name, _) in place.statuses().await {
-        place.holds_its_active_token(&name).await;
+        place.assert_active_token_in_secret(&name).await;
     }
 
-    history.is_sound().await;
+    history.assert_invariants().await;
     operator.terminate().await;
     standby.terminate().await;
 }

@@ -305,7 +305,7 @@ async fn one_process_serves_as_many_namespaces_as_it_may_be_given() {
         .for_each_concurrent(8, async |place| {
             place.apply("app", json!({})).await;
             place.ready("app").await;
-            place.holds_its_active_token("app").await;
+            place.assert_active_token_in_secret("app").await;
         })
         .await;
     nothing_was_refused(&mut operator).await;

@@ -71,7 +71,7 @@ impl Recorder {
         watches.spawn(tape.clone().follow(pats, clock.clone(), Object::of_pat, || Object::NoPat));
         let secrets: Api<Secret> = Api::namespaced(client.clone(), namespace);
         let of_secret = |secret: Secret| {
-            canary::hear("metadata of a Secret", &serde_json::to_string(&secret.metadata).unwrap_or_default());
+            canary::collect("metadata of a Secret", &serde_json::to_string(&secret.metadata).unwrap_or_default());
             Object::Secret(Box::new(secret))
         };
         watches.spawn(tape.clone().follow(secrets, clock.clone(), of_secret, || Object::NoSecret));
@@ -171,7 +171,7 @@ fn named<K: Resource>(object: &K) -> (String, u64) {
 
 impl Object {
     fn of_pat(object: DynamicObject) -> Self {
-        canary::hear("a PersonalAccessToken", &serde_json::to_string(&object).unwrap_or_default());
+        canary::collect("a PersonalAccessToken", &serde_json::to_string(&object).unwrap_or_default());
         Self::Pat(Box::new(object.try_parse().expect("a valid PersonalAccessToken")))
     }
 }
@@ -500,24 +500,24 @@ pub mod canary {
     );
 
     /// The collected long words, each with its first origin. Shorter ones cannot contain a token.
-    static HEARD: LazyLock<Mutex<HashMap<Box<str>, &'static str>>> = LazyLock::new(Mutex::default);
+    static COLLECTED: LazyLock<Mutex<HashMap<Box<str>, &'static str>>> = LazyLock::new(Mutex::default);
     static LOG_BYTES: std::sync::atomic::AtomicUsize = std::sync::atomic::AtomicUsize::new(0);
 
     /// Collects a text that must not contain a token.
-    pub fn hear(origin: &'static str, text: &str) {
+    pub fn collect(origin: &'static str, text: &str) {
         let is_part = |c: char| c.is_ascii_alphanumeric() || matches!(c, '_' | '+' | '/' | '-' | '=');
         let words = text.split(|c| !is_part(c)).filter(|word| word.len() >= SECRET);
-        let mut heard = HEARD.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut collected = COLLECTED.lock().unwrap_or_else(PoisonError::into_inner);
         for word in words {
-            if !heard.contains_key(word) {
-                heard.insert(word.into(), origin);
+            if !collected.contains_key(word) {
+                collected.insert(word.into(), origin);
             }
         }
     }
 
     /// Collects the log of this process from now on, at all levels. May be called several times.
     pub fn listen_to_logs() {
-        let writer = tracing_subscriber::fmt::layer().with_ansi(false).with_writer(Ear);
+        let writer = tracing_subscriber::fmt::layer().with_ansi(false).with_writer(LogWriter);
         let filter = EnvFilter::new("trace,hyper=debug,hyper_util=debug,rustls=debug");
         let _by_another_test = tracing_subscriber::registry().with(filter).with(writer).try_init();
     }
@@ -543,7 +543,7 @@ pub mod canary {
         }
         let lengths: HashSet<usize> = forms.keys().map(Vec::len).collect();
         let mut leaks = BTreeSet::new();
-        for (word, origin) in HEARD.lock().unwrap_or_else(PoisonError::into_inner).iter() {
+        for (word, origin) in COLLECTED.lock().unwrap_or_else(PoisonError::into_inner).iter() {
             for length in &lengths {
                 for window in word.as_bytes().windows(*length) {
                     if let Some(token) = forms.get(window) {
@@ -609,11 +609,11 @@ pub mod canary {
     }
 
     #[derive(Clone, Copy)]
-    struct Ear;
+    struct LogWriter;
 
     struct Line(Arc<Mutex<Vec<u8>>>);
 
-    impl<'w> MakeWriter<'w> for Ear {
+    impl<'w> MakeWriter<'w> for LogWriter {
         type Writer = Line;
 
         fn make_writer(&'w self) -> Line {
@@ -636,7 +636,7 @@ pub mod canary {
         fn drop(&mut self) {
             let bytes = self.0.lock().unwrap_or_else(PoisonError::into_inner);
             LOG_BYTES.fetch_add(bytes.len(), std::sync::atomic::Ordering::Relaxed);
-            hear("the log", &String::from_utf8_lossy(&bytes));
+            collect("the log", &String::from_utf8_lossy(&bytes));
         }
     }
 }

@@ -103,7 +103,7 @@ async fn soak(place: &Place, manifests: &[Value], field_manager: &str, mut again
         ));
     }
     assert_eq!(out_of_sync(&pairs).await, Vec::<Value>::new());
-    history.is_sound().await;
+    history.assert_invariants().await;
     let metrics = operator.metrics().await;
     let revisions: i64 = place.statuses().await.iter().filter_map(|(_, status)| status.revision).sum();
     assert_eq!(metrics.value("pat_operator_mints_total"), revisions as f64, "each token was minted once");

@@ -88,7 +88,7 @@ impl History {
 
     /// Waits until the recording has caught up with the API server. Then checks the invariants for each version: a removed hash never comes back,
     /// at most one credential is active, and the token in a PAT's Secret of the same name is published.
-    pub async fn is_sound(&self) {
+    pub async fn assert_invariants(&self) {
         self.catch_up().await;
         let mut live: BTreeMap<String, BTreeSet<String>> = BTreeMap::new();
         let mut dead: BTreeMap<String, BTreeSet<String>> = BTreeMap::new();

@@ -212,7 +212,7 @@ impl Place {
     }
 
     /// Asserts that exactly one credential is active, and that its token is in the Secret of the PAT's name.
-    pub async fn holds_its_active_token(&self, name: &str) {
+    pub async fn assert_active_token_in_secret(&self, name: &str) {
         let status = self.status(name).await;
         let hash = hash(&self.token(name).await);
         let active: Vec<_> = status
