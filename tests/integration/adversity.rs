@@ -889,7 +889,7 @@ fn wrong_types_go_through_the_cache_and_are_told_apart() {
 async fn an_operator_that_sees_nothing_of_its_own_writes_does_not_repeat_them() {
     let stage = Stage::new("blind").await;
     let (client, requests) = stage.recording();
-    let mut operator = stage.blinkered(client);
+    let mut operator = stage.manual_operator(client);
     operator.show(stage.apply("app", json!({"rotation": {"interval": "30d"}})).await);
     for _ in 0..30 {
         operator.reconcile("app").await.expect("the run succeeds");
@@ -943,7 +943,7 @@ async fn a_fresh_operator_whose_watch_of_secrets_lags_mints_and_writes_nothing()
     let (stage, token) = issued("lagging", json!({})).await;
     let before = stage.versions().await;
     let (client, requests) = stage.recording();
-    let mut operator = stage.blinkered(client);
+    let mut operator = stage.manual_operator(client);
     // The PAT is there, its Secret has not come by yet.
     operator.show(stage.pat("app").await);
     for _ in 0..5 {
@@ -975,7 +975,7 @@ async fn a_fresh_operator_whose_watch_of_pats_lags_finds_out_before_it_does_harm
         (&old_pat, Some(&old_secret)),
         (&old_pat, Some(&new_secret)),
     ] {
-        let mut operator = stage.blinkered(stage.client.clone());
+        let mut operator = stage.manual_operator(stage.client.clone());
         operator.show(pat.clone());
         if let Some(secret) = secret {
             operator.show_secret(secret.clone());
@@ -994,14 +994,14 @@ async fn an_operator_that_still_sees_a_pat_that_is_gone_leaves_its_namesake_alon
     let stage = Stage::new("ghost").await;
     let ghost = stage.apply("app", json!({})).await;
     stage.pats().delete("app", &DeleteParams::default()).await.expect("the PAT is deleted");
-    let mut operator = stage.blinkered(stage.client.clone());
+    let mut operator = stage.manual_operator(stage.client.clone());
     operator.show(ghost.clone());
     operator.reconcile("app").await.expect("the run succeeds");
     assert_eq!(stage.secret("app").await, None, "no Secret for an object that is gone");
 
     stage.apply("app", json!({"suspend": true})).await;
     let before = stage.versions().await;
-    let mut operator = stage.blinkered(stage.client.clone());
+    let mut operator = stage.manual_operator(stage.client.clone());
     operator.show(ghost);
     operator.reconcile("app").await.expect("the run succeeds");
     assert_eq!(stage.versions().await, before, "no status of one object on the other");

@@ -585,7 +585,7 @@ async fn an_operator_whose_watches_stand_still_does_no_damage() {
             scenario.prepare(&scene, name).await;
             let before = scene.stage.data(name).await.get("token").cloned().unwrap_or_default();
             let faults = Faults::none(&scene.stage.client);
-            let mut blind = scene.stage.blinkered(faults.client());
+            let mut blind = scene.stage.manual_operator(faults.client());
             if scenario != Scenario::FirstMint {
                 blind.show(scene.stage.pat(name).await);
                 // What was handed over has none.

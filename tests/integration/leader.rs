@@ -211,7 +211,7 @@ impl Overtaken {
             // Everything is sent and nothing arrives.
             Late::All => {
                 wire.hold();
-                wire.holds_back(count).await;
+                wire.wait_until_held(count).await;
             }
             // The moment the first step of any of them is seen, the wire holds back what the leader has to say next.
             Late::Rest => {
@@ -225,7 +225,7 @@ impl Overtaken {
 
     /// What was held back arrives, and the process that sent it goes on.
     async fn goes_on(&mut self) {
-        self.wire.let_go();
+        self.wire.release_held();
         self.former.resume();
         eventually("the former leader stands by and has no work in hand", async || {
             let told = self.former.get("/readyz?verbose").await.body;
@@ -342,17 +342,17 @@ async fn a_lease_lost_and_won_back_costs_no_worker() {
     place.ready("first").await;
     wire.hold();
     place.apply("second", json!({})).await;
-    wire.holds_back(1).await;
+    wire.wait_until_held(1).await;
     eventually("the lease has run out", async || !operator.leads().await).await;
-    wire.let_go();
+    wire.release_held();
     operator.leads_within(HAND_OVER).await;
     place.ready("second").await;
 
     // As many as before work at a time: each has a request that waits.
     wire.hold();
     place.apply_many("app", COUNT, &json!({})).await;
-    wire.holds_back(COUNT).await;
-    wire.let_go();
+    wire.wait_until_held(COUNT).await;
+    wire.release_held();
     place.all_ready(COUNT + 2).await;
     operator.terminate().await;
 }

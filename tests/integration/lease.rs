@@ -238,7 +238,7 @@ async fn a_put_with_an_outdated_resource_version_loses() {
     wires.one_waits().await;
     // a has seen a free lease and is about to take it; somebody else is faster.
     stage.patch(serde_json::json!({"spec": {"holderIdentity": "rival", "leaseDurationSeconds": 3600}})).await;
-    wires.let_go();
+    wires.release_held();
     a.stands_by("rival").await;
     assert_eq!(wires.put_answers(), [409]);
     assert_eq!(stage.holder().await.as_deref(), Some("rival"));
@@ -253,8 +253,8 @@ async fn one_of_two_puts_on_a_free_lease_wins() {
     let b = stage.start_with(two.client(&stage), "b", DEFAULT);
     tokio::join!(one.one_waits(), two.one_waits());
     let observer = Observer::of(vec![a.handle.clone(), b.handle.clone()]);
-    one.let_go();
-    two.let_go();
+    one.release_held();
+    two.release_held();
     eventually("both have an answer", || !one.put_answers().is_empty() && !two.put_answers().is_empty()).await;
     let mut first = [one.put_answers()[0], two.put_answers()[0]];
     first.sort();
@@ -424,7 +424,7 @@ impl Wires {
         waited.expect("a PUT").unwrap();
     }
 
-    fn let_go(&self) {
+    fn release_held(&self) {
         self.0.held.send_replace(false);
     }
 

@@ -608,7 +608,7 @@ async fn whoever_has_the_secret_first_keeps_it_and_the_other_gets_going_when_it_
     assert_eq!(assert_works(&stage, "a", "shared").await, token);
 
     // The owner goes; its Secret still stands in the cache.
-    let mut operator = stage.blinkered(stage.client.clone());
+    let mut operator = stage.manual_operator(stage.client.clone());
     operator.show(stage.pat("b").await);
     operator.show_secret(stage.secret("shared").await.expect("a Secret"));
     let before = stage.pat("b").await;
@@ -667,7 +667,8 @@ async fn two_that_run_at_once_come_to_one_secret_and_one_token() {
         let stage = Stage::new("race").await;
         let (a, b) = tokio::join!(stage.apply("a", shared()), stage.apply("b", shared()));
         // Neither knows of the other: the API server alone decides who is first.
-        let (mut left, mut right) = (stage.blinkered(stage.client.clone()), stage.blinkered(stage.client.clone()));
+        let (mut left, mut right) =
+            (stage.manual_operator(stage.client.clone()), stage.manual_operator(stage.client.clone()));
         left.show(a);
         right.show(b);
         let (one, two) = tokio::join!(left.reconcile("a"), right.reconcile("b"));
@@ -729,7 +730,7 @@ async fn a_better_claim_that_comes_later_takes_nothing_away_and_keeps_what_it_ha
 #[tokio::test(flavor = "multi_thread")]
 async fn a_rival_that_is_being_deleted_has_no_claim_but_keeps_the_secret_that_it_has() {
     let hold = json!({"metadata": {"finalizers": ["example.com/hold"]}});
-    let let_go = json!({"metadata": {"finalizers": null}});
+    let release_held = json!({"metadata": {"finalizers": null}});
     for had_it in [false, true] {
         let stage = Stage::new("leaving").await;
         stage.apply("a", shared()).await;
@@ -748,7 +749,7 @@ async fn a_rival_that_is_being_deleted_has_no_claim_but_keeps_the_secret_that_it
             stage.settle("b").await;
             assert_works(&stage, "b", "shared").await;
         }
-        stage.pats().patch("a", &PatchParams::default(), &Patch::Merge(&let_go)).await.expect("no finalizer");
+        stage.pats().patch("a", &PatchParams::default(), &Patch::Merge(&release_held)).await.expect("no finalizer");
     }
 }
 

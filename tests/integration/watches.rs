@@ -23,7 +23,7 @@ async fn however_its_watches_break_it_catches_up_and_mints_nothing_anew() {
         let sent = faults.sent().len();
 
         breaks.break_all(how);
-        breaks.holds_back(2).await;
+        breaks.wait_until_held(2).await;
         // Not seen by anybody.
         stage.pats().delete("goes", &Default::default()).await.expect("it is there");
         stage.apply("comes", json!({})).await;
@@ -31,7 +31,7 @@ async fn however_its_watches_break_it_catches_up_and_mints_nothing_anew() {
         stage.apply("changes", json!({"expiry": {"at": end.floor_second()}})).await;
         let operator = stage.operator();
         assert_eq!(operator.stores.keys().len(), 3, "{how:?}: as it was");
-        breaks.let_go();
+        breaks.release_held();
 
         // This waits until the caches are as they should be, first.
         for name in ["stays", "changes", "comes"] {

@@ -90,7 +90,7 @@ impl Breaks {
     }
 
     /// Waits until this many watches are held back.
-    pub async fn holds_back(&self, count: usize) {
+    pub async fn wait_until_held(&self, count: usize) {
         let mut state = self.state.subscribe();
         let all = state.wait_for(|state| state.waiting >= count);
         let waited = tokio::time::timeout(super::stage::SOON, all).await;
@@ -98,7 +98,7 @@ impl Breaks {
     }
 
     /// Lets the watches that are held back start.
-    pub fn let_go(&self) {
+    pub fn release_held(&self) {
         self.state.send_modify(|state| state.held = false);
     }
 

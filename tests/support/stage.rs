@@ -123,14 +123,14 @@ impl Operator {
 }
 
 /// An operator whose stores change only when the test delivers an event.
-pub struct Blinkered {
+pub struct ManualOperator {
     reconciler: Reconciler,
     pats: PatHandler,
     secrets: SecretHandler,
     namespace: String,
 }
 
-impl Blinkered {
+impl ManualOperator {
     /// Delivers a watch event with a PAT.
     pub fn show(&mut self, pat: PersonalAccessToken) {
         self.pats.handle(watcher::Event::Apply(pat.into()));
@@ -223,13 +223,13 @@ impl Stage {
     }
 
     /// An operator that sees only what the test delivers. `client` is for its requests.
-    pub fn blinkered(&self, client: Client) -> Blinkered {
+    pub fn manual_operator(&self, client: Client) -> ManualOperator {
         let stores = Arc::new(Stores::default());
         let metrics = Arc::new(Metrics::new());
         let cluster = ClusterClient::new(client, Some("test".into()));
         let reconciler = Reconciler::new(cluster, stores.clone(), self.settings.clone(), self.clock.clone(), metrics);
         let namespace = self.namespace.name().to_owned();
-        Blinkered {
+        ManualOperator {
             reconciler,
             pats: PatHandler::new(stores.clone(), Some(namespace.clone())),
             secrets: SecretHandler::new(stores, Some(namespace.clone())),

@@ -8,7 +8,7 @@ use serde_json::json;
 use crate::support::process::{
     OperatorProcess,
     place::Place,
-    serving::{keeper, published, value},
+    serving::{certificate_manager, published, value},
     trust::flags,
     verifier::VerifierProcess,
 };
@@ -107,7 +107,7 @@ impl Running {
 /// A folder with the certificate, its key and the CA for clients.
 async fn certificate(place: &Place) -> tempfile::TempDir {
     let wanted: CertificateRequest = format!("serving:{HOST}").parse().expect("a Secret and a name");
-    keeper(place, &wanted, Clock::system()).check(&wanted).await.expect("the certificate is issued");
+    certificate_manager(place, &wanted, Clock::system()).check(&wanted).await.expect("the certificate is issued");
     let folder = tempfile::Builder::new().prefix("pat-proxy-tls-").tempdir().expect("a folder");
     let put = |name: &str, content: &[u8]| fs::write(folder.path().join(name), content).expect("a file");
     for name in ["tls.crt", "tls.key"] {

@@ -12,7 +12,7 @@ use pat_operator::{
 use super::place::Place;
 
 /// The manager that issues and renews this certificate.
-pub fn keeper(place: &Place, wanted: &CertificateRequest, clock: Clock) -> Arc<CertificateManager> {
+pub fn certificate_manager(place: &Place, wanted: &CertificateRequest, clock: Clock) -> Arc<CertificateManager> {
     let (client, namespace) = (place.client.clone(), place.name().to_owned());
     CertificateManager::new(client, namespace, vec![wanted.clone()], clock, LeaseHandle::always(), "tests".into())
 }

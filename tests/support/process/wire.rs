@@ -68,12 +68,12 @@ impl Wire {
     }
 
     /// Delivers everything that is held back.
-    pub fn let_go(&self) {
+    pub fn release_held(&self) {
         self.held.send_replace(false);
     }
 
     /// Waits until this many connections have data held back.
-    pub async fn holds_back(&self, count: usize) {
+    pub async fn wait_until_held(&self, count: usize) {
         let deadline = Instant::now() + super::SOON;
         while self.waiting.load(Ordering::SeqCst) < count {
             let now = self.waiting.load(Ordering::SeqCst);
