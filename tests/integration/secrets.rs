@@ -730,7 +730,7 @@ async fn a_better_claim_that_comes_later_takes_nothing_away_and_keeps_what_it_ha
 #[tokio::test(flavor = "multi_thread")]
 async fn a_rival_that_is_being_deleted_has_no_claim_but_keeps_the_secret_that_it_has() {
     let hold = json!({"metadata": {"finalizers": ["example.com/hold"]}});
-    let release_held = json!({"metadata": {"finalizers": null}});
+    let let_go = json!({"metadata": {"finalizers": null}});
     for had_it in [false, true] {
         let stage = Stage::new("leaving").await;
         stage.apply("a", shared()).await;
@@ -749,7 +749,7 @@ async fn a_rival_that_is_being_deleted_has_no_claim_but_keeps_the_secret_that_it
             stage.settle("b").await;
             assert_works(&stage, "b", "shared").await;
         }
-        stage.pats().patch("a", &PatchParams::default(), &Patch::Merge(&release_held)).await.expect("no finalizer");
+        stage.pats().patch("a", &PatchParams::default(), &Patch::Merge(&let_go)).await.expect("no finalizer");
     }
 }
 

@@ -67,7 +67,7 @@ impl Stage {
     }
 
     /// Asserts for each token, given by display name and text, that the verifier accepts it and that kubectl shows its PAT with its hash.
-    pub async fn has_all(&self, created: &[(&str, &str)]) {
+    pub async fn assert_usable(&self, created: &[(&str, &str)]) {
         for (_, token) in created {
             self.verifier.forwards(token, 200).await;
         }

@@ -280,7 +280,7 @@ impl Stage {
                 }
                 other => {
                     self.operator.catch_up(&self.client, self.namespace.name()).await;
-                    self.tells_nobody_a_token().await;
+                    self.assert_no_token_leaks().await;
                     return other;
                 }
             }
@@ -289,7 +289,7 @@ impl Stage {
     }
 
     /// Asserts that no status, event, metadata of a Secret or metric contains a token.
-    async fn tells_nobody_a_token(&self) {
+    async fn assert_no_token_leaks(&self) {
         let events: Api<Event> = Api::namespaced(self.client.clone(), self.namespace.name());
         let events = events.list(&ListParams::default()).await.expect("events are listed").items;
         let pats = self.pats().list(&ListParams::default()).await.expect("PATs are listed").items;

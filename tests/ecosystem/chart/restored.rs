@@ -122,7 +122,7 @@ async fn lose_cluster(store: &Path) -> [String; 5] {
     assert_eq!([verifier.forward(&ci, "").await, verifier.forward(&previous, "").await], [200, 200]);
 
     for command in commands("velero backup create") {
-        let said = velero.type_(&command);
+        let said = velero.run(&command);
         assert!(said.contains("Backup completed with status: Completed."), "{command}: {said}");
     }
     drop((controllers, verifier));
@@ -188,7 +188,7 @@ async fn velero_restores_tokens_and_revoked_ones_stay_revoked() {
         assert!(velero.log().contains(&format!("{account}{part}")), "{part}");
     };
     wait_for_guard_rails(&release).await;
-    assert_phase(velero.type_(&named(of_secrets, "refused")), "PartiallyFailed");
+    assert_phase(velero.run(&named(of_secrets, "refused")), "PartiallyFailed");
     refused("set annotations under pat-operator.io/ on a Secret");
     assert!(release.secrets("shop").await.is_empty());
     let rights = manifest_with("verbs: [restore]");
@@ -196,16 +196,16 @@ async fn velero_restores_tokens_and_revoked_ones_stay_revoked() {
     let (_, binding) = rights.split_once("---\n").expect("a role and its binding");
     apply(&release, "restore.yaml", &format!("{restore}---\n{binding}"));
     wait_for_right(&release, "restore", "secrets").await;
-    assert_phase(velero.type_(of_secrets), "Completed");
+    assert_phase(velero.run(of_secrets), "Completed");
     assert_eq!(release.secrets("shop").await.len(), 3);
-    assert_phase(velero.type_(&named(of_tokens, "refused")), "PartiallyFailed");
+    assert_phase(velero.run(&named(of_tokens, "refused")), "PartiallyFailed");
     refused("issue tokens for the User jane@example.com");
     assert_eq!(names().await, ["ci", "closed"]);
 
     // With both rights, Velero restores the rest and leaves existing objects alone.
     apply(&release, "rights.yaml", &rights);
     wait_for_right(&release, "issue-for", "users").await;
-    assert_phase(velero.type_(of_tokens), "Completed");
+    assert_phase(velero.run(of_tokens), "Completed");
     assert_eq!(names().await, ["ci", "closed", "jane"]);
     let namespaces: Api<Namespace> = Api::all(release.client.clone());
     assert!(
@@ -242,7 +242,7 @@ async fn velero_restores_tokens_and_revoked_ones_stay_revoked() {
     owners.patch("closed", &PatchParams::default(), &open).await.expect("the API server accepts the patch");
     verifier.forwards(&closed, 200).await;
     owners.delete("closed", &DeleteParams::default()).await.expect("the TokenOwner is deleted");
-    assert_phase(velero.type_(of_owners), "Completed");
+    assert_phase(velero.run(of_owners), "Completed");
     verifier.forwards(&closed, 401).await;
 
     // Without the flag, the token is rotated like any other.

@@ -90,7 +90,7 @@ async fn cryptlex_client_creates_uses_revokes_and_deletes_tokens() {
     // The verifier and the REST server accept the new token.
     let token_in = |answer: &Value| answer["parsed"]["accessToken"].as_str().expect("a token").to_owned();
     let (new, bare) = (token_in(&made[0]), token_in(&made[1]));
-    stage.has_all(&[("ci", &new), ("bare", &bare)]).await;
+    stage.assert_usable(&[("ci", &new), ("bare", &bare)]).await;
     assert_eq!(stage.verifier.forward(&bare, "scope=deploy").await, 403, "the token has no scopes");
     assert_eq!(stage.verifier.forward(&new, "scope=deploy").await, 200);
     let revoked = calls(

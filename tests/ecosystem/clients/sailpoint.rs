@@ -133,7 +133,7 @@ async fn sailpoint_client_creates_uses_patches_and_deletes_tokens() {
     for (name, _) in created {
         assert_no_secret(&stage, name).await;
     }
-    stage.has_all(&created).await;
+    stage.assert_usable(&created).await;
     for all in [&for_ever, &bad_scope] {
         let scopes = "scope=repo:read&scope=repo:write";
         assert_eq!(stage.verifier.forward(&all.secret, scopes).await, 200, "all scopes of the caller");
@@ -224,7 +224,7 @@ async fn sailpoint_client_updates_tokens_in_bulk() {
     let Some(made) = made else { return };
     let (one, two) = (LogIn::created(&made[0]), LogIn::created(&made[1]));
     let created = [("one", &*one.secret), ("two", &two.secret)];
-    stage.has_all(&created).await;
+    stage.assert_usable(&created).await;
     let end = in_seconds(86_400);
     let set = json!([{"op": "replace", "path": "/expirationDate", "value": end}]);
     let clear = json!([{"op": "remove", "path": "/expirationDate"}, {"op": "replace", "path": "/userAwareTokenNeverExpires", "value": true}]);
@@ -269,7 +269,7 @@ async fn sailpoint_client_updates_tokens_in_bulk() {
     let cause = answers[5]["parsed"]["causes"][1]["text"].as_str().expect("a text");
     assert!(cause.contains(&one.id) && !cause.contains(&two.id), "{cause}");
     assert_eq!(ends(&answers[6]), [None, Some(end[..19].to_owned())]);
-    stage.has_all(&created).await;
+    stage.assert_usable(&created).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -309,7 +309,7 @@ async fn older_sailpoint_client_works_with_each_older_version() {
         };
         assert!((180..=184).contains(&(days("expirationDate") - days("created"))), "{version}: {created}");
         assert_no_secret(&stage, &name).await;
-        stage.has_all(&[(&name, &ci.secret)]).await;
+        stage.assert_usable(&[(&name, &ci.secret)]).await;
 
         let changed = ci.calls(&stage, Some(version), json!([
             patch(&ci.id, json!([{"op": "replace", "path": "/name", "value": other}, {"op": "remove", "path": "/scope/1"}])),

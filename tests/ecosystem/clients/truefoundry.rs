@@ -109,7 +109,7 @@ async fn truefoundry_client_creates_uses_regenerates_and_deletes_tokens() {
 
     // In Kubernetes, it is a PAT like any other, with one-time delivery, no Secret left, and without scopes for this operator's own APIs.
     let (new, endless) = (token_in(&made[0]), token_in(&made[1]));
-    stage.has_all(&[("ci-token", &new), ("for-ever", &endless)]).await;
+    stage.assert_usable(&[("ci-token", &new), ("for-ever", &endless)]).await;
     let pat = stage.pat("ci-token").await.expect("the PAT exists");
     assert_eq!(pat.spec.owner.as_ref().map(|owner| owner.name.as_str()), Some(account.as_str()));
     assert_eq!(pat.spec.scopes, ["deploy"]);
@@ -201,7 +201,7 @@ async fn truefoundry_client_creates_for_users_who_create_nothing() {
     let Some(made) = made else { return owner.remove().await };
     assert_eq!(statuses(&made), [200, 409], "{made:#?}");
     let new = token_in(&made[0]);
-    stage.has_all(&[("for-ada", &new)]).await;
+    stage.assert_usable(&[("for-ada", &new)]).await;
     let pat = stage.pat("for-ada").await.expect("the PAT exists");
     assert_eq!(pat.spec.owner.as_ref().map(|owner| owner.text()), Some(user.clone()));
     assert_eq!(pat.spec.scopes, ["deploy"]);
@@ -367,7 +367,7 @@ async fn older_truefoundry_client_reads_creates_and_deletes() {
     assert_eq!(same["manifest"]["notification_target"]["to_emails"], json!(["ops@example.com"]));
     assert_eq!(same["manifest"]["secret_fqn"], format!("{}:alpha", stage.place.name()));
     let new = token_in(&older[1]);
-    stage.has_all(&[("made-so", &new)]).await;
+    stage.assert_usable(&[("made-so", &new)]).await;
     let made = stage.pat("made-so").await.expect("the PAT exists");
     let id = made.metadata.uid.expect("a uid").replace('-', "");
     let delete = json!([one("personal_access_tokens.delete", json!({"id": id}))]);

@@ -79,7 +79,7 @@ impl Tally {
     }
 
     /// Prints the counts, even if the test passes.
-    fn tell(&self, page: &str) {
+    fn print(&self, page: &str) {
         let mut text = format!("FOLLOWED: {page}:");
         for (what, count) in &self.done {
             let _ = write!(text, " {count} {what}");
@@ -130,7 +130,7 @@ pub async fn follow(page: &str, begin: Begin) {
                 none => none.insert(Reader::begin(begin).await),
             };
             match use_ {
-                Use::Type => reader.type_(&fence).await,
+                Use::Type => reader.run_block(&fence).await,
                 Use::Compare => reader.compare(&fence).await,
                 _ => reader.apply(&fence).await,
             }
@@ -140,7 +140,7 @@ pub async fn follow(page: &str, begin: Begin) {
             });
         }
     }
-    tally.tell(page);
+    tally.print(page);
 }
 
 /// Whether these lines occur in a file in this order, possibly indented.
@@ -295,7 +295,7 @@ impl Reader {
         kubeconfig
     }
 
-    async fn type_(&mut self, fence: &Fence) {
+    async fn run_block(&mut self, fence: &Fence) {
         // `date` prints whole seconds. A token issued in the current second would not count as issued before it, so wait for the next one.
         if fence.text.contains("date -u") {
             let now = SystemTime::now().duration_since(UNIX_EPOCH).expect("the clock is after 1970");

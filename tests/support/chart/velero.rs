@@ -76,7 +76,7 @@ impl Velero {
     }
 
     /// Runs a command as an administrator, such as `velero backup get`. The command must succeed. Returns its stdout.
-    pub fn type_(&self, command: &str) -> String {
+    pub fn run(&self, command: &str) -> String {
         let mut words = command.split_whitespace();
         assert_eq!(words.next(), Some("velero"), "{command}");
         let mut velero = bare(&self.program, &self.admin, self.folder.path());
