@@ -18,15 +18,15 @@ install_python() {
 }
 
 install_node() {
-    mkdir "$1" && cp "$beside/package.json" "$wanted" "$1" &&
+    mkdir "$1" && cp "$folder/package.json" "$wanted" "$1" &&
         npm ci --prefix "$1" --ignore-scripts --no-audit --no-fund --loglevel=error
 }
 
 script=$here/$1
-beside=$(dirname "$script")
+folder=$(dirname "$script")
 case $1 in
-*.py) language=python program=python3 wanted=$beside/requirements.txt ;;
-*.mjs) language=node program=node wanted=$beside/package-lock.json ;;
+*.py) language=python program=python3 wanted=$folder/requirements.txt ;;
+*.mjs) language=node program=node wanted=$folder/package-lock.json ;;
 *) echo "run.sh: $1 is neither .py nor .mjs" >&2 && exit 2 ;;
 esac
 command -v "$program" >/dev/null || unavailable "$program is not installed"

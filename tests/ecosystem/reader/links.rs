@@ -133,7 +133,7 @@ fn tests_in(folder: &Path, known: &mut BTreeMap<String, PathBuf>) {
 }
 
 /// Whether a line is a conflict marker of git.
-fn is_of_a_merge(line: &str) -> bool {
+fn is_conflict_marker(line: &str) -> bool {
     line.starts_with("<<<<<<< ") || line.starts_with(">>>>>>> ") || line == "======="
 }
 
@@ -153,7 +153,7 @@ fn no_file_has_conflict_markers() {
                 // Skip binary files.
                 let Ok(text) = fs::read_to_string(&path) else { continue };
                 seen += 1;
-                let lines = text.lines().zip(1..).filter(|(line, _)| is_of_a_merge(line));
+                let lines = text.lines().zip(1..).filter(|(line, _)| is_conflict_marker(line));
                 left.extend(lines.map(|(_, number)| format!("{}:{number}", path.display())));
             }
         }
@@ -173,6 +173,6 @@ fn conflict_markers_are_recognised() {
         ("    <<<<<<< HEAD", false),
         (">>>>>>>", false),
     ] {
-        assert_eq!(is_of_a_merge(line), is, "{line}");
+        assert_eq!(is_conflict_marker(line), is, "{line}");
     }
 }

@@ -186,7 +186,7 @@ impl Release {
     }
 }
 
-/// Creates a namespace, and a user who make_administrator it and nothing else.
+/// Creates a namespace, and a user who administers it and nothing else.
 pub async fn person(release: &Release, namespace: &str) -> (Client, PathBuf) {
     let identity = Identity::user("jane@example.com", &[]);
     let namespaces: Api<Namespace> = Api::all(release.client.clone());
