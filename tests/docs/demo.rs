@@ -65,9 +65,9 @@ impl Stage {
         // The processes of other users are not readable, and some processes end meanwhile.
         let left = processes.filter(|path| fs::read(path.join("environ")).is_ok_and(|text| is_ours(&text)));
         let left: Vec<_> = left.filter_map(|path| fs::read_to_string(path.join("cmdline")).ok()).collect();
-        assert!(left.is_empty(), "processes are left: {left:?}");
+        assert!(left.is_empty(), "the script left processes: {left:?}");
         let files = fs::read_dir(self.folder.path()).expect("the folder exists").count();
-        assert_eq!(files, 0, "files are left in {}", self.folder.path().display());
+        assert_eq!(files, 0, "the script left files in {}", self.folder.path().display());
     }
 }
 
@@ -95,7 +95,7 @@ fn assert_complete(said: &str, code: Option<i32>) {
     }
     let words = said.split(|c: char| !c.is_ascii_alphanumeric() && c != '_');
     let tokens = words.filter(|word| Presented::parse(*word).is_ok()).count();
-    assert_eq!(tokens, 0, "tokens were shown");
+    assert_eq!(tokens, 0, "the script printed tokens");
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -241,7 +241,7 @@ impl OperatorProcess {
     pub async fn leads_within(&mut self, limit: Duration) -> Duration {
         let began = Instant::now();
         while !self.leads().await {
-            assert!(began.elapsed() < limit, "does not lead within {limit:?}:\n{self}");
+            assert!(began.elapsed() < limit, "not the leader within {limit:?}:\n{self}");
             tokio::time::sleep(LOOK_EVERY).await;
         }
         began.elapsed()
@@ -288,7 +288,7 @@ impl OperatorProcess {
     pub async fn ends_within(mut self, limit: Duration) -> Ended {
         let began = Instant::now();
         while self.is_running() {
-            assert!(began.elapsed() < limit, "does not end within {limit:?}:\n{self}");
+            assert!(began.elapsed() < limit, "the process does not end within {limit:?}:\n{self}");
             tokio::time::sleep(LOOK_EVERY).await;
         }
         let took = began.elapsed();

@@ -83,7 +83,7 @@ async fn verifier_serves_with_a_certificate_sealed_as_documented() {
     terminal.types("kubectl apply --filename verifier-tls.yaml", &[]).await;
     eventually("the Secret is unsealed", async || synced(&place, "verifier-tls").await == Some((true, String::new())))
         .await;
-    let secret = place.secrets().get("verifier-tls").await.expect("the Secret is there");
+    let secret = place.secrets().get("verifier-tls").await.expect("the Secret exists");
     assert_eq!(secret.type_.as_deref(), Some("kubernetes.io/tls"));
     let owners = secret.metadata.owner_references.unwrap_or_default();
     let owners: Vec<_> = owners.iter().map(|one| (&*one.kind, &*one.name, one.controller)).collect();

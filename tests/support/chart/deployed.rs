@@ -54,7 +54,7 @@ impl Deployed {
         };
         let mount = |mount: &Value| {
             let volumes = all(&pod["volumes"]);
-            let found = volumes.iter().find(|one| one["name"] == mount["name"]).expect("the volume is there");
+            let found = volumes.iter().find(|one| one["name"] == mount["name"]).expect("the volume exists");
             let items = all(&found["secret"]["items"]);
             Mount {
                 path: text(&mount["mountPath"]),
@@ -108,7 +108,7 @@ impl Mount {
     /// Writes the files, as a kubelet does.
     async fn write(&self, access: &Access, folder: &Path) {
         let secrets: Api<Secret> = Api::namespaced(access.client().expect("a client"), NAMESPACE);
-        let secret = secrets.get(&self.secret).await.expect("the Secret is there");
+        let secret = secrets.get(&self.secret).await.expect("the Secret exists");
         let data = secret.data.unwrap_or_default();
         assert!(!self.items.is_empty(), "the volume lists the keys it needs");
         fs::create_dir_all(folder).expect("a folder");
