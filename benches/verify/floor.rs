@@ -1,5 +1,5 @@
-//! The floor: bare handlers that return constants, served by `axum::serve` and by tonic's own server. Their answers have the headers and the size
-//! of the verifier's.
+//! The floor: bare handlers that return constants, served by `axum::serve` and by tonic's own server. Their answers have the headers and
+//! the size of the verifier's.
 //!
 //! They read only as much of a request as each handler must: the bytes of a form, or a protobuf message up to its first field.
 

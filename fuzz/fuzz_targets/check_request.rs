@@ -1,7 +1,7 @@
 //! Fuzzes Envoy's gRPC `Check`: no panic, and each answer is a denial.
 //!
-//! Each input is used as a complete message, and as lines: the scope and the audience of a route, then the client's headers as `name:value`, once
-//! as Envoy's map and once in raw form. The index is empty, so that no token is valid.
+//! Each input is used as a complete message, and as lines: the scope and the audience of a route, then the client's headers as
+//! `name:value`, once as Envoy's map and once in raw form. The index is empty, so that no token is valid.
 
 #![no_main]
 

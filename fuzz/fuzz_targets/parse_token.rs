@@ -1,7 +1,7 @@
 //! Fuzzes the token parser: no panic, and each accepted token has exactly one text.
 //!
-//! A fuzzer hardly ever finds a valid token. So each input is used unchanged, with a correct checksum in place of its last six bytes, and as a
-//! well-formed token made from its bytes. The base62 here is a second implementation, written differently from the operator's.
+//! A fuzzer hardly ever finds a valid token. So each input is used unchanged, with a correct checksum in place of its last six bytes, and
+//! as a well-formed token made from its bytes. The base62 here is a second implementation, written differently from the operator's.
 
 #![no_main]
 

@@ -13,8 +13,8 @@ use super::{
     stories::{STATES, TRANSITIONS},
 };
 
-/// A transition of a credential: the states before and after, its cause, the line of the arrow and the position of its text. A credential that
-/// is not in the status has no state.
+/// A transition of a credential: the states before and after, its cause, the line of the arrow and the position of its text. A credential
+/// that is not in the status has no state.
 struct Arrow {
     from: Option<CredentialState>,
     to: Option<CredentialState>,

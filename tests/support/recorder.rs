@@ -119,8 +119,8 @@ impl Recorder {
         }
     }
 
-    /// Checks the history of the PAT of this name, and of the Secrets whose names start with its name, on a driven clock. A write may arrive up to
-    /// `late` after its decision.
+    /// Checks the history of the PAT of this name, and of the Secrets whose names start with its name, on a driven clock. A write may
+    /// arrive up to `late` after its decision.
     pub async fn judge(&self, name: &str, late: SignedDuration) -> Story {
         let moves = self.moves.lock().unwrap_or_else(PoisonError::into_inner).clone();
         self.judge_with(name, &moves, late).await

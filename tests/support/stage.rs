@@ -1,7 +1,7 @@
 //! A stage: a namespace on the real API server, an operator in this process, and a driven clock.
 //!
-//! The test calls the reconciler itself, instead of kube's `Controller`, when the stores have caught up with the API server. So a test covers
-//! a year in seconds, and never sleeps in the hope that something happens.
+//! The test calls the reconciler itself, instead of kube's `Controller`, when the stores have caught up with the API server. So a test
+//! covers a year in seconds, and never sleeps in the hope that something happens.
 
 use std::{
     collections::BTreeMap,
@@ -297,8 +297,8 @@ impl Stage {
         let statuses: Vec<_> = pats.into_iter().map(|pat| pat.status).collect();
         let secrets: Vec<_> = secrets.into_iter().map(|secret| secret.metadata).collect();
         let metrics = self.operator.metrics.text(&self.operator.stores, &ReconcileGate::new(1), true, self.now());
-        let told = serde_json::json!({"events": events, "statuses": statuses, "secrets": secrets, "metrics": metrics});
-        let tokens = canary::tokens_in(&told.to_string());
+        let texts = serde_json::json!({"events": events, "statuses": statuses, "secrets": secrets, "metrics": metrics});
+        let tokens = canary::tokens_in(&texts.to_string());
         assert!(tokens.is_empty(), "tokens outside Secrets: {tokens:?}");
     }
 

@@ -85,8 +85,8 @@ metadata: {name: closed}
 spec: {subject: {kind: VirtualAccount, name: shop/closed}, disabled: true}
 ";
 
-/// Creates a cluster with tokens and backups of it in `store`, and deletes the cluster. Returns the tokens: the current, the previous and a revoked one
-/// of `ci`, that of `jane`, and that of a disabled owner.
+/// Creates a cluster with tokens and backups of it in `store`, and deletes the cluster. Returns the tokens: the current, the previous and a
+/// revoked one of `ci`, that of `jane`, and that of a disabled owner.
 async fn lose_cluster(store: &Path) -> [String; 5] {
     let release = Release::new().await;
     release.put(&["install", "--create-namespace"], &values());

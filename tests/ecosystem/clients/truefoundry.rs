@@ -62,7 +62,7 @@ async fn has_secret(stage: &Stage, uid: &str) -> bool {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn truefoundry_client_creates_uses_regenerates_and_deletes_tokens() {
+async fn truefoundry_client_creates_regenerates_and_deletes_tokens() {
     let stage = Stage::new("truefoundry-story", &[]).await;
     let token = robot(&stage, "robot", &[MY_MANAGE, "deploy", "introspect"]).await;
     let end = in_seconds(3600);
@@ -225,8 +225,8 @@ async fn truefoundry_client_creates_for_users_who_create_nothing() {
     assert_eq!(statuses(&of_others), [404, 404, 404, 404], "{of_others:#?}");
     assert_eq!(stage.verifier.forward(&new, "").await, 200);
 
-    // Revokes all tokens of the user and no others. A token whose manifest sets `revoked` stays, and the answer says so. The other tokens are still
-    // revoked.
+    // Revokes all tokens of the user and no others. A token whose manifest sets `revoked` stays, and the answer says so. The other tokens
+    // are still revoked.
     let held = |more: Value| {
         let mut spec = json!({"owner": {"kind": "User", "name": user}, "scopes": ["deploy"]});
         spec.as_object_mut().expect("an object").extend(more.as_object().expect("an object").clone());

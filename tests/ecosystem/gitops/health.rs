@@ -188,8 +188,8 @@ async fn argo_cd_flux_and_kstatus_agree_on_each_state() {
         let by_expressions = by_expressions.as_ref().expect("Flux has expressions");
         assert_eq!(by_lua.status, argo, "{state}: {said:?}");
         match flux {
-            // Before the controller writes a status, Flux cannot evaluate the expressions, and waits. kstatus alone would report such an object as current,
-            // which is why the expressions exist.
+            // Before the controller writes a status, Flux cannot evaluate the expressions, and waits. kstatus alone would report such an
+            // object as current, which is why the expressions exist.
             "no status" => {
                 assert_eq!(
                     (by_expressions.status.as_str(), kstatus.status.as_str()),

@@ -77,8 +77,8 @@ pub async fn judge(objects: &[Value]) -> Vec<Verdicts> {
     both.map(|(ByFlux { flux, kstatus }, argo)| Verdicts { argo, flux, kstatus }).collect()
 }
 
-/// Returns the objects that Argo CD would report as out of sync with their manifests, as Argo CD would change them. Nothing is configured to be
-/// ignored.
+/// Returns the objects that Argo CD would report as out of sync with their manifests, as Argo CD would change them. Nothing is configured
+/// to be ignored.
 pub async fn out_of_sync(pairs: &[(Value, Value)]) -> Vec<Value> {
     let pair = |(git, live): &(Value, Value)| {
         let mut git = git.clone();

@@ -1,4 +1,5 @@
-//! Argo CD and Flux: the health that they report for each state, repeated applies without differences, and the commands of `docs/gitops.md`.
+//! Argo CD and Flux: the health that they report for each state, repeated applies without differences, and the commands of
+//! `docs/gitops.md`.
 
 mod health;
 mod judges;

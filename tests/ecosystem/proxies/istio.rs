@@ -1,7 +1,7 @@
 //! Istio's control plane with `examples/verifier/istio`. It configures an Envoy as a sidecar or a gateway.
 //!
-//! There are no Pods, so two things differ: a Sidecar object says where to listen, because no traffic is redirected, and workloads use plain text,
-//! because the agent that gets their certificates does not run.
+//! There are no Pods, so two things differ: a Sidecar object says where to listen, because no traffic is redirected, and workloads use
+//! plain text, because the agent that gets their certificates does not run.
 
 use std::{
     fs::{self, File},
@@ -207,7 +207,8 @@ impl Drop for Mesh {
     }
 }
 
-/// The certificates that Istio's agent would get. By them the control plane knows the sidecar's namespace, and sends it that namespace's CAs.
+/// The certificates that Istio's agent would get. By them the control plane knows the sidecar's namespace, and sends it that namespace's
+/// CAs.
 struct Identities {
     authority: String,
     certificate: String,

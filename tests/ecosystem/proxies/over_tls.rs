@@ -1,4 +1,5 @@
-//! Tests the proxies with a verifier over TLS. Its certificate is the operator's own, and each example is changed as the table in docs/verifier.md says.
+//! Tests the proxies with a verifier over TLS. Its certificate is the operator's own, and each example is changed as the table in
+//! docs/verifier.md says.
 
 use std::{fs, path::Path};
 

@@ -175,7 +175,8 @@ pub fn free_port() -> SocketAddr {
     listener.local_addr().expect("its address")
 }
 
-/// Each file of `examples/verifier` belongs to a proxy or to the API server (`tests/integration/webhook.rs`). Those of Istio are in their own folder.
+/// Each file of `examples/verifier` belongs to a proxy or to the API server (`tests/integration/webhook.rs`). Those of Istio are in their
+/// own folder.
 #[test]
 fn each_verifier_example_has_a_test() {
     let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("examples/verifier");

@@ -1,6 +1,7 @@
 //! Runs the programs that a page starts and that do not end, and those of an installed chart, like a kubelet.
 //!
-//! They serve on free ports of loopback, because tests run at the same time. In the page's commands, the real addresses replace those of the page.
+//! They serve on free ports of loopback, because tests run at the same time. In the page's commands, the real addresses replace those of
+//! the page.
 
 use std::path::{Path, PathBuf};
 

@@ -1,5 +1,5 @@
-//! Checks links and names: each link has a target, the index lists each page, and the tests that docs/security.md names exist. Also checks that no file
-//! of the repository contains conflict markers.
+//! Checks links and names: each link has a target, the index lists each page, and the tests that docs/security.md names exist. Also checks
+//! that no file of the repository contains conflict markers.
 
 use std::{
     collections::{BTreeMap, BTreeSet},

@@ -26,8 +26,8 @@ pub enum How {
 
 use How::{Built, Machine, Own, Script};
 
-/// The commands. Each occurs on some page. Programs that run until they are stopped (`pat-operator controller`, `verifier` and `api`, also by
-/// `cargo run`) are started in the background on free ports; see `background.rs`.
+/// The commands. Each occurs on some page. Programs that run until they are stopped (`pat-operator controller`, `verifier` and `api`, also
+/// by `cargo run`) are started in the background on free ports; see `background.rs`.
 pub const TOOLS: [(&str, How); 17] = [
     ("kubectl", Built(Binary::Kubectl)),
     ("helm", Built(Binary::Helm)),

@@ -1,4 +1,5 @@
-//! A release of the chart on its own control plane. The operator runs as processes with the chart's ServiceAccounts, rights, flags and environment.
+//! A release of the chart on its own control plane. The operator runs as processes with the chart's ServiceAccounts, rights, flags and
+//! environment.
 
 use std::{
     collections::BTreeMap,

@@ -35,8 +35,8 @@ pub struct Velero {
 impl Velero {
     /// Installs Velero with its backups in `store`, and waits until it has found them.
     ///
-    /// Its ServiceAccount has the usual verbs on all objects, and no special ones such as `impersonate`. (`velero install` makes it a cluster
-    /// administrator.)
+    /// Its ServiceAccount has the usual verbs on all objects, and no special ones such as `impersonate`. (`velero install` makes it a
+    /// cluster administrator.)
     pub async fn start(access: &Access, store: &Path) -> Self {
         let ensure = || Assets::ensure(&[Binary::Velero]).expect("Velero is built").path(Binary::Velero).to_owned();
         let program = tokio::task::spawn_blocking(ensure).await.expect("no panic");

@@ -86,8 +86,8 @@ impl History {
         self.recording.lock().unwrap().versions.values().cloned().collect()
     }
 
-    /// Waits until the recording has caught up with the API server. Then checks the invariants for each version: a removed hash never comes back,
-    /// at most one credential is active, and the token in a PAT's Secret of the same name is published.
+    /// Waits until the recording has caught up with the API server. Then checks the invariants for each version: a removed hash never comes
+    /// back, at most one credential is active, and the token in a PAT's Secret of the same name is published.
     pub async fn assert_invariants(&self) {
         self.catch_up().await;
         let mut live: BTreeMap<String, BTreeSet<String>> = BTreeMap::new();
