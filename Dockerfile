@@ -1,21 +1,21 @@
-# The operator and nothing else: `make image`, or docker build -t pat-operator:dev .
-# What it builds is what `make build` builds: without what only kubectl-pat needs.
+# The image of the operator: `make image`, or docker build -t pat-operator:dev .
+# Builds the same as `make build`: without the dependencies of kubectl-pat.
 
-# The version is that of rust-toolchain.toml, which is not copied: rustup would only fetch clippy and rustfmt for it.
-# Slim has the C compiler and libc that ring needs. Debian 12 on both sides, so that the libc fits.
+# The version of rust-toolchain.toml. That file is not copied, because rustup would then download clippy and rustfmt.
+# The slim image has the C compiler and libc that ring needs. Both stages use Debian 12, so that the libc is the same.
 FROM rust:1.95.0-slim-bookworm AS build
 WORKDIR /src
 COPY Cargo.toml Cargo.lock ./
 COPY src src
-# A member of the workspace: Cargo reads its manifest, and builds nothing of it.
+# Cargo reads the manifest of each member of the workspace, but builds nothing of this one.
 COPY tests/control-plane tests/control-plane
 RUN cargo build --release --locked --no-default-features --bin pat-operator
 
-# No shell, no package manager; libc, libgcc and CA certificates. Runs as user 65532.
+# Has libc, libgcc and CA certificates, but no shell and no package manager. Runs as user 65532.
 FROM gcr.io/distroless/cc-debian12:nonroot
 COPY LICENSE /usr/share/doc/pat-operator/LICENSE
 COPY --from=build /src/target/release/pat-operator /usr/local/bin/pat-operator
-# As a number, so that a kubelet can check runAsNonRoot.
+# A number, so that a kubelet can check runAsNonRoot.
 USER 65532:65532
 # /livez, /readyz, /metrics
 EXPOSE 8080

@@ -1,4 +1,4 @@
-# Everything that people and CI do here. `make` lists it.
+# The tasks of this repository. `make` lists them.
 
 SHELL := bash
 .SHELLFLAGS := -euo pipefail -c
@@ -7,27 +7,27 @@ MAKEFLAGS += --no-print-directory
 
 BUILT := $(or $(CARGO_TARGET_DIR),target)/debug
 CONTROL_PLANE := $(BUILT)/control-plane
-# CLUSTER=current: the demo in the cluster of your kubeconfig's current context, after asking.
+# CLUSTER=current: run the demo in the cluster of the current kubeconfig context, after a question.
 CLUSTER ?=
-# ARGS="--quick": given on to the bench.
+# Arguments of the benchmark, such as ARGS="--quick".
 ARGS ?=
-# How long to fuzz each, in seconds.
+# The time for each fuzz target, in seconds.
 SECONDS_TO_FUZZ ?= 60
 IMAGE ?= pat-operator:dev
-# Where the plain manifests go, and the kubectl that writes them; without one it is built.
+# The file for the plain manifests, and the kubectl that writes it. Without KUBECTL, kubectl is built.
 MANIFESTS ?= dist/install.yaml
 KUBECTL ?=
-# Where releases are published, for the krew manifest.
+# The base URL of releases, for the krew manifest.
 BASE_URL ?= https://git.example.com/pat-operator
 
 .PHONY: help
-help: ## List what there is to make
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+help: ## List the targets
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-14s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 .PHONY: demo
-demo: ## See tokens live and die on a real API server, in a minute (CLUSTER=current: in your own cluster, after asking)
+demo: ## Show the life of tokens on a real API server, in a minute (CLUSTER=current: in your own cluster, after a question)
 ifneq ($(filter-out current,$(CLUSTER)),)
-	@echo "CLUSTER is '$(CLUSTER)': make it 'current' (your kubeconfig's current context), or leave it out" >&2; exit 2
+	@echo "CLUSTER: '$(CLUSTER)' is not supported; set it to 'current' (the current kubeconfig context) or leave it empty" >&2; exit 2
 endif
 	@cargo build --locked --workspace --bins
 ifeq ($(CLUSTER),current)
@@ -37,7 +37,7 @@ else
 	@PAT_OPERATOR_BIN=$(BUILT)/pat-operator $(CONTROL_PLANE) run --apply crds/ -- examples/demo/demo.sh
 endif
 
-# Everything is built before the control plane starts, so that it is not idle. All tests share it.
+# Everything is built before the control plane starts, so that the control plane is not idle. All tests share it.
 IN_CONTROL_PLANE := $(CONTROL_PLANE) run --apply crds/ --
 
 .PHONY: test
@@ -63,31 +63,31 @@ doc: ## Check the documentation of the code; warnings are errors
 	RUSTDOCFLAGS='--deny warnings' cargo doc --locked --workspace --no-deps
 
 .PHONY: bench
-bench: ## Measure the release build on a real control plane (ARGS=--quick: only see that it works)
+bench: ## Measure the controller on a real control plane (ARGS=--quick: only check that the benchmark works)
 	cargo bench --locked --bench operator -- $(ARGS)
 
 .PHONY: bench-verify
-bench-verify: ## Measure the verifier beside handlers that do nothing (ARGS=--quick: only see that it works)
+bench-verify: ## Measure the verifier and compare it with bare handlers (ARGS=--quick: only check that the benchmark works)
 	cargo bench --locked --bench verify -- $(ARGS)
 
 .PHONY: fuzz
-fuzz: ## Throw a minute of random text at each parser (needs nightly Rust and cargo-fuzz)
+fuzz: ## Fuzz each parser for a minute (needs nightly Rust and cargo-fuzz)
 	@cargo +nightly fuzz --version >/dev/null 2>&1 || { \
-		echo 'fuzzing needs nightly Rust and cargo-fuzz: rustup toolchain install nightly && cargo install cargo-fuzz' >&2; exit 1; }
+		echo 'fuzzing needs nightly Rust and cargo-fuzz; run: rustup toolchain install nightly && cargo install cargo-fuzz' >&2; exit 1; }
 	for target in $$(cargo +nightly fuzz list); do \
 		longest=2048; [ "$$target" != parse_token ] || longest=90; \
 		cargo +nightly fuzz run "$$target" -- -max_len=$$longest -max_total_time=$(SECONDS_TO_FUZZ) || exit 1; \
 	done
 
 .PHONY: generate
-generate: ## Make anew what is made from code: crds/, pages and pictures of docs/, docs/openapi.json, the chart's copies, schema and README
+generate: ## Regenerate what is made from code: crds/, pages and pictures of docs/, docs/openapi.json, the chart's copies, schema and README
 	cargo run --locked --quiet --bin crdgen crds
 	UPDATE_DOCS=1 cargo test --locked --quiet --test docs -- --skip demo:: --skip examples::
 	UPDATE_DOCS=1 cargo test --locked --quiet --test integration -- --test-threads=1 chart_crds_match kustomize_base readme_table values_schema_of_tokens
 
-# The image is put in as it stands, whatever it has of port, tag and digest.
+# Replaces the whole image reference, including a registry port, tag or digest.
 .PHONY: manifests
-manifests: ## Write dist/install.yaml: all that a cluster needs, for `kubectl apply --server-side -f` (IMAGE=registry.example.com/…)
+manifests: ## Write dist/install.yaml, a complete installation for `kubectl apply --server-side -f` (IMAGE=registry.example.com/…)
 	@kubectl='$(KUBECTL)'; if [ -z "$$kubectl" ]; then \
 		cargo build --locked --quiet --package control-plane; kubectl=$$($(CONTROL_PLANE) path kubectl); fi; \
 	mkdir -p "$$(dirname '$(MANIFESTS)')"; \
@@ -95,7 +95,7 @@ manifests: ## Write dist/install.yaml: all that a cluster needs, for `kubectl ap
 	echo '$(MANIFESTS)'
 
 .PHONY: build
-build: ## Build target/release/pat-operator, as the image has it
+build: ## Build target/release/pat-operator, as in the image
 	cargo build --release --locked --no-default-features --bin pat-operator
 
 .PHONY: plugin
@@ -105,15 +105,15 @@ plugin: ## Build kubectl-pat with its manual pages and completions for this plat
 
 .PHONY: image
 image: ## Build the container image (IMAGE=pat-operator:dev)
-	@engine=$$(command -v docker || command -v podman) || { echo 'an image is built by docker or podman: install one' >&2; exit 1; }; \
+	@engine=$$(command -v docker || command -v podman) || { echo 'building an image needs docker or podman; install one of them' >&2; exit 1; }; \
 	set -x; "$$engine" build --tag $(IMAGE) .
 
 .PHONY: lint-workflows
-lint-workflows: ## Check .github/ (needs Go, and zizmor from PyPI)
+lint-workflows: ## Check the workflows in .github/ (needs Go, and zizmor from PyPI)
 	go run github.com/rhysd/actionlint/cmd/actionlint@v1.7.12
 	zizmor --offline --persona=auditor .github
 
 .PHONY: deny
 deny: ## Check licences, sources and advisories of all dependencies (needs cargo-deny)
-	@cargo deny --version >/dev/null 2>&1 || { echo 'this needs cargo-deny: cargo install --locked cargo-deny' >&2; exit 1; }
+	@cargo deny --version >/dev/null 2>&1 || { echo 'this needs cargo-deny; run: cargo install --locked cargo-deny' >&2; exit 1; }
 	cargo deny --workspace check

@@ -1,6 +1,4 @@
-//! The tokens that exist before anybody works on them: all the same, but for their names.
-//!
-//! Must not know who will work on them.
+//! The PATs that exist before a measurement. They differ only in their names.
 
 use anyhow::Context;
 use serde_json::json;
@@ -12,23 +10,23 @@ use crate::{
     wire::{Version, pats},
 };
 
-/// One PAT, and its Secret as soon as it has one.
+/// A PAT, and its Secret once it exists.
 #[derive(Clone, Debug)]
 pub struct Token {
     /// metadata.name
     pub name: String,
-    /// Its uid and version.
+    /// The PAT's uid and version.
     pub pat: Version,
-    /// Its Secret's uid and version.
+    /// The Secret's uid and version.
     pub secret: Version,
 }
 
-/// The name of the first token; all names have the same length.
+/// The name of a PAT. All names have the same length.
 pub fn name(index: usize) -> String {
     format!("pat-{index:05}")
 }
 
-/// Creates `count` of them: as people have them, with scopes and a rotation.
+/// Creates `count` PATs with scopes and a rotation, as users do.
 pub async fn create(plane: &Plane, namespace: &str, count: usize) -> anyhow::Result<Vec<Token>> {
     let progress = Progress::begin(format!("creating {count} tokens in {namespace}"), count);
     let (wire, path) = (plane.wire()?, pats(namespace));
@@ -54,9 +52,9 @@ pub async fn create(plane: &Plane, namespace: &str, count: usize) -> anyhow::Res
     each((0..count).collect(), &progress, work).await
 }
 
-/// Asks for a rotation of all of them, by `spec.rotateIfIssuedBefore`.
+/// Requests a rotation of each PAT, by `spec.rotateIfIssuedBefore`.
 pub async fn ask_for_rotation(plane: &Plane, namespace: &str, tokens: Vec<Token>) -> anyhow::Result<Vec<Token>> {
-    let progress = Progress::begin(format!("asking for {} rotations in {namespace}", tokens.len()), tokens.len());
+    let progress = Progress::begin(format!("requesting {} rotations in {namespace}", tokens.len()), tokens.len());
     let now = k8s_openapi::jiff::Timestamp::now();
     let body = json!({"spec": {"rotateIfIssuedBefore": now.to_string()}}).to_string();
     let (wire, path) = (plane.wire()?, pats(namespace));
@@ -64,7 +62,7 @@ pub async fn ask_for_rotation(plane: &Plane, namespace: &str, tokens: Vec<Token>
         let (wire, path, body) = (wire.clone(), path.clone(), body.clone());
         async move {
             let pat =
-                wire.merge(&path, &token.name, "bench", body.into_bytes()).await.context("asking for a rotation")?;
+                wire.merge(&path, &token.name, "bench", body.into_bytes()).await.context("requesting a rotation")?;
             Ok(Token { pat, ..token })
         }
     };

@@ -1,6 +1,6 @@
-//! The floor: a bare client that does just the writes that the operator does, with as many in flight and two watches open.
+//! The floor: a bare client that makes the same writes as the operator, with the same number in flight and two watches open.
 //!
-//! It decides nothing, reads nothing back but versions, and keeps nothing. Must not know the operator.
+//! It decides nothing, and reads only the versions of the answers.
 
 use std::time::Duration;
 
@@ -17,12 +17,12 @@ use crate::{
     wire::{Watches, Wire, events, pats, secrets},
 };
 
-/// How long the watches may take to tell what is there already, and how often they are opened anew if they do not: an API server
-/// cuts a watch off now and then, which whoever needs it for longer has to live with.
+/// The limit for the watches to deliver the existing objects, and the number of attempts. An API server sometimes ends a watch, which every
+/// client must expect.
 const FULL_WITHIN: Duration = Duration::from_secs(30);
 const TRIES: usize = 3;
 
-/// What the floor reached.
+/// The results of the floor.
 #[derive(Clone, Debug, Serialize)]
 pub struct Floor {
     /// First mints.
@@ -31,24 +31,24 @@ pub struct Floor {
     pub rotation: FloorPhase,
 }
 
-/// One sort of work, done for a number of tokens.
+/// The results for one kind of work.
 #[derive(Clone, Copy, Debug, Serialize)]
 pub struct FloorPhase {
-    /// How many tokens.
+    /// The number of tokens.
     pub tokens: usize,
-    /// How long it took.
+    /// The time that it took.
     pub seconds: f64,
-    /// Tokens a second.
+    /// Tokens per second.
     pub rate: f64,
-    /// The client's own CPU time for a token.
+    /// The client's CPU time per token.
     pub client_cpu_ms: f64,
-    /// The API server's and etcd's CPU time for a token.
+    /// The CPU time of the API server and etcd per token.
     pub control_plane_cpu_ms: f64,
-    /// The share of the machine that went to processes outside of the bench.
+    /// The share of the machine that other processes took.
     pub others: f64,
 }
 
-/// Measures it, in a namespace of its own.
+/// Measures the floor, in a namespace of its own.
 pub async fn measure(plane: &Plane, script: &Script, count: usize) -> anyhow::Result<Floor> {
     let namespace = plane.namespace().await?;
     let tokens = fixture::create(plane, &namespace, count).await?;
@@ -71,7 +71,7 @@ struct Bare {
 }
 
 impl Bare {
-    /// Watches that have told of so many objects.
+    /// Opens watches that deliver this many objects.
     async fn watch(&self, count: usize) -> anyhow::Result<Watches> {
         let mut seen = 0;
         for _ in 0..TRIES {
@@ -85,9 +85,9 @@ impl Bare {
                 return Ok(watches);
             }
             seen = watches.seen();
-            progress::tell(&format!("the floor's watches told of {seen} objects out of {count} and are opened anew"));
+            progress::report(&format!("the floor's watches delivered {seen} of {count} objects and are reopened"));
         }
-        anyhow::bail!("the floor's watches tell of {seen} objects out of {count}")
+        anyhow::bail!("the floor's watches delivered only {seen} of {count} objects")
     }
 
     async fn perform(
@@ -110,7 +110,7 @@ impl Bare {
         let tokens = each(tokens, &progress, work).await.with_context(|| what.to_owned())?;
         let span = meter.read()? - before;
         let phase = FloorPhase::new(count, span);
-        progress::tell(&format!("{what}: {:.0}/s", phase.rate));
+        progress::report(&format!("{what}: {:.0}/s", phase.rate));
         Ok((phase, tokens))
     }
 
@@ -122,7 +122,7 @@ impl Bare {
                 Kind::Status => token.pat = wire.apply_status(&pats(namespace), &token.name, body).await?,
                 Kind::CreateSecret => token.secret = wire.create(&secrets(namespace), body).await?,
                 Kind::PatchSecret => {
-                    ensure!(!token.secret.uid.is_empty(), "there is no Secret to change");
+                    ensure!(!token.secret.uid.is_empty(), "the Secret to change does not exist");
                     let manager = pat_operator::api::FIELD_MANAGER;
                     token.secret = wire.merge(&secrets(namespace), &token.name, manager, body).await?;
                 }

@@ -1,7 +1,7 @@
-//! How fast is the operator, and how near is that to what the API server lets anybody do?
+//! Measures how fast the operator is, and how close that is to the limit of the API server.
 //!
-//! `cargo bench --bench operator -- [--sizes 1000,10000] [--json FILE] [--quick]`: one run on one real control plane. It
-//! prints a table, writes JSON and asserts nothing; docs/performance.md tells what the figures mean.
+//! `cargo bench --bench operator -- [--sizes 1000,10000] [--json FILE] [--quick]` runs on a real control plane. It prints a table and writes
+//! JSON, but asserts nothing. docs/performance.md explains the results.
 
 mod args;
 #[path = "../support/crowd.rs"]
@@ -32,19 +32,19 @@ use self::{args::Args, plane::Plane, report::Report, script::Script};
 fn main() -> anyhow::Result<()> {
     let args = Args::parse();
     pat_operator::service::client::install_crypto();
-    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build().context("no threads")?;
+    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build().context("cannot start threads")?;
     let report = runtime.block_on(run(&args))?;
     println!("{report}");
     report.write(&args.json).with_context(|| format!("cannot write {}", args.json.display()))?;
-    println!("All figures: {}", args.json.display());
+    println!("All results: {}", args.json.display());
     Ok(())
 }
 
 async fn run(args: &Args) -> anyhow::Result<Report> {
     let began = std::time::Instant::now();
     let plane = Plane::start(&args.operator).await?;
-    let script = Script::record(&plane).await.context("watching what the operator writes for one token")?;
-    progress::tell("warming the API server up");
+    let script = Script::record(&plane).await.context("recording the operator's writes for one token")?;
+    progress::report("warming up the API server");
     floor::measure(&plane, &script, args.warm_up()).await?;
     let mut sizes = Vec::new();
     for size in args.sizes() {

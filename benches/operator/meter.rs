@@ -1,6 +1,4 @@
-//! How much CPU time each of those involved takes, and how much all others.
-//!
-//! Must not know what they do.
+//! CPU time of the API server, etcd, the operator and the benchmark, and of all other processes.
 
 use std::{
     ops::Sub,
@@ -10,7 +8,7 @@ use std::{
 use crate::proc::machine;
 pub use crate::proc::{cores, cpu};
 
-/// Whose CPU time to read.
+/// The processes whose CPU time is read.
 #[derive(Clone, Copy, Debug)]
 pub struct Meter {
     /// The process id of the API server.
@@ -21,7 +19,7 @@ pub struct Meter {
     pub operator: Option<u32>,
 }
 
-/// CPU times, since each process began.
+/// CPU times since the start of each process.
 #[derive(Clone, Copy, Debug)]
 pub struct Reading {
     at: Instant,
@@ -32,23 +30,23 @@ pub struct Reading {
     bench: Duration,
 }
 
-/// CPU times between two readings.
+/// The CPU times between two readings.
 #[derive(Clone, Copy, Debug)]
 pub struct Span {
-    /// How long it was.
+    /// The time between the readings.
     pub took: Duration,
-    /// The whole machine's busy time, over all cores.
+    /// The busy time of the machine, over all cores.
     machine: Duration,
     api_server: Duration,
     etcd: Duration,
-    /// The operator's part.
+    /// The CPU time of the operator.
     pub operator: Duration,
-    /// This process's part.
+    /// The CPU time of this process.
     pub bench: Duration,
 }
 
 impl Meter {
-    /// Reads all of them.
+    /// Reads all CPU times.
     pub fn read(&self) -> anyhow::Result<Reading> {
         Ok(Reading {
             at: Instant::now(),
@@ -77,12 +75,12 @@ impl Sub for Reading {
 }
 
 impl Span {
-    /// The API server's and etcd's part.
+    /// The CPU time of the API server and etcd.
     pub fn control_plane(&self) -> Duration {
         self.api_server + self.etcd
     }
 
-    /// The share of all cores that went to processes which have nothing to do with the bench.
+    /// The share of all cores that processes outside the benchmark took.
     pub fn others(&self) -> f64 {
         let known = self.api_server + self.etcd + self.operator + self.bench;
         let all = self.took.as_secs_f64() * cores() as f64;
@@ -90,7 +88,7 @@ impl Span {
     }
 }
 
-/// The most memory that a process has ever had resident, in MiB.
+/// The peak resident memory of a process, in MiB.
 pub fn peak_mib(pid: u32) -> anyhow::Result<f64> {
     Ok(crate::proc::memory_kib(pid, "VmHWM")? / 1024.0)
 }

@@ -1,6 +1,4 @@
-//! The release build of the operator as a process of its own, so that its CPU time and memory are its own.
-//!
-//! Must not know what it is measured for.
+//! The release build of the operator in its own process, so that its CPU time and memory can be measured.
 
 use std::{
     io::{BufRead, BufReader},
@@ -18,25 +16,25 @@ use tokio::{
 
 use crate::{meter, plane::Plane, progress::Progress, prometheus::samples};
 
-/// How long it may take to begin, and to answer.
+/// The limits for its start, and for its answers.
 const BEGIN_WITHIN: Duration = Duration::from_secs(60);
 const ANSWER_WITHIN: Duration = Duration::from_secs(10);
 
-/// It may take this long for one token, in a batch, before the bench gives up; a tenth of it is usual on two cores.
+/// The limit per token before the benchmark gives up. A tenth of it is usual on two cores.
 const LIMIT_FOR_ONE: Duration = Duration::from_millis(100);
 
-/// How often it is asked how far it is, at most and at least, for each token: each time costs it a look at all of them.
+/// The shortest interval between two requests for progress, and the longest per token. Each request makes the operator count all tokens.
 const ASK_FASTEST: Duration = Duration::from_millis(25);
 const ASK_SLOWEST: Duration = Duration::from_micros(500);
 
-/// How many of its last lines are shown when something is wrong.
+/// The number of log lines that an error shows.
 const LAST_LINES: usize = 20;
 
-/// A running operator; killed on drop.
+/// A running operator. It is killed on drop.
 pub struct Operator {
     child: Child,
     log: Arc<Mutex<Log>>,
-    /// When the process was started.
+    /// The start of the process.
     pub started: Instant,
 }
 
@@ -47,17 +45,17 @@ struct Log {
     last: std::collections::VecDeque<String>,
 }
 
-/// What to wait for, of all tokens.
+/// The state to wait for.
 #[derive(Clone, Copy, Debug)]
 pub enum Goal {
     /// Ready, with a first credential.
     Minted,
-    /// Rotated once: the former credential is in its grace period, the new one active.
+    /// Rotated once: the old credential is in its grace period, and the new one is active.
     Rotated,
 }
 
 impl Operator {
-    /// Starts it on one namespace, with the settings that everybody gets.
+    /// Starts the operator for one namespace, with the default settings.
     pub async fn start(plane: &Plane, namespace: &str) -> anyhow::Result<Self> {
         let mut command = Command::new(&plane.operator);
         command
@@ -82,29 +80,29 @@ impl Operator {
         while operator.health().is_none() {
             operator.check()?;
             if started.elapsed() > BEGIN_WITHIN {
-                bail!("the operator serves no /metrics; it said:\n{}", operator.said());
+                bail!("the operator does not serve /metrics; its log ends with:\n{}", operator.said());
             }
             tokio::time::sleep(Duration::from_millis(2)).await;
         }
         Ok(operator)
     }
 
-    /// Its process id.
+    /// The process id.
     pub fn pid(&self) -> u32 {
         self.child.id()
     }
 
-    /// When it began to work on tokens.
+    /// The time at which it began to work on tokens.
     pub fn leading(&self) -> Option<Instant> {
         self.log().leading
     }
 
-    /// Whether it says that it is ready.
+    /// Whether `/readyz` answers 200.
     pub async fn is_ready(&self) -> anyhow::Result<bool> {
         Ok(self.get("/readyz").await?.starts_with("HTTP/1.1 200"))
     }
 
-    /// Waits until all of `total` tokens are where `goal` says; tells when that was seen.
+    /// Waits until `total` tokens have reached the goal. Returns the time at which they had.
     pub async fn until(&self, goal: Goal, total: usize, progress: &Progress) -> anyhow::Result<Instant> {
         let tokens = u32::try_from(total)?;
         let limit = BEGIN_WITHIN + LIMIT_FOR_ONE * tokens;
@@ -119,9 +117,9 @@ impl Operator {
                 return Ok(now);
             }
             if self.started.elapsed() > limit {
-                bail!("{done} of {total} tokens after {limit:?}; the operator said:\n{}", self.said());
+                bail!("only {done} of {total} tokens after {limit:?}; the operator's log ends with:\n{}", self.said());
             }
-            // Seldom while there is much to do, often towards the end.
+            // Ask seldom while many tokens are left, and often towards the end.
             let rate = (done - before.1.min(done)) as f64 / (now - before.0).as_secs_f64().max(1e-3);
             before = (now, done);
             let left = (total - done) as f64 / rate.max(1.0) / 4.0;
@@ -129,7 +127,7 @@ impl Operator {
         }
     }
 
-    /// Waits until it has nothing more to do, such as taking in what its watches still bring.
+    /// Waits until it has nothing left to do, such as handling watch events.
     pub async fn until_quiet(&self) -> anyhow::Result<()> {
         const LOOK: Duration = Duration::from_millis(250);
         let mut last = meter::cpu(self.pid())?;
@@ -144,14 +142,18 @@ impl Operator {
         Ok(())
     }
 
-    /// Ends it as Kubernetes does, and waits until it has ended.
+    /// Stops it with SIGTERM, and waits for its end.
     pub async fn stop(mut self) -> anyhow::Result<()> {
         let kill = format!("kill {}", self.pid());
         let ended = Command::new("/bin/sh").args(["-c", &kill]).status().context("sending SIGTERM")?;
-        anyhow::ensure!(ended.success(), "the operator had ended already; it said:\n{}", self.said());
+        anyhow::ensure!(ended.success(), "the operator had already exited; its log ends with:\n{}", self.said());
         let began = Instant::now();
         while self.child.try_wait()?.is_none() {
-            anyhow::ensure!(began.elapsed() < Duration::from_secs(15), "the operator does not stop:\n{}", self.said());
+            anyhow::ensure!(
+                began.elapsed() < Duration::from_secs(15),
+                "the operator does not stop; its log ends with:\n{}",
+                self.said()
+            );
             tokio::time::sleep(Duration::from_millis(10)).await;
         }
         Ok(())
@@ -159,7 +161,7 @@ impl Operator {
 
     fn check(&mut self) -> anyhow::Result<()> {
         match self.child.try_wait()? {
-            Some(status) => bail!("the operator ended ({status}); it said:\n{}", self.said()),
+            Some(status) => bail!("the operator exited ({status}); its log ends with:\n{}", self.said()),
             None => Ok(()),
         }
     }
@@ -177,7 +179,7 @@ impl Operator {
     }
 
     async fn get(&self, path: &str) -> anyhow::Result<String> {
-        let address = self.health().context("the operator serves nothing")?;
+        let address = self.health().context("the operator's address is unknown")?;
         let asking = async {
             let mut stream = TcpStream::connect(address).await?;
             let request = format!("GET {path} HTTP/1.1\r\nHost: {address}\r\nConnection: close\r\n\r\n");
@@ -190,7 +192,7 @@ impl Operator {
         answer
             .map_err(std::io::Error::from)
             .flatten()
-            .with_context(|| format!("the operator does not answer GET {path}; it said:\n{}", self.said()))
+            .with_context(|| format!("the operator does not answer GET {path}; its log ends with:\n{}", self.said()))
     }
 }
 
@@ -218,7 +220,7 @@ impl Log {
 }
 
 impl Goal {
-    /// How many tokens have reached it, by the operator's own metrics.
+    /// The number of tokens that have reached the goal, from the operator's metrics.
     fn reached(self, metrics: &str) -> usize {
         let sum = |name: &str, label: &str, value: &str| {
             let matching = samples(metrics).filter(|sample| sample.name == name && sample.label(label) == value);

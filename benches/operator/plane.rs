@@ -1,6 +1,4 @@
-//! The one control plane that everything is measured on, and namespaces on it whose names are equally long.
-//!
-//! Must not know what is measured.
+//! The control plane for all measurements, and namespaces with names of equal length.
 
 use std::{
     path::{Path, PathBuf},
@@ -14,23 +12,23 @@ use kube::Client;
 
 use crate::{meter::Meter, progress, requests::Requests, wire::Wire};
 
-/// How long to wait for things to become quiet.
+/// The limit for the control plane to become idle.
 const QUIET_WITHIN: Duration = Duration::from_secs(15);
 
-/// A running control plane without a controller manager: nothing but what is measured writes.
+/// A running control plane. It has no kube-controller-manager, so that only the measured program writes.
 pub struct Plane {
     plane: ControlPlane,
     namespaces: AtomicUsize,
-    /// The build of the operator that is measured on it.
+    /// The build of the operator to measure.
     pub operator: PathBuf,
     /// The API server's version.
     pub version: String,
 }
 
 impl Plane {
-    /// Starts it, with the CRDs of this checkout.
+    /// Starts the control plane with the CRDs of this checkout.
     pub async fn start(operator: &Path) -> anyhow::Result<Self> {
-        progress::tell("starting etcd and kube-apiserver (their first build takes some minutes) …");
+        progress::report("starting etcd and kube-apiserver (the first build takes some minutes) …");
         let crds = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("crds");
         let options = Options::default().without_controller_manager().apply(crds);
         let plane = ControlPlane::start(options).await?;
@@ -38,23 +36,23 @@ impl Plane {
         Ok(Self { plane, namespaces: AtomicUsize::new(0), operator: operator.to_owned(), version })
     }
 
-    /// A client set up as the operator's own is.
+    /// A client with the same settings as the operator's.
     pub fn client(&self) -> anyhow::Result<Client> {
         let config = self.plane.config_for(&Identity::admin())?;
         Ok(pat_operator::service::client::client(config)?.client)
     }
 
-    /// Bare requests.
+    /// A client for bare requests.
     pub fn wire(&self) -> anyhow::Result<Wire> {
         Ok(Wire::new(self.client()?))
     }
 
-    /// The kubeconfig of the same administrator.
+    /// An administrator's kubeconfig.
     pub fn kubeconfig(&self) -> PathBuf {
         self.plane.admin_kubeconfig()
     }
 
-    /// A new namespace. All names have the same length, so that what is written in them has the same size.
+    /// Creates a namespace. All names have the same length, so that requests have the same size.
     pub async fn namespace(&self) -> anyhow::Result<String> {
         let name = format!("bench-{:04}", self.namespaces.fetch_add(1, Ordering::Relaxed));
         let body = serde_json::json!({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": name}});
@@ -62,18 +60,18 @@ impl Plane {
         Ok(name)
     }
 
-    /// What the API server has counted so far.
+    /// The API server's request counters.
     pub async fn requests(&self) -> anyhow::Result<Requests> {
         Ok(Requests::read(&self.plane.metrics().await?))
     }
 
-    /// Reads the CPU time of everybody involved.
+    /// A meter of all processes.
     pub fn meter(&self, operator: Option<u32>) -> anyhow::Result<Meter> {
-        let pid = |component| self.plane.pid(component).context("a part of the control plane has ended");
+        let pid = |component| self.plane.pid(component).context("a process of the control plane has exited");
         Ok(Meter { api_server: pid(Component::ApiServer)?, etcd: pid(Component::Etcd)?, operator })
     }
 
-    /// Waits until the control plane has nothing more to do, so that no measurement pays for the one before.
+    /// Waits until the control plane is idle, so that earlier work does not affect a measurement.
     pub async fn settle(&self) -> anyhow::Result<()> {
         const LOOK: Duration = Duration::from_millis(500);
         let meter = self.meter(None)?;

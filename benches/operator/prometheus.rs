@@ -1,8 +1,6 @@
-//! Reads the Prometheus text format, as far as the API server and the operator write it.
-//!
-//! Must not know what the figures mean.
+//! Parses the parts of the Prometheus text format that the API server and the operator use.
 
-/// One line: `name{label="value",…} 1.5`.
+/// One line, such as `name{label="value",…} 1.5`.
 pub struct Sample<'t> {
     /// The metric's name.
     pub name: &'t str,
@@ -12,14 +10,14 @@ pub struct Sample<'t> {
 }
 
 impl<'t> Sample<'t> {
-    /// A label's value; empty if there is no such label.
+    /// The value of a label, or an empty text.
     pub fn label(&self, name: &str) -> &'t str {
         let parts = self.labels.split(',').filter_map(|part| part.split_once('='));
         parts.into_iter().find(|(key, _)| *key == name).map_or("", |(_, value)| value.trim_matches('"'))
     }
 }
 
-/// Every sample of a text. Label values with commas or brackets in them are not understood; those read here have none.
+/// All samples of a text. Label values must not contain commas or braces.
 pub fn samples(text: &str) -> impl Iterator<Item = Sample<'_>> {
     text.lines().filter(|line| !line.starts_with('#')).filter_map(|line| {
         let (head, value) = line.rsplit_once(' ')?;

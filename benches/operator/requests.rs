@@ -1,6 +1,6 @@
-//! How many requests of each kind the API server served, by its own count.
+//! The number of requests of each kind that the API server served, from its metrics.
 //!
-//! Must not know who asked: the difference of two readings is everything that happened between them.
+//! The difference of two readings is everything that happened between them, by any client.
 
 use std::{collections::BTreeMap, ops::Sub};
 
@@ -8,19 +8,19 @@ use serde::Serialize;
 
 use crate::prometheus::samples;
 
-/// Verbs that change something, as the API server names them.
+/// The verbs of writes, as the API server names them.
 const WRITES: [&str; 7] = ["POST", "PUT", "PATCH", "APPLY", "DELETE", "DELETECOLLECTION", "CONNECT"];
 
-/// The resources that the operator deals with.
+/// The resources that the operator uses.
 const RESOURCES: [&str; 4] = ["personalaccesstokens", "secrets", "events", "leases"];
 
-/// Requests by `VERB resource/subresource`.
+/// Request counts by `VERB resource/subresource`.
 #[derive(Clone, Debug, Default, Serialize)]
 #[serde(transparent)]
 pub struct Requests(BTreeMap<String, u64>);
 
 impl Requests {
-    /// Takes them from the API server's metrics. A GET of one object is counted as `GET`, of several as `LIST`.
+    /// Parses the API server's metrics. A GET of one object counts as `GET`, of several as `LIST`.
     pub fn read(metrics: &str) -> Self {
         let mut all = BTreeMap::new();
         for sample in samples(metrics).filter(|sample| sample.name == "apiserver_request_total") {
@@ -34,7 +34,7 @@ impl Requests {
         Self(all)
     }
 
-    /// How many had one of these verbs and concerned this resource, its subresources included.
+    /// The number of requests with one of these verbs for a resource and its subresources.
     fn count(&self, verbs: &[&str], resource: &str) -> u64 {
         let matching = self.0.iter().filter(|(kind, _)| {
             let (verb, what) = kind.split_once(' ').unwrap_or_default();
@@ -43,22 +43,22 @@ impl Requests {
         matching.map(|(_, count)| count).sum()
     }
 
-    /// Writes of PATs (their status included) and Secrets.
+    /// The writes of PATs, including their status, and of Secrets.
     pub fn writes(&self) -> u64 {
         self.count(&WRITES, "personalaccesstokens") + self.count(&WRITES, "secrets")
     }
 
-    /// Writes of events.
+    /// The writes of events.
     pub fn events(&self) -> u64 {
         self.count(&WRITES, "events")
     }
 
-    /// Reads of one PAT or Secret.
+    /// The reads of a single PAT or Secret.
     pub fn single_reads(&self) -> u64 {
         self.count(&["GET"], "personalaccesstokens") + self.count(&["GET"], "secrets")
     }
 
-    /// Every kind of request that there was, with its number.
+    /// Each kind of request, with its count.
     pub fn iter(&self) -> impl Iterator<Item = (&str, u64)> {
         self.0.iter().map(|(kind, count)| (kind.as_str(), *count))
     }

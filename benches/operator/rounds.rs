@@ -1,6 +1,4 @@
-//! One size: floor, operator, floor, operator, …, floor; so a machine that becomes slower or faster shows.
-//!
-//! Must not know what would be good: `report` does.
+//! Measures one size: floor, operator, floor, operator, …, floor. So a machine that becomes slower or faster shows in the results.
 
 use std::time::{Duration, Instant};
 
@@ -18,82 +16,82 @@ use crate::{
     script::Script,
 };
 
-/// A restarted operator is idle once it takes no more than this share of one core for this long.
+/// A restarted operator is idle once it takes at most this share of one core for this long.
 const IDLE_FOR: Duration = Duration::from_secs(1);
 const IDLE_SHARE: f64 = 0.03;
-/// How long to wait for that.
+/// The limit for that.
 const IDLE_WITHIN: Duration = Duration::from_secs(60);
 
-/// How long the API server may take to count the end of a watch.
+/// The time that the API server may take to count the end of a watch.
 const COUNTED_WITHIN: Duration = Duration::from_millis(500);
 
-/// Everything measured with one number of tokens.
+/// The results for one size.
 #[derive(Debug, Serialize)]
 pub struct Size {
     /// The number of tokens.
     pub tokens: usize,
-    /// One more than there are rounds: before the first, between each two, after the last.
+    /// The floor's results: before the first round, between two rounds, and after the last.
     pub floors: Vec<Floor>,
-    /// The operator's turns.
+    /// The operator's rounds.
     pub rounds: Vec<Round>,
 }
 
-/// One turn of the operator.
+/// One round of the operator.
 #[derive(Debug, Serialize)]
 pub struct Round {
     /// First mints.
     pub mint: Wave,
     /// Rotations of all tokens.
     pub rotation: Wave,
-    /// A new process on the finished state.
+    /// A new process when all work is done.
     pub restart: Restart,
 }
 
-/// Much work at once, for a freshly started operator.
+/// The results of much work at once, by a newly started operator.
 #[derive(Debug, Serialize)]
 pub struct Wave {
-    /// From the start of the process until all tokens were there.
+    /// From the start of the process until all tokens were done.
     pub seconds_from_start: f64,
-    /// From the moment when it had seen everything and began to work.
+    /// From the time at which it had seen all objects until all tokens were done.
     pub seconds_at_work: f64,
-    /// Tokens a second, from the start of the process.
+    /// Tokens per second, from the start of the process.
     pub rate_from_start: f64,
-    /// Tokens a second, while at work.
+    /// Tokens per second, at work.
     pub rate_at_work: f64,
-    /// The operator's CPU time for a token; everything it took from its start until it was quiet.
+    /// The operator's CPU time per token, from its start until it was idle.
     pub cpu_ms: f64,
-    /// The most memory that it had resident.
+    /// The peak resident memory.
     pub peak_mib: f64,
-    /// The API server's and etcd's CPU time for a token.
+    /// The CPU time of the API server and etcd per token.
     pub control_plane_cpu_ms: f64,
-    /// The share of the machine that went to processes outside of the bench.
+    /// The share of the machine that other processes took.
     pub others: f64,
-    /// What the API server served meanwhile, the end of the operator included.
+    /// The requests that the API server served, including those at the operator's end.
     pub requests: Requests,
 }
 
-/// A new process on the finished state.
+/// The results of a new process when all work is done.
 #[derive(Debug, Serialize)]
 pub struct Restart {
-    /// From the start of the process to /readyz.
+    /// From the start of the process until /readyz answered 200.
     pub seconds_to_ready: f64,
-    /// From the start of the process until it had nothing more to do; absent if that was not reached.
+    /// From the start of the process until it was idle. Absent if it was never idle.
     pub seconds_to_idle: Option<f64>,
-    /// The operator's CPU time for a token.
+    /// The operator's CPU time per token.
     pub cpu_ms: f64,
-    /// The most memory that it had resident.
+    /// The peak resident memory.
     pub peak_mib: f64,
-    /// What the API server served meanwhile, the end of the operator included.
+    /// The requests that the API server served, including those at the operator's end.
     pub requests: Requests,
 }
 
 /// Measures one size.
 pub async fn measure(plane: &Plane, script: &Script, tokens: usize, rounds: usize) -> anyhow::Result<Size> {
-    // With as many tokens: an API server that holds more of them takes longer for each.
+    // The floor has the same number of tokens, because the API server becomes slower the more it holds.
     let mut floors = vec![floor::measure(plane, script, tokens).await?];
     let mut turns = Vec::new();
     for round in 1..=rounds {
-        progress::tell(&format!("{tokens} tokens, round {round} of {rounds}"));
+        progress::report(&format!("{tokens} tokens, round {round} of {rounds}"));
         turns.push(turn(plane, tokens).await?);
         floors.push(floor::measure(plane, script, tokens).await?);
     }
@@ -122,7 +120,8 @@ async fn wave(plane: &Plane, namespace: &str, tokens: &[Token], goal: Goal) -> a
     operator.until_quiet().await?;
     let cpu = meter::cpu(operator.pid())?;
     let peak_mib = meter::peak_mib(operator.pid())?;
-    let (started, leading) = (operator.started, operator.leading().context("it never said that it leads")?);
+    let (started, leading) =
+        (operator.started, operator.leading().context("the operator's log does not say that it leads")?);
     operator.stop().await?;
     let from_start = (end - started).as_secs_f64();
     let at_work = (end - leading).as_secs_f64();
@@ -138,8 +137,8 @@ async fn wave(plane: &Plane, namespace: &str, tokens: &[Token], goal: Goal) -> a
         others: span.others(),
         requests: counted(plane).await? - requests,
     };
-    progress::tell(&format!(
-        "operator: {goal:?}: {:.0}/s, {:.2} ms CPU each, {:.0} MiB",
+    progress::report(&format!(
+        "operator: {goal:?}: {:.0}/s, {:.2} ms CPU per token, {:.0} MiB",
         wave.rate_at_work, wave.cpu_ms, wave.peak_mib
     ));
     Ok(wave)
@@ -147,7 +146,7 @@ async fn wave(plane: &Plane, namespace: &str, tokens: &[Token], goal: Goal) -> a
 
 async fn restart(plane: &Plane, namespace: &str, count: usize) -> anyhow::Result<Restart> {
     plane.settle().await?;
-    progress::tell(&format!("operator: restart on {count} finished tokens …"));
+    progress::report(&format!("operator: restart with {count} tokens, all done …"));
     let requests = plane.requests().await?;
     let operator = Operator::start(plane, namespace).await?;
     let mut looks: Vec<(Instant, Duration)> = Vec::new();
@@ -166,17 +165,17 @@ async fn restart(plane: &Plane, namespace: &str, count: usize) -> anyhow::Result
     let started = operator.started;
     operator.stop().await?;
     let restart = Restart {
-        seconds_to_ready: (ready.context("the operator never became ready")? - started).as_secs_f64(),
+        seconds_to_ready: (ready.context("the operator did not become ready")? - started).as_secs_f64(),
         seconds_to_idle: idle.map(|idle| (idle - started).as_secs_f64()),
         cpu_ms: cpu.as_secs_f64() * 1e3 / count as f64,
         peak_mib,
         requests: counted(plane).await? - requests,
     };
-    progress::tell(&format!("operator: restart: idle after {:.2?} s", restart.seconds_to_idle));
+    progress::report(&format!("operator: restart: idle after {:.2?} s", restart.seconds_to_idle));
     Ok(restart)
 }
 
-/// The first look from `ready` on after which next to no CPU time was taken.
+/// The first sample since `ready` after which almost no CPU time was taken.
 fn idle_since(looks: &[(Instant, Duration)], ready: Instant) -> Option<Instant> {
     let (last, last_cpu) = *looks.last()?;
     let mut candidates = looks.iter().filter(|(at, _)| *at >= ready && last - *at >= IDLE_FOR);
@@ -184,7 +183,7 @@ fn idle_since(looks: &[(Instant, Duration)], ready: Instant) -> Option<Instant> 
     candidates.find(|(at, cpu)| quiet(*cpu, last - *at)).map(|(at, _)| *at)
 }
 
-/// The API server's counters, the ends of watches included.
+/// The API server's counters, including the ends of watches.
 async fn counted(plane: &Plane) -> anyhow::Result<Requests> {
     tokio::time::sleep(COUNTED_WITHIN).await;
     plane.requests().await

@@ -1,7 +1,6 @@
-//! What the operator writes for one token, watched once and kept as templates: the floor writes just the same.
+//! The operator's writes for one token, recorded once as templates. The floor makes the same writes.
 //!
-//! Every version of an object passes by in a watch, so each write is known in its order, with its body's shape and size.
-//! Must not know how fast anybody is.
+//! A watch delivers each version of an object, so the order, shape and size of each write are known.
 
 use std::{
     collections::BTreeMap,
@@ -24,26 +23,26 @@ use crate::{
     wire::{events, pats, secrets},
 };
 
-/// How long an object may take to pass by after it was written.
+/// The time that a watch may take to deliver a write.
 const LAG: Duration = Duration::from_millis(500);
 
-/// What the operator writes.
+/// The operator's writes.
 pub struct Script {
-    /// For a first mint.
+    /// Those of a first mint.
     pub mint: Vec<Step>,
-    /// For a rotation.
+    /// Those of a rotation.
     pub rotation: Vec<Step>,
 }
 
 /// One write.
 #[derive(Clone)]
 pub struct Step {
-    /// What it is.
+    /// The kind of write.
     pub kind: Kind,
     text: Arc<str>,
 }
 
-/// The kinds of write.
+/// A kind of write.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Kind {
     /// A server-side apply of the status.
@@ -80,19 +79,19 @@ impl Step {
             .into_bytes()
     }
 
-    /// About how large a body is.
+    /// The approximate size of a body.
     pub fn size(&self) -> usize {
         self.text.len()
     }
 }
 
 impl Script {
-    /// Lets the operator mint and rotate one token, and watches.
+    /// Records the writes while the operator mints and rotates one token.
     pub async fn record(plane: &Plane) -> anyhow::Result<Self> {
         let namespace = plane.namespace().await?;
         let tokens = fixture::create(plane, &namespace, 1).await?;
         let tape = Tape::start(plane, &namespace).await?;
-        let progress = Progress::begin("watching what the operator writes for one token", 1);
+        let progress = Progress::begin("recording the operator's writes for one token", 1);
 
         let operator = Operator::start(plane, &namespace).await?;
         operator.until(Goal::Minted, 1, &progress).await?;
@@ -106,17 +105,17 @@ impl Script {
         operator.stop().await?;
 
         let rotation = both[mint.len()..].to_vec();
-        ensure!(!mint.is_empty() && !rotation.is_empty(), "nothing was written");
+        ensure!(!mint.is_empty() && !rotation.is_empty(), "the operator wrote nothing");
         Ok(Self { mint, rotation })
     }
 }
 
-/// The steps in words.
+/// A description of the steps.
 pub fn words(steps: &[Step]) -> String {
     steps.iter().map(|step| format!("{} ({} B)", step.kind, step.size())).collect::<Vec<_>>().join(", ")
 }
 
-/// Every version of every object that passed by, by resource version.
+/// All recorded versions of objects, by resource version.
 struct Tape {
     versions: Arc<Mutex<BTreeMap<u64, Value>>>,
     tasks: Vec<JoinHandle<()>>,
@@ -142,13 +141,13 @@ impl Tape {
         Ok(Self { versions, tasks })
     }
 
-    /// What was written so far, in order.
+    /// The writes so far, in order.
     async fn steps(&self, plane: &Plane, namespace: &str, token: &Token) -> anyhow::Result<Vec<Step>> {
         tokio::time::sleep(LAG).await;
         let list = Request::new(events(namespace)).list(&Default::default())?;
-        let told: Value = plane.client()?.request(list).await.context("listing events")?;
+        let list: Value = plane.client()?.request(list).await.context("listing events")?;
         let mut versions = self.versions.lock().unwrap_or_else(PoisonError::into_inner).clone();
-        for event in told["items"].as_array().into_iter().flatten() {
+        for event in list["items"].as_array().into_iter().flatten() {
             let mut event = event.clone();
             event["kind"] = "Event".into();
             event["apiVersion"] = "events.k8s.io/v1".into();

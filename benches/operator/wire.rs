@@ -1,13 +1,11 @@
-//! Requests as bare as a kube client can send them: bodies are bytes, and of an answer only the version is read.
-//!
-//! For the floor and for what is set up before a measurement. Must not know what the bodies say.
+//! Bare Kubernetes requests: bodies are bytes, and only the versions of answers are parsed.
 
 use std::sync::{
     Arc,
     atomic::{AtomicUsize, Ordering},
 };
 
-// kube's own requests are of this type; axum brings the same crate.
+// kube uses this request type. axum re-exports it.
 use axum::http::Request as HttpRequest;
 use futures::{StreamExt, stream::BoxStream};
 use kube::{
@@ -19,22 +17,22 @@ use pat_operator::api::{FIELD_MANAGER, GROUP, MANAGED_BY, MANAGED_BY_LABEL, VERS
 use serde::{Deserialize, de::DeserializeOwned};
 use tokio::task::JoinHandle;
 
-/// Where the PATs of a namespace are.
+/// The path of a namespace's PATs.
 pub fn pats(namespace: &str) -> String {
     format!("/apis/{GROUP}/{VERSION}/namespaces/{namespace}/personalaccesstokens")
 }
 
-/// Where the Secrets of a namespace are.
+/// The path of a namespace's Secrets.
 pub fn secrets(namespace: &str) -> String {
     format!("/api/v1/namespaces/{namespace}/secrets")
 }
 
-/// Where the events of a namespace are.
+/// The path of a namespace's events.
 pub fn events(namespace: &str) -> String {
     format!("/apis/events.k8s.io/v1/namespaces/{namespace}/events")
 }
 
-/// What is read of an answer.
+/// The part of an answer that is parsed.
 #[derive(Clone, Debug, Default, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Version {
@@ -50,25 +48,25 @@ struct Thin {
     metadata: Version,
 }
 
-/// Sends requests.
+/// A client for bare requests.
 #[derive(Clone)]
 pub struct Wire {
     client: Client,
 }
 
 impl Wire {
-    /// Requests go by this client.
+    /// Sends requests with this client.
     pub fn new(client: Client) -> Self {
         Self { client }
     }
 
-    /// POST.
+    /// Sends a POST.
     pub async fn create(&self, path: &str, body: Vec<u8>) -> anyhow::Result<Version> {
         let params = PostParams { field_manager: Some(FIELD_MANAGER.into()), ..PostParams::default() };
         self.send(Request::new(path).create(&params, body)?).await
     }
 
-    /// A server-side apply of the status, as the operator's own.
+    /// Applies the status on the server side, like the operator.
     pub async fn apply_status(&self, path: &str, name: &str, body: Vec<u8>) -> anyhow::Result<Version> {
         let params = PatchParams::apply(FIELD_MANAGER).force();
         let mut request = Request::new(path).patch_subresource("status", name, &params, &Patch::Apply(()))?;
@@ -76,7 +74,7 @@ impl Wire {
         self.send(request).await
     }
 
-    /// A JSON merge patch.
+    /// Sends a JSON merge patch.
     pub async fn merge(&self, path: &str, name: &str, manager: &str, body: Vec<u8>) -> anyhow::Result<Version> {
         let params = PatchParams { field_manager: Some(manager.into()), ..PatchParams::default() };
         let mut request = Request::new(path).patch(name, &params, &Patch::Merge(()))?;
@@ -88,7 +86,7 @@ impl Wire {
         Ok(self.client.request::<Thin>(request).await?.metadata)
     }
 
-    /// Everything of a collection, and then every change of it.
+    /// Watches a collection from its existing objects on.
     pub async fn stream<T>(
         &self,
         path: String,
@@ -102,7 +100,7 @@ impl Wire {
         Ok(self.client.request_events::<T>(request).await?.boxed())
     }
 
-    /// Watches PATs and Secrets of a namespace, as the operator does, and keeps nothing.
+    /// Watches the PATs and Secrets of a namespace, like the operator, without storing them.
     pub async fn watch(&self, namespace: &str) -> anyhow::Result<Watches> {
         let labels = format!("{MANAGED_BY_LABEL}={MANAGED_BY}");
         let seen = Arc::new(AtomicUsize::new(0));
@@ -122,14 +120,14 @@ impl Wire {
     }
 }
 
-/// Two open watches; dropped, they are closed.
+/// Two open watches. Dropping them closes them.
 pub struct Watches {
     seen: Arc<AtomicUsize>,
     tasks: Vec<JoinHandle<()>>,
 }
 
 impl Watches {
-    /// How many events have come.
+    /// The number of events so far.
     pub fn seen(&self) -> usize {
         self.seen.load(Ordering::Relaxed)
     }

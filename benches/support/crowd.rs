@@ -1,6 +1,4 @@
-//! A bounded number of workers that share a list of things to do, as the operator's own workers do.
-//!
-//! Must not know what is done.
+//! A fixed number of workers that share a list of items, like the operator's workers.
 
 use std::{
     future::Future,
@@ -11,11 +9,10 @@ use tokio::task::JoinSet;
 
 use crate::progress::Progress;
 
-/// As many requests in flight as the operator has by default.
+/// The number of requests in flight. It is the operator's default.
 pub const CONCURRENCY: usize = 32;
 
-/// Does `work` for every item, [`CONCURRENCY`] at a time, and gives the answers in the order of the items. The first
-/// error ends it all.
+/// Runs `work` for each item, [`CONCURRENCY`] at a time. Returns the results in the order of the items, or the first error.
 pub async fn each<T, R, F, Fut>(items: Vec<T>, progress: &Progress, work: F) -> anyhow::Result<Vec<R>>
 where
     T: Send + 'static,

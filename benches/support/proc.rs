@@ -1,6 +1,4 @@
-//! CPU time and memory, as `/proc` tells them.
-//!
-//! Must not know whose processes they are.
+//! CPU time and memory of processes, from `/proc`.
 
 use std::{fs, time::Duration};
 
@@ -9,22 +7,22 @@ use anyhow::Context;
 /// `USER_HZ`: 100 on every Linux, see time(7).
 const TICK: Duration = Duration::from_millis(10);
 
-/// How many cores there are.
+/// The number of cores.
 pub fn cores() -> usize {
     std::thread::available_parallelism().map_or(1, usize::from)
 }
 
-/// The CPU time that a process has taken, in user mode and in the kernel.
+/// The CPU time of a process, in user mode and in the kernel.
 pub fn cpu(pid: u32) -> anyhow::Result<Duration> {
     let stat = read(pid, "stat")?;
-    // The second field is the program's name in brackets, and may hold anything.
+    // The second field is the program's name in parentheses, which may contain any character.
     let fields = stat.rsplit_once(')').map(|(_, rest)| rest.split_whitespace().collect::<Vec<_>>());
     let ticks = |index: usize| fields.as_ref()?.get(index)?.parse::<u32>().ok();
-    let (user, system) = ticks(11).zip(ticks(12)).context("/proc/PID/stat has another form than expected")?;
+    let (user, system) = ticks(11).zip(ticks(12)).context("/proc/PID/stat has an unexpected format")?;
     Ok(TICK * (user + system))
 }
 
-/// A field of `/proc/PID/status` that is in kB: `VmRSS` is the memory that a process has resident, `VmHWM` the most it ever had.
+/// A field of `/proc/PID/status` in kB: `VmRSS` is the resident memory of a process, and `VmHWM` its peak.
 pub fn memory_kib(pid: u32, field: &str) -> anyhow::Result<f64> {
     let status = read(pid, "status")?;
     let line = status.lines().find_map(|line| line.strip_prefix(field)?.strip_prefix(':'));
@@ -32,9 +30,9 @@ pub fn memory_kib(pid: u32, field: &str) -> anyhow::Result<f64> {
     kib.with_context(|| format!("/proc/PID/status has no {field}"))
 }
 
-/// The busy time of the whole machine, over all cores.
+/// The busy time of the machine, over all cores.
 pub fn machine() -> anyhow::Result<Duration> {
-    let stat = fs::read_to_string("/proc/stat").context("this bench reads /proc: run it on Linux")?;
+    let stat = fs::read_to_string("/proc/stat").context("the benchmark reads /proc; run it on Linux")?;
     let line = stat.lines().next().unwrap_or_default();
     let ticks: Vec<u32> = line.split_whitespace().skip(1).map_while(|field| field.parse().ok()).collect();
     // user, nice, system, idle, iowait, irq, softirq, steal
@@ -45,5 +43,5 @@ pub fn machine() -> anyhow::Result<Duration> {
 
 fn read(pid: u32, file: &str) -> anyhow::Result<String> {
     fs::read_to_string(format!("/proc/{pid}/{file}"))
-        .with_context(|| format!("cannot read /proc/{pid}/{file}: has that process ended?"))
+        .with_context(|| format!("cannot read /proc/{pid}/{file}: has the process exited?"))
 }

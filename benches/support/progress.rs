@@ -1,6 +1,4 @@
-//! What is going on, for whoever waits: a line on stderr when something begins, every few seconds, and when it is done.
-//!
-//! Must not know what goes on.
+//! Progress messages on stderr: at the start of a step, every few seconds, and at its end.
 
 use std::{
     sync::{
@@ -10,10 +8,10 @@ use std::{
     time::{Duration, Instant},
 };
 
-/// How often a long step is heard of.
+/// The interval between two messages.
 const EVERY: Duration = Duration::from_secs(10);
 
-/// One step of the bench. Clones are the same step.
+/// One step of the benchmark. Clones are the same step.
 #[derive(Clone)]
 pub struct Progress(Arc<Inner>);
 
@@ -21,45 +19,45 @@ struct Inner {
     what: String,
     total: usize,
     done: AtomicUsize,
-    told: Mutex<Instant>,
+    reported: Mutex<Instant>,
 }
 
 impl Progress {
-    /// Says that a step begins; `total` is how often [`Progress::step`] will be called.
+    /// Prints that a step starts. `total` is the expected number of calls of [`Progress::step`].
     pub fn begin(what: impl Into<String>, total: usize) -> Self {
         let what = what.into();
         eprintln!("{} {what} …", clock());
-        Self(Arc::new(Inner { what, total, done: AtomicUsize::new(0), told: Mutex::new(Instant::now()) }))
+        Self(Arc::new(Inner { what, total, done: AtomicUsize::new(0), reported: Mutex::new(Instant::now()) }))
     }
 
-    /// One more is done.
+    /// Counts one item as done.
     pub fn step(&self) {
         let done = self.0.done.fetch_add(1, Ordering::Relaxed) + 1;
-        self.tell(done);
+        self.report(done);
     }
 
-    /// So many are done.
+    /// Sets the number of items that are done.
     pub fn at(&self, done: usize) {
         self.0.done.store(done, Ordering::Relaxed);
-        self.tell(done);
+        self.report(done);
     }
 
-    fn tell(&self, done: usize) {
-        let Inner { what, total, told, .. } = &*self.0;
-        let mut told = told.lock().unwrap_or_else(PoisonError::into_inner);
-        if told.elapsed() >= EVERY {
-            *told = Instant::now();
+    fn report(&self, done: usize) {
+        let Inner { what, total, reported, .. } = &*self.0;
+        let mut reported = reported.lock().unwrap_or_else(PoisonError::into_inner);
+        if reported.elapsed() >= EVERY {
+            *reported = Instant::now();
             eprintln!("{} {what}: {done} of {total}", clock());
         }
     }
 }
 
-/// Says how a step came out.
-pub fn tell(what: &str) {
+/// Prints the result of a step.
+pub fn report(what: &str) {
     eprintln!("{} {what}", clock());
 }
 
-/// Time since the first line, as `[  12 s]`.
+/// The time since the first message, such as `[  12 s]`.
 fn clock() -> String {
     static BEGAN: std::sync::OnceLock<Instant> = std::sync::OnceLock::new();
     format!("[{:4} s]", BEGAN.get_or_init(Instant::now).elapsed().as_secs())

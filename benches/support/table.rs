@@ -1,24 +1,22 @@
-//! Lines of a table: each figure beside what it should be, with a plain yes or no.
-//!
-//! Must not know what the figures are of.
+//! The rows of a table: each result with its target and whether it is met.
 
 use std::fmt;
 
 use serde::Serialize;
 
-/// One line of the table.
+/// One row of the table.
 #[derive(Serialize)]
 pub struct Row {
     what: String,
-    /// A figure for each column.
+    /// A result for each column.
     figures: Vec<Option<f64>>,
     digits: usize,
     target: Option<String>,
-    /// Whether the target is met, in every column that it is for.
+    /// Whether all results meet the target.
     met: Option<bool>,
 }
 
-/// The one in the middle.
+/// The median.
 pub fn median(values: impl Iterator<Item = f64>) -> f64 {
     let mut values: Vec<_> = values.collect();
     values.sort_by(f64::total_cmp);
@@ -31,24 +29,24 @@ pub fn median(values: impl Iterator<Item = f64>) -> f64 {
 }
 
 impl Row {
-    /// Only told.
+    /// A row without a target.
     pub fn plain(what: impl Into<String>, digits: usize, figures: Vec<Option<f64>>) -> Self {
         Self { what: what.into(), figures, digits, target: None, met: None }
     }
 
-    /// The same, judged: `target` in words, and whether a figure is good.
+    /// The same row with a target. `target` describes it, and `good` decides whether a result meets it.
     #[must_use]
     pub fn judged(self, target: String, good: impl Fn(f64) -> bool) -> Self {
         let met = self.figures.iter().flatten().all(|figure| good(*figure));
         Self { target: Some(target), met: Some(met), ..self }
     }
 
-    /// To be at least so much.
+    /// A row with a minimum.
     pub fn least(what: impl Into<String>, digits: usize, figures: Vec<Option<f64>>, least: f64) -> Self {
         Self::plain(what, digits, figures).judged(format!("≥ {least}"), |figure| figure >= least)
     }
 
-    /// To be at most so much.
+    /// A row with a maximum.
     pub fn most(what: impl Into<String>, digits: usize, figures: Vec<Option<f64>>, most: f64) -> Self {
         Self::plain(what, digits, figures).judged(format!("≤ {most}"), |figure| figure <= most)
     }

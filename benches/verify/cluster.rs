@@ -1,6 +1,4 @@
-//! What takes an API server: how soon a verifier is ready, and how soon two of them obey a revocation.
-//!
-//! Must not know what would be good: `report` does.
+//! The measurements with an API server: the time until a verifier is ready, and until two verifiers deny a revoked token.
 
 use std::time::{Duration, Instant};
 
@@ -22,35 +20,35 @@ use crate::{
     replica::Replica,
 };
 
-/// How often a verifier is started.
+/// The number of starts of a verifier.
 const STARTS: usize = 5;
 
-/// How often each replica is asked about a token that is being revoked.
+/// The interval between two requests with a token that is being revoked.
 const LOOK: Duration = Duration::from_millis(1);
 
-/// A revocation may take this long before something is wrong.
+/// The limit for a revocation to take effect.
 const GIVE_UP: Duration = Duration::from_secs(30);
 
-/// What came out.
+/// The results with an API server.
 #[derive(Debug, Serialize)]
 pub struct Cluster {
     /// The API server's version.
     pub kubernetes: String,
-    /// How many tokens it had.
+    /// The number of tokens on it.
     pub tokens: usize,
     /// Seconds from the start of the process to ready.
     pub ready_seconds: Percentiles,
-    /// The most memory that a verifier had resident, in MiB.
+    /// The peak resident memory of a verifier, in MiB.
     pub peak_mib: f64,
-    /// Milliseconds from the moment when a revocation is sent to the first denial of the slower of two replicas.
+    /// Milliseconds from the request that revokes a token to the first denial by the slower of two verifiers.
     pub obeyed_ms: Percentiles,
-    /// Of that, how long the API server took to answer the write.
+    /// The part of that until the API server answered the request.
     pub written_ms: Percentiles,
-    /// The share of the machine that went to processes outside of the bench.
+    /// The share of the machine that other processes took.
     pub others: f64,
 }
 
-/// Measures it.
+/// Measures with an API server.
 pub async fn measure(args: &Args) -> anyhow::Result<Cluster> {
     let plane = Plane::start().await?;
     let count = args.stored();
@@ -93,14 +91,15 @@ pub async fn measure(args: &Args) -> anyhow::Result<Cluster> {
     })
 }
 
-/// The CPU time so far of this process and of the control plane.
+/// The CPU time so far of this process and the control plane.
 fn known(plane: &Plane) -> anyhow::Result<Duration> {
     plane.pids()?.into_iter().chain([std::process::id()]).map(proc::cpu).sum()
 }
 
 async fn revoke(plane: &Plane, replicas: &[Replica; 2], number: u32) -> anyhow::Result<(Duration, Duration)> {
-    let [mut one, mut other] = [Asking::open(&replicas[0], number).await?, Asking::open(&replicas[1], number).await?];
-    ensure!(one.allows().await? && other.allows().await?, "a good token is refused");
+    let [mut one, mut other] =
+        [AuthConnection::open(&replicas[0], number).await?, AuthConnection::open(&replicas[1], number).await?];
+    ensure!(one.allows().await? && other.allows().await?, "a valid token is refused");
     let began = Instant::now();
     let write = async {
         plane.change(number, json!({"revoked": true})).await?;
@@ -110,13 +109,13 @@ async fn revoke(plane: &Plane, replicas: &[Replica; 2], number: u32) -> anyhow::
     Ok((one.max(other), write))
 }
 
-/// A connection to forward auth, about one token.
-struct Asking {
+/// A connection to forward authentication, for one token.
+struct AuthConnection {
     stream: TcpStream,
     request: Vec<u8>,
 }
 
-impl Asking {
+impl AuthConnection {
     async fn open(replica: &Replica, number: u32) -> anyhow::Result<Self> {
         let stream = TcpStream::connect(replica.http).await?;
         stream.set_nodelay(true)?;
@@ -126,9 +125,9 @@ impl Asking {
     async fn allows(&mut self) -> anyhow::Result<bool> {
         self.stream.write_all(&self.request).await?;
         let mut answer = vec![0; 4096];
-        // An answer is one write, and small.
+        // An answer is small and arrives in one piece.
         let length = self.stream.read(&mut answer).await?;
-        let status = answer[..length].split(|byte| *byte == b' ').nth(1).context("no answer of HTTP")?;
+        let status = answer[..length].split(|byte| *byte == b' ').nth(1).context("not an HTTP response")?;
         match status {
             b"200" => Ok(true),
             b"401" => Ok(false),
@@ -138,7 +137,7 @@ impl Asking {
 
     async fn until_denied(&mut self, began: Instant) -> anyhow::Result<Duration> {
         while self.allows().await? {
-            ensure!(began.elapsed() < GIVE_UP, "a revocation is not obeyed");
+            ensure!(began.elapsed() < GIVE_UP, "the revoked token is still accepted");
             tokio::time::sleep(LOOK).await;
         }
         Ok(began.elapsed())

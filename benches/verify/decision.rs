@@ -1,6 +1,4 @@
-//! The decision alone, with no network around it: parse, checksum, SHA-256, look-up, judgement.
-//!
-//! Must not know any protocol.
+//! The decision without a network: parse, checksum, SHA-256, look-up, judgement.
 
 use std::hint::black_box;
 
@@ -20,34 +18,34 @@ use crate::{
     tokens::{AUDIENCE, SCOPES, token},
 };
 
-/// How many decisions are timed together, and how often.
+/// The number of decisions in a batch, and of batches.
 const BATCH: usize = 1_000;
 const BATCHES: usize = 1_000;
 
-/// How many tokens are in use all the time.
+/// The number of tokens that are always in use.
 const FEW: usize = 256;
 
-/// How many different tokens are judged by turns: more than a processor's caches hold.
+/// The number of different tokens in turn. They do not fit in a processor's caches.
 const DIFFERENT: u32 = 20_000;
 
-/// Nanoseconds a decision.
+/// Nanoseconds per decision.
 #[derive(Clone, Copy, Debug, Serialize, Deserialize)]
 pub struct Decisions {
-    /// A good token, two scopes and an audience asked for; one of a few that are in use all the time.
+    /// A valid token, of a few that are always in use. The request requires two scopes and an audience.
     pub hit: Percentiles,
-    /// The same, with so many in use that most of them come from memory.
+    /// The same, with so many tokens that most come from main memory.
     pub cold: Percentiles,
-    /// A well-formed token that nobody minted.
+    /// A well-formed token that was never issued.
     pub unknown: Percentiles,
     /// A token with one wrong character.
     pub junk: Percentiles,
-    /// Of all that, only parsing and SHA-256: no verifier can do with less.
+    /// Only the parsing and SHA-256 of such a decision, which each verifier needs.
     pub hash: Percentiles,
 }
 
-/// Measures all sorts.
+/// Measures all kinds of decision.
 pub fn measure(index: &Index, count: u32) -> anyhow::Result<Decisions> {
-    // Far apart, so that neighbours in the list are none in memory.
+    // Far apart, so that neighbours in the list are not neighbours in memory.
     let known = |number: u32| 1 + (number.wrapping_mul(7_919)) % (count - 1);
     let texts = |number: &dyn Fn(u32) -> u32| -> anyhow::Result<Vec<String>> {
         (0..DIFFERENT).map(|one| Ok(token(number(one))?.expose().to_owned())).collect()
@@ -58,14 +56,14 @@ pub fn measure(index: &Index, count: u32) -> anyhow::Result<Decisions> {
     let now: Time = Clock::system().now().into();
     let requirements = Requirements { scopes: &SCOPES, audience: Audience::OneOf(&[AUDIENCE]) };
     let judge = |text: &String| decide(index, Freshness::Fresh, text.as_bytes(), &requirements, now);
-    ensure!(good.iter().all(|text| matches!(judge(text), Decision::Allow(_))), "a good token is refused");
+    ensure!(good.iter().all(|text| matches!(judge(text), Decision::Allow(_))), "a valid token is refused");
     ensure!(
         unknown.iter().all(|text| matches!(judge(text), Decision::Deny(Denial::Unknown { removed: false }))),
-        "an unknown token is not unknown"
+        "an unknown token is not reported as unknown"
     );
     ensure!(
         junk.iter().all(|text| matches!(judge(text), Decision::Deny(Denial::Malformed(_)))),
-        "junk is not malformed"
+        "a malformed token is not reported as malformed"
     );
     Ok(Decisions {
         hit: time(&good[..FEW], judge),
@@ -76,7 +74,7 @@ pub fn measure(index: &Index, count: u32) -> anyhow::Result<Decisions> {
     })
 }
 
-/// The same text with its last character changed: only the checksum tells.
+/// The same text with its last character changed, so that only the checksum is wrong.
 fn swapped(text: &str) -> String {
     let (head, last) = text.split_at(text.len() - 1);
     head.to_owned() + if last == "0" { "1" } else { "0" }
@@ -95,7 +93,7 @@ fn time<T>(texts: &[String], work: impl Fn(&String) -> T) -> Percentiles {
     Percentiles::of(each)
 }
 
-/// The CPU time of this thread: a decision waits for nothing, and what others take of the machine is not its time.
+/// The CPU time of this thread. A decision waits for nothing, and other processes do not count.
 fn cpu_nanos() -> i64 {
     let now = clock_gettime(ClockId::ThreadCPUTime);
     now.tv_sec * 1_000_000_000 + now.tv_nsec

@@ -1,6 +1,4 @@
-//! The verifier beside the bare handlers, by turns: floor, verifier, floor, verifier, …, floor.
-//!
-//! Must not know what would be good: `report` does.
+//! Compares the verifier with bare handlers in turns: floor, verifier, floor, verifier, …, floor.
 
 use std::time::{Duration, Instant};
 
@@ -10,7 +8,7 @@ use serde::Serialize;
 use crate::{
     args::Args,
     floor::{Answers, Constant},
-    load::{self, Heard},
+    load::{self, LoadResult},
     part::Part,
     proc,
     progress::Progress,
@@ -18,25 +16,25 @@ use crate::{
     subject::Addresses,
 };
 
-/// All turns of one protocol.
+/// All rounds of one protocol.
 #[derive(Debug, Serialize)]
 pub struct Duel {
-    /// Which one.
+    /// The protocol.
     pub protocol: Protocol,
-    /// One more than the verifier has.
+    /// The rounds of the bare handler, one more than the verifier has.
     pub floors: Vec<Turn>,
-    /// The verifier's.
+    /// The rounds of the verifier.
     pub subjects: Vec<Turn>,
 }
 
-/// One turn.
+/// One round.
 #[derive(Clone, Copy, Debug, Serialize)]
 pub struct Turn {
-    /// What the load heard.
-    pub heard: Heard,
-    /// The server's CPU time for an answer, in microseconds.
+    /// The results of the load.
+    pub heard: LoadResult,
+    /// The server's CPU time per answer, in microseconds.
     pub server_micros: f64,
-    /// The share of the machine that went to processes outside of the bench.
+    /// The share of the machine that other processes took.
     pub others: f64,
 }
 
@@ -65,7 +63,7 @@ pub async fn measure(args: &Args) -> anyhow::Result<Vec<Duel>> {
 
 fn duel(protocol: Protocol, floor: &Side, subject: &Side, args: &Args) -> anyhow::Result<Duel> {
     let rounds = args.rounds();
-    let progress = Progress::begin(format!("{} beside a bare handler", protocol.name()), 2 * rounds + 1);
+    let progress = Progress::begin(format!("{} compared with a bare handler", protocol.name()), 2 * rounds + 1);
     let turn = |side: &Side| {
         let turn = side.turn(protocol, args);
         progress.step();
@@ -77,7 +75,12 @@ fn duel(protocol: Protocol, floor: &Side, subject: &Side, args: &Args) -> anyhow
         floors.push(turn(floor)?);
     }
     let size = |turns: &[Turn]| turns[0].heard.answer_bytes;
-    ensure!(size(&floors) == size(&subjects), "answers differ: {} and {}", size(&floors), size(&subjects));
+    ensure!(
+        size(&floors) == size(&subjects),
+        "the answers differ in size: {} and {} bytes",
+        size(&floors),
+        size(&subjects)
+    );
     Ok(Duel { protocol, floors, subjects })
 }
 
@@ -94,7 +97,7 @@ impl Side {
         let (name, addr) = (name.unwrap_or_default(), self.addr(protocol).to_string());
         let (began, machine, server) = (Instant::now(), proc::machine()?, proc::cpu(self.part.pid())?);
         let arguments = ["load", &name, &addr, &args.tokens().to_string(), &args.seconds().to_string()];
-        let (load, heard) = Part::start::<Heard>(&arguments)?;
+        let (load, heard) = Part::start::<LoadResult>(&arguments)?;
         load.finish()?;
         let server = proc::cpu(self.part.pid())?.saturating_sub(server);
         let others = proc::machine()?

@@ -1,8 +1,7 @@
-//! The floor: handlers that return constants, by `axum::serve` and by tonic's own server. Their answers have the verifier's
-//! headers and the verifier's size.
+//! The floor: bare handlers that return constants, served by `axum::serve` and by tonic's own server. Their answers have the headers and
+//! the size of the verifier's.
 //!
-//! They read a request as far as anybody must: a form's bytes, a message of protobuf down to its first field. Must not know the
-//! verifier.
+//! They read only as much of a request as each handler must: the bytes of a form, or a protobuf message up to its first field.
 
 use std::{
     convert::Infallible,
@@ -32,18 +31,18 @@ use crate::{
     subject::Addresses,
 };
 
-/// What the handlers return.
+/// The constant answers.
 #[derive(Debug, Serialize, Deserialize)]
 pub struct Answers {
-    /// To introspection.
+    /// The answer to an introspection.
     pub introspection: Constant,
-    /// To forward auth.
+    /// The answer to forward authentication.
     pub forward_auth: Constant,
-    /// The size of the message to a check.
+    /// The size of the answer to a gRPC check.
     pub grpc_bytes: usize,
 }
 
-/// An answer of HTTP.
+/// A constant HTTP response.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct Constant {
     /// Its headers.
@@ -52,7 +51,7 @@ pub struct Constant {
     pub body: String,
 }
 
-/// Serves until this process is killed.
+/// Serves until the process is killed.
 pub async fn serve(answers: Answers) -> anyhow::Result<()> {
     let (http, grpc) = (TcpListener::bind("127.0.0.1:0").await?, TcpListener::bind("127.0.0.1:0").await?);
     let addresses = Addresses { http: http.local_addr()?, grpc: grpc.local_addr()? };
@@ -64,7 +63,7 @@ pub async fn serve(answers: Answers) -> anyhow::Result<()> {
     let check = Check(Message { content: vec![b'x'; answers.grpc_bytes.saturating_sub(OVERHEAD)].into() });
     let incoming = TcpIncoming::from(grpc).with_nodelay(Some(true));
     tokio::spawn(Server::builder().add_service(check).serve_with_incoming(incoming));
-    part::tell(&addresses)?;
+    part::print(&addresses)?;
     Ok(axum::serve(http, router).await?)
 }
 
@@ -83,17 +82,17 @@ impl Constant {
     }
 }
 
-/// What stands before the bytes of [`Message::content`]: its number, and its length in two bytes.
+/// The bytes before [`Message::content`]: the field's tag, and its length in two bytes.
 const OVERHEAD: usize = 3;
 
-/// A question and an answer, as little of it as protobuf allows.
+/// A request or response, as small as protobuf allows.
 #[derive(Clone, PartialEq, prost::Message)]
 struct Message {
     #[prost(bytes = "bytes", tag = "1")]
     content: Bytes,
 }
 
-/// The service, written as tonic's generated code is.
+/// The service, written like tonic's generated code.
 #[derive(Clone)]
 struct Check(Message);
 

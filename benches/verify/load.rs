@@ -1,6 +1,4 @@
-//! The load: 64 connections that are kept, one request at a time on each. A process of its own, the same for both sides.
-//!
-//! Must not know whom it asks.
+//! The load: 64 kept-alive connections with one request at a time each. It runs as a separate process, the same for both servers.
 
 mod grpc;
 mod http1;
@@ -17,38 +15,38 @@ use tokio::task::JoinSet;
 
 use crate::{percentile::Percentiles, proc, protocol::Protocol};
 
-/// How many connections.
+/// The number of connections.
 pub const CONNECTIONS: u32 = 64;
 
-/// What comes before the time that is measured: connections are opened, caches filled.
+/// The time before the measurement, in which connections are opened and caches are filled.
 const WARM_UP: Duration = Duration::from_millis(500);
 
-/// How many different tokens are asked about by each connection.
+/// The number of different tokens per connection.
 const DIFFERENT: u32 = 64;
 
-/// An answer may take this long before something is wrong.
+/// The limit for an answer.
 const ANSWER_WITHIN: Duration = Duration::from_secs(10);
 
-/// What came of it.
+/// The results of the load.
 #[derive(Clone, Copy, Debug, Serialize, Deserialize)]
-pub struct Heard {
-    /// Answers a second.
+pub struct LoadResult {
+    /// Answers per second.
     pub rate: f64,
-    /// How long one took, in microseconds.
+    /// The time per answer, in microseconds.
     pub micros: Percentiles,
-    /// The bytes of an answer: the head and body of HTTP/1.1, the message of gRPC.
+    /// The bytes per answer: head and body of HTTP/1.1, or the gRPC message.
     pub answer_bytes: usize,
-    /// All answers, those before the measured time too.
+    /// All answers, including those outside the measured time.
     pub answers: usize,
-    /// This process's CPU time, in seconds.
+    /// The CPU time of this process, in seconds.
     pub cpu_seconds: f64,
 }
 
 /// One answer.
 pub struct Answer {
-    /// Headers, but for those that every server adds.
+    /// The headers, without those that each server adds.
     pub headers: Vec<(String, String)>,
-    /// The body, or the message.
+    /// The body, or the gRPC message.
     pub body: Vec<u8>,
 }
 
@@ -66,7 +64,7 @@ impl Connection {
         })
     }
 
-    /// Asks, and gives the size of the answer, which is one that lets the token in.
+    /// Sends a request, whose answer must accept the token. Returns the size of the answer.
     async fn ask(&mut self, request: &Request) -> anyhow::Result<usize> {
         match self {
             Self::Http1(connection) => connection.ask(request).await,
@@ -75,10 +73,10 @@ impl Connection {
     }
 }
 
-/// A request; cheap to clone.
+/// A request. Cheap to clone.
 type Request = axum::body::Bytes;
 
-/// One answer, looked at closely.
+/// Sends one request, and parses the answer.
 pub async fn probe(protocol: Protocol, addr: SocketAddr) -> anyhow::Result<Answer> {
     let request = protocol.request(1)?.into();
     let answer = match Connection::open(protocol, addr).await? {
@@ -87,13 +85,13 @@ pub async fn probe(protocol: Protocol, addr: SocketAddr) -> anyhow::Result<Answe
     };
     let proof = protocol.proof();
     let holds = |bytes: &[u8]| bytes.windows(proof.len()).any(|part| part == proof);
-    let told = answer.headers.iter().any(|(name, _)| name.as_bytes() == proof) || holds(&answer.body);
-    ensure!(told, "{} does not let the token in: {}", protocol.name(), String::from_utf8_lossy(&answer.body));
+    let accepted = answer.headers.iter().any(|(name, _)| name.as_bytes() == proof) || holds(&answer.body);
+    ensure!(accepted, "{} does not accept the token: {}", protocol.name(), String::from_utf8_lossy(&answer.body));
     Ok(answer)
 }
 
-/// Asks for so long.
-pub async fn run(protocol: Protocol, addr: SocketAddr, tokens: u32, seconds: u32) -> anyhow::Result<Heard> {
+/// Sends requests for this long.
+pub async fn run(protocol: Protocol, addr: SocketAddr, tokens: u32, seconds: u32) -> anyhow::Result<LoadResult> {
     let began = Instant::now();
     let from = began + WARM_UP;
     let until = from + Duration::from_secs(seconds.into());
@@ -109,8 +107,8 @@ pub async fn run(protocol: Protocol, addr: SocketAddr, tokens: u32, seconds: u32
         sizes.push(size);
     }
     sizes.dedup();
-    ensure!(sizes.len() == 1, "answers differ in size: {sizes:?}");
-    Ok(Heard {
+    ensure!(sizes.len() == 1, "the answers differ in size: {sizes:?}");
+    Ok(LoadResult {
         rate: micros.len() as f64 / f64::from(seconds),
         micros: Percentiles::of(micros),
         answer_bytes: sizes[0],
@@ -119,7 +117,7 @@ pub async fn run(protocol: Protocol, addr: SocketAddr, tokens: u32, seconds: u32
     })
 }
 
-/// The times of all answers that came between two moments, how many there were in all, and their size.
+/// The times of all answers between two moments, the number of all answers, and their size.
 async fn ask(
     protocol: Protocol,
     addr: SocketAddr,
@@ -138,13 +136,13 @@ async fn ask(
             break;
         }
         let asking = tokio::time::timeout_at((until + ANSWER_WITHIN).into(), connection.ask(request));
-        let bytes = asking.await.context("an answer does not come")??;
+        let bytes = asking.await.context("an answer does not arrive")??;
         let answered = Instant::now();
-        ensure!(*size.get_or_insert(bytes) == bytes, "an answer of {bytes} bytes, not of {size:?}");
+        ensure!(*size.get_or_insert(bytes) == bytes, "an answer has {bytes} bytes, expected {size:?}");
         answers += 1;
         if asked >= from && answered < until {
             micros.push((answered - asked).as_nanos() as f64 / 1e3);
         }
     }
-    Ok((micros, answers, size.context("no answer at all")?))
+    Ok((micros, answers, size.context("no answers")?))
 }

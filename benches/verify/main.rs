@@ -1,7 +1,7 @@
-//! How much does a verifier take, how fast does it answer, and how near is that to a handler that does nothing?
+//! Measures the memory and the speed of a verifier, and compares them with handlers that do nothing.
 //!
-//! `cargo bench --bench verify -- [--json FILE] [--quick]`: one run. It prints a table, writes JSON and asserts nothing;
-//! docs/performance.md tells what the figures mean.
+//! `cargo bench --bench verify -- [--json FILE] [--quick]` prints a table and writes JSON, but asserts nothing. docs/performance.md explains the
+//! results.
 
 mod args;
 mod cluster;
@@ -43,18 +43,18 @@ fn main() -> anyhow::Result<()> {
     let args = Args::parse();
     pat_operator::service::client::install_crypto();
     if let Some(Role::Memory { tokens }) = args.role {
-        // Without any other thread, whose memory it would be.
+        // Before other threads exist, whose memory would be counted.
         let (index, memory) = memory::fill(tokens)?;
-        return part::tell(&(memory, decision::measure(&index, tokens)?));
+        return part::print(&(memory, decision::measure(&index, tokens)?));
     }
-    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build().context("no threads")?;
+    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build().context("cannot start threads")?;
     runtime.block_on(async {
         match &args.role {
             None | Some(Role::Memory { .. }) => all(&args).await,
             Some(Role::Subject { tokens }) => subject::serve(*tokens).await,
             Some(Role::Floor { answers }) => floor::serve(serde_json::from_str(answers)?).await,
             Some(Role::Load { protocol, addr, tokens, seconds }) => {
-                part::tell(&load::run(*protocol, *addr, *tokens, *seconds).await?)
+                part::print(&load::run(*protocol, *addr, *tokens, *seconds).await?)
             }
         }
     })
@@ -62,7 +62,7 @@ fn main() -> anyhow::Result<()> {
 
 async fn all(args: &Args) -> anyhow::Result<()> {
     let began = std::time::Instant::now();
-    let progress = Progress::begin(format!("filling an index with {} tokens, and deciding", args.tokens()), 1);
+    let progress = Progress::begin(format!("filling an index with {} tokens and deciding", args.tokens()), 1);
     let (part, alone) = Part::start::<(Memory, Decisions)>(&["memory", &args.tokens().to_string()])?;
     part.finish()?;
     progress.step();
@@ -71,6 +71,6 @@ async fn all(args: &Args) -> anyhow::Result<()> {
     let report = Report::new(alone, duels, cluster, began.elapsed());
     println!("{report}");
     report.write(&args.json).with_context(|| format!("cannot write {}", args.json.display()))?;
-    println!("All figures: {}", args.json.display());
+    println!("All results: {}", args.json.display());
     Ok(())
 }

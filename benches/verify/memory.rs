@@ -1,6 +1,4 @@
-//! What an index takes: memory and time. Runs in a process of its own, which does nothing else before.
-//!
-//! Must not know what the index is for.
+//! The memory and time that an index takes. It runs in a separate process that does nothing else before.
 
 use std::{
     sync::Arc,
@@ -17,35 +15,35 @@ use serde::{Deserialize, Serialize};
 
 use crate::{proc::memory_kib, tokens};
 
-/// So many are made at a time: their text must not be taken for the index's.
+/// The number of objects whose text exists at a time. The text must not count as memory of the index.
 const CHUNK: u32 = 500;
 
-/// What it took.
+/// The results.
 #[derive(Clone, Copy, Debug, Serialize, Deserialize)]
 pub struct Memory {
-    /// How many tokens there are.
+    /// The number of tokens.
     pub tokens: u32,
-    /// Resident with an empty index, in KiB.
+    /// The resident memory with an empty index, in KiB.
     pub empty_kib: f64,
-    /// Resident with the full one.
+    /// The resident memory with the full index, in KiB.
     pub full_kib: f64,
-    /// To decode the objects and to put them into the index.
+    /// The time to decode the objects and add them to the index.
     pub fill_seconds: f64,
 }
 
 impl Memory {
-    /// The memory of one token.
+    /// The memory per token, in bytes.
     pub fn bytes_each(&self) -> f64 {
         (self.full_kib - self.empty_kib) * 1024.0 / f64::from(self.tokens)
     }
 }
 
-/// Fills an index the way a watch does: from the text of objects, decoded one after the other.
+/// Fills an index like a watch does: from the text of objects, decoded one after another.
 pub fn fill(count: u32) -> anyhow::Result<(Arc<Index>, Memory)> {
     let resident = || memory_kib(std::process::id(), "VmRSS");
     let index = Arc::new(Index::default());
     let mut feed = PatEventHandler::new(index.clone(), None);
-    // What decoding takes for itself, whatever the size of the index, is there already.
+    // Decode some objects first, so that the memory that decoding itself takes does not count.
     texts(0..CHUNK.min(count))?.iter().try_for_each(|text| serde_json::from_slice::<StoredPat>(text).map(drop))?;
     let empty_kib = resident()?;
     let mut took = Duration::ZERO;
@@ -61,7 +59,7 @@ pub fn fill(count: u32) -> anyhow::Result<(Arc<Index>, Memory)> {
     let began = Instant::now();
     feed.init_done();
     took += began.elapsed();
-    ensure!(index.len() == count as usize, "{} of {count} tokens are in the index", index.len());
+    ensure!(index.len() == count as usize, "the index has only {} of {count} tokens", index.len());
     let memory = Memory { tokens: count, empty_kib, full_kib: resident()?, fill_seconds: took.as_secs_f64() };
     Ok((index, memory))
 }

@@ -1,6 +1,4 @@
-//! Parts of the bench as processes of their own: this very program, told which part it is. Each says one line of JSON.
-//!
-//! Must not know what they do.
+//! Parts of the benchmark as separate processes of the same program. Each prints one line of JSON.
 
 use std::{
     io::{BufRead, BufReader, Write},
@@ -10,26 +8,26 @@ use std::{
 use anyhow::{Context, ensure};
 use serde::{Serialize, de::DeserializeOwned};
 
-/// A part that runs; killed on drop.
+/// A running part. It is killed on drop.
 pub struct Part(Child);
 
 impl Part {
-    /// Starts one and waits for its line.
+    /// Starts a part, and waits for its line.
     pub fn start<T: DeserializeOwned>(arguments: &[&str]) -> anyhow::Result<(Self, T)> {
         let mut command = Command::new(std::env::current_exe()?);
         command.args(arguments).stdin(Stdio::null()).stdout(Stdio::piped());
         if arguments.first() == Some(&"subject") {
-            // Its log; what goes wrong is told by its end.
+            // Discard its log. An error shows in its exit code.
             command.stderr(Stdio::null());
         }
-        let mut part = Self(control_plane::spawn(command).context("starting a part of the bench")?);
+        let mut part = Self(control_plane::spawn(command).context("starting a part of the benchmark")?);
         let mut line = String::new();
         BufReader::new(part.0.stdout.take().context("no stdout")?).read_line(&mut line)?;
-        let told = serde_json::from_str(&line).with_context(|| format!("{arguments:?} ended without a word"))?;
-        Ok((part, told))
+        let value = serde_json::from_str(&line).with_context(|| format!("{arguments:?} printed no JSON"))?;
+        Ok((part, value))
     }
 
-    /// Its process id.
+    /// The process id.
     pub fn pid(&self) -> u32 {
         self.0.id()
     }
@@ -37,7 +35,7 @@ impl Part {
     /// Waits for its end.
     pub fn finish(mut self) -> anyhow::Result<()> {
         let status = self.0.wait()?;
-        ensure!(status.success(), "a part of the bench failed: {status}");
+        ensure!(status.success(), "a part of the benchmark failed: {status}");
         Ok(())
     }
 }
@@ -49,8 +47,8 @@ impl Drop for Part {
     }
 }
 
-/// Says the one line.
-pub fn tell(what: &impl Serialize) -> anyhow::Result<()> {
+/// Prints the line.
+pub fn print(what: &impl Serialize) -> anyhow::Result<()> {
     let mut out = std::io::stdout().lock();
     writeln!(out, "{}", serde_json::to_string(what)?)?;
     Ok(out.flush()?)

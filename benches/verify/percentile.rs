@@ -1,26 +1,24 @@
-//! Mean, percentiles and the largest of many figures.
-//!
-//! Must not know what they are of.
+//! Mean, percentiles and maximum of numbers.
 
 use serde::{Deserialize, Serialize};
 
-/// See the module.
+/// Statistics of some numbers.
 #[derive(Clone, Copy, Debug, Serialize, Deserialize)]
 pub struct Percentiles {
-    /// How many figures there were.
+    /// How many numbers there are.
     pub count: usize,
-    /// Their mean.
+    /// The mean.
     pub mean: f64,
-    /// Half are no more than this.
+    /// The median: half of the numbers are at most this.
     pub p50: f64,
-    /// 99 of 100 are no more than this.
+    /// The 99th percentile: 99 of 100 numbers are at most this.
     pub p99: f64,
-    /// The largest.
+    /// The maximum.
     pub max: f64,
 }
 
 impl Percentiles {
-    /// Of these figures; of none, they are no numbers.
+    /// Computes the statistics. Without numbers, they are NaN.
     pub fn of(mut figures: Vec<f64>) -> Self {
         figures.sort_by(f64::total_cmp);
         let count = figures.len();

@@ -1,6 +1,4 @@
-//! A real API server with tokens on it that a controller would have minted.
-//!
-//! Must not know who watches them.
+//! A real API server with PATs in the state in which a controller leaves them.
 
 use std::path::PathBuf;
 
@@ -19,7 +17,7 @@ use crate::{
     tokens::{self, NAMESPACE},
 };
 
-/// A running control plane; nothing but the bench writes on it.
+/// A running control plane. Only the benchmark writes to it.
 pub struct Plane {
     plane: ControlPlane,
     pats: Api<PersonalAccessToken>,
@@ -28,9 +26,9 @@ pub struct Plane {
 }
 
 impl Plane {
-    /// Starts it, with the CRDs of this checkout.
+    /// Starts the control plane with the CRDs of this checkout.
     pub async fn start() -> anyhow::Result<Self> {
-        progress::tell("starting etcd and kube-apiserver (their first build takes some minutes) …");
+        progress::report("starting etcd and kube-apiserver (the first build takes some minutes) …");
         let crds = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("crds");
         let plane = ControlPlane::start(Options::default().without_controller_manager().apply(crds)).await?;
         let config = plane.config_for(&Identity::admin())?;
@@ -42,18 +40,18 @@ impl Plane {
         Ok(Self { plane, pats: Api::namespaced(client, NAMESPACE), version })
     }
 
-    /// The administrator's kubeconfig.
+    /// An administrator's kubeconfig.
     pub fn kubeconfig(&self) -> PathBuf {
         self.plane.admin_kubeconfig()
     }
 
     /// The process ids of the API server and etcd.
     pub fn pids(&self) -> anyhow::Result<Vec<u32>> {
-        let pid = |component| self.plane.pid(component).context("a part of the control plane has ended");
+        let pid = |component| self.plane.pid(component).context("a process of the control plane has exited");
         Ok(vec![pid(Component::ApiServer)?, pid(Component::Etcd)?])
     }
 
-    /// Creates so many tokens, each with its status.
+    /// Creates this many PATs, each with its status.
     pub async fn fill(&self, count: usize) -> anyhow::Result<()> {
         let progress = Progress::begin(format!("creating {count} tokens on the API server"), count);
         let pats = self.pats.clone();
@@ -77,7 +75,7 @@ impl Plane {
         each((0..u32::try_from(count)?).collect(), &progress, work).await.map(drop)
     }
 
-    /// Writes to a token's spec.
+    /// Patches the spec of a PAT.
     pub async fn change(&self, number: u32, spec: Value) -> anyhow::Result<()> {
         let patch = Patch::Merge(json!({"spec": spec}));
         self.pats.patch_metadata(&tokens::name(number), &merging(), &patch).await.context("writing a spec")?;

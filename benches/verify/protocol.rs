@@ -1,6 +1,4 @@
-//! What is asked, protocol by protocol, in bytes.
-//!
-//! Must not know who answers, nor how fast.
+//! The bytes of the requests, by protocol.
 
 use anyhow::Context;
 use clap::ValueEnum;
@@ -8,41 +6,41 @@ use serde::{Deserialize, Serialize};
 
 use crate::tokens::{AUDIENCE, SCOPES, token};
 
-/// The protocols that are measured.
+/// A measured protocol.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Protocol {
-    /// RFC 7662, by a caller with a token of its own: two decisions a request.
+    /// RFC 7662, by a caller with its own token: two decisions per request.
     Introspection,
-    /// As nginx asks.
+    /// The request of nginx.
     ForwardAuth,
-    /// As Envoy asks.
+    /// The request of Envoy.
     Grpc,
 }
 
-/// Introspection.
+/// The path of introspection.
 pub const INTROSPECT: &str = "/oauth2/introspect";
-/// Forward auth.
+/// The path of forward authentication.
 pub const FORWARD: &str = "/auth/forward";
-/// Envoy's service, and its one method.
+/// Envoy's gRPC service.
 pub const SERVICE: &str = "envoy.service.auth.v3.Authorization";
-/// See [`SERVICE`].
+/// The path of its one method.
 pub const CHECK: &str = "/envoy.service.auth.v3.Authorization/Check";
 
 impl Protocol {
-    /// All, in the order in which they are measured.
+    /// All protocols, in the order of the measurements.
     pub const ALL: [Self; 3] = [Self::Introspection, Self::ForwardAuth, Self::Grpc];
 
-    /// Its name in the table.
+    /// The name in the table.
     pub fn name(self) -> &'static str {
         match self {
             Self::Introspection => "introspection",
-            Self::ForwardAuth => "forward auth",
+            Self::ForwardAuth => "forward authentication",
             Self::Grpc => "gRPC Check",
         }
     }
 
-    /// What stands in an answer only if the token is let in.
+    /// A text that only an answer that accepts the token contains.
     pub fn proof(self) -> &'static [u8] {
         match self {
             Self::Introspection => b"\"active\":true",
@@ -50,7 +48,7 @@ impl Protocol {
         }
     }
 
-    /// The request about the token of this number: all of it for HTTP/1.1, the framed message for gRPC.
+    /// The request about a token: complete for HTTP/1.1, the framed message for gRPC.
     pub fn request(self, number: u32) -> anyhow::Result<Vec<u8>> {
         let token = token(number)?;
         let token = token.expose();
@@ -79,7 +77,7 @@ impl Protocol {
     }
 }
 
-/// What a client sends besides, and a proxy hands on.
+/// Further headers that a client sends and a proxy passes on.
 fn client() -> impl Iterator<Item = (&'static str, &'static str)> {
     [
         ("accept", "application/vnd.docker.distribution.manifest.v2+json, */*"),
@@ -95,7 +93,7 @@ fn client() -> impl Iterator<Item = (&'static str, &'static str)> {
     .into_iter()
 }
 
-/// A `CheckRequest` with what Envoy sends: both ends, the request, and the route's `context_extensions`.
+/// A `CheckRequest` like Envoy's: both peers, the request, and the `context_extensions` of the route.
 fn question(token: &str) -> Vec<u8> {
     let text = |tag, text: &str| field(tag, text.as_bytes());
     let entry = |tag, key: &str, value: &str| field(tag, &[text(1, key), text(2, value)].concat());
@@ -120,7 +118,7 @@ fn question(token: &str) -> Vec<u8> {
     field(1, &attributes.concat())
 }
 
-/// A field of protobuf whose length stands before it.
+/// A length-delimited protobuf field.
 fn field(tag: u8, content: &[u8]) -> Vec<u8> {
     let mut bytes = vec![tag << 3 | 2];
     let mut length = content.len();
@@ -133,15 +131,15 @@ fn field(tag: u8, content: &[u8]) -> Vec<u8> {
     bytes
 }
 
-/// A message in gRPC's framing.
+/// A message in a gRPC frame.
 fn framed(message: &[u8]) -> Vec<u8> {
     let length = (message.len() as u32).to_be_bytes();
     [&[0], &length[..], message].concat()
 }
 
-/// The message in such a frame.
+/// The message in a gRPC frame.
 pub fn unframed(frame: &[u8]) -> anyhow::Result<&[u8]> {
-    let (head, message) = frame.split_at_checked(5).context("not a frame of gRPC")?;
-    anyhow::ensure!(head[1..] == (message.len() as u32).to_be_bytes(), "not one whole frame of gRPC");
+    let (head, message) = frame.split_at_checked(5).context("not a gRPC frame")?;
+    anyhow::ensure!(head[1..] == (message.len() as u32).to_be_bytes(), "not one complete gRPC frame");
     Ok(message)
 }

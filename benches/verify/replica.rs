@@ -1,6 +1,4 @@
-//! `pat-operator verifier` as a process, as it is released.
-//!
-//! Must not know what it is measured for.
+//! The release build of `pat-operator verifier` as a process.
 
 use std::{
     collections::HashMap,
@@ -20,27 +18,27 @@ use tokio::{
 
 use crate::plane::Plane;
 
-/// How long it may take to become ready, and to answer.
+/// The limits for becoming ready, and for an answer.
 const READY_WITHIN: Duration = Duration::from_secs(120);
 const ANSWER_WITHIN: Duration = Duration::from_secs(10);
 
-/// How often it is asked whether it is ready.
+/// The interval between two checks of readiness.
 const LOOK: Duration = Duration::from_millis(2);
 
-/// A running verifier; killed on drop.
+/// A running verifier. It is killed on drop.
 pub struct Replica {
     child: Child,
-    /// Where its HTTP protocols are.
+    /// The address of its HTTP protocols.
     pub http: SocketAddr,
-    /// From the start of the process until it was ready.
+    /// The time from the start of the process until it was ready.
     pub ready_after: Duration,
 }
 
-/// Where it listens, by the beginning of the line of its log that says so.
+/// The addresses, by the log message that reports them.
 type Listening = Arc<Mutex<HashMap<String, SocketAddr>>>;
 
 impl Replica {
-    /// Starts one and waits until it is ready.
+    /// Starts a verifier, and waits until it is ready.
     pub async fn start(operator: &Path, plane: &Plane) -> anyhow::Result<Self> {
         let mut command = Command::new(operator);
         command
@@ -54,22 +52,22 @@ impl Replica {
         let mut child = control_plane::spawn(command).context("starting a verifier")?;
         let listening = Listening::default();
         let log = child.stderr.take().context("no stderr")?;
-        let told = listening.clone();
+        let found = listening.clone();
         std::thread::spawn(move || {
             for line in BufReader::new(log).lines().map_while(Result::ok) {
                 let fields: serde_json::Value = serde_json::from_str(&line).unwrap_or_default();
                 if let (Some(words), Some(addr)) = (fields["message"].as_str(), fields["addr"].as_str())
                     && let Ok(addr) = addr.parse()
                 {
-                    told.lock().unwrap_or_else(PoisonError::into_inner).insert(words.to_owned(), addr);
+                    found.lock().unwrap_or_else(PoisonError::into_inner).insert(words.to_owned(), addr);
                 }
             }
         });
-        // From here on it is killed on drop.
+        // From here on, the process is killed on drop.
         let mut this = Self { child, http: SocketAddr::from(([127, 0, 0, 1], 0)), ready_after: Duration::ZERO };
         while !this.is_ready(&listening).await? {
             if let Some(status) = this.child.try_wait()? {
-                bail!("the verifier ended: {status}");
+                bail!("the verifier exited: {status}");
             }
             ensure!(started.elapsed() < READY_WITHIN, "the verifier is not ready in time");
             tokio::time::sleep(LOOK).await;
@@ -78,7 +76,7 @@ impl Replica {
         Ok(this)
     }
 
-    /// Its process id.
+    /// The process id.
     pub fn pid(&self) -> u32 {
         self.child.id()
     }
@@ -99,7 +97,7 @@ impl Replica {
             stream.read_to_string(&mut answer).await?;
             anyhow::Ok(answer.starts_with("HTTP/1.1 200"))
         };
-        // Until it answers at all, it is not ready.
+        // Without an answer, it is not ready.
         Ok(tokio::time::timeout(ANSWER_WITHIN, asking).await?.unwrap_or(false))
     }
 }

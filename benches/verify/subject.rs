@@ -1,6 +1,4 @@
-//! The verifier's protocols as `pat-operator verifier` has them, over an index that is filled without an API server.
-//!
-//! Must not know who asks.
+//! The protocols of `pat-operator verifier`, with an index that is filled without an API server.
 
 use std::{net::SocketAddr, sync::Arc, time::Duration};
 
@@ -18,7 +16,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::{memory, part};
 
-/// Where a server listens.
+/// The addresses of a server.
 #[derive(Clone, Copy, Debug, Serialize, Deserialize)]
 pub struct Addresses {
     /// HTTP.
@@ -27,14 +25,14 @@ pub struct Addresses {
     pub grpc: SocketAddr,
 }
 
-/// Serves until this process is killed.
+/// Serves until the process is killed.
 pub async fn serve(tokens: u32) -> anyhow::Result<()> {
-    // As everybody has it; what is logged is thrown away by whoever started this.
+    // The default settings of the log. The parent process discards the log.
     telemetry::init(LogFormat::Json, &LogFilter::default())?;
     let (index, _) = memory::fill(tokens)?;
     let pulse = IndexFreshness::new(1, Duration::from_mins(5));
-    let (heartbeat, told) = (pulse.heartbeat(0), pulse.clone());
-    let verifier = Verifier::new(index, move || told.freshness(), Clock::system(), Arc::new(Metrics::new()));
+    let (heartbeat, watched) = (pulse.heartbeat(0), pulse.clone());
+    let verifier = Verifier::new(index, move || watched.freshness(), Clock::system(), Arc::new(Metrics::new()));
     let verifier = Arc::new(verifier);
     let (http, grpc) = (bind().await?, bind().await?);
     let addresses = Addresses { http: http.local_addr(), grpc: grpc.local_addr() };
@@ -43,7 +41,7 @@ pub async fn serve(tokens: u32) -> anyhow::Result<()> {
     tokio::spawn(http.serve(protocols, forever.clone()));
     tokio::spawn(envoy_grpc::serve(grpc, verifier, forever));
     heartbeat.beat();
-    part::tell(&addresses)?;
+    part::print(&addresses)?;
     loop {
         heartbeat.beat();
         pulse.answered();

@@ -1,6 +1,6 @@
-//! Tokens that are the same in every process, and the resources that they belong to, as an API server has them.
+//! Tokens that are the same in each process, and their PATs as an API server stores them.
 //!
-//! The first may introspect and is for no audience; all others are as people have them. Must not know who judges them.
+//! The first token may introspect and has no audience. All others are typical tokens.
 
 use anyhow::Context;
 use pat_operator::{
@@ -9,26 +9,26 @@ use pat_operator::{
 };
 use serde_json::{Value, json};
 
-/// Where they are.
+/// The namespace.
 pub const NAMESPACE: &str = "bench-verify";
 
-/// What they may do, and who may accept them.
+/// The scopes of each token.
 pub const SCOPES: [&str; 2] = ["deploy:staging", "registry:read"];
-/// See [`SCOPES`].
+/// The audience of each token.
 pub const AUDIENCE: &str = "https://registry.example.com";
 
-/// When all of them were minted.
+/// The time at which all tokens were issued.
 const ISSUED_AT: &str = "2026-01-01T00:00:00Z";
 
-/// The token of this number; the secret is none, of course.
+/// The token with this number. Its secret part is not random.
 pub fn token(number: u32) -> anyhow::Result<Token> {
-    let id: TokenId = format!("{number:012}").parse().ok().context("a number is no id")?;
+    let id: TokenId = format!("{number:012}").parse().ok().context("the number does not fit in a token id")?;
     let mut secret = [0x5a; 32];
     secret[28..].copy_from_slice(&number.to_be_bytes());
     Ok(Token::from_parts(&TokenPrefix::default(), id, &secret))
 }
 
-/// metadata.name; all have the same length.
+/// metadata.name. All names have the same length.
 pub fn name(number: u32) -> String {
     format!("pat-{number:07}")
 }
@@ -46,7 +46,7 @@ pub fn spec(number: u32) -> Value {
     })
 }
 
-/// status, as the controller leaves it after a first mint.
+/// The status after a first mint.
 pub fn status(number: u32) -> anyhow::Result<Value> {
     let token = token(number)?;
     Ok(json!({
@@ -67,7 +67,7 @@ pub fn status(number: u32) -> anyhow::Result<Value> {
     }))
 }
 
-/// The whole resource.
+/// The complete PAT.
 pub fn resource(number: u32) -> anyhow::Result<Value> {
     Ok(json!({
         "apiVersion": format!("{GROUP}/{VERSION}"),

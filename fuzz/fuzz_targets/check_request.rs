@@ -1,7 +1,7 @@
-//! Whatever message is sent to Envoy's `Check`: no panic, an answer that Envoy takes for a denial, and never an allow.
+//! Fuzzes Envoy's gRPC `Check`: no panic, and each answer is a denial.
 //!
-//! Each input is tried as a whole message, and as lines: the scope and the audience of a route, then the client's headers as
-//! `name:value`, once as Envoy's map and once as it came. The one good token is not among them, for a fuzzer cannot guess it.
+//! Each input is used as a complete message, and as lines: the scope and the audience of a route, then the client's headers as
+//! `name:value`, once as Envoy's map and once in raw form. The index is empty, so that no token is valid.
 
 #![no_main]
 
@@ -36,21 +36,21 @@ fuzz_target!(|input: &[u8]| {
     }
 });
 
-/// The answer begins with its status, which is not 0: a denial.
+/// Asserts a denial: the answer starts with a status that is not 0.
 fn check(message: &[u8]) {
     let answer = answer_message(VERIFIER.clone(), message);
-    // Behind the tag stands the status's length, in as many bytes as it takes.
+    // The tag is followed by the length of the status, in one or more bytes.
     let status = answer.iter().skip(1).skip_while(|byte| **byte >= 0x80).skip(1).take(2).collect::<Vec<_>>();
     let is_denial = answer.first() == Some(&0x0a) && matches!(status[..], [0x08, code] if *code != 0);
     assert!(is_denial, "{answer:?}");
 }
 
-/// An entry of a map.
+/// An entry of a protobuf map.
 fn entry(tag: u8, key: &[u8], value: &[u8]) -> Vec<u8> {
     field(tag, &[field(1, key), field(2, value)].concat())
 }
 
-/// A field of protobuf whose length stands before it.
+/// A length-delimited protobuf field.
 fn field(tag: u8, content: &[u8]) -> Vec<u8> {
     let mut bytes = vec![tag << 3 | 2];
     let mut length = content.len();

@@ -1,8 +1,6 @@
-//! Whatever a client or a proxy sends to forward auth and to Envoy's HTTP protocol: no panic, no allow, and for nginx never
-//! anything but 401 and 403.
+//! Fuzzes forward authentication and Envoy's HTTP protocol: no panic, and no token is accepted. For nginx, each answer is 401 or 403.
 //!
-//! The input is a list of lines: the query or path, then headers as `name:value`. The one good token is not among them, for a
-//! fuzzer cannot guess it.
+//! The input is a list of lines: the query or path, then headers as `name:value`. The index is empty, so that no token is valid.
 
 #![no_main]
 

@@ -1,6 +1,6 @@
-//! Whatever body is sent to introspection: no panic, and a token only if the form has exactly one.
+//! Fuzzes the form of introspection: no panic, and a token only if the form has exactly one.
 //!
-//! Each input is tried as it is and behind a token, which must then be found or refused, never replaced.
+//! Each input is used unchanged and after a token. That token must then be found, or the form refused. It is never replaced.
 
 #![no_main]
 

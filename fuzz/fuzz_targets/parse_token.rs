@@ -1,8 +1,7 @@
-//! Whatever is presented as a token is refused without a panic, or has exactly one text.
+//! Fuzzes the token parser: no panic, and each accepted token has exactly one text.
 //!
-//! Each input is tried as it is, with its last six bytes made the right checksum, and as what is
-//! left of it once each byte is a digit: a fuzzer would hardly ever find these by itself. Must not
-//! use the product's base62: its own is written the other way.
+//! A fuzzer hardly ever finds a valid token. So each input is used unchanged, with a correct checksum in place of its last six bytes, and
+//! as a well-formed token made from its bytes. The base62 here is a second implementation, written differently from the operator's.
 
 #![no_main]
 
@@ -37,7 +36,7 @@ fn check(input: &[u8]) {
     assert_eq!(again.hash(), parsed.hash());
 }
 
-/// Schoolbook base62; panics on what does not fit into 32 bytes.
+/// Decodes base62 in the simplest way. Panics if the number does not fit in 32 bytes.
 fn decoded(text: &[u8]) -> [u8; 32] {
     let mut number = [0; 32];
     for digit in text {
@@ -47,7 +46,7 @@ fn decoded(text: &[u8]) -> [u8; 32] {
             *byte = carry as u8;
             carry >>= 8;
         }
-        assert_eq!(carry, 0, "the secret is below 2^256");
+        assert_eq!(carry, 0, "the secret part is less than 2^256");
     }
     number
 }
@@ -63,7 +62,7 @@ fn sealed(signed: &[u8]) -> Vec<u8> {
     token
 }
 
-/// A prefix, `_`, and a digit for each byte that is left.
+/// A prefix, `_`, and a digit for each remaining byte.
 fn spelled(input: &[u8]) -> Vec<u8> {
     let (prefix, body) = input.split_at(input.len().saturating_sub(12 + 43));
     let letters = prefix.iter().map(|byte| b'a' + byte % 26);

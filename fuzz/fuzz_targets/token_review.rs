@@ -1,6 +1,6 @@
-//! Whatever body is sent to the TokenReview webhook: no panic, nobody is let in, and nothing of it is repeated.
+//! Fuzzes the TokenReview webhook: no panic, no token is accepted, and the answer is short.
 //!
-//! Each input is tried as a whole body and as the token of a sound one.
+//! Each input is used as a complete body, and as the token of a valid body.
 
 #![no_main]
 

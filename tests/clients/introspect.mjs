@@ -1,13 +1,13 @@
-// Introspects with openid-client, as a service written by somebody else would.
+// Introspects tokens with openid-client, a third-party library.
 //
-// Reads one JSON object from standard input, {url, issuer, client_id, client_secret, tokens}, and writes a list of answers in the
-// order of the tokens, each of them {status, body}; without a body where the library took the answer for an error.
+// stdin: {url, issuer, client_id, client_secret, tokens}; stdout: a list of {status, body} in the order of the tokens. There is no body where the
+// library reports an error.
 
 import { readFile } from 'node:fs/promises'
 import { createRequire } from 'node:module'
 import { pathToFileURL } from 'node:url'
 
-// Where run.sh has installed it.
+// run.sh has installed it there.
 const require = createRequire(`${process.env.CLIENTS}/package.json`)
 const client = await import(pathToFileURL(require.resolve('openid-client')))
 
@@ -18,7 +18,7 @@ const config = new client.Configuration(
   {},
   client.ClientSecretBasic(given.client_secret),
 )
-// The tests speak plain HTTP on loopback.
+// The tests use plain HTTP on loopback.
 client.allowInsecureRequests(config)
 
 const answers = []

@@ -1,7 +1,7 @@
-"""Introspects with Authlib, as a service written by somebody else would.
+"""Introspects tokens with Authlib, a third-party library.
 
-Reads one JSON object from standard input, {url, client_id, client_secret, tokens}, and writes a list of answers, each of them
-{status, body}, in the order of the tokens.
+stdin: {url, client_id, client_secret, tokens}; stdout: a list of {status, body} in the order of the
+tokens.
 """
 
 import json

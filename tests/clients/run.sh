@@ -1,9 +1,9 @@
 #!/usr/bin/env bash
-# run.sh <script>: runs one of the scripts here, in Python (.py) with requirements.txt or in Node.js (.mjs) with package-lock.json,
-# those beside the script. What it needs is installed at the first run and kept in the user's cache. Standard input goes to the script:
-# secrets are no arguments.
+# run.sh <script>: runs a script of this folder, in Python (.py) with the requirements.txt next to it, or in Node.js (.mjs) with the
+# package-lock.json next to it. The dependencies are installed at the first run and cached for the user. The script gets stdin, which may
+# have secrets; arguments never do.
 #
-# Exit code 77: this machine cannot have that; standard error says why.
+# Exit code 77: the dependencies are not available on this machine. stderr says why.
 set -euo pipefail
 
 here=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
@@ -18,21 +18,21 @@ install_python() {
 }
 
 install_node() {
-    mkdir "$1" && cp "$beside/package.json" "$wanted" "$1" &&
+    mkdir "$1" && cp "$folder/package.json" "$wanted" "$1" &&
         npm ci --prefix "$1" --ignore-scripts --no-audit --no-fund --loglevel=error
 }
 
 script=$here/$1
-beside=$(dirname "$script")
+folder=$(dirname "$script")
 case $1 in
-*.py) language=python program=python3 wanted=$beside/requirements.txt ;;
-*.mjs) language=node program=node wanted=$beside/package-lock.json ;;
+*.py) language=python program=python3 wanted=$folder/requirements.txt ;;
+*.mjs) language=node program=node wanted=$folder/package-lock.json ;;
 *) echo "run.sh: $1 is neither .py nor .mjs" >&2 && exit 2 ;;
 esac
-command -v "$program" >/dev/null || unavailable "there is no $program"
-[ "$language" = python ] || command -v npm >/dev/null || unavailable 'there is no npm'
+command -v "$program" >/dev/null || unavailable "$program is not installed"
+[ "$language" = python ] || command -v npm >/dev/null || unavailable 'npm is not installed'
 cache=${XDG_CACHE_HOME:-$HOME/.cache}/pat-operator-tests
-# Another interpreter or other versions get an environment of their own.
+# Each version of the interpreter and of the dependencies has its own environment.
 key=$({ "$program" --version; cat "$wanted"; } | cksum | cut -d ' ' -f 1)
 environment=$cache/clients-$language-$key
 
@@ -41,8 +41,8 @@ if [ ! -d "$environment" ]; then
     unfinished=$(mktemp -d "$cache/unfinished-XXXXXX")
     trap 'rm -rf "$unfinished"' EXIT
     "install_$language" "$unfinished/env" </dev/null >"$unfinished/log" 2>&1 ||
-        unavailable "what $wanted lists cannot be installed: $(tail -n 3 "$unfinished/log")"
-    # Whoever is first wins: moving onto a folder that is there would move into it.
+        unavailable "cannot install the packages of $wanted: $(tail -n 3 "$unfinished/log")"
+    # The first process wins. A plain mv would move the folder into an existing one.
     mv -T "$unfinished/env" "$environment" 2>/dev/null || [ -d "$environment" ] || mv "$unfinished/env" "$environment"
     rm -rf "$unfinished"
     trap - EXIT

@@ -1,5 +1,5 @@
-//! `examples/demo/demo.sh`: it plays to its end, shows no token, and takes away what it brought.
-#![cfg(target_os = "linux")] // it looks into /proc
+//! Runs `examples/demo/demo.sh`: it completes, prints no token, and cleans up.
+#![cfg(target_os = "linux")] // reads /proc
 
 use std::{
     collections::BTreeSet,
@@ -17,10 +17,10 @@ use kube::{Api, ResourceExt};
 use pat_operator::token::Presented;
 use tempfile::TempDir;
 
-/// Where the script keeps its files. Whatever it starts has it in its environment.
+/// The variable with the folder for the script's files. Each process that the script starts has it in its environment.
 const FOLDER: &str = "TMPDIR";
 
-/// A cluster of its own, and a folder of its own for files.
+/// A control plane and a temporary folder for one test.
 struct Stage {
     plane: ControlPlane,
     folder: TempDir,
@@ -32,19 +32,19 @@ impl Stage {
         Self { plane, folder: tempfile::Builder::new().prefix("pat-demo-").tempdir().expect("a folder") }
     }
 
-    /// Starts it as `make demo` does, with the operator of this build; what is typed is `typed`.
+    /// Starts the script like `make demo`, with the operator of this build and `typed` on stdin.
     fn play(&self, arguments: &[&str], typed: &str) -> Child {
         let mut demo = Command::new(root().join("examples/demo/demo.sh"));
         demo.args(arguments).envs(self.plane.variables()).env("PATH", self.plane.assets().search_path());
         demo.env("PAT_OPERATOR_BIN", env!("CARGO_BIN_EXE_pat-operator")).env(FOLDER, self.folder.path());
         demo.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::inherit());
         let mut demo = control_plane::spawn(demo).expect("the script starts");
-        // Its end is the end of what is typed.
-        demo.stdin.take().expect("piped").write_all(typed.as_bytes()).expect("it is typed");
+        // Dropping stdin ends the input.
+        demo.stdin.take().expect("piped").write_all(typed.as_bytes()).expect("the input is written");
         demo
     }
 
-    /// The names of what the cluster has of the demo's: CRDs and namespaces.
+    /// The names of the cluster's CRDs, and of the namespaces that Kubernetes does not create itself.
     async fn has(&self) -> BTreeSet<String> {
         let client = self.plane.client().expect("an administrator's client");
         let crds = Api::<CustomResourceDefinition>::all(client.clone());
@@ -57,17 +57,17 @@ impl Stage {
         crds.chain(namespaces.filter(own)).collect()
     }
 
-    /// Nothing of it is left on this machine: no process, and no file.
-    fn is_left_clean(&self) {
+    /// Asserts that no process and no file is left on this machine.
+    fn assert_clean(&self) {
         let setting = format!("{FOLDER}={}", self.folder.path().display());
         let is_ours = |environment: &[u8]| environment.split(|byte| *byte == 0).any(|one| one == setting.as_bytes());
         let processes = fs::read_dir("/proc").expect("Linux").flatten().map(|entry| entry.path());
-        // Those of others cannot be read, and some end meanwhile.
+        // The processes of other users are not readable, and some processes end meanwhile.
         let left = processes.filter(|path| fs::read(path.join("environ")).is_ok_and(|text| is_ours(&text)));
         let left: Vec<_> = left.filter_map(|path| fs::read_to_string(path.join("cmdline")).ok()).collect();
-        assert!(left.is_empty(), "processes are left: {left:?}");
-        let files = fs::read_dir(self.folder.path()).expect("the folder is there").count();
-        assert_eq!(files, 0, "files are left in {}", self.folder.path().display());
+        assert!(left.is_empty(), "the script left processes: {left:?}");
+        let files = fs::read_dir(self.folder.path()).expect("the folder exists").count();
+        assert_eq!(files, 0, "the script left files in {}", self.folder.path().display());
     }
 }
 
@@ -75,19 +75,19 @@ fn root() -> &'static Path {
     Path::new(env!("CARGO_MANIFEST_DIR"))
 }
 
-/// All that it says until it ends, and how it ends.
+/// All output of the script, and its exit code.
 async fn to_its_end(mut demo: Child) -> (String, Option<i32>) {
     tokio::task::spawn_blocking(move || {
         let mut said = String::new();
         demo.stdout.take().expect("piped").read_to_string(&mut said).expect("text");
-        (said, demo.wait().expect("it ends").code())
+        (said, demo.wait().expect("the script ends").code())
     })
     .await
     .expect("no panic")
 }
 
-/// Six chapters, told to the end, and not one token that could be used.
-fn was_whole(said: &str, code: Option<i32>) {
+/// Asserts that the script completed its six chapters, and printed no usable token.
+fn assert_complete(said: &str, code: Option<i32>) {
     assert_eq!(code, Some(0), "{said}");
     for part in ["── 1. ", "── 2. ", "── 3. ", "── 4. ", "── 5. ", "── 6. ", "(exit code 0)", "✓ That was the life"]
     {
@@ -95,27 +95,27 @@ fn was_whole(said: &str, code: Option<i32>) {
     }
     let words = said.split(|c: char| !c.is_ascii_alphanumeric() && c != '_');
     let tokens = words.filter(|word| Presented::parse(*word).is_ok()).count();
-    assert_eq!(tokens, 0, "tokens were shown");
+    assert_eq!(tokens, 0, "the script printed tokens");
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn in_a_cluster_that_is_thrown_away_it_plays_to_its_end_and_no_process_is_left() {
+async fn demo_completes_in_a_temporary_cluster_and_leaves_no_process() {
     let stage = Stage::new(Options::default().apply(root().join("crds"))).await;
     let (said, code) = to_its_end(stage.play(&[], "")).await;
-    was_whole(&said, code);
-    stage.is_left_clean();
+    assert_complete(&said, code);
+    stage.assert_clean();
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn in_the_current_cluster_it_asks_first_and_takes_away_all_that_it_brought() {
+async fn demo_asks_before_it_uses_the_current_cluster_and_cleans_up() {
     let stage = Stage::new(Options::default()).await;
     let (said, code) = to_its_end(stage.play(&["--current"], "n\n")).await;
     assert!(code == Some(0) && said.ends_with("Nothing was changed.\n"), "{code:?}: {said}");
     assert!(stage.has().await.is_empty());
-    stage.is_left_clean();
+    stage.assert_clean();
 
     let (said, code) = to_its_end(stage.play(&["--current"], "y\n")).await;
-    was_whole(&said, code);
+    assert_complete(&said, code);
     for crd in ["personalaccesstokens.pat-operator.io", "tokenowners.pat-operator.io"] {
         for line in [
             format!("  - installs the CRD {crd}, and removes it at the end\n"),
@@ -125,11 +125,11 @@ async fn in_the_current_cluster_it_asks_first_and_takes_away_all_that_it_brought
         }
     }
     assert_eq!(stage.has().await, BTreeSet::new(), "{said}");
-    stage.is_left_clean();
+    stage.assert_clean();
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn stopped_half_way_it_leaves_what_was_there_before_and_nothing_else() {
+async fn interrupted_demo_leaves_only_what_existed_before() {
     let stage = Stage::new(Options::default().apply(root().join("crds/personalaccesstokens.yaml"))).await;
     let before = stage.has().await;
     assert_eq!(before, BTreeSet::from(["personalaccesstokens.pat-operator.io".to_owned()]));
@@ -149,13 +149,13 @@ async fn stopped_half_way_it_leaves_what_was_there_before_and_nothing_else() {
     assert_eq!(stage.has().await.len(), 3, "two CRDs, one namespace");
 
     let stopped = Command::new("sh").args(["-c", &format!("kill -TERM {}", demo.id())]).status();
-    assert!(stopped.expect("there is a shell").success());
+    assert!(stopped.expect("the shell starts").success());
     let code = tokio::task::spawn_blocking(move || {
         let mut lines = lines;
         lines.read_to_string(&mut said).expect("text");
-        demo.wait().expect("it ends").code()
+        demo.wait().expect("the script ends").code()
     });
     assert_eq!(code.await.expect("no panic"), Some(143));
     assert_eq!(stage.has().await, before);
-    stage.is_left_clean();
+    stage.assert_clean();
 }

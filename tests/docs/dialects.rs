@@ -1,4 +1,4 @@
-//! What is written about the REST API: its description is the code's, and its tables name tests that there are.
+//! The documentation of the REST API: docs/openapi.json matches the code, and the tables of docs/dialects.md name existing tests.
 
 use std::{collections::BTreeSet, fs, path::Path};
 
@@ -6,7 +6,7 @@ use pat_operator::rest::openapi;
 
 use super::{checked_in, file};
 
-/// What each product's public description names: parameters, fields, statuses. Each has to stand in its tables.
+/// The parameters, fields, statuses and rights in each product's public description. The product's tables must list each of them.
 const NAMED: [(&str, &str); 3] = [
     (
         "SailPoint",
@@ -34,34 +34,34 @@ const NAMED: [(&str, &str); 3] = [
 ];
 
 #[test]
-fn the_description_of_the_rest_api_is_what_the_code_says() {
+fn openapi_json_matches_the_code() {
     checked_in::compare("docs/openapi.json", &openapi::text());
 }
 
 #[test]
-fn every_row_on_the_dialects_names_tests_that_there_are() {
+fn each_row_of_the_dialects_page_names_existing_tests() {
     let tests = tests();
     let mut rows = 0;
     for row in page().lines().filter_map(cells) {
         let named = words(row.last().expect("a row has cells"));
-        assert!(!named.is_empty(), "no test for {}", row[0]);
+        assert!(!named.is_empty(), "{}: no test", row[0]);
         for name in named {
-            assert!(tests.contains(&name), "{} is shown by {name}, which is no test", row[0]);
+            assert!(tests.contains(&name), "{}: there is no test {name}", row[0]);
         }
         rows += 1;
     }
-    assert!(rows > 100, "the tables are found");
+    assert!(rows > 100, "the page has tables");
 }
 
 #[test]
-fn all_that_the_products_documents_name_is_in_the_tables() {
+fn dialect_tables_list_all_documented_names() {
     let page = page();
     let sections: Vec<(&str, &str)> = page.split("\n## ").filter_map(|part| part.split_once('\n')).collect();
     for (product, names) in NAMED {
         let section = sections.iter().find(|(title, _)| *title == product);
-        let (_, section) = section.unwrap_or_else(|| panic!("there is a section on {product}"));
+        let (_, section) = section.unwrap_or_else(|| panic!("no section {product}"));
         let rows: Vec<Vec<String>> = section.lines().filter_map(cells).collect();
-        // A name with a path in front, such as `user.email`, names its last part; one with an operator, its field.
+        // Parts of a name count too: `email` of `user.email`, and both words of `created gt`.
         let known: BTreeSet<String> = rows
             .iter()
             .flat_map(|row| row[..row.len() - 1].iter().flat_map(|cell| words(cell)))
@@ -74,10 +74,10 @@ fn all_that_the_products_documents_name_is_in_the_tables() {
 }
 
 fn page() -> String {
-    fs::read_to_string(file("docs/dialects.md")).expect("the page is there")
+    fs::read_to_string(file("docs/dialects.md")).expect("the page exists")
 }
 
-/// The cells of a row; `None` for a table's head, the line below it, and all else.
+/// The cells of a table row. `None` for a heading row, the line below it, and other text.
 fn cells(line: &str) -> Option<Vec<String>> {
     let inner = line.strip_prefix("| ")?.strip_suffix(" |")?;
     let cells: Vec<String> = inner.split(" | ").map(|cell| cell.trim().to_owned()).collect();
@@ -85,12 +85,12 @@ fn cells(line: &str) -> Option<Vec<String>> {
     (!is_head).then_some(cells)
 }
 
-/// What stands between back-ticks.
+/// The words in backticks.
 fn words(cell: &str) -> Vec<String> {
     cell.split('`').skip(1).step_by(2).map(str::to_owned).collect()
 }
 
-/// The names of all functions that stand right after an attribute of a test, or in a `proptest!`.
+/// The names of all test functions, including those in a `proptest!`.
 fn tests() -> BTreeSet<String> {
     let mut found = BTreeSet::new();
     for folder in ["src", "tests"] {

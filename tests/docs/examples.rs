@@ -1,4 +1,4 @@
-//! `examples/` works: every file is taken by a real API server and can be followed by the controller.
+//! Checks the manifests in `examples/`: a real API server accepts each file, and the spec is valid for the controller.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -19,9 +19,9 @@ fn folder() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("examples")
 }
 
-/// The text of each file by its name. What `examples/demo` has is the demo's; `examples/owners` is for the whole cluster.
+/// The text of each example, by file name. `examples/demo` and `examples/owners` have their own tests.
 fn examples() -> BTreeMap<String, String> {
-    let files = fs::read_dir(folder()).expect("examples/ is there").map(|file| file.expect("readable").path());
+    let files = fs::read_dir(folder()).expect("the folder examples/ exists").map(|file| file.expect("readable").path());
     let read = |path: PathBuf| {
         let name = path.file_name().and_then(OsStr::to_str).expect("a plain name");
         (name.to_owned(), fs::read_to_string(&path).expect("readable"))
@@ -33,7 +33,7 @@ fn parse(text: &str) -> PersonalAccessToken {
     serde_yaml::from_str(text).expect("one PersonalAccessToken")
 }
 
-/// Applies all of `examples/` as the README says, and gives what kubectl prints for each object.
+/// Applies all examples as the README says. Returns the output of kubectl for each object.
 async fn kubectl_apply(access: &Access, namespace: &Namespace) -> Vec<String> {
     let (access, namespace) = (access.clone(), namespace.name().to_owned());
     let run = move || {
@@ -46,7 +46,7 @@ async fn kubectl_apply(access: &Access, namespace: &Namespace) -> Vec<String> {
 }
 
 #[tokio::test]
-async fn all_examples_are_applied_at_once_and_a_second_time_changes_nothing() {
+async fn applying_all_examples_again_changes_nothing() {
     let access = control_plane::shared().await.expect("a control plane");
     crate::crd::install_crds(&access.client().expect("an administrator's client")).await;
     let namespace = access.namespace("examples").await.expect("a namespace");
@@ -54,35 +54,36 @@ async fn all_examples_are_applied_at_once_and_a_second_time_changes_nothing() {
         let lines = kubectl_apply(&access, &namespace).await;
         let other: Vec<_> = lines.iter().filter(|line| !line.ends_with(outcome)).collect();
         assert!(other.is_empty(), "{other:?}");
-        assert_eq!(lines.len(), examples().len(), "one object each: {lines:?}");
+        assert_eq!(lines.len(), examples().len(), "one object for each file: {lines:?}");
     }
 }
 
 #[tokio::test]
-async fn owners_are_taken_by_the_api_server_as_they_are_written() {
+async fn api_server_accepts_owner_examples_unchanged() {
     let access = control_plane::shared().await.expect("a control plane");
     let client = access.client().expect("an administrator's client");
     crate::crd::install_crds(&client).await;
     let owners = kube::Api::<TokenOwner>::all(client);
-    let files = fs::read_dir(folder().join("owners")).expect("examples/owners/ is there");
+    let files = fs::read_dir(folder().join("owners")).expect("the folder examples/owners/ exists");
     for file in files.map(|file| file.expect("readable").path()) {
         let owner: TokenOwner =
             serde_yaml::from_str(&fs::read_to_string(&file).expect("readable")).expect("one TokenOwner");
         let name = owner.metadata.name.clone().expect("a name");
-        // Nothing is stored: it would be there for every test.
+        // A dry run, because TokenOwners are cluster-scoped and would affect other tests.
         let params = kube::api::PatchParams { dry_run: true, ..kube::api::PatchParams::apply("person") };
-        let taken = owners.patch(&name, &params, &kube::api::Patch::Apply(&owner)).await.expect("it is taken");
+        let taken =
+            owners.patch(&name, &params, &kube::api::Patch::Apply(&owner)).await.expect("the API server accepts it");
         assert_eq!(taken.spec, owner.spec, "{}", file.display());
     }
 }
 
 #[test]
-fn every_example_can_be_followed_and_gets_a_secret_of_its_own() {
+fn each_example_is_valid_and_has_its_own_secret() {
     let mut secrets = BTreeSet::new();
     for (file, text) in examples() {
         let pat = parse(&text);
         let name = pat.metadata.name.expect("a name");
-        assert_eq!(pat.metadata.namespace, None, "{file}: where it goes is up to whoever applies it");
+        assert_eq!(pat.metadata.namespace, None, "{file}: an example must not set a namespace");
         let stored = parse(&text).into();
         let owner = intent::owner(&stored, &pat.spec).text();
         let layout = Layout::read("team", &name, &owner, &pat.spec).unwrap_or_else(|error| panic!("{file}: {error}"));
@@ -91,7 +92,7 @@ fn every_example_can_be_followed_and_gets_a_secret_of_its_own() {
 }
 
 #[test]
-fn every_example_says_in_two_or_three_lines_what_it_is_for() {
+fn each_example_starts_with_a_short_comment() {
     let examples = examples();
     assert!(examples.len() >= 10);
     for (file, text) in examples {

@@ -1,4 +1,4 @@
-//! What is generated and checked in equals what the code makes of it.
+//! Compares the generated CRDs in the repository with the code.
 
 use std::{fs, path::Path};
 
@@ -7,23 +7,23 @@ use pat_operator::api::crd;
 const COMMAND: &str = "make generate (or: cargo run --bin crdgen crds)";
 
 #[test]
-fn crds_is_what_crdgen_writes() {
+fn crds_match_crdgen() {
     let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("crds");
-    let files = fs::read_dir(&folder).expect("crds/ is there");
+    let files = fs::read_dir(&folder).expect("the folder crds/ exists");
     let mut files: Vec<_> = files.map(|file| file.expect("readable").file_name()).collect();
     files.sort();
-    assert_eq!(files, crd::all().map(|(file, _)| file), "crdgen makes one file for each resource");
+    assert_eq!(files, crd::all().map(|(file, _)| file), "one file for each resource");
 
     for (file, crd) in crd::all() {
         let (made, kept) = (crd::yaml(&crd), fs::read_to_string(folder.join(file)).expect("readable"));
         if let Some(line) = first_difference(&made, &kept) {
-            panic!("crds/{file} is not what the types say, from line {line} on; run: {COMMAND}");
+            panic!("crds/{file} is out of date from line {line}; run: {COMMAND}");
         }
     }
 }
 
 #[test]
-fn the_stream_of_all_is_the_files_one_after_the_other() {
+fn all_yaml_concatenates_the_files() {
     let parts: Vec<_> = crd::all_yaml().split("---\n").map(str::to_owned).collect();
     assert_eq!(parts, crd::all().map(|(_, crd)| crd::yaml(&crd)));
 }

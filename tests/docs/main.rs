@@ -1,7 +1,7 @@
-//! What the documentation says is what the code does.
+//! Compares the documentation with the code.
 //!
-//! `docs/conditions.md`, `docs/reference.md`, `docs/metrics.md` and the pictures are made from the code, and `make generate` writes them
-//! anew. States are real ones: each is told as a story, which the planner itself plays in a small world.
+//! `make generate` generates `docs/conditions.md`, `docs/reference.md`, `docs/metrics.md` and the pictures from the code. The states in them come
+//! from stories, which the planner plays in a simulation.
 
 #[path = "../support/checked_in.rs"]
 mod checked_in;
@@ -10,18 +10,18 @@ mod crd;
 mod demo;
 mod dialects;
 mod examples;
-#[allow(dead_code, reason = "each test binary uses its part")]
+#[allow(dead_code, reason = "each test binary uses only some of it")]
 #[path = "../support/fences.rs"]
 mod fences;
 mod generated;
 mod metrics;
-#[allow(dead_code, reason = "each test binary uses its part")]
+#[allow(dead_code, reason = "each test binary uses only some of it")]
 #[path = "../support/process/metrics.rs"]
 mod openmetrics;
 mod pictures;
 mod reference;
+mod simulation;
 mod stories;
-mod world;
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -40,25 +40,25 @@ use pat_operator::{
     verifier,
 };
 
-use self::stories::{STATES, Scene, TURNS};
+use self::stories::{STATES, StoryEnd, TRANSITIONS};
 
 const PAGE: &str = include_str!("conditions.md.in");
 
 #[test]
-fn the_page_on_conditions_is_what_the_code_does() {
+fn conditions_page_matches_the_code() {
     checked_in::compare("docs/conditions.md", &page());
 }
 
 #[test]
-fn readers_are_told_to_grant_what_the_controller_asks_for() {
+fn documented_controller_role_matches_its_requests() {
     assert_eq!(granted("docs/running.md"), wanted(preflight::NEEDS));
 }
 
 #[test]
-fn readers_are_told_to_grant_what_the_verifier_asks_for_and_the_tests_grant_no_more() {
+fn documented_verifier_role_matches_its_requests() {
     let mut asked = wanted(verifier::preflight::NEEDS);
     asked.extend(wanted(verifier::preflight::OWNER_NEEDS));
-    // By another of its parts, of an API server that judges callers of introspection.
+    // Another part of the verifier makes these requests, when an API server checks the callers of introspection.
     for (group, resource) in
         [("authentication.k8s.io", "tokenreviews"), ("authorization.k8s.io", "subjectaccessreviews")]
     {
@@ -68,12 +68,12 @@ fn readers_are_told_to_grant_what_the_verifier_asks_for_and_the_tests_grant_no_m
         granted("docs/verifier.md"),
         asked.clone().into_iter().chain(["introspect personalaccesstokens pat-operator.io".into()]).collect()
     );
-    let tested = fs::read_to_string(file("tests/data/rbac-verifier.yaml")).expect("it is there");
+    let tested = fs::read_to_string(file("tests/data/rbac-verifier.yaml")).expect("the file exists");
     let role = tested.split("\n---\n").find(|one| one.contains("\nkind: ClusterRole\n")).expect("a ClusterRole");
     assert_eq!(rules(role), asked);
 }
 
-/// Verb, resource and API group of each request that a program makes.
+/// The verb, resource and API group of each request that a program makes.
 fn wanted(needs: &[RequiredAccess]) -> BTreeSet<String> {
     let each = needs.iter().flat_map(|(group, resource, subresource, verbs)| {
         let resource =
@@ -83,10 +83,10 @@ fn wanted(needs: &[RequiredAccess]) -> BTreeSet<String> {
     each.collect()
 }
 
-/// What the ClusterRoles of a page allow.
+/// The rules of the ClusterRoles on a page.
 fn granted(page: &str) -> BTreeSet<String> {
     let roles = manifests(page, "ClusterRole");
-    assert!(!roles.is_empty(), "{page} has a ClusterRole");
+    assert!(!roles.is_empty(), "{page} has no ClusterRole");
     roles.iter().flat_map(|role| rules(role)).collect()
 }
 
@@ -104,8 +104,8 @@ fn rules(role: &str) -> BTreeSet<String> {
 }
 
 #[test]
-fn the_readme_begins_with_a_manifest() {
-    let [manifest] = &manifests("README.md", "PersonalAccessToken")[..] else { panic!("it has one") };
+fn readme_has_one_manifest_with_rotation() {
+    let [manifest] = &manifests("README.md", "PersonalAccessToken")[..] else { panic!("one manifest") };
     let pat: PersonalAccessToken = serde_yaml::from_str(manifest).expect("a PersonalAccessToken");
     assert!(pat.spec.rotation.is_some() && pat.spec.secret.is_some_and(|secret| secret.previous_key.is_some()));
 }
@@ -114,7 +114,7 @@ fn file(name: &str) -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join(name)
 }
 
-/// The manifests of one kind in the YAML that a page shows.
+/// The manifests of a kind in the YAML blocks of a page.
 fn manifests(page: &str, kind: &str) -> Vec<String> {
     let blocks = fences::of(page).into_iter().filter(|fence| fence.language == "yaml");
     let manifests = blocks.flat_map(|block| block.text.split("\n---\n").map(str::to_owned).collect::<Vec<_>>());
@@ -123,38 +123,38 @@ fn manifests(page: &str, kind: &str) -> Vec<String> {
 
 fn page() -> String {
     let states: Vec<_> = STATES.iter().map(|(name, story)| (*name, story())).collect();
-    let turns: Vec<_> = TURNS.iter().map(|(name, story)| (*name, story())).collect();
-    let scenes: Vec<_> = states.iter().chain(&turns).map(|(_, scene)| scene).collect();
+    let transitions: Vec<_> = TRANSITIONS.iter().map(|(name, story)| (*name, story())).collect();
+    let ends: Vec<_> = states.iter().chain(&transitions).map(|(_, end)| end).collect();
     PAGE.replace("{{ conditions }}", &conditions())
-        .replace("{{ reasons }}", &reasons(&scenes))
+        .replace("{{ reasons }}", &reasons(&ends))
         .replace("{{ states }}", &state_table(&states))
-        .replace("{{ turns }}", &turn_table(&turns))
-        .replace("{{ events }}", &events(&scenes))
+        .replace("{{ transitions }}", &transition_table(&transitions))
+        .replace("{{ events }}", &events(&ends))
 }
 
 fn conditions() -> String {
     table(&["type", "meaning"], ConditionType::ALL.iter().map(|type_| vec![code(type_), type_.meaning().into()]))
 }
 
-/// Each reason with the conditions that the stories met it in.
-fn reasons(scenes: &[&Scene]) -> String {
+/// Each reason, with the conditions in which the stories have it.
+fn reasons(ends: &[&StoryEnd]) -> String {
     let rows = Reason::ALL.iter().map(|reason| {
         let met = |type_: &&ConditionType| {
-            let found = scenes.iter().filter_map(|scene| scene.condition(**type_));
+            let found = ends.iter().filter_map(|end| end.condition(**type_));
             found.into_iter().any(|condition| condition.reason == reason.as_str())
         };
         let types: Vec<_> = ConditionType::ALL.iter().filter(met).map(code).collect();
-        assert!(!types.is_empty(), "no story has reason {reason}: tell one");
+        assert!(!types.is_empty(), "no story has reason {reason}; add one");
         vec![code(reason), types.join(", "), reason.meaning().into()]
     });
     table(&["reason", "condition", "meaning"], rows)
 }
 
-fn state_table(states: &[(&str, Scene)]) -> String {
+fn state_table(states: &[(&str, StoryEnd)]) -> String {
     let mut head = vec!["state"];
     head.extend(ConditionType::ALL.iter().map(|type_| type_.as_str()));
-    let rows = states.iter().map(|(name, scene)| {
-        let cells = ConditionType::ALL.iter().map(|type_| match scene.condition(*type_) {
+    let rows = states.iter().map(|(name, end)| {
+        let cells = ConditionType::ALL.iter().map(|type_| match end.condition(*type_) {
             None => String::new(),
             Some(condition) if *type_ == ConditionType::Ready => {
                 format!("**{}** {}", condition.status, code(&condition.reason))
@@ -166,26 +166,26 @@ fn state_table(states: &[(&str, Scene)]) -> String {
     table(&head, rows)
 }
 
-fn turn_table(turns: &[(&str, Scene)]) -> String {
-    let rows = turns.iter().map(|(name, scene)| {
-        let events: Vec<_> = scene.events.iter().map(|event| code(&event.reason)).collect();
+fn transition_table(transitions: &[(&str, StoryEnd)]) -> String {
+    let rows = transitions.iter().map(|(name, end)| {
+        let events: Vec<_> = end.events.iter().map(|event| code(&event.reason)).collect();
         let none = || "none".to_owned();
         vec![(*name).to_owned(), if events.is_empty() { none() } else { events.join(", ") }]
     });
     table(&["what happens", "events"], rows)
 }
 
-/// Every event of its own, and every reason of a condition that the stories heard as an event.
-fn events(scenes: &[&Scene]) -> String {
+/// Each event reason, and each condition reason that the stories have as an event.
+fn events(ends: &[&StoryEnd]) -> String {
     let mut heard: BTreeMap<&str, bool> = BTreeMap::new();
-    for event in scenes.iter().flat_map(|scene| &scene.events) {
+    for event in ends.iter().flat_map(|end| &end.events) {
         let warning = heard.entry(event.reason.as_str()).or_insert(event.warning);
-        assert_eq!(*warning, event.warning, "{} is now a warning and now not", event.reason);
+        assert_eq!(*warning, event.warning, "{} is a warning in one story and not in another", event.reason);
     }
     let type_ = |warning: bool| if warning { "Warning" } else { "Normal" }.to_owned();
     let mut rows = Vec::new();
     for reason in EventReason::ALL {
-        let warning = heard.get(reason.as_str()).unwrap_or_else(|| panic!("no story has event {reason}: tell one"));
+        let warning = heard.get(reason.as_str()).unwrap_or_else(|| panic!("no story has event {reason}; add one"));
         rows.push(vec![code(reason), type_(*warning), reason.meaning().into()]);
     }
     for reason in Reason::ALL {
@@ -209,7 +209,7 @@ fn table(head: &[&str], rows: impl IntoIterator<Item = Vec<String>>) -> String {
     for row in rows {
         assert_eq!(row.len(), head.len());
         let cells: Vec<_> = row.iter().map(|cell| cell.replace('|', "\\|")).collect();
-        write!(text, "\n| {} |", cells.join(" | ")).expect("a string takes it all");
+        write!(text, "\n| {} |", cells.join(" | ")).expect("writing to a string succeeds");
     }
     text
 }

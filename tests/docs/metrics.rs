@@ -1,6 +1,4 @@
-//! `docs/metrics.md`: every figure that the programs register, and every alert of the chart.
-//!
-//! It must not know any of them: what there is to say of one stands where it is registered, or in the chart's alerts.
+//! Generates `docs/metrics.md` with all metrics of the programs and all alerts of the chart.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -29,16 +27,16 @@ use super::{checked_in, code, file, openmetrics, table};
 const PAGE: &str = include_str!("metrics.md.in");
 
 #[test]
-fn the_page_on_metrics_has_every_figure_and_every_alert() {
+fn metrics_page_lists_each_metric_and_alert() {
     let page = PAGE
-        .replace("{{ controller }}", &figures(&controller()))
-        .replace("{{ verifier }}", &figures(&verifier()))
-        .replace("{{ api }}", &figures(&api()))
+        .replace("{{ controller }}", &metric_table(&controller()))
+        .replace("{{ verifier }}", &metric_table(&verifier()))
+        .replace("{{ api }}", &metric_table(&api()))
         .replace("{{ alerts }}", &alerts());
     checked_in::compare("docs/metrics.md", &page);
 }
 
-/// What a controller serves that has one token to tell of: a family without series is not served.
+/// The metrics of a controller with one PAT, because a family without series is not served.
 fn controller() -> String {
     let stores = Arc::new(Stores::default());
     let pat = json!({
@@ -63,8 +61,8 @@ fn api() -> String {
     metrics.text(&TokenStore::default(), &IndexFreshness::new(1, Duration::from_secs(1)))
 }
 
-/// A table of what a text of OpenMetrics has.
-fn figures(text: &str) -> String {
+/// A table of the metrics in an OpenMetrics text.
+fn metric_table(text: &str) -> String {
     let metrics = openmetrics::Metrics::parse(text);
     let helps = text.lines().filter_map(|line| line.strip_prefix("# HELP ")?.split_once(' '));
     let rows = helps.map(|(family, help)| {
@@ -78,7 +76,7 @@ fn figures(text: &str) -> String {
     table(&["metric", "type", "labels", "description"], rows)
 }
 
-/// The labels of a family's series, each with the values that are known from the start.
+/// The labels of a family's series, each with the values known from the start.
 fn labels(metrics: &openmetrics::Metrics, family: &str) -> String {
     let mut found: BTreeMap<&str, BTreeSet<&str>> = BTreeMap::new();
     for series in metrics.values.keys() {
@@ -96,7 +94,7 @@ fn labels(metrics: &openmetrics::Metrics, family: &str) -> String {
     let cells = found.into_iter().map(|(label, values)| {
         let values: Vec<_> = values.into_iter().filter(|value| !value.is_empty()).collect();
         match label {
-            // They grow as things happen; the page on conditions has them all.
+            // These have more values over time. The page on conditions lists them.
             "ready" | "reason" if family == "pat_operator_tokens" => code(&label),
             "route" | "status" => code(&label),
             _ => format!("{}: {}", code(&label), values.join(", ")),
@@ -131,9 +129,9 @@ fn alerts() -> String {
     made.trim_end().to_owned()
 }
 
-/// A summary as it reads before Prometheus has filled in its values.
+/// A summary with an ellipsis for each placeholder.
 fn without_placeholders(summary: &str) -> String {
     let mut parts = summary.split("{{");
     let first = parts.next().unwrap_or_default().to_owned();
-    parts.fold(first, |all, part| all + "…" + part.split_once("}}").expect("it is closed").1)
+    parts.fold(first, |all, part| all + "…" + part.split_once("}}").expect("the placeholder ends").1)
 }

@@ -1,6 +1,6 @@
-//! The pictures of `docs/concepts.md`, drawn from what the planner does.
+//! Draws the pictures of `docs/concepts.md` from what the planner does.
 //!
-//! The places of boxes are fixed here. The arrows, the order and time of states, and the content of the Secret come from the stories.
+//! The positions of boxes are fixed. The arrows, the order and times of states, and the content of the Secret come from the stories.
 
 use std::{collections::BTreeMap, fmt::Write};
 
@@ -9,12 +9,12 @@ use serde_json::json;
 
 use super::{
     checked_in,
-    stories::{STATES, TURNS},
-    world::{Frame, World},
+    simulation::{Frame, Simulation},
+    stories::{STATES, TRANSITIONS},
 };
 
-/// A transition of a credential: the states before and after (`None`: not in the status), its cause, and the line of the arrow with the
-/// place of its text.
+/// A transition of a credential: the states before and after, its cause, the line of the arrow and the position of its text. A credential
+/// that is not in the status has no state.
 struct Arrow {
     from: Option<CredentialState>,
     to: Option<CredentialState>,
@@ -78,9 +78,9 @@ const ARROWS: [Arrow; 7] = [
 ];
 
 #[test]
-fn states_picture_shows_exactly_the_transitions_of_the_stories() {
+fn states_picture_matches_the_transitions_of_the_stories() {
     let mut seen: BTreeMap<String, &str> = BTreeMap::new();
-    for (name, story) in STATES.iter().chain(TURNS) {
+    for (name, story) in STATES.iter().chain(TRANSITIONS) {
         let mut before: &[Credential] = &[];
         for frame in &story().frames {
             for (from, to) in steps(before, &frame.credentials) {
@@ -92,12 +92,12 @@ fn states_picture_shows_exactly_the_transitions_of_the_stories() {
     let mut drawn: Vec<_> = ARROWS.iter().map(|arrow| step(arrow.from, arrow.to)).collect();
     drawn.sort();
     let met: Vec<_> = seen.keys().cloned().collect();
-    assert_eq!(drawn, met, "arrows that are drawn, and steps that were met: {seen:#?}");
+    assert_eq!(drawn, met, "the arrows must match the transitions of the stories: {seen:#?}");
     checked_in::compare("docs/images/credential-states.svg", &states());
 }
 
 #[test]
-fn rotation_picture_is_what_the_planner_does() {
+fn rotation_picture_matches_the_planner() {
     checked_in::compare("docs/images/rotation.svg", &rotation());
 }
 
@@ -180,16 +180,17 @@ fn states() -> String {
 
 /// A first token, a rotation, and the end of the grace period.
 fn life() -> Vec<Frame> {
-    let mut world = World::new(json!({"rotation": {"interval": "30d"}, "secret": {"previousKey": "previous"}}));
-    world.run();
+    let mut simulation =
+        Simulation::new(json!({"rotation": {"interval": "30d"}, "secret": {"previousKey": "previous"}}));
+    simulation.run();
     // The rotation: the hash is published, and the Secret follows once verifiers have seen it.
     for _ in 0..2 {
-        world.pass_until_woken();
-        world.run();
+        simulation.advance_until_due();
+        simulation.run();
     }
-    world.pass_until_woken();
-    world.run();
-    world.frames().to_vec()
+    simulation.advance_until_due();
+    simulation.run();
+    simulation.frames().to_vec()
 }
 
 const LEFT: u16 = 150;
@@ -200,7 +201,7 @@ const TOP: u16 = 84;
 fn rotation() -> String {
     let frames = life();
     let begin = frames.first().expect("a frame").at;
-    // Tokens are numbered by their first appearance, since ids are random.
+    // The numbers of tokens are those of their first appearance, because ids are random.
     let mut tokens: Vec<String> = Vec::new();
     for frame in &frames {
         for credential in frame.credentials.iter().rev() {
@@ -259,7 +260,7 @@ fn rotation() -> String {
             at += length;
         }
     };
-    let number = |id: &str| tokens.iter().position(|one| one == id).expect("it was met") + 1;
+    let number = |id: &str| tokens.iter().position(|one| one == id).expect("the token has a number") + 1;
     let mut line = 0;
     for id in &tokens {
         let cells = frames.iter().map(|frame| {
@@ -281,7 +282,7 @@ fn rotation() -> String {
     svg(width, TOP + ROW * line + 24, "A rotation, write by write", &inside)
 }
 
-/// The time since the beginning, in words.
+/// The time since the start, in words.
 fn since(begin: Time, at: Time) -> String {
     let seconds = at.since(begin).as_secs();
     let (days, rest) = (seconds / 86_400, seconds % 86_400);

@@ -1,6 +1,4 @@
-//! `docs/reference.md`: every field of both resources, as the CustomResourceDefinitions have them.
-//!
-//! It must not know any field: what there is to say of one stands in its doc comment.
+//! Generates `docs/reference.md` with all fields of both resources, from their CustomResourceDefinitions.
 
 use std::fmt::Write;
 
@@ -12,15 +10,15 @@ use super::{checked_in, code, table};
 const PAGE: &str = include_str!("reference.md.in");
 
 #[test]
-fn the_reference_has_every_field_of_the_resources() {
+fn reference_lists_each_field() {
     let mut page = PAGE.to_owned();
     for (_, crd) in crd::all() {
         let crd = serde_json::to_value(crd).expect("plain data");
         let kind = text(&crd["spec"]["names"]["kind"]);
         page = page.replace(&format!("{{{{ {kind} }}}}"), &resource(&crd));
     }
-    assert!(!page.contains("{{ "), "something is not filled in: {page}");
-    // How a template's placeholders are written is told in a doc comment.
+    assert!(!page.contains("{{ "), "a placeholder remains: {page}");
+    // A doc comment describes the placeholders of templates.
     checked_in::compare("docs/reference.md", &page.replace("{\u{200b}{", "{{"));
 }
 
@@ -41,14 +39,14 @@ fn resource(crd: &Value) -> String {
     made.join("\n\n")
 }
 
-/// A section for this object, and one for each that stands in it.
+/// A section for this object, and one for each object in it.
 fn object(path: &str, schema: &Value, made: &mut Vec<String>) {
     let properties = schema["properties"].as_object().expect("an object has fields");
     let is_required = |name: &str| schema["required"].as_array().is_some_and(|all| all.iter().any(|one| one == name));
     let rows = properties.iter().map(|(name, schema)| {
         let mut holds = type_of(schema);
         if inside(schema).1["properties"].is_object() {
-            // As GitHub names the heading below.
+            // GitHub's anchor of the heading below.
             let anchor = format!("{path}{name}").replace(['.', '[', ']'], "").to_lowercase();
             holds = holds.replace("fields", &format!("[fields](#{anchor})"));
         }
@@ -81,7 +79,7 @@ fn inside(schema: &Value) -> (&'static str, &Value) {
     if schema["items"]["properties"].is_object() { ("[]", &schema["items"]) } else { ("", schema) }
 }
 
-/// The messages of the rules of this object and of its fields that are no objects with a section of their own.
+/// The validation messages of this object, and of its fields that have no section of their own.
 fn messages(field: &str, schema: &Value, rules: &mut Vec<(String, String)>) {
     for rule in schema["x-kubernetes-validations"].as_array().into_iter().flatten() {
         rules.push((field.to_owned(), text(&rule["message"])));
@@ -101,7 +99,7 @@ fn messages(field: &str, schema: &Value, rules: &mut Vec<(String, String)>) {
     }
 }
 
-/// What a value may be, with its limits.
+/// The type of a value, with its limits.
 fn type_of(schema: &Value) -> String {
     let limits = |least: &str, most: &str, what: &str| match (schema[least].as_u64(), schema[most].as_u64()) {
         (Some(least), Some(most)) if least > 0 => format!(", {least} to {most} {what}"),
@@ -126,7 +124,7 @@ fn type_of(schema: &Value) -> String {
             format!("map of string to {values}{}", limits("minProperties", "maxProperties", "entries"))
         }
         ("object", _) => "fields".to_owned(),
-        (other, _) => panic!("nobody can say what {other:?} is"),
+        (other, _) => panic!("the reference has no name for the type {other:?}"),
     }
 }
 
@@ -136,12 +134,12 @@ fn about(schema: &Value) -> String {
     escaped(&about.replace('\n', " "))
 }
 
-/// For a page that fills in placeholders of its own.
+/// Escapes placeholders, because the page has its own.
 fn escaped(text: &str) -> String {
     text.replace("{{", "{\u{200b}{")
 }
 
-/// What `kubectl get` shows, and what it can select by.
+/// The columns of `kubectl get`, and its field selectors.
 fn columns(version: &Value) -> String {
     let mut section = "### Columns of `kubectl get`\n\n".to_owned();
     let rows = version["additionalPrinterColumns"].as_array().expect("columns").iter().map(|column| {

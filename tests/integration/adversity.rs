@@ -905,7 +905,7 @@ fn invalid_spec_and_invalid_status_are_told_apart() {
 async fn operator_blind_to_its_own_writes_does_not_repeat_them() {
     let stage = Stage::new("blind").await;
     let (client, requests) = stage.recording();
-    let mut operator = stage.blinkered(client);
+    let mut operator = stage.manual_operator(client);
     operator.show(stage.apply("app", json!({"rotation": {"interval": "30d"}})).await);
     for _ in 0..30 {
         operator.reconcile("app").await.expect("the run succeeds");
@@ -959,7 +959,7 @@ async fn lagging_secret_watch_after_a_start_writes_nothing() {
     let (stage, token) = issued("lagging", json!({})).await;
     let before = stage.versions().await;
     let (client, requests) = stage.recording();
-    let mut operator = stage.blinkered(client);
+    let mut operator = stage.manual_operator(client);
     // The operator has seen the PAT, but not yet its Secret.
     operator.show(stage.pat("app").await);
     for _ in 0..5 {
@@ -991,7 +991,7 @@ async fn lagging_pat_watch_after_a_start_writes_nothing() {
         (&old_pat, Some(&old_secret)),
         (&old_pat, Some(&new_secret)),
     ] {
-        let mut operator = stage.blinkered(stage.client.clone());
+        let mut operator = stage.manual_operator(stage.client.clone());
         operator.show(pat.clone());
         if let Some(secret) = secret {
             operator.show_secret(secret.clone());
@@ -1010,14 +1010,14 @@ async fn stale_view_of_a_deleted_pat_spares_its_successor() {
     let stage = Stage::new("ghost").await;
     let deleted = stage.apply("app", json!({})).await;
     stage.pats().delete("app", &DeleteParams::default()).await.expect("the PAT is deleted");
-    let mut operator = stage.blinkered(stage.client.clone());
+    let mut operator = stage.manual_operator(stage.client.clone());
     operator.show(deleted.clone());
     operator.reconcile("app").await.expect("the run succeeds");
     assert_eq!(stage.secret("app").await, None, "no Secret is created for a deleted PAT");
 
     stage.apply("app", json!({"suspend": true})).await;
     let before = stage.versions().await;
-    let mut operator = stage.blinkered(stage.client.clone());
+    let mut operator = stage.manual_operator(stage.client.clone());
     operator.show(deleted);
     operator.reconcile("app").await.expect("the run succeeds");
     assert_eq!(stage.versions().await, before, "the new PAT does not get the status of the deleted one");

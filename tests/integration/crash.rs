@@ -358,7 +358,7 @@ impl CrashStage {
                 }
                 Ok(_) => return Ok(()),
                 Err(error) => {
-                    canary::hear("an error", &format!("{error} {error:?} {}", error.category()));
+                    canary::collect("an error", &format!("{error} {error:?} {}", error.category()));
                     failures += 1;
                     if faults.hit().is_none() {
                         return Err(format!("fails without a fault: {error}"));
@@ -379,14 +379,14 @@ impl CrashStage {
     }
 
     /// Records everything that was sent and must not contain a token.
-    fn hear(&mut self, faults: &Faults) {
+    fn collect(&mut self, faults: &Faults) {
         for request in faults.sent() {
-            canary::hear("a request", &request.public_text());
+            canary::collect("a request", &request.public_text());
             self.tokens.extend(request.secret_values().into_iter().filter(|value| Presented::parse(value).is_ok()));
         }
         let operator = self.stage.operator();
         let metrics = operator.metrics.text(&operator.stores, &ReconcileGate::new(1), true, self.stage.now());
-        canary::hear("the metrics", &metrics);
+        canary::collect("the metrics", &metrics);
     }
 
     /// Checks that a fresh process sends nothing for an idle token.
@@ -408,7 +408,7 @@ impl CrashStage {
         self.stage.restart_with(faults.client());
         run.scenario.begin(self, &name).await;
         let result = self.drive(&name, &faults, Some(run.fault_case)).await;
-        self.hear(&faults);
+        self.collect(&faults);
         result.map_err(|what| self.explain(&what, &[&faults], None))?;
 
         let mut processes = vec![faults.clone()];
@@ -421,7 +421,7 @@ impl CrashStage {
             };
             self.stage.restart_with(successor.client());
             let result = self.drive(&name, &successor, None).await;
-            self.hear(&successor);
+            self.collect(&successor);
             result.map_err(|what| self.explain(&what, &[&faults, &successor], None))?;
             processes.push(successor);
         }
@@ -478,7 +478,7 @@ impl CrashStage {
     async fn close(mut self) -> Result<BTreeSet<String>, String> {
         let events: Api<Event> = Api::namespaced(self.stage.client.clone(), self.stage.namespace.name());
         for event in events.list(&ListParams::default()).await.expect("events are listed") {
-            canary::hear("an event", &serde_json::to_string(&event).expect("JSON"));
+            canary::collect("an event", &serde_json::to_string(&event).expect("JSON"));
         }
         ensure(self.foreign == self.foreign_versions().await, || "invariant 5: a foreign Secret was touched".into())?;
         self.tokens.extend(self.recorder.tokens());
@@ -589,7 +589,7 @@ async fn operator_with_stalled_watches_does_no_damage() {
             scenario.prepare(&scene, name).await;
             let before = scene.stage.data(name).await.get("token").cloned().unwrap_or_default();
             let faults = Faults::none(&scene.stage.client);
-            let mut blind = scene.stage.blinkered(faults.client());
+            let mut blind = scene.stage.manual_operator(faults.client());
             if scenario != Scenario::FirstMint {
                 blind.show(scene.stage.pat(name).await);
                 // A delivered token has no Secret.
@@ -607,7 +607,7 @@ async fn operator_with_stalled_watches_does_no_damage() {
             for _ in 0..4 {
                 // An error is allowed, damage is not.
                 if let Err(error) = blind.reconcile(name).await {
-                    canary::hear("an error", &format!("{error} {error:?}"));
+                    canary::collect("an error", &format!("{error} {error:?}"));
                 }
                 scene.advance(SignedDuration::from_secs(3)).await;
             }
@@ -616,7 +616,7 @@ async fn operator_with_stalled_watches_does_no_damage() {
             }
             scene.stage.restart();
             scene.settle(name).await;
-            scene.hear(&faults);
+            scene.collect(&faults);
             let story = scene.recorder.judge(name, SignedDuration::ZERO).await;
             let end = scenario.check_end(&scene, name, &before).await;
             let wrong = (end.err(), &story.violations, &story.leftovers, story.orphans);
@@ -643,7 +643,7 @@ fn leak_check_finds_plain_hex_and_base64_tokens() {
     let mint = || Token::mint(&"kpat".parse().expect("a prefix")).expect("a token");
     for (origin, leak) in leaks {
         let token = mint().expose().to_owned();
-        canary::hear(origin, &leak(&token));
+        canary::collect(origin, &leak(&token));
         // An unknown token is recognized only if it is complete.
         let whole = if origin == "its tail" { 0 } else { 1 };
         assert_eq!(canary::tokens_in(&leak(&token)).len(), whole, "{origin}");
@@ -651,7 +651,7 @@ fn leak_check_finds_plain_hex_and_base64_tokens() {
     }
     let token = mint();
     assert!(canary::tokens_in(&format!("{} {} {token:?}", token.id(), token.hash())).is_empty());
-    canary::hear("harmless", &format!("{} {} {token:?}", token.id(), token.hash()));
+    canary::collect("harmless", &format!("{} {} {token:?}", token.id(), token.hash()));
     canary::assert_no_token_leaked(&[token.expose().to_owned()].into());
 }
 
@@ -739,7 +739,7 @@ async fn kill_and_restart(work: Work, kill_point: KillPoint) -> BTreeSet<String>
     let mut second = launch();
     let wanted = if work == Work::FirstMint { 1 } else { 2 };
     let status = place.until("app", "ready", |status| status.revision >= Some(wanted) && is_ready(status)).await;
-    place.holds_its_active_token("app").await;
+    place.assert_active_token_in_secret("app").await;
     // If the first process finished the work, the second one may have logged nothing yet.
     second.is_ready().await;
     assert_eq!(status.credentials.len() as i64, wanted, "{status:#?}");
@@ -753,10 +753,10 @@ async fn kill_and_restart(work: Work, kill_point: KillPoint) -> BTreeSet<String>
     assert_eq!(version, at_rest, "invariant 4");
     for process in [&first, &second, &third] {
         assert!(process.has_logged(&["kube_client"]), "the log is complete:\n{process}");
-        process.log().iter().for_each(|line| canary::hear("the log of a process", line));
+        process.log().iter().for_each(|line| canary::collect("the log of a process", line));
     }
     let metrics = third.metrics().await.text;
-    canary::hear("the metrics", &metrics);
+    canary::collect("the metrics", &metrics);
     let story = recorder.judge_in_real_time("app").await;
     let wrong = (&story.violations, &story.leftovers, story.orphans);
     assert_eq!(wrong, (&vec![], &vec![], 0), "{work:?}, killed {kill_point:?}: {:#?}", story.lines);

@@ -143,7 +143,7 @@ async fn leader_paused_during_a_rotation_changes_nothing_later() {
     assert!(!former.leads().await && next.leads().await);
 
     place.until("app", "rotated", |status| is_ready(status) && status.revision >= Some(2)).await;
-    place.holds_its_active_token("app").await;
+    place.assert_active_token_in_secret("app").await;
     let second = place.token("app").await;
     assert_ne!(hash(&second), lost, "the token that only the paused process knew is discarded");
     assert_eq!(place.value("app", "previous").await.as_deref(), Some(&*first), "the old token is in its grace period");
@@ -158,7 +158,7 @@ async fn leader_paused_during_a_rotation_changes_nothing_later() {
         !status.credentials.iter().any(|one| one.sha256.to_string() == lost),
         "the lost token is discarded: {status:#?}"
     );
-    history.is_sound().await;
+    history.assert_invariants().await;
     assert_eq!(history.hashes("app"), [hash(&first), lost, hash(&second)], "nothing else was ever published");
     assert_eq!(former.metrics().await.value("pat_operator_rotations_total"), 0.0);
 
@@ -166,8 +166,8 @@ async fn leader_paused_during_a_rotation_changes_nothing_later() {
     next.terminate().await;
     let third = place.rotated("app", spec).await;
     assert_ne!(third, second);
-    place.holds_its_active_token("app").await;
-    history.is_sound().await;
+    place.assert_active_token_in_secret("app").await;
+    history.assert_invariants().await;
     former.terminate().await;
 }
 
@@ -214,7 +214,7 @@ impl PausedLeader {
             // All writes are sent, and none arrives.
             Late::All => {
                 wire.hold();
-                wire.holds_back(count).await;
+                wire.wait_until_held(count).await;
             }
             // As soon as the first write of a rotation is seen, the wire holds back the following ones.
             Late::Rest => {
@@ -229,7 +229,7 @@ impl PausedLeader {
 
     /// Delivers the held writes and resumes the process that sent them.
     async fn resume_former(&mut self) {
-        self.wire.let_go();
+        self.wire.release_held();
         self.former.resume();
         eventually("the former leader stands by and has no work in progress", async || {
             let body = self.former.get("/readyz?verbose").await.body;
@@ -253,7 +253,7 @@ impl PausedLeader {
     async fn assert_sound(&self) {
         for (name, first) in self.names.iter().zip(&self.first) {
             assert_ne!(self.place.token(name).await, *first, "{name}");
-            self.place.holds_its_active_token(name).await;
+            self.place.assert_active_token_in_secret(name).await;
             let status = self.place.status(name).await;
             assert!(
                 status.credentials.iter().any(|one| one.sha256.to_string() == hash(first)),
@@ -261,7 +261,7 @@ impl PausedLeader {
             );
             assert_eq!(status.unplanned_mints, [], "{name}: no repair was needed");
         }
-        self.history.is_sound().await;
+        self.history.assert_invariants().await;
     }
 
     async fn shut_down(self) {
@@ -328,7 +328,7 @@ async fn single_instance_resumes_after_its_lease_expires() {
     })
     .await;
     place.all_ready(COUNT + 1).await;
-    history.is_sound().await;
+    history.assert_invariants().await;
     operator.terminate().await;
 }
 
@@ -346,17 +346,17 @@ async fn regained_lease_keeps_all_workers() {
     place.ready("first").await;
     wire.hold();
     place.apply("second", json!({})).await;
-    wire.holds_back(1).await;
+    wire.wait_until_held(1).await;
     eventually("the lease has expired", async || !operator.leads().await).await;
-    wire.let_go();
+    wire.release_held();
     operator.leads_within(FAILOVER_LIMIT).await;
     place.ready("second").await;
 
     // All workers run again: each has one waiting request.
     wire.hold();
     place.apply_many("app", COUNT, &json!({})).await;
-    wire.holds_back(COUNT).await;
-    wire.let_go();
+    wire.wait_until_held(COUNT).await;
+    wire.release_held();
     place.all_ready(COUNT + 2).await;
     operator.terminate().await;
 }
@@ -392,10 +392,10 @@ async fn operator_survives_api_server_and_etcd_outages() {
     place.rotated("app", spec).await;
     eprintln!("working again after the API server's return: {:?}", back_at.elapsed());
     for (name, _) in place.statuses().await {
-        place.holds_its_active_token(&name).await;
+        place.assert_active_token_in_secret(&name).await;
     }
 
-    history.is_sound().await;
+    history.assert_invariants().await;
     operator.terminate().await;
     standby.terminate().await;
 }

@@ -313,7 +313,7 @@ async fn one_process_serves_the_maximum_number_of_namespaces() {
         .for_each_concurrent(8, async |place| {
             place.apply("app", json!({})).await;
             place.ready("app").await;
-            place.holds_its_active_token("app").await;
+            place.assert_active_token_in_secret("app").await;
         })
         .await;
     assert_nothing_refused(&mut operator).await;

@@ -434,7 +434,7 @@ async fn shutdown_is_on_time_without_an_api_server() {
     wire.hold();
     place.apply_many("app", 5, &json!({})).await;
     // Both processes have started on all five PATs.
-    wire.holds_back(10).await;
+    wire.wait_until_held(10).await;
 
     patient.signal("TERM");
     hasty.signal("TERM");

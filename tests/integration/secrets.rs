@@ -614,7 +614,7 @@ async fn first_pat_keeps_a_shared_secret_until_it_is_deleted() {
     assert_eq!(assert_works(&stage, "a", "shared").await, token);
 
     // The owner is deleted, while its Secret is still in the cache.
-    let mut operator = stage.blinkered(stage.client.clone());
+    let mut operator = stage.manual_operator(stage.client.clone());
     operator.show(stage.pat("b").await);
     operator.show_secret(stage.secret("shared").await.expect("a Secret"));
     let before = stage.pat("b").await;
@@ -678,7 +678,8 @@ async fn concurrent_pats_end_with_one_secret_and_one_token() {
         let stage = Stage::new("race").await;
         let (a, b) = tokio::join!(stage.apply("a", shared_secret_spec()), stage.apply("b", shared_secret_spec()));
         // Neither operator sees the other PAT. The API server decides which write is first.
-        let (mut left, mut right) = (stage.blinkered(stage.client.clone()), stage.blinkered(stage.client.clone()));
+        let (mut left, mut right) =
+            (stage.manual_operator(stage.client.clone()), stage.manual_operator(stage.client.clone()));
         left.show(a);
         right.show(b);
         let (one, two) = tokio::join!(left.reconcile("a"), right.reconcile("b"));

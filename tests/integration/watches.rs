@@ -24,7 +24,7 @@ async fn operator_catches_up_after_any_broken_watch() {
         let sent = faults.sent().len();
 
         breaks.break_all(how);
-        breaks.holds_back(2).await;
+        breaks.wait_until_held(2).await;
         // The operator does not see these changes.
         stage.pats().delete("deleted", &Default::default()).await.expect("the PAT is deleted");
         stage.apply("created", json!({})).await;
@@ -32,7 +32,7 @@ async fn operator_catches_up_after_any_broken_watch() {
         stage.apply("changed", json!({"expiry": {"at": end.floor_second()}})).await;
         let operator = stage.operator();
         assert_eq!(operator.stores.keys().len(), 3, "{how:?}: the stores are unchanged");
-        breaks.let_go();
+        breaks.release_held();
 
         // `settle` first waits until the caches are up to date.
         for name in ["unchanged", "changed", "created"] {

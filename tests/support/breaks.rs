@@ -1,6 +1,6 @@
-//! A client whose watches break when the test says so, in the way that it says, and begin anew only when it lets them.
+//! A Kubernetes client whose watches break when the test says so. They restart only when the test allows it.
 //!
-//! It sits where the network is. Lists and all other requests go through; it must not know what is watched.
+//! Lists and all other requests pass through unchanged.
 
 use std::{
     future::ready,
@@ -23,15 +23,15 @@ type BoxError = Box<dyn std::error::Error + Send + Sync>;
 /// How a watch breaks.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Break {
-    /// By an event of type ERROR with code 410: what it had is too old.
+    /// The watch sends an event of type ERROR with code 410.
     Expired,
-    /// By an event of type ERROR with code 500.
+    /// The watch sends an event of type ERROR with code 500.
     Failed,
-    /// Its answer ends, as after each five minutes.
+    /// The response ends, as the API server does every few minutes.
     Ended,
-    /// Its connection breaks.
+    /// The connection breaks.
     Lost,
-    /// Its answer ends, and a watch from where it was is answered by HTTP 410, until there was a new list.
+    /// The response ends. A watch from its resource version gets HTTP 410 until there was a new list.
     Refused,
 }
 
@@ -39,7 +39,7 @@ impl Break {
     /// All of them.
     pub const ALL: [Self; 5] = [Self::Expired, Self::Failed, Self::Ended, Self::Lost, Self::Refused];
 
-    /// What comes last.
+    /// The last item of the response's body.
     fn last(self) -> Option<Result<Bytes, BoxError>> {
         let error = |status| json!({"type": "ERROR", "object": status}).to_string() + "\n";
         match self {
@@ -51,7 +51,7 @@ impl Break {
     }
 }
 
-/// See the module. Clones share their watches.
+/// A client whose watches break. Clones share their watches.
 #[derive(Clone)]
 pub struct Breaks {
     client: Client,
@@ -60,27 +60,27 @@ pub struct Breaks {
 
 #[derive(Clone, Copy, Default)]
 struct State {
-    /// How often all watches were broken, and how the last time.
+    /// How often all watches were broken.
     times: usize,
     how: Option<Break>,
-    /// Nobody begins to watch.
+    /// Whether new watches have to wait.
     held: bool,
-    /// So many would.
+    /// The number of watches that wait.
     waiting: usize,
 }
 
 impl Breaks {
-    /// Nothing breaks as yet.
+    /// Creates the client. Nothing breaks yet.
     pub fn of(client: &Client) -> Self {
         Self { client: client.clone(), state: watch::Sender::default() }
     }
 
-    /// The client for those who watch.
+    /// The client for the watches.
     pub fn client(&self) -> Client {
         Client::new(self.clone(), "default")
     }
 
-    /// Breaks all watches, and holds those that begin from now on.
+    /// Breaks all watches, and holds back new ones.
     pub fn break_all(&self, how: Break) {
         self.state.send_modify(|state| {
             state.times += 1;
@@ -89,16 +89,16 @@ impl Breaks {
         });
     }
 
-    /// Waits until so many watches would begin anew.
-    pub async fn holds_back(&self, count: usize) {
+    /// Waits until this many watches are held back.
+    pub async fn wait_until_held(&self, count: usize) {
         let mut state = self.state.subscribe();
         let all = state.wait_for(|state| state.waiting >= count);
         let waited = tokio::time::timeout(super::stage::SOON, all).await;
-        waited.expect("they begin anew in time").expect("it is there as long as we are");
+        waited.expect("the watches restart in time").expect("the sender is alive");
     }
 
-    /// Lets them.
-    pub fn let_go(&self) {
+    /// Lets the watches that are held back start.
+    pub fn release_held(&self) {
         self.state.send_modify(|state| state.held = false);
     }
 
@@ -121,7 +121,7 @@ impl Breaks {
         let (tell, told) = oneshot::channel();
         let breaks = async move {
             let broken = state.wait_for(|state| state.times > begun.times).await;
-            // Nobody listens any more if the watch has ended by itself.
+            // The send fails if the watch has already ended.
             let _ = tell.send(broken.ok().and_then(|state| state.how).and_then(Break::last));
         };
         let last = stream::once(told).filter_map(|told| ready(told.ok().flatten()));

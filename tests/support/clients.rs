@@ -1,14 +1,12 @@
-//! Programs that nobody here wrote, in Python environments of their own: `tests/clients`.
-//!
-//! What they need is fetched once into the user's cache. It must not know what they do.
+//! Runs the third-party clients in `tests/clients`, each in its own Python environment. The environments are cached for the user.
 
 use std::{env, io::Write, path::Path, process::Stdio};
 
 use serde_json::Value;
 use tokio::io::AsyncWriteExt;
 
-/// Runs a script of tests/clients with this input, and reads what it tells; `None` where its environment cannot be had, unless this
-/// is CI. Secrets go by the input: arguments are seen by others.
+/// Runs a script of tests/clients with this JSON on stdin, and parses the JSON of its stdout. Returns `None` if its environment is not
+/// available, which is a failure in CI. Secrets go through stdin, because other users can see arguments.
 pub async fn run(script: &str, input: &Value) -> Option<Value> {
     let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/clients");
     let mut child = tokio::process::Command::new(folder.join("run.sh"))
@@ -20,14 +18,14 @@ pub async fn run(script: &str, input: &Value) -> Option<Value> {
         .spawn()
         .expect("the script starts");
     let mut stdin = child.stdin.take().expect("an input");
-    stdin.write_all(input.to_string().as_bytes()).await.expect("it reads its input");
+    stdin.write_all(input.to_string().as_bytes()).await.expect("the script reads its stdin");
     drop(stdin);
-    let output = child.wait_with_output().await.expect("it ends");
+    let output = child.wait_with_output().await.expect("the script ends");
     let said = String::from_utf8_lossy(&output.stderr);
     if output.status.code() == Some(77) {
-        assert!(env::var("CI").as_deref() != Ok("true"), "{script} cannot be run: {said}");
-        // Not by print: a test that passes keeps that to itself.
-        let _ = writeln!(std::io::stderr(), "LEFT OUT: {script}, a client that nobody here wrote: {said}");
+        assert!(env::var("CI").as_deref() != Ok("true"), "{script} cannot run: {said}");
+        // `eprintln` is captured while a test passes.
+        let _ = writeln!(std::io::stderr(), "LEFT OUT: {script}, a third-party client: {said}");
         return None;
     }
     assert!(output.status.success(), "{script}: {said}{}", String::from_utf8_lossy(&output.stdout));

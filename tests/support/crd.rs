@@ -1,4 +1,4 @@
-//! Puts the resource on the API server that the tests share: once, whoever comes first.
+//! Installs the CRDs on the shared control plane. Tests may do so at the same time.
 
 use std::{fmt::Debug, time::Duration};
 
@@ -13,23 +13,23 @@ use serde::{Serialize, de::DeserializeOwned};
 
 const LIMIT: Duration = Duration::from_secs(30);
 
-/// Installs `crds/` as this build has it and waits until it is served. Any number of tests may do so at a time.
+/// Installs the CRDs of this build, and waits until the API server serves them.
 pub async fn install_crds(client: &Client) {
     tokio::time::timeout(LIMIT, async {
         for (_, crd) in crd::all() {
             let name = crd.metadata.name.as_deref().expect("a CRD has a name");
             establish(client, name, &crd).await;
         }
-        // "Established" is told a moment before the API server's handlers have heard of it.
+        // "Established" is true a moment before the API server serves the resource.
         while is(404, &list::<PersonalAccessToken>(client).await) || is(404, &list::<TokenOwner>(client).await) {
             tokio::time::sleep(Duration::from_millis(20)).await;
         }
     })
     .await
-    .expect("the CRD is installed in time");
+    .expect("the CRDs are installed in time");
 }
 
-/// Applies a CRD and waits until it is established.
+/// Applies a CRD, and waits until it is established.
 pub async fn establish(client: &Client, name: &str, crd: &(impl Serialize + Debug)) {
     apply(client, name, crd).await;
     let crds: Api<CustomResourceDefinition> = Api::all(client.clone());
@@ -41,9 +41,9 @@ async fn apply(client: &Client, name: &str, crd: &(impl Serialize + Debug)) {
     let params = PatchParams::apply("tests").force();
     loop {
         let applied = crds.patch(name, &params, &Patch::Apply(crd)).await;
-        // Somebody else was quicker by a moment.
+        // Another test applied it at the same time.
         if !is(409, &applied) {
-            applied.expect("the API server takes the CRD");
+            applied.expect("the API server accepts the CRD");
             return;
         }
     }

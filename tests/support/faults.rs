@@ -1,6 +1,4 @@
-//! A client whose requests meet accidents: the process dies, answers get lost, writes land late.
-//!
-//! It sits where the network is, counts and keeps every request, and must not know what the requests are about.
+//! Fault injection: a Kubernetes client that loses or delays requests and answers, or refuses them. It records each request.
 
 use std::{
     io,
@@ -17,35 +15,35 @@ use tower::Service;
 
 type BoxError = Box<dyn std::error::Error + Send + Sync>;
 
-/// How long a 429 of ours asks to be left alone, in seconds.
+/// The `Retry-After` of an injected 429, in seconds.
 pub const RETRY_AFTER: u64 = 7;
 
 /// What happens to one request.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Fault {
-    /// The process dies before it is sent.
+    /// The process dies before the request is sent.
     DieBefore,
-    /// It takes effect, and the process dies before it hears of it.
+    /// The request takes effect, and the process dies before it gets the answer.
     DieAfter,
-    /// It is answered by 409.
+    /// The answer is 409.
     Conflict,
-    /// It is answered by 429, and a time to wait.
+    /// The answer is 429 with a `Retry-After`.
     TooMany,
-    /// It is answered by 500.
+    /// The answer is 500.
     Internal,
-    /// It, and all that follow until [`Faults::heal`], are answered by 500.
+    /// The answer to this and all later requests is 500, until [`Faults::heal`].
     Outage,
-    /// The connection breaks before it is sent.
+    /// The connection breaks before the request is sent.
     LostBefore,
-    /// It takes effect, and the answer is lost.
+    /// The request takes effect, and the answer is lost.
     LostAfter,
-    /// The connection breaks, and it takes effect just before the so-many-th request that follows.
+    /// The connection breaks, and the request takes effect later, just before the nth request after it.
     Late(usize),
-    /// It is kept, and the process stands still from here on.
+    /// The request is recorded but not sent, and the process does nothing more.
     Freeze,
 }
 
-/// One request as it was sent, to be looked at or sent again.
+/// A recorded request.
 #[derive(Clone)]
 pub struct Recorded {
     pub method: Method,
@@ -54,7 +52,7 @@ pub struct Recorded {
     pub body: Vec<u8>,
 }
 
-/// The accidents of one client, and what it sent. Clones share them.
+/// A client with faults, and its recorded requests. Clones share them.
 #[derive(Clone)]
 pub struct Faults {
     client: Client,
@@ -64,7 +62,7 @@ pub struct Faults {
 #[derive(Default)]
 struct State {
     plan: Option<(usize, Fault)>,
-    /// Before the so-many-th request this one lands.
+    /// A late request, and the number of the request before which it takes effect.
     landing: Option<(usize, Recorded)>,
     sent: Vec<Recorded>,
     hit: Option<Recorded>,
@@ -95,12 +93,12 @@ impl Recorded {
         request
     }
 
-    /// Sends exactly this once more.
+    /// Sends the request again.
     pub async fn replay(&self, client: &Client) -> StatusCode {
         client.send(self.request()).await.expect("the API server answers").status()
     }
 
-    /// Whether it changes anything.
+    /// Whether the request changes an object.
     pub fn is_write(&self) -> bool {
         self.method != Method::GET && !self.is_dry_run()
     }
@@ -109,28 +107,28 @@ impl Recorded {
         self.uri.query().is_some_and(|query| query.contains("dryRun"))
     }
 
-    /// Whether it only tells people something.
+    /// Whether the request is about a Kubernetes event.
     pub fn is_event(&self) -> bool {
         self.uri.path().starts_with("/apis/events.k8s.io/")
     }
 
-    /// Whether it may carry tokens in its body.
+    /// Whether the body may contain tokens.
     pub fn is_secret_write(&self) -> bool {
         self.method != Method::GET && self.uri.path().contains("/secrets")
     }
 
-    /// Its body, if it is JSON.
+    /// The body, if it is JSON.
     pub fn json(&self) -> Value {
         serde_json::from_slice(&self.body).unwrap_or_default()
     }
 
-    /// Everything of it that must not hold a token.
+    /// The part of the request that must not contain a token.
     pub fn public_text(&self) -> String {
         let body = if self.is_secret_write() { self.json()["metadata"].to_string() } else { self.json().to_string() };
         format!("{} {} {:?} {body}", self.method, self.uri, self.headers)
     }
 
-    /// The values that it writes into a Secret.
+    /// The values that the request writes into a Secret.
     pub fn secret_values(&self) -> Vec<String> {
         let body = self.json();
         let data = body["data"].as_object().filter(|_| self.is_secret_write()).cloned().unwrap_or_default();
@@ -138,7 +136,7 @@ impl Recorded {
         decoded.filter_map(|value| String::from_utf8(value).ok()).collect()
     }
 
-    /// Method and kind of object, for people.
+    /// The method and the object, for messages.
     pub fn summary(&self) -> String {
         let path = self.uri.path();
         let tail: Vec<_> = path.split('/').skip_while(|part| *part != "namespaces").skip(2).collect();
@@ -147,61 +145,61 @@ impl Recorded {
 }
 
 impl Faults {
-    /// No accident: only keeps what is sent.
+    /// A client without faults, which only records.
     pub fn none(client: &Client) -> Self {
         Self { client: client.clone(), state: Arc::default() }
     }
 
-    /// An accident to the request number `at`, counted from 0.
+    /// A client with a fault at request number `at`, counted from 0.
     pub fn at(client: &Client, at: usize, fault: Fault) -> Self {
         let faults = Self::none(client);
         faults.state().plan = Some((at, fault));
         faults
     }
 
-    /// A request of somebody else lands just before the request number `at`.
+    /// A client for which another process's request takes effect just before request number `at`.
     pub fn landing(client: &Client, at: usize, late: Recorded) -> Self {
         let faults = Self::none(client);
         faults.state().landing = Some((at, late));
         faults
     }
 
-    /// The client that meets these accidents.
+    /// The client with the faults.
     pub fn client(&self) -> Client {
         Client::new(self.clone(), "default")
     }
 
-    /// Everything that was sent, or would have been.
+    /// All requests, whether they were sent or not.
     pub fn sent(&self) -> Vec<Recorded> {
         self.state().sent.clone()
     }
 
-    /// The request that the accident happened to.
+    /// The request that the fault hit.
     pub fn hit(&self) -> Option<Recorded> {
         self.state().hit.clone()
     }
 
-    /// Whether the process is no more.
+    /// Whether the process has died.
     pub fn is_dead(&self) -> bool {
         self.state().dead
     }
 
-    /// From here on all requests are answered by 500, until [`Faults::heal`].
+    /// Answers all requests with 500, until [`Faults::heal`].
     pub fn fail(&self) {
         self.state().outage = true;
     }
 
-    /// The outage is over.
+    /// Ends the outage.
     pub fn heal(&self) {
         self.state().outage = false;
     }
 
-    /// Whether a late request has landed.
+    /// Whether the late request has taken effect.
     pub fn has_landed(&self) -> bool {
         self.state().landed.is_some()
     }
 
-    /// Lets a late request land now, if it has not; tells which it was and how it was answered.
+    /// Sends the late request now, if it is still due. Returns it and the status of its answer.
     pub async fn land(&self) -> Option<(Recorded, StatusCode)> {
         let late = self.state().landing.take();
         if let Some((_, late)) = late {
@@ -215,7 +213,7 @@ impl Faults {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Keeps a request, and decides how it goes.
+    /// Records a request, and decides what happens to it.
     fn meet(&self, request: &Recorded) -> Way {
         let mut state = self.state();
         if state.dead {
@@ -239,7 +237,7 @@ impl Faults {
                 state.dead = true;
                 Way::ThenBroken
             }
-            // As the API server would say it.
+            // The reasons are those of the API server.
             Fault::Conflict if request.method == Method::POST => Way::Answered(StatusCode::CONFLICT, "AlreadyExists"),
             Fault::Conflict => Way::Answered(StatusCode::CONFLICT, "Conflict"),
             Fault::TooMany => Way::Answered(StatusCode::TOO_MANY_REQUESTS, "TooManyRequests"),
@@ -275,7 +273,7 @@ impl Faults {
             Way::Broken => broken(),
             Way::Answered(code, reason) => Ok(answer(code, reason)),
             Way::ThenBroken => {
-                // Heard by the API server to the end, and by nobody here.
+                // The API server handles the whole request, but the answer is dropped.
                 let answer = self.client.send(request.request()).await?;
                 answer.into_body().collect_bytes().await?;
                 broken()

@@ -1,29 +1,27 @@
-//! The fenced blocks of a page, and the comments that say what a test does with one.
-//!
-//! It must not run anything.
+//! The fenced blocks of a documentation page, and the comments that say what the tests do with them.
 
 use std::{fs, path::Path};
 
-/// What a comment `<!-- test: … -->` before a fence says. There may be several.
+/// The meaning of a comment `<!-- test: … -->` before a block. A block may have several.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Mark {
-    /// `skip because …`: it cannot be done here.
+    /// `skip because …`: the block cannot run in a test.
     Skip(String),
-    /// `shows <file>`: it is a part of that file, which another test uses.
+    /// `shows <file>`: the block is a part of that file, which another test uses.
     Shows(String),
-    /// `save as <file>`: whoever reads it writes it into that file, for commands that come.
+    /// `save as <file>`: the reader writes the block to that file, for later commands.
     SaveAs(String),
-    /// `spec`: it is the spec of a PersonalAccessToken; the API server takes it.
+    /// `spec`: the block is the spec of a PersonalAccessToken. The API server accepts it.
     Spec,
-    /// `values`: Helm renders the chart with it.
+    /// `values`: Helm renders the chart with these values.
     Values,
-    /// `values of <name>`: Helm renders the chart with what stands below this name, as a chart has it that depends on ours.
+    /// `values of <name>`: Helm renders the chart with the values below this key, as in a parent chart.
     ValuesOf(String),
-    /// `part of a Pod`: the spec of a Pod, but for its containers; the API server takes it.
+    /// `part of a Pod`: the block is the spec of a Pod without containers. The API server accepts it.
     PartOfAPod,
-    /// `schema of <who>`: it is checked against the schema that these people publish.
+    /// `schema of <project>`: the block is checked against the schema that this project publishes.
     SchemaOf(String),
-    /// `as <user>`: a person with all rights in the page's namespaces, and none elsewhere.
+    /// `as <user>`: the user who runs the commands. The user has all rights in the page's namespaces, and none elsewhere.
     As(String),
 }
 
@@ -48,7 +46,7 @@ impl Mark {
     }
 }
 
-/// One block.
+/// One fenced block.
 #[derive(Clone, Debug)]
 pub struct Fence {
     /// `docs/page.md:12`.
@@ -59,12 +57,12 @@ pub struct Fence {
 }
 
 impl Fence {
-    /// The file that it is a part of.
+    /// The file that the block is a part of.
     pub fn shows(&self) -> Option<&str> {
         self.marks.iter().find_map(|mark| if let Mark::Shows(file) = mark { Some(&**file) } else { None })
     }
 
-    /// Whether it has this mark.
+    /// Whether the block has this mark.
     pub fn is(&self, mark: &Mark) -> bool {
         self.marks.contains(mark)
     }
@@ -76,12 +74,12 @@ pub fn read(name: &str) -> String {
     fs::read_to_string(path).unwrap_or_else(|error| panic!("{name}: {error}"))
 }
 
-/// All fences of a page, from top to bottom.
+/// All blocks of a page, from top to bottom.
 pub fn of(page: &str) -> Vec<Fence> {
     parse(page, &read(page)).unwrap_or_else(|error| panic!("{error}"))
 }
 
-/// All fences of this text, or what is wrong with it; `page` is what it is called then.
+/// Parses all blocks of a text. `page` is its name in errors.
 pub fn parse(page: &str, text: &str) -> Result<Vec<Fence>, String> {
     let (mut fences, mut marks): (Vec<Fence>, Vec<Mark>) = Default::default();
     let mut lines = text.lines().zip(1..);
@@ -91,19 +89,20 @@ pub fn parse(page: &str, text: &str) -> Result<Vec<Fence>, String> {
         let (trimmed, indent) = (line.trim_start(), line.len() - line.trim_start().len());
         if let Some(comment) = trimmed.strip_prefix("<!-- test:") {
             let comment =
-                comment.strip_suffix("-->").ok_or_else(|| format!("{place}: a comment for a test is one line"))?;
-            let mark = Mark::read(comment.trim()).ok_or_else(|| format!("{place}: no test knows {comment:?}"))?;
+                comment.strip_suffix("-->").ok_or_else(|| format!("{place}: write the test comment on one line"))?;
+            let mark =
+                Mark::read(comment.trim()).ok_or_else(|| format!("{place}: unknown test comment {comment:?}"))?;
             marks.push(mark);
         } else if let Some(language) = trimmed.strip_prefix("```") {
             let mut text = String::new();
             loop {
-                let (line, _) = lines.next().ok_or_else(|| format!("{place}: the fence is never closed"))?;
+                let (line, _) = lines.next().ok_or_else(|| format!("{place}: the fenced block has no end"))?;
                 if line.trim() == "```" {
                     break;
                 }
                 let blank = line.len().min(indent);
                 if !line[..blank].trim().is_empty() {
-                    return Err(format!("{place}: a line that is less far right than its fence: {line}"));
+                    return Err(format!("{place}: indent each line at least as far as its fence: {line}"));
                 }
                 text.push_str(&line[blank..]);
                 text.push('\n');
@@ -111,16 +110,16 @@ pub fn parse(page: &str, text: &str) -> Result<Vec<Fence>, String> {
             fences.push(Fence { place, language: language.to_owned(), text, marks: std::mem::take(&mut marks) });
         } else if !trimmed.is_empty() {
             if !marks.is_empty() {
-                return Err(format!("{place}: what is for a test comes right before a fence"));
+                return Err(format!("{place}: put the test comment directly before a fenced block"));
             }
-            // Markdown takes it for code as well, and nobody would run it. (In a list it is more text.)
+            // Markdown renders an indented block as code too, but no test would run it. In a list, it is text.
             if indent >= 4 && before.is_empty() && !is_in_list(text, number) {
-                return Err(format!("{place}: code stands between fences: {line}"));
+                return Err(format!("{place}: write code in a fenced block: {line}"));
             }
         }
         before = trimmed;
     }
-    if marks.is_empty() { Ok(fences) } else { Err(format!("{page}: a comment for a test, and no fence after it")) }
+    if marks.is_empty() { Ok(fences) } else { Err(format!("{page}: no fenced block follows the last test comment")) }
 }
 
 fn is_in_list(text: &str, number: usize) -> bool {

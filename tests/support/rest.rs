@@ -1,6 +1,4 @@
-//! A namespace with a controller and a REST server, and callers whose tokens are minted from manifests.
-//!
-//! It must not know any dialect.
+//! A namespace with a controller, a verifier and a REST server. Callers' tokens come from manifests.
 
 use std::time::Instant;
 
@@ -20,13 +18,13 @@ use crate::support::process::{
     verifier::VerifierProcess,
 };
 
-/// The rights to one's own tokens.
+/// The scope to manage one's own tokens.
 pub const MY_MANAGE: &str = "sp:my-personal-access-tokens:manage";
 
-/// The rights to everybody's.
+/// The scope to manage all tokens.
 pub const ALL_MANAGE: &str = "sp:all-personal-access-tokens:manage";
 
-/// See the module.
+/// A namespace with running programs.
 pub struct Stage {
     pub place: Place,
     pub api: ApiProcess,
@@ -35,7 +33,7 @@ pub struct Stage {
 }
 
 impl Stage {
-    /// A stage in a namespace whose name starts with `prefix`; `arguments` are the REST server's.
+    /// Starts the programs in a namespace whose name starts with `prefix`. `arguments` are for the REST server.
     pub async fn new(prefix: &str, arguments: &[&str]) -> Self {
         let place = Place::new(prefix).await;
         let operator = place.operator().start();
@@ -44,39 +42,39 @@ impl Stage {
         Self { place, api, verifier, _operator: operator }
     }
 
-    /// A user's token with these scopes, from a manifest, once the REST server takes it.
+    /// Creates a user's token with these scopes. Returns it when the REST server accepts it.
     pub async fn caller(&self, name: &str, user: &str, scopes: &[&str]) -> String {
         self.caller_of(name, &Owner { kind: OwnerKind::User, name: user.into() }, scopes).await
     }
 
-    /// The same of any owner.
+    /// The same for any owner.
     pub async fn caller_of(&self, name: &str, owner: &Owner, scopes: &[&str]) -> String {
         let spec = json!({"owner": owner, "scopes": scopes, "expiry": {"after": "1d"}});
         self.place.apply(name, spec).await;
         let token = self.place.ready(name).await;
         let deadline = Instant::now() + SOON;
-        // Any dialect would do: 401 is what a token gets that has not been heard of yet.
+        // Any dialect will do. A token that the server does not know yet gets 401.
         while self.api.call("GET", "/cryptlex/v3/personal-access-tokens", &token, None).await.status == 401 {
-            assert!(Instant::now() < deadline, "the REST server does not take {name} in time:\n{}", self.api.process);
+            assert!(Instant::now() < deadline, "the REST server does not accept {name} in time:\n{}", self.api.process);
             tokio::time::sleep(std::time::Duration::from_millis(20)).await;
         }
         token
     }
 
-    /// A TokenOwner for this user; its name is cut to the namespace, as it belongs to the whole cluster.
+    /// Creates a TokenOwner for this user. It is cluster-scoped, so its name contains the namespace.
     pub async fn owner(&self, user: &str, spec: Value) -> TokenOwnerOnStage {
         describe(&self.place, &Owner { kind: OwnerKind::User, name: user.into() }, spec).await
     }
 
-    /// Checks that each of these tokens, of display name and text, is let in by the verifier, and that kubectl shows it with this token.
-    pub async fn has_all(&self, created: &[(&str, &str)]) {
+    /// Asserts for each token, given by display name and text, that the verifier accepts it and that kubectl shows its PAT with its hash.
+    pub async fn assert_usable(&self, created: &[(&str, &str)]) {
         for (_, token) in created {
             self.verifier.forwards(token, 200).await;
         }
         let (access, namespace) = (self.place.access.clone(), self.place.name().to_owned());
         let run = move || {
             let mut kubectl = access.command(Binary::Kubectl).expect("kubectl");
-            kubectl.args(["get", "pat", "--output=json", "--namespace", &namespace]).output().expect("it runs")
+            kubectl.args(["get", "pat", "--output=json", "--namespace", &namespace]).output().expect("kubectl runs")
         };
         let output = tokio::task::spawn_blocking(run).await.expect("no panic");
         assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
@@ -90,19 +88,19 @@ impl Stage {
             assert!(credentials.iter().any(is_its), "{name}: {pat:#}");
         }
         let (shown, tokens) = (list.to_string(), created.iter().map(|(_, token)| token));
-        assert!(tokens.into_iter().all(|token| !shown.contains(token)), "and no token itself");
+        assert!(tokens.into_iter().all(|token| !shown.contains(token)), "kubectl must not show a token");
     }
 
-    /// The PAT of this display name, as `kubectl get pat` would find it.
+    /// The PAT with this display name.
     pub async fn pat(&self, display_name: &str) -> Option<PersonalAccessToken> {
         let params = ListParams::default().fields(&format!("spec.displayName={display_name}"));
         let mut found = self.place.pats().list(&params).await.expect("PATs are listed").items;
-        assert!(found.len() <= 1, "{display_name} is there {} times", found.len());
+        assert!(found.len() <= 1, "{} PATs are named {display_name}", found.len());
         found.pop()
     }
 }
 
-/// A TokenOwner for this owner; its name is cut to the namespace, as it belongs to the whole cluster.
+/// Creates a TokenOwner for this owner. It is cluster-scoped, so its name contains the namespace.
 pub async fn describe(place: &Place, owner: &Owner, mut spec: Value) -> TokenOwnerOnStage {
     spec["subject"] = json!(owner);
     let kind = GroupVersionKind::gvk("pat-operator.io", "v1alpha1", "TokenOwner");
@@ -112,11 +110,12 @@ pub async fn describe(place: &Place, owner: &Owner, mut spec: Value) -> TokenOwn
         "apiVersion": "pat-operator.io/v1alpha1", "kind": "TokenOwner", "metadata": {"name": name}, "spec": spec,
     });
     let params = PatchParams::apply("person").force();
-    let object = api.patch(&name, &params, &Patch::Apply(&manifest)).await.expect("the manifest is taken");
+    let object =
+        api.patch(&name, &params, &Patch::Apply(&manifest)).await.expect("the API server accepts the manifest");
     TokenOwnerOnStage { api, name, uid: object.uid().expect("a uid") }
 }
 
-/// A TokenOwner that is removed again with [`TokenOwnerOnStage::remove`].
+/// A TokenOwner in a test. [`TokenOwnerOnStage::remove`] deletes it.
 pub struct TokenOwnerOnStage {
     api: Api<DynamicObject>,
     name: String,
@@ -125,8 +124,8 @@ pub struct TokenOwnerOnStage {
 }
 
 impl TokenOwnerOnStage {
-    /// Removes it.
+    /// Deletes it.
     pub async fn remove(self) {
-        self.api.delete(&self.name, &Default::default()).await.expect("it is deleted");
+        self.api.delete(&self.name, &Default::default()).await.expect("the TokenOwner is deleted");
     }
 }

@@ -1,7 +1,7 @@
-//! A stage: a namespace on the real API server, an operator in this process, and a clock that the test drives.
+//! A stage: a namespace on the real API server, an operator in this process, and a driven clock.
 //!
-//! The test calls the operator's reconciler itself, instead of kube's `Controller`, after the stores have caught up with the API
-//! server. So a test lives a year in seconds and never sleeps to hope.
+//! The test calls the reconciler itself, instead of kube's `Controller`, when the stores have caught up with the API server. So a test
+//! covers a year in seconds, and never sleeps in the hope that something happens.
 
 use std::{
     collections::BTreeMap,
@@ -45,23 +45,23 @@ use tower::util::MapRequestLayer;
 
 use super::recorder::canary;
 
-/// How long anything that must happen soon may take.
+/// The limit for anything that should happen soon.
 pub const SOON: Duration = Duration::from_secs(30);
 
-/// See the module.
+/// A namespace with an operator and a driven clock.
 pub struct Stage {
     pub access: Access,
     pub namespace: Namespace,
-    /// The test's own client: an administrator's, without faults.
+    /// The test's client, with an administrator's rights and without faults.
     pub client: Client,
-    /// The clock that the operator sees.
+    /// The operator's clock.
     pub clock: Clock,
     pub hand: ClockHand,
     pub settings: ControllerConfig,
     operator: Operator,
 }
 
-/// One operator process, as far as tokens are concerned: stores, watches, memory.
+/// An operator in this process: stores, watches and reconciler.
 pub struct Operator {
     pub stores: Arc<Stores>,
     pub reconciler: Arc<Reconciler>,
@@ -70,7 +70,7 @@ pub struct Operator {
 }
 
 impl Operator {
-    /// A fresh process in one namespace. `client` may inject faults; `watching` is the client of its watches.
+    /// Starts an operator for one namespace. `client` is for its requests and may inject faults. `watching` is for its watches.
     pub fn start(client: Client, watching: &Client, namespace: &str, settings: ControllerConfig, clock: Clock) -> Self {
         let stores = Arc::new(Stores::default());
         let metrics = Arc::new(Metrics::new());
@@ -88,7 +88,7 @@ impl Operator {
         Self { stores, reconciler, metrics, _watches: watches }
     }
 
-    /// Waits until the stores show what the API server has.
+    /// Waits until the stores have what the API server has.
     pub async fn catch_up(&self, client: &Client, namespace: &str) {
         let label = format!("{MANAGED_BY_LABEL}={MANAGED_BY}");
         let deadline = Instant::now() + SOON;
@@ -122,46 +122,46 @@ impl Operator {
     }
 }
 
-/// An operator whose stores never move unless the test moves them.
-pub struct Blinkered {
+/// An operator whose stores change only when the test delivers an event.
+pub struct ManualOperator {
     reconciler: Reconciler,
     pats: PatHandler,
     secrets: SecretHandler,
     namespace: String,
 }
 
-impl Blinkered {
-    /// The watch brings this.
+impl ManualOperator {
+    /// Delivers a watch event with a PAT.
     pub fn show(&mut self, pat: PersonalAccessToken) {
         self.pats.handle(watcher::Event::Apply(pat.into()));
     }
 
-    /// The watch brings this.
+    /// Delivers a watch event with a Secret.
     pub fn show_secret(&mut self, secret: Secret) {
         self.secrets.handle(watcher::Event::Apply(StoredSecret(secret)));
     }
 
-    /// Runs once for one token.
+    /// Reconciles one PAT once.
     pub async fn reconcile(&self, name: &str) -> Result<Option<Time>, Error> {
         self.reconciler.reconcile(&NamespacedName::new(&self.namespace, name)).await
     }
 }
 
-/// Requests as `METHOD /path?query`, oldest first.
+/// Recorded requests as `METHOD /path?query`, oldest first.
 #[derive(Clone, Default)]
 pub struct Requests(Arc<Mutex<Vec<String>>>);
 
 impl Requests {
     fn lock(&self) -> MutexGuard<'_, Vec<String>> {
-        self.0.lock().expect("nobody panics with it")
+        self.0.lock().expect("the lock is not poisoned")
     }
 
-    /// All since the last call.
+    /// Takes all requests since the last call.
     pub fn take(&self) -> Vec<String> {
         std::mem::take(&mut *self.lock())
     }
 
-    /// The writes since the last call, without events.
+    /// Takes the writes since the last call, without those of events.
     pub fn writes(&self) -> Vec<String> {
         let writes = |request: &String| !request.starts_with("GET ") && !request.contains("/events");
         self.take().into_iter().filter(writes).collect()
@@ -169,17 +169,17 @@ impl Requests {
 }
 
 impl Stage {
-    /// A namespace whose name starts with `prefix`, and an operator in it. The clock starts at the real present.
+    /// Creates a namespace whose name starts with `prefix`, and an operator in it. The clock starts at the real time.
     pub async fn new(prefix: &str) -> Self {
         Self::with(prefix, ControllerConfig::default()).await
     }
 
-    /// The same with settings of the installation.
+    /// The same with a configuration.
     pub async fn with(prefix: &str, settings: ControllerConfig) -> Self {
         Self::on(control_plane::shared().await.expect("a control plane"), prefix, settings).await
     }
 
-    /// The same on a control plane of the test's choice.
+    /// The same on another control plane.
     pub async fn on(access: Access, prefix: &str, settings: ControllerConfig) -> Self {
         let client = access.client().expect("an administrator's client");
         super::crd::install_crds(&client).await;
@@ -194,23 +194,23 @@ impl Stage {
         &self.operator
     }
 
-    /// Lets the operator die and starts a fresh one: nothing that was in memory is left.
+    /// Replaces the operator by a new one without state in memory.
     pub fn restart(&mut self) {
         self.restart_with(self.client.clone());
     }
 
-    /// The same with another client for the requests of reconciles, one that injects faults.
+    /// The same with another client for requests, such as one that injects faults.
     pub fn restart_with(&mut self, client: Client) {
         self.restart_watching(client, &self.client.clone());
     }
 
-    /// The same with another client for its watches as well.
+    /// The same with another client for watches too.
     pub fn restart_watching(&mut self, client: Client, watching: &Client) {
         let (settings, clock) = (self.settings.clone(), self.clock.clone());
         self.operator = Operator::start(client, watching, self.namespace.name(), settings, clock);
     }
 
-    /// A client that writes down every request, for an operator that is started with it.
+    /// A client that records its requests, for an operator.
     pub fn recording(&self) -> (Client, Requests) {
         let config = self.access.config_for(&control_plane::Identity::admin()).expect("a configuration");
         let requests = Requests::default();
@@ -222,14 +222,14 @@ impl Stage {
         (ClientBuilder::try_from(config).expect("a client").with_layer(&layer).build(), requests)
     }
 
-    /// An operator that knows of the cluster only what the test shows it; its requests go out by `client`.
-    pub fn blinkered(&self, client: Client) -> Blinkered {
+    /// An operator that sees only what the test delivers. `client` is for its requests.
+    pub fn manual_operator(&self, client: Client) -> ManualOperator {
         let stores = Arc::new(Stores::default());
         let metrics = Arc::new(Metrics::new());
         let cluster = ClusterClient::new(client, Some("test".into()));
         let reconciler = Reconciler::new(cluster, stores.clone(), self.settings.clone(), self.clock.clone(), metrics);
         let namespace = self.namespace.name().to_owned();
-        Blinkered {
+        ManualOperator {
             reconciler,
             pats: PatHandler::new(stores.clone(), Some(namespace.clone())),
             secrets: SecretHandler::new(stores, Some(namespace.clone())),
@@ -237,22 +237,22 @@ impl Stage {
         }
     }
 
-    /// The present of the driven clock.
+    /// The time of the driven clock.
     pub fn now(&self) -> Time {
         self.clock.now().into()
     }
 
-    /// Moves the clock on, as `30d` or `1h30m`.
+    /// Advances the clock by a duration such as `30d` or `1h30m`.
     pub fn advance(&self, by: &str) {
-        self.hand.advance(pat_operator::api::duration::parse(by).expect("a length of time"));
+        self.hand.advance(pat_operator::api::duration::parse(by).expect("a duration"));
     }
 
-    /// Applies a manifest's spec to the PAT of this name, as `kubectl apply --server-side` does.
+    /// Applies a spec to the PAT of this name, like `kubectl apply --server-side`.
     pub async fn apply(&self, name: &str, spec: Value) -> PersonalAccessToken {
-        self.try_apply(name, spec).await.expect("the manifest is taken")
+        self.try_apply(name, spec).await.expect("the API server accepts the manifest")
     }
 
-    /// The same, with what the API server says.
+    /// The same. Returns the API server's answer.
     pub async fn try_apply(&self, name: &str, spec: Value) -> kube::Result<PersonalAccessToken> {
         let manifest = serde_json::json!({
             "apiVersion": "pat-operator.io/v1alpha1",
@@ -263,13 +263,13 @@ impl Stage {
         self.pats().patch(name, &PatchParams::apply("person").force(), &Patch::Apply(&manifest)).await
     }
 
-    /// Catches up and runs the operator once for one token; tells when it wants to look again.
+    /// Waits until the stores have caught up, and reconciles one PAT once. Returns when the operator wants to reconcile it again.
     pub async fn reconcile(&self, name: &str) -> Result<Option<Time>, Error> {
         self.operator.catch_up(&self.client, self.namespace.name()).await;
         self.operator.reconciler.reconcile(&NamespacedName::new(self.namespace.name(), name)).await
     }
 
-    /// Runs the operator for one token until it rests, going along with waits of up to 10 s of the driven clock.
+    /// Reconciles a PAT until nothing is left to do. Advances the clock for waits of up to 10 s.
     pub async fn settle(&self, name: &str) -> Option<Time> {
         for _ in 0..20 {
             let wake = self.reconcile(name).await.expect("the run succeeds");
@@ -280,7 +280,7 @@ impl Stage {
                 }
                 other => {
                     self.operator.catch_up(&self.client, self.namespace.name()).await;
-                    self.tells_nobody_a_token().await;
+                    self.assert_no_token_leaks().await;
                     return other;
                 }
             }
@@ -288,8 +288,8 @@ impl Stage {
         panic!("PersonalAccessToken {name} does not come to rest");
     }
 
-    /// No token is in any status, event, or metadata of a Secret, nor in the metrics.
-    async fn tells_nobody_a_token(&self) {
+    /// Asserts that no status, event, metadata of a Secret or metric contains a token.
+    async fn assert_no_token_leaks(&self) {
         let events: Api<Event> = Api::namespaced(self.client.clone(), self.namespace.name());
         let events = events.list(&ListParams::default()).await.expect("events are listed").items;
         let pats = self.pats().list(&ListParams::default()).await.expect("PATs are listed").items;
@@ -297,12 +297,12 @@ impl Stage {
         let statuses: Vec<_> = pats.into_iter().map(|pat| pat.status).collect();
         let secrets: Vec<_> = secrets.into_iter().map(|secret| secret.metadata).collect();
         let metrics = self.operator.metrics.text(&self.operator.stores, &ReconcileGate::new(1), true, self.now());
-        let told = serde_json::json!({"events": events, "statuses": statuses, "secrets": secrets, "metrics": metrics});
-        let tokens = canary::tokens_in(&told.to_string());
-        assert!(tokens.is_empty(), "whole tokens stand where they must not: {tokens:?}");
+        let texts = serde_json::json!({"events": events, "statuses": statuses, "secrets": secrets, "metrics": metrics});
+        let tokens = canary::tokens_in(&texts.to_string());
+        assert!(tokens.is_empty(), "tokens outside Secrets: {tokens:?}");
     }
 
-    /// Lives until `end`, waking the operator for this token whenever it wants to be woken.
+    /// Advances the clock until `end`, and reconciles this PAT whenever it is due.
     pub async fn live_until(&self, name: &str, end: Time) {
         loop {
             let wake = self.reconcile(name).await.expect("the run succeeds");
@@ -326,44 +326,44 @@ impl Stage {
         Api::namespaced(self.client.clone(), self.namespace.name())
     }
 
-    /// The PAT of this name as it is.
+    /// The PAT of this name.
     pub async fn pat(&self, name: &str) -> PersonalAccessToken {
-        self.pats().get(name).await.expect("the PAT is there")
+        self.pats().get(name).await.expect("the PAT exists")
     }
 
-    /// Its status; empty if it has none.
+    /// The status of a PAT. Empty if it has none.
     pub async fn status(&self, name: &str) -> PersonalAccessTokenStatus {
         self.pat(name).await.status.unwrap_or_default()
     }
 
-    /// One of its conditions.
+    /// A condition of a PAT.
     pub async fn condition(&self, name: &str, type_: ConditionType) -> Option<Condition> {
         self.status(name).await.conditions.into_iter().find(|condition| condition.type_ == type_.as_str())
     }
 
-    /// Its Ready condition as (status, reason).
+    /// The status and reason of a PAT's Ready condition.
     pub async fn ready(&self, name: &str) -> (String, String) {
-        let ready = self.condition(name, ConditionType::Ready).await.expect("there is a Ready condition");
+        let ready = self.condition(name, ConditionType::Ready).await.expect("the PAT has a Ready condition");
         (ready.status.into(), ready.reason.into())
     }
 
-    /// The Secret of this name, if there is one.
+    /// The Secret of this name, if it exists.
     pub async fn secret(&self, name: &str) -> Option<Secret> {
         self.secrets().get_opt(name).await.expect("the API server answers")
     }
 
-    /// The Secret's values as text; empty if there is none.
+    /// The values of a Secret as text. Empty if it does not exist.
     pub async fn data(&self, name: &str) -> BTreeMap<String, String> {
         let data = self.secret(name).await.and_then(|secret| secret.data).unwrap_or_default();
         data.into_iter().map(|(key, value)| (key, String::from_utf8(value.0).expect("text"))).collect()
     }
 
-    /// One value of a Secret.
+    /// A value of a Secret.
     pub async fn value(&self, name: &str, key: &str) -> String {
-        self.data(name).await.get(key).cloned().unwrap_or_else(|| panic!("Secret {name} has key {key}"))
+        self.data(name).await.get(key).cloned().unwrap_or_else(|| panic!("Secret {name} has no key {key}"))
     }
 
-    /// Reason and note of every event about the PAT of this name, oldest first.
+    /// The reason and note of each event about the PAT of this name, oldest first.
     pub async fn events(&self, name: &str) -> Vec<(String, String)> {
         let api: Api<Event> = Api::namespaced(self.client.clone(), self.namespace.name());
         let mut events = api.list(&ListParams::default()).await.expect("events are listed").items;
@@ -373,7 +373,7 @@ impl Stage {
         events.into_iter().map(|event| (text(event.reason), text(event.note))).collect()
     }
 
-    /// Whether this token would be accepted now, judged by status and spec as a verifier does.
+    /// Whether a verifier would accept this token now, by status and spec.
     pub async fn accepts(&self, name: &str, token: &str) -> bool {
         let pat = self.pat(name).await;
         let status = pat.status.unwrap_or_default();
@@ -384,7 +384,7 @@ impl Stage {
         found.is_some_and(|credential| terms.judge(credential, self.now()).is_valid())
     }
 
-    /// How many resource versions were written to the PAT and its Secrets: what must not change when nothing happens.
+    /// The resource versions of all PATs and Secrets. They do not change while nothing is written.
     pub async fn versions(&self) -> Vec<String> {
         let pats = self.pats().list(&ListParams::default()).await.expect("PATs").items;
         let secrets = self.secrets().list(&ListParams::default()).await.expect("Secrets").items;

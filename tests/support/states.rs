@@ -1,4 +1,4 @@
-//! The states that a token can be in, and how it gets there on a stage: what people, and the tools that they use, then read is told elsewhere.
+//! All states of a PAT, and how a stage brings a PAT into each of them.
 
 use k8s_openapi::api::core::v1::Secret;
 use kube::api::{ObjectMeta, PostParams};
@@ -7,17 +7,19 @@ use serde_json::Value;
 
 use crate::support::stage::Stage;
 
-/// A state, how to get there (specs, each followed by a time that passes), and what a person then reads.
+/// A state, the specs that lead to it, and the conditions and events that a user then sees.
+///
+/// `story` lists specs, each with the time that passes after it is applied.
 pub struct Case {
     pub state: &'static str,
     pub story: &'static [(&'static str, &'static str)],
     pub conditions: &'static [&'static str],
     pub events: &'static [&'static str],
-    /// Whether these are told: secretName, expiresAt, nextRotationAt.
+    /// Whether the status has secretName, expiresAt and nextRotationAt.
     pub told: [bool; 3],
 }
 
-/// All of them.
+/// All states.
 pub const CASES: [Case; 19] = [
     Case {
         state: "issued",
@@ -163,21 +165,21 @@ pub const CASES: [Case; 19] = [
     },
 ];
 
-/// A Secret of somebody else, whose name some of them want.
+/// Creates a Secret of another owner. Some of the states are about its name.
 pub async fn foreign_secret(stage: &Stage) {
     let metadata = ObjectMeta { name: Some("foreign".into()), ..Default::default() };
     let foreign = Secret { metadata, ..Default::default() };
-    stage.secrets().create(&PostParams::default(), &foreign).await.expect("it is taken");
+    stage.secrets().create(&PostParams::default(), &foreign).await.expect("the API server accepts it");
 }
 
 impl Case {
-    /// Gets there, under the name of the state.
+    /// Brings a PAT with the state's name into the state.
     pub async fn play(&self, stage: &Stage) {
         for (spec, passes) in self.story {
             let spec: Value = serde_json::from_str(spec).expect("JSON");
             stage.apply(self.state, spec).await;
             stage.settle(self.state).await;
-            let end = stage.now().plus(duration::parse(passes).expect("a length of time"));
+            let end = stage.now().plus(duration::parse(passes).expect("a duration"));
             stage.live_until(self.state, end).await;
             stage.settle(self.state).await;
         }

@@ -1,6 +1,4 @@
-//! A connection of HTTP/2 with one gRPC request at a time: hyper's client, without a client of gRPC above it.
-//!
-//! Must not know what is asked.
+//! An HTTP/2 connection with one gRPC request at a time, by hyper without a gRPC client.
 
 use std::net::SocketAddr;
 
@@ -17,28 +15,28 @@ use tokio::net::TcpStream;
 use super::{Answer, Request};
 use crate::protocol::{CHECK, unframed};
 
-/// See the module.
+/// An HTTP/2 connection.
 pub struct Connection {
     requests: SendRequest<Full<Bytes>>,
 }
 
 impl Connection {
-    /// Opens it.
+    /// Opens a connection.
     pub async fn open(addr: SocketAddr) -> anyhow::Result<Self> {
         let stream = TcpStream::connect(addr).await.context("connecting")?;
         stream.set_nodelay(true)?;
         let (requests, connection) = handshake(TokioExecutor::new(), TokioIo::new(stream)).await?;
-        // It ends with the requests' end.
+        // This task ends with the sender.
         tokio::spawn(connection);
         Ok(Self { requests })
     }
 
-    /// Sends a request and reads its answer, which must be OK.
+    /// Sends a request. The answer must be OK. Returns its size.
     pub async fn ask(&mut self, request: &Request) -> anyhow::Result<usize> {
         Ok(self.exchange(request).await?.len())
     }
 
-    /// The same, and takes the answer apart.
+    /// The same. Returns the parsed answer.
     pub async fn probe(&mut self, request: &Request) -> anyhow::Result<Answer> {
         let frame = self.exchange(request).await?;
         Ok(Answer { headers: Vec::new(), body: unframed(&frame)?.to_vec() })

@@ -1,6 +1,4 @@
-//! A connection of HTTP/1.1 that does no more than it must: it writes bytes, and reads as many as an answer has.
-//!
-//! Must not know what is asked.
+//! A minimal HTTP/1.1 connection: it writes bytes, and reads until the answer is complete.
 
 use std::net::SocketAddr;
 
@@ -12,40 +10,40 @@ use tokio::{
 
 use super::{Answer, Request};
 
-/// What a good answer begins with.
+/// The first line of a successful response.
 const GOOD: &[u8] = b"HTTP/1.1 200 OK\r\n";
 
-/// See the module.
+/// An HTTP/1.1 connection.
 pub struct Connection {
     stream: TcpStream,
     buffer: Vec<u8>,
 }
 
 impl Connection {
-    /// Opens it.
+    /// Opens a connection.
     pub async fn open(addr: SocketAddr) -> anyhow::Result<Self> {
         let stream = TcpStream::connect(addr).await.context("connecting")?;
         stream.set_nodelay(true)?;
         Ok(Self { stream, buffer: Vec::with_capacity(8192) })
     }
 
-    /// Sends a request and reads its answer, which must be 200.
+    /// Sends a request. The answer must be 200. Returns its size.
     pub async fn ask(&mut self, request: &Request) -> anyhow::Result<usize> {
         self.stream.write_all(request).await?;
         self.buffer.clear();
         let mut whole = None;
         while whole.is_none_or(|whole| self.buffer.len() < whole) {
-            ensure!(self.stream.read_buf(&mut self.buffer).await? > 0, "the server has hung up");
+            ensure!(self.stream.read_buf(&mut self.buffer).await? > 0, "the server closed the connection");
             if whole.is_none() {
                 whole = length(&self.buffer)?;
             }
         }
-        ensure!(whole == Some(self.buffer.len()), "there is more than one answer");
+        ensure!(whole == Some(self.buffer.len()), "more than one answer");
         ensure!(self.buffer.starts_with(GOOD), "not 200: {}", String::from_utf8_lossy(&self.buffer));
         Ok(self.buffer.len())
     }
 
-    /// The same, and takes the answer apart.
+    /// The same. Returns the parsed answer.
     pub async fn probe(&mut self, request: &Request) -> anyhow::Result<Answer> {
         self.ask(request).await?;
         let text = String::from_utf8(self.buffer.clone())?;
@@ -57,7 +55,7 @@ impl Connection {
     }
 }
 
-/// How long an answer is, once its head is there.
+/// The length of an answer, once its head has arrived.
 fn length(buffer: &[u8]) -> anyhow::Result<Option<usize>> {
     const FIELD: &[u8] = b"content-length: ";
     let Some(end) = find(buffer, b"\r\n\r\n") else { return Ok(None) };

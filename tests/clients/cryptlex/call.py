@@ -1,7 +1,7 @@
-"""Calls Cryptlex's own client, one call after the other, and tells what it made of the answers.
+"""Makes calls with Cryptlex's own client, one after another, and prints the parsed answers.
 
-Standard input: {"url", "token", "calls": [{"call", "arguments"}]}; standard output: [{"status", "parsed"}], where `parsed` is what
-the client read out of the answer, or null if it could not read it.
+stdin: {"url", "token", "calls": [{"call", "arguments"}]}; stdout: [{"status", "parsed"}], where `parsed` is the answer as the client
+parsed it, or null if it could not.
 """
 
 import json
@@ -22,7 +22,7 @@ from cryptlex_web_api_client.models import (
 
 
 def plain(parsed):
-    """What the client read, as it writes it back."""
+    """The parsed answer, as the client serialises it."""
     if isinstance(parsed, list):
         return [plain(one) for one in parsed]
     return parsed.to_dict() if hasattr(parsed, "to_dict") else parsed
@@ -45,11 +45,11 @@ def call(client, name, arguments):
 
 
 def main():
-    wanted = json.load(sys.stdin)
-    client = AuthenticatedClient(base_url=wanted["url"], token=wanted["token"], timeout=30.0)
-    answers = [call(client, one["call"], one["arguments"]) for one in wanted["calls"]]
-    told = [{"status": int(answer.status_code), "parsed": plain(answer.parsed)} for answer in answers]
-    json.dump(told, sys.stdout)
+    request = json.load(sys.stdin)
+    client = AuthenticatedClient(base_url=request["url"], token=request["token"], timeout=30.0)
+    answers = [call(client, one["call"], one["arguments"]) for one in request["calls"]]
+    results = [{"status": int(answer.status_code), "parsed": plain(answer.parsed)} for answer in answers]
+    json.dump(results, sys.stdout)
 
 
 main()

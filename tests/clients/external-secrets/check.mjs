@@ -1,10 +1,10 @@
-// Checks objects of external-secrets.io against its published API: standard input is {"documents": […]}, standard output the list of their kinds. What
-// is missing or of a wrong type is told; a field that is not known is not noticed.
+// Checks objects of external-secrets.io against its published API. stdin: {"documents": […]}; stdout: the list of their kinds. It reports missing
+// fields and wrong types, but not unknown fields.
 
 import { readFile } from 'node:fs/promises'
 import { pathToFileURL } from 'node:url'
 
-// Where run.sh has installed it.
+// run.sh has installed it there.
 const models = pathToFileURL(`${process.env.CLIENTS}/node_modules/@kubernetes-models/external-secrets/`)
 const given = JSON.parse(await readFile('/dev/stdin', 'utf8'))
 const kinds = []

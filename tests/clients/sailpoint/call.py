@@ -1,8 +1,8 @@
-"""Calls SailPoint's own client of today, one call after the other, and tells what it made of the answers.
+"""Makes calls with SailPoint's own current client, one after another, and prints the parsed answers.
 
-Standard input: {"url", "id", "secret", "calls": [{"call", "arguments"}]}: the client logs in by itself. Standard output:
-[{"status", "parsed"}], where `parsed` is what the client read out of the answer, or null if there was nothing to read. A patch whose
-value is a list cannot be sent by this client.
+stdin: {"url", "id", "secret", "calls": [{"call", "arguments"}]}; the client logs in by itself. stdout:
+[{"status", "parsed"}], where `parsed` is the answer as the client parsed it, or null if it is empty. This client cannot send a patch
+whose value is a list.
 """
 
 import json
@@ -21,7 +21,7 @@ from sailpoint.personal_access_tokens import (
 
 
 def plain(parsed):
-    """What the client read, as it writes it back."""
+    """The parsed answer, as the client serialises it."""
     if isinstance(parsed, list):
         return [plain(one) for one in parsed]
     return parsed.to_dict() if hasattr(parsed, "to_dict") else parsed
@@ -59,11 +59,11 @@ def text(value):
 
 
 def main():
-    wanted = json.load(sys.stdin)
+    request = json.load(sys.stdin)
     params = ConfigurationParams()
-    params.base_url, params.client_id, params.client_secret = wanted["url"], wanted["id"], wanted["secret"]
+    params.base_url, params.client_id, params.client_secret = request["url"], request["id"], request["secret"]
     api = PersonalAccessTokensApi(ApiClient(Configuration(params)))
-    json.dump([answer(api, one) for one in wanted["calls"]], sys.stdout, default=text)
+    json.dump([answer(api, one) for one in request["calls"]], sys.stdout, default=text)
 
 
 main()

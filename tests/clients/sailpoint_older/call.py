@@ -1,8 +1,8 @@
-"""Calls SailPoint's own client for the older versions of the API, one call after the other, and tells what it made of the answers.
+"""Makes calls with SailPoint's own client for older API versions, one after another, and prints the parsed answers.
 
-Standard input: {"url", "id", "secret", "version", "calls": [{"call", "arguments"}]}, where `version` is beta, v3, v2024 or v2025: the
-client logs in by itself. Standard output: [{"status", "parsed"}], where `parsed` is what the client read out of the answer, or null if
-there was nothing to read.
+stdin: {"url", "id", "secret", "version", "calls": [{"call", "arguments"}]}, where `version` is beta, v3, v2024 or v2025. The client
+logs in by itself. stdout: [{"status", "parsed"}], where `parsed` is the answer as the client parsed it, or null if it is
+empty.
 """
 
 import importlib
@@ -14,7 +14,7 @@ from sailpoint.configuration import Configuration, ConfigurationParams
 
 
 def plain(parsed):
-    """What the client read, as it writes it back."""
+    """The parsed answer, as the client serialises it."""
     if isinstance(parsed, list):
         return [plain(one) for one in parsed]
     return parsed.to_dict() if hasattr(parsed, "to_dict") else parsed
@@ -49,13 +49,13 @@ def text(value):
 
 
 def main():
-    wanted = json.load(sys.stdin)
+    request = json.load(sys.stdin)
     params = ConfigurationParams()
-    params.base_url, params.client_id, params.client_secret = wanted["url"], wanted["id"], wanted["secret"]
-    sailpoint = importlib.import_module(f"sailpoint.{wanted['version']}")
-    exceptions = importlib.import_module(f"sailpoint.{wanted['version']}.exceptions")
+    params.base_url, params.client_id, params.client_secret = request["url"], request["id"], request["secret"]
+    sailpoint = importlib.import_module(f"sailpoint.{request['version']}")
+    exceptions = importlib.import_module(f"sailpoint.{request['version']}.exceptions")
     api = sailpoint.PersonalAccessTokensApi(sailpoint.ApiClient(Configuration(params)))
-    answers = [answer(sailpoint, exceptions, api, one) for one in wanted["calls"]]
+    answers = [answer(sailpoint, exceptions, api, one) for one in request["calls"]]
     json.dump(answers, sys.stdout, default=text)
 
 

@@ -1,6 +1,6 @@
-"""What schemathesis cannot know: it may change and delete every token but its own, which credentials are good, and which tokens there are.
+"""Tells schemathesis what it cannot know: valid credentials, existing tokens, and which token it must not change: its own.
 
-What is made up at random is nearly always refused: of each three requests one stays as it is, and the others are of the kind that succeeds.
+The server refuses almost all random requests. So one of three requests stays random, and the others are changed so that they can succeed.
 """
 
 import base64
@@ -14,10 +14,10 @@ TOKEN = os.environ["PAT"]
 EMAIL = os.environ["PAT_EMAIL"]
 SEEN = os.environ["PAT_SEEN"]
 
-# Few, for each operation: each is there before long.
+# A few names for each operation, so that a name soon exists already.
 NAMES = ["a", "b", "c"]
 
-# Tokens that are listed, or were.
+# The ids of tokens that were in a list.
 LISTED = []
 
 COUNTS = {}
@@ -29,7 +29,7 @@ def operation(case):
 
 @schemathesis.auth()
 class Caller:
-    """Bearer everywhere but where it would be a second way to log in."""
+    """Sends the token as bearer, except where that would be a second way to log in."""
 
     def get(self, case, context):
         return TOKEN
@@ -40,7 +40,7 @@ class Caller:
 
 
 def log_in(case, body, secret, basic):
-    """Credentials as they ought to be given, in the header or in the body."""
+    """Puts well-formed credentials in the header or in the body."""
     for name in ["client_id", "client_secret", "scope"]:
         body.pop(name, None)
     body["grant_type"] = "client_credentials"

@@ -1,7 +1,7 @@
-"""Calls TrueFoundry's own client, one call after the other, and tells what it made of the answers.
+"""Makes calls with TrueFoundry's own client, one after another, and prints the parsed answers.
 
-Standard input: {"url", "token", "calls": [{"call", "arguments"}]}; standard output: [{"status", "read"}], where `read` is what the
-client read out of the answer. `page` reads one page, `all` every page by the client's own pager; the others are methods of the
+stdin: {"url", "token", "calls": [{"call", "arguments"}]}; stdout: [{"status", "read"}], where `read` is the answer as the client
+parsed it. `page` reads one page, and `all` reads all pages with the client's pager. Other calls are methods of the
 client, such as `personal_access_tokens.create`.
 """
 
@@ -12,12 +12,12 @@ from operator import attrgetter
 from truefoundry_sdk import TrueFoundry
 from truefoundry_sdk.core.api_error import ApiError
 
-# Otherwise it tries again what was refused, and sleeps in between.
+# By default the client retries a refused request, and sleeps in between.
 ONCE = {"max_retries": 0}
 
 
 def plain(read):
-    """What the client read, as it writes it back."""
+    """The parsed answer, as the client serialises it."""
     if isinstance(read, list):
         return [plain(one) for one in read]
     return json.loads(read.json()) if hasattr(read, "json") else read
@@ -28,7 +28,7 @@ def call(client, name, arguments):
         pager = client.personal_access_tokens.list(**arguments, request_options=ONCE)
         if name == "all":
             return list(pager)
-        # Older pagers do not hold the answer itself.
+        # Older pagers do not have the answer itself.
         return pager.response if hasattr(pager, "response") else pager.items
     return attrgetter(name)(client)(**arguments, request_options=ONCE)
 
@@ -41,9 +41,9 @@ def answer(client, name, arguments):
 
 
 def main():
-    wanted = json.load(sys.stdin)
-    client = TrueFoundry(base_url=wanted["url"], api_key=wanted["token"])
-    json.dump([answer(client, one["call"], one["arguments"]) for one in wanted["calls"]], sys.stdout)
+    request = json.load(sys.stdin)
+    client = TrueFoundry(base_url=request["url"], api_key=request["token"])
+    json.dump([answer(client, one["call"], one["arguments"]) for one in request["calls"]], sys.stdout)
 
 
 main()

@@ -1,4 +1,4 @@
-//! The chart with other programs: Prometheus reads its alerts, and Velero backs up and restores a release.
+//! The chart with other programs: Prometheus checks its alerts, and Velero backs up and restores a release.
 
 use crate::support::chart::{helm, release, velero};
 

@@ -1,4 +1,4 @@
-//! Alerts and dashboard: promtool checks and tests them, and every figure and label in them is one that the operator serves.
+//! Checks the alerts and the dashboard: promtool accepts and tests them, and the operator serves each metric and label that they use.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -33,7 +33,7 @@ fn dashboard() -> Value {
     serde_json::from_str(&fs::read_to_string(chart().join("files/dashboard.json")).expect("a dashboard")).expect("JSON")
 }
 
-/// Every query of the dashboard, by its panel, with Grafana's variables filled in.
+/// The queries of the dashboard, each with its panel, and with Grafana's variables filled in.
 fn queries() -> Vec<(String, String)> {
     let dashboard = dashboard();
     let mut found = Vec::new();
@@ -41,7 +41,7 @@ fn queries() -> Vec<(String, String)> {
         for target in panel["targets"].as_array().into_iter().flatten() {
             let query = target["expr"].as_str().expect("a query").replace("$namespace", ".*");
             let query = query.replace("$__rate_interval", "5m");
-            assert!(!query.contains('$'), "a variable that nobody fills in: {query}");
+            assert!(!query.contains('$'), "an unknown variable: {query}");
             found.push((panel["title"].as_str().expect("a title").to_owned(), query));
         }
     }
@@ -60,11 +60,11 @@ fn rules() -> Vec<(String, String)> {
 }
 
 #[test]
-fn promtool_finds_alerts_and_dashboard_sound_and_every_alert_is_tested() {
+fn promtool_accepts_the_rules_and_each_alert_is_tested() {
     let Some(promtool) = PROMTOOL.or_left_out() else { return };
     let run = |arguments: &[&str]| {
         let output =
-            Command::new(&promtool).current_dir(chart().join("files")).args(arguments).output().expect("it runs");
+            Command::new(&promtool).current_dir(chart().join("files")).args(arguments).output().expect("promtool runs");
         let said = format!("{}{}", String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
         assert!(output.status.success(), "{arguments:?}: {said}");
         said
@@ -83,10 +83,10 @@ fn promtool_finds_alerts_and_dashboard_sound_and_every_alert_is_tested() {
         }
     }
     let all: BTreeSet<_> = rules().into_iter().map(|(name, _)| name).collect();
-    assert_eq!(fire, all, "each fires once");
-    assert_eq!(silent, all, "and is silent once");
+    assert_eq!(fire, all, "each alert fires in a test");
+    assert_eq!(silent, all, "each alert is silent in a test");
 
-    // The dashboard's queries, as rules that record something.
+    // The dashboard's queries as recording rules.
     let recorded = queries().into_iter().enumerate();
     let recorded: Vec<_> =
         recorded.map(|(n, (_, query))| json!({"record": format!("panel:{n}"), "expr": query})).collect();
@@ -96,8 +96,8 @@ fn promtool_finds_alerts_and_dashboard_sound_and_every_alert_is_tested() {
     assert!(said.contains(&format!("{} rules found", queries().len())), "{said}");
 }
 
-/// Metrics and the labels that queries ask of them: `name{a="b"}` and `by (a, b)`.
-fn asked(query: &str) -> (BTreeSet<String>, BTreeSet<String>) {
+/// The metrics and labels that a query uses, as in `name{a="b"}` and `by (a, b)`.
+fn names_in(query: &str) -> (BTreeSet<String>, BTreeSet<String>) {
     let (mut names, mut labels) = (BTreeSet::new(), BTreeSet::new());
     for (at, _) in query.match_indices("pat_operator_") {
         let rest = &query[at..];
@@ -107,7 +107,7 @@ fn asked(query: &str) -> (BTreeSet<String>, BTreeSet<String>) {
     for (open, close) in [("{", '}'), ("by (", ')')] {
         for (at, _) in query.match_indices(open) {
             let inside = &query[at + open.len()..];
-            let inside = &inside[..inside.find(close).expect("it is closed")];
+            let inside = &inside[..inside.find(close).expect("the bracket is closed")];
             for part in inside.split(',') {
                 let end = part.find(['=', '!', '~']).unwrap_or(part.len());
                 labels.insert(part[..end].trim().to_owned());
@@ -118,21 +118,21 @@ fn asked(query: &str) -> (BTreeSet<String>, BTreeSet<String>) {
 }
 
 #[test]
-fn queries_are_read_for_their_names_and_labels() {
+fn metric_and_label_names_of_queries_are_found() {
     let (names, labels) =
-        asked(r#"sum by (le, a) (rate(pat_operator_x_bucket{namespace=~".*",b!="c"}[5m])) > pat_operator_y"#);
+        names_in(r#"sum by (le, a) (rate(pat_operator_x_bucket{namespace=~".*",b!="c"}[5m])) > pat_operator_y"#);
     assert_eq!(names.into_iter().collect::<Vec<_>>(), ["pat_operator_x_bucket", "pat_operator_y"]);
     assert_eq!(labels.into_iter().collect::<Vec<_>>(), ["a", "b", "le", "namespace"]);
 }
 
-/// The values that queries and series ask of labels, such as `reason!~"a|b"`: of which metric, which label, which value.
-fn values_asked(query: &str) -> Vec<(String, String, String)> {
+/// The label values that a query uses, as in `reason!~"a|b"`: metric, label and value.
+fn values_in(query: &str) -> Vec<(String, String, String)> {
     let mut found = Vec::new();
     for (at, _) in query.match_indices("pat_operator_") {
         let rest = &query[at..];
         let end = rest.find(|c: char| !c.is_ascii_alphanumeric() && c != '_').unwrap_or(rest.len());
         let Some(inside) = rest[end..].strip_prefix('{') else { continue };
-        let inside = &inside[..inside.find('}').expect("it is closed")];
+        let inside = &inside[..inside.find('}').expect("the bracket is closed")];
         for part in inside.split(',') {
             let (label, value) = part.split_once(['=', '!']).expect("a comparison");
             let value = value.trim_start_matches(['=', '~']).trim_matches('"');
@@ -144,17 +144,17 @@ fn values_asked(query: &str) -> Vec<(String, String, String)> {
 }
 
 #[test]
-fn queries_are_read_for_the_values_of_labels() {
-    let found = values_asked(r#"max(pat_operator_x{a!~"b|c", d="e"}) / pat_operator_y > pat_operator_z{f=~"g"}"#);
+fn label_values_of_queries_are_found() {
+    let found = values_in(r#"max(pat_operator_x{a!~"b|c", d="e"}) / pat_operator_y > pat_operator_z{f=~"g"}"#);
     let found: Vec<_> = found.iter().map(|(metric, label, value)| (&metric[..], &label[..], &value[..])).collect();
     let x = "pat_operator_x";
     assert_eq!(found, [(x, "a", "b"), (x, "a", "c"), (x, "d", "e"), ("pat_operator_z", "f", "g")]);
 }
 
-/// Every value that the code gives a label of a metric; `None` where it is no word of ours.
+/// All values that the code uses for a label of a metric, or `None` for labels with values from elsewhere.
 fn words(metric: &str, label: &str) -> Option<Vec<&'static str>> {
     match (metric, label) {
-        // Kubernetes', HTTP's and Prometheus's.
+        // These come from Kubernetes, HTTP and Prometheus.
         (_, "namespace" | "pod" | "status" | "route" | "le") => None,
         (_, "dialect") => Some(Dialect::ALL.iter().map(|dialect| dialect.as_str()).collect()),
         ("pat_operator_tokens", "ready") => Some(vec!["True", "False", "Unknown"]),
@@ -167,19 +167,19 @@ fn words(metric: &str, label: &str) -> Option<Vec<&'static str>> {
         }
         ("pat_operator_reconcile_errors_total", "category") => Some(controller::error::Error::CATEGORIES.to_vec()),
         ("pat_operator_serving_certificate_errors_total", "category") => Some(certificates::Error::CATEGORIES.to_vec()),
-        _ => panic!("no test knows the values of {label} of {metric}"),
+        _ => panic!("unknown label {label} of {metric}"),
     }
 }
 
 #[test]
-fn every_value_of_a_label_in_alerts_their_tests_and_dashboard_is_one_that_the_code_gives() {
+fn alerts_and_dashboard_use_only_existing_label_values() {
     let tests = fs::read_to_string(chart().join("files/alerts.test.yaml")).expect("tests");
     let tests = [("alerts.test.yaml".to_owned(), tests)];
     let mut seen = BTreeSet::new();
     for (whose, query) in rules().into_iter().chain(queries()).chain(tests) {
-        for (metric, label, value) in values_asked(&query) {
+        for (metric, label, value) in values_in(&query) {
             if let Some(words) = words(&metric, &label) {
-                assert!(words.contains(&&value[..]), "{whose}: {metric} has no {label} {value}, but {words:?}");
+                assert!(words.contains(&&value[..]), "{whose}: {metric} has no {label} {value}; it has {words:?}");
                 seen.insert((metric, label));
             }
         }
@@ -190,11 +190,11 @@ fn every_value_of_a_label_in_alerts_their_tests_and_dashboard_is_one_that_the_co
         ("pat_operator_decisions_total", "reason"),
         ("pat_operator_reconcile_errors_total", "category"),
     ] {
-        assert!(seen.contains(&(metric.to_owned(), label.to_owned())), "{label} of {metric} is asked for");
+        assert!(seen.contains(&(metric.to_owned(), label.to_owned())), "no query uses {label} of {metric}");
     }
 }
 
-/// The labels of each series name.
+/// The labels of each series.
 fn served(all: &[Metrics]) -> BTreeMap<String, BTreeSet<String>> {
     let mut served: BTreeMap<String, BTreeSet<String>> = BTreeMap::new();
     for series in all.iter().flat_map(|metrics| metrics.values.keys()) {
@@ -206,7 +206,7 @@ fn served(all: &[Metrics]) -> BTreeMap<String, BTreeSet<String>> {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn every_figure_and_label_in_alerts_and_dashboard_is_served() {
+async fn alerts_and_dashboard_use_only_served_metrics_and_labels() {
     let place = Place::new("figures").await;
     let mut operator = place.operator().start();
     let spec = json!({"rotation": {"interval": "30d"}});
@@ -224,11 +224,11 @@ async fn every_figure_and_label_in_alerts_and_dashboard_is_served() {
     assert_ne!(listed.status, 404, "{listed:?}");
     let served = served(&[operator.metrics().await, verifier.process.metrics().await, api.process.metrics().await]);
 
-    // Prometheus itself adds these.
+    // Prometheus adds these labels.
     let of_target = ["namespace", "pod"];
     let cases = rules().into_iter().chain(queries());
     for (whose, query) in cases {
-        let (names, labels) = asked(&query);
+        let (names, labels) = names_in(&query);
         assert!(!names.is_empty(), "{whose}: {query}");
         let mut known: BTreeSet<_> = of_target.map(str::to_owned).into();
         for name in &names {
@@ -236,28 +236,28 @@ async fn every_figure_and_label_in_alerts_and_dashboard_is_served() {
             known.extend(labels.iter().cloned());
         }
         let unknown: Vec<_> = labels.difference(&known).collect();
-        assert!(unknown.is_empty(), "{whose}: {unknown:?} are no labels of {names:?}");
+        assert!(unknown.is_empty(), "{whose}: {names:?} have no labels {unknown:?}");
     }
-    // What the dashboard lets a person choose from.
+    // The variables of the dashboard.
     let variables = dashboard()["templating"]["list"].as_array().expect("variables").clone();
     let chosen: Vec<_> = variables.iter().filter(|variable| variable["type"] == "query").collect();
     assert!(!chosen.is_empty());
     for variable in chosen {
         let query = variable["query"]["query"].as_str().expect("a query");
-        assert_eq!(variable["definition"], query, "what Grafana shows is what it asks");
+        assert_eq!(variable["definition"], query, "the definition equals the query");
         let (name, label) = query
             .strip_prefix("label_values(")
             .and_then(|rest| rest.strip_suffix(')'))
             .and_then(|inside| inside.split_once(", "))
-            .unwrap_or_else(|| panic!("label_values(metric, label): {query}"));
+            .unwrap_or_else(|| panic!("not of the form label_values(metric, label): {query}"));
         let labels = served.get(name).unwrap_or_else(|| panic!("{name} is not served"));
         assert!(labels.contains(label) || of_target.contains(&label), "{query}");
-        // And panels ask by it.
+        // Panels use the variable.
         let used = format!("${}", variable["name"].as_str().expect("a name"));
-        assert!(dashboard()["panels"].to_string().contains(&used), "{used} is used");
+        assert!(dashboard()["panels"].to_string().contains(&used), "no panel uses {used}");
     }
-    // And what docs and dashboard leave out is nothing that somebody would look for in vain.
-    let shown: BTreeSet<_> = queries().iter().flat_map(|(_, query)| asked(query).0).collect();
+    // The dashboard shows each metric.
+    let shown: BTreeSet<_> = queries().iter().flat_map(|(_, query)| names_in(query).0).collect();
     let families: BTreeSet<_> =
         served.keys().filter(|name| !name.ends_with("_sum") && !name.ends_with("_count")).collect();
     let hidden: Vec<_> = families.into_iter().filter(|name| !shown.contains(*name)).collect();
@@ -266,7 +266,7 @@ async fn every_figure_and_label_in_alerts_and_dashboard_is_served() {
 }
 
 #[test]
-fn the_chart_ships_alerts_and_dashboard_as_they_are() {
+fn chart_ships_alerts_and_dashboard_unchanged() {
     let helm = Program::helm();
     let values = chart().join("ci/pod-monitor.yaml");
     let manifests = helm.renders(&["--values", values.to_str().expect("text")]);
@@ -285,8 +285,8 @@ fn the_chart_ships_alerts_and_dashboard_as_they_are() {
     let manifests = helm.renders(&["--values", values.to_str().expect("text")]);
     let [rule] = &of_kind(&manifests, "PrometheusRule")[..] else { panic!("one") };
     let names = rule["spec"]["groups"][0]["rules"].as_array().expect("rules").len();
-    assert_eq!(names, rules().len() - 2, "two are left out");
-    // Each monitor finds the one Service that is made for it.
+    assert_eq!(names, rules().len() - 2, "the values disable two alerts");
+    // Each monitor selects exactly one Service.
     for monitor in of_kind(&manifests, "ServiceMonitor") {
         let wanted = monitor["spec"]["selector"]["matchLabels"].as_object().expect("a map");
         let services = of_kind(&manifests, "Service");

@@ -1,4 +1,4 @@
-//! The whole cluster is lost: its tokens come back in another one, by Velero, with the commands of `docs/operations.md`; and what was dead stays dead.
+//! A cluster is lost, and Velero restores its tokens in another one with the commands of `docs/operations.md`. Revoked tokens stay revoked.
 
 use std::{fs, path::Path};
 
@@ -23,20 +23,20 @@ use crate::support::{
     process::{OperatorProcess, place::eventually},
 };
 
-/// What the page that people follow shows in this language.
+/// The code blocks of this language on the page.
 fn shown(language: &str) -> Vec<String> {
     let fences = fences::of("docs/operations.md").into_iter().filter(|fence| fence.language == language);
     fences.map(|fence| fence.text).collect()
 }
 
-/// Its commands that begin like this, in their order.
+/// The page's commands that start like this, in order.
 fn commands(begin: &str) -> Vec<String> {
     let shown = shown("console").concat().replace("\\\n", " ");
     let typed = shown.lines().filter_map(|line| line.strip_prefix("$ "));
     typed.filter(|command| command.starts_with(begin)).map(str::to_owned).collect()
 }
 
-/// Its manifest that has this in it.
+/// The page's manifest that contains this text.
 fn manifest_with(part: &str) -> String {
     shown("yaml").into_iter().find(|manifest| manifest.contains(part)).expect("a manifest")
 }
@@ -85,14 +85,14 @@ metadata: {name: closed}
 spec: {subject: {kind: VirtualAccount, name: shop/closed}, disabled: true}
 ";
 
-/// A cluster with tokens in each state, and backups of it in `store`; then it is gone. Its tokens: of `ci` the present, the previous and a revoked one,
-/// of `jane`, and of an owner that is disabled.
-async fn lost(store: &Path) -> [String; 5] {
+/// Creates a cluster with tokens and backups of it in `store`, and deletes the cluster. Returns the tokens: the current, the previous and a
+/// revoked one of `ci`, that of `jane`, and that of a disabled owner.
+async fn lose_cluster(store: &Path) -> [String; 5] {
     let release = Release::new().await;
     release.put(&["install", "--create-namespace"], &values());
     let controllers = release.controllers().await;
     let verifier = release.verifier().await;
-    // After the chart: it has heard of its kinds.
+    // After the chart, so that Velero discovers its kinds.
     let velero = Velero::start(&release.access(), store).await;
     apply(&release, "tokens.yaml", TOKENS);
     let leaked = release.ready("shop", "ci").await;
@@ -102,11 +102,11 @@ async fn lost(store: &Path) -> [String; 5] {
     apply(&release, "closed.yaml", CLOSED);
     verifier.forwards(&closed, 401).await;
 
-    // One token of a life is revoked, the next is replaced and goes on for its grace period.
+    // One token of ci is revoked, and its successor is rotated, with a grace period.
     let pats = release.pats("shop");
     let change = async |spec: Value, before: &str| {
         let patch = Patch::Merge(json!({"spec": spec}));
-        pats.patch("ci", &PatchParams::default(), &patch).await.expect("it is taken");
+        pats.patch("ci", &PatchParams::default(), &patch).await.expect("the API server accepts the patch");
         let mut token = before.to_owned();
         eventually("there is a new token", async || {
             token = release.ready("shop", "ci").await;
@@ -122,15 +122,15 @@ async fn lost(store: &Path) -> [String; 5] {
     assert_eq!([verifier.forward(&ci, "").await, verifier.forward(&previous, "").await], [200, 200]);
 
     for command in commands("velero backup create") {
-        let said = velero.type_(&command);
+        let said = velero.run(&command);
         assert!(said.contains("Backup completed with status: Completed."), "{command}: {said}");
     }
     drop((controllers, verifier));
     [ci, previous, leaked, jane, closed]
 }
 
-/// Waits until Velero is refused what it has no right to.
-async fn guards(release: &Release) {
+/// Waits until the guard rails refuse Velero's writes.
+async fn wait_for_guard_rails(release: &Release) {
     let velero = release.access().client_for(&Identity::service_account("velero", "velero")).expect("a client");
     let dry = PostParams { dry_run: true, ..PostParams::default() };
     let secrets: Api<Secret> = Api::namespaced(velero.clone(), "default");
@@ -146,23 +146,23 @@ async fn guards(release: &Release) {
     .await;
 }
 
-/// Waits until Velero's ServiceAccount has a verb of ours.
-async fn may(release: &Release, verb: &str, resource: &str) {
+/// Waits until Velero's ServiceAccount has one of the operator's custom verbs.
+async fn wait_for_right(release: &Release, verb: &str, resource: &str) {
     let reviews: Api<SubjectAccessReview> = Api::all(release.client.clone());
     let asked = json!({"group": "pat-operator.io", "resource": resource, "verb": verb});
     let review = json!({"spec": {"user": "system:serviceaccount:velero:velero", "resourceAttributes": asked}});
     let review = serde_json::from_value(review).expect("a review");
     eventually("the right is in force", async || {
-        let answer = reviews.create(&PostParams::default(), &review).await.expect("an answer");
+        let answer = reviews.create(&PostParams::default(), &review).await.expect("the API server answers");
         answer.status.expect("a status").allowed
     })
     .await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn tokens_of_a_cluster_that_is_lost_live_on_in_the_next_by_velero_and_what_was_dead_stays_dead() {
+async fn velero_restores_tokens_and_revoked_ones_stay_revoked() {
     let store = tempfile::tempdir().expect("a folder");
-    let [ci, previous, leaked, jane, closed] = lost(store.path()).await;
+    let [ci, previous, leaked, jane, closed] = lose_cluster(store.path()).await;
 
     let release = Release::new().await;
     let velero = Velero::start(&release.access(), store.path()).await;
@@ -170,10 +170,10 @@ async fn tokens_of_a_cluster_that_is_lost_live_on_in_the_next_by_velero_and_what
     let controllers = release.controllers().await;
     let verifier = release.verifier().await;
     let restores = commands("velero restore create");
-    let [of_secrets, of_tokens, _, of_owners] = &restores[..] else { panic!("four: {restores:?}") };
-    // A restore has its name once.
+    let [of_secrets, of_tokens, _, of_owners] = &restores[..] else { panic!("four restores: {restores:?}") };
+    // Each restore needs another name.
     let named = |command: &str, name: &str| command.replace("restore create ", &format!("restore create {name}-"));
-    let is = |said: String, phase: &str| {
+    let assert_phase = |said: String, phase: &str| {
         assert!(said.contains(&format!("Restore completed with status: {phase}.")), "{said}");
     };
 
@@ -182,72 +182,75 @@ async fn tokens_of_a_cluster_that_is_lost_live_on_in_the_next_by_velero_and_what
         tokens.iter().map(ResourceExt::name_any).collect::<Vec<_>>()
     };
 
-    // Without the rights that the page speaks of it is refused, and told why.
+    // Without the rights on the page, the restore is refused, and Velero's log says why.
     let refused = |part: &str| {
         let account = "system:serviceaccount:velero:velero may not ";
         assert!(velero.log().contains(&format!("{account}{part}")), "{part}");
     };
-    guards(&release).await;
-    is(velero.type_(&named(of_secrets, "refused")), "PartiallyFailed");
+    wait_for_guard_rails(&release).await;
+    assert_phase(velero.run(&named(of_secrets, "refused")), "PartiallyFailed");
     refused("set annotations under pat-operator.io/ on a Secret");
     assert!(release.secrets("shop").await.is_empty());
     let rights = manifest_with("verbs: [restore]");
     let (restore, _) = rights.split_once("  - apiGroups: [pat-operator.io]\n    resources: [users").expect("two rules");
     let (_, binding) = rights.split_once("---\n").expect("a role and its binding");
     apply(&release, "restore.yaml", &format!("{restore}---\n{binding}"));
-    may(&release, "restore", "secrets").await;
-    is(velero.type_(of_secrets), "Completed");
+    wait_for_right(&release, "restore", "secrets").await;
+    assert_phase(velero.run(of_secrets), "Completed");
     assert_eq!(release.secrets("shop").await.len(), 3);
-    is(velero.type_(&named(of_tokens, "refused")), "PartiallyFailed");
+    assert_phase(velero.run(&named(of_tokens, "refused")), "PartiallyFailed");
     refused("issue tokens for the User jane@example.com");
     assert_eq!(names().await, ["ci", "closed"]);
 
-    // With both rights the rest comes back, and what is there is left alone.
+    // With both rights, Velero restores the rest and leaves existing objects alone.
     apply(&release, "rights.yaml", &rights);
-    may(&release, "issue-for", "users").await;
-    is(velero.type_(of_tokens), "Completed");
+    wait_for_right(&release, "issue-for", "users").await;
+    assert_phase(velero.run(of_tokens), "Completed");
     assert_eq!(names().await, ["ci", "closed", "jane"]);
     let namespaces: Api<Namespace> = Api::all(release.client.clone());
-    assert!(namespaces.get_opt("elsewhere").await.expect("an answer").is_none(), "it had no tokens");
-    let shop = namespaces.get("shop").await.expect("it had");
+    assert!(
+        namespaces.get_opt("elsewhere").await.expect("the API server answers").is_none(),
+        "this namespace has no tokens"
+    );
+    let shop = namespaces.get("shop").await.expect("the namespace is restored");
     assert_eq!(shop.labels().get("kept").map(String::as_str), Some("true"));
     for name in names().await {
-        eventually("its Secret is taken for somebody else's", async || {
-            let status = release.pats("shop").get(&name).await.expect("it is back").status.unwrap_or_default();
+        eventually("its Secret is in conflict", async || {
+            let status = release.pats("shop").get(&name).await.expect("the PAT is restored").status.unwrap_or_default();
             status.conditions.iter().any(|one| one.type_ == "Ready" && one.reason == "SecretConflict")
         })
         .await;
     }
     for token in [&ci, &previous, &jane, &closed, &leaked] {
-        assert_eq!(verifier.forward(token, "").await, 401, "nothing is adopted by itself");
+        assert_eq!(verifier.forward(token, "").await, 401, "the controller adopts nothing by default");
     }
 
-    let controllers = upgraded(&release, controllers, &Timestamp::now().to_string()).await;
+    let controllers = upgrade(&release, controllers, &Timestamp::now().to_string()).await;
     assert_eq!(release.ready("shop", "ci").await, ci);
     assert_eq!(release.ready("shop", "jane").await, jane);
     verifier.forwards(&ci, 200).await;
     assert_eq!(verifier.forward(&ci, "scope=packages:write").await, 200);
-    assert_eq!(verifier.forward(&previous, "").await, 200, "it is in its grace period");
+    assert_eq!(verifier.forward(&previous, "").await, 200, "the previous token is in its grace period");
     verifier.forwards(&jane, 200).await;
     assert_eq!(verifier.forward(&leaked, "").await, 401);
 
-    // Of the owner that is disabled it is the TokenOwner that holds it back, and nothing else.
+    // Only the TokenOwner disables the token of the disabled owner.
     assert_eq!(release.ready("shop", "closed").await, closed);
     assert_eq!(verifier.forward(&closed, "").await, 401);
     let owners: Api<TokenOwner> = Api::all(release.client.clone());
     let open = Patch::Merge(json!({"spec": {"disabled": false}}));
-    owners.patch("closed", &PatchParams::default(), &open).await.expect("it is taken");
+    owners.patch("closed", &PatchParams::default(), &open).await.expect("the API server accepts the patch");
     verifier.forwards(&closed, 200).await;
-    owners.delete("closed", &DeleteParams::default()).await.expect("it is enabled");
-    is(velero.type_(of_owners), "Completed");
+    owners.delete("closed", &DeleteParams::default()).await.expect("the TokenOwner is deleted");
+    assert_phase(velero.run(of_owners), "Completed");
     verifier.forwards(&closed, 401).await;
 
-    // The flag is off again, and life goes on: the next token is as every other.
-    let controllers = upgraded(&release, controllers, "").await;
+    // Without the flag, the token is rotated like any other.
+    let controllers = upgrade(&release, controllers, "").await;
     let now = Patch::Merge(json!({"spec": {"rotateIfIssuedBefore": Timestamp::now().to_string()}}));
-    release.pats("shop").patch("ci", &PatchParams::default(), &now).await.expect("it is taken");
-    eventually("it is rotated", async || release.ready("shop", "ci").await != ci).await;
-    assert_eq!(verifier.forward(&ci, "").await, 200, "in its grace period");
+    release.pats("shop").patch("ci", &PatchParams::default(), &now).await.expect("the API server accepts the patch");
+    eventually("the token is rotated", async || release.ready("shop", "ci").await != ci).await;
+    assert_eq!(verifier.forward(&ci, "").await, 200, "the old token is in its grace period");
     for mut controller in controllers {
         let errors = controller.metrics().await;
         let restless = errors.value(r#"pat_operator_reconcile_errors_total{category="Restless"}"#);
@@ -255,8 +258,8 @@ async fn tokens_of_a_cluster_that_is_lost_live_on_in_the_next_by_velero_and_what
     }
 }
 
-/// The release with this `restoreIssuedBefore`, and its controllers in place of those that were.
-async fn upgraded(release: &Release, before: Vec<OperatorProcess>, line: &str) -> Vec<OperatorProcess> {
+/// Upgrades the release with this `restoreIssuedBefore`, and replaces its controllers.
+async fn upgrade(release: &Release, before: Vec<OperatorProcess>, line: &str) -> Vec<OperatorProcess> {
     for controller in before {
         controller.terminate().await;
     }

@@ -1,4 +1,4 @@
-//! Cryptlex's own Python client against the real operator, and plain HTTP for what it does not read.
+//! Tests the Cryptlex dialect with Cryptlex's own Python client, and with plain HTTP for fields that the client ignores.
 
 use pat_operator::api::SecretDelivery;
 use serde_json::{Value, json};
@@ -12,17 +12,17 @@ use crate::support::{
 const MOUNT: &str = "/cryptlex";
 const TOKENS: &str = "/cryptlex/v3/personal-access-tokens";
 
-/// Tests ask faster than people.
+/// Tests send more requests than users do.
 const QUICK: &[&str] = &["--rate-limit=1000", "--rate-burst=10000"];
 
-/// Has the client make these calls; `None` if it cannot be had.
+/// Makes calls with the client. Returns `None` if the client is not available.
 async fn calls(stage: &Stage, token: &str, calls: Value) -> Option<Vec<Value>> {
     let asked = json!({"url": format!("http://{}{MOUNT}", stage.api.http), "token": token, "calls": calls});
     let answers = clients::run("cryptlex/call.py", &asked).await?;
     Some(answers.as_array().expect("a list").clone())
 }
 
-/// What is answered to a GET over plain HTTP, which has to be 200.
+/// Sends a GET over plain HTTP, which must be answered with 200.
 async fn get(stage: &Stage, token: &str, path: &str) -> Value {
     let reply = stage.api.call("GET", path, token, None).await;
     assert_eq!(reply.status, 200, "{path}: {reply:?}");
@@ -35,7 +35,7 @@ fn names(answer: &Value) -> Vec<&str> {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn cryptlexs_client_creates_uses_revokes_and_deletes_tokens() {
+async fn cryptlex_client_creates_uses_revokes_and_deletes_tokens() {
     let stage = Stage::new("cryptlex-story", QUICK).await;
     let token = stage.caller("laptop", "ada", &[MY_MANAGE, "deploy"]).await;
     let end = in_seconds(3600);
@@ -74,8 +74,8 @@ async fn cryptlexs_client_creates_uses_revokes_and_deletes_tokens() {
     assert_eq!(listed["expiresAt"].as_str().map(|text| &text[..19]), Some(&end[..19]), "{listed}");
     assert_eq!(made[7]["parsed"][0]["expiresAt"], Value::Null);
 
-    // As Kubernetes has them: a resource like any other, delivered once, with no Secret left.
-    let pat = stage.pat("ci").await.expect("it is there");
+    // In Kubernetes, it is a PAT like any other, with one-time delivery and no Secret left.
+    let pat = stage.pat("ci").await.expect("the PAT exists");
     assert_eq!(pat.spec.owner.as_ref().map(|owner| owner.text()).as_deref(), Some("ada"));
     assert_eq!(pat.spec.scopes, ["deploy", MY_MANAGE]);
     assert_eq!(pat.spec.secret.as_ref().and_then(|secret| secret.delivery), Some(SecretDelivery::Once));
@@ -83,15 +83,15 @@ async fn cryptlexs_client_creates_uses_revokes_and_deletes_tokens() {
     let owned = secrets.iter().filter(|secret| {
         secret.metadata.owner_references.iter().flatten().any(|one| Some(&one.uid) == pat.metadata.uid.as_ref())
     });
-    assert_eq!(owned.count(), 0, "nobody else can read it");
+    assert_eq!(owned.count(), 0, "no Secret with the token remains");
     let id = pat.metadata.uid.expect("a uid").replace('-', "");
     assert_eq!(listed["id"], id);
 
-    // The new token is accepted by the verifier, and by the REST server for another round.
+    // The verifier and the REST server accept the new token.
     let token_in = |answer: &Value| answer["parsed"]["accessToken"].as_str().expect("a token").to_owned();
     let (new, bare) = (token_in(&made[0]), token_in(&made[1]));
-    stage.has_all(&[("ci", &new), ("bare", &bare)]).await;
-    assert_eq!(stage.verifier.forward(&bare, "scope=deploy").await, 403, "it has no rights");
+    stage.assert_usable(&[("ci", &new), ("bare", &bare)]).await;
+    assert_eq!(stage.verifier.forward(&bare, "scope=deploy").await, 403, "the token has no scopes");
     assert_eq!(stage.verifier.forward(&new, "scope=deploy").await, 200);
     let revoked = calls(
         &stage,
@@ -103,14 +103,14 @@ async fn cryptlexs_client_creates_uses_revokes_and_deletes_tokens() {
         ]),
     )
     .await
-    .expect("it was there before");
-    // The controller has noted meanwhile that the token was taken, which is a change.
+    .expect("the client is available");
+    // Meanwhile the controller recorded the delivery, which changes updatedAt.
     let but_its_change = |token: &Value| {
         Value::Object(
             token.as_object().expect("a token").clone().into_iter().filter(|(field, _)| field != "updatedAt").collect(),
         )
     };
-    assert_eq!(but_its_change(&revoked[0]["parsed"]), but_its_change(listed), "alone as in the list");
+    assert_eq!(but_its_change(&revoked[0]["parsed"]), but_its_change(listed), "the same as in the list");
     assert_eq!(but_its_change(&revoked[1]["parsed"]), but_its_change(listed));
     assert_eq!(names(&revoked[2]), ["laptop", "ci", "bare"]);
 
@@ -129,7 +129,7 @@ async fn cryptlexs_client_creates_uses_revokes_and_deletes_tokens() {
         ]),
     )
     .await
-    .expect("it was there before");
+    .expect("the client is available");
     let statuses: Vec<_> = ended.iter().map(|answer| &answer["status"]).collect();
     assert_eq!(statuses, [200, 200, 400, 200, 204, 404, 404, 200], "{ended:#?}");
     assert_eq!(ended[0]["parsed"]["revoked"], true);
@@ -139,9 +139,10 @@ async fn cryptlexs_client_creates_uses_revokes_and_deletes_tokens() {
     for dead in [&new, &bare] {
         stage.verifier.forwards(dead, 401).await;
     }
-    assert_eq!(stage.pat("ci").await.expect("it stays").spec.revoked, Some(true));
-    assert!(stage.pat("bare").await.is_none(), "kubectl does not find it either");
-    let refused = calls(&stage, &new, json!([{"call": "list", "arguments": {}}])).await.expect("it was there before");
+    assert_eq!(stage.pat("ci").await.expect("the PAT still exists").spec.revoked, Some(true));
+    assert!(stage.pat("bare").await.is_none(), "the PAT is deleted");
+    let refused =
+        calls(&stage, &new, json!([{"call": "list", "arguments": {}}])).await.expect("the client is available");
     assert_eq!(refused[0]["status"], 401);
     assert!(refused[0]["parsed"]["message"].is_string());
     let log = stage.api.process.log().join("\n");
@@ -149,7 +150,7 @@ async fn cryptlexs_client_creates_uses_revokes_and_deletes_tokens() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn cryptlexs_client_lists_with_every_combination_of_parameters() {
+async fn cryptlex_client_lists_with_all_parameter_combinations() {
     let stage = Stage::new("cryptlex-lists", QUICK).await;
     let token = stage.caller("laptop", "ada", &[MY_MANAGE]).await;
     for name in ["alpha", "beta", "gamma"] {
@@ -161,9 +162,9 @@ async fn cryptlexs_client_lists_with_every_combination_of_parameters() {
     stage.place.apply("other", json!({"owner": {"kind": "User", "name": "grace"}, "displayName": "alpha"})).await;
     stage.place.ready("other").await;
     let count = async || get(&stage, &token, TOKENS).await.as_array().map(Vec::len);
-    eventually("all are in the list", async || count().await == Some(4)).await;
+    eventually("the list has all tokens", async || count().await == Some(4)).await;
 
-    // Every parameter absent, explicitly null, or given: 4 × 4 × 4 × 4.
+    // Each parameter is absent, null, or has one of two values: 4 × 4 × 4 × 4 combinations.
     let choices = |given: [Value; 2]| [None, Some(Value::Null)].into_iter().chain(given.map(Some)).collect::<Vec<_>>();
     let (pages, limits) = (choices([json!(1), json!(2)]), choices([json!(1), json!(2)]));
     let (sorts, queries) = (choices([json!("name"), json!("-name")]), choices([json!("A"), json!("of lists")]));
@@ -184,7 +185,7 @@ async fn cryptlexs_client_lists_with_every_combination_of_parameters() {
             match value(sort).and_then(|sort| sort.as_str().map(str::to_owned)).as_deref() {
                 Some("name") => {}
                 Some(_) => all.reverse(),
-                // By creation; of those of one second by their ids, which are anybody's guess: only how many there are.
+                // The default order is by creation. Ids order those of one second, so only their number is known.
                 None => all.fill("?"),
             }
             let (page, limit) =
@@ -204,13 +205,13 @@ async fn cryptlexs_client_lists_with_every_combination_of_parameters() {
 
     let wrong = [json!({"page": 0}), json!({"limit": 101}), json!({"sort": "owner"}), json!({"limit": 1_000_000_000})];
     let wrong: Vec<_> = wrong.into_iter().map(|arguments| json!({"call": "list", "arguments": arguments})).collect();
-    let refused = calls(&stage, &token, Value::Array(wrong)).await.expect("it was there before");
-    // Of a list the client knows no 400 and reads nothing: but it does not break either.
+    let refused = calls(&stage, &token, Value::Array(wrong)).await.expect("the client is available");
+    // The client does not expect a 400 for a list. It parses nothing, and does not fail.
     assert!(refused.iter().all(|answer| *answer == json!({"status": 400, "parsed": null})), "{refused:?}");
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn what_cryptlexs_client_drops_is_in_the_response() {
+async fn cryptlex_response_has_fields_that_the_client_ignores() {
     let stage = Stage::new("cryptlex-plain", QUICK).await;
     let user = format!("ada@{}.example.com", stage.place.name());
     let token = stage.caller("laptop", &user, &[MY_MANAGE, "deploy"]).await;
@@ -223,24 +224,27 @@ async fn what_cryptlexs_client_drops_is_in_the_response() {
         }))
         .await;
     let id = owner.uid.replace('-', "");
-    eventually("the owner is known", async || get(&stage, &token, TOKENS).await[0]["userId"] == id).await;
+    eventually("the REST server knows the owner", async || get(&stage, &token, TOKENS).await[0]["userId"] == id).await;
 
     let reply = stage.api.call("GET", TOKENS, &token, None).await;
     assert_eq!((reply.status, reply.headers["cache-control"].to_str().expect("text")), (200, "no-store"));
     let list = reply.json();
-    let user_told = &list[0]["user"];
-    assert_eq!((&user_told["id"], &user_told["email"]), (&json!(id), &json!(user)));
+    let user_details = &list[0]["user"];
+    assert_eq!((&user_details["id"], &user_details["email"]), (&json!(id), &json!(user)));
     assert_eq!(
-        (&user_told["name"], &user_told["organization"]["address"]["city"]),
+        (&user_details["name"], &user_details["organization"]["address"]["city"]),
         (&json!("Ada Lovelace"), &json!("London"))
     );
     assert_eq!(
-        (&user_told["metadata"][0]["key"], &user_told["emailPreference"]["metrics"]),
+        (&user_details["metadata"][0]["key"], &user_details["emailPreference"]["metrics"]),
         (&json!("desk"), &json!(true))
     );
-    assert_eq!((&user_told["lastLoginAt"], &user_told["reseller"]), (&json!("2026-04-01T00:00:00Z"), &Value::Null));
-    assert!(user_told["createdAt"].is_string() && user_told["updatedAt"].is_string());
-    assert_eq!(list[0]["lastRotatedAt"], Value::Null, "there was a first issue only");
+    assert_eq!(
+        (&user_details["lastLoginAt"], &user_details["reseller"]),
+        (&json!("2026-04-01T00:00:00Z"), &Value::Null)
+    );
+    assert!(user_details["createdAt"].is_string() && user_details["updatedAt"].is_string());
+    assert_eq!(list[0]["lastRotatedAt"], Value::Null, "the token was not rotated");
 
     let created = stage.api.call("POST", TOKENS, &token, Some(&json!({"name": "ci"}))).await;
     assert_eq!(created.status, 201);
@@ -249,10 +253,10 @@ async fn what_cryptlexs_client_drops_is_in_the_response() {
     let made = get(&stage, &token, &format!("/cryptlex/v3/{place}")).await;
     assert_eq!((&made["name"], &made["userId"]), (&json!("ci"), &json!(id)));
 
-    // Rotated by its manifest: the same id, and the time is told.
+    // After a rotation by its manifest, the id is the same and the time is set.
     let spec = json!({"owner": {"kind": "User", "name": user}, "scopes": [MY_MANAGE], "expiry": {"after": "1d"}});
     let new = stage.place.rotated("laptop", spec).await;
-    eventually("the rotation is told", async || {
+    eventually("the list shows the rotation", async || {
         let reply = stage.api.call("GET", &format!("{TOKENS}?sort=-name"), &new, None).await;
         reply.status == 200 && reply.json()[0]["lastRotatedAt"].is_string()
     })
@@ -261,7 +265,7 @@ async fn what_cryptlexs_client_drops_is_in_the_response() {
     assert_eq!((&both[0]["name"], &both[1]["name"]), (&json!("laptop"), &json!("ci")));
     assert_eq!(both[1]["lastRotatedAt"], Value::Null);
 
-    // What is no request of any client is answered as JSON, too.
+    // Unknown paths and methods get JSON errors too.
     for (method, path, status) in
         [("PUT", TOKENS, 405), ("GET", "/cryptlex/v3/licenses", 404), ("GET", "/cryptlex", 404)]
     {

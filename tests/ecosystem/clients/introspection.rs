@@ -159,7 +159,7 @@ async fn introspecting_role(place: &Place) -> String {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_permitted_service_account_introspects_and_is_reviewed_once() {
+async fn permitted_service_account_introspects_and_is_reviewed_once() {
     let place = Place::new("introspects").await;
     let fixture = IntrospectionFixture::at(&place).await;
     account(&place, "shop").await;
@@ -183,7 +183,7 @@ async fn a_permitted_service_account_introspects_and_is_reviewed_once() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_caller_without_permission_is_refused_and_the_refusal_is_cached() {
+async fn caller_without_permission_is_refused_from_the_cache() {
     let place = Place::new("introspects-not").await;
     let fixture = IntrospectionFixture::at(&place).await;
     let role = introspecting_role(&place).await;
@@ -243,7 +243,7 @@ async fn only_service_account_tokens_are_sent_to_the_api_server() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_verifier_without_permission_to_review_answers_unavailable() {
+async fn verifier_without_permission_to_review_is_unavailable() {
     let place = Place::new("introspects-blind").await;
     account(&place, "shop").await;
     let fixture = IntrospectionFixture::as_account(&place, "nobody");

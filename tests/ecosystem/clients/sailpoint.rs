@@ -1,4 +1,4 @@
-//! SailPoint's own Python clients, of today and for the older versions of the API, against the real operator.
+//! Tests the SailPoint dialect with SailPoint's own Python clients: the current one, and the one for older API versions.
 
 use kube::api::{Patch, PatchParams};
 use pat_operator::api::SecretDelivery;
@@ -14,7 +14,7 @@ const MOUNT: &str = "/sailpoint";
 const V1: &str = "/sailpoint/personal-access-tokens/v1";
 const OLDER: [&str; 4] = ["beta", "v3", "v2024", "v2025"];
 
-/// Somebody who logs in: a token's id, and the token.
+/// The credentials of a client: a token's id, and the token.
 #[derive(Clone, Debug)]
 struct LogIn {
     id: String,
@@ -22,20 +22,20 @@ struct LogIn {
 }
 
 impl LogIn {
-    /// By a token that is minted from a manifest.
+    /// Those of a token that is created from a manifest.
     async fn of(stage: &Stage, name: &str, user: &str, scopes: &[&str]) -> Self {
         let secret = stage.caller(name, user, scopes).await;
         Self { id: id_of(stage, name).await, secret }
     }
 
-    /// By a token that the client has created.
+    /// Those of a token that the client has created.
     fn created(answer: &Value) -> Self {
         assert_eq!(answer["status"], 200, "{answer}");
         let text = |field: &str| answer["parsed"][field].as_str().expect("a text").to_owned();
         Self { id: text("id"), secret: text("secret") }
     }
 
-    /// Has a client log in and make these calls, the client of today or, with a version, the older one; `None` if it cannot be had.
+    /// Makes calls with the current client or, with a version, the older one. Returns `None` if the client is not available.
     async fn calls(&self, stage: &Stage, version: Option<&str>, calls: Value) -> Option<Vec<Value>> {
         let url = format!("http://{}{MOUNT}", stage.api.http);
         let asked = json!({"url": url, "id": self.id, "secret": self.secret, "version": version, "calls": calls});
@@ -45,9 +45,9 @@ impl LogIn {
     }
 }
 
-/// The id that this API gives a PAT: its uid without dashes.
+/// The id of a PAT in this API: its uid without dashes.
 async fn id_of(stage: &Stage, name: &str) -> String {
-    let pat = stage.place.pats().get(name).await.expect("it is there");
+    let pat = stage.place.pats().get(name).await.expect("the PAT exists");
     pat.metadata.uid.expect("a uid").replace('-', "")
 }
 
@@ -63,13 +63,13 @@ fn statuses(answers: &[Value]) -> Vec<u64> {
     answers.iter().map(|answer| answer["status"].as_u64().expect("a status")).collect()
 }
 
-/// What exactly is wrong, as the client has read it.
+/// The cause of an error, as the client parsed it.
 fn cause(answer: &Value) -> &str {
     assert!(answer["parsed"]["trackingId"].as_str().is_some_and(|id| id.len() == 32), "{answer}");
-    answer["parsed"]["causes"][0]["text"].as_str().unwrap_or_else(|| panic!("{answer} has a cause"))
+    answer["parsed"]["causes"][0]["text"].as_str().unwrap_or_else(|| panic!("{answer} has no cause"))
 }
 
-/// The names in a list, in alphabetical order: those that are created in one second are in the order of their ids.
+/// The names in a list, in alphabetical order, because tokens created in the same second are ordered by their ids.
 fn names(answer: &Value) -> Vec<&str> {
     assert_eq!(answer["status"], 200, "{answer}");
     let list = answer["parsed"].as_array().expect("a list");
@@ -78,8 +78,8 @@ fn names(answer: &Value) -> Vec<&str> {
     names
 }
 
-/// No Secret of this PAT is left: the token was delivered once.
-async fn is_kept_nowhere(stage: &Stage, display_name: &str) {
+/// Asserts that no Secret of this PAT remains after its one-time delivery.
+async fn assert_no_secret(stage: &Stage, display_name: &str) {
     let pat = stage.pat(display_name).await.expect("kubectl finds it");
     assert_eq!(pat.spec.secret.as_ref().and_then(|secret| secret.delivery), Some(SecretDelivery::Once));
     let secrets = stage.place.secrets().list(&Default::default()).await.expect("Secrets are listed").items;
@@ -88,7 +88,7 @@ async fn is_kept_nowhere(stage: &Stage, display_name: &str) {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn sailpoints_current_client_creates_uses_patches_and_deletes_tokens() {
+async fn sailpoint_client_creates_uses_patches_and_deletes_tokens() {
     let stage = Stage::new("sailpoint-story", &[]).await;
     let laptop = LogIn::of(&stage, "laptop", "ann", &[MY_MANAGE, "repo:read", "repo:write"]).await;
     let end = in_seconds(30 * 86_400);
@@ -122,21 +122,21 @@ async fn sailpoints_current_client_creates_uses_patches_and_deletes_tokens() {
     assert_eq!(ci["expirationDate"].as_str().map(|text| &text[..19]), Some(&end[..19]), "{ci}");
     let for_ever = &made[1]["parsed"];
     assert_eq!(for_ever["expirationDate"], "9999-12-31T23:59:59.999000+00:00");
-    assert_eq!(for_ever["scope"], json!([MY_MANAGE, "repo:read", "repo:write"]), "all that the caller may");
+    assert_eq!(for_ever["scope"], json!([MY_MANAGE, "repo:read", "repo:write"]), "all scopes of the caller");
     assert_eq!(for_ever["accessTokenValiditySeconds"], 43_200);
     assert_eq!(names(&made[8]), ["bad scope", "ci", "for ever", "laptop"]);
-    assert!(!made[8].to_string().contains("secret"), "a list never shows one");
+    assert!(!made[8].to_string().contains("secret"), "a list contains no token");
 
-    // The tokens are resources like any other, verified like any other, and log in by themselves.
+    // The tokens belong to ordinary PATs, the verifier accepts them, and clients can log in with them.
     let [ci, for_ever, bad_scope] = [0, 1, 7].map(|one: usize| LogIn::created(&made[one]));
     let created = [("ci", &*ci.secret), ("for ever", &for_ever.secret), ("bad scope", &bad_scope.secret)];
     for (name, _) in created {
-        is_kept_nowhere(&stage, name).await;
+        assert_no_secret(&stage, name).await;
     }
-    stage.has_all(&created).await;
+    stage.assert_usable(&created).await;
     for all in [&for_ever, &bad_scope] {
         let scopes = "scope=repo:read&scope=repo:write";
-        assert_eq!(stage.verifier.forward(&all.secret, scopes).await, 200, "all that the caller may");
+        assert_eq!(stage.verifier.forward(&all.secret, scopes).await, 200, "all scopes of the caller");
     }
     assert_eq!(stage.verifier.forward(&ci.secret, "scope=repo:read").await, 200);
     assert_eq!(stage.verifier.forward(&ci.secret, "scope=repo:write").await, 403);
@@ -146,7 +146,7 @@ async fn sailpoints_current_client_creates_uses_patches_and_deletes_tokens() {
         patch(&ci.id, json!([{"op": "test", "path": "/name", "value": "ci"}, replace("/name", json!("cd")), replace("/accessTokenValiditySeconds", json!(30))])),
         patch(&ci.id, json!([replace("/name", json!("laptop"))])),
         patch(&ci.id, json!([replace("/name", json!("one")), {"op": "test", "path": "/name", "value": "other"}])),
-        // `null`, which the client leaves out.
+        // The client omits `null`.
         patch(&ci.id, json!([replace("/expirationDate", Value::Null)])),
         patch(&ci.id, json!([replace("/expirationDate", Value::Null), replace("/userAwareTokenNeverExpires", json!(true))])),
         patch(&ci.id, json!([{"op": "add", "path": "/scope/-", "value": "repo:write"}])),
@@ -156,7 +156,7 @@ async fn sailpoints_current_client_creates_uses_patches_and_deletes_tokens() {
         call("bulk", json!({"ids": [ci.id], "patch": [{"op": "remove", "path": "/expirationDate"}]})),
         call("list", json!({})),
         call("list", json!({"owner_id": "me"})),
-    ])).await.expect("it was there before");
+    ])).await.expect("the client is available");
     assert_eq!(statuses(&changed), [200, 400, 400, 400, 200, 403, 200, 404, 400, 403, 403, 200], "{changed:#?}");
     assert_eq!(
         (&changed[0]["parsed"]["name"], &changed[0]["parsed"]["accessTokenValiditySeconds"]),
@@ -175,7 +175,7 @@ async fn sailpoints_current_client_creates_uses_patches_and_deletes_tokens() {
     let pat = stage.pat("cd").await.expect("kubectl finds it under its new name");
     assert_eq!(pat.spec.scopes, [MY_MANAGE]);
     assert_eq!(pat.spec.access_token_validity.map(|length| length.to_string()).as_deref(), Some("30s"));
-    assert_eq!(stage.verifier.forward(&ci.secret, "").await, 200, "it is the same token");
+    assert_eq!(stage.verifier.forward(&ci.secret, "").await, 200, "the token has not changed");
 
     let gone = laptop
         .calls(
@@ -190,15 +190,15 @@ async fn sailpoints_current_client_creates_uses_patches_and_deletes_tokens() {
             ]),
         )
         .await
-        .expect("it was there before");
+        .expect("the client is available");
     assert_eq!(statuses(&gone), [400, 204, 404, 404, 200], "{gone:#?}");
-    // What a manifest has set is changed in the manifest.
+    // A field that a manifest sets is changed in the manifest.
     assert_eq!(cause(&gone[0]), "scope is managed by \"person\": change it there");
     assert_eq!(names(&gone[4]), ["bad scope", "for ever", "laptop"]);
     stage.verifier.forwards(&ci.secret, 401).await;
-    assert!(stage.pat("cd").await.is_none(), "kubectl does not find it either");
+    assert!(stage.pat("cd").await.is_none(), "the PAT is deleted");
     for kept in [&for_ever, &bad_scope] {
-        assert_eq!(stage.verifier.forward(&kept.secret, "").await, 200, "the others go on");
+        assert_eq!(stage.verifier.forward(&kept.secret, "").await, 200, "the other tokens still work");
     }
     let log = stage.api.process.log().join("\n");
     assert!(
@@ -208,7 +208,7 @@ async fn sailpoints_current_client_creates_uses_patches_and_deletes_tokens() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn sailpoints_current_client_updates_many_tokens_in_bulk() {
+async fn sailpoint_client_updates_tokens_in_bulk() {
     let stage = Stage::new("sailpoint-bulk", &[]).await;
     let admin = LogIn::of(&stage, "admin", "root", &[ALL_MANAGE]).await;
     let made = admin
@@ -224,12 +224,12 @@ async fn sailpoints_current_client_updates_many_tokens_in_bulk() {
     let Some(made) = made else { return };
     let (one, two) = (LogIn::created(&made[0]), LogIn::created(&made[1]));
     let created = [("one", &*one.secret), ("two", &two.secret)];
-    stage.has_all(&created).await;
+    stage.assert_usable(&created).await;
     let end = in_seconds(86_400);
     let set = json!([{"op": "replace", "path": "/expirationDate", "value": end}]);
     let clear = json!([{"op": "remove", "path": "/expirationDate"}, {"op": "replace", "path": "/userAwareTokenNeverExpires", "value": true}]);
     let bulk = |ids: &[&str], patch: &Value| call("bulk", json!({"ids": ids, "patch": patch}));
-    let nobody = "00000000000000000000000000000000";
+    let unknown = "00000000000000000000000000000000";
     let fixed = id_of(&stage, "admin").await;
     let answers = admin
         .calls(
@@ -237,7 +237,7 @@ async fn sailpoints_current_client_updates_many_tokens_in_bulk() {
             None,
             json!([
                 bulk(&[&two.id, &one.id], &set),
-                bulk(&[&one.id, nobody], &clear),
+                bulk(&[&one.id, unknown], &clear),
                 bulk(&[&one.id, &two.id], &json!([{"op": "remove", "path": "/expirationDate"}])),
                 bulk(&[&one.id, &two.id], &json!([{"op": "replace", "path": "/name", "value": "x"}])),
                 call("list", json!({})),
@@ -246,10 +246,10 @@ async fn sailpoints_current_client_updates_many_tokens_in_bulk() {
             ]),
         )
         .await
-        .expect("it was there before");
+        .expect("the client is available");
     assert_eq!(statuses(&answers), [200, 400, 400, 400, 200, 400, 200], "{answers:#?}");
     let ids: Vec<&Value> = answers[0]["parsed"].as_array().expect("a list").iter().map(|token| &token["id"]).collect();
-    assert_eq!(ids, [&two.id, &one.id], "in the order that was asked for");
+    assert_eq!(ids, [&two.id, &one.id], "in the order of the request");
     let ends = |answer: &Value| -> Vec<Option<String>> {
         let of = |login: &LogIn| {
             answer["parsed"]
@@ -257,27 +257,27 @@ async fn sailpoints_current_client_updates_many_tokens_in_bulk() {
                 .expect("a list")
                 .iter()
                 .find(|token| token["id"] == login.id)
-                .expect("it")
+                .expect("the token is in the list")
                 .clone()
         };
         [&one, &two].map(|login| of(login)["expirationDate"].as_str().map(|text| text[..19].to_owned())).to_vec()
     };
-    assert_eq!(ends(&answers[4]), vec![Some(end[..19].to_owned()); 2], "what is refused changes none");
+    assert_eq!(ends(&answers[4]), vec![Some(end[..19].to_owned()); 2], "a refused request changes no token");
     assert_eq!(cause(&answers[1]), "ids[1]: token not found");
-    // The manifest's is in the middle: the one before is done, and that is told.
+    // The second token is managed by its manifest. The first one is already changed, and the answer says so.
     assert_eq!(cause(&answers[5]), "expirationDate is managed by \"person\": change it there");
-    let told = answers[5]["parsed"]["causes"][1]["text"].as_str().expect("a text");
-    assert!(told.contains(&one.id) && !told.contains(&two.id), "{told}");
+    let cause = answers[5]["parsed"]["causes"][1]["text"].as_str().expect("a text");
+    assert!(cause.contains(&one.id) && !cause.contains(&two.id), "{cause}");
     assert_eq!(ends(&answers[6]), [None, Some(end[..19].to_owned())]);
-    stage.has_all(&created).await;
+    stage.assert_usable(&created).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn sailpoints_older_client_works_with_each_older_version() {
+async fn older_sailpoint_client_works_with_each_older_version() {
     let stage = Stage::new("sailpoint-older", &[]).await;
     let laptop = LogIn::of(&stage, "laptop", "ann", &[MY_MANAGE, "repo:read"]).await;
-    // A use is known in the lists a while later.
-    eventually("the caller's own token is known as used", async || {
+    // Lists show a use with a delay.
+    eventually("the list shows the use of the caller's token", async || {
         let list = stage.api.call("GET", &format!("{V1}?owner-id=me"), &laptop.secret, None).await;
         list.json().as_array().is_some_and(|list| list.iter().any(|token| token["lastUsed"].is_string()))
     })
@@ -300,7 +300,7 @@ async fn sailpoints_older_client_works_with_each_older_version() {
         let Some(made) = made else { return };
         assert_eq!(statuses(&made), [200, 400, 400, 200, 403], "{version}: {made:#?}");
         assert!(cause(&made[2]).starts_with("expirationDate: must be at most 6 months"), "{version}");
-        assert_eq!(names(&made[3]), [&name], "{version}: the caller's has been used");
+        assert_eq!(names(&made[3]), [&name], "{version}: the caller's token has been used");
         let ci = LogIn::created(&made[0]);
         let created = &made[0]["parsed"];
         let days = |field: &str| {
@@ -308,8 +308,8 @@ async fn sailpoints_older_client_works_with_each_older_version() {
             time.as_micros() / 86_400_000_000
         };
         assert!((180..=184).contains(&(days("expirationDate") - days("created"))), "{version}: {created}");
-        is_kept_nowhere(&stage, &name).await;
-        stage.has_all(&[(&name, &ci.secret)]).await;
+        assert_no_secret(&stage, &name).await;
+        stage.assert_usable(&[(&name, &ci.secret)]).await;
 
         let changed = ci.calls(&stage, Some(version), json!([
             patch(&ci.id, json!([{"op": "replace", "path": "/name", "value": other}, {"op": "remove", "path": "/scope/1"}])),
@@ -318,7 +318,7 @@ async fn sailpoints_older_client_works_with_each_older_version() {
             patch(&ci.id, json!([{"op": "remove", "path": "/expirationDate"}])),
             call("delete", json!({"id": ci.id})),
             call("list", json!({"owner_id": "me"})),
-        ])).await.expect("it was there before");
+        ])).await.expect("the client is available");
         assert_eq!(statuses(&changed), [200, 400, 200, 200, 204, 401], "{version}: {changed:#?}");
         assert_eq!(
             (&changed[0]["parsed"]["name"], &changed[0]["parsed"]["scope"]),
@@ -329,7 +329,7 @@ async fn sailpoints_older_client_works_with_each_older_version() {
             changed[3]["parsed"]["expirationDate"].as_str().map(|end| &end[..10]),
             created["expirationDate"].as_str().map(|end| &end[..10])
         );
-        // It expects an object where SailPoint's own example has a text, and reads nothing.
+        // The client expects an object where SailPoint's own example has a text, and parses nothing.
         assert_eq!(changed[5]["parsed"], Value::Null, "{version}");
         stage.verifier.forwards(&ci.secret, 401).await;
         assert!(stage.pat(&other).await.is_none(), "{version}");
@@ -337,7 +337,7 @@ async fn sailpoints_older_client_works_with_each_older_version() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn sailpoints_clients_list_with_every_combination_of_parameters() {
+async fn sailpoint_clients_list_with_all_parameter_combinations() {
     let stage = Stage::new("sailpoint-lists", &["--rate-limit=1000", "--rate-burst=10000"]).await;
     let bob = format!("bob@{}.example.com", stage.place.name());
     let admin = LogIn::of(
@@ -363,13 +363,13 @@ async fn sailpoints_clients_list_with_every_combination_of_parameters() {
     }
     let owner = stage.owner(&bob, json!({"displayName": "Bob"})).await;
     let bobs = owner.uid.replace('-', "");
-    eventually("the owner and the uses are known", async || {
+    eventually("the REST server knows the owner and the uses", async || {
         let list = stage.api.call("GET", &format!("{V1}?owner-id={bobs}"), &admin.secret, None).await.json();
         list.as_array().is_some_and(|list| list.iter().filter(|token| token["lastUsed"].is_string()).count() == 2)
     })
     .await;
 
-    // Those of the callers themselves are used by this very test, today.
+    // The callers' own tokens are in use today.
     let owners =
         [None, Some(Value::Null), Some(json!("")), Some(json!("me")), Some(json!(bobs)), Some(json!("nobody"))];
     let filters = [
@@ -402,7 +402,7 @@ async fn sailpoints_clients_list_with_every_combination_of_parameters() {
     for version in OLDER.map(Some).into_iter().chain([None]) {
         let Some(answers) = admin.calls(&stage, version, Value::Array(calls.clone())).await else { return };
         assert_eq!(answers.len(), 42);
-        // What log-ins have been seen as uses comes a while later: the first of them may not be known as used yet.
+        // Log-ins count as uses with a delay, so the callers' own tokens may not be shown as used at first.
         for ((answer, expected), call) in answers.iter().zip(&expected).zip(&calls) {
             let mut got = names(answer);
             got.retain(|name| !["admin", "auditor"].contains(name) || expected.contains(name));
@@ -415,7 +415,7 @@ async fn sailpoints_clients_list_with_every_combination_of_parameters() {
         }
         let wrong = ["lastUsed ge 2023-01-01", "name eq \"a\"", "lastUsed le", "lastUsed ISNULL", "(lastUsed isnull"];
         let wrong: Vec<_> = wrong.into_iter().map(|filter| call("list", json!({"filters": filter}))).collect();
-        let refused = admin.calls(&stage, version, Value::Array(wrong)).await.expect("it was there before");
+        let refused = admin.calls(&stage, version, Value::Array(wrong)).await.expect("the client is available");
         assert!(
             refused.iter().all(|answer| answer["status"] == 400 && cause(answer).starts_with("filters: at character ")),
             "{refused:#?}"
@@ -433,7 +433,7 @@ async fn sailpoints_clients_list_with_every_combination_of_parameters() {
                 ]),
             )
             .await
-            .expect("it was there before");
+            .expect("the client is available");
         assert_eq!(statuses(&managed), [200, 200, 200, 403, 403], "{managed:#?}");
         assert_eq!((names(&managed[0]), names(&managed[1]), names(&managed[2])), (vec!["late"], vec![], vec![]));
     }

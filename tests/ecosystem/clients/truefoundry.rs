@@ -1,4 +1,4 @@
-//! TrueFoundry's own Python client, newer and older, against the real operator.
+//! Tests the TrueFoundry dialect with TrueFoundry's own Python client, newer and older.
 
 use pat_operator::api::SecretDelivery;
 use serde_json::{Value, json};
@@ -11,16 +11,16 @@ use crate::support::{
 
 const TOKENS: &str = "/api/svc/v1/personal-access-tokens";
 
-/// Has a client make these calls; `None` if it cannot be had.
+/// Makes calls with a client. Returns `None` if the client is not available.
 async fn calls_of(client: &str, stage: &Stage, token: &str, calls: Value) -> Option<Vec<Value>> {
     let asked = json!({"url": format!("http://{}", stage.api.http), "token": token, "calls": calls});
     let answers = clients::run(&format!("{client}/call.py"), &asked).await?;
     Some(answers.as_array().expect("a list").clone())
 }
 
-/// The same of the newer one, once it is known that it can be had.
+/// The same with the newer client, which must be available.
 async fn calls(stage: &Stage, token: &str, calls: Value) -> Vec<Value> {
-    calls_of("truefoundry", stage, token, calls).await.expect("it was there before")
+    calls_of("truefoundry", stage, token, calls).await.expect("the client is available")
 }
 
 fn one(call: &str, arguments: Value) -> Value {
@@ -40,29 +40,29 @@ fn names(tokens: &Value) -> Vec<&str> {
 }
 
 fn token_in(answer: &Value) -> String {
-    answer["read"]["token"].as_str().unwrap_or_else(|| panic!("a token in {answer}")).to_owned()
+    answer["read"]["token"].as_str().unwrap_or_else(|| panic!("no token in {answer}")).to_owned()
 }
 
-/// A virtual account's token with these scopes, from a manifest, once the REST server takes it.
+/// Creates a virtual account's token with these scopes. Returns it when the REST server accepts it.
 async fn robot(stage: &Stage, name: &str, scopes: &[&str]) -> String {
     let owner = json!({"kind": "VirtualAccount", "name": format!("{}/{name}", stage.place.name())});
     stage.place.apply(name, json!({"owner": owner, "scopes": scopes, "expiry": {"after": "1d"}})).await;
     let token = stage.place.ready(name).await;
-    eventually("the REST server takes it", async || {
+    eventually("the REST server accepts the token", async || {
         stage.api.call("GET", "/api/svc/v1/session", &token, None).await.status == 200
     })
     .await;
     token
 }
 
-/// Whether a Secret of this PAT is there.
+/// Whether a Secret of this PAT exists.
 async fn has_secret(stage: &Stage, uid: &str) -> bool {
     let secrets = stage.place.secrets().list(&Default::default()).await.expect("Secrets are listed").items;
     secrets.iter().any(|secret| secret.metadata.owner_references.iter().flatten().any(|one| one.uid == uid))
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn truefoundrys_client_creates_uses_regenerates_and_deletes_tokens() {
+async fn truefoundry_client_creates_regenerates_and_deletes_tokens() {
     let stage = Stage::new("truefoundry-story", &[]).await;
     let token = robot(&stage, "robot", &[MY_MANAGE, "deploy", "introspect"]).await;
     let end = in_seconds(3600);
@@ -93,8 +93,12 @@ async fn truefoundrys_client_creates_uses_regenerates_and_deletes_tokens() {
     let page = &made[8]["read"];
     assert_eq!(page["pagination"], json!({"total": 3, "offset": 0, "limit": 100}));
     assert_eq!(names(&page["data"]).len(), 3);
-    let item =
-        page["data"].as_array().expect("a list").iter().find(|item| item["name"] == "ci-token").expect("it is listed");
+    let item = page["data"]
+        .as_array()
+        .expect("a list")
+        .iter()
+        .find(|item| item["name"] == "ci-token")
+        .expect("the token is in the list");
     let account = format!("{}/robot", stage.place.name());
     assert_eq!(item["createdBySubject"]["subjectType"], "serviceaccount");
     assert_eq!(item["createdBySubject"]["subjectSlug"], account);
@@ -103,22 +107,22 @@ async fn truefoundrys_client_creates_uses_regenerates_and_deletes_tokens() {
     assert_eq!(item["manifest"]["expiration_date"].as_str().map(|text| &text[..19]), Some(&end[..19]), "{item}");
     assert_eq!(item["jwts"][0]["expiry"].as_str().map(|text| &text[..19]), Some(&end[..19]), "{item}");
 
-    // As Kubernetes has them: a resource like any other, delivered once, with no Secret left, and nothing that this product honours.
+    // In Kubernetes, it is a PAT like any other, with one-time delivery, no Secret left, and without scopes for this operator's own APIs.
     let (new, endless) = (token_in(&made[0]), token_in(&made[1]));
-    stage.has_all(&[("ci-token", &new), ("for-ever", &endless)]).await;
-    let pat = stage.pat("ci-token").await.expect("it is there");
+    stage.assert_usable(&[("ci-token", &new), ("for-ever", &endless)]).await;
+    let pat = stage.pat("ci-token").await.expect("the PAT exists");
     assert_eq!(pat.spec.owner.as_ref().map(|owner| owner.name.as_str()), Some(account.as_str()));
     assert_eq!(pat.spec.scopes, ["deploy"]);
     assert_eq!(pat.spec.secret.as_ref().and_then(|secret| secret.delivery), Some(SecretDelivery::Once));
     let uid = pat.metadata.uid.expect("a uid");
-    assert!(!has_secret(&stage, &uid).await, "nobody else can read it");
+    assert!(!has_secret(&stage, &uid).await, "no Secret with the token remains");
     assert_eq!(item["id"], uid.replace('-', ""));
-    let for_ever = stage.pat("for-ever").await.expect("it is there");
+    let for_ever = stage.pat("for-ever").await.expect("the PAT exists");
     assert_eq!(for_ever.spec.expiry.and_then(|expiry| expiry.never), Some(true));
 
-    // The new token is accepted by the verifier, and this server tells who holds it, as their command line asks.
+    // The verifier accepts the new token, and the session endpoint shows who holds it, as TrueFoundry's command line requests.
     for made in [&new, &endless] {
-        assert!(made.starts_with("tfy_"), "their command line knows it by that");
+        assert!(made.starts_with("tfy_"), "TrueFoundry's command line expects this prefix");
         assert_eq!(stage.verifier.forward(made, "scope=deploy").await, 200);
         assert_eq!(stage.verifier.forward(made, "scope=introspect").await, 403);
     }
@@ -126,7 +130,7 @@ async fn truefoundrys_client_creates_uses_regenerates_and_deletes_tokens() {
     assert_eq!(session["user"]["subject"]["subjectPatName"], "ci-token", "{session}");
     assert_eq!((&session["user"]["tenantName"], &session["user"]["email"]), (&json!(stage.place.name()), &Value::Null));
 
-    // Replaced: both work while the grace lasts, and either can be revoked by itself.
+    // After a regeneration both tokens work during the grace period, and each can be revoked.
     let id = item["id"].clone();
     let old_jwt = item["jwts"][0]["id"].clone();
     let regenerate = |minutes: Value| {
@@ -138,11 +142,11 @@ async fn truefoundrys_client_creates_uses_regenerates_and_deletes_tokens() {
     let second = token_in(&replaced[0]);
     assert!(second.starts_with("tfy_") && second != new);
     stage.verifier.forwards(&second, 200).await;
-    assert_eq!(stage.verifier.forward(&new, "").await, 200, "in its grace");
+    assert_eq!(stage.verifier.forward(&new, "").await, 200, "the old token is in its grace period");
     let shown = &replaced[1]["read"]["data"][0];
     assert_eq!((&shown["id"], shown["jwts"].as_array().map(Vec::len)), (&id, Some(2)), "{shown}");
     assert_eq!(shown["jwts"][1]["id"], old_jwt);
-    assert!(!has_secret(&stage, &uid).await, "nobody else can read it");
+    assert!(!has_secret(&stage, &uid).await, "no Secret with the token remains");
     let deleted = one("virtual_accounts.delete_jwt", json!({"id": id, "jwt_id": old_jwt}));
     let revoked =
         calls(&stage, &token, json!([deleted, deleted, one("page", json!({"name_search_query": "ci-"}))])).await;
@@ -162,11 +166,11 @@ async fn truefoundrys_client_creates_uses_regenerates_and_deletes_tokens() {
     assert_eq!((&ended[0]["read"], &ended[1]["error"]), (&json!({}), &json!("NotFoundError")));
     assert!(!names(&ended[2]["read"]).contains(&"ci-token"));
     stage.verifier.forwards(&third, 401).await;
-    assert!(stage.pat("ci-token").await.is_none(), "kubectl does not find it either");
+    assert!(stage.pat("ci-token").await.is_none(), "the PAT is deleted");
     let refused = calls(&stage, &third, json!([one("page", json!({}))])).await;
     assert_eq!((&refused[0]["status"], &refused[0]["read"]["statusCode"]), (&json!(401), &json!(401)));
     let log = stage.api.process.log().join("\n");
-    assert_eq!(stage.verifier.forward(&endless, "").await, 200, "the other goes on");
+    assert_eq!(stage.verifier.forward(&endless, "").await, 200, "the other token still works");
     assert!(
         ![&token, &new, &endless, &second, &third].iter().any(|token| log.contains(token.as_str())),
         "no token is in the log"
@@ -174,14 +178,14 @@ async fn truefoundrys_client_creates_uses_regenerates_and_deletes_tokens() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn truefoundrys_client_creates_for_a_user_and_users_create_nothing() {
+async fn truefoundry_client_creates_for_users_who_create_nothing() {
     let stage = Stage::new("truefoundry-admin", &[]).await;
     let user = format!("ada@{}.example.com", stage.place.name());
     let owner = stage.owner(&user, json!({"email": user, "displayName": "Ada Lovelace", "groups": ["core"]})).await;
     let admin = robot(&stage, "admin", &[ALL_MANAGE, "deploy"]).await;
     let laptop = stage.caller("laptop", &user, &[MY_MANAGE, "deploy"]).await;
     let plain = robot(&stage, "plain", &[MY_MANAGE, "deploy"]).await;
-    eventually("the owner is known", async || {
+    eventually("the REST server knows the owner", async || {
         let session = stage.api.call("GET", "/api/svc/v1/session", &laptop, None).await.json();
         session["user"]["email"] == user.as_str()
     })
@@ -197,8 +201,8 @@ async fn truefoundrys_client_creates_for_a_user_and_users_create_nothing() {
     let Some(made) = made else { return owner.remove().await };
     assert_eq!(statuses(&made), [200, 409], "{made:#?}");
     let new = token_in(&made[0]);
-    stage.has_all(&[("for-ada", &new)]).await;
-    let pat = stage.pat("for-ada").await.expect("it is there");
+    stage.assert_usable(&[("for-ada", &new)]).await;
+    let pat = stage.pat("for-ada").await.expect("the PAT exists");
     assert_eq!(pat.spec.owner.as_ref().map(|owner| owner.text()), Some(user.clone()));
     assert_eq!(pat.spec.scopes, ["deploy"]);
     assert_eq!(
@@ -207,7 +211,7 @@ async fn truefoundrys_client_creates_for_a_user_and_users_create_nothing() {
     );
     let id = pat.metadata.uid.expect("a uid").replace('-', "");
 
-    // A user's token lists, but makes no other; without the right, another's is not there.
+    // A user's token can list tokens but not create any. Without the right, other owners' tokens are not found.
     let of_user =
         calls(&stage, &laptop, json!([create(json!({"name": "more"})), for_user("more"), one("all", json!({}))])).await;
     assert_eq!(statuses(&of_user), [403, 403, 200], "{of_user:#?}");
@@ -221,8 +225,8 @@ async fn truefoundrys_client_creates_for_a_user_and_users_create_nothing() {
     assert_eq!(statuses(&of_others), [404, 404, 404, 404], "{of_others:#?}");
     assert_eq!(stage.verifier.forward(&new, "").await, 200);
 
-    // All of the user's tokens at once, and nobody else's. One whose manifest says otherwise stays, and that is told; it keeps
-    // none of the others.
+    // Revokes all tokens of the user and no others. A token whose manifest sets `revoked` stays, and the answer says so. The other tokens
+    // are still revoked.
     let held = |more: Value| {
         let mut spec = json!({"owner": {"kind": "User", "name": user}, "scopes": ["deploy"]});
         spec.as_object_mut().expect("an object").extend(more.as_object().expect("an object").clone());
@@ -230,7 +234,7 @@ async fn truefoundrys_client_creates_for_a_user_and_users_create_nothing() {
     };
     stage.place.apply("held", held(json!({"revoked": false}))).await;
     let held_token = stage.place.ready("held").await;
-    eventually("it is listed", async || {
+    eventually("the list has all tokens", async || {
         let listed = stage.api.call("GET", TOKENS, &laptop, None).await.json();
         listed["pagination"]["total"] == 3
     })
@@ -248,14 +252,18 @@ async fn truefoundrys_client_creates_for_a_user_and_users_create_nothing() {
     stage.verifier.forwards(&held_token, 401).await;
     assert_eq!(stage.verifier.forward(&plain, "").await, 200);
     for name in [pat.metadata.name.as_deref().expect("a name"), "laptop", "held"] {
-        assert_eq!(stage.place.pats().get(name).await.expect("it stays").spec.revoked, Some(true), "{name}");
+        assert_eq!(
+            stage.place.pats().get(name).await.expect("the PAT still exists").spec.revoked,
+            Some(true),
+            "{name}"
+        );
     }
     let refused = calls(&stage, &laptop, json!([one("page", json!({}))])).await;
     assert_eq!(statuses(&refused), [401]);
     owner.remove().await;
 }
 
-/// So many tokens of a robot, the caller's among them, with what only manifests can say.
+/// Creates four tokens of the virtual account with fields that only manifests can set.
 async fn with_tokens(stage: &Stage, token: &str) {
     let owner = json!({"kind": "VirtualAccount", "name": format!("{}/robot", stage.place.name())});
     for name in ["alpha", "beta", "gamma", "delta"] {
@@ -269,9 +277,9 @@ async fn with_tokens(stage: &Stage, token: &str) {
     }
     stage.place.apply("other", json!({"displayName": "alpha"})).await;
     stage.place.ready("other").await;
-    eventually("all are in the list", async || {
+    eventually("the list has all tokens", async || {
         let page = stage.api.call("GET", TOKENS, token, None).await.json();
-        // With their credentials: the page is of tokens at rest.
+        // Waits for credentials too, so that nothing changes later.
         let data = page["data"].as_array().cloned().unwrap_or_default();
         data.len() == 5 && data.iter().all(|item| item["jwtId"].is_string())
     })
@@ -279,14 +287,14 @@ async fn with_tokens(stage: &Stage, token: &str) {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn truefoundrys_client_lists_with_every_combination_of_parameters_and_its_pager() {
+async fn truefoundry_client_lists_with_all_parameter_combinations() {
     let stage = Stage::new("truefoundry-lists", &["--rate-limit=1000", "--rate-burst=10000"]).await;
     let token = robot(&stage, "robot", &["idn:my-personal-access-tokens:read"]).await;
     with_tokens(&stage, &token).await;
     let order = stage.api.call("GET", TOKENS, &token, None).await.json();
     let all = names(&order["data"]);
 
-    // Every parameter absent, explicitly null, or given, and each by one page and by the pager.
+    // Each parameter is absent, null, or has a value, for a single page and for the pager.
     let limits = [None, Some(Value::Null), Some(json!(1)), Some(json!(2)), Some(json!(1000))];
     let offsets = [None, Some(Value::Null), Some(json!(1)), Some(json!(5)), Some(json!(1_000_000))];
     let searches = [None, Some(Value::Null), Some(json!("")), Some(json!("TA")), Some(json!("nothing"))];
@@ -329,7 +337,7 @@ async fn truefoundrys_client_lists_with_every_combination_of_parameters_and_its_
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn truefoundrys_older_client_reads_creates_and_deletes() {
+async fn older_truefoundry_client_reads_creates_and_deletes() {
     let stage = Stage::new("truefoundry-older", &[]).await;
     let token = robot(&stage, "robot", &[MY_MANAGE, "deploy"]).await;
     with_tokens(&stage, &token).await;
@@ -339,23 +347,31 @@ async fn truefoundrys_older_client_reads_creates_and_deletes() {
     let newer = calls(&stage, &token, json!([one("all", json!({}))])).await;
 
     assert_eq!(statuses(&older), [200, 200], "{older:#?}");
-    let item =
-        older[0]["read"].as_array().expect("a list").iter().find(|item| item["name"] == "alpha").expect("it is listed");
+    let item = older[0]["read"]
+        .as_array()
+        .expect("a list")
+        .iter()
+        .find(|item| item["name"] == "alpha")
+        .expect("the token is in the list");
     assert_eq!(
         item["manifest"]["permissions"],
         json!([{"resource_fqn": "a:b", "resource_type": "cluster", "role_id": "admin"}])
     );
-    let same =
-        newer[0]["read"].as_array().expect("a list").iter().find(|item| item["name"] == "alpha").expect("it is listed");
+    let same = newer[0]["read"]
+        .as_array()
+        .expect("a list")
+        .iter()
+        .find(|item| item["name"] == "alpha")
+        .expect("the token is in the list");
     assert_eq!(same["manifest"]["auto_rotate"]["auto_rotate_interval"], 30);
     assert_eq!(same["manifest"]["notification_target"]["to_emails"], json!(["ops@example.com"]));
     assert_eq!(same["manifest"]["secret_fqn"], format!("{}:alpha", stage.place.name()));
     let new = token_in(&older[1]);
-    stage.has_all(&[("made-so", &new)]).await;
-    let made = stage.pat("made-so").await.expect("it is there");
+    stage.assert_usable(&[("made-so", &new)]).await;
+    let made = stage.pat("made-so").await.expect("the PAT exists");
     let id = made.metadata.uid.expect("a uid").replace('-', "");
     let delete = json!([one("personal_access_tokens.delete", json!({"id": id}))]);
-    let deleted = calls_of("truefoundry-older", &stage, &token, delete).await.expect("it was there before");
+    let deleted = calls_of("truefoundry-older", &stage, &token, delete).await.expect("the client is available");
     assert_eq!(statuses(&deleted), [200], "{deleted:#?}");
     stage.verifier.forwards(&new, 401).await;
 }

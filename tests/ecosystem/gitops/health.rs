@@ -1,4 +1,4 @@
-//! What Argo CD, Flux and kstatus say of real objects, taken from the API server in each state.
+//! Tests the health that Argo CD, Flux and kstatus report for real objects in each state.
 
 use futures::StreamExt;
 use k8s_openapi::api::core::v1::ResourceQuota;
@@ -15,11 +15,11 @@ use crate::support::{
     states::{CASES, foreign_secret},
 };
 
-/// State, Argo CD, and what both Flux and kstatus say.
+/// A state, the health by Argo CD, and the status by both Flux and kstatus.
 type Expected = (&'static str, &'static str, &'static str);
 
-/// What is said of the states that have a story in the lifecycle's own table.
-const TOLD: [Expected; 19] = [
+/// The expected health in the states of `support/states.rs`.
+const EXPECTED: [Expected; 19] = [
     ("issued", "Healthy", "Current"),
     ("rotating", "Healthy", "Current"),
     ("endless", "Healthy", "Current"),
@@ -46,15 +46,15 @@ fn raw(stage: &Stage) -> Api<DynamicObject> {
     Api::namespaced_with(stage.client.clone(), stage.namespace.name(), &kind)
 }
 
-/// A token as it is, whole.
+/// The complete object of a PAT.
 async fn now(stage: &Stage, name: &str) -> Value {
-    let object = raw(stage).get(name).await.expect("it is there");
+    let object = raw(stage).get(name).await.expect("the PAT exists");
     serde_json::to_value(object).expect("JSON")
 }
 
-/// Every version that the token of this name had since the list of this version, oldest first.
+/// All versions of a PAT since this resource version, oldest first.
 async fn versions(stage: &Stage, name: &str, since: &str) -> Vec<Value> {
-    let last = raw(stage).get(name).await.expect("it is there").resource_version();
+    let last = raw(stage).get(name).await.expect("the PAT exists").resource_version();
     let only = WatchParams::default().fields(&format!("metadata.name={name}"));
     let mut events = raw(stage).watch(&only, since).await.expect("a watch").boxed();
     let mut found = Vec::new();
@@ -69,44 +69,45 @@ async fn versions(stage: &Stage, name: &str, since: &str) -> Vec<Value> {
     }
 }
 
-/// Lets nobody make a Secret here, as the quota controller would, which does not run.
-async fn no_more_secrets(stage: &Stage) {
+/// Sets a quota that allows no Secret. The quota controller does not run, so the status is written here.
+async fn forbid_secrets(stage: &Stage) {
     let api: Api<ResourceQuota> = Api::namespaced(stage.client.clone(), stage.namespace.name());
     let hard = json!({"secrets": "0"});
     let quota = json!({"apiVersion": "v1", "kind": "ResourceQuota", "metadata": {"name": "q"}, "spec": {"hard": hard}});
     let params = PatchParams::apply("tests").force();
-    api.patch("q", &params, &Patch::Apply(&quota)).await.expect("the quota is taken");
+    api.patch("q", &params, &Patch::Apply(&quota)).await.expect("the API server accepts the quota");
     let status = json!({"status": {"hard": hard, "used": {"secrets": "0"}}});
-    api.patch_status("q", &PatchParams::default(), &Patch::Merge(&status)).await.expect("its status too");
+    api.patch_status("q", &PatchParams::default(), &Patch::Merge(&status))
+        .await
+        .expect("the API server accepts the status");
 }
 
-/// Plays each state on the stage; its name, what is expected, and the object in it.
+/// Brings PATs into all states. Returns for each state what is expected, and the object.
 async fn play(stage: &Stage) -> Vec<(Expected, Value)> {
     let mut seen = Vec::new();
     foreign_secret(stage).await;
     for case in &CASES {
         case.play(stage).await;
-        let expected =
-            TOLD.iter().find(|(name, ..)| *name == case.state).expect("every state is expected to be something");
+        let expected = EXPECTED.iter().find(|(name, ..)| *name == case.state).expect("each state has an expectation");
         seen.push((*expected, now(stage, case.state).await));
     }
 
-    // A first token: applied, its hash published, issued.
+    // The first token: the object is created, the hash is published, the token is issued.
     stage.apply("first", json!({})).await;
     let begin = raw(stage).list(&ListParams::default()).await.expect("a list").metadata.resource_version.expect("one");
     seen.push((("not seen yet", "Progressing", "no status"), now(stage, "first").await));
     stage.settle("first").await;
     let [published, issued] = &versions(stage, "first", &begin).await[..] else { panic!("two writes of status") };
-    seen.push((("its hash is published", "Progressing", "InProgress"), published.clone()));
-    seen.push((("issued at last", "Healthy", "Current"), issued.clone()));
+    seen.push((("the hash is published", "Progressing", "InProgress"), published.clone()));
+    seen.push((("issued, after that", "Healthy", "Current"), issued.clone()));
 
-    // A change that the controller has not seen, and that it has.
+    // A change, before and after the controller has seen it.
     stage.apply("first", json!({"revoked": true})).await;
-    seen.push((("a change is not seen yet", "Progressing", "InProgress"), now(stage, "first").await));
+    seen.push((("revoked, not seen yet", "Progressing", "InProgress"), now(stage, "first").await));
     stage.settle("first").await;
-    seen.push((("and is seen", "Degraded", "Failed"), now(stage, "first").await));
+    seen.push((("revoked, seen", "Degraded", "Failed"), now(stage, "first").await));
 
-    // All tokens were revoked; the new one is on its way.
+    // All tokens are revoked, and a new one is being issued.
     stage.apply("anew", json!({})).await;
     stage.settle("anew").await;
     stage.advance("1h");
@@ -114,43 +115,44 @@ async fn play(stage: &Stage) -> Vec<(Expected, Value)> {
     stage.apply("anew", json!({"revokeIfIssuedBefore": stage.now()})).await;
     stage.settle("anew").await;
     let all = versions(stage, "anew", &begin).await;
-    let under_way = all.iter().find(|one| one["status"]["conditions"][0]["status"] == "Unknown").expect("it is told");
-    seen.push((("all were revoked", "Progressing", "InProgress"), under_way.clone()));
-    seen.push((("another was issued", "Healthy", "Current"), now(stage, "anew").await));
+    let under_way =
+        all.iter().find(|one| one["status"]["conditions"][0]["status"] == "Unknown").expect("a status in between");
+    seen.push((("all tokens are revoked", "Progressing", "InProgress"), under_way.clone()));
+    seen.push((("a new token is issued", "Healthy", "Current"), now(stage, "anew").await));
 
-    // The new token of a rotation is published and not yet in the Secret: nobody has to wait for it.
+    // During a rotation the new hash is published, but the token is not in the Secret yet. No one has to wait for it.
     stage.apply("turning", json!({"rotation": {"interval": "30d"}})).await;
     stage.settle("turning").await;
     stage.advance("30d");
     stage.reconcile("turning").await.expect("the run succeeds");
     let turning = now(stage, "turning").await;
     assert_eq!(turning["status"]["credentials"][0]["state"], "Pending");
-    seen.push((("a rotation is under way", "Healthy", "Current"), turning));
+    seen.push((("a rotation is in progress", "Healthy", "Current"), turning));
 
-    // Handed over once, taken and not taken.
+    // One-time delivery, with and without a reader.
     for name in ["taken", "missed"] {
         stage.apply(name, json!({"secret": {"delivery": "Once"}})).await;
         stage.settle(name).await;
-        seen.push((("it waits to be taken", "Healthy", "Current"), now(stage, name).await));
+        seen.push((("the token waits for its reader", "Healthy", "Current"), now(stage, name).await));
     }
-    stage.secrets().delete("taken", &DeleteParams::default()).await.expect("it is there");
+    stage.secrets().delete("taken", &DeleteParams::default()).await.expect("the Secret exists");
     stage.settle("taken").await;
-    seen.push((("it was taken", "Healthy", "Current"), now(stage, "taken").await));
+    seen.push((("the token was read", "Healthy", "Current"), now(stage, "taken").await));
     stage.advance("10m");
     stage.settle("missed").await;
-    seen.push((("nobody took it", "Degraded", "Failed"), now(stage, "missed").await));
+    seen.push((("no one read the token", "Degraded", "Failed"), now(stage, "missed").await));
 
-    // Somebody keeps deleting the Secret.
+    // Something keeps deleting the Secret.
     stage.apply("fought-over", json!({})).await;
     stage.settle("fought-over").await;
     for _ in 0..4 {
         stage.advance("1m");
-        stage.secrets().delete("fought-over", &DeleteParams::default()).await.expect("it is there");
+        stage.secrets().delete("fought-over", &DeleteParams::default()).await.expect("the Secret exists");
         stage.settle("fought-over").await;
     }
     seen.push((("a mint loop", "Degraded", "Failed"), now(stage, "fought-over").await));
 
-    // As many credentials as there may be, and one more is wanted.
+    // The limit of live credentials is reached, and another one is due.
     let many = |more: Value| {
         let mut spec = json!({"rotation": {"interval": "60d"}, "gracePeriod": "50d"});
         spec.as_object_mut().expect("a map").extend(more.as_object().expect("a map").clone());
@@ -163,13 +165,13 @@ async fn play(stage: &Stage) -> Vec<(Expected, Value)> {
         stage.apply("crowded", many(json!({"rotateIfIssuedBefore": stage.now()}))).await;
         stage.settle("crowded").await;
     }
-    seen.push((("too many live", "Progressing", "InProgress"), now(stage, "crowded").await));
-    stage.secrets().delete("crowded", &DeleteParams::default()).await.expect("it is there");
+    seen.push((("too many live credentials", "Progressing", "InProgress"), now(stage, "crowded").await));
+    stage.secrets().delete("crowded", &DeleteParams::default()).await.expect("the Secret exists");
     stage.settle("crowded").await;
-    seen.push((("too many live, and the Secret is gone", "Degraded", "Failed"), now(stage, "crowded").await));
+    seen.push((("too many live credentials, and no Secret", "Degraded", "Failed"), now(stage, "crowded").await));
 
-    // The API server refuses the Secret, and is asked again.
-    no_more_secrets(stage).await;
+    // The API server refuses the Secret, and the controller retries.
+    forbid_secrets(stage).await;
     stage.apply("refused", json!({})).await;
     stage.reconcile("refused").await.expect("the run succeeds");
     seen.push((("the Secret is refused", "Progressing", "InProgress"), now(stage, "refused").await));
@@ -177,17 +179,17 @@ async fn play(stage: &Stage) -> Vec<(Expected, Value)> {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn argo_cd_flux_and_kstatus_say_the_same_of_every_state() {
+async fn argo_cd_flux_and_kstatus_agree_on_each_state() {
     let stage = Stage::new("gitops-health").await;
     let (expected, objects): (Vec<_>, Vec<_>) = play(&stage).await.into_iter().unzip();
     let mut met: Vec<_> = Vec::new();
     for (((state, argo, flux), object), said) in expected.into_iter().zip(&objects).zip(judge(&objects).await) {
         let Verdicts { argo: by_lua, flux: by_expressions, kstatus } = &said;
-        let by_expressions = by_expressions.as_ref().expect("there are expressions");
+        let by_expressions = by_expressions.as_ref().expect("Flux has expressions");
         assert_eq!(by_lua.status, argo, "{state}: {said:?}");
         match flux {
-            // Before the controller has said anything, expressions cannot be judged, which Flux takes for a reason to wait; kstatus alone
-            // would take such an object for finished. That is what the expressions are for.
+            // Before the controller writes a status, Flux cannot evaluate the expressions, and waits. kstatus alone would report such an
+            // object as current, which is why the expressions exist.
             "no status" => {
                 assert_eq!(
                     (by_expressions.status.as_str(), kstatus.status.as_str()),
@@ -201,7 +203,7 @@ async fn argo_cd_flux_and_kstatus_say_the_same_of_every_state() {
                 assert_eq!(kstatus.status, flux, "{state}: {said:?}");
             }
         }
-        // People are told what the controller says, word for word.
+        // Argo CD's message is that of a condition, word for word.
         let mut words = object["status"]["conditions"].as_array().into_iter().flatten();
         let is_seen = object["status"]["observedGeneration"] == object["metadata"]["generation"];
         assert_eq!(words.any(|one| one["message"] == by_lua.message.as_str()), is_seen, "{state}: {said:?}");
@@ -213,7 +215,7 @@ async fn argo_cd_flux_and_kstatus_say_the_same_of_every_state() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_token_that_ends_soon_is_healthy_and_says_so() {
+async fn token_that_expires_soon_is_healthy() {
     let stage = Stage::new("gitops-soon").await;
     stage.apply("app", json!({"expiry": {"after": "100d"}})).await;
     stage.settle("app").await;
@@ -226,7 +228,7 @@ async fn a_token_that_ends_soon_is_healthy_and_says_so() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn an_owner_is_healthy_as_soon_as_it_is_there_and_tells_whether_it_is_disabled() {
+async fn token_owner_is_healthy_even_if_disabled() {
     let access = control_plane::shared().await.expect("a control plane");
     let client = access.client().expect("an administrator's client");
     crate::support::crd::install_crds(&client).await;
@@ -237,9 +239,10 @@ async fn an_owner_is_healthy_as_soon_as_it_is_there_and_tells_whether_it_is_disa
             "apiVersion": "pat-operator.io/v1alpha1", "kind": "TokenOwner", "metadata": {"name": "gitops-health"},
             "spec": {"subject": {"kind": "User", "name": "jane@example.com"}, "disabled": disabled},
         });
-        // Nothing is stored: it would be there for every test.
+        // A dry run, because TokenOwners are cluster-scoped and would affect other tests.
         let dry = PatchParams { dry_run: true, ..PatchParams::apply("tests") };
-        let owner = api.patch("gitops-health", &dry, &Patch::Apply(&manifest)).await.expect("it is taken");
+        let owner =
+            api.patch("gitops-health", &dry, &Patch::Apply(&manifest)).await.expect("the API server accepts it");
         owners.push(serde_json::to_value(owner).expect("JSON"));
     }
     let said = judge(&owners).await;
@@ -249,6 +252,6 @@ async fn an_owner_is_healthy_as_soon_as_it_is_there_and_tells_whether_it_is_disa
         [("Healthy", "Its tokens are accepted"), ("Healthy", "Disabled: none of its tokens is accepted")]
     );
     for one in said {
-        assert_eq!((one.flux, one.kstatus.status.as_str()), (None, "Current"), "kstatus knows it without help");
+        assert_eq!((one.flux, one.kstatus.status.as_str()), (None, "Current"), "kstatus needs no expressions");
     }
 }

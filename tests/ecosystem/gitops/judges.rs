@@ -1,6 +1,4 @@
-//! The tools' own code, asked about objects: see `flux-verdict` and `argocd-verdict` of the test control plane.
-//!
-//! It must not know any state of a token.
+//! Runs the health checks of the tools themselves: `flux-verdict` and `argocd-verdict`, which the crate `control-plane` builds.
 
 use std::{
     fs,
@@ -13,35 +11,35 @@ use control_plane::{Assets, Binary};
 use serde::Deserialize;
 use serde_json::{Value, json};
 
-/// What a tool says.
+/// The verdict of a tool.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize)]
 #[serde(default)]
 pub struct Verdict {
-    /// In one word of its own.
+    /// The status in the tool's own terms.
     pub status: String,
-    /// And to people.
+    /// The message for people.
     pub message: String,
 }
 
-/// What all of them say of one object.
+/// The verdicts of all tools about one object.
 #[derive(Clone, Debug)]
 pub struct Verdicts {
-    /// Argo CD, by its health check; empty without one.
+    /// Argo CD's health check. Empty for a kind without one.
     pub argo: Verdict,
-    /// Flux, by its expressions; none for a kind that has none.
+    /// Flux's expressions. `None` for a kind without any.
     pub flux: Option<Verdict>,
-    /// Whoever reads conditions as kstatus does.
+    /// Tools that read conditions as kstatus does.
     pub kstatus: Verdict,
 }
 
-/// What Flux says of one object.
+/// Flux's verdict about one object.
 #[derive(Deserialize)]
 struct ByFlux {
     flux: Option<Verdict>,
     kstatus: Verdict,
 }
 
-/// What Argo CD says of objects, and of pairs of a manifest and an object.
+/// Argo CD's verdicts about objects, and about pairs of a manifest and an object.
 #[derive(Deserialize)]
 struct ByArgo {
     healths: Vec<Verdict>,
@@ -51,17 +49,17 @@ struct ByArgo {
 /// The manifests of a file in examples/gitops.
 pub fn manifests(file: &str) -> Vec<Value> {
     let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("examples/gitops").join(file);
-    let text = fs::read_to_string(path).expect("it is there");
+    let text = fs::read_to_string(path).expect("the file exists");
     text.split("\n---\n").map(|document| serde_yaml::from_str(document).expect("YAML")).collect()
 }
 
-/// What Argo CD has to be told: the data of its ConfigMap.
+/// Argo CD's configuration: the data of its ConfigMap.
 fn settings() -> Value {
     let [config] = &manifests("argocd-cm.yaml")[..] else { panic!("one ConfigMap") };
     config["data"].clone()
 }
 
-/// The health checks of Flux.
+/// Flux's health check expressions.
 fn expressions() -> Value {
     let all = manifests("flux-kustomizations.yaml");
     let mut with = all.iter().map(|one| &one["spec"]["healthCheckExprs"]).filter(|expressions| expressions.is_array());
@@ -69,7 +67,7 @@ fn expressions() -> Value {
     expressions.clone()
 }
 
-/// Asks about objects as the API server gives them.
+/// Returns the verdicts about objects as they are in the API server.
 pub async fn judge(objects: &[Value]) -> Vec<Verdicts> {
     let by_flux = ask(Binary::FluxVerdict, json!({"expressions": expressions(), "objects": objects})).await;
     let by_flux: Vec<ByFlux> = serde_json::from_slice(&by_flux).expect("JSON");
@@ -79,12 +77,12 @@ pub async fn judge(objects: &[Value]) -> Vec<Verdicts> {
     both.map(|(ByFlux { flux, kstatus }, argo)| Verdicts { argo, flux, kstatus }).collect()
 }
 
-/// Which of these manifests, beside the object that each has become, Argo CD would not call synced, and what it would make of the
-/// object then. It is told nothing of what to ignore.
+/// Returns the objects that Argo CD would report as out of sync with their manifests, as Argo CD would change them. Nothing is configured
+/// to be ignored.
 pub async fn out_of_sync(pairs: &[(Value, Value)]) -> Vec<Value> {
     let pair = |(git, live): &(Value, Value)| {
         let mut git = git.clone();
-        // As Argo CD does before it compares.
+        // Argo CD does this before it compares.
         git["metadata"]["namespace"] = live["metadata"]["namespace"].clone();
         json!({"git": git, "live": live})
     };
@@ -94,8 +92,8 @@ pub async fn out_of_sync(pairs: &[(Value, Value)]) -> Vec<Value> {
     differences.into_iter().flatten().collect()
 }
 
-/// Has Flux's own type read HelmReleases, without a rest.
-pub async fn reads_releases(releases: &[Value]) {
+/// Asserts that Flux's own type can parse HelmReleases completely.
+pub async fn parse_releases(releases: &[Value]) {
     ask(Binary::FluxVerdict, json!({"expressions": expressions(), "releases": releases})).await;
 }
 
@@ -108,11 +106,11 @@ async fn ask(tool: Binary, question: Value) -> Vec<u8> {
         let assets = Assets::ensure(&[tool]).expect("the program is built");
         let mut command = Command::new(assets.path(tool));
         command.env_clear().stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
-        let mut child = control_plane::spawn(command).expect("it starts");
-        let mut input = child.stdin.take().expect("an input");
-        input.write_all(question.to_string().as_bytes()).expect("it reads");
+        let mut child = control_plane::spawn(command).expect("the program starts");
+        let mut input = child.stdin.take().expect("stdin is piped");
+        input.write_all(question.to_string().as_bytes()).expect("the program reads its stdin");
         drop(input);
-        child.wait_with_output().expect("it ends")
+        child.wait_with_output().expect("the program ends")
     });
     let output = asking.await.expect("no panic");
     assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));

@@ -1,4 +1,4 @@
-//! What `docs/gitops.md` shows is what `examples/gitops` has; and the tools' own definitions of their resources take it.
+//! Compares `docs/gitops.md` with `examples/gitops`, and checks the examples with the CRDs of the tools.
 
 use std::{collections::BTreeSet, fs, path::Path, process::Command};
 
@@ -6,12 +6,12 @@ use control_plane::{Binary, ControlPlane, Options};
 use serde_json::Value;
 
 use super::{
-    judges::{manifests, reads_releases},
+    judges::{manifests, parse_releases},
     terminal::shown,
 };
 use crate::support::module::module;
 
-/// Modules of Go that have CustomResourceDefinitions of others in them, and the files.
+/// Go modules that contain third-party CRDs, and the files of the CRDs.
 const DEFINITIONS: [(&str, &str); 4] = [
     ("github.com/argoproj/argo-cd/v3@v3.5.7", "manifests/crds/application-crd.yaml"),
     (
@@ -22,7 +22,7 @@ const DEFINITIONS: [(&str, &str); 4] = [
     SEALED_SECRETS,
 ];
 
-/// The one of sealed-secrets.
+/// The CRD of sealed-secrets.
 pub const SEALED_SECRETS: (&str, &str) =
     ("github.com/bitnami-labs/sealed-secrets@v0.40.0", "helm/sealed-secrets/crds/bitnami.com_sealedsecrets.yaml");
 
@@ -31,7 +31,7 @@ fn root() -> &'static Path {
 }
 
 fn files() -> Vec<String> {
-    let folder = fs::read_dir(root().join("examples/gitops")).expect("it is there");
+    let folder = fs::read_dir(root().join("examples/gitops")).expect("the folder exists");
     let mut files: Vec<_> =
         folder.map(|file| file.expect("readable").file_name().into_string().expect("a plain name")).collect();
     files.sort();
@@ -39,28 +39,28 @@ fn files() -> Vec<String> {
 }
 
 #[test]
-fn the_page_shows_every_example_whole_and_nothing_else() {
+fn gitops_page_shows_exactly_the_examples() {
     let examples: Vec<_> = files()
         .iter()
         .map(|file| fs::read_to_string(root().join("examples/gitops").join(file)).expect("readable"))
         .collect();
     let shown = shown("yaml");
     for (file, example) in files().iter().zip(&examples) {
-        assert!(shown.contains(example), "docs/gitops.md shows {file} as it is");
+        assert!(shown.contains(example), "docs/gitops.md must show {file} unchanged");
     }
     for block in shown {
-        assert!(examples.contains(&block), "a block that is no example, and so is not tested:\n{block}");
+        assert!(examples.contains(&block), "a block that is not an example, and so is not tested:\n{block}");
     }
 }
 
-/// What the API server has to take as it stands.
+/// The manifests of all examples, each with its file.
 fn all() -> Vec<(String, Value)> {
     let of = |file: String| manifests(&file).into_iter().map(move |manifest| (file.clone(), manifest));
     files().into_iter().flat_map(of).collect()
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn an_api_server_with_the_tools_own_definitions_takes_all_of_it() {
+async fn api_server_with_the_tools_crds_accepts_all_examples() {
     let mut options = Options::default().apply(root().join("crds"));
     for (name, file) in DEFINITIONS {
         options = options.apply(module(name).join(file));
@@ -69,7 +69,7 @@ async fn an_api_server_with_the_tools_own_definitions_takes_all_of_it() {
     let access = plane.access();
     let kubectl = |arguments: &[&str]| {
         let mut kubectl = access.command(Binary::Kubectl).expect("kubectl");
-        let output = kubectl.args(arguments).output().expect("it runs");
+        let output = kubectl.args(arguments).output().expect("kubectl runs");
         let said = format!("{}{}", String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
         (output.status.success(), said)
     };
@@ -80,9 +80,9 @@ async fn an_api_server_with_the_tools_own_definitions_takes_all_of_it() {
         if let Some(namespace) = manifest["metadata"]["namespace"].as_str() {
             kubectl(&["create", "namespace", namespace]);
         }
-        // Flux has no module with the definition of this one; its own type has to read it instead.
+        // Flux has no Go module with the CRD of HelmRelease. Its Go type must parse it instead.
         if kind == "HelmRelease" {
-            reads_releases(&[manifest]).await;
+            parse_releases(&[manifest]).await;
         } else {
             let path = folder.path().join("manifest.yaml");
             fs::write(&path, serde_yaml::to_string(&manifest).expect("YAML")).expect("a file");
@@ -106,7 +106,7 @@ async fn an_api_server_with_the_tools_own_definitions_takes_all_of_it() {
     ];
     assert_eq!(kinds.into_iter().collect::<Vec<_>>(), expected);
 
-    // The patch of argocd-cm leaves what is there.
+    // The patch of argocd-cm keeps existing settings.
     let own = r#"{"apiVersion":"v1","kind":"ConfigMap","metadata":{"name":"argocd-cm","namespace":"argocd"},"data":{"url":"https://argocd.example.com"}}"#;
     let path = folder.path().join("argocd-cm.json");
     fs::write(&path, own).expect("a file");
@@ -122,11 +122,11 @@ async fn an_api_server_with_the_tools_own_definitions_takes_all_of_it() {
     assert_eq!(config["data"]["url"], "https://argocd.example.com");
 }
 
-/// What somebody types to seal a certificate, up to where a program of others takes over, makes what the chart's values ask for.
+/// The commands on the page that make a Secret for a certificate must match the chart's values.
 #[tokio::test(flavor = "multi_thread")]
-async fn the_secret_that_readers_are_told_to_seal_is_the_one_that_the_values_name() {
+async fn documented_secret_is_the_one_in_the_values() {
     let access = control_plane::shared().await.expect("a control plane");
-    let page = fs::read_to_string(root().join("docs/gitops.md")).expect("the page is there");
+    let page = fs::read_to_string(root().join("docs/gitops.md")).expect("the page exists");
     let commands: Vec<_> = page.lines().filter(|line| line.starts_with("kubectl create secret tls ")).collect();
     assert_eq!(commands.len(), 2, "for sealed-secrets and for SOPS");
     let folder = tempfile::tempdir().expect("a folder");
@@ -137,7 +137,7 @@ async fn the_secret_that_readers_are_told_to_seal_is_the_one_that_the_values_nam
         let command = command.split(['|', '>']).next().expect("a command");
         let mut kubectl = access.command(Binary::Kubectl).expect("kubectl");
         let output =
-            kubectl.current_dir(folder.path()).args(command.split_whitespace().skip(1)).output().expect("it runs");
+            kubectl.current_dir(folder.path()).args(command.split_whitespace().skip(1)).output().expect("kubectl runs");
         assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
         let secret: Value = serde_yaml::from_str(&String::from_utf8_lossy(&output.stdout)).expect("YAML");
         let [values, _] = values();
@@ -150,7 +150,7 @@ async fn the_secret_that_readers_are_told_to_seal_is_the_one_that_the_values_nam
     }
 }
 
-/// The values that both tools are shown with.
+/// The chart's values in the examples of both tools.
 fn values() -> [Value; 2] {
     let application =
         all().into_iter().find(|(_, one)| one["spec"]["source"]["helm"].is_object()).expect("an Application");
@@ -159,7 +159,7 @@ fn values() -> [Value; 2] {
 }
 
 #[test]
-fn the_chart_takes_the_values_that_are_shown_and_they_are_the_same_for_both_tools() {
+fn chart_accepts_the_same_values_from_both_tools() {
     let [of_argo, of_flux] = values();
     assert_eq!(of_argo, of_flux);
     let file = tempfile::NamedTempFile::new().expect("a file");
@@ -169,16 +169,16 @@ fn the_chart_takes_the_values_that_are_shown_and_they_are_the_same_for_both_tool
     let mut helm = Command::new(assets.path(Binary::Helm));
     helm.args(["template", "pat-operator", "--namespace", "pat-operator", "--values"]).arg(file.path()).arg(chart);
     let home = tempfile::tempdir().expect("a folder");
-    let output = helm.env_clear().env("HOME", home.path()).output().expect("it runs");
+    let output = helm.env_clear().env("HOME", home.path()).output().expect("helm runs");
     assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
 
-    // What the values want to be there beforehand is what the page seals.
+    // The Secret that the values name is the one that the page seals.
     let sealed: Vec<_> = manifests("sealed-secret.yaml").iter().map(|one| one["metadata"]["name"].clone()).collect();
     assert_eq!(sealed, [of_argo["verifier"]["tls"]["secretName"].clone()]);
 }
 
 #[test]
-fn no_difference_is_ignored_and_no_field_is_left_to_anybody() {
+fn gitops_examples_ignore_no_differences() {
     for (file, manifest) in all() {
         let text = manifest.to_string();
         for word in

@@ -1,5 +1,5 @@
-//! Argo CD and Flux: what they report for a token in each state, that repeated applies leave no difference, and that the commands of
-//! `docs/gitops.md` work.
+//! Argo CD and Flux: the health that they report for each state, repeated applies without differences, and the commands of
+//! `docs/gitops.md`.
 
 mod health;
 mod judges;

@@ -1,4 +1,4 @@
-//! The same manifests applied again between any two steps of the operator, on a clock that the test drives: nothing of it is ever a change.
+//! Applies the same manifests between any two steps of the operator, on a driven clock. No apply changes anything.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -17,10 +17,10 @@ const BY_ARGO: &str = "by-argo";
 const LEFT_ALONE: &str = "left-alone";
 const NAMES: [&str; 3] = [BY_FLUX, BY_ARGO, LEFT_ALONE];
 
-/// How many tokens each of them gets.
+/// The number of tokens that each PAT gets.
 const REVISIONS: i64 = 3;
 
-/// A spec with something of everything: sets whose order is not sorted, lengths of time written their own way, texts, maps.
+/// A spec with fields of all kinds: unsorted sets, durations in unusual notation, texts and maps.
 fn spec() -> Value {
     json!({
         "displayName": "of Git", "scopes": ["write", "read"], "audiences": ["z", "a"], "rotation": {"interval": "1w3d"},
@@ -32,7 +32,7 @@ fn spec() -> Value {
     })
 }
 
-/// What is in Git, and those who apply it.
+/// The manifests in Git, and the tools that apply them.
 struct Git {
     by_flux: Value,
     by_argo: Value,
@@ -49,27 +49,27 @@ impl Git {
         Self { files_of_flux: folder(&by_flux), files_of_argo: folder(&by_argo), by_flux, by_argo }
     }
 
-    /// Flux comes by: the object stays the version that it is.
+    /// Applies the manifest as Flux does. The resource version must not change.
     async fn flux_again(&self, stage: &Stage) {
         let api = tokens(&stage.client, stage.namespace.name());
-        let before = api.get(BY_FLUX).await.expect("it is there");
+        let before = api.get(BY_FLUX).await.expect("the PAT exists");
         let after = server_side(&api, &self.by_flux).await;
-        assert_eq!(after.resource_version(), before.resource_version(), "an apply that changes nothing was a write");
+        assert_eq!(after.resource_version(), before.resource_version(), "an unchanged manifest must cause no write");
         assert_eq!(after.metadata, before.metadata);
     }
 
-    /// And Argo CD; neither finds a difference.
+    /// Applies the manifest as Argo CD does. Neither tool may find a difference.
     async fn argo_again(&self, stage: &Stage) {
         let before = stage.versions().await;
         let said = self.files_of_argo.client_side().await;
         assert_eq!(said, [format!("personalaccesstoken.pat-operator.io/{BY_ARGO} unchanged")]);
         assert_eq!(self.files_of_argo.differences(ARGO).await, Vec::<String>::new());
         assert_eq!(self.files_of_flux.differences(FLUX).await, Vec::<String>::new());
-        assert_eq!(stage.versions().await, before, "an apply that changes nothing was a write");
+        assert_eq!(stage.versions().await, before, "an unchanged manifest must cause no write");
     }
 }
 
-/// How often the operator wrote the status and the Secret of each, in all.
+/// The number of writes of each status and Secret by the operator.
 fn writes(requests: &Requests) -> BTreeMap<(&'static str, &'static str), usize> {
     let mut counted = BTreeMap::new();
     let all = requests.writes();
@@ -81,13 +81,13 @@ fn writes(requests: &Requests) -> BTreeMap<(&'static str, &'static str), usize> 
         }
     }
     let first = all.iter().filter(|request| request.starts_with("POST ") && request.contains("/secrets?")).count();
-    assert_eq!(first, NAMES.len(), "each Secret is made once");
-    let told = counted.values().sum::<usize>() + first;
-    assert_eq!(told, all.len(), "and the operator writes nothing else: {all:#?}");
+    assert_eq!(first, NAMES.len(), "each Secret is created once");
+    let total = counted.values().sum::<usize>() + first;
+    assert_eq!(total, all.len(), "the operator must write nothing else: {all:#?}");
     counted
 }
 
-/// Who has set something of a token, and how.
+/// The field managers of a PAT, each with operation and subresource.
 async fn managers(stage: &Stage, name: &str) -> BTreeSet<(String, String, String)> {
     let pat = stage.pat(name).await;
     let text = |text: Option<String>| text.unwrap_or_default();
@@ -100,7 +100,7 @@ fn manager(name: &str, operation: &str, subresource: &str) -> (String, String, S
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn what_is_applied_again_between_any_two_steps_is_no_change_no_write_and_no_difference() {
+async fn repeated_applies_between_steps_change_nothing() {
     let mut stage = Stage::new("gitops-reapply").await;
     let (client, requests) = stage.recording();
     stage.restart_with(client);
@@ -117,7 +117,7 @@ async fn what_is_applied_again_between_any_two_steps_is_no_change_no_write_and_n
     let mut rounds = 0;
     loop {
         for name in NAMES {
-            let wake = stage.reconcile(name).await.expect("the run succeeds").expect("it rotates");
+            let wake = stage.reconcile(name).await.expect("the run succeeds").expect("a rotation is due");
             wakes.insert(name, wake);
             git.flux_again(&stage).await;
         }
@@ -133,18 +133,18 @@ async fn what_is_applied_again_between_any_two_steps_is_no_change_no_write_and_n
         }
         rounds += 1;
         assert!(rounds < 60, "the tokens do not rotate: {wakes:?}");
-        let next = *wakes.values().min().expect("all want to be woken");
+        let next = *wakes.values().min().expect("each PAT has a next time");
         stage.hand.set(next.max(stage.now()).timestamp());
     }
 
-    // Argo CD, by its own comparison, would have called it synced at every one of these moments; and not if anything were different.
+    // By its own comparison, Argo CD reports the object as synced at each of these moments. It reports a changed manifest as out of sync.
     assert_eq!(out_of_sync(&met_by_argo).await, Vec::<Value>::new());
-    let (mut changed, live) = met_by_argo.pop().expect("it was met");
+    let (mut changed, live) = met_by_argo.pop().expect("at least one moment");
     changed["spec"]["scopes"] = json!(["read", "write"]);
-    let [difference] = &out_of_sync(&[(changed, live)]).await[..] else { panic!("another order is a difference") };
+    let [difference] = &out_of_sync(&[(changed, live)]).await[..] else { panic!("a different order is a difference") };
     assert_eq!(difference["spec"]["scopes"], json!(["read", "write"]));
 
-    // What is applied again costs the operator nothing: as many writes as for the one that nobody touches.
+    // Repeated applies cost the operator nothing: it writes as often as for the PAT that is not applied again.
     let counted = writes(&requests);
     for what in ["status", "Secret"] {
         let expected = counted[&(LEFT_ALONE, what)];
@@ -154,7 +154,7 @@ async fn what_is_applied_again_between_any_two_steps_is_no_change_no_write_and_n
         }
     }
 
-    // Nobody has taken anything from anybody.
+    // No field manager has taken over fields of another.
     let ours = manager("pat-operator", "Apply", "status");
     assert_eq!(managers(&stage, BY_FLUX).await, [manager(FLUX, "Apply", ""), ours.clone()].into());
     assert_eq!(managers(&stage, BY_ARGO).await, [manager(ARGO, "Update", ""), ours].into());
@@ -166,8 +166,8 @@ async fn what_is_applied_again_between_any_two_steps_is_no_change_no_write_and_n
         for (key, value) in manifest["metadata"]["annotations"].as_object().into_iter().flatten() {
             assert_eq!(pat["metadata"]["annotations"][key], *value, "{name}");
         }
-        // The Secret is nobody's to prune: no mark of the tools gets to it.
-        let secret = stage.secret(name).await.expect("it is there").metadata;
+        // The tools' labels and annotations are not copied to the Secret, so that no tool prunes it.
+        let secret = stage.secret(name).await.expect("the Secret exists").metadata;
         let labels = secret.labels.unwrap_or_default().into_keys().collect::<Vec<_>>();
         assert_eq!(labels, ["app.kubernetes.io/managed-by", "team"], "{name}");
         let annotations = secret.annotations.unwrap_or_default().into_keys();

@@ -1,4 +1,4 @@
-//! Argo CD behind the guard rails: whose tokens it may apply.
+//! Argo CD with the guard rails: for which owners it may apply tokens.
 
 use control_plane::Identity;
 use kube::{
@@ -17,7 +17,7 @@ use crate::support::{
     process::place::{Place, eventually},
 };
 
-/// The rights of the example, under names of this test's own: they are the whole cluster's, which tests share.
+/// The RBAC objects of the example with unique names, because they are cluster-scoped and tests share the cluster.
 fn rights(place: &Place) -> Vec<(Api<DynamicObject>, String, Value)> {
     let renamed = |mut manifest: Value| {
         let name = format!("{}-issues-for-jane", place.name());
@@ -33,11 +33,11 @@ fn rights(place: &Place) -> Vec<(Api<DynamicObject>, String, Value)> {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn argo_cd_applies_tokens_of_the_namespace_and_of_jane_only_with_the_right_that_the_page_shows() {
+async fn argo_cd_needs_the_documented_right_for_a_users_token() {
     let place = Place::new("gitops-rights").await;
     let guard = Guard::apply("owners", &place, &[&place]).await;
     let argo = Identity::service_account("argocd", "argocd-application-controller");
-    let client = people::administers(&place, &argo).await;
+    let client = people::make_administrator(&place, &argo).await;
     let api = tokens(&client, place.name());
     let apply = async |owner: Value| {
         let manifest = in_git("app", &json!({"owner": owner}));
@@ -51,20 +51,22 @@ async fn argo_cd_applies_tokens_of_the_namespace_and_of_jane_only_with_the_right
     };
     eventually("the policy is in force", async || refused("jane@example.com").await).await;
     let own = json!({"kind": "VirtualAccount", "name": format!("{}/ci", place.name())});
-    apply(own).await.expect("the namespace's own account");
+    apply(own).await.expect("a virtual account of the namespace is allowed");
 
     for (api, name, manifest) in rights(&place) {
-        api.patch(&name, &PatchParams::apply("tests").force(), &Patch::Apply(&manifest)).await.expect("it is taken");
+        api.patch(&name, &PatchParams::apply("tests").force(), &Patch::Apply(&manifest))
+            .await
+            .expect("the API server accepts it");
     }
     eventually("the right is in force", async || apply(user("jane@example.com")).await.is_ok()).await;
-    assert!(refused("bob@example.com").await, "and for nobody else");
+    assert!(refused("bob@example.com").await, "other users stay refused");
 
-    // What is there is applied on when the right is gone again: nothing of it changes.
+    // An existing PAT can be applied without the right, as long as its owner does not change.
     let manifest = in_git("app", &json!({"owner": user("jane@example.com")}));
     let params = PatchParams::apply("argocd-controller").force();
-    api.patch("app", &params, &Patch::Apply(&manifest)).await.expect("it is hers");
+    api.patch("app", &params, &Patch::Apply(&manifest)).await.expect("the right is enough");
     for (api, name, _) in rights(&place) {
-        api.delete(&name, &DeleteParams::default()).await.expect("it goes");
+        api.delete(&name, &DeleteParams::default()).await.expect("the object is deleted");
     }
     let another = async || {
         let manifest = in_git("another", &json!({"owner": user("jane@example.com")}));
@@ -72,6 +74,6 @@ async fn argo_cd_applies_tokens_of_the_namespace_and_of_jane_only_with_the_right
         api.patch("another", &dry, &Patch::Apply(&manifest)).await.is_err()
     };
     eventually("the right is gone", another).await;
-    api.patch("app", &params, &Patch::Apply(&manifest)).await.expect("it stays as it is");
+    api.patch("app", &params, &Patch::Apply(&manifest)).await.expect("an unchanged PAT is accepted");
     guard.end().await;
 }

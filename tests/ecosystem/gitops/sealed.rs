@@ -1,4 +1,4 @@
-//! The verifier's certificate, sealed as `docs/gitops.md` shows, on its way to a verifier that serves with it.
+//! Seals the verifier's certificate as `docs/gitops.md` shows. The unsealed Secret works in a verifier.
 
 use control_plane::Binary;
 use k8s_openapi::api::core::v1::Secret;
@@ -23,24 +23,24 @@ use crate::support::{
     },
 };
 
-/// Seals and applies a Secret with an annotation that says whose token it holds.
-const PLANTS: &str =
+/// Seals and applies a Secret with an annotation that claims a PAT.
+const FORGED_SECRET: &str =
     "kubectl create secret generic planted --namespace pat-operator --from-literal=token=a --dry-run=client -o yaml |
   kubectl annotate --local --filename - --output yaml pat-operator.io/pat-uid=00000000-0000-4000-8000-000000000001 |
   kubeseal --cert sealing.pem | kubectl apply --filename -";
 
-/// What the controller of sealed-secrets says of one: whether it is unsealed, and why not.
+/// The state that the sealed-secrets controller reports: whether the Secret is unsealed, and a message.
 async fn synced(place: &Place, name: &str) -> Option<(bool, String)> {
     let kind = ApiResource::from_gvk(&GroupVersionKind::gvk("bitnami.com", "v1alpha1", "SealedSecret"));
     let api: Api<DynamicObject> = Api::namespaced_with(place.client.clone(), place.name(), &kind);
-    let sealed = api.get(name).await.expect("it is there");
+    let sealed = api.get(name).await.expect("the SealedSecret exists");
     let conditions = sealed.data["status"]["conditions"].as_array()?;
     let synced = conditions.iter().find(|one| one["type"] == "Synced")?;
     Some((synced["status"] == "True", synced["message"].as_str().unwrap_or_default().to_owned()))
 }
 
-/// Waits until the guard rails refuse this controller what they have to refuse it.
-async fn guard_is_up(place: &Place, unsealer: &Unsealer) {
+/// Waits until the guard rails refuse the controller's writes of reserved annotations.
+async fn wait_for_guard_rails(place: &Place, unsealer: &Unsealer) {
     let secrets: Api<Secret> =
         Api::namespaced(place.access.client_for(unsealer.identity()).expect("a client"), place.name());
     let annotations = [("pat-operator.io/anything".to_owned(), String::new())].into();
@@ -51,7 +51,7 @@ async fn guard_is_up(place: &Place, unsealer: &Unsealer) {
     eventually("the policy is in force", async || secrets.create(&dry, &probe).await.is_err()).await;
 }
 
-/// A SealedSecret, but for what is encrypted, of which the names are left.
+/// A SealedSecret with only the names of its encrypted values.
 fn shape(sealed: &Value) -> Value {
     let mut shape = sealed.clone();
     let encrypted = &mut shape["spec"]["encryptedData"];
@@ -60,16 +60,16 @@ fn shape(sealed: &Value) -> Value {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn what_is_sealed_as_the_page_shows_is_unsealed_behind_the_guard_rails_and_a_verifier_serves_with_it() {
+async fn verifier_serves_with_a_certificate_sealed_as_documented() {
     let place = Place::new("gitops-sealed").await;
     let guard = Guard::apply("secret-annotations", &place, &[&place]).await;
     let unsealer = Unsealer::start(&place).await;
-    guard_is_up(&place, &unsealer).await;
+    wait_for_guard_rails(&place, &unsealer).await;
     let terminal = Terminal::open(&place, &[Binary::Kubeseal]).await;
     let [commands] = &commands_with("kubeseal")[..] else { panic!("one block of commands") };
     terminal.types(commands, &[("SEALED_SECRETS_CERT", &unsealer.certificate())]).await;
 
-    // What goes into Git is what the page shows, and gives nothing away.
+    // The file for Git is as on the page, and does not contain the secret values.
     let text = terminal.file("verifier-tls.yaml");
     let sealed: Value = serde_yaml::from_str(&text).expect("YAML");
     let [example] = &manifests("sealed-secret.yaml")[..] else { panic!("one SealedSecret") };
@@ -78,11 +78,12 @@ async fn what_is_sealed_as_the_page_shows_is_unsealed_behind_the_guard_rails_and
         *expected.pointer_mut(namespace).expect("a namespace") = place.name().into();
     }
     assert_eq!(shape(&sealed), expected);
-    assert!(!terminal.is_given_away_by(&text), "{text}");
+    assert!(!terminal.leaks_into(&text), "{text}");
 
     terminal.types("kubectl apply --filename verifier-tls.yaml", &[]).await;
-    eventually("it is unsealed", async || synced(&place, "verifier-tls").await == Some((true, String::new()))).await;
-    let secret = place.secrets().get("verifier-tls").await.expect("the Secret is there");
+    eventually("the Secret is unsealed", async || synced(&place, "verifier-tls").await == Some((true, String::new())))
+        .await;
+    let secret = place.secrets().get("verifier-tls").await.expect("the Secret exists");
     assert_eq!(secret.type_.as_deref(), Some("kubernetes.io/tls"));
     let owners = secret.metadata.owner_references.unwrap_or_default();
     let owners: Vec<_> = owners.iter().map(|one| (&*one.kind, &*one.name, one.controller)).collect();
@@ -97,13 +98,13 @@ async fn what_is_sealed_as_the_page_shows_is_unsealed_behind_the_guard_rails_and
     let verifier = VerifierProcess::start(&place.kubeconfig(), &[&only, &cert, &key]).await;
     let chain = certificates(&terminal.certificate);
     let seen = Trust::new(&chain, "localhost").get(verifier.http, "/auth/forward?scope=a", "none").await;
-    assert_eq!(seen.expect("it is trusted"), Seen { code: 401, chain });
+    assert_eq!(seen.expect("the client trusts the certificate"), Seen { code: 401, chain });
 
-    // Nor is sealing a way around the guard rails.
-    terminal.types(PLANTS, &[]).await;
+    // Sealing does not bypass the guard rails.
+    terminal.types(FORGED_SECRET, &[]).await;
     let refusal = "may not set annotations under pat-operator.io/ on a Secret";
     let is_refused = async || synced(&place, "planted").await.is_some_and(|(ok, why)| !ok && why.contains(refusal));
-    eventually("it is refused", is_refused).await;
-    assert!(place.secrets().get_opt("planted").await.expect("an answer").is_none());
+    eventually("the Secret is refused", is_refused).await;
+    assert!(place.secrets().get_opt("planted").await.expect("the API server answers").is_none());
     guard.end().await;
 }

@@ -1,5 +1,4 @@
-//! Everything in `examples/` and a token that rotates all the time, applied again as fast as it goes, beside an operator that runs by
-//! itself.
+//! Applies all of `examples/`, and a PAT that rotates continuously, in a loop while an operator runs.
 
 use std::collections::BTreeMap;
 
@@ -19,13 +18,13 @@ use crate::support::process::{
     place::{Place, eventually_within, is_ready},
 };
 
-/// The one that rotates: as often as is allowed.
+/// The PAT that rotates at the shortest allowed interval.
 const ROTATING: &str = "rotating";
 
-/// How many tokens it gets meanwhile.
+/// The number of tokens that it gets.
 const REVISIONS: i64 = 4;
 
-/// How long that may take on a machine under load.
+/// The limit for that on a machine under load.
 const LIMIT: std::time::Duration = std::time::Duration::from_secs(180);
 
 fn all(mark: fn(Value) -> Value) -> Vec<Value> {
@@ -33,7 +32,7 @@ fn all(mark: fn(Value) -> Value) -> Vec<Value> {
     examples().into_iter().chain([rotating]).map(mark).collect()
 }
 
-/// Collects every version of every token from now on, in the order in which they were written, until it is ended.
+/// Records all versions of all PATs in order, until [`END`] is deleted.
 async fn follow(place: &Place) -> JoinHandle<Vec<Value>> {
     let kind = ApiResource::erase::<PersonalAccessToken>(&());
     let api: Api<DynamicObject> = Api::namespaced_with(place.client.clone(), place.name(), &kind);
@@ -54,17 +53,17 @@ async fn follow(place: &Place) -> JoinHandle<Vec<Value>> {
     })
 }
 
-/// A token that comes and goes, and so ends the recording.
+/// The PAT whose deletion ends the recording.
 const END: &str = "the-end";
 
-/// Whatever was written to a token changed its status and nothing else: no write was for nothing, and none was somebody's fight.
-fn every_write_tells_something(versions: &[Value]) -> usize {
+/// Asserts that each write changed a status and nothing else. Returns the number of writes.
+fn count_status_changes(versions: &[Value]) -> usize {
     let mut last: BTreeMap<&str, &Value> = BTreeMap::new();
     let mut changes = 0;
     for version in versions {
         let name = version["metadata"]["name"].as_str().expect("a name");
         if let Some(before) = last.insert(name, version) {
-            assert_ne!(version["status"], before["status"], "{name} was written for nothing: {version:#}");
+            assert_ne!(version["status"], before["status"], "a write did not change the status of {name}: {version:#}");
             for key in ["labels", "annotations", "generation", "finalizers", "ownerReferences"] {
                 assert_eq!(version["metadata"][key], before["metadata"][key], "{key} of {name}");
             }
@@ -75,33 +74,36 @@ fn every_write_tells_something(versions: &[Value]) -> usize {
     changes
 }
 
-/// Applies until the token has rotated often enough, and looks at what became of it. `again` applies all once.
+/// Applies the manifests until the PAT has rotated often enough, and checks the result. `again` applies all of them once.
 async fn soak(place: &Place, manifests: &[Value], field_manager: &str, mut again: impl AsyncFnMut()) {
     let recording = follow(place).await;
     let history = History::of(&place.client, place.name()).await;
     let mut operator = place.operator().start();
     again().await;
     let mut rounds = 0;
-    eventually_within(LIMIT, "it rotates", async || {
+    eventually_within(LIMIT, "the PAT rotates", async || {
         again().await;
         rounds += 1;
-        let status = place.pats().get(ROTATING).await.expect("it is there").status.unwrap_or_default();
+        let status = place.pats().get(ROTATING).await.expect("the PAT exists").status.unwrap_or_default();
         status.revision >= Some(REVISIONS) && is_ready(&status)
     })
     .await;
-    assert!(rounds >= 10, "{rounds} rounds only");
+    assert!(rounds >= 10, "only {rounds} rounds");
 
-    // Nothing is different from what is in Git. (The one that rotates has been told in each round.)
+    // The objects do not differ from Git.
     let files = Folder::of(&place.access, place.name(), manifests);
     assert_eq!(files.differences(field_manager).await, Vec::<String>::new());
     let api = tokens(&place.client, place.name());
     let mut pairs = Vec::new();
     for manifest in manifests {
         let name = manifest["metadata"]["name"].as_str().expect("a name");
-        pairs.push((manifest.clone(), serde_json::to_value(api.get(name).await.expect("it is there")).expect("JSON")));
+        pairs.push((
+            manifest.clone(),
+            serde_json::to_value(api.get(name).await.expect("the PAT exists")).expect("JSON"),
+        ));
     }
     assert_eq!(out_of_sync(&pairs).await, Vec::<Value>::new());
-    history.is_sound().await;
+    history.assert_invariants().await;
     let metrics = operator.metrics().await;
     let revisions: i64 = place.statuses().await.iter().filter_map(|(_, status)| status.revision).sum();
     assert_eq!(metrics.value("pat_operator_mints_total"), revisions as f64, "each token was minted once");
@@ -109,19 +111,19 @@ async fn soak(place: &Place, manifests: &[Value], field_manager: &str, mut again
     assert_eq!(
         metrics.value(r#"pat_operator_reconcile_errors_total{category="Conflict"}"#),
         0.0,
-        "nobody was in the way"
+        "there are no conflicts"
     );
     operator.terminate().await;
 
     place.apply(END, json!({"suspend": true})).await;
-    place.pats().delete(END, &Default::default()).await.expect("it goes");
+    place.pats().delete(END, &Default::default()).await.expect("the PAT is deleted");
     let versions = recording.await.expect("no panic");
-    let changes = every_write_tells_something(&versions);
+    let changes = count_status_changes(&versions);
     println!("{rounds} rounds of {} manifests, {changes} writes of status", manifests.len());
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn manifests_that_flux_applies_all_the_time_rotate_in_peace() {
+async fn tokens_rotate_while_flux_applies_them_continuously() {
     let place = Place::new("gitops-flux").await;
     let manifests = all(marked_by_flux);
     let api = tokens(&place.client, place.name());
@@ -129,14 +131,14 @@ async fn manifests_that_flux_applies_all_the_time_rotate_in_peace() {
         for manifest in &manifests {
             server_side(&api, manifest).await;
         }
-        // Several times a second is often enough; nothing is waited for here.
+        // A few times per second is enough. This is a pause, not a wait for something.
         tokio::time::sleep(std::time::Duration::from_millis(200)).await;
     })
     .await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn manifests_that_argo_cd_applies_all_the_time_rotate_in_peace() {
+async fn tokens_rotate_while_argo_cd_applies_them_continuously() {
     let place = Place::new("gitops-argo").await;
     let manifests = all(marked_by_argo);
     let files = Folder::of(&place.access, place.name(), &manifests);

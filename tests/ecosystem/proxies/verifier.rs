@@ -1,4 +1,4 @@
-//! The verifier and the controller as processes on a real API server, and one token of each kind.
+//! A verifier and a controller as processes on a real API server, with one token of each kind.
 
 use std::{fs, path::PathBuf};
 
@@ -8,30 +8,30 @@ use serde_json::json;
 use crate::support::process::{
     OperatorProcess,
     place::Place,
-    serving::{keeper, published, value},
+    serving::{certificate_manager, published, value},
     trust::flags,
     verifier::VerifierProcess,
 };
 
-/// The owner of every token.
+/// The owner of all tokens.
 pub const OWNER: &str = "jane@example.com";
 
-/// The name that a certificate is for.
+/// The name in the verifier's certificate.
 pub const HOST: &str = "localhost";
 
-/// See the module.
+/// The running programs and the tokens.
 pub struct Running {
-    /// Where it listens.
+    /// The verifier.
     pub verifier: VerifierProcess,
-    /// It may read and write.
+    /// A token with the scopes read and write.
     pub good: Credential,
-    /// It may only write.
+    /// A token with only the scope write.
     pub writes: Credential,
-    /// It has ended.
+    /// An expired token.
     pub expired: Credential,
-    /// It is good until [`revoke`](Self::revoke).
+    /// A token that is valid until [`revoke`](Self::revoke).
     pub revoked: Credential,
-    /// It is well-formed, and nobody issued it.
+    /// A well-formed token that was never issued.
     pub unknown: Credential,
     place: Place,
     files: Option<tempfile::TempDir>,
@@ -50,21 +50,21 @@ impl Running {
         Self::begin(Place::new("proxies").await, None).await
     }
 
-    /// The same with a certificate that the operator makes for itself.
+    /// The same with a certificate that the operator issues.
     pub async fn start_over_tls() -> Self {
         let place = Place::new("proxies-tls").await;
         let files = certificate(&place).await;
         Self::begin(place, Some(files)).await
     }
 
-    /// Where its tokens are.
+    /// The namespace of the tokens.
     pub fn place(&self) -> &Place {
         &self.place
     }
 
-    /// What clients are to trust, where there is a certificate.
+    /// The file with the CA that clients must trust, if the verifier serves over TLS.
     pub fn authority(&self) -> PathBuf {
-        self.files.as_ref().expect("it serves over TLS").path().join("ca.crt")
+        self.files.as_ref().expect("the verifier serves over TLS").path().join("ca.crt")
     }
 
     async fn begin(place: Place, files: Option<tempfile::TempDir>) -> Self {
@@ -91,23 +91,23 @@ impl Running {
         Self { verifier, good, writes, expired, revoked, unknown, place, files, _controller: controller }
     }
 
-    /// Somebody writes `revoked: true` into its spec.
+    /// Revokes a token in its spec.
     pub async fn revoke(&self) {
         let spec = json!({"owner": {"kind": "User", "name": OWNER}, "scopes": ["read"], "revoked": true});
         self.place.apply("revoked", spec).await;
     }
 
-    /// Nobody listens any more. What is in its place stays, as long as that is kept.
+    /// Stops the verifier. Returns the namespace, whose objects exist until it is dropped.
     pub async fn stop(self) -> Place {
         self.verifier.process.terminate().await;
         self.place
     }
 }
 
-/// The certificate, its key and what is published for clients to trust, as files.
+/// A folder with the certificate, its key and the CA for clients.
 async fn certificate(place: &Place) -> tempfile::TempDir {
     let wanted: CertificateRequest = format!("serving:{HOST}").parse().expect("a Secret and a name");
-    keeper(place, &wanted, Clock::system()).check(&wanted).await.expect("it is made");
+    certificate_manager(place, &wanted, Clock::system()).check(&wanted).await.expect("the certificate is issued");
     let folder = tempfile::Builder::new().prefix("pat-proxy-tls-").tempdir().expect("a folder");
     let put = |name: &str, content: &[u8]| fs::write(folder.path().join(name), content).expect("a file");
     for name in ["tls.crt", "tls.key"] {

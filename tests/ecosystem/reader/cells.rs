@@ -1,4 +1,4 @@
-//! Tables that say what to write in `spec`: the API server takes every such text.
+//! Checks the tables that show fields for `spec`: the API server accepts each of them.
 
 use serde_json::{Value, json};
 
@@ -6,10 +6,10 @@ use super::pages::pages;
 use crate::support::fences;
 use crate::support::process::place::Place;
 
-/// A heading of these columns begins so.
+/// The start of the heading of such a column.
 const HEADING: &str = "Write in `spec`";
 
-/// What stands between backquotes in the columns of that name, if it is a field and its value.
+/// The fields with values in backticks in such columns.
 fn written(text: &str) -> Vec<String> {
     let mut found = Vec::new();
     let mut column = None;
@@ -29,7 +29,7 @@ fn written(text: &str) -> Vec<String> {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn what_tables_tell_to_write_in_a_spec_is_taken() {
+async fn api_server_accepts_spec_fields_shown_in_tables() {
     let place = Place::new("cells").await;
     let mut count = 0;
     for page in pages() {
@@ -39,7 +39,7 @@ async fn what_tables_tell_to_write_in_a_spec_is_taken() {
             let spec: Value = serde_yaml::from_str(&text).unwrap_or_else(|error| panic!("{page}: {code}: {error}"));
             let taken = place.try_apply(&format!("cell-{count}"), json!({}), spec.clone()).await;
             let taken = taken.unwrap_or_else(|error| panic!("{page}: {code}: {error}"));
-            // A field that is not known would be dropped.
+            // The API server would drop an unknown field.
             assert_eq!(taken.data["spec"], spec, "{page}: {code}");
         }
     }

@@ -1,9 +1,8 @@
-//! Whether a program printed what a page shows.
+//! Compares the output of a command with what the page shows.
 //!
-//! What differs each time is read as what it is: times, ages, tokens. `…` stands for anything: a word of its own for any words, a line of
-//! its own for any lines.
+//! Times, ages and tokens only need to be of the same kind. `…` as a word stands for any words, and `…` as a line for any lines.
 
-/// Why it is not, if it is not.
+/// The difference, if there is one.
 pub fn differs(shown: &str, printed: &str) -> Option<String> {
     let (shown_lines, printed_lines) = (lines(shown), lines(printed));
     if matches(&shown_lines, &printed_lines, &|line: &Vec<String>| *line == ["…"], &|one, other| {
@@ -11,7 +10,7 @@ pub fn differs(shown: &str, printed: &str) -> Option<String> {
     }) {
         return None;
     }
-    Some(format!("--- the page shows:\n{shown}\n--- it printed:\n{printed}\n---"))
+    Some(format!("--- the page shows:\n{shown}\n--- the command printed:\n{printed}\n---"))
 }
 
 fn lines(text: &str) -> Vec<Vec<String>> {
@@ -21,7 +20,7 @@ fn lines(text: &str) -> Vec<Vec<String>> {
         .collect()
 }
 
-/// What a word is, where that is all that can be said.
+/// The kind of a word that varies, or the word itself.
 fn class(word: &str) -> String {
     let bare = word.trim_matches(|c| "\"',;()[]".contains(c));
     let kind = if is_time(bare) {
@@ -49,7 +48,7 @@ fn is_age(word: &str) -> bool {
         })
 }
 
-/// A word with `…` in it is one that begins and ends so.
+/// A word with `…` matches each word with the same start and end.
 fn same(shown: &str, printed: &str) -> bool {
     match shown.split_once('…') {
         Some((begin, end)) => {
@@ -72,7 +71,7 @@ fn matches<T>(shown: &[T], printed: &[T], is_any: &dyn Fn(&T) -> bool, same: &dy
 }
 
 #[test]
-fn what_differs_each_time_is_no_difference_and_everything_else_is() {
+fn comparison_ignores_only_text_that_varies() {
     for (shown, printed, is_same) in [
         ("NAME  READY\nci    True", "NAME   READY\nci     True\n", true),
         ("ci 2026-12-21T19:30:15Z 2s", "ci 2027-01-01T00:00:00Z 1m30s", true),

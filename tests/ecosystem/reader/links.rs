@@ -1,5 +1,5 @@
-//! Whether the pages hang together: every link leads somewhere, every page is in the index, and what a page names is there. And that no file of the
-//! repository, page or not, has both sides of a merge in it.
+//! Checks links and names: each link has a target, the index lists each page, and the tests that docs/security.md names exist. Also checks
+//! that no file of the repository contains conflict markers.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -10,7 +10,7 @@ use std::{
 use super::pages::{ELSEWHERE, pages, root};
 use crate::support::fences;
 
-/// The targets of all links and pictures of a text, without what stands between backquotes or fences.
+/// The targets of all links and pictures of a text, except those in code.
 fn links(text: &str) -> Vec<String> {
     let mut found = Vec::new();
     let mut fenced = false;
@@ -26,7 +26,7 @@ fn links(text: &str) -> Vec<String> {
     found
 }
 
-/// What a heading is called in a link to it, as GitHub has it.
+/// The anchors of all headings, as GitHub forms them.
 fn anchors(text: &str) -> BTreeSet<String> {
     let mut fenced = false;
     let headings = text.lines().filter(move |line| {
@@ -42,7 +42,7 @@ fn anchors(text: &str) -> BTreeSet<String> {
 }
 
 #[test]
-fn every_link_leads_to_something_that_is_there() {
+fn each_link_has_a_target() {
     for page in pages() {
         let text = fences::read(&page);
         for link in links(&text) {
@@ -53,21 +53,25 @@ fn every_link_leads_to_something_that_is_there() {
             let folder = Path::new(&page).parent().expect("a folder");
             let target = if file.is_empty() { PathBuf::from(&page) } else { folder.join(file) };
             let there = root().join(&target);
-            // Whoever follows them sees to it that they are there.
+            // Another test checks these pages.
             if ELSEWHERE.iter().any(|(page, _)| target == Path::new(page)) {
                 continue;
             }
-            assert!(there.exists(), "{page}: nothing is at {link}");
+            assert!(there.exists(), "{page}: {link} does not exist");
             if !anchor.is_empty() {
                 let anchors = anchors(&fs::read_to_string(there).expect("a page"));
-                assert!(anchors.contains(anchor), "{page}: {link} is no heading of {}: {anchors:?}", target.display());
+                assert!(
+                    anchors.contains(anchor),
+                    "{page}: {} has no heading for {link}: {anchors:?}",
+                    target.display()
+                );
             }
         }
     }
 }
 
 #[test]
-fn the_index_has_every_page() {
+fn index_lists_each_page() {
     let index: BTreeSet<_> = links(&fences::read("docs/README.md")).into_iter().collect();
     for page in pages() {
         let Some(name) = page.strip_prefix("docs/").filter(|name| *name != "README.md") else { continue };
@@ -75,9 +79,9 @@ fn the_index_has_every_page() {
     }
 }
 
-/// `docs/security.md` names for each threat the test that tries it.
+/// For each threat, `docs/security.md` names a test.
 #[test]
-fn every_test_that_the_threats_name_is_there() {
+fn security_page_names_existing_tests() {
     let mut known: BTreeMap<String, PathBuf> = BTreeMap::new();
     for folder in ["src", "tests"] {
         tests_in(&root().join(folder), &mut known);
@@ -93,19 +97,19 @@ fn every_test_that_the_threats_name_is_there() {
         }
     }
     assert!(named >= 20, "{named}");
-    // Every threat has at least one.
+    // Each threat has at least one test.
     let threats = text.lines().filter(|line| is_threat(line));
     for threat in threats {
-        assert!(threat.split('`').any(|word| known.contains_key(word)), "no test is named: {threat}");
+        assert!(threat.split('`').any(|word| known.contains_key(word)), "no test for the threat: {threat}");
     }
 }
 
-/// A row that begins with a threat's number.
+/// Whether a line is the table row of a threat.
 fn is_threat(line: &str) -> bool {
     line.strip_prefix("| T").is_some_and(|rest| rest.starts_with(|c: char| c.is_ascii_digit()))
 }
 
-/// The names of all tests, with the file of each.
+/// The names of all tests, each with its file.
 fn tests_in(folder: &Path, known: &mut BTreeMap<String, PathBuf>) {
     for entry in fs::read_dir(folder).expect("a folder").flatten() {
         let path = entry.path();
@@ -118,7 +122,7 @@ fn tests_in(folder: &Path, known: &mut BTreeMap<String, PathBuf>) {
             let lines: Vec<_> = text.lines().map(str::trim).collect();
             for (at, line) in lines.iter().enumerate() {
                 let Some(name) = line.strip_prefix("async fn ").or_else(|| line.strip_prefix("fn ")) else { continue };
-                // What marks it as a test stands above, with at most some other attributes between. Those in a proptest! have it as well.
+                // The test attribute is above the function, possibly with other attributes or comments. This also holds in a proptest!.
                 let above = lines[..at].iter().rev().take_while(|line| line.starts_with('#') || line.starts_with("//"));
                 if above.into_iter().any(|line| line.contains("test]") || line.contains("test(")) {
                     known.insert(name.split('(').next().expect("a name").to_owned(), path.clone());
@@ -128,38 +132,38 @@ fn tests_in(folder: &Path, known: &mut BTreeMap<String, PathBuf>) {
     }
 }
 
-/// Whether a line is one that git writes between the sides of a merge that it could not decide.
-fn is_of_a_merge(line: &str) -> bool {
+/// Whether a line is a conflict marker of git.
+fn is_conflict_marker(line: &str) -> bool {
     line.starts_with("<<<<<<< ") || line.starts_with(">>>>>>> ") || line == "======="
 }
 
 #[test]
-fn no_file_has_what_git_leaves_of_a_merge_that_nobody_decided() {
+fn no_file_has_conflict_markers() {
     let (mut left, mut seen) = (Vec::new(), 0);
     let mut folders = vec![root().to_owned()];
     while let Some(folder) = folders.pop() {
         for entry in fs::read_dir(folder).expect("a folder").map(|entry| entry.expect("readable")) {
             let (path, type_) = (entry.path(), entry.file_type().expect("a type"));
             if type_.is_dir() {
-                // What is built, and what others wrote: nothing of it is in the repository.
+                // Skip build output and third-party files.
                 if !["target", ".git", "node_modules"].iter().any(|name| entry.file_name() == *name) {
                     folders.push(path);
                 }
             } else if type_.is_file() {
-                // What is no text has no lines.
+                // Skip binary files.
                 let Ok(text) = fs::read_to_string(&path) else { continue };
                 seen += 1;
-                let lines = text.lines().zip(1..).filter(|(line, _)| is_of_a_merge(line));
+                let lines = text.lines().zip(1..).filter(|(line, _)| is_conflict_marker(line));
                 left.extend(lines.map(|(_, number)| format!("{}:{number}", path.display())));
             }
         }
     }
     assert!(seen > 300, "{seen}");
-    assert!(left.is_empty(), "decide these merges: {left:#?}");
+    assert!(left.is_empty(), "resolve these conflicts: {left:#?}");
 }
 
 #[test]
-fn what_git_leaves_of_a_merge_is_told_from_what_looks_like_it() {
+fn conflict_markers_are_recognised() {
     for (line, is) in [
         ("<<<<<<< HEAD", true),
         ("=======", true),
@@ -169,6 +173,6 @@ fn what_git_leaves_of_a_merge_is_told_from_what_looks_like_it() {
         ("    <<<<<<< HEAD", false),
         (">>>>>>>", false),
     ] {
-        assert_eq!(is_of_a_merge(line), is, "{line}");
+        assert_eq!(is_conflict_marker(line), is, "{line}");
     }
 }

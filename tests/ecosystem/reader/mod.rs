@@ -1,10 +1,10 @@
-//! Follows the pages from top to bottom: every manifest is applied and every command run, on a real API server, in the order of
+//! The reader: follows each page from top to bottom. It applies each manifest and runs each command on a real API server, in the order of
 //! the page.
 //!
-//! The language of a fence says what it is for (`LANGUAGES`); where that is not enough, a comment before it does, such as
-//! `<!-- test: skip because it takes a container engine -->` (see `support/fences.rs`). One table says how a command is run (`tools.rs`).
+//! The language of a block decides what is done with it (`LANGUAGES`). A comment before a block can change that, for example
+//! `<!-- test: skip because it takes a container engine -->` (see `support/fences.rs`). A table says how to run each command (`tools.rs`).
 
-mod beside;
+mod background;
 mod cells;
 mod expected;
 mod links;

@@ -1,4 +1,4 @@
-//! Which pages there are, and what a reader has before each begins.
+//! The list of pages, and the set-up of each.
 
 use std::{fs, io::Write, path::Path};
 
@@ -9,7 +9,7 @@ pub fn root() -> &'static Path {
     Path::new(env!("CARGO_MANIFEST_DIR"))
 }
 
-/// `README.md`, the chart's, and all pages of `docs/`.
+/// `README.md`, the chart's README, and all pages of `docs/`.
 pub fn pages() -> Vec<String> {
     let names = fs::read_dir(root().join("docs")).expect("docs/").map(|file| file.expect("readable").file_name());
     let names = names.map(|name| name.into_string().expect("text")).filter(|name| name.ends_with(".md"));
@@ -19,10 +19,10 @@ pub fn pages() -> Vec<String> {
     pages
 }
 
-/// Pages that another test follows, which applies and types all of it: which.
+/// Pages whose commands another test runs, and that test.
 pub const ELSEWHERE: [(&str, &str); 1] = [("docs/gitops.md", "tests/ecosystem/gitops/mod.rs")];
 
-/// One test for each page; all of them are in `FOLLOWED`.
+/// Defines one test for each page, and the list `FOLLOWED` of all pages.
 macro_rules! followed {
     ($($name:ident: $page:literal, $begin:ident;)*) => {
         const FOLLOWED: &[&str] = &[$($page),*];
@@ -36,39 +36,39 @@ macro_rules! followed {
 }
 
 followed! {
-    the_readme_can_be_followed: "README.md", Nothing;
-    the_index_can_be_followed: "docs/README.md", Nothing;
-    the_page_on_the_chart_can_be_followed: "charts/pat-operator/README.md", Nothing;
-    the_page_on_the_rest_api_can_be_followed: "docs/api.md", Installed;
-    the_page_on_api_versions_can_be_followed: "docs/api-versions.md", Nothing;
-    the_concepts_can_be_followed: "docs/concepts.md", Installed;
-    the_page_on_conditions_can_be_followed: "docs/conditions.md", Installed;
-    the_design_notes_can_be_followed: "docs/design-notes.md", Nothing;
-    the_page_on_dialects_can_be_followed: "docs/dialects.md", Nothing;
-    getting_started_can_be_followed: "docs/getting-started.md", Nothing;
-    the_glossary_can_be_followed: "docs/glossary.md", Nothing;
-    the_page_on_guard_rails_can_be_followed: "docs/guard-rails.md", Chart;
-    the_page_on_kubectl_pat_can_be_followed: "docs/kubectl-pat.md", Chart;
-    the_page_on_metrics_can_be_followed: "docs/metrics.md", Nothing;
-    the_page_on_migration_can_be_followed: "docs/migration.md", Installed;
-    the_page_on_operations_can_be_followed: "docs/operations.md", Velero;
-    the_page_on_performance_can_be_followed: "docs/performance.md", Nothing;
-    the_reference_can_be_followed: "docs/reference.md", Nothing;
-    the_page_on_running_by_hand_can_be_followed: "docs/running.md", Nothing;
-    the_page_on_security_can_be_followed: "docs/security.md", Nothing;
-    the_page_on_verifying_can_be_followed: "docs/verifier.md", Installed;
+    readme_commands_work: "README.md", Nothing;
+    index_commands_work: "docs/README.md", Nothing;
+    chart_readme_commands_work: "charts/pat-operator/README.md", Nothing;
+    api_page_commands_work: "docs/api.md", Installed;
+    api_versions_page_commands_work: "docs/api-versions.md", Nothing;
+    concepts_page_commands_work: "docs/concepts.md", Installed;
+    conditions_page_commands_work: "docs/conditions.md", Installed;
+    design_notes_commands_work: "docs/design-notes.md", Nothing;
+    dialects_page_commands_work: "docs/dialects.md", Nothing;
+    getting_started_commands_work: "docs/getting-started.md", Nothing;
+    glossary_commands_work: "docs/glossary.md", Nothing;
+    guard_rails_page_commands_work: "docs/guard-rails.md", Chart;
+    kubectl_pat_page_commands_work: "docs/kubectl-pat.md", Chart;
+    metrics_page_commands_work: "docs/metrics.md", Nothing;
+    migration_page_commands_work: "docs/migration.md", Installed;
+    operations_page_commands_work: "docs/operations.md", Velero;
+    performance_page_commands_work: "docs/performance.md", Nothing;
+    reference_commands_work: "docs/reference.md", Nothing;
+    running_page_commands_work: "docs/running.md", Nothing;
+    security_page_commands_work: "docs/security.md", Nothing;
+    verifier_page_commands_work: "docs/verifier.md", Installed;
 }
 
 #[test]
-fn every_page_is_followed() {
+fn each_page_has_a_reader_test() {
     for page in pages() {
         if let Some((page, test)) = ELSEWHERE.iter().find(|(elsewhere, _)| **elsewhere == page) {
-            assert!(root().join(test).is_file(), "{page} is followed by {test}, which is not there");
+            assert!(root().join(test).is_file(), "{page}: its test {test} does not exist");
             let _ = writeln!(std::io::stderr(), "FOLLOWED: {page}: by {test}");
         } else {
             assert!(
                 FOLLOWED.contains(&&*page),
-                "{page}: nobody follows it; say in tests/ecosystem/reader/pages.rs what a reader has before it begins"
+                "{page}: no test follows it; add it to tests/ecosystem/reader/pages.rs"
             );
         }
     }

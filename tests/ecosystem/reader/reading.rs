@@ -1,6 +1,4 @@
-//! Follows one page from its top to its end.
-//!
-//! It must not know any page.
+//! Follows one page from top to bottom.
 
 use std::{
     collections::BTreeMap,
@@ -11,7 +9,7 @@ use std::{
 };
 
 use super::{
-    beside::{self, Beside, Endless},
+    background::{self, BackgroundPrograms, LongRunning},
     expected, schemas,
     shell::{Shell, Typed},
 };
@@ -25,37 +23,37 @@ use crate::support::{
 };
 use control_plane::{Binary, ControlPlane, Identity, Options};
 
-/// What a reader has before the first line of a page.
+/// The set-up of a page.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Begin {
-    /// A cluster, and nothing of ours in it.
+    /// A cluster without the operator.
     Nothing,
-    /// The same with Velero at work in it, which cannot do more than it has to.
+    /// A cluster without the operator, with Velero, which has only the rights that it needs.
     Velero,
-    /// The resources, a controller for all namespaces, and the namespaces that the pages talk of.
+    /// A cluster with the CRDs, a controller for all namespaces, and the namespaces of the pages.
     Installed,
-    /// The chart with its guard rails and the verifier, and these namespaces, of which shop is granted a scope.
+    /// A cluster with the chart, its guard rails and verifier, and the namespaces of the pages. shop has a scope grant.
     Chart,
 }
 
-/// The namespaces that the pages talk of.
+/// The namespaces that the pages use.
 const NAMESPACES: [&str; 2] = ["shop", "team-a"];
 
-/// What is done with a fence, by its language.
+/// What is done with a block.
 enum Use {
-    /// It is typed.
+    /// Its commands are run.
     Type,
-    /// What follows `$` is typed, and the rest is what comes of it.
+    /// The commands after `$` are run, and their output is compared with the rest.
     Compare,
     /// It is a manifest, or what the comment before it says.
     Apply,
-    /// A comment has to say which file it is a part of, or why not.
+    /// It needs a comment that names its file, or says why not.
     Show,
-    /// Nothing is to be done with it: what it is.
+    /// Nothing is done, for this reason.
     Nothing(&'static str),
 }
 
-/// Every language that a fence may have.
+/// The languages of blocks.
 const LANGUAGES: [(&str, Use); 9] = [
     ("sh", Use::Type),
     ("console", Use::Compare),
@@ -68,7 +66,7 @@ const LANGUAGES: [(&str, Use); 9] = [
     ("text", Use::Nothing("to look at")),
 ];
 
-/// What became of the fences of a page.
+/// Counts of what was done on a page.
 #[derive(Default)]
 struct Tally {
     done: BTreeMap<&'static str, usize>,
@@ -80,8 +78,8 @@ impl Tally {
         *self.done.entry(what).or_default() += 1;
     }
 
-    /// Tells it even if the test passes.
-    fn tell(&self, page: &str) {
+    /// Prints the counts, even if the test passes.
+    fn print(&self, page: &str) {
         let mut text = format!("FOLLOWED: {page}:");
         for (what, count) in &self.done {
             let _ = write!(text, " {count} {what}");
@@ -94,20 +92,20 @@ impl Tally {
     }
 }
 
-/// A reader at a terminal, with a cluster.
+/// A reader with a shell and a cluster.
 struct Reader {
-    beside: Beside,
+    background: BackgroundPrograms,
     shell: Shell,
     kubectl: Program,
     users: BTreeMap<String, String>,
     count: usize,
     velero: Option<Velero>,
-    // Last: what is above speaks to it, and writes into the folder.
+    // Dropped last, because the programs above use it.
     plane: ControlPlane,
     _folder: tempfile::TempDir,
 }
 
-/// Follows a page. A page without anything to do needs no cluster.
+/// Follows a page. A page without commands and manifests needs no cluster.
 pub async fn follow(page: &str, begin: Begin) {
     let mut tally = Tally::default();
     let mut reader: Option<Reader> = None;
@@ -116,23 +114,23 @@ pub async fn follow(page: &str, begin: Begin) {
         let (_, use_) = LANGUAGES
             .iter()
             .find(|(language, _)| *language == fence.language)
-            .unwrap_or_else(|| panic!("{}: no test knows what to do with {:?}", fence.place, fence.language));
+            .unwrap_or_else(|| panic!("{}: unknown language {:?}", fence.place, fence.language));
         if let Some(why) = skips {
             tally.skipped.push(format!("{}: because {why}", fence.place));
         } else if let Some(file) = fence.shows() {
-            assert!(is_part_of(&fence.text, &fences::read(file)), "{}: it is not what {file} has", fence.place);
+            assert!(is_part_of(&fence.text, &fences::read(file)), "{}: the block is not a part of {file}", fence.place);
             tally.count("shown");
         } else if let Use::Nothing(why) = use_ {
             tally.count(why);
         } else if let Use::Show = use_ {
-            panic!("{}: say which file it shows, or why not", fence.place);
+            panic!("{}: add a comment that names the file it shows, or a reason to skip it", fence.place);
         } else {
             let reader = match &mut reader {
                 Some(reader) => reader,
                 none => none.insert(Reader::begin(begin).await),
             };
             match use_ {
-                Use::Type => reader.type_(&fence).await,
+                Use::Type => reader.run_block(&fence).await,
                 Use::Compare => reader.compare(&fence).await,
                 _ => reader.apply(&fence).await,
             }
@@ -142,10 +140,10 @@ pub async fn follow(page: &str, begin: Begin) {
             });
         }
     }
-    tally.tell(page);
+    tally.print(page);
 }
 
-/// Whether these lines stand in a file, one after the other, all as far to the right.
+/// Whether these lines occur in a file in this order, possibly indented.
 fn is_part_of(part: &str, whole: &str) -> bool {
     let (part, whole): (Vec<_>, Vec<_>) = (part.lines().collect(), whole.lines().collect());
     whole.windows(part.len()).any(|window| {
@@ -158,7 +156,7 @@ fn is_part_of(part: &str, whole: &str) -> bool {
 }
 
 #[test]
-fn a_page_is_read_into_its_fences() {
+fn page_is_parsed_into_blocks() {
     let page = "# Page\n\n<!-- test: as jane@example.com -->\n<!-- test: spec -->\n```sh\na\n\nb\n```\n\n- x:\n\n  ```yaml\n  c: d\n  ```\n";
     let read = fences::parse("p.md", page).expect("a page");
     let [sh, yaml] = &read[..] else { panic!("two: {read:?}") };
@@ -168,15 +166,15 @@ fn a_page_is_read_into_its_fences() {
 }
 
 #[test]
-fn what_nobody_would_run_is_found() {
+fn blocks_that_no_test_would_run_are_errors() {
     for (page, part) in [
-        ("```sh\na", "never closed"),
-        ("<!-- test: skip -->\n```sh\n```", "no test knows"),
-        ("<!-- test: skip because -->\n```sh\n```", "no test knows"),
-        ("<!-- test: nonsense -->\n```sh\n```", "no test knows"),
-        ("<!-- test: spec -->\nwords\n```sh\n```", "right before a fence"),
-        ("<!-- test: spec -->\n", "no fence after it"),
-        ("words\n\n    kubectl get pat\n", "between fences"),
+        ("```sh\na", "has no end"),
+        ("<!-- test: skip -->\n```sh\n```", "unknown test comment"),
+        ("<!-- test: skip because -->\n```sh\n```", "unknown test comment"),
+        ("<!-- test: nonsense -->\n```sh\n```", "unknown test comment"),
+        ("<!-- test: spec -->\nwords\n```sh\n```", "directly before a fenced block"),
+        ("<!-- test: spec -->\n", "no fenced block follows"),
+        ("words\n\n    kubectl get pat\n", "in a fenced block"),
     ] {
         let error = fences::parse("p.md", page).expect_err(part);
         assert!(error.contains(part), "{page}: {error}");
@@ -184,7 +182,7 @@ fn what_nobody_would_run_is_found() {
 }
 
 #[test]
-fn a_part_of_a_file_is_known_wherever_it_stands() {
+fn part_of_a_file_is_found_at_any_indentation() {
     let whole = "a:\n  b:\n    c: d\n\n    e: f\ng: h\n";
     for (part, is_part) in
         [("a:\n  b:\n", true), ("b:\n  c: d\n\n  e: f\n", true), ("b:\n c: d\n", false), ("c: d\ne: f\n", false)]
@@ -204,7 +202,7 @@ impl Reader {
         fs::create_dir(&store).expect("a folder");
         let velero = if begin == Begin::Velero { Some(Velero::start(&plane.access(), &store).await) } else { None };
         let mut reader = Self {
-            beside: Beside::new(plane.access(), folder.path()),
+            background: BackgroundPrograms::new(plane.access(), folder.path()),
             shell: tokio::task::block_in_place(|| Shell::open(folder.path(), &plane.admin_kubeconfig())),
             kubectl: Program::new(Binary::Kubectl, Some(plane.admin_kubeconfig())),
             users: BTreeMap::new(),
@@ -223,7 +221,7 @@ impl Reader {
             Begin::Installed => {
                 reader.kubectl.prints(&["create", "namespace", NAMESPACE]);
                 let flags = ["--leader-elect=false", "--health-addr=127.0.0.1:8080"].map(str::to_owned);
-                reader.beside.start(Endless::Program("controller", flags.into())).await;
+                reader.background.start(LongRunning::Program("controller", flags.into())).await;
             }
             Begin::Chart => {
                 let helm = Program::new(Binary::Helm, Some(reader.plane.admin_kubeconfig()));
@@ -234,16 +232,16 @@ impl Reader {
                 let values = [values.map(|value| ["--set", value]).concat(), grant.to_vec()].concat();
                 let install = ["install", "pat-operator", chart, "--namespace", NAMESPACE, "--create-namespace"];
                 helm.prints(&[&install[..], &values].concat());
-                reader.beside.follow_release().await;
+                reader.background.follow_release().await;
                 reader.wait_for_guard_rails().await;
             }
         }
         reader
     }
 
-    /// API servers hear of policies and of what they are given a moment after these are there.
+    /// The policies and their parameters take effect a moment after they are created.
     async fn wait_for_guard_rails(&mut self) {
-        let somebody = Program::new(Binary::Kubectl, Some(self.user("somebody@example.com").into()));
+        let user = Program::new(Binary::Kubectl, Some(self.user("somebody@example.com").into()));
         let folder = tempfile::tempdir().expect("a folder");
         let is_admitted = |file: &str, spec: &str| {
             let path = folder.path().join(file);
@@ -252,10 +250,7 @@ impl Reader {
             );
             fs::write(&path, pat).expect("a manifest");
             let path = path.to_str().expect("text");
-            somebody
-                .run(&["--namespace", NAMESPACES[0], "create", "--dry-run=server", "--filename", path])
-                .status
-                .success()
+            user.run(&["--namespace", NAMESPACES[0], "create", "--dry-run=server", "--filename", path]).status.success()
         };
         eventually("the guard rails are in force", async || {
             is_admitted("granted.yaml", "{scopes: [packages:write]}")
@@ -265,7 +260,7 @@ impl Reader {
         .await;
     }
 
-    /// Types a text as whoever the fence names.
+    /// Runs commands as the user that the block names.
     fn typed(&mut self, fence: &Fence, text: &str) -> Typed {
         let user =
             fence.marks.iter().find_map(|mark| if let Mark::As(user) = mark { Some(user.clone()) } else { None });
@@ -279,7 +274,7 @@ impl Reader {
         })
     }
 
-    /// The kubeconfig of a person who may do everything in the namespaces of the pages, and nothing elsewhere.
+    /// The kubeconfig of a user with all rights in the namespaces of the pages, and none elsewhere.
     fn user(&mut self, name: &str) -> String {
         if let Some(kubeconfig) = self.users.get(name) {
             return kubeconfig.clone();
@@ -300,37 +295,37 @@ impl Reader {
         kubeconfig
     }
 
-    async fn type_(&mut self, fence: &Fence) {
-        // `date` tells full seconds, and what was issued in this very one was not issued before it. Nobody reads that fast.
+    async fn run_block(&mut self, fence: &Fence) {
+        // `date` prints whole seconds. A token issued in the current second would not count as issued before it, so wait for the next one.
         if fence.text.contains("date -u") {
-            let now = SystemTime::now().duration_since(UNIX_EPOCH).expect("it is past 1970");
+            let now = SystemTime::now().duration_since(UNIX_EPOCH).expect("the clock is after 1970");
             tokio::time::sleep(Duration::from_secs(1) - Duration::from_nanos(now.subsec_nanos().into())).await;
         }
-        let (ends, endless) = beside::split(&fence.text);
+        let (ends, long_running) = background::split(&fence.text);
         if !ends.trim().is_empty() {
-            let text = self.beside.address(&ends);
+            let text = self.background.address(&ends);
             let typed = self.typed(fence, &text);
             assert_ne!(
                 typed.code, 127,
-                "{}: say in tests/ecosystem/reader/tools.rs how it is run\n{}",
+                "{}: unknown command; add it to tests/ecosystem/reader/tools.rs\n{}",
                 fence.place, typed.printed
             );
             let place = &fence.place;
             assert_eq!(typed.code, 0, "{place}: exit code {}\n{text}\n--- printed:\n{}", typed.code, typed.printed);
             self.after(&ends).await;
         }
-        if let Some(endless) = endless {
-            self.beside.start(endless).await;
+        if let Some(long_running) = long_running {
+            self.background.start(long_running).await;
         }
     }
 
-    /// A kubelet would see it by itself.
+    /// Does what a kubelet would do after these commands.
     async fn after(&mut self, text: &str) {
         if ["helm install", "helm upgrade", "helm rollback", "helm uninstall"]
             .iter()
             .any(|command| text.contains(command))
         {
-            self.beside.follow_release().await;
+            self.background.follow_release().await;
         }
         if let Some(velero) = &mut self.velero
             && text.contains("rollout restart deployment velero")
@@ -341,12 +336,12 @@ impl Reader {
 
     async fn compare(&mut self, fence: &Fence) {
         for (command, shown) in commands(&fence.text) {
-            let text = self.beside.address(&command);
+            let text = self.background.address(&command);
             let deadline = Instant::now() + SOON;
             loop {
                 let typed = self.typed(fence, &text);
                 let Some(difference) = expected::differs(&shown, &typed.printed) else { break };
-                // Things become what they should be, and whoever looks changes nothing.
+                // Repeat commands that only read until the expected state is reached.
                 let looks =
                     ["get", "describe", "events", "auth"].iter().any(|verb| text.contains(&format!(" {verb} ")));
                 assert!(looks && Instant::now() < deadline, "{}: {command}\n{difference}", fence.place);
@@ -396,7 +391,7 @@ impl Reader {
         for document in &documents {
             assert!(
                 document["apiVersion"].is_string() && document["kind"].is_string(),
-                "{}: it is no manifest: {document}",
+                "{}: not a manifest: {document}",
                 fence.place
             );
         }
@@ -409,13 +404,13 @@ impl Reader {
     }
 }
 
-/// The commands of a block, each with what is shown below it.
+/// The commands of a block, each with its expected output.
 fn commands(text: &str) -> Vec<(String, String)> {
     let mut found: Vec<(String, String)> = Vec::new();
     let (mut goes_on, mut until) = (false, None);
     for line in text.lines() {
         if goes_on || until.is_some() {
-            let (command, _) = found.last_mut().expect("it began");
+            let (command, _) = found.last_mut().expect("a command precedes this line");
             let _ = write!(command, "\n{line}");
             goes_on = line.ends_with('\\');
             until = until.filter(|end| *end != line);
@@ -424,7 +419,7 @@ fn commands(text: &str) -> Vec<(String, String)> {
             goes_on = command.ends_with('\\');
             until = heredoc(command);
         } else {
-            let (_, shown) = found.last_mut().expect("a block begins with a command");
+            let (_, shown) = found.last_mut().expect("a block starts with a command");
             shown.push_str(line);
             shown.push('\n');
         }
@@ -432,14 +427,14 @@ fn commands(text: &str) -> Vec<(String, String)> {
     found
 }
 
-/// The line that ends what a command reads: `<<END`, and not `<<< text`.
+/// The end marker of a here-document (`<<END`), but not of a here-string (`<<< text`).
 fn heredoc(command: &str) -> Option<&str> {
     let (_, end) = command.split_once("<<")?;
     if end.starts_with('<') { None } else { end.split_whitespace().next() }
 }
 
 #[test]
-fn a_block_is_read_into_commands_and_what_they_print() {
+fn console_block_is_split_into_commands_and_output() {
     let found = commands("$ kubectl get \\\n    pat\nNAME\nci\n$ cat <<< x\nx\n$ cat <<END | jq\n1\nEND\n1\n");
     let all = [("kubectl get \\\n    pat", "NAME\nci\n"), ("cat <<< x", "x\n"), ("cat <<END | jq\n1\nEND", "1\n")];
     assert_eq!(found, all.map(|(command, shown)| (command.to_owned(), shown.to_owned())));

@@ -1,7 +1,7 @@
-//! Manifests of others, checked against what they publish, where what they run cannot be run here.
+//! Checks manifests of third-party products against their published schemas, where the products themselves cannot run.
 //!
-//! What is needed for it is fetched once by its own package manager. Where that cannot be had, it says so on stderr and is left out; with `CI=true`
-//! that is a failure.
+//! The schema packages are installed by their package manager and cached. If they are not available, the check is skipped with a message on
+//! stderr. With `CI=true` that is a failure.
 
 use serde_json::{Value, json};
 
@@ -9,21 +9,21 @@ use crate::support::{chart::helm, clients};
 
 use crate::support::fences;
 
-/// Checks these documents against the schema that these people publish.
+/// Checks documents against the schema of this project.
 pub async fn check(place: &str, who: &str, documents: &[Value]) {
     match who {
         "external-secrets" => {
             let kinds: Vec<_> = documents.iter().map(|document| document["kind"].clone()).collect();
-            let told = clients::run("external-secrets/check.mjs", &json!({"documents": documents})).await;
-            assert!(told.is_none_or(|told| told == json!(kinds)), "{place}");
+            let checked = clients::run("external-secrets/check.mjs", &json!({"documents": documents})).await;
+            assert!(checked.is_none_or(|checked| checked == json!(kinds)), "{place}");
         }
-        _ => panic!("{place}: no test knows a schema of {who}"),
+        _ => panic!("{place}: unknown schema {who}"),
     }
 }
 
-/// That Istio asks it there is what `tests/proxies` tests.
+/// Compares the Istio examples with the chart. The tests in `proxies` check that Istio uses them.
 #[test]
-fn istio_is_told_of_the_service_the_port_and_the_names_that_the_chart_gives_the_verifier() {
+fn istio_examples_match_the_charts_service() {
     let mesh: Value = serde_yaml::from_str(&fences::read("examples/verifier/istio/mesh.yaml")).expect("YAML");
     let provider = &mesh["extensionProviders"][0]["envoyExtAuthzHttp"];
     let services =
@@ -32,10 +32,10 @@ fn istio_is_told_of_the_service_the_port_and_the_names_that_the_chart_gives_the_
         let name = service["metadata"]["name"].as_str().expect("a name");
         provider["service"] == format!("{name}.{}.svc.cluster.local", helm::NAMESPACE)
     });
-    let service = service.expect("the Service is the chart's");
+    let service = service.expect("the chart has the Service");
     let ports = &service["spec"]["ports"];
     assert!(ports.as_array().expect("ports").iter().any(|port| port["port"] == provider["port"]), "{ports}");
-    // The operator's own certificate is for a shorter name.
+    // The operator's own certificate has the short name of the Service.
     let rule: Value = serde_yaml::from_str(&fences::read("examples/verifier/istio/tls.yaml")).expect("YAML");
     let tls = &rule["spec"]["trafficPolicy"]["tls"];
     assert_eq!(rule["spec"]["host"], provider["service"]);

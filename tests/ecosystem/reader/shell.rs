@@ -1,6 +1,4 @@
-//! The reader's terminal: one shell from the top of a page to its end, so that what was set stays set.
-//!
-//! It must not know what is typed.
+//! The reader's shell. One shell runs all blocks of a page, so that variables persist.
 
 use std::{
     fs::{self, File},
@@ -11,7 +9,7 @@ use std::{
 
 use super::tools;
 
-/// See the module; it ends with the value.
+/// A running shell. It is killed on drop.
 pub struct Shell {
     child: Child,
     input: ChildStdin,
@@ -20,14 +18,14 @@ pub struct Shell {
     count: usize,
 }
 
-/// What came of a block.
+/// The result of a block.
 pub struct Typed {
     pub code: i32,
-    /// What was printed, both ways, in its order.
+    /// stdout and stderr, in order.
     pub printed: String,
 }
 
-/// Each block runs as a file. A command that fails ends it, as it would stop a careful reader.
+/// Runs each block as a file. A failed command ends the block, as it would stop a careful reader.
 const LOOP: &str = r#"set -o pipefail
 while IFS= read -r block; do
     trap 'return $?' ERR
@@ -39,7 +37,7 @@ done
 "#;
 
 impl Shell {
-    /// Opens one in a folder that has links to what stands in the root of the repository.
+    /// Starts a shell in a folder with links to folders of the repository.
     pub fn open(folder: &Path, kubeconfig: &Path) -> Self {
         let (bin, home, here) = (folder.join("bin"), folder.join("home"), folder.join("here"));
         tools::folder(&bin);
@@ -59,25 +57,26 @@ impl Shell {
         let log = File::create(folder.join("shell.log")).expect("a log");
         command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(log);
         let mut child = control_plane::spawn(command).expect("bash starts");
-        let (input, output) = (child.stdin.take().expect("an input"), child.stdout.take().expect("an output"));
+        let (input, output) =
+            (child.stdin.take().expect("stdin is piped"), child.stdout.take().expect("stdout is piped"));
         Self { child, input, answers: BufReader::new(output), folder: folder.to_owned(), count: 0 }
     }
 
-    /// Types a block and waits for its end.
+    /// Runs a block, and waits for its end.
     pub fn run(&mut self, text: &str) -> Typed {
         self.count += 1;
         let block = self.folder.join(format!("block-{}.sh", self.count));
         fs::write(&block, text).expect("a file");
-        writeln!(self.input, "{}", block.display()).expect("the shell listens");
+        writeln!(self.input, "{}", block.display()).expect("the shell reads its stdin");
         let mut answer = String::new();
         self.answers.read_line(&mut answer).expect("the shell answers");
         let out = block.with_extension("sh.out");
         let printed = String::from_utf8_lossy(&fs::read(&out).unwrap_or_default()).into_owned();
-        // Without an answer it has ended itself, by `exit`.
+        // Without an answer, the shell has exited.
         Typed { code: answer.trim().parse().unwrap_or(-1), printed }
     }
 
-    /// Where a file is that the reader writes.
+    /// The path of a file in the shell's folder.
     pub fn file(&self, name: &str) -> PathBuf {
         self.folder.join("here").join(name)
     }
@@ -91,14 +90,14 @@ impl Drop for Shell {
 }
 
 #[test]
-fn a_block_ends_where_a_command_fails_and_what_was_set_stays_set() {
+fn block_ends_at_a_failed_command_and_variables_persist() {
     let folder = tempfile::tempdir().expect("a folder");
     let mut shell = Shell::open(folder.path(), Path::new("/nonexistent"));
     let typed = shell.run("word='two words'\necho one\nfalse | tr a b\necho never");
     assert_eq!((typed.code, typed.printed.trim()), (1, "one"));
     let typed = shell.run("if false; then echo no; fi\nfalse || true\necho \"$word\"");
     assert_eq!((typed.code, typed.printed.trim()), (0, "two words"));
-    let typed = shell.run("nobody-knows-this");
+    let typed = shell.run("no-such-command");
     assert_eq!(typed.code, 127, "{}", typed.printed);
     let typed = shell.run("cut -c1-3 crds/tokenowners.yaml | sha256sum; x=$(false); echo never");
     assert_eq!((typed.code, typed.printed.lines().count()), (1, 1), "{}", typed.printed);

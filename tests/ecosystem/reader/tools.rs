@@ -1,6 +1,4 @@
-//! How each command that a page shows is run. What is not in this table does not run, and the page is refused.
-//!
-//! It must not know which pages there are.
+//! The commands on the pages, and how each is run. Commands that are not in the table fail, and the page with them.
 
 use std::{
     collections::BTreeSet,
@@ -14,30 +12,30 @@ use control_plane::{Assets, Binary};
 use super::pages::pages;
 use crate::support::fences;
 
-/// How a command is run.
+/// How to run a command.
 pub enum How {
-    /// It is this build's own, and lies here.
+    /// This program of the present build.
     Own(&'static str),
-    /// It is that of the control plane.
+    /// This program of the control plane.
     Built(Binary),
-    /// It is the machine's.
+    /// The program of this machine.
     Machine,
-    /// A script in its place.
+    /// A script that replaces the program.
     Script(&'static str),
 }
 
 use How::{Built, Machine, Own, Script};
 
-/// Every command, and how it is run; each is needed by some page. Those that run until they are stopped (`pat-operator controller`, `verifier` and `api`, also by `cargo run`) are
-/// started beside the page, on free ports; see `beside.rs`.
+/// The commands. Each occurs on some page. Programs that run until they are stopped (`pat-operator controller`, `verifier` and `api`, also
+/// by `cargo run`) are started in the background on free ports; see `background.rs`.
 pub const TOOLS: [(&str, How); 17] = [
     ("kubectl", Built(Binary::Kubectl)),
     ("helm", Built(Binary::Helm)),
     ("velero", Built(Binary::Velero)),
     ("pat-operator", Own(env!("CARGO_BIN_EXE_pat-operator"))),
-    // kubectl looks for it on its PATH.
+    // kubectl finds the plugin on its PATH.
     ("kubectl-pat", Own(env!("CARGO_BIN_EXE_kubectl-pat"))),
-    // The build that is tested is the one that is there.
+    // `cargo run` runs the present build.
     (
         "cargo",
         Script(
@@ -57,7 +55,7 @@ pub const TOOLS: [(&str, How); 17] = [
     ("tr", Machine),
 ];
 
-/// Makes a folder that has these commands and no others. A command that the machine lacks is missing there, and whoever asks for it is told.
+/// Creates a folder with these commands and no others. A command that the machine lacks is missing.
 pub fn folder(into: &Path) {
     fs::create_dir_all(into).expect("a folder");
     let built: Vec<_> =
@@ -75,7 +73,7 @@ pub fn folder(into: &Path) {
             }
             Script(text) => {
                 fs::write(&there, format!("#!/bin/sh\n{text}\n")).expect("a script");
-                fs::set_permissions(&there, fs::Permissions::from_mode(0o755)).expect("it can be run");
+                fs::set_permissions(&there, fs::Permissions::from_mode(0o755)).expect("the script is executable");
             }
         }
     }
@@ -86,13 +84,13 @@ fn of_the_machine(name: &str) -> Option<PathBuf> {
 }
 
 #[test]
-fn every_command_is_needed_by_some_page() {
+fn each_command_occurs_on_a_page() {
     let fences: Vec<_> = pages().iter().flat_map(|page| fences::of(page)).collect();
     let typed = fences.iter().filter(|fence| ["sh", "console"].contains(&&*fence.language));
     let words: BTreeSet<_> =
         typed.flat_map(|fence| fence.text.split(|c: char| !c.is_ascii_alphanumeric() && c != '-')).collect();
     for (name, _) in &TOOLS {
-        // The terminal itself, and what stands behind `cargo run`.
+        // bash is the shell itself, and pat-operator is run by `cargo run`.
         assert!(words.contains(name) || ["bash", "pat-operator"].contains(name), "no page has {name}");
     }
 }

@@ -58,7 +58,7 @@ async fn policies_do_not_block_the_operator_or_deletion() {
 
     // The operator issues, rotates, repairs, renames and clears.
     let controller = Identity::service_account(home, "pat-operator-controller");
-    people::administers(&place, &controller).await;
+    people::make_administrator(&place, &controller).await;
     let kubeconfig = place.access.kubeconfig_for(&controller).expect("a kubeconfig");
     let operator = Launch::controller_in(&kubeconfig, home).start();
     for name in ["app", "collected", "finalized"] {

@@ -66,18 +66,18 @@ async fn issuing_for_others_requires_issue_for() {
 
     let (jane, jane_client) = people::administrator_of(&place, JANE).await;
     let (desk, desk_client) = people::administrator_of(&place, "desk").await;
-    people::granted_everywhere(&place, &desk, &issue_for_rule("users", &[JANE])).await;
+    people::grant_in_cluster(&place, &desk, &issue_for_rule("users", &[JANE])).await;
     let (issuer, issuer_client) = people::administrator_of(&place, "issuer").await;
     let all =
         json!([{"apiGroups": ["pat-operator.io"], "resources": ["users", "virtualaccounts"], "verbs": ["issue-for"]}]);
-    people::granted_everywhere(&place, &issuer, &all).await;
+    people::grant_in_cluster(&place, &issuer, &all).await;
     // A Role in the namespace is not sufficient.
     let (local, local_client) = people::administrator_of(&place, "local").await;
-    people::granted_here(&place, &local, "issue-for", &issue_for_rule("users", &[JANE, BOB])).await;
+    people::grant_in_namespace(&place, &local, "issue-for", &issue_for_rule("users", &[JANE, BOB])).await;
     let bot = Identity::service_account(home, "bot");
-    let bot_client = people::administers(&place, &bot).await;
+    let bot_client = people::make_administrator(&place, &bot).await;
     let rest = Identity::service_account(home, "pat-operator-api");
-    let rest_client = people::administers(&place, &rest).await;
+    let rest_client = people::make_administrator(&place, &rest).await;
     let root_client = place.access.client_for(&Identity::admin()).expect("a client");
 
     let probe = pats(&local_client, home);
@@ -161,7 +161,7 @@ async fn issuing_for_others_requires_issue_for() {
     for (spec, expected) in [(user(JANE), Ok(())), (user(BOB), refusal(&place, JANE, "User", BOB))] {
         assert_eq!(Create::Post.dry_run(&pats(&as_jane, home), &pat("app", spec)).await, expected);
     }
-    people::forget(&place).await;
+    people::revoke_grants(&place).await;
     guard.end().await;
 }
 
@@ -235,7 +235,8 @@ async fn namespace_outside_the_binding_is_unrestricted() {
     let (bound, free) = (Place::new("owners-bound").await, Place::new("owners-free").await);
     let guard = Guard::apply("owners", &bound, &[&bound]).await;
     let jane = Identity::user(JANE, &[]);
-    let (in_bound, in_free) = (people::administers(&bound, &jane).await, people::administers(&free, &jane).await);
+    let (in_bound, in_free) =
+        (people::make_administrator(&bound, &jane).await, people::make_administrator(&free, &jane).await);
     let (in_bound, in_free) = (pats(&in_bound, bound.name()), pats(&in_free, free.name()));
     eventually("the policy is in force", async || Create::Post.dry_run(&in_bound, &pat("x", user(BOB))).await.is_err())
         .await;

@@ -29,7 +29,7 @@ async fn only_controller_and_restorers_set_our_annotations() {
 
     // A real Secret, written by the operator with the chart's ServiceAccount.
     let controller = Identity::service_account(home, "pat-operator-controller");
-    let controller_client = people::administers(&place, &controller).await;
+    let controller_client = people::make_administrator(&place, &controller).await;
     let kubeconfig = place.access.kubeconfig_for(&controller).expect("a kubeconfig");
     let operator = crate::support::process::Launch::controller_in(&kubeconfig, home).start();
     place.apply("app", json!({"secret": {"annotations": {"example.com/a": "b"}}})).await;
@@ -93,14 +93,14 @@ async fn only_controller_and_restorers_set_our_annotations() {
     // Users with the right.
     let (restorer, restorer_client) = people::administrator_of(&place, "restorer").await;
     let restore = json!([{"apiGroups": ["pat-operator.io"], "resources": ["secrets"], "verbs": ["restore"]}]);
-    people::granted_everywhere(&place, &restorer, &restore).await;
+    people::grant_in_cluster(&place, &restorer, &restore).await;
     let (local, local_client) = people::administrator_of(&place, "local").await;
-    people::granted_here(&place, &local, "restore", &restore).await;
+    people::grant_in_namespace(&place, &local, "restore", &restore).await;
     let restores = secrets(&restorer_client, home);
     eventually("the right is in force", async || Create::Post.dry_run(&restores, &planted).await.is_ok()).await;
     let change = json!({"metadata": {"annotations": {UID: "00000000-0000-4000-8000-000000000001"}}});
     let verifier = Identity::service_account(home, "pat-operator-verifier");
-    let verifier_client = people::administers(&place, &verifier).await;
+    let verifier_client = people::make_administrator(&place, &verifier).await;
     let cases = [
         (&restorer_client, Ok(())),
         (&controller_client, Ok(())),
@@ -119,6 +119,6 @@ async fn only_controller_and_restorers_set_our_annotations() {
         }
     }
     jane.delete("app", &DeleteParams::default()).await.expect("deletion is allowed");
-    people::forget(&place).await;
+    people::revoke_grants(&place).await;
     guard.end().await;
 }

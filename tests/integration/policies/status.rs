@@ -49,7 +49,7 @@ async fn only_our_components_write_status() {
         Identity::service_account("pat-operator", "pat-operator-controller"),
         Identity::service_account(home, "pat-operator-controller-2"),
     ] {
-        others.push((other.name().to_owned(), people::administers(&place, &other).await));
+        others.push((other.name().to_owned(), people::make_administrator(&place, &other).await));
     }
     others.push(("admin".to_owned(), place.client.clone()));
 
@@ -78,7 +78,7 @@ async fn only_our_components_write_status() {
     }
     // Another policy limits what the verifier and the REST API can write.
     for name in ["pat-operator-controller", "pat-operator-verifier", "pat-operator-api"] {
-        let client = people::administers(&place, &Identity::service_account(home, name)).await;
+        let client = people::make_administrator(&place, &Identity::service_account(home, name)).await;
         for status in &statuses {
             for (how, found) in writes(&client, home, status).await {
                 assert_eq!(found, Ok(()), "{name} by {how}: {status}");

@@ -20,7 +20,7 @@ use serde_json::{Value, json};
 
 use crate::support::process::{
     place::{Place, eventually},
-    serving::{keeper, maps, published, secret, value},
+    serving::{certificate_manager, maps, published, secret, value},
     trust::{Seen, Trust, certificates, flags, mount},
     verifier::VerifierProcess,
 };
@@ -45,12 +45,12 @@ async fn renewed_certificates_are_served_without_a_restart_and_old_clients_keep_
     let place = Place::new("renewals").await;
     // An authority is replaced after two thirds of ten years, 2,433 days.
     let (clock, hand) = driven(2440);
-    let keeper = keeper(&place, &wanted(), clock);
-    assert_eq!(keeper.check(&wanted()).await.expect("it is made"), RenewalOutcome::Renewed);
+    let certificate_manager = certificate_manager(&place, &wanted(), clock);
+    assert_eq!(certificate_manager.check(&wanted()).await.expect("it is made"), RenewalOutcome::Renewed);
     let first = certificates(&published(&place, &wanted()).await);
     assert_eq!(first.len(), 1);
     hand.set(days_before_now(61));
-    assert_eq!(keeper.check(&wanted()).await.expect("it is renewed"), RenewalOutcome::Renewed);
+    assert_eq!(certificate_manager.check(&wanted()).await.expect("it is renewed"), RenewalOutcome::Renewed);
     assert_eq!(certificates(&published(&place, &wanted()).await), first, "by the same authority");
 
     let folder = tempfile::tempdir().expect("a folder");
@@ -90,7 +90,7 @@ async fn renewed_certificates_are_served_without_a_restart_and_old_clients_keep_
         })
         .collect();
     hand.set(Timestamp::now());
-    assert_eq!(keeper.check(&wanted()).await.expect("another authority"), RenewalOutcome::Renewed);
+    assert_eq!(certificate_manager.check(&wanted()).await.expect("another authority"), RenewalOutcome::Renewed);
     let both = certificates(&published(&place, &wanted()).await);
     assert_eq!((both.len(), &both[1]), (2, &first[0]), "the new one first, and the old one stays");
     let after = remount(2).await;
@@ -116,15 +116,15 @@ async fn renewed_certificates_are_served_without_a_restart_and_old_clients_keep_
     for reason in ["CertificateIssued", "CertificateRenewed", "AuthorityReplaced"] {
         assert_eq!(reasons.iter().filter(|one| *one == reason).count(), 1, "{reason}: {reasons:?}");
     }
-    let text = keeper.metrics_text();
+    let text = certificate_manager.metrics_text();
     assert!(text.contains("pat_operator_serving_certificate_renewals_total 3\n"), "{text}");
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn intact_certificates_are_not_rewritten_and_damaged_ones_are_restored() {
     let place = Place::new("mended").await;
-    let keeper = keeper(&place, &wanted(), Clock::system());
-    let look = async || keeper.check(&wanted()).await.expect("it is looked after");
+    let certificate_manager = certificate_manager(&place, &wanted(), Clock::system());
+    let look = async || certificate_manager.check(&wanted()).await.expect("it is looked after");
     let version = async || {
         let map = maps(&place).get(&wanted().config_map()).await.expect("it is there");
         (secret(&place, &wanted()).await.metadata.resource_version, map.metadata.resource_version)
@@ -177,11 +177,11 @@ async fn foreign_objects_are_not_changed_and_one_event_says_so() {
     }))
     .expect("a Secret");
     let theirs = place.secrets().create(&PostParams::default(), &theirs).await.expect("created");
-    let keeper = keeper(&place, &wanted(), Clock::system());
-    let running = tokio::spawn(keeper.clone().run());
+    let certificate_manager = certificate_manager(&place, &wanted(), Clock::system());
+    let running = tokio::spawn(certificate_manager.clone().run());
     eventually("an event is published", async || !place.events(SECRET).await.is_empty()).await;
     eventually("it is tried again", async || {
-        let text = keeper.metrics_text();
+        let text = certificate_manager.metrics_text();
         let series = r#"pat_operator_serving_certificate_errors_total{category="CertificateNotOurs"} "#;
         let count = text.lines().find_map(|line| line.strip_prefix(series)).expect("a count");
         count.parse::<u64>().expect("a number") >= 2
@@ -202,7 +202,7 @@ async fn foreign_objects_are_not_changed_and_one_event_says_so() {
     place.secrets().delete(SECRET, &DeleteParams::default()).await.expect("deleted");
     eventually("it is made", async || place.secrets().get_opt(SECRET).await.expect("an answer").is_some()).await;
     running.abort();
-    let error = keeper.check(&wanted()).await.expect_err("the ConfigMap is theirs");
+    let error = certificate_manager.check(&wanted()).await.expect_err("the ConfigMap is theirs");
     assert!(matches!(error, Error::NotOurs { kind: "ConfigMap", .. }), "{error}");
     assert_eq!(maps(&place).get(&wanted().config_map()).await.expect("it is there"), map);
 }
@@ -211,9 +211,10 @@ async fn foreign_objects_are_not_changed_and_one_event_says_so() {
 async fn of_concurrent_controllers_one_issues_and_all_agree() {
     let place = Place::new("many").await;
     for round in 0..3 {
-        let keepers: Vec<_> = (0..8).map(|_| keeper(&place, &wanted(), Clock::system())).collect();
-        let looked: Vec<_> = stream::iter(&keepers)
-            .map(|keeper| async move { keeper.check(&wanted()).await })
+        let certificate_managers: Vec<_> =
+            (0..8).map(|_| certificate_manager(&place, &wanted(), Clock::system())).collect();
+        let looked: Vec<_> = stream::iter(&certificate_managers)
+            .map(|certificate_manager| async move { certificate_manager.check(&wanted()).await })
             .buffer_unordered(8)
             .collect()
             .await;
@@ -227,8 +228,8 @@ async fn of_concurrent_controllers_one_issues_and_all_agree() {
             }
         }
         assert!(made <= 1, "{made} in round {round}");
-        for keeper in &keepers {
-            assert!(matches!(keeper.check(&wanted()).await, Ok(RenewalOutcome::Kept(_))));
+        for certificate_manager in &certificate_managers {
+            assert!(matches!(certificate_manager.check(&wanted()).await, Ok(RenewalOutcome::Kept(_))));
         }
         let trusted = value(&place, &wanted(), "ca.crt").await;
         assert_eq!(published(&place, &wanted()).await.as_bytes(), trusted);

@@ -49,7 +49,7 @@ async fn it_is_ready_only_after_the_first_list() {
     wire.hold();
     let kubeconfig = wire.kubeconfig_for(&Identity::admin());
     let mut verifier = VerifierProcess::begin(&kubeconfig, &[&only(&place)]).await;
-    wire.holds_back(1).await;
+    wire.wait_until_held(1).await;
     let readiness = verifier.process.get("/readyz").await;
     assert_eq!(readiness.code, 503, "{}", readiness.body);
     assert!(readiness.body.contains("[-]index not ready: the first list is not complete\n"), "{}", readiness.body);
@@ -57,7 +57,7 @@ async fn it_is_ready_only_after_the_first_list() {
     assert_eq!(verifier.process.get("/livez").await.code, 200);
     assert_eq!(verifier.forward(&token, "").await, 403, "no decision is possible");
     assert_eq!(verifier.forward("kpat_junk", "").await, 401, "malformed text is refused without an index");
-    wire.let_go();
+    wire.release_held();
     verifier.process.is_ready().await;
     assert_eq!(verifier.forward(&token, "scope=a").await, 200);
     assert_eq!(verifier.forward(&token, "scope=b").await, 403);

@@ -1,4 +1,4 @@
-//! What a Deployment says of its processes, as a kubelet would read it.
+//! A Deployment of the chart, read as a kubelet reads it.
 
 use std::{collections::BTreeMap, fs, path::Path};
 
@@ -10,11 +10,11 @@ use serde_json::Value;
 use super::{helm::NAMESPACE, next};
 use crate::support::process::Launch;
 
-/// One Deployment's Pod, parsed.
+/// The Pod of one Deployment, parsed.
 pub struct Deployed {
-    /// The ServiceAccount that it runs as.
+    /// The ServiceAccount of the Pod.
     pub account: String,
-    /// How many there should be.
+    /// The number of replicas.
     pub replicas: u64,
     image: String,
     arguments: Vec<String>,
@@ -22,16 +22,16 @@ pub struct Deployed {
     mounts: Vec<Mount>,
 }
 
-/// Values of a Secret that a Pod has as files.
+/// A volume mount with values of a Secret.
 struct Mount {
     path: String,
     secret: String,
-    /// Only these, by their keys and the names of the files.
+    /// The keys of the Secret, and the names of their files.
     items: Vec<(String, String)>,
 }
 
 impl Deployed {
-    /// The Deployment of this component in what was rendered.
+    /// Finds the Deployment of a component among rendered manifests.
     pub fn find(manifests: &[Value], component: &str) -> Self {
         let is_it = |manifest: &&Value| {
             manifest["kind"] == "Deployment"
@@ -40,11 +40,11 @@ impl Deployed {
         Self::read(manifests.iter().find(is_it).unwrap_or_else(|| panic!("a Deployment of the {component}")))
     }
 
-    /// Reads a Deployment: its one container, all of it that a process can see.
+    /// Reads a Deployment with one container.
     pub fn read(deployment: &Value) -> Self {
         let pod = &deployment["spec"]["template"]["spec"];
         let [container] = &pod["containers"].as_array().expect("containers")[..] else { panic!("one container") };
-        assert!(container["command"].is_null(), "the image's own entry point");
+        assert!(container["command"].is_null(), "the Deployment uses the image's entry point");
         let text = |value: &Value| value.as_str().unwrap_or_else(|| panic!("text: {value}")).to_owned();
         let all = |value: &Value| value.as_array().cloned().unwrap_or_default();
         let variable = |one: &Value| {
@@ -54,7 +54,7 @@ impl Deployed {
         };
         let mount = |mount: &Value| {
             let volumes = all(&pod["volumes"]);
-            let found = volumes.iter().find(|one| one["name"] == mount["name"]).expect("the volume is there");
+            let found = volumes.iter().find(|one| one["name"] == mount["name"]).expect("the volume exists");
             let items = all(&found["secret"]["items"]);
             Mount {
                 path: text(&mount["mountPath"]),
@@ -72,18 +72,18 @@ impl Deployed {
         }
     }
 
-    /// The whole command line, subcommand first.
+    /// All arguments, the subcommand first.
     pub fn arguments(&self) -> &[String] {
         &self.arguments
     }
 
-    /// The version of its image, by the tag.
+    /// The version of the image, from its tag.
     pub fn version(&self) -> &str {
         self.image.rsplit_once(':').expect("a tag").1
     }
 
-    /// The process of the Pod of this name, as its ServiceAccount, of the version that the image is. Two things are not as in a Pod, because many share this machine: it serves on
-    /// free ports of loopback, and what would be mounted lies in `folder`.
+    /// Builds the process of this Pod, with its ServiceAccount and the version of its image. Two things differ from a Pod, because many
+    /// processes share the machine: it serves on free ports of loopback, and its mounted files are in `folder`.
     pub async fn launch(&self, access: &Access, pod: &str, folder: &Path) -> Launch {
         let identity = Identity::service_account(NAMESPACE, &self.account);
         let mut arguments = self.arguments.clone();
@@ -108,9 +108,9 @@ impl Mount {
     /// Writes the files, as a kubelet does.
     async fn write(&self, access: &Access, folder: &Path) {
         let secrets: Api<Secret> = Api::namespaced(access.client().expect("a client"), NAMESPACE);
-        let secret = secrets.get(&self.secret).await.expect("the Secret is there");
+        let secret = secrets.get(&self.secret).await.expect("the Secret exists");
         let data = secret.data.unwrap_or_default();
-        assert!(!self.items.is_empty(), "a Pod has no more of a Secret than it reads");
+        assert!(!self.items.is_empty(), "the volume lists the keys it needs");
         fs::create_dir_all(folder).expect("a folder");
         for (key, path) in &self.items {
             fs::write(folder.join(path), &data[key].0).expect("a file");

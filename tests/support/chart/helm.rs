@@ -1,4 +1,4 @@
-//! Helm and kubectl as programs, and what they render.
+//! Runs Helm and kubectl, and renders the chart.
 
 use std::{
     fs,
@@ -9,7 +9,7 @@ use std::{
 use control_plane::{Assets, Binary};
 use serde_json::Value;
 
-/// The namespace of every release here: the tests that install something have a control plane of their own.
+/// The namespace of each release. Tests that install a release have their own control plane.
 pub const NAMESPACE: &str = "pat-operator";
 
 /// The root of the repository.
@@ -17,21 +17,22 @@ pub fn root() -> &'static Path {
     Path::new(env!("CARGO_MANIFEST_DIR"))
 }
 
-/// The chart.
+/// The chart's folder.
 pub fn chart() -> PathBuf {
     root().join("charts/pat-operator")
 }
 
-/// The values files that the chart is tried with, by their names.
+/// The values files in the chart's `ci/` folder, by name.
 pub fn values_files() -> Vec<(String, PathBuf)> {
-    let files = fs::read_dir(chart().join("ci")).expect("ci/ is there").map(|file| file.expect("readable").path());
+    let files =
+        fs::read_dir(chart().join("ci")).expect("the folder ci/ exists").map(|file| file.expect("readable").path());
     let mut files: Vec<_> =
         files.map(|path| (path.file_stem().expect("a name").to_string_lossy().into_owned(), path)).collect();
     files.sort();
     files
 }
 
-/// A program that leaves nothing in the user's home.
+/// A program that runs with an empty home folder.
 pub struct Program {
     path: PathBuf,
     home: tempfile::TempDir,
@@ -44,24 +45,24 @@ impl Program {
         Self::new(Binary::Helm, None)
     }
 
-    /// This program, on the cluster of this kubeconfig if there is one.
+    /// A program, with the cluster of this kubeconfig if there is one.
     pub fn new(binary: Binary, kubeconfig: Option<PathBuf>) -> Self {
         let assets = Assets::ensure(&[binary]).expect("the program");
         Self { path: assets.path(binary).to_owned(), home: tempfile::tempdir().expect("a folder"), kubeconfig }
     }
 
-    /// Runs it.
+    /// Runs the program.
     pub fn run(&self, arguments: &[&str]) -> Output {
         let mut command = Command::new(&self.path);
         command.current_dir(root()).env_clear().env("HOME", self.home.path()).args(arguments);
         command.env("KUBECACHEDIR", self.home.path().join("cache"));
-        // Without a kubeconfig it must find no cluster at all.
+        // Without a kubeconfig, the program must find no cluster.
         let none = self.home.path().join("none");
         command.env("KUBECONFIG", self.kubeconfig.as_ref().unwrap_or(&none));
         command.output().expect("the program runs")
     }
 
-    /// Runs it, which has to work, and tells what it printed.
+    /// Runs the program, which must succeed. Returns its stdout.
     pub fn prints(&self, arguments: &[&str]) -> String {
         let output = self.run(arguments);
         let stderr = String::from_utf8_lossy(&output.stderr);
@@ -69,14 +70,14 @@ impl Program {
         String::from_utf8(output.stdout).expect("text")
     }
 
-    /// Runs it, which has to fail, and tells what it said.
+    /// Runs the program, which must fail. Returns its stderr.
     pub fn refuses(&self, arguments: &[&str]) -> String {
         let output = self.run(arguments);
         assert!(!output.status.success(), "{arguments:?}: {}", String::from_utf8_lossy(&output.stdout));
         String::from_utf8_lossy(&output.stderr).into_owned()
     }
 
-    /// What Helm renders of the chart as the release `pat-operator`, with these arguments.
+    /// Renders the chart as the release `pat-operator`, with these arguments.
     pub fn renders(&self, arguments: &[&str]) -> Vec<Value> {
         let chart = chart();
         let mut all = vec!["template", "pat-operator", chart.to_str().expect("text"), "--namespace", NAMESPACE];
@@ -85,13 +86,13 @@ impl Program {
     }
 }
 
-/// The manifests in a text; empty ones are none.
+/// Parses the manifests in a text, without empty ones.
 pub fn manifests(text: &str) -> Vec<Value> {
     let documents = text.split("\n---").map(|document| serde_yaml::from_str(document).expect("YAML"));
     documents.filter(|manifest: &Value| !manifest.is_null()).collect()
 }
 
-/// Where a manifest is, for messages and to tell it from others.
+/// The kind, namespace and name of a manifest.
 pub fn place(manifest: &Value) -> String {
     let text = |value: &Value| value.as_str().unwrap_or_default().to_owned();
     let metadata = &manifest["metadata"];

@@ -1,6 +1,7 @@
-//! The next version: this operator's sources with another version number, built, and a chart whose resource has one field more.
+//! The next version of the operator: the present sources with a higher version number, and a chart whose CRD has one more field.
 //!
-//! It is built into the same target folder, under another name, so that dependencies are not compiled again: half a minute, once.
+//! It is built in the same target folder under another name, so that the dependencies are not compiled again. The build takes about half a
+//! minute, once.
 
 use std::{
     env, fs,
@@ -13,7 +14,7 @@ use serde_json::{Value, json};
 
 use super::helm::{chart, root};
 
-/// The field that the next version's resource has and this one's does not.
+/// The field that only the next version's CRD has.
 pub const NEW_FIELD: &str = "remark";
 
 /// The next version's number.
@@ -24,7 +25,7 @@ pub static VERSION: LazyLock<String> = LazyLock::new(|| {
     format!("{major}.{}.0", minor + 1)
 });
 
-/// The program of this version, built if need be; by any other name (`dev`) it is the present one.
+/// The program of this version. The next version is built if necessary. For any other version, such as `dev`, it is the present program.
 pub fn program(version: &str) -> PathBuf {
     if version == *VERSION { PROGRAM.clone() } else { env!("CARGO_BIN_EXE_pat-operator").into() }
 }
@@ -37,7 +38,7 @@ static PROGRAM: LazyLock<PathBuf> = LazyLock::new(|| {
     for part in ["src", "benches", "tests/control-plane", "Cargo.toml", "Cargo.lock", "rust-toolchain.toml"] {
         copy(&root().join(part), &sources.join(part));
     }
-    // A test, so that dependencies get the features that they are built with already.
+    // The test target makes Cargo choose the same features of dependencies as in the present build.
     put(&sources.join("tests/nothing.rs"), b"//! Nothing.\n");
     let read = |name: &str| fs::read_to_string(root().join(name)).expect("readable");
     let named = |name: &str, version: &str| format!("name = \"{name}\"\nversion = \"{version}\"\n");
@@ -45,14 +46,14 @@ static PROGRAM: LazyLock<PathBuf> = LazyLock::new(|| {
     let lock = read("Cargo.lock").replace(&now, &next);
     put(&sources.join("Cargo.lock"), lock.as_bytes());
     let mut manifest = read("Cargo.toml").replace(&now, &next).replace("default-run = \"pat-operator\"\n", "");
-    // Its other programs are built for the test as well, and must not take the place of this version's.
+    // The other programs are built for the test too. They must not replace those of the present version.
     manifest = manifest.replace("[package]\n", "[package]\nautobins = false\n");
     for program in ["crdgen", "kubectl-pat"] {
         manifest = manifest.replace(&format!("name = \"{program}\"\n"), &format!("name = \"{program}-next\"\n"));
     }
     assert!(
         manifest.contains(&next) && lock.contains(&next),
-        "the package has its name and its version where they are replaced"
+        "Cargo.toml and Cargo.lock have the package's name and version on two consecutive lines"
     );
     let program = "\n[lib]\nname = \"pat_operator\"\n\n[[bin]]\nname = \"pat-operator-next\"\npath = \"src/main.rs\"\n";
     put(&sources.join("Cargo.toml"), format!("{manifest}{program}").as_bytes());
@@ -76,7 +77,7 @@ static PROGRAM: LazyLock<PathBuf> = LazyLock::new(|| {
     built.join("pat-operator-next")
 });
 
-/// Copies a file or a folder: what is another there, so that what is the same is not compiled again.
+/// Copies a file or a folder. Unchanged files keep their times, so that Cargo does not compile them again.
 pub fn copy(from: &Path, to: &Path) {
     if from.is_file() {
         put(to, &fs::read(from).expect("readable"));
@@ -99,8 +100,8 @@ fn put(path: &Path, content: &[u8]) {
     if fs::read(path).is_ok_and(|there| there == content) {
         return;
     }
-    fs::create_dir_all(path.parent().expect("a folder")).expect("it is made");
-    fs::write(path, content).expect("it is written");
+    fs::create_dir_all(path.parent().expect("a folder")).expect("the folder is created");
+    fs::write(path, content).expect("the file is written");
 }
 
 /// Writes the next version's chart into this folder.

@@ -1,5 +1,5 @@
-//! A release of the chart on a control plane of its own, with the operator at work beside it as the chart's ServiceAccounts, with the chart's
-//! rights, flags and environment and nothing else.
+//! A release of the chart on its own control plane. The operator runs as processes with the chart's ServiceAccounts, rights, flags and
+//! environment.
 
 use std::{
     collections::BTreeMap,
@@ -26,23 +26,23 @@ use super::{
 };
 use crate::support::process::{OperatorProcess, SOON, api::ApiProcess, place::is_ready, verifier::VerifierProcess};
 
-/// The release, and the processes that its Deployments ask for.
+/// A release of the chart.
 pub struct Release {
     pub plane: ControlPlane,
     helm: Program,
-    /// For files, while it is there.
+    /// A folder for files, deleted on drop.
     pub folder: tempfile::TempDir,
-    /// An administrator's.
+    /// An administrator's client.
     pub client: Client,
 }
 
 impl Release {
-    /// A cluster in which there is nothing of ours.
+    /// Starts a cluster without the operator.
     pub async fn new() -> Self {
         Self::on(Options::default()).await
     }
 
-    /// The same, started like this.
+    /// The same, with these options.
     pub async fn on(options: Options) -> Self {
         let plane = ControlPlane::start(options).await.expect("a control plane");
         let helm = Program::new(Binary::Helm, Some(plane.admin_kubeconfig()));
@@ -50,22 +50,22 @@ impl Release {
         Self { plane, helm, folder: tempfile::tempdir().expect("a folder"), client }
     }
 
-    /// The way to the cluster.
+    /// The access to the cluster.
     pub fn access(&self) -> Access {
         self.plane.access()
     }
 
-    /// `helm <arguments>` in the release's namespace.
+    /// Runs `helm <arguments>` in the release's namespace.
     pub fn helm(&self, arguments: &[&str]) -> String {
         self.helm.prints(&[arguments, &["--namespace", NAMESPACE]].concat())
     }
 
-    /// Installs or upgrades with these values.
+    /// Installs or upgrades the release with these values.
     pub fn put(&self, how: &[&str], values: &Value) -> String {
         self.put_chart(&chart(), how, values)
     }
 
-    /// The same with another chart.
+    /// The same, with another chart.
     pub fn put_chart(&self, chart: &Path, how: &[&str], values: &Value) -> String {
         let file = self.folder.path().join("values.yaml");
         std::fs::write(&file, serde_yaml::to_string(values).expect("YAML")).expect("a file");
@@ -73,12 +73,12 @@ impl Release {
         self.helm(&[how, &["pat-operator", chart.to_str().expect("text"), "--values", &file]].concat())
     }
 
-    /// What Helm rendered and stored.
+    /// The manifests that Helm rendered and stored.
     pub fn manifests(&self) -> Vec<Value> {
         manifests(&self.helm(&["get", "manifest", "pat-operator"]))
     }
 
-    /// Starts what the Deployment of this component asks for; the first of them is up.
+    /// Starts the processes of the controller's Deployment, and waits until each is ready.
     pub async fn controllers(&self) -> Vec<OperatorProcess> {
         let deployed = Deployed::find(&self.manifests(), "controller");
         let mut running = Vec::new();
@@ -92,34 +92,34 @@ impl Release {
         running
     }
 
-    /// The process of the verifier's Deployment.
+    /// Starts the process of the verifier's Deployment.
     pub async fn verifier(&self) -> VerifierProcess {
         let deployed = Deployed::find(&self.manifests(), "verifier");
         VerifierProcess::of(deployed.launch(&self.access(), "verifier-0", self.folder.path()).await).await
     }
 
-    /// The process of the REST API's Deployment.
+    /// Starts the process of the REST API's Deployment.
     pub async fn api(&self) -> ApiProcess {
         let deployed = Deployed::find(&self.manifests(), "api");
         ApiProcess::of(deployed.launch(&self.access(), "api-0", self.folder.path()).await).await
     }
 
-    /// The tokens of a namespace.
+    /// The API of PATs in a namespace.
     pub fn pats(&self, namespace: &str) -> Api<PersonalAccessToken> {
         Api::namespaced(self.client.clone(), namespace)
     }
 
-    /// Waits until a token is Ready, and tells it.
+    /// Waits until a PAT is Ready. Returns its token.
     pub async fn ready(&self, namespace: &str, name: &str) -> String {
         let pats = self.pats(namespace);
         let began = Instant::now();
         loop {
-            let pat = pats.get_opt(name).await.expect("an answer");
+            let pat = pats.get_opt(name).await.expect("the API server answers");
             let status = pat.and_then(|pat| pat.status).unwrap_or_default();
             if is_ready(&status) {
                 break;
             }
-            assert!(began.elapsed() < SOON, "{namespace}/{name} is not ready in time: {status:#?}");
+            assert!(began.elapsed() < SOON, "{namespace}/{name} is not Ready in time: {status:#?}");
             tokio::time::sleep(Duration::from_millis(10)).await;
         }
         let secrets: Api<Secret> = Api::namespaced(self.client.clone(), namespace);
@@ -127,7 +127,7 @@ impl Release {
         String::from_utf8(secret.data.expect("data")["token"].0.clone()).expect("text")
     }
 
-    /// Waits until so many tokens are Ready.
+    /// Waits until this many PATs are Ready.
     pub async fn all_ready(&self, namespace: &str, count: usize) {
         let deadline = Instant::now() + 4 * SOON;
         loop {
@@ -136,12 +136,12 @@ impl Release {
             if ready == count {
                 return;
             }
-            assert!(Instant::now() < deadline, "{ready} of {count} are ready in time");
+            assert!(Instant::now() < deadline, "only {ready} of {count} PATs are Ready in time");
             tokio::time::sleep(Duration::from_millis(200)).await;
         }
     }
 
-    /// All Secrets with tokens, whole.
+    /// All Secrets of the operator in a namespace.
     pub async fn secrets(&self, namespace: &str) -> BTreeMap<String, Value> {
         let secrets: Api<Secret> = Api::namespaced(self.client.clone(), namespace);
         let ours = ListParams::default().labels("app.kubernetes.io/managed-by=pat-operator");
@@ -149,15 +149,15 @@ impl Release {
         all.map(|one| (one.metadata.name.clone().expect("a name"), serde_json::to_value(one).expect("JSON"))).collect()
     }
 
-    /// Whether the resource that is there has this field in its spec.
+    /// Whether the installed CRD has this field in its spec.
     pub async fn knows(&self, field: &str) -> bool {
         let crds: Api<CustomResourceDefinition> = Api::all(self.client.clone());
-        let crd = serde_json::to_value(crds.get(crd::NAME).await.expect("it is there")).expect("JSON");
+        let crd = serde_json::to_value(crds.get(crd::NAME).await.expect("the CRD exists")).expect("JSON");
         let spec = &crd["spec"]["versions"][0]["schema"]["openAPIV3Schema"]["properties"]["spec"];
         spec["properties"].get(field).is_some()
     }
 
-    /// The names of everything cluster-wide that belongs to the release.
+    /// The names of all cluster-scoped objects of the release.
     pub async fn cluster_wide(&self) -> Vec<String> {
         let mut found = Vec::new();
         for (group, kind, plural) in [
@@ -177,7 +177,7 @@ impl Release {
         found
     }
 
-    /// The same, where only the resources of `crds/` are left.
+    /// The names that remain when only the CRDs are left.
     pub fn only_crds() -> Vec<String> {
         let rendered = Program::helm().renders(&[]);
         let names = of_kind(&rendered, "CustomResourceDefinition").into_iter();
@@ -187,7 +187,7 @@ impl Release {
     }
 }
 
-/// Somebody who administers a namespace, and nothing else.
+/// Creates a namespace, and a user who administers it and nothing else.
 pub async fn person(release: &Release, namespace: &str) -> (Client, PathBuf) {
     let identity = Identity::user("jane@example.com", &[]);
     let namespaces: Api<Namespace> = Api::all(release.client.clone());
@@ -217,7 +217,7 @@ pub async fn person(release: &Release, namespace: &str) -> (Client, PathBuf) {
     (access.client_for(&identity).expect("a client"), access.kubeconfig_for(&identity).expect("a kubeconfig"))
 }
 
-/// A file with the manifest of a token.
+/// Writes the manifest of a PAT to a file.
 pub fn manifest(folder: &Path, name: &str, spec: &Value) -> PathBuf {
     let path = folder.join(format!("{name}.yaml"));
     let manifest = json!({

@@ -1,7 +1,4 @@
-//! Velero itself, beside a control plane of one's own: all that `velero install` sets up, the server that its Deployment asks for as a process, and
-//! backups in a folder.
-//!
-//! It must not know what is backed up.
+//! Velero on a control plane: everything that `velero install` creates, its server as a process, and backups in a folder.
 
 use std::{
     fs::{self, File},
@@ -16,30 +13,30 @@ use serde_json::{Value, json};
 use super::helm::Program;
 use crate::support::process::place::eventually;
 
-/// Where Velero is, unless it is told otherwise; its ServiceAccount has this name as well.
+/// Velero's namespace and ServiceAccount.
 const NAMESPACE: &str = "velero";
 
-/// The plugin that keeps backups in a folder: the same program by another name.
+/// The plugin that stores backups in a folder. It is the same program under another name.
 const PLUGIN: &str = "folder-store";
 
-/// See the module. It ends with the value.
+/// Velero with a running server. Dropping it kills the server.
 pub struct Velero {
     program: PathBuf,
     kubectl: Program,
-    /// The server's: it is nobody who may do everything.
+    /// The kubeconfig of the server's ServiceAccount.
     kubeconfig: PathBuf,
     admin: PathBuf,
     arguments: Vec<String>,
     child: Child,
-    // After the process, which writes into it.
+    // Dropped after the process, which writes into it.
     folder: tempfile::TempDir,
 }
 
 impl Velero {
-    /// Sets it up with its backups in `store`, and waits until it has found them.
+    /// Installs Velero with its backups in `store`, and waits until it has found them.
     ///
-    /// Its ServiceAccount can do to objects of every kind what is done to objects, and has no verb of anybody's own. (`velero install` makes it an
-    /// administrator of the cluster.)
+    /// Its ServiceAccount has the usual verbs on all objects, and no special ones such as `impersonate`. (`velero install` makes it a
+    /// cluster administrator.)
     pub async fn start(access: &Access, store: &Path) -> Self {
         let ensure = || Assets::ensure(&[Binary::Velero]).expect("Velero is built").path(Binary::Velero).to_owned();
         let program = tokio::task::spawn_blocking(ensure).await.expect("no panic");
@@ -78,31 +75,31 @@ impl Velero {
         this
     }
 
-    /// Has an administrator type a command, such as `velero backup get`, which has to work, and tells what it printed.
-    pub fn type_(&self, command: &str) -> String {
+    /// Runs a command as an administrator, such as `velero backup get`. The command must succeed. Returns its stdout.
+    pub fn run(&self, command: &str) -> String {
         let mut words = command.split_whitespace();
         assert_eq!(words.next(), Some("velero"), "{command}");
         let mut velero = bare(&self.program, &self.admin, self.folder.path());
-        let output = velero.args(words).output().expect("it runs");
+        let output = velero.args(words).output().expect("velero runs");
         let printed = String::from_utf8_lossy(&output.stdout).into_owned();
         assert!(output.status.success(), "{command}: {printed}{}", String::from_utf8_lossy(&output.stderr));
         printed
     }
 
-    /// Starts the server anew, as a kubelet does after `kubectl rollout restart`.
+    /// Restarts the server, as `kubectl rollout restart` does.
     pub fn restart(&mut self) {
         let _ = (self.child.kill(), self.child.wait());
         self.child = serve(&self.program, &self.arguments, &self.kubeconfig, self.folder.path());
     }
 
-    /// All that the server has said.
+    /// The server's log so far.
     pub fn log(&self) -> String {
         let text = fs::read(self.folder.path().join("log")).unwrap_or_default();
         String::from_utf8_lossy(&text).into_owned()
     }
 
     async fn has_its_store(&mut self) {
-        eventually("Velero has its place for backups", async || {
+        eventually("Velero's backup storage location is available", async || {
             self.runs();
             let phase = self.get(&["backupstoragelocation", "default", "--output=jsonpath={.status.phase}"]);
             phase.as_deref() == Some("Available")
@@ -110,7 +107,7 @@ impl Velero {
         .await;
     }
 
-    /// It looks for backups when it starts and then once a minute, and not in a place that it has not tried yet.
+    /// Velero looks for backups when it starts, and then once a minute, once its storage location is available.
     async fn finds(&mut self, backups: &[String]) {
         if !backups.is_empty() {
             self.restart();
@@ -130,7 +127,10 @@ impl Velero {
     }
 
     fn runs(&mut self) {
-        assert!(self.child.try_wait().expect("it can be waited for").is_none(), "Velero has ended by itself");
+        assert!(
+            self.child.try_wait().expect("the server's status is available").is_none(),
+            "Velero's server has exited"
+        );
     }
 }
 
@@ -138,10 +138,10 @@ impl Drop for Velero {
     fn drop(&mut self) {
         let _ = (self.child.kill(), self.child.wait());
         if std::thread::panicking() {
-            // It says what it does, item by item.
+            // The log is long: it lists each item.
             let log = self.log();
             let wrong: Vec<_> = log.lines().filter(|line| !line.contains("level=info")).collect();
-            eprintln!("--- what Velero found wrong:\n{}", wrong.join("\n"));
+            eprintln!("--- warnings and errors of Velero:\n{}", wrong.join("\n"));
         }
     }
 }
@@ -153,13 +153,13 @@ fn installed(program: &Path, kubeconfig: &Path, store: &Path) -> Vec<Value> {
     command.args(["--bucket=backups", "--no-secret", "--use-volume-snapshots=false"]);
     command.arg(format!("--provider=pat-operator.io/{PLUGIN}")).arg(format!("--plugins=pat-operator.io/{PLUGIN}"));
     command.arg(format!("--backup-location-config=folder={}", store.display()));
-    let output = command.output().expect("it runs");
+    let output = command.output().expect("velero runs");
     assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
     let list: Value = serde_json::from_slice(&output.stdout).expect("JSON");
     list["items"].as_array().expect("a list").clone()
 }
 
-/// What the ServiceAccount may do.
+/// The rights of the ServiceAccount.
 fn rights() -> [Value; 2] {
     let group = "rbac.authorization.k8s.io";
     let metadata = json!({"name": NAMESPACE});
@@ -179,24 +179,24 @@ fn rights() -> [Value; 2] {
     ]
 }
 
-/// What the container of the Deployment is started with.
+/// The arguments of the Deployment's container.
 fn arguments(objects: &[Value]) -> Vec<String> {
     let deployment = objects.iter().find(|object| object["kind"] == "Deployment").expect("a Deployment");
     let arguments = &deployment["spec"]["template"]["spec"]["containers"][0]["args"];
     arguments.as_array().expect("arguments").iter().map(|one| one.as_str().expect("text").to_owned()).collect()
 }
 
-/// Starts the server as in its Pod, but for its plugins, which are here, and its ports, which are free ones of loopback or none.
+/// Starts the server as in its Pod, except for the folder of its plugins and its ports.
 fn serve(program: &Path, arguments: &[String], kubeconfig: &Path, folder: &Path) -> Child {
     let log = File::options().create(true).append(true).open(folder.join("log")).expect("a log");
     let mut command = bare(program, kubeconfig, folder);
     command.args(arguments).arg(format!("--plugin-dir={}", folder.join("plugins").display()));
     command.args(["--metrics-address=127.0.0.1:0", "--profiler-address="]).current_dir(folder).stdin(Stdio::null());
     command.stdout(log.try_clone().expect("a log")).stderr(log);
-    control_plane::spawn(command).expect("it starts")
+    control_plane::spawn(command).expect("velero starts")
 }
 
-/// The program, with nothing of the user's.
+/// The program with an empty environment.
 fn bare(program: &Path, kubeconfig: &Path, folder: &Path) -> Command {
     let mut command = Command::new(program);
     command.env_clear().env("HOME", folder).env("TMPDIR", folder).env("KUBECONFIG", kubeconfig);

@@ -1,4 +1,4 @@
-//! A policy of the chart, bound to the namespaces of one test: policies are cluster-scoped, and many tests share a cluster.
+//! An admission policy of the chart, bound to the namespaces of one test, because policies are cluster-scoped and tests share a cluster.
 
 use std::{fs, path::Path};
 
@@ -11,10 +11,10 @@ use serde_json::{Value, json};
 
 use crate::support::process::place::Place;
 
-/// Every policy, by the name of its file.
+/// The names of all policies.
 pub const ALL: [&str; 6] = ["owners", "scopes", "status", "secret-annotations", "token-owners", "verifier-status"];
 
-/// The label that every namespace has.
+/// The label with a namespace's name.
 const NAMESPACE_NAME: &str = "kubernetes.io/metadata.name";
 
 /// A policy in force.
@@ -24,8 +24,7 @@ pub struct Guard {
 }
 
 impl Guard {
-    /// Applies the policy of this name as the chart's file has it, with the operator at home in `home`, for the namespaces of `places`.
-    /// It is in force some moments later.
+    /// Applies a policy of the chart, with the operator in `home`, for the namespaces of `places`. It is in force some moments later.
     pub async fn apply(policy: &str, home: &Place, places: &[&Place]) -> Self {
         let file = Path::new(env!("CARGO_MANIFEST_DIR")).join(format!("charts/pat-operator/policies/{policy}.yaml"));
         let text = fs::read_to_string(file).expect("a policy");
@@ -50,12 +49,15 @@ impl Guard {
         let this = Self { client: home.client.clone(), manifests };
         for manifest in &this.manifests {
             let params = PatchParams::apply("tests").force();
-            this.api(manifest).patch(&own_name, &params, &Patch::Apply(manifest)).await.expect("it is taken");
+            this.api(manifest)
+                .patch(&own_name, &params, &Patch::Apply(manifest))
+                .await
+                .expect("the API server accepts it");
         }
         this
     }
 
-    /// Takes it back.
+    /// Deletes the policy and its binding.
     pub async fn end(self) {
         for manifest in &self.manifests {
             let _ = self.api(manifest).delete(&manifest.name_any(), &DeleteParams::default()).await;

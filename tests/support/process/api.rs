@@ -1,6 +1,4 @@
-//! `pat-operator api` as a process, and a plain HTTP client for it.
-//!
-//! It must not know any dialect.
+//! Runs `pat-operator api` as a process, and sends plain HTTP requests to it.
 
 use std::{net::SocketAddr, path::Path};
 
@@ -11,15 +9,15 @@ use tokio::net::TcpStream;
 
 use super::{Launch, OperatorProcess, SOON, place::Place};
 
-/// A running REST server; killed on drop.
+/// A running REST server. It is killed on drop.
 pub struct ApiProcess {
     /// The process.
     pub process: OperatorProcess,
-    /// Where it serves.
+    /// Its HTTP address.
     pub http: SocketAddr,
 }
 
-/// An answer of it.
+/// An HTTP response of the REST server.
 #[derive(Clone, Debug)]
 pub struct Reply {
     /// The status code.
@@ -31,19 +29,19 @@ pub struct Reply {
 }
 
 impl ApiProcess {
-    /// Starts one for the namespace of this place, as an administrator, and waits until it is ready.
+    /// Starts a REST server for the namespace of this place, as an administrator, and waits until it is ready.
     pub async fn start(place: &Place, arguments: &[&str]) -> Self {
         let mut this = Self::begin(place, &place.kubeconfig(), arguments).await;
         this.process.is_ready().await;
         this
     }
 
-    /// The same as whoever has this kubeconfig, and without waiting until it is ready.
+    /// The same with another kubeconfig, and without waiting until it is ready.
     pub async fn begin(place: &Place, kubeconfig: &Path, arguments: &[&str]) -> Self {
         Self::listening(Self::launch(place, kubeconfig, arguments)).await
     }
 
-    /// The same of a process to be that lacks only where to serve, and waits until it is ready.
+    /// Starts this process on a free port, and waits until it is ready.
     pub async fn of(launch: Launch) -> Self {
         let mut this = Self::listening(launch.arg("--http-addr=127.0.0.1:0")).await;
         this.process.is_ready().await;
@@ -56,7 +54,7 @@ impl ApiProcess {
         Self { process, http }
     }
 
-    /// The process to be.
+    /// The process, not started yet.
     pub fn launch(place: &Place, kubeconfig: &Path, arguments: &[&str]) -> Launch {
         let launch = Launch::new(&["api", "--log-format=json", "--health-addr=127.0.0.1:0", "--http-addr=127.0.0.1:0"])
             .env("KUBECONFIG", kubeconfig)
@@ -65,13 +63,13 @@ impl ApiProcess {
         arguments.iter().fold(launch, |launch, argument| launch.arg(argument))
     }
 
-    /// Sends a request; `path` with its query.
+    /// Sends a request. `path` may include a query.
     pub async fn send(&self, method: &str, path: &str, headers: &[(&str, &str)], body: &str) -> Reply {
         let sending = send(self.http, method, path, headers, body.to_owned());
         tokio::time::timeout(SOON, sending).await.expect("an answer in time").expect("an answer")
     }
 
-    /// The same with a token by Bearer, and JSON if there is a body.
+    /// The same with a bearer token, and JSON if there is a body.
     pub async fn call(&self, method: &str, path: &str, token: &str, body: Option<&Value>) -> Reply {
         let bearer = format!("Bearer {token}");
         let mut headers = vec![("authorization", bearer.as_str())];
@@ -95,10 +93,10 @@ impl Reply {
     }
 }
 
-/// Sends a request there; `path` with its query.
+/// Sends a request to an address. `path` may include a query.
 ///
 /// # Errors
-/// No HTTP answer comes of it.
+/// There is no valid HTTP response.
 pub async fn send(
     addr: SocketAddr,
     method: &str,

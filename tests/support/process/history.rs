@@ -1,7 +1,6 @@
-//! Every version that PATs and Secrets of one namespace ever had, in the order in which the API server took them.
+//! Records each version of the PATs and Secrets of a namespace, in the order of the API server's writes.
 //!
-//! The store gives each write the next number, whatever it is about; so one order holds for both kinds. It must not
-//! touch anything.
+//! The resource version increases with each write to any object, so that one order holds for both kinds.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -24,22 +23,22 @@ use tokio::task::JoinSet;
 /// One version of one object.
 #[derive(Clone, Debug)]
 pub enum Version {
-    /// A PAT's status.
+    /// A version of a PAT, with its status.
     Pat { name: String, uid: String, status: Box<PersonalAccessTokenStatus> },
-    /// A Secret's token, by its hash; `None` if it holds none under `token`.
+    /// A version of a Secret, with the hash of its token. `None` if its key `token` holds no token.
     Secret { name: String, sha256: Option<String> },
-    /// A PAT or Secret is gone.
+    /// A PAT or Secret was deleted.
     Gone { secret: bool, name: String },
 }
 
 #[derive(Default)]
 struct Recording {
     versions: BTreeMap<u64, Version>,
-    /// From which version to which not everything was seen: an API server that starts anew has forgotten them.
+    /// Ranges of resource versions that may be incomplete, because a restarted API server no longer had them.
     gaps: Vec<(u64, u64)>,
 }
 
-/// A recording; it ends with the value.
+/// A recording. It ends when dropped.
 pub struct History {
     recording: Arc<Mutex<Recording>>,
     client: Client,
@@ -48,7 +47,7 @@ pub struct History {
 }
 
 impl History {
-    /// Records from now on.
+    /// Starts to record.
     pub async fn of(client: &Client, namespace: &str) -> Self {
         let recording: Arc<Mutex<Recording>> = Arc::default();
         let mut watches = JoinSet::new();
@@ -82,15 +81,14 @@ impl History {
         Self { recording, client: client.clone(), namespace: namespace.to_owned(), _watches: watches }
     }
 
-    /// What has been recorded so far, oldest first.
+    /// The recording so far, oldest first.
     pub fn versions(&self) -> Vec<Version> {
         self.recording.lock().unwrap().versions.values().cloned().collect()
     }
 
-    /// Waits until the recording has what the API server has now, and checks the invariants that hold at every instant:
-    /// a hash that is gone never comes back, at most one credential is active, and the token in a PAT's Secret of the
-    /// same name has been published.
-    pub async fn is_sound(&self) {
+    /// Waits until the recording has caught up with the API server. Then checks the invariants for each version: a removed hash never comes
+    /// back, at most one credential is active, and the token in a PAT's Secret of the same name is published.
+    pub async fn assert_invariants(&self) {
         self.catch_up().await;
         let mut live: BTreeMap<String, BTreeSet<String>> = BTreeMap::new();
         let mut dead: BTreeMap<String, BTreeSet<String>> = BTreeMap::new();
@@ -102,7 +100,7 @@ impl History {
                     let now: BTreeSet<_> = status.credentials.iter().map(|one| one.sha256.to_string()).collect();
                     let dead = dead.entry(uid.clone()).or_default();
                     let risen: Vec<_> = now.intersection(dead).collect();
-                    assert!(risen.is_empty(), "@{number}: dead hashes of {name} came back: {risen:?}");
+                    assert!(risen.is_empty(), "@{number}: removed hashes of {name} came back: {risen:?}");
                     let active = status.credentials.iter().filter(|one| one.state == CredentialState::Active).count();
                     assert!(active <= 1, "@{number}: {name} has {active} active credentials");
                     dead.extend(live.remove(name).unwrap_or_default().difference(&now).cloned());
@@ -134,7 +132,7 @@ impl History {
         }
     }
 
-    /// Every hash that was ever published for the PAT of this name, oldest first.
+    /// Each hash that was ever published for the PAT of this name, oldest first.
     pub fn hashes(&self, pat: &str) -> Vec<String> {
         let mut hashes = Vec::new();
         for version in self.versions() {
@@ -165,7 +163,7 @@ impl History {
     }
 }
 
-/// Hands on every version after `begin`; an interrupted watch goes on where it was, if the API server lets it.
+/// Passes on each version after `begin`. An interrupted watch resumes where it was, if the API server allows it.
 async fn follow<K>(api: Api<K>, begin: String, recording: Arc<Mutex<Recording>>, mut take: impl FnMut(K, bool))
 where
     K: Resource + Clone + std::fmt::Debug + serde::de::DeserializeOwned,
@@ -193,14 +191,14 @@ where
                     break;
                 }
             };
-            last = object.meta().resource_version.clone().expect("a version");
+            last = object.meta().resource_version.clone().expect("a resource version");
             take(object, gone);
         }
     }
 }
 
 fn read(version: Option<&str>) -> u64 {
-    version.and_then(|version| version.parse().ok()).expect("versions are numbers")
+    version.and_then(|version| version.parse().ok()).expect("resource versions are numbers")
 }
 
 fn number<K: Resource>(object: &K) -> u64 {

@@ -1,6 +1,6 @@
-//! A namespace with PATs on a real API server, as the person sees it who runs an operator there as a process.
+//! A namespace with PATs on a real API server, for an operator that runs as a process.
 //!
-//! Time is real here: everything that has to happen is waited for, with a deadline. It must not reach into the operator.
+//! The clock is the real one. Each helper that waits has a deadline.
 
 use std::{
     path::PathBuf,
@@ -26,58 +26,58 @@ use serde_json::{Value, json};
 
 use super::{Launch, SOON};
 
-/// The name of the Lease unless a flag says otherwise.
+/// The default name of the Lease.
 pub const LEASE: &str = "pat-operator-controller";
 
-/// See the module.
+/// A namespace, with the clients and helpers of a test.
 pub struct Place {
     pub access: Access,
     pub namespace: Namespace,
-    /// The test's own client: an administrator's.
+    /// The test's client, with an administrator's rights.
     pub client: Client,
 }
 
 impl Place {
-    /// A place on the shared control plane, whose name starts with `prefix`.
+    /// Creates a namespace on the shared control plane, whose name starts with `prefix`.
     pub async fn new(prefix: &str) -> Self {
         let access = control_plane::shared().await.expect("a control plane");
         super::super::crd::install_crds(&access.client().expect("a client")).await;
         Self::on(&access, prefix).await
     }
 
-    /// A place on this control plane.
+    /// Creates a namespace on this control plane.
     pub async fn on(access: &Access, prefix: &str) -> Self {
         let client = access.client().expect("an administrator's client");
         let namespace = access.namespace(prefix).await.expect("a namespace");
         Self { access: access.clone(), namespace, client }
     }
 
-    /// Its namespace.
+    /// The name of the namespace.
     pub fn name(&self) -> &str {
         self.namespace.name()
     }
 
-    /// The administrator's kubeconfig.
+    /// An administrator's kubeconfig.
     pub fn kubeconfig(&self) -> PathBuf {
         self.access.admin_kubeconfig()
     }
 
-    /// An operator for this namespace only, as the administrator.
+    /// A controller for this namespace only, with an administrator's rights.
     pub fn operator(&self) -> Launch {
         Launch::controller_in(&self.kubeconfig(), self.name())
     }
 
-    /// Applies a spec to the PAT of this name, as `kubectl apply --server-side` does.
+    /// Applies a spec to the PAT of this name, like `kubectl apply --server-side`.
     pub async fn apply(&self, name: &str, spec: Value) {
         self.apply_labelled(name, json!({}), spec).await;
     }
 
     /// The same with labels.
     pub async fn apply_labelled(&self, name: &str, labels: Value, spec: Value) {
-        self.try_apply(name, labels, spec).await.expect("the manifest is taken");
+        self.try_apply(name, labels, spec).await.expect("the API server accepts the manifest");
     }
 
-    /// The same, with what the API server says.
+    /// The same. Returns the API server's answer.
     pub async fn try_apply(&self, name: &str, labels: Value, spec: Value) -> kube::Result<DynamicObject> {
         let kind = GroupVersionKind::gvk("pat-operator.io", "v1alpha1", "PersonalAccessToken");
         let api: Api<DynamicObject> =
@@ -91,7 +91,7 @@ impl Place {
         api.patch(name, &PatchParams::apply("person").force(), &Patch::Apply(&manifest)).await
     }
 
-    /// Applies one spec to so many PATs, `<prefix>-000` and on, several at a time.
+    /// Applies one spec to this many PATs, named `<prefix>-000` and so on, several at a time.
     pub async fn apply_many(&self, prefix: &str, count: usize, spec: &Value) -> Vec<String> {
         let names: Vec<_> = (0..count).map(|n| format!("{prefix}-{n:03}")).collect();
         stream::iter(&names).for_each_concurrent(16, |name| self.apply(name, spec.clone())).await;
@@ -108,9 +108,9 @@ impl Place {
         Api::namespaced(self.client.clone(), self.name())
     }
 
-    /// A PAT's status; empty if it has none.
+    /// The status of a PAT. Empty if it has none.
     pub async fn status(&self, name: &str) -> PersonalAccessTokenStatus {
-        self.pats().get(name).await.expect("the PAT is there").status.unwrap_or_default()
+        self.pats().get(name).await.expect("the PAT exists").status.unwrap_or_default()
     }
 
     /// The statuses of all PATs.
@@ -119,7 +119,7 @@ impl Place {
         pats.into_iter().map(|pat| (pat.name_any(), pat.status.unwrap_or_default())).collect()
     }
 
-    /// One value of a Secret; `None` if either is missing.
+    /// A value of a Secret. `None` if the Secret or the key does not exist.
     pub async fn value(&self, secret: &str, key: &str) -> Option<String> {
         let secret = self.secrets().get_opt(secret).await.expect("the API server answers")?;
         let value = secret.data?.remove(key)?;
@@ -128,10 +128,10 @@ impl Place {
 
     /// The token in the Secret of this name.
     pub async fn token(&self, secret: &str) -> String {
-        self.value(secret, "token").await.unwrap_or_else(|| panic!("a token in Secret {secret}"))
+        self.value(secret, "token").await.unwrap_or_else(|| panic!("no token in Secret {secret}"))
     }
 
-    /// Reason and note of every event about the PAT of this name.
+    /// The reason and note of each event about the PAT of this name.
     pub async fn events(&self, name: &str) -> Vec<(String, String)> {
         let api: Api<Event> = Api::namespaced(self.client.clone(), self.name());
         let mut events = api.list(&ListParams::default()).await.expect("events are listed").items;
@@ -140,14 +140,14 @@ impl Place {
         events.into_iter().map(|event| (text(event.reason), text(event.note))).collect()
     }
 
-    /// Who holds the Lease; `None` if nobody does.
+    /// The holder of the Lease, if there is one.
     pub async fn lease_holder(&self) -> Option<String> {
         let api: Api<Lease> = Api::namespaced(self.client.clone(), self.name());
         let lease = api.get_opt(LEASE).await.expect("the API server answers")?;
         lease.spec?.holder_identity.filter(|holder| !holder.is_empty())
     }
 
-    /// Waits until the PAT of this name has such a status, and tells it.
+    /// Waits until the status of the PAT of this name fulfils a predicate. Returns the status.
     pub async fn until(
         &self,
         name: &str,
@@ -156,7 +156,7 @@ impl Place {
     ) -> PersonalAccessTokenStatus {
         let deadline = Instant::now() + SOON;
         loop {
-            // The API server may be the one that is tested.
+            // The test may restart the API server.
             let status = self.pats().get(name).await.ok().and_then(|pat| pat.status).unwrap_or_default();
             if holds(&status) {
                 return status;
@@ -171,16 +171,16 @@ impl Place {
         let is = |one: &Condition| one.type_ == type_ && one.status == status && one.reason == reason;
         let what = format!("{type_}={status} {reason}");
         let found = self.until(name, &what, |status| status.conditions.iter().any(is)).await;
-        found.conditions.into_iter().find(is).expect("it was there")
+        found.conditions.into_iter().find(is).expect("the condition exists")
     }
 
-    /// Waits until the PAT of this name is Ready at rest, and tells its token.
+    /// Waits until the PAT of this name is Ready and nothing is in progress. Returns its token.
     pub async fn ready(&self, name: &str) -> String {
         self.until(name, "ready", is_ready).await;
         self.token(name).await
     }
 
-    /// Waits until so many PATs are Ready at rest.
+    /// Waits until this many PATs are Ready and nothing is in progress.
     pub async fn all_ready(&self, count: usize) {
         let deadline = Instant::now() + 2 * SOON;
         loop {
@@ -190,19 +190,19 @@ impl Place {
                 return;
             }
             let other = statuses.iter().find(|(_, status)| !is_ready(status));
-            assert!(Instant::now() < deadline, "{ready} of {count} are ready in time, but not {other:#?}");
+            assert!(Instant::now() < deadline, "only {ready} of {count} PATs are ready in time; not ready: {other:#?}");
             tokio::time::sleep(Duration::from_millis(50)).await;
         }
     }
 
-    /// Waits until each of these is Ready at rest.
+    /// Waits until each of these PATs is Ready and nothing is in progress.
     pub async fn all_ready_of(&self, names: &[&str]) {
         for name in names {
             self.until(name, "ready", is_ready).await;
         }
     }
 
-    /// Has the Ready token of this name rotated, and tells the new one.
+    /// Rotates the token of a Ready PAT. Returns the new token.
     pub async fn rotated(&self, name: &str, mut spec: Value) -> String {
         let before = self.status(name).await.revision.unwrap_or_default();
         spec["rotateIfIssuedBefore"] = in_seconds(0).into();
@@ -211,8 +211,8 @@ impl Place {
         self.token(name).await
     }
 
-    /// Checks that exactly one credential is active and that its token is in the Secret of the PAT's name.
-    pub async fn holds_its_active_token(&self, name: &str) {
+    /// Asserts that exactly one credential is active, and that its token is in the Secret of the PAT's name.
+    pub async fn assert_active_token_in_secret(&self, name: &str) {
         let status = self.status(name).await;
         let hash = hash(&self.token(name).await);
         let active: Vec<_> = status
@@ -225,33 +225,33 @@ impl Place {
     }
 }
 
-/// The hash of a token, as the status has it.
+/// The hash of a token, as in the status.
 pub fn hash(token: &str) -> String {
     Token::parse(token).expect("a token").hash().to_string()
 }
 
-/// A time so many seconds from now, as a spec has it.
+/// The time this many seconds from now, as in a spec.
 pub fn in_seconds(seconds: i64) -> String {
     (Timestamp::now() + SignedDuration::from_secs(seconds)).to_string()
 }
 
-/// Ready, and nothing is under way.
+/// Whether a PAT is Ready and nothing is in progress.
 pub fn is_ready(status: &PersonalAccessTokenStatus) -> bool {
     let is = |type_: &str| status.conditions.iter().any(|one| one.type_ == type_ && one.is_true());
     let pending = status.credentials.iter().any(|one| one.state == CredentialState::Pending);
     is("Ready") && !is("Reconciling") && !is("Stalled") && !pending
 }
 
-/// Waits until something holds.
+/// Waits until a condition holds.
 pub async fn eventually(what: &str, holds: impl AsyncFnMut() -> bool) {
     eventually_within(SOON, what, holds).await;
 }
 
-/// The same for what may take longer.
+/// The same with another limit.
 pub async fn eventually_within(limit: Duration, what: &str, mut holds: impl AsyncFnMut() -> bool) {
     let deadline = Instant::now() + limit;
     while !holds().await {
-        assert!(Instant::now() < deadline, "not in time: {what}");
+        assert!(Instant::now() < deadline, "timeout: {what}");
         tokio::time::sleep(Duration::from_millis(20)).await;
     }
 }

@@ -1,6 +1,4 @@
-//! Certificates that the operator makes itself, as the API server has them.
-//!
-//! It must not know who serves them, nor who trusts them.
+//! Certificates that the operator issues itself, as stored in the API server.
 
 use std::sync::Arc;
 
@@ -13,26 +11,26 @@ use pat_operator::{
 
 use super::place::Place;
 
-/// What makes and renews this certificate.
-pub fn keeper(place: &Place, wanted: &CertificateRequest, clock: Clock) -> Arc<CertificateManager> {
+/// The manager that issues and renews this certificate.
+pub fn certificate_manager(place: &Place, wanted: &CertificateRequest, clock: Clock) -> Arc<CertificateManager> {
     let (client, namespace) = (place.client.clone(), place.name().to_owned());
     CertificateManager::new(client, namespace, vec![wanted.clone()], clock, LeaseHandle::always(), "tests".into())
 }
 
-/// Where it is published whom clients are to trust.
+/// The API of the ConfigMaps that publish the CA certificates.
 pub fn maps(place: &Place) -> Api<ConfigMap> {
     Api::namespaced(place.client.clone(), place.name())
 }
 
-/// What is published for clients to trust.
+/// The CA certificate in the ConfigMap that clients read.
 pub async fn published(place: &Place, wanted: &CertificateRequest) -> String {
-    let map = maps(place).get(&wanted.config_map()).await.expect("the ConfigMap is there");
+    let map = maps(place).get(&wanted.config_map()).await.expect("the ConfigMap exists");
     map.data.expect("data")["ca.crt"].clone()
 }
 
-/// The Secret that holds it.
+/// The Secret with the certificate.
 pub async fn secret(place: &Place, wanted: &CertificateRequest) -> Secret {
-    place.secrets().get(wanted.secret()).await.expect("the Secret is there")
+    place.secrets().get(wanted.secret()).await.expect("the Secret exists")
 }
 
 /// A value of that Secret.

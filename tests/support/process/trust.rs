@@ -1,6 +1,4 @@
-//! Clients that trust just what they are given, and files as a kubelet mounts them.
-//!
-//! It must not know who made the certificates.
+//! TLS clients with given trust anchors, and files that are mounted like a kubelet mounts them.
 
 use std::{fs, io, net::SocketAddr, path::Path, sync::Arc};
 
@@ -14,29 +12,29 @@ use tokio::{
 };
 use tokio_rustls::{TlsConnector, client::TlsStream};
 
-/// A client that trusts these authorities and no others, and knows the server by one name.
+/// A TLS client that trusts only these CAs, and expects this server name.
 #[derive(Clone)]
 pub struct Trust {
     connector: TlsConnector,
     host: ServerName<'static>,
 }
 
-/// What a client has seen.
+/// The result of a request over TLS.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Seen {
-    /// The status of the answer.
+    /// The status code.
     pub code: u16,
-    /// The server's certificate, and what came with it.
+    /// The server's certificate and its intermediates.
     pub chain: Vec<CertificateDer<'static>>,
 }
 
-/// The certificates in this text.
+/// The certificates in a PEM text.
 pub fn certificates(pem: &str) -> Vec<CertificateDer<'static>> {
     CertificateDer::pem_slice_iter(pem.as_bytes()).collect::<Result<_, _>>().expect("certificates in PEM")
 }
 
 impl Trust {
-    /// A client of `host` that trusts these.
+    /// A client that trusts these CAs and expects this server name.
     pub fn new(authorities: &[CertificateDer<'static>], host: &str) -> Self {
         let mut roots = RootCertStore::empty();
         authorities.iter().for_each(|one| roots.add(one.clone()).expect("an authority"));
@@ -44,32 +42,32 @@ impl Trust {
         let config = ClientConfig::builder_with_provider(provider).with_safe_default_protocol_versions();
         let mut config = config.expect("versions").with_root_certificates(roots).with_no_client_auth();
         config.alpn_protocols = vec![b"http/1.1".to_vec()];
-        // Each connection has to see the certificate.
+        // Each connection must get the certificate.
         config.resumption = rustls::client::Resumption::disabled();
         let host = ServerName::try_from(host.to_owned()).expect("a host");
         Self { connector: TlsConnector::from(Arc::new(config)), host }
     }
 
-    /// The same client, offering this protocol by ALPN.
-    #[allow(dead_code, reason = "not every test speaks another than HTTP/1.1")]
+    /// The same client with another ALPN protocol.
+    #[allow(dead_code, reason = "most tests use only HTTP/1.1")]
     pub fn speaking(&self, protocol: &str) -> Self {
         let mut config = ClientConfig::clone(self.connector.config());
         config.alpn_protocols = vec![protocol.as_bytes().to_vec()];
         Self { connector: TlsConnector::from(Arc::new(config)), host: self.host.clone() }
     }
 
-    /// A connection with this server.
+    /// Connects to a server.
     ///
     /// # Errors
-    /// The server is not trusted, or does not answer.
+    /// The client does not trust the server, or the server does not answer.
     pub async fn connect(&self, addr: SocketAddr) -> io::Result<TlsStream<TcpStream>> {
         self.connector.connect(self.host.clone(), TcpStream::connect(addr).await?).await
     }
 
-    /// Asks for this path with this token.
+    /// Requests a path with a bearer token.
     ///
     /// # Errors
-    /// The server is not trusted, or does not answer.
+    /// The client does not trust the server, or the server does not answer.
     pub async fn get(&self, addr: SocketAddr, path: &str, token: &str) -> io::Result<Seen> {
         let asking = async {
             let mut stream = self.connect(addr).await?;
@@ -88,13 +86,13 @@ impl Trust {
     }
 }
 
-/// The flags that have a server read its certificate and key from this folder.
+/// The flags with which a server reads its certificate and key from this folder.
 pub fn flags(folder: &Path) -> [String; 2] {
     [("--tls-cert", "tls.crt"), ("--tls-key", "tls.key")]
         .map(|(flag, name)| format!("{flag}={}", folder.join(name).display()))
 }
 
-/// Mounts files as a kubelet does: all of them change in one instant, by a link to another folder.
+/// Mounts files like a kubelet: a symbolic link to another folder changes all of them at once.
 pub fn mount(folder: &Path, version: u32, files: &[(&str, &[u8])]) {
     let real = folder.join(format!("..{version}"));
     fs::create_dir_all(&real).expect("a folder");
@@ -107,5 +105,5 @@ pub fn mount(folder: &Path, version: u32, files: &[(&str, &[u8])]) {
     }
     let next = folder.join("..data_tmp");
     std::os::unix::fs::symlink(format!("..{version}"), &next).expect("a link");
-    fs::rename(next, folder.join("..data")).expect("in one instant");
+    fs::rename(next, folder.join("..data")).expect("the link is replaced");
 }

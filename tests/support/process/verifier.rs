@@ -1,6 +1,4 @@
-//! `pat-operator verifier` as a process, and where it listens.
-//!
-//! It must not know what is asked of it.
+//! Runs `pat-operator verifier` as a process.
 
 use std::{
     io::{self, Read, Write},
@@ -13,18 +11,18 @@ use serde_json::Value;
 
 use super::{Launch, OperatorProcess};
 
-/// A running verifier; killed on drop.
+/// A running verifier. It is killed on drop.
 pub struct VerifierProcess {
     /// The process.
     pub process: OperatorProcess,
-    /// Where its HTTP protocols are.
+    /// The address of its HTTP protocols.
     pub http: SocketAddr,
-    /// Where Envoy's checks are.
+    /// The address of Envoy's gRPC protocol.
     pub grpc: SocketAddr,
 }
 
 impl VerifierProcess {
-    /// Starts one on the cluster of this kubeconfig, on free ports of loopback, and waits until it is ready.
+    /// Starts a verifier on the cluster of this kubeconfig and on free ports of loopback, and waits until it is ready.
     pub async fn start(kubeconfig: &Path, arguments: &[&str]) -> Self {
         let mut this = Self::begin(kubeconfig, arguments).await;
         this.process.is_ready().await;
@@ -35,13 +33,13 @@ impl VerifierProcess {
     pub async fn begin(kubeconfig: &Path, arguments: &[&str]) -> Self {
         let launch =
             Launch::new(&["verifier", "--log-format=json", "--health-addr=127.0.0.1:0"]).env("KUBECONFIG", kubeconfig);
-        // A test that ends one has nobody who still asks.
+        // When a test stops a verifier, no client still sends requests.
         let waits = arguments.iter().any(|argument| argument.starts_with("--shutdown-delay"));
         let launch = if waits { launch } else { launch.arg("--shutdown-delay=0s") };
         Self::listening(arguments.iter().fold(launch, |launch, argument| launch.arg(argument))).await
     }
 
-    /// The same of a process to be that lacks only where to serve, and waits until it is ready.
+    /// Starts this process on free ports, and waits until it is ready.
     pub async fn of(launch: Launch) -> Self {
         let mut this = Self::listening(launch).await;
         this.process.is_ready().await;
@@ -55,14 +53,14 @@ impl VerifierProcess {
         Self { process, http, grpc }
     }
 
-    /// Asks forward auth about a token, as a proxy does: the status code. `query` may be empty, or `scope=…`.
+    /// Sends a forward-authentication request with a token, like a proxy. Returns the status code. `query` may be empty, or `scope=…`.
     pub async fn forward(&self, token: &str, query: &str) -> u16 {
         let (addr, token) = (self.http, token.to_owned());
         let path = format!("/auth/forward?{query}");
         tokio::task::spawn_blocking(move || ask(addr, &path, &token)).await.expect("no panic").expect("an answer")
     }
 
-    /// Waits until forward auth answers so about this token, and tells how long that took.
+    /// Waits until forward authentication answers with this code. Returns how long that took.
     pub async fn forwards(&self, token: &str, code: u16) -> Duration {
         let began = Instant::now();
         loop {
@@ -70,7 +68,7 @@ impl VerifierProcess {
             if answer == code {
                 return began.elapsed();
             }
-            assert!(began.elapsed() < super::SOON, "it is {answer} and not {code} in time:\n{}", self.process);
+            assert!(began.elapsed() < super::SOON, "the answer is still {answer}, expected {code}:\n{}", self.process);
             tokio::time::sleep(Duration::from_millis(5)).await;
         }
     }
@@ -86,11 +84,11 @@ fn ask(addr: SocketAddr, path: &str, token: &str) -> io::Result<u16> {
     code.ok_or_else(|| io::Error::other(format!("not an HTTP answer: {answer:?}")))
 }
 
-/// The address in the line of the log that begins like this.
+/// The address in the log line with this message.
 pub async fn listens(process: &mut OperatorProcess, message: &str) -> SocketAddr {
     process.logs(&[message]).await;
-    let line = process.log().into_iter().find(|line| line.contains(message)).expect("it was there");
-    let json: Value = serde_json::from_str(&line).unwrap_or_else(|_| panic!("JSON: {line}"));
+    let line = process.log().into_iter().find(|line| line.contains(message)).expect("the line exists");
+    let json: Value = serde_json::from_str(&line).unwrap_or_else(|_| panic!("not JSON: {line}"));
     let addr = json["addr"].as_str().and_then(|addr| addr.parse().ok());
-    addr.unwrap_or_else(|| panic!("an address in {line}"))
+    addr.unwrap_or_else(|| panic!("no address in {line}"))
 }

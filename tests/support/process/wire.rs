@@ -1,6 +1,6 @@
-//! A wire between an operator and the API server that can be held: what is sent is delivered late, but delivered.
+//! A TCP proxy between an operator and the API server that can hold back requests. It delivers them later, but always delivers them.
 //!
-//! It must not know what goes over it, and cannot: that is TLS from end to end.
+//! TLS goes end to end, so that the proxy does not see the content.
 
 use std::{
     net::SocketAddr,
@@ -20,7 +20,7 @@ use tokio::{
     task::JoinSet,
 };
 
-/// See the module. It is cut when dropped.
+/// A proxy that can hold back requests. Dropping it closes all connections.
 pub struct Wire {
     access: Access,
     addr: SocketAddr,
@@ -30,12 +30,12 @@ pub struct Wire {
 }
 
 impl Wire {
-    /// A wire to this API server, not held.
+    /// A proxy to this API server that holds back nothing.
     pub async fn to(access: &Access) -> Self {
         Self::slow(access, Duration::ZERO).await
     }
 
-    /// A wire on which everything that is sent to the API server takes so long.
+    /// A proxy that delays everything sent to the API server.
     pub async fn slow(access: &Access, delay: Duration) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");
         let addr = listener.local_addr().expect("it has an address");
@@ -53,7 +53,7 @@ impl Wire {
         Self { access: access.clone(), addr, held, waiting, _connections: connections }
     }
 
-    /// A kubeconfig that leads over this wire.
+    /// A kubeconfig that connects through this proxy.
     pub fn kubeconfig_for(&self, identity: &Identity) -> PathBuf {
         let text = self.access.kubeconfig_text(identity).expect("a kubeconfig");
         let text = text.replace(self.access.api_server_url(), &format!("https://{}", self.addr));
@@ -62,18 +62,18 @@ impl Wire {
         path
     }
 
-    /// From now on nothing that is sent to the API server arrives; answers still do.
+    /// Holds back everything sent to the API server. Answers still arrive.
     pub fn hold(&self) {
         self.held.send_replace(true);
     }
 
-    /// Everything that was sent arrives now.
-    pub fn let_go(&self) {
+    /// Delivers everything that is held back.
+    pub fn release_held(&self) {
         self.held.send_replace(false);
     }
 
-    /// Waits until so many connections have something that does not arrive.
-    pub async fn holds_back(&self, count: usize) {
+    /// Waits until this many connections have data held back.
+    pub async fn wait_until_held(&self, count: usize) {
         let deadline = Instant::now() + super::SOON;
         while self.waiting.load(Ordering::SeqCst) < count {
             let now = self.waiting.load(Ordering::SeqCst);
@@ -114,6 +114,6 @@ async fn connection(
     let back = async {
         let _ = tokio::io::copy(&mut from_server, &mut to_client).await;
     };
-    // A connection that the operator has given up still delivers what was sent on it.
+    // A connection that the operator has closed still delivers what was sent on it.
     tokio::join!(there, back);
 }

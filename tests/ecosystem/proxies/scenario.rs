@@ -1,4 +1,4 @@
-//! What every proxy must do, told once; and a test for each of them.
+//! The scenario that each proxy must pass, and a test for each proxy.
 
 use super::{
     ask::{Answer, ask},
@@ -10,7 +10,7 @@ use super::{
 };
 use crate::support::process::place::eventually;
 
-/// The headers that tell an upstream who it is.
+/// The headers that tell an upstream about the caller.
 pub const IDENTITY: [&str; 7] = [
     "x-auth-request-user",
     "x-auth-request-email",
@@ -22,38 +22,38 @@ pub const IDENTITY: [&str; 7] = [
 ];
 
 #[tokio::test(flavor = "multi_thread")]
-async fn nginx_lets_in_who_may_and_nobody_else() {
-    tell(Kind::Nginx).await;
+async fn nginx_admits_only_valid_tokens() {
+    check_proxy(Kind::Nginx).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn traefik_lets_in_who_may_and_nobody_else() {
-    tell(Kind::Traefik).await;
+async fn traefik_admits_only_valid_tokens() {
+    check_proxy(Kind::Traefik).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn caddy_lets_in_who_may_and_nobody_else() {
-    tell(Kind::Caddy).await;
+async fn caddy_admits_only_valid_tokens() {
+    check_proxy(Kind::Caddy).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn envoy_over_http_lets_in_who_may_and_nobody_else() {
-    tell(Kind::EnvoyHttp).await;
+async fn envoy_over_http_admits_only_valid_tokens() {
+    check_proxy(Kind::EnvoyHttp).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn envoy_over_grpc_lets_in_who_may_and_nobody_else() {
-    tell(Kind::EnvoyGrpc).await;
+async fn envoy_over_grpc_admits_only_valid_tokens() {
+    check_proxy(Kind::EnvoyGrpc).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_sidecar_of_istio_lets_in_who_may_and_nobody_else() {
-    tell_of_istio(Workload::Sidecar).await;
+async fn istio_sidecar_admits_only_valid_tokens() {
+    check_istio(Workload::Sidecar).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_gateway_of_istio_lets_in_who_may_and_nobody_else() {
-    tell_of_istio(Workload::Gateway).await;
+async fn istio_gateway_admits_only_valid_tokens() {
+    check_istio(Workload::Gateway).await;
 }
 
 struct Stage {
@@ -62,10 +62,13 @@ struct Stage {
 }
 
 impl Stage {
-    /// Asks the proxy; no answer but an echo may come from the upstream, and no token may be in any.
+    /// Sends a request. Asserts that only a 200 comes from the upstream, and that no response contains a token.
     async fn ask(&self, target: &str, headers: &[(&str, &str)], body: &str) -> Answer {
         let answer = ask(self.proxy.addr, target, headers, body).await.expect("the proxy answers");
-        assert!(!answer.head.contains("kpat_") && !answer.body.contains("kpat_"), "a token comes back: {answer:?}");
+        assert!(
+            !answer.head.contains("kpat_") && !answer.body.contains("kpat_"),
+            "the response contains a token: {answer:?}"
+        );
         assert_eq!(Seen::of(&answer).is_some(), answer.code == 200, "{answer:?}");
         answer
     }
@@ -74,40 +77,41 @@ impl Stage {
         self.ask("/", &[("Authorization", authorization)], "").await
     }
 
-    /// Checks that this is let in, and that the upstream is told who it is and nothing else of the kind.
-    async fn is_let_in(&self, target: &str, headers: &[(&str, &str)], body: &str) -> Seen {
+    /// Asserts that the request is admitted, and that the upstream gets exactly the identity headers of the token.
+    async fn assert_admitted(&self, target: &str, headers: &[(&str, &str)], body: &str) -> Seen {
         let answer = self.ask(target, headers, body).await;
-        let seen = Seen::of(&answer).unwrap_or_else(|| panic!("{headers:?} is not let in: {answer:?}"));
+        let seen =
+            Seen::of(&answer).unwrap_or_else(|| panic!("the request with {headers:?} is not admitted: {answer:?}"));
         let values = [OWNER, "", "", "", "", "read write", &self.verifier.good.id];
         for (name, value) in IDENTITY.into_iter().zip(values) {
             let got = seen.header(name);
-            // These two pass no empty header on, as the document says.
+            // nginx and Caddy pass on no empty headers, as the page says.
             let left_out = value.is_empty() && matches!(self.proxy.kind, Kind::Nginx | Kind::Caddy);
             let expected = if left_out { &[][..] } else { &[value] };
             assert_eq!(got, expected, "{name} in {}", seen.0);
         }
-        assert!(seen.header("authorization").is_empty(), "the upstream gets no token: {}", seen.0);
+        assert!(seen.header("authorization").is_empty(), "the upstream must get no token: {}", seen.0);
         seen
     }
 }
 
-async fn tell(kind: Kind) {
+async fn check_proxy(kind: Kind) {
     let upstream = Upstream::start().await;
     let verifier = Running::start().await;
     let (http, grpc) = (verifier.verifier.http, verifier.verifier.grpc);
     let Some(proxy) = Proxy::start(kind, http, grpc, upstream.addr).await else { return };
-    play(proxy, verifier).await;
+    check_scenario(proxy, verifier).await;
 }
 
-async fn tell_of_istio(workload: Workload) {
+async fn check_istio(workload: Workload) {
     let upstream = Upstream::start().await;
     let verifier = Running::start().await;
     let mesh = Mesh::start(verifier.place(), workload, verifier.verifier.http, upstream.addr).await;
     let Some(proxy) = mesh.proxy().await else { return };
-    play(proxy, verifier).await;
+    check_scenario(proxy, verifier).await;
 }
 
-async fn play(mut proxy: Proxy, verifier: Running) {
+async fn check_scenario(mut proxy: Proxy, verifier: Running) {
     let kind = proxy.kind;
     let bearer = format!("Bearer {}", verifier.good.token);
     let good = [("Authorization", &*bearer)];
@@ -116,10 +120,10 @@ async fn play(mut proxy: Proxy, verifier: Running) {
 
     allows(&stage, &bearer).await;
     denies(&stage, kind).await;
-    is_not_fooled(&stage, &bearer).await;
+    ignores_forged_headers(&stage, &bearer).await;
     refuses_two_credentials(&stage, &bearer).await;
 
-    // The verifier is gone, and takes nobody along.
+    // Without a verifier, no request is admitted.
     let Stage { proxy, verifier } = stage;
     let _place = verifier.stop().await;
     for _ in 0..3 {
@@ -129,17 +133,17 @@ async fn play(mut proxy: Proxy, verifier: Running) {
 }
 
 async fn allows(stage: &Stage, bearer: &str) {
-    let seen = stage.is_let_in("/orders?limit=3", &[("Authorization", bearer)], "").await;
+    let seen = stage.assert_admitted("/orders?limit=3", &[("Authorization", bearer)], "").await;
     assert_eq!((&seen.0["method"], &seen.0["path"]), (&"GET".into(), &"/orders?limit=3".into()));
-    let seen = stage.is_let_in("/orders", &[("Authorization", bearer)], "three of them").await;
+    let seen = stage.assert_admitted("/orders", &[("Authorization", bearer)], "three of them").await;
     assert_eq!((&seen.0["method"], &seen.0["body"]), (&"POST".into(), &"three of them".into()));
     for scheme in ["bearer", "BEARER", "bEaReR"] {
         let value = bearer.replacen("Bearer", scheme, 1);
-        stage.is_let_in("/", &[("aUTHORIZATION", &value)], "").await;
+        stage.assert_admitted("/", &[("aUTHORIZATION", &value)], "").await;
     }
-    // The client's own path is nobody's requirement.
+    // The client's path does not change the requirements.
     for target in ["/scope=admin/-/", "/-/scope=admin/-/x?scope=admin&audience=x", "/?scope=admin"] {
-        stage.is_let_in(target, &[("Authorization", bearer)], "").await;
+        stage.assert_admitted(target, &[("Authorization", bearer)], "").await;
     }
 }
 
@@ -167,9 +171,9 @@ async fn denies(stage: &Stage, kind: Kind) {
         ["/", "/scope=write/-/", "/-/scope=write/-/", "/?scope=write", "/../scope=write/-/", "/%2e%2e/scope=write/-/"]
     {
         let answer = stage.ask(target, &[("Authorization", &writes)], "").await;
-        // nginx copies the challenge of 401 only.
-        let told = target != "/" || kind == Kind::Nginx || answer.head.contains("insufficient_scope");
-        assert!(matches!(answer.code, 400 | 403 | 307) && told, "missing scope at {target}: {answer:?}");
+        // nginx copies only the challenge of a 401.
+        let has_reason = target != "/" || kind == Kind::Nginx || answer.head.contains("insufficient_scope");
+        assert!(matches!(answer.code, 400 | 403 | 307) && has_reason, "missing scope at {target}: {answer:?}");
         assert!(target != "/" || answer.code == 403, "missing scope: {answer:?}");
     }
     for junk in ["Bearer", "Bearer ", "Bearer a b", "Bearer kpat_", "Basic", "Basic !!!"] {
@@ -178,8 +182,8 @@ async fn denies(stage: &Stage, kind: Kind) {
     }
 }
 
-/// What only the verifier may say, said by the client.
-async fn is_not_fooled(stage: &Stage, bearer: &str) {
+/// Sends headers that only the verifier may set.
+async fn ignores_forged_headers(stage: &Stage, bearer: &str) {
     let all = IDENTITY.join(", ");
     for names in [
         &["X-Auth-Request-User", "X-Auth-Request-Email", "X-Auth-Request-Groups", "X-Auth-Request-Scopes"][..],
@@ -189,17 +193,17 @@ async fn is_not_fooled(stage: &Stage, bearer: &str) {
     ] {
         let mut headers = vec![("Authorization", bearer)];
         headers.extend(names.iter().map(|name| (*name, "admin")));
-        stage.is_let_in("/", &headers, "").await;
+        stage.assert_admitted("/", &headers, "").await;
         headers.rotate_left(1);
-        stage.is_let_in("/", &headers, "").await;
-        // A header that Connection names is one between neighbours, and goes at each proxy: ours must not.
+        stage.assert_admitted("/", &headers, "").await;
+        // Each proxy removes the headers that Connection names. It must not remove the verifier's headers.
         for named in [&*all, "close,X-Auth-Request-User,X-Auth-Request-Scopes,X-AUTH-REQUEST-TOKEN-ID"] {
             headers.push(("Connection", named));
-            stage.is_let_in("/", &headers, "").await;
+            stage.assert_admitted("/", &headers, "").await;
             headers.pop();
-            stage.is_let_in("/", &[("Connection", named), ("Authorization", bearer)], "").await;
+            stage.assert_admitted("/", &[("Connection", named), ("Authorization", bearer)], "").await;
         }
-        // The credential as well: then it may be refused, and is told as whose it is if not.
+        // If Connection also names the credential, the request may be refused. If it is admitted, the user must be right.
         headers.push(("Connection", "close, X-Auth-Request-User, X-Auth-Request-Groups, Authorization"));
         let answer = stage.ask("/", &headers, "").await;
         if let Some(seen) = Seen::of(&answer) {
@@ -216,18 +220,18 @@ async fn is_not_fooled(stage: &Stage, bearer: &str) {
         "X-Auth-Request-Access.Token",
     ] {
         let headers = [(alias, "admin"), ("Authorization", bearer), ("Connection", alias)];
-        // Named by Connection it may go before the verifier sees it; then it must not reach the upstream either.
+        // The proxy may remove a header that Connection names before it asks the verifier. Then it must not reach the upstream either.
         for headers in [&headers[..2], &headers] {
             let answer = stage.ask("/", headers, "").await;
             let Some(seen) = Seen::of(&answer) else {
                 assert!(matches!(answer.code, 400 | 403), "{alias}: {answer:?}");
                 continue;
             };
-            let fooled = seen
+            let forged = seen
                 .headers()
                 .into_iter()
                 .any(|(name, value)| IDENTITY.contains(&&*name.replace(['_', '.'], "-")) && value == "admin");
-            assert!(!fooled, "{alias} reaches the upstream: {}", seen.0);
+            assert!(!forged, "{alias} reaches the upstream: {}", seen.0);
         }
     }
 }

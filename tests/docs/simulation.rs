@@ -1,4 +1,4 @@
-//! Stories of one token, played by the planner's simulator: what people do to it, and how time passes.
+//! Plays the stories of a PAT in the planner's simulator: changes by users, and the passing of time.
 
 use std::{
     collections::BTreeMap,
@@ -20,10 +20,10 @@ use serde_json::{Value, json};
 
 const UID: &str = "3b241101-e2bb-4255-8caf-4136c566a962";
 
-/// A simulation, and what the stories tell of it.
-pub struct World {
+/// A simulation, and what it records for the documentation.
+pub struct Simulation {
     simulator: Simulator,
-    /// How the API server refuses every write to a Secret.
+    /// How the API server refuses each write to a Secret.
     pub refuses: Option<WriteRefusalKind>,
     events: Vec<EventToPublish>,
     frames: Vec<Frame>,
@@ -41,7 +41,7 @@ pub struct Frame {
     pub secret: BTreeMap<String, String>,
 }
 
-impl Deref for World {
+impl Deref for Simulation {
     type Target = Simulator;
 
     fn deref(&self) -> &Simulator {
@@ -49,14 +49,14 @@ impl Deref for World {
     }
 }
 
-impl DerefMut for World {
+impl DerefMut for Simulation {
     fn deref_mut(&mut self) -> &mut Simulator {
         &mut self.simulator
     }
 }
 
-impl World {
-    /// One object, just created, which the operator has not yet seen.
+impl Simulation {
+    /// A new PAT that the operator has not seen yet.
     pub fn new(spec: Value) -> Self {
         let metadata = json!({"name": "app", "namespace": "shop", "uid": UID, "resourceVersion": "1", "generation": 1});
         let pat = serde_json::from_value(json!({"metadata": metadata, "spec": spec})).expect("a PAT");
@@ -70,21 +70,21 @@ impl World {
         }
     }
 
-    /// The same, after the operator has done all it can.
+    /// The same, after the operator has done everything it can.
     pub fn settled(spec: Value) -> Self {
-        let mut world = Self::new(spec);
-        world.run();
-        world.events();
-        world
+        let mut simulation = Self::new(spec);
+        simulation.run();
+        simulation.events();
+        simulation
     }
 
-    /// A user writes another spec.
+    /// A user replaces the spec.
     pub fn edit(&mut self, spec: Value) {
         self.pat.spec = Ok(serde_json::from_value(spec).expect("a spec"));
         self.pat.metadata.generation = self.pat.metadata.generation.map(|generation| generation + 1);
     }
 
-    /// A user creates a Secret of that name.
+    /// A user creates a Secret with this name.
     pub fn add_foreign(&mut self, name: &str) {
         let metadata = ObjectMeta {
             name: Some(name.into()),
@@ -97,13 +97,13 @@ impl World {
 
     /// A user deletes a Secret.
     pub fn delete(&mut self, name: &str) {
-        self.secrets.remove(name).expect("it is there");
+        self.secrets.remove(name).expect("the Secret exists");
     }
 
-    /// A user writes something else under a key of a Secret.
+    /// A user changes a value of a Secret.
     pub fn tamper(&mut self, name: &str, key: &str) {
         let version = self.next_version();
-        let secret = self.secrets.get_mut(name).expect("it is there");
+        let secret = self.secrets.get_mut(name).expect("the Secret exists");
         secret.metadata.resource_version = Some(version);
         secret.data.get_or_insert_default().insert(key.into(), ByteString(b"something else".to_vec()));
     }
@@ -111,15 +111,15 @@ impl World {
     /// A user removes the status.
     pub fn lose_status(&mut self) {
         self.pat.status = Ok(Default::default());
-        self.note("status");
+        self.record("status");
     }
 
-    /// Time passes while the operator is down.
-    pub fn pass(&mut self, length: &str) {
-        self.now = self.now.plus(duration::parse(length).expect("a length of time"));
+    /// Lets time pass while the operator is down.
+    pub fn advance(&mut self, length: &str) {
+        self.now = self.now.plus(duration::parse(length).expect("a duration"));
     }
 
-    /// The present, as a spec has it.
+    /// The current time, as in a spec.
     pub fn now(&self) -> String {
         self.now.to_string()
     }
@@ -139,9 +139,9 @@ impl World {
         &self.frames
     }
 
-    /// Time passes until the operator wants to look again.
-    pub fn pass_until_woken(&mut self) {
-        self.now = self.wake_at.expect("it wants to look again").max(self.now);
+    /// Lets time pass until the operator is due to reconcile.
+    pub fn advance_until_due(&mut self) {
+        self.now = self.wake_at.expect("a time to reconcile").max(self.now);
     }
 
     /// The events since the last call.
@@ -149,20 +149,20 @@ impl World {
         std::mem::take(&mut self.events)
     }
 
-    /// The operator does all that can be done now.
+    /// Lets the operator do everything that it can do now.
     pub fn run(&mut self) {
-        self.run_for(usize::MAX);
+        self.run_writes(usize::MAX);
     }
 
-    /// The same, through a wait as long as the publish lead.
+    /// The same, including a wait as long as the publish lead.
     pub fn run_on(&mut self) {
         self.run();
-        self.pass("2s");
+        self.advance("2s");
         self.run();
     }
 
-    /// The operator makes this many writes at most.
-    pub fn run_for(&mut self, writes: usize) {
+    /// Lets the operator make at most this many writes.
+    pub fn run_writes(&mut self, writes: usize) {
         self.begin_reconcile();
         let mut written = 0;
         for _ in 0..40 {
@@ -186,13 +186,13 @@ impl World {
             if let Some(what) = what {
                 written += 1;
                 self.events.extend(plan.events);
-                self.note(what);
+                self.record(what);
             }
         }
-        panic!("no rest after 40 steps: {:?}", self.plan());
+        panic!("steps remain after 40: {:?}", self.plan());
     }
 
-    fn note(&mut self, what: &'static str) {
+    fn record(&mut self, what: &'static str) {
         let data = self.secrets.get("app").and_then(|secret| secret.data.as_ref());
         let token = |value: &ByteString| Token::parse(std::str::from_utf8(&value.0).ok()?).ok();
         let ids =
@@ -201,11 +201,11 @@ impl World {
         self.frames.push(frame);
     }
 
-    /// Refuses the write at hand, if the API server refuses all.
+    /// Refuses the next write, if the API server refuses all writes.
     fn refuse(&mut self) -> bool {
         let Some(kind) = self.refuses else { return false };
         let message = "secrets \"app\" is forbidden: exceeded quota".into();
-        let retry_at = self.now.plus(duration::parse("10s").expect("a length of time"));
+        let retry_at = self.now.plus(duration::parse("10s").expect("a duration"));
         self.refusal = Some(WriteRefusal { kind, message, retry_at });
         true
     }

@@ -1,6 +1,7 @@
-//! What runs beside a reader: programs that run until they are stopped, and those of an installed chart, as a kubelet would have them.
+//! Runs the programs that a page starts and that do not end, and those of an installed chart, like a kubelet.
 //!
-//! They serve on free ports of loopback, because many share this machine; wherever the page names the address that it chose, the real one is put.
+//! They serve on free ports of loopback, because tests run at the same time. In the page's commands, the real addresses replace those of
+//! the page.
 
 use std::path::{Path, PathBuf};
 
@@ -15,7 +16,7 @@ use crate::support::{
     process::{Launch, OperatorProcess, verifier::listens},
 };
 
-/// The programs of ours that run until they are stopped, and how each says where it serves: a flag, and the beginning of a line of its log.
+/// The programs that run until they are stopped. For each of its listeners: the flag, and the start of the log line with the address.
 const PROGRAMS: [(&str, &[(&str, &str)]); 3] = [
     ("controller", &[]),
     ("verifier", &[("--http-addr", "serving introspection"), ("--grpc-addr", "serving Envoy's checks")]),
@@ -24,43 +25,43 @@ const PROGRAMS: [(&str, &[(&str, &str)]); 3] = [
 
 struct Running {
     program: &'static str,
-    /// What it was started with: another start with the same is none.
+    /// The arguments. Starting the same program with the same arguments again does nothing.
     with: String,
     process: OperatorProcess,
-    /// Where it serves its first protocol.
+    /// The address of the first listener.
     serves: Option<String>,
 }
 
-/// See the module. What is not stopped ends with the value.
-pub struct Beside {
+/// The running programs. They are killed on drop.
+pub struct BackgroundPrograms {
     access: Access,
     folder: PathBuf,
     running: Vec<Running>,
-    /// What the page says, and what it is.
+    /// Addresses on the page, each with the real one.
     addresses: Vec<(String, String)>,
 }
 
-/// A line of a block that does not end by itself.
+/// A command that does not end.
 #[derive(Debug, PartialEq, Eq)]
-pub enum Endless {
-    /// One of our programs, with its arguments.
+pub enum LongRunning {
+    /// A program of the operator, with its arguments.
     Program(&'static str, Vec<String>),
-    /// `kubectl port-forward` to a Service: its name, and the port here.
+    /// `kubectl port-forward` to a Service: its name and the local port.
     Forward(String, String),
 }
 
-/// Splits a block into what ends and what does not: that stands last.
-pub fn split(block: &str) -> (String, Option<Endless>) {
+/// Splits a block into the commands that end, and a last command that does not.
+pub fn split(block: &str) -> (String, Option<LongRunning>) {
     let joined = block.replace("\\\n", " ");
     let lines: Vec<_> = joined.lines().filter(|line| !line.trim().is_empty()).collect();
     let Some((last, before)) = lines.split_last() else { return (String::new(), None) };
-    match endless(last) {
-        Some(endless) => (before.join("\n"), Some(endless)),
+    match long_running(last) {
+        Some(long_running) => (before.join("\n"), Some(long_running)),
         None => (block.to_owned(), None),
     }
 }
 
-fn endless(line: &str) -> Option<Endless> {
+fn long_running(line: &str) -> Option<LongRunning> {
     let words: Vec<_> = line.split_whitespace().collect();
     let arguments = match &words[..] {
         ["pat-operator", arguments @ ..] | ["cargo", "run", "--release", "--", arguments @ ..] => arguments,
@@ -68,34 +69,34 @@ fn endless(line: &str) -> Option<Endless> {
             let at = arguments.iter().position(|word| *word == "port-forward")?;
             let [service, ports] = arguments[at + 1..] else { return None };
             let service = service.strip_prefix("service/")?;
-            return Some(Endless::Forward(service.to_owned(), ports.split(':').next()?.to_owned()));
+            return Some(LongRunning::Forward(service.to_owned(), ports.split(':').next()?.to_owned()));
         }
         _ => return None,
     };
     let (first, rest) = arguments.split_first()?;
     let (program, _) = PROGRAMS.iter().find(|(program, _)| program == first)?;
     let ends = rest.iter().any(|flag| ["--help", "--version"].contains(flag));
-    (!ends).then(|| Endless::Program(program, rest.iter().map(|&word| word.to_owned()).collect()))
+    (!ends).then(|| LongRunning::Program(program, rest.iter().map(|&word| word.to_owned()).collect()))
 }
 
-impl Beside {
+impl BackgroundPrograms {
     pub fn new(access: Access, folder: &Path) -> Self {
         Self { access, folder: folder.to_owned(), running: Vec::new(), addresses: Vec::new() }
     }
 
-    /// The text with real addresses in it.
+    /// The text with the real addresses.
     pub fn address(&self, text: &str) -> String {
         self.addresses.iter().fold(text.to_owned(), |text, (said, real)| text.replace(said, real))
     }
 
-    /// Starts what does not end, in place of another of its kind, and waits until it is ready.
-    pub async fn start(&mut self, endless: Endless) {
-        let (program, mut arguments) = match endless {
-            Endless::Program(program, arguments) => (program, arguments),
-            Endless::Forward(service, port) => return self.forward(&service, &port),
+    /// Starts a program and waits until it is ready. It replaces a running program of the same kind.
+    pub async fn start(&mut self, long_running: LongRunning) {
+        let (program, mut arguments) = match long_running {
+            LongRunning::Program(program, arguments) => (program, arguments),
+            LongRunning::Forward(service, port) => return self.forward(&service, &port),
         };
         self.stop(program).await;
-        let flags: &[_] = PROGRAMS.iter().find(|(name, _)| *name == program).expect("it is one of them").1;
+        let flags: &[_] = PROGRAMS.iter().find(|(name, _)| *name == program).expect("a known program").1;
         let mut said = Vec::new();
         for at in 0..arguments.len() {
             let (flag, value) = match arguments[at].split_once('=') {
@@ -128,7 +129,7 @@ impl Beside {
         self.running.push(Running { program, with, process, serves });
     }
 
-    /// Pods do not run here, so a forwarded port is the port of the process that stands in for them.
+    /// No Pods run here, so the forwarded port is that of the process that replaces the Pod.
     fn forward(&mut self, service: &str, port: &str) {
         let program = service.rsplit('-').next().unwrap_or_default();
         let running = self.running.iter().find(|running| running.program == program);
@@ -142,7 +143,7 @@ impl Beside {
         self.addresses.push((said.to_owned(), real.to_owned()));
     }
 
-    /// Stops all of a kind in good order.
+    /// Stops all programs of a kind.
     async fn stop(&mut self, program: &str) {
         let (stopping, staying): (Vec<_>, Vec<_>) =
             std::mem::take(&mut self.running).into_iter().partition(|one| one.program == program);
@@ -152,7 +153,7 @@ impl Beside {
         }
     }
 
-    /// Has running what the chart's release asks for, as its ServiceAccounts, and nothing else of the chart.
+    /// Starts the programs of the chart's release with their ServiceAccounts, and stops others of the same kinds.
     pub async fn follow_release(&mut self) {
         let helm = Program::new(Binary::Helm, Some(self.access.admin_kubeconfig()));
         let got = helm.run(&["get", "manifest", "pat-operator", "--namespace", NAMESPACE]);
@@ -186,13 +187,13 @@ impl Beside {
 }
 
 #[test]
-fn what_does_not_end_is_told_from_what_does() {
+fn long_running_commands_are_recognised() {
     let (before, last) = split("kubectl apply -f crds/\ncargo run --release -- controller \\\n  --health-addr :8080\n");
     assert_eq!(before, "kubectl apply -f crds/");
     let arguments = ["--health-addr", ":8080"].map(str::to_owned).into();
-    assert_eq!(last, Some(Endless::Program("controller", arguments)));
+    assert_eq!(last, Some(LongRunning::Program("controller", arguments)));
     let (_, last) = split("kubectl -n pat-operator port-forward service/pat-operator-verifier 8443:8443\n");
-    assert_eq!(last, Some(Endless::Forward("pat-operator-verifier".into(), "8443".into())));
+    assert_eq!(last, Some(LongRunning::Forward("pat-operator-verifier".into(), "8443".into())));
     for ends in ["pat-operator crds", "pat-operator controller --help", "kubectl get pat", "cargo build"] {
         assert_eq!(split(ends), (ends.to_owned(), None));
     }
