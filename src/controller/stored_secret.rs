@@ -1,6 +1,6 @@
-//! A Secret without `managedFields`, which are half of its text.
+//! A Secret without `managedFields`, which make up half of its JSON.
 //!
-//! Watches and answers to writes decode to it. Only a live read needs to know who changed a Secret.
+//! Watches and responses to writes decode to it. Only a live read needs to know who changed a Secret.
 
 use std::{collections::BTreeMap, fmt};
 
@@ -11,7 +11,7 @@ use k8s_openapi::{
 };
 use serde::{Deserialize, Deserializer, Serialize};
 
-use crate::api::stored::stands_for;
+use crate::api::stored::impl_resource;
 
 /// A Secret without `managedFields`. `Debug` shows no value.
 #[derive(Clone, Serialize)]
@@ -71,7 +71,7 @@ impl fmt::Debug for StoredSecret {
     }
 }
 
-stands_for!(StoredSecret, Secret, NamespaceResourceScope, 0.metadata);
+impl_resource!(StoredSecret, Secret, NamespaceResourceScope, 0.metadata);
 
 #[cfg(test)]
 mod tests {

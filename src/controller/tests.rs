@@ -82,7 +82,7 @@ fn controller(client: Client, lease: LeaseHandle, names: &[&str]) -> PatControll
         namespaces: Vec::new(),
         label_selector: None,
         concurrency: 2,
-        settings: ControllerConfig::default(),
+        config: ControllerConfig::default(),
         instance: None,
     };
     let controller = PatController::new(client, options, Clock::system(), lease, ReadinessGate::closed("caches", ""));

@@ -84,20 +84,20 @@ fn a_pat_is_read_for_the_verifier() {
 }
 
 #[derive(Clone, Debug)]
-enum Step {
+enum IndexStep {
     Put { pat: u32, credentials: Vec<u32> },
     PutAll(Vec<(u32, Vec<u32>)>),
     Remove { pat: u32 },
     Retain { below: u32 },
 }
 
-fn steps() -> impl Strategy<Value = Vec<Step>> {
+fn steps() -> impl Strategy<Value = Vec<IndexStep>> {
     let credentials = || proptest::collection::vec(0..40u32, 0..5);
     let step = prop_oneof![
-        4 => (0..12u32, credentials()).prop_map(|(pat, credentials)| Step::Put { pat, credentials }),
-        2 => proptest::collection::vec((0..12u32, credentials()), 0..6).prop_map(Step::PutAll),
-        2 => (0..12u32).prop_map(|pat| Step::Remove { pat }),
-        1 => (0..14u32).prop_map(|below| Step::Retain { below }),
+        4 => (0..12u32, credentials()).prop_map(|(pat, credentials)| IndexStep::Put { pat, credentials }),
+        2 => proptest::collection::vec((0..12u32, credentials()), 0..6).prop_map(IndexStep::PutAll),
+        2 => (0..12u32).prop_map(|pat| IndexStep::Remove { pat }),
+        1 => (0..14u32).prop_map(|below| IndexStep::Retain { below }),
     ];
     proptest::collection::vec(step, 0..40)
 }
@@ -118,13 +118,13 @@ proptest! {
                 pat(number, version, &credentials)
             };
             match step {
-                Step::Put { pat, credentials } => index.put(put(pat, credentials)),
-                Step::PutAll(many) => index.put_all(many.into_iter().map(|(pat, credentials)| put(pat, credentials)).collect::<Vec<_>>()),
-                Step::Remove { pat } => {
+                IndexStep::Put { pat, credentials } => index.put(put(pat, credentials)),
+                IndexStep::PutAll(many) => index.put_all(many.into_iter().map(|(pat, credentials)| put(pat, credentials)).collect::<Vec<_>>()),
+                IndexStep::Remove { pat } => {
                     model.remove(&pat);
                     index.remove(uid(pat));
                 }
-                Step::Retain { below } => {
+                IndexStep::Retain { below } => {
                     model.retain(|number, _| *number < below);
                     index.retain(|pat| pat.uid < uid(below));
                 }

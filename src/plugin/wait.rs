@@ -130,7 +130,7 @@ fn check_goal(
         }
         _ => {}
     }
-    // Only a change by a user helps, so waiting is pointless.
+    // Only a user can change this, so the command does not wait.
     let is_final = state.tone == Tone::Muted;
     if is_final || (is_current && is(ConditionType::Stalled)) {
         return Err(Error::Refused(format!(

@@ -93,7 +93,7 @@ impl Permissions {
         self
     }
 
-    /// Whether exactly this is granted: no set includes another.
+    /// Whether this permission is granted. No set includes another.
     pub fn allow(self, set: TokenSet, verb: Verb) -> bool {
         let granted = match set {
             TokenSet::My => self.my,

@@ -6,7 +6,8 @@
 //! value       = variable | '"' any text without a quotation mark '"'
 //! ```
 //!
-//! A literal `{{` is written `{{ "{{" }}`. A `}}` outside of a placeholder is text like any other: JSON is full of it.
+//! A literal `{{` is written `{{ "{{" }}`. A `}}` outside of a placeholder is ordinary text, because it is common in
+//! JSON.
 
 use std::{borrow::Cow, fmt};
 
@@ -16,7 +17,7 @@ use super::{
     placeholder::{TemplateFilter, TemplateVariable},
 };
 
-/// The most filters of one placeholder; each costs a copy of the text.
+/// The maximum number of filters of one placeholder. Each costs a copy of the text.
 const MAX_FILTERS: usize = 8;
 
 /// A parsed template.
@@ -79,7 +80,7 @@ impl Template {
         }
     }
 
-    /// The variables in it.
+    /// Returns the variables in the template.
     pub(super) fn variables(&self) -> impl Iterator<Item = TemplateVariable> {
         self.pieces.iter().filter_map(|piece| match piece.source {
             PieceSource::Variable(variable) => Some(variable),
@@ -110,7 +111,7 @@ impl Template {
         Ok(output)
     }
 
-    /// Adds everything that decides the output. `value` gives `None` for secret variables.
+    /// Adds everything that determines the output. `value` returns `None` for secret variables.
     pub(super) fn fingerprint<'a>(
         &'a self,
         value: impl Fn(TemplateVariable) -> Option<Cow<'a, str>>,

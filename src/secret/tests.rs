@@ -520,9 +520,9 @@ fn render_hash_depends_on_everything_but_the_name() {
 
 /// One value or another for everything that a template can show, and for something that it cannot.
 #[derive(Clone, Debug)]
-struct World([bool; 11]);
+struct TemplateInputs([bool; 11]);
 
-impl World {
+impl TemplateInputs {
     fn pick<T>(&self, index: usize, one: T, other: T) -> T {
         if self.0[index] { one } else { other }
     }
@@ -565,7 +565,7 @@ proptest! {
     #[test]
     fn render_hash_changes_exactly_when_the_data_does(
         template in vec(placeholder(), 0..4).prop_map(|all| all.join(",")),
-        worlds in any::<([bool; 11], [bool; 11])>(),
+        inputs in any::<([bool; 11], [bool; 11])>(),
         changed in subsequence((0..11).collect::<Vec<_>>(), 0..3),
         previous in any::<bool>(),
     ) {
@@ -573,9 +573,9 @@ proptest! {
         if previous || template.contains("previous") {
             secret["previousKey"] = "old".into();
         }
-        let one = World(worlds.0);
+        let one = TemplateInputs(inputs.0);
         let mut other = one.clone();
-        changed.iter().for_each(|&index| other.0[index] = worlds.1[index]);
+        changed.iter().for_each(|&index| other.0[index] = inputs.1[index]);
         let layouts = [one.layout(&secret), other.layout(&secret)];
         let same_hash = layouts[0].render_hash(&one.facts()) == layouts[1].render_hash(&other.facts());
         prop_assert_eq!(same_hash, one.data(&layouts[0]) == other.data(&layouts[1]));

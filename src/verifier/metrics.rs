@@ -154,12 +154,12 @@ impl Metrics {
     }
 
     /// Returns the text for `/metrics`.
-    pub fn text(&self, index: &Index, pulse: &IndexFreshness) -> String {
+    pub fn text(&self, index: &Index, freshness: &IndexFreshness) -> String {
         self.credentials.set(index.len() as i64);
         self.pats.set(index.pats() as i64);
         self.owners.set(index.owners().len() as i64);
         self.disabled.set(index.owners().disabled() as i64);
-        self.staleness.set(pulse.stale_for().as_secs_f64());
+        self.staleness.set(freshness.stale_for().as_secs_f64());
         let mut text = String::new();
         if encode(&mut text, &self.registry).is_err() {
             tracing::warn!("cannot encode metrics");
@@ -171,10 +171,10 @@ impl Metrics {
     pub fn render(
         self: &Arc<Self>,
         index: Arc<Index>,
-        pulse: Arc<IndexFreshness>,
+        freshness: Arc<IndexFreshness>,
     ) -> impl Fn() -> String + Send + Sync + use<> {
         let metrics = self.clone();
-        move || metrics.text(&index, &pulse)
+        move || metrics.text(&index, &freshness)
     }
 }
 
@@ -185,15 +185,15 @@ mod tests {
     #[test]
     fn every_series_exists_from_the_start_and_counts_its_decisions() {
         let (metrics, index) = (Metrics::new(), Index::default());
-        let pulse = IndexFreshness::new(1, Duration::from_secs(300));
-        let before = metrics.text(&index, &pulse);
+        let freshness = IndexFreshness::new(1, Duration::from_secs(300));
+        let before = metrics.text(&index, &freshness);
         for protocol in Protocol::ALL {
             for reason in DecisionReason::ALL {
                 metrics.decided(protocol, reason, Duration::from_micros(1));
                 metrics.decided(protocol, reason, Duration::from_micros(1));
             }
         }
-        let after = metrics.text(&index, &pulse);
+        let after = metrics.text(&index, &freshness);
         for protocol in Protocol::ALL {
             for reason in DecisionReason::ALL {
                 let (protocol, answer, reason) = (protocol.as_str(), reason.answer().as_str(), reason.as_str());

@@ -1,4 +1,4 @@
-//! The next action on a lease. Pure: decides by the record, when it last changed, and now.
+//! The next action on a lease, decided from the record, the time of its last change, and the current time. Pure.
 
 use std::time::Duration;
 
@@ -22,8 +22,8 @@ pub(super) enum LeaseAction {
     },
 }
 
-/// Decides on the observed record and the time of its last change, which is of the same monotonic clock as `now`. `fallback` is the duration of
-/// a record without one.
+/// Returns the next action. The time of the last change is from the same monotonic clock as `now`. `fallback` is the duration of a record
+/// without one.
 pub(super) fn next_action(
     observed: Option<(&LeaseSpec, Duration)>,
     now: Duration,
@@ -41,7 +41,7 @@ pub(super) fn next_action(
     if until <= now { LeaseAction::TakeOver } else { LeaseAction::Wait { holder: holder.to_owned(), until } }
 }
 
-/// The record to write for any action but to wait.
+/// Returns the record to write for an action other than [`LeaseAction::Wait`].
 pub(super) fn next_record(
     action: &LeaseAction,
     old: Option<&LeaseSpec>,
@@ -63,7 +63,7 @@ pub(super) fn next_record(
     record
 }
 
-/// The record of a released lease.
+/// Returns the record of a released lease.
 pub(super) fn released_record(old: &LeaseSpec, now: MicroTime) -> LeaseSpec {
     // The API server requires at least a second.
     LeaseSpec { holder_identity: None, lease_duration_seconds: Some(1), renew_time: Some(now), ..old.clone() }

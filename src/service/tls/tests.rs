@@ -132,7 +132,10 @@ fn errors_name_flag_file_and_remedy() {
     }
     std::fs::remove_file(folder.files().key).unwrap();
     let error = folder.load().unwrap_err();
-    assert!(error.starts_with("cannot read --tls-key=/") && error.contains("is it mounted there"), "{error}");
+    assert!(
+        error.starts_with("cannot read --tls-key=/") && error.contains("check that the file is mounted there"),
+        "{error}"
+    );
 }
 
 #[test]
