@@ -124,7 +124,6 @@ struct SlimMetadata {
     managed_fields: Vec<FieldChange>,
 }
 
-/// The annotations that are decoded.
 #[derive(Default, Deserialize)]
 struct SlimAnnotations {
     #[serde(rename = "pat-operator.io/unacknowledged")]
@@ -160,24 +159,14 @@ fn updated_at(metadata: &ObjectMeta) -> Option<Time> {
 
 impl From<SlimMetadata> for ObjectMeta {
     fn from(slim: SlimMetadata) -> Self {
-        let SlimMetadata {
-            namespace,
-            name,
-            uid,
-            resource_version,
-            generation,
-            creation_timestamp,
-            deletion_timestamp,
-            ..
-        } = slim;
         Self {
-            namespace,
-            name,
-            uid,
-            resource_version,
-            generation,
-            creation_timestamp,
-            deletion_timestamp,
+            namespace: slim.namespace,
+            name: slim.name,
+            uid: slim.uid,
+            resource_version: slim.resource_version,
+            generation: slim.generation,
+            creation_timestamp: slim.creation_timestamp,
+            deletion_timestamp: slim.deletion_timestamp,
             ..Self::default()
         }
     }

@@ -44,7 +44,6 @@ const RETRY_FIRST: Duration = Duration::from_secs(1);
 /// The timeout of one request. After it the outcome is unknown, and the next check reads the objects again.
 const REQUEST_TIMEOUT: Duration = Duration::from_secs(15);
 
-/// The field manager of writes.
 const FIELD_MANAGER: &str = "pat-operator";
 
 /// The outcome of a check.
@@ -350,7 +349,6 @@ impl Error {
         }
     }
 
-    /// The error of a request.
     pub(super) fn of(what: String, error: kube::Error) -> Self {
         match error {
             // The object exists already, or has another version.
@@ -365,7 +363,6 @@ struct ErrorCategory {
     category: &'static str,
 }
 
-/// The metrics of a manager.
 struct Metrics {
     registry: Registry,
     renewals: Counter,

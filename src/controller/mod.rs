@@ -90,7 +90,7 @@ pub struct PatController {
     context: Arc<Context>,
 }
 
-/// A part of the controller ended by itself.
+/// A part of the controller ended unexpectedly.
 #[derive(Debug, thiserror::Error)]
 #[error("the {0} ended unexpectedly; this is a bug, please report it with the log above")]
 pub struct EndedUnexpectedly(&'static str);
@@ -146,7 +146,7 @@ impl PatController {
     /// Runs until `shutdown`, then gives running reconciles some seconds to finish.
     ///
     /// # Errors
-    /// A part of the controller ended by itself.
+    /// A part of the controller ended unexpectedly.
     pub async fn run(self, shutdown: CancellationToken) -> Result<(), EndedUnexpectedly> {
         let mut watches = self.start_watches();
         tokio::select! {

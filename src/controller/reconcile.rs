@@ -10,7 +10,6 @@ use tracing::{Instrument, Span};
 use super::{context::Context, error::Error, namespaced_name::NamespacedName};
 use crate::api::{StoredPat, Time};
 
-/// The timeout of one reconcile.
 const RECONCILE_TIMEOUT: Duration = Duration::from_secs(60);
 
 /// The longest delay between two reconciles of a PAT, because timers do not follow jumps of the wall clock.

@@ -114,7 +114,7 @@ impl Reconciler {
         }
         state.drop_delivered(&self.stores, key);
         let mut states = self.states();
-        // A PAT that was deleted meanwhile must not leave its state behind.
+        // The state of a PAT that was deleted meanwhile must not be kept.
         let still_stored = self.stores.pat(key).is_some_and(|pat| pat.uid() == state.uid);
         if state.is_worth_keeping() && still_stored {
             states.insert(key.clone(), state);
@@ -245,7 +245,6 @@ impl Reconciler {
         plan
     }
 
-    /// Executes one step of a plan.
     async fn execute(&self, run: &mut Run<'_>, step: Step) -> Result<Next, Error> {
         match step {
             // The caller handles these.

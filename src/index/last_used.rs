@@ -35,7 +35,6 @@ const SCAN_EVERY: Duration = Duration::from_secs(10);
 /// The maximum number of tokens of one scan: those that can be written before the next.
 const BATCH: usize = 100;
 
-/// The timeout of a write.
 const WRITE_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// The longest pause after a failed write.
@@ -383,7 +382,7 @@ mod tests {
     fn an_older_use_never_replaces_a_newer_one() {
         assert_eq!(patch_of(Some(30), &[(LIVE[0], 30)], &[(0, 20)]), None);
         assert_eq!(patch_of(Some(30), &[(LIVE[0], 30)], &[(0, 30)]), None);
-        // The other credential's use is news, the token's is not.
+        // Only the other credential's use is newer than what is recorded.
         let status = json!({"usage": {LIVE[1]: shown(20)}});
         assert_eq!(patch_of(Some(30), &[(LIVE[0], 30)], &[(1, 20)]), Some(status));
     }

@@ -60,7 +60,6 @@ type OwnerShard = HashMap<Arc<str>, Arc<IndexedOwner>>;
 
 /// An owner and the objects that describe it.
 struct IndexedOwner {
-    /// The combined profile.
     profile: Arc<OwnerProfile>,
     /// The objects, oldest first.
     by: Vec<OwnerDescription>,
@@ -70,7 +69,7 @@ impl OwnerDescription {
     /// Reads a stored object; `None` if it cannot be read or its subject is impossible.
     pub fn read(stored: &StoredOwner) -> Option<Self> {
         let spec = stored.spec.as_ref().ok()?;
-        // A user with this name would pass for a VirtualAccount.
+        // A user with such a name could impersonate a VirtualAccount.
         if spec.subject.kind == OwnerKind::User && spec.subject.name.starts_with(VIRTUAL_ACCOUNT) {
             return None;
         }

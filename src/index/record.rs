@@ -146,7 +146,7 @@ impl IndexedPat {
         let (Ok(spec), Ok(status)) = (&stored.spec, &stored.status) else { return None };
         let deleted = stored.metadata.deletion_timestamp.is_some();
         let subject = match &spec.owner {
-            // A user with this name would pass for a VirtualAccount.
+            // A user with such a name could impersonate a VirtualAccount.
             Some(Owner { kind: OwnerKind::User, name }) if name.starts_with(VIRTUAL_ACCOUNT) => return None,
             Some(Owner { kind: OwnerKind::User, name }) => name.clone(),
             Some(Owner { kind: OwnerKind::VirtualAccount, name }) => format!("{VIRTUAL_ACCOUNT}{name}"),

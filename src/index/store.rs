@@ -53,7 +53,6 @@ struct TokenShard {
     removed: Arc<[u128]>,
 }
 
-/// A shard of PATs by uid.
 #[derive(Clone, Default)]
 struct PatShard(HashTable<Arc<IndexedPat>>);
 

@@ -1,4 +1,4 @@
-//! The index against a plain map, and under constant readers.
+//! Compares the index with a plain map, and changes it while threads read.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -19,7 +19,7 @@ use crate::{
 };
 
 fn hash(number: u32) -> TokenHash {
-    // Few of them share a shard, and some share half of their bytes.
+    // Some share a shard, and some share half of their bytes.
     let mut bytes = [0; 32];
     bytes[..2].copy_from_slice(&((number % 7) as u16).to_be_bytes());
     bytes[8..12].copy_from_slice(&(number / 3).to_be_bytes());
@@ -194,7 +194,8 @@ fn a_use_survives_updates() {
 fn readers_never_miss_a_live_credential_during_updates() {
     const ROUNDS: u32 = 3_000;
     let index = Index::default();
-    // Credential 1 stays; the others come and go. All change shards' tables, two share their shard with 1.
+    // Credential 1 stays, and the others are added and removed. All change the tables of shards, and two share the
+    // shard of credential 1.
     index.put(pat(1, 0, &[1]));
     let (done, uses) = (AtomicBool::new(false), AtomicU64::new(0));
     let used = thread::scope(|scope| {

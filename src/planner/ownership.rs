@@ -28,7 +28,6 @@ impl<'a> SecretOwnership<'a> {
     }
 }
 
-/// Finds the ownership of the Secret.
 pub(super) fn find<'a>(inputs: &Inputs<'a>, live: &[Credential]) -> SecretOwnership<'a> {
     let name = inputs.secret_name;
     let Some(secret) = inputs.observed.secret else {

@@ -61,14 +61,14 @@ const RULES: &[Rule] = &[
 pub(super) enum Action {
     /// Read the Secret and the PAT from the API server, then plan again.
     ReadLive {
-        /// Whether the token held in memory is kept meanwhile.
+        /// Whether to keep the token that is held in memory.
         keep_held: bool,
     },
     /// Ask the API server whether it would accept this write, then plan again.
     DryRun(Box<SecretWrite>),
     /// Mint a token into memory, then plan again.
     Mint(TokenPrefix),
-    /// Give the Secret a new resourceVersion, so that no write that was decided earlier can land.
+    /// Give the Secret a new resourceVersion, so that no write that was decided earlier can take effect.
     BumpResourceVersion(Box<SecretWrite>),
     /// Publish the hash of the held token in the status.
     Publish(MintReason, Credential),

@@ -21,7 +21,6 @@ use crate::{
     service::explain_api_error,
 };
 
-/// The interval of progress messages.
 const PROGRESS_INTERVAL: Duration = Duration::from_secs(2);
 
 /// Runs the command.

@@ -118,7 +118,7 @@ impl ControllerProgram {
                 None => std::future::pending().await,
             }
         };
-        // A task in a set of its own, because its end is an error.
+        // The task has a set of its own, because its end is an error.
         let mut certificates = JoinSet::new();
         certificates.spawn(self.certificates.run());
         let result = tokio::select! {

@@ -56,7 +56,6 @@ impl Bootstrap {
         Ok(HttpServer::bind(addr, purpose, flag).await?.with_limits(limits).with_tls(self.tls.clone()))
     }
 
-    /// Logs the address of a server.
     pub(super) fn log_serving(&self, server: &HttpServer, protocols: &str) {
         info!(addr = %server.local_addr(), tls = self.tls.is_some(), "serving {protocols}");
     }

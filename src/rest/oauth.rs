@@ -43,7 +43,6 @@ const GRANT: &str = "client_credentials";
 /// The known fields of a request; each at most once.
 const FIELDS: [&str; 4] = ["grant_type", "client_id", "client_secret", "scope"];
 
-/// The secret field.
 const SECRET: &str = "client_secret";
 
 /// The maximum number of fields.

@@ -1,4 +1,4 @@
-//! The store: all tokens and owners of one namespace in memory, filled by two watches. Lists are answered from here alone.
+//! The store: all tokens and owners of one namespace in memory, filled by two watches. All lists are answered from it.
 //!
 //! kube's reflector `Store` has no secondary index, so each list would sort and filter every object.
 

@@ -52,7 +52,6 @@ pub(super) enum Body {
 }
 
 impl Body {
-    /// The keys that it defines.
     pub(super) fn keys(&self) -> Vec<&str> {
         match self {
             Self::Nothing => Vec::new(),

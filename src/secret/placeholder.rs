@@ -46,7 +46,6 @@ impl Subject {
     }
 }
 
-/// The variables of templates.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum TemplateVariable {
     Token,
@@ -81,7 +80,6 @@ impl TemplateVariable {
         Self::ExpiresAt,
     ];
 
-    /// Returns the name in a template.
     pub(super) fn name(self) -> &'static str {
         match self {
             Self::Token => "token",
@@ -140,7 +138,6 @@ pub(super) enum TemplateFilter {
 impl TemplateFilter {
     pub(super) const ALL: &'static [Self] = &[Self::B64encode, Self::Tojson, Self::Urlencode];
 
-    /// Returns the name in a template.
     pub(super) fn name(self) -> &'static str {
         match self {
             Self::B64encode => "b64encode",

@@ -16,7 +16,6 @@ use crate::api::{InvalidField, Preset, SecretTemplate};
 const HOST: &str = "spec.secret.template.host";
 const USERNAME: &str = "spec.secret.template.username";
 
-/// A preset with its values.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum PresetFormat {
     BasicAuth { username: String },
@@ -56,7 +55,6 @@ impl PresetFormat {
         })
     }
 
-    /// The keys that it defines.
     pub(super) fn keys(&self) -> &'static [&'static str] {
         match self {
             Self::BasicAuth { .. } => &["password", "username"],

@@ -20,7 +20,6 @@ use super::{
 /// The maximum number of filters of one placeholder. Each costs a copy of the text.
 const MAX_FILTERS: usize = 8;
 
-/// A parsed template.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(super) struct Template {
     pieces: Vec<Piece>,
@@ -53,7 +52,6 @@ impl fmt::Display for SyntaxError {
 }
 
 impl Template {
-    /// Parses a template.
     pub(super) fn parse(text: &str) -> Result<Self, SyntaxError> {
         let mut template = Self::default();
         let mut rest = text;
@@ -80,7 +78,6 @@ impl Template {
         }
     }
 
-    /// Returns the variables in the template.
     pub(super) fn variables(&self) -> impl Iterator<Item = TemplateVariable> {
         self.pieces.iter().filter_map(|piece| match piece.source {
             PieceSource::Variable(variable) => Some(variable),

@@ -17,7 +17,6 @@ use kube::{
 use serde_json::json;
 use tower::util::MapResponseLayer;
 
-/// The timeout to connect.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// The timeout to read from a connection. A watch without events ends after 290 seconds; other requests have timeouts of their own.

@@ -42,11 +42,6 @@ impl ReadinessGate {
         self.set(false, why.into());
     }
 
-    /// Whether the gate is open.
-    pub fn is_passed(&self) -> bool {
-        self.read().passed
-    }
-
     fn set(&self, passed: bool, detail: String) {
         *self.state.lock().unwrap_or_else(PoisonError::into_inner) = GateState { passed, detail };
     }

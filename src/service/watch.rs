@@ -79,7 +79,7 @@ pub trait WatchHandler: Send {
 pub enum WatchStatus {
     /// A full list is complete.
     Listed,
-    /// The watch broke; it begins anew after a delay.
+    /// The watch was interrupted, and restarts after a delay.
     Interrupted {
         /// Why.
         interruption: Interruption,
@@ -90,7 +90,7 @@ pub enum WatchStatus {
     Undecodable(String),
 }
 
-/// Why a watch broke.
+/// Why a watch was interrupted.
 #[derive(Debug, thiserror::Error)]
 pub enum Interruption {
     /// The request failed, or the connection broke.

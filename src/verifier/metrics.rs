@@ -36,7 +36,6 @@ struct ProtocolLabels {
     protocol: &'static str,
 }
 
-/// The metrics of one protocol.
 struct ProtocolMetrics {
     decisions: [ShardedCounter; DecisionReason::ALL.len()],
     decision_duration: ShardedHistogram,

@@ -195,7 +195,6 @@ fn claims(token: &str) -> Option<AccountTokenClaims> {
     serde_json::from_slice(&claims).ok()
 }
 
-/// SHA-256 of a token.
 type TokenDigest = [u8; 32];
 
 /// Cached permissions and refusals, each with the uptime until which it holds.

@@ -78,7 +78,6 @@ impl Writer {
         Ok(IssuedToken { item, token, receipt })
     }
 
-    /// Returns the hash of the active credential.
     fn active(&self, uid: PatUid) -> Option<TokenHash> {
         // The store is updated after the index.
         self.store.item(uid)?;

@@ -57,7 +57,6 @@ pub(super) struct TokenInSecret<'a> {
     pub(super) secret: &'a str,
     /// The key of the token in the Secret.
     pub(super) key: &'a str,
-    /// The token's hash.
     pub(super) hash: TokenHash,
     /// Whether the Secret is deleted with the delivery.
     pub(super) once: bool,
@@ -68,9 +67,7 @@ pub(super) struct TokenInSecret<'a> {
 struct InFlightToken {
     /// The PAT's name.
     name: String,
-    /// The PAT.
     pat: PatUid,
-    /// The credential.
     credential: TokenId,
 }
 
@@ -79,7 +76,6 @@ struct InFlightToken {
 pub(super) struct UndeliveredToken {
     /// The PAT's name.
     pub(super) name: String,
-    /// The PAT.
     pub(super) id: PatUid,
     /// The credential to revoke; `None` to delete the whole PAT.
     pub(super) credential: Option<TokenId>,
@@ -132,7 +128,6 @@ impl Writer {
         receiver.await.unwrap_or(Err(RestError::Internal))
     }
 
-    /// Takes a token out of its Secret.
     pub(super) async fn take(&self, from: &TokenInSecret<'_>, deadline: Instant) -> Result<Token, DeliveryError> {
         // The token, if the response to the deletion of its Secret was lost: the deletion may have taken effect.
         let mut in_hand = None;

@@ -291,7 +291,7 @@ mod tests {
                 assert_eq!(rest_error(code, message), hidden, "{message}");
             }
         }
-        let words = "spec.scopes: ask whoever runs pat-operator";
+        let words = "spec.scopes: ask your administrator";
         let ours = policy.replace("system:serviceaccount:ops:secret-robot may not", words);
         assert_eq!(rest_error(422, &ours), RestError::Forbidden(words.into()));
         let other = rest_error(422, "hook.ops.svc says no");

@@ -91,7 +91,8 @@ impl Writer {
         Some((active.hash, secret))
     }
 
-    /// Restores the fields of the patch, so that nothing is issued later without a recipient. A revocation stands.
+    /// Restores the fields of the patch, so that nothing is issued later without a recipient. A revocation is not
+    /// undone.
     async fn undo(&self, item: &TokenItem, patch: &SpecPatch, before: &Value) {
         let fields = patch.0.keys().filter(|field| *field != "revokeIfIssuedBefore");
         let restored = fields.map(|field| (field.clone(), before[field.as_str()].clone())).collect();

@@ -15,7 +15,6 @@ pub(super) enum LeaseAction {
     Renew,
     /// Another instance holds the lease: read it again, at the latest when it would be stale.
     Wait {
-        /// The holder.
         holder: String,
         /// When the lease would be stale.
         until: Duration,
@@ -63,7 +62,6 @@ pub(super) fn next_record(
     record
 }
 
-/// Returns the record of a released lease.
 pub(super) fn released_record(old: &LeaseSpec, now: MicroTime) -> LeaseSpec {
     // The API server requires at least a second.
     LeaseSpec { holder_identity: None, lease_duration_seconds: Some(1), renew_time: Some(now), ..old.clone() }
@@ -153,8 +151,8 @@ mod tests {
     #[test]
     fn foreign_fields_of_the_record_are_kept() {
         let mut old = record(Some("other"), Some(10));
-        old.preferred_holder = Some("somebody".into());
+        old.preferred_holder = Some("another".into());
         let taken = next_record(&LeaseAction::TakeOver, Some(&old), "me", FALLBACK, time("2026-01-01T00:00:00Z"));
-        assert_eq!(taken.preferred_holder.as_deref(), Some("somebody"));
+        assert_eq!(taken.preferred_holder.as_deref(), Some("another"));
     }
 }

@@ -32,13 +32,11 @@ pub struct TlsFiles {
     pub key: PathBuf,
 }
 
-/// The content of both files.
 pub(super) struct TlsFileContents {
     cert: Vec<u8>,
     key: Zeroizing<Vec<u8>>,
 }
 
-/// A usable certificate.
 #[derive(Clone, Debug)]
 pub(super) struct LoadedCertificate {
     pub(super) config: Arc<ServerConfig>,
@@ -150,7 +148,6 @@ impl TlsFiles {
         }
     }
 
-    /// Reads both files.
     pub(super) fn read(&self) -> Result<TlsFileContents, TlsError> {
         let read =
             |flag, path: &Path| fs::read(path).map_err(|error| TlsError::Read { flag, path: path.to_owned(), error });
