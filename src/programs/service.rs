@@ -241,7 +241,7 @@ fn freshness_check(freshness: Arc<IndexFreshness>) -> impl Fn() -> Result<String
 
 fn unexpected_end(ended: Result<(), JoinError>) -> anyhow::Error {
     match ended {
-        Ok(()) => anyhow!("a task ended by itself"),
-        Err(panic) => anyhow::Error::from(panic).context("a task ended unexpectedly"),
+        Ok(()) => anyhow!("a task ended unexpectedly"),
+        Err(panic) => anyhow::Error::from(panic).context("a task panicked"),
     }
 }
