@@ -63,7 +63,8 @@ pub struct Intent {
 impl Intent {
     /// Reads the spec of an object; relative times count from what its status records.
     ///
-    /// # Errors The first invalid field, and what to write instead.
+    /// # Errors
+    /// The first invalid field, and what to write instead.
     pub fn read(
         pat: &StoredPat,
         spec: &PersonalAccessTokenSpec,

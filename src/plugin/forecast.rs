@@ -38,7 +38,8 @@ pub struct ForecastStep {
 
 /// Plans and performs each step in the simulation until there is nothing to do but wait.
 ///
-/// # Errors The random number generator fails.
+/// # Errors
+/// The random number generator fails.
 pub fn forecast(simulator: &mut Simulator) -> Result<Forecast, SimulationError> {
     let mut steps = Vec::new();
     simulator.perform(Step::ReadLive)?;

@@ -16,7 +16,8 @@ use crate::{
 
 /// Runs the chosen program to its end.
 ///
-/// # Errors The program cannot start, or has a fatal error.
+/// # Errors
+/// The program cannot start, or has a fatal error.
 pub fn run(command: Command) -> anyhow::Result<()> {
     match command {
         Command::Crds => {

@@ -17,7 +17,7 @@ use crate::{
     service::watch::WatchMetrics,
 };
 
-/// From a list from memory to a token that the controller mints.
+/// From the duration of a list from memory to that of a token minted by the controller.
 const BUCKETS: [f64; 12] = [0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.5, 2.5, 10.0, 30.0];
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]

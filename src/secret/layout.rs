@@ -65,7 +65,8 @@ impl Layout {
     /// Reads the layout of the object `namespace`/`name`. `owner_text` is its owner as one string: `<name>`, or
     /// `va:<namespace>/<name>`.
     ///
-    /// # Errors The first invalid field, and what to write instead. Every cause of an error in [`Layout::render`] is found here.
+    /// # Errors
+    /// The first invalid field, and what to write instead. Every cause of an error in [`Layout::render`] is found here.
     pub fn read(
         namespace: &str,
         name: &str,

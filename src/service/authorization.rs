@@ -71,7 +71,8 @@ impl<'a> Authorization<'a> {
     /// Returns the Bearer token, or the password of Basic. The user name is ignored: `git`, `docker` and `npm` must send one, but it proves
     /// nothing.
     ///
-    /// # Errors The request has no token.
+    /// # Errors
+    /// The request has no token.
     pub fn token(&self) -> Result<&[u8], NoToken> {
         match self {
             Self::Missing => Err(NoToken::Missing),

@@ -111,7 +111,8 @@ pub async fn connect_as(file: Option<&Path>, context: Option<&str>) -> Result<Cl
 
 /// Builds a client with this module's timeouts.
 ///
-/// # Errors The configuration's certificates or keys cannot be used.
+/// # Errors
+/// The configuration's certificates or keys cannot be used.
 pub fn client(mut config: Config) -> Result<Cluster, ClientError> {
     config.connect_timeout = Some(CONNECT_TIMEOUT);
     config.read_timeout = Some(READ_TIMEOUT);

@@ -32,7 +32,8 @@ pub struct HealthServer(HttpServer);
 impl HealthServer {
     /// Binds the port and logs it.
     ///
-    /// # Errors The port cannot be bound.
+    /// # Errors
+    /// The port cannot be bound.
     pub async fn bind(addr: ListenAddr) -> Result<Self, HttpError> {
         let server = HttpServer::bind(addr, "health and metrics", "--health-addr").await?;
         info!(addr = %server.local_addr(), "serving /livez, /readyz and /metrics");

@@ -136,7 +136,8 @@ impl LeaderElector {
     /// Takes part in the election until cancelled, then releases the lease, so that another instance can lead at once. Cancel it after all
     /// work has ended. If the lease is lost, the instance stands by and tries again.
     ///
-    /// # Errors A permanent error: no permission, no such namespace, an invalid name. Once the election has worked, an error must persist
+    /// # Errors
+    /// A permanent error: no permission, no such namespace, an invalid name. Once the election has worked, an error must persist
     /// for the lease's duration, because a restarting API server refuses requests for a moment.
     pub async fn run(mut self, cancellation: CancellationToken) -> Result<(), LeaseError> {
         let LeaseSettings { namespace, name, identity, .. } = &self.settings;

@@ -195,7 +195,8 @@ pub fn questions<'a>(needs: &[RequiredAccess], namespaces: &'a [String]) -> Vec<
 
 /// Checks all permissions.
 ///
-/// # Errors Permissions are missing, or the API server cannot be reached.
+/// # Errors
+/// Permissions are missing, or the API server cannot be reached.
 pub async fn check_permissions(client: &Client, questions: Vec<AccessCheck<'_>>) -> Result<(), PreflightError> {
     let answers: Vec<Option<String>> = stream::iter(questions)
         .map(|question| async move {

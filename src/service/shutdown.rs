@@ -27,7 +27,8 @@ pub struct Shutdown {
 impl Shutdown {
     /// Installs the signal handlers. Must run on a tokio runtime, before anything that needs a graceful shutdown.
     ///
-    /// # Errors The signal handlers cannot be installed.
+    /// # Errors
+    /// The signal handlers cannot be installed.
     pub fn listen() -> io::Result<Self> {
         let mut terminate = signal(SignalKind::terminate())?;
         let mut interrupt = signal(SignalKind::interrupt())?;

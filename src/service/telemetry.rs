@@ -81,7 +81,8 @@ pub enum TelemetryError {
 
 /// Starts logging to stderr for the whole process.
 ///
-/// # Errors It was called before.
+/// # Errors
+/// It was called before.
 pub fn init(format: LogFormat, filter: &LogFilter) -> Result<(), TelemetryError> {
     let colours = io::stderr().is_terminal() && std::env::var_os("NO_COLOR").is_none_or(|value| value.is_empty());
     Ok(subscriber(format, filter, colours, io::stderr)?.try_init()?)

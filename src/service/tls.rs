@@ -73,7 +73,8 @@ pub struct TlsStatus {
 impl TlsReloader {
     /// Reads the files.
     ///
-    /// # Errors The files are unusable.
+    /// # Errors
+    /// The files are unusable.
     pub fn load(files: TlsFiles, clock: Clock) -> Result<Self, TlsError> {
         let content = files.read()?;
         let loaded = files.load(&content, clock.now())?;

@@ -138,7 +138,8 @@ impl TlsError {
 impl TlsFiles {
     /// Returns the files that the two flags name. Both or neither must be set.
     ///
-    /// # Errors Only one of them is set.
+    /// # Errors
+    /// Only one of them is set.
     pub fn from_flags(cert: Option<PathBuf>, key: Option<PathBuf>) -> Result<Option<Self>, TlsError> {
         match (cert, key) {
             (Some(cert), Some(key)) => Ok(Some(Self { cert, key })),
