@@ -50,11 +50,6 @@ impl OneTimeDelivery {
     pub fn is_delivered(self) -> bool {
         self.state() == Some(DeliveryState::Delivered)
     }
-
-    /// Whether the Secret must exist.
-    pub fn is_waiting(self) -> bool {
-        self == Self::Waiting
-    }
 }
 
 /// Returns until when a token may be taken.

@@ -246,7 +246,7 @@ fn delete_former_secrets(s: &Situation<'_>) -> Option<Action> {
 
 /// Deletes the Secret of a one-time delivery if no token waits in it: a late write or an ended delivery left it.
 fn delete_a_secret_that_delivers_nothing(s: &Situation<'_>) -> Option<Action> {
-    if !s.intent.once || s.delivery.is_waiting() || s.needs_mint() {
+    if !s.intent.once || s.delivery == OneTimeDelivery::Waiting || s.needs_mint() {
         return None;
     }
     let secret = s.ownership.ours()?;

@@ -50,7 +50,8 @@ pub(super) async fn api(args: ApiArgs) -> anyhow::Result<()> {
     let api = ApiProgram::new(args, cluster, bootstrap.clock.clone());
     info!(namespace = api.namespace, "serving the tokens of one namespace");
 
-    let render = api.metrics.render(api.store.clone(), api.freshness.clone());
+    let (metrics, store, freshness) = (api.metrics.clone(), api.store.clone(), api.freshness.clone());
+    let render = move || metrics.text(&store, &freshness);
     let mut runner = ServiceRunner::start(bootstrap, health, api.gates.all(), api.parts(), render);
     let mut serving = None;
     let result = runner

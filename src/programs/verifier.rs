@@ -48,7 +48,10 @@ pub(super) async fn verifier(args: VerifierArgs) -> anyhow::Result<()> {
     let clock = bootstrap.clock.clone();
     let verifier = Arc::new(Verifier::new(index.clone(), move || read.freshness(), clock, metrics.clone()));
 
-    let render = metrics.render(index.clone(), freshness.clone());
+    let render = {
+        let (metrics, index, freshness) = (metrics.clone(), index.clone(), freshness.clone());
+        move || metrics.text(&index, &freshness)
+    };
     let parts = IndexParts {
         index: index.clone(),
         freshness: freshness.clone(),

@@ -1,9 +1,6 @@
 //! Metrics of the REST server. No owner, token or id is a label, and gauges are read from the store when scraped.
 
-use std::{
-    sync::{Arc, atomic::AtomicU64},
-    time::Duration,
-};
+use std::{sync::atomic::AtomicU64, time::Duration};
 
 use prometheus_client::{
     encoding::{EncodeLabelSet, text::encode},
@@ -114,16 +111,6 @@ impl Metrics {
             tracing::warn!("cannot encode metrics");
         }
         text
-    }
-
-    /// Returns a closure for the endpoint that serves them.
-    pub fn render(
-        self: &Arc<Self>,
-        store: Arc<TokenStore>,
-        freshness: Arc<IndexFreshness>,
-    ) -> impl Fn() -> String + Send + Sync + use<> {
-        let metrics = self.clone();
-        move || metrics.text(&store, &freshness)
     }
 }
 

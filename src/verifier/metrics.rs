@@ -3,10 +3,7 @@
 //! All series of decisions are created at the start, so counting takes no lock and allocates nothing. Gauges are read from the
 //! index at each scrape, so they are never stale.
 
-use std::{
-    sync::{Arc, atomic::AtomicU64},
-    time::Duration,
-};
+use std::{sync::atomic::AtomicU64, time::Duration};
 
 use prometheus_client::{
     encoding::{EncodeLabelSet, text::encode},
@@ -164,16 +161,6 @@ impl Metrics {
             tracing::warn!("cannot encode metrics");
         }
         text
-    }
-
-    /// Returns a function that renders the metrics for the health endpoint.
-    pub fn render(
-        self: &Arc<Self>,
-        index: Arc<Index>,
-        freshness: Arc<IndexFreshness>,
-    ) -> impl Fn() -> String + Send + Sync + use<> {
-        let metrics = self.clone();
-        move || metrics.text(&index, &freshness)
     }
 }
 
