@@ -82,7 +82,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_driven_clock_moves_only_by_its_hand() {
+    fn a_driven_clock_moves_only_when_set() {
         let start: Timestamp = "2026-01-01T00:00:00.123456789Z".parse().unwrap();
         let (clock, hand) = Clock::driven(start);
         let clone = clock.clone();
