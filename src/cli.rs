@@ -4,7 +4,7 @@
 
 use std::{path::PathBuf, str::FromStr};
 
-use clap::{ArgAction, Args, Parser, Subcommand, ValueEnum};
+use clap::{ArgAction, Args, Parser, Subcommand};
 use k8s_openapi::jiff::SignedDuration;
 
 use crate::{
@@ -20,6 +20,7 @@ pub const MAX_NAMESPACES: usize = 50;
 /// The default name of the controllers' Lease.
 pub const LEASE_NAME: &str = "pat-operator-controller";
 
+const ONE_MINUTE: SignedDuration = SignedDuration::from_mins(1);
 const ONE_DAY: SignedDuration = SignedDuration::from_hours(24);
 
 const ABOUT: &str = "Personal access tokens for Kubernetes: strong, rotated, expiring, verifiable";
@@ -27,7 +28,7 @@ const ABOUT: &str = "Personal access tokens for Kubernetes: strong, rotated, exp
 const LONG_ABOUT: &str = "\
 Personal access tokens for Kubernetes.
 
-From a PersonalAccessToken manifest, the controller issues a strong token into a Secret, rotates it without breaking \
+From a PersonalAccessToken manifest, the controller issues a strong token into a Secret, rotates it without disrupting \
 its consumers, and revokes it when it expires. The verifier tells proxies and services whether a token is valid.
 
 Examples:
@@ -209,7 +210,7 @@ pub struct VerifierArgs {
     #[arg(value_parser = last_used_interval)]
     pub last_used_interval: SignedDuration,
 
-    /// How long to go on answering without contact to the API server: 0s to 1d
+    /// How long to keep answering without contact to the API server: 0s to 1d
     ///
     /// Meanwhile known tokens are accepted until they expire, and requests with unknown tokens get a retryable error. After this
     /// time a revocation may have been missed, so every request gets a retryable error.
@@ -217,7 +218,7 @@ pub struct VerifierArgs {
     #[arg(value_parser = max_staleness)]
     pub max_staleness: SignedDuration,
 
-    /// How long to go on answering after SIGTERM, while /readyz fails: 0s to 1m
+    /// How long to keep answering after SIGTERM, while /readyz fails: 0s to 1m
     ///
     /// Load balancers and proxies need this time to stop sending requests. Set the Pod's terminationGracePeriodSeconds at least 10s
     /// longer, for requests in flight and the last updates of lastUsedAt. A second signal ends the process at once.
@@ -275,7 +276,7 @@ pub struct ApiArgs {
     #[arg(long, env = "PAT_OPERATOR_TENANT_NAME", value_name = "NAME", value_parser = tenant)]
     pub tenant_name: Option<String>,
 
-    /// Accept tokens with this audience, beside tokens without audiences
+    /// Accept tokens with this audience, in addition to tokens without audiences
     ///
     /// A token that lists audiences may call this API only if this is one of them.
     #[arg(long, env = "PAT_OPERATOR_AUDIENCE", value_name = "AUDIENCE", value_parser = audience)]
@@ -322,7 +323,7 @@ pub struct ApiArgs {
     #[arg(value_parser = last_used_interval)]
     pub last_used_interval: SignedDuration,
 
-    /// How long to go on answering without contact to the API server: 0s to 1d
+    /// How long to keep answering without contact to the API server: 0s to 1d
     ///
     /// Meanwhile known tokens are accepted until they expire, and requests with unknown tokens get a retryable error. After this
     /// time a revocation may have been missed, so every request gets a retryable error.
@@ -361,31 +362,13 @@ pub struct TlsArgs {
 pub struct LogArgs {
     /// Format of log lines, on stderr
     #[arg(long, env = "PAT_OPERATOR_LOG_FORMAT", value_name = "FORMAT", default_value = "text")]
-    pub log_format: CliLogFormat,
+    pub log_format: LogFormat,
 
     /// Log level: error, warn, info, debug or trace, or levels by module
     ///
     /// By module, such as `info,pat_operator::controller=debug`. No level ever logs a token.
     #[arg(long, env = "PAT_OPERATOR_LOG_LEVEL", value_name = "FILTER", default_value = "info")]
     pub log_level: LogFilter,
-}
-
-/// The format of log lines on the command line.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
-pub enum CliLogFormat {
-    /// Text, coloured on a terminal unless NO_COLOR is set
-    Text,
-    /// One JSON object per line
-    Json,
-}
-
-impl From<CliLogFormat> for LogFormat {
-    fn from(format: CliLogFormat) -> Self {
-        match format {
-            CliLogFormat::Text => Self::Text,
-            CliLogFormat::Json => Self::Json,
-        }
-    }
 }
 
 /// The namespaces to watch, sorted and unique; empty for all.
@@ -459,44 +442,29 @@ fn audience(text: &str) -> Result<String, &'static str> {
 }
 
 fn publish_lead(text: &str) -> Result<SignedDuration, String> {
-    const MOST: SignedDuration = SignedDuration::from_mins(1);
-    if text == "0s" {
-        return Ok(SignedDuration::ZERO);
-    }
-    match api::duration::parse(text) {
-        Ok(lead) if lead <= MOST => Ok(lead),
-        Ok(_) => Err("must be at most 1m, because each rotated token waits for this time".to_owned()),
-        Err(error) => Err(error.to_string()),
-    }
+    zero_or_at_most(ONE_MINUTE, text, "must be at most 1m, because each rotated token waits for this time")
 }
 
 fn last_used_interval(text: &str) -> Result<SignedDuration, String> {
-    match api::duration::parse(text) {
-        Ok(interval) if interval <= ONE_DAY => Ok(interval),
-        Ok(_) => Err("must be at most 1d, or unused tokens cannot be recognized".to_owned()),
-        Err(error) => Err(error.to_string()),
-    }
+    at_most(ONE_DAY, text, "must be at most 1d, or unused tokens cannot be recognized")
 }
 
 fn shutdown_delay(text: &str) -> Result<SignedDuration, String> {
-    const MOST: SignedDuration = SignedDuration::from_mins(1);
-    if text == "0s" {
-        return Ok(SignedDuration::ZERO);
-    }
-    match api::duration::parse(text) {
-        Ok(delay) if delay <= MOST => Ok(delay),
-        Ok(_) => Err("must be at most 1m, because Kubernetes kills a Pod after its grace period".to_owned()),
-        Err(error) => Err(error.to_string()),
-    }
+    zero_or_at_most(ONE_MINUTE, text, "must be at most 1m, because Kubernetes kills a Pod after its grace period")
 }
 
 fn max_staleness(text: &str) -> Result<SignedDuration, String> {
-    if text == "0s" {
-        return Ok(SignedDuration::ZERO);
-    }
+    zero_or_at_most(ONE_DAY, text, "must be at most 1d, because a revoked token may work for this time")
+}
+
+fn zero_or_at_most(most: SignedDuration, text: &str, too_long: &str) -> Result<SignedDuration, String> {
+    if text == "0s" { Ok(SignedDuration::ZERO) } else { at_most(most, text, too_long) }
+}
+
+fn at_most(most: SignedDuration, text: &str, too_long: &str) -> Result<SignedDuration, String> {
     match api::duration::parse(text) {
-        Ok(staleness) if staleness <= ONE_DAY => Ok(staleness),
-        Ok(_) => Err("must be at most 1d, because a revoked token may work for this time".to_owned()),
+        Ok(length) if length <= most => Ok(length),
+        Ok(_) => Err(too_long.to_owned()),
         Err(error) => Err(error.to_string()),
     }
 }
@@ -589,7 +557,7 @@ mod tests {
         assert_eq!(args.publish_lead, SignedDuration::from_secs(2));
         assert!(args.leader_elect && args.restore_issued_before.is_none() && args.lease_namespace.is_none());
         assert_eq!(args.lease_name, "pat-operator-controller");
-        assert_eq!((args.log.log_format, args.log.log_level), (CliLogFormat::Text, LogFilter::default()));
+        assert_eq!((args.log.log_format, args.log.log_level), (LogFormat::Text, LogFilter::default()));
     }
 
     #[test]
@@ -649,7 +617,7 @@ mod tests {
         assert_eq!(args.label_selector.as_deref(), Some("team in (x, y),!old"));
         assert_eq!(args.publish_lead, SignedDuration::ZERO);
         assert_eq!(args.restore_issued_before.map(|time| time.to_string()).as_deref(), Some("2026-01-31T12:00:00Z"));
-        assert_eq!(args.log.log_format, CliLogFormat::Json);
+        assert_eq!(args.log.log_format, LogFormat::Json);
         assert!(controller(&["--leader-elect"]).unwrap().leader_elect);
     }
 

@@ -1,9 +1,9 @@
 //! pat-operator: personal access tokens for Kubernetes.
 //!
 //! From the bottom up: [`token`] mints and parses tokens, [`api`] holds the resource types, [`secret`] renders Secrets, and [`auth`] decides
-//! whether a token is accepted. [`planner`] is the I/O-free core, and [`index`] the watch-fed store. On these stand [`controller`], [`verifier`],
-//! [`rest`] and [`certificates`], which do not use each other, and `plugin`, the `kubectl pat` command. [`service`] has what any long-running
-//! program needs, and [`programs`] wires everything. The test `layers` has the table of who may use whom.
+//! whether a token is accepted. [`planner`] is the I/O-free core, and [`index`] the watch-fed store. [`controller`], [`verifier`], [`rest`] and
+//! [`certificates`] use them but not each other, and `plugin` is the `kubectl pat` command. [`service`] has what any long-running program needs,
+//! and [`programs`] wires everything. The test `layers` lists which module may use which.
 #![forbid(unsafe_code)]
 #![warn(missing_docs)]
 

@@ -1,6 +1,6 @@
 //! pat-operator: reads the command line and runs the program that it names.
 //!
-//! Errors end here, as one line that says what to do next, and exit code 1.
+//! An error is printed as one line that says what to do next, and the exit code is 1.
 
 use std::process::ExitCode;
 

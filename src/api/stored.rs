@@ -16,8 +16,8 @@ use super::{
     UNACKNOWLEDGED, VERIFIER_FIELD_MANAGER,
 };
 
-/// Implements `kube::Resource` for a type that holds only a part of a resource. The fields after the scope lead to the metadata.
-macro_rules! stands_for {
+/// Implements `kube::Resource` for a type that holds only a part of `$resource`. `$metadata` is the path to its metadata.
+macro_rules! impl_resource {
     ($stored:ty, $resource:ty, $scope:ty, $($metadata:tt).+) => {
         impl ::kube::Resource for $stored {
             type DynamicType = ();
@@ -49,7 +49,7 @@ macro_rules! stands_for {
         }
     };
 }
-pub(crate) use stands_for;
+pub(crate) use impl_resource;
 
 /// A stored `PersonalAccessToken`. Spec and status decode independently, and either may fail.
 #[derive(Clone, Debug)]
@@ -80,7 +80,7 @@ pub struct StoredOwner {
 impl<'de> Deserialize<'de> for StoredPat {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         #[derive(Deserialize)]
-        struct Parts {
+        struct PatParts {
             #[serde(default)]
             metadata: SlimMetadata,
             #[serde(default = "no_spec", deserialize_with = "leniently")]
@@ -88,7 +88,7 @@ impl<'de> Deserialize<'de> for StoredPat {
             #[serde(default = "no_status", deserialize_with = "leniently_optional")]
             status: Result<PersonalAccessTokenStatus, String>,
         }
-        let Parts { mut metadata, spec, status } = Parts::deserialize(deserializer)?;
+        let PatParts { mut metadata, spec, status } = PatParts::deserialize(deserializer)?;
         let updated_at = metadata.updated_at();
         let unacknowledged = metadata.annotations.unacknowledged.take();
         Ok(Self { updated_at, unacknowledged, metadata: metadata.into(), spec, status })
@@ -98,13 +98,13 @@ impl<'de> Deserialize<'de> for StoredPat {
 impl<'de> Deserialize<'de> for StoredOwner {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         #[derive(Deserialize)]
-        struct Parts {
+        struct OwnerParts {
             #[serde(default)]
             metadata: SlimMetadata,
             #[serde(default = "no_spec", deserialize_with = "leniently")]
             spec: Result<TokenOwnerSpec, String>,
         }
-        let Parts { metadata, spec } = Parts::deserialize(deserializer)?;
+        let OwnerParts { metadata, spec } = OwnerParts::deserialize(deserializer)?;
         Ok(Self { updated_at: metadata.updated_at(), metadata: metadata.into(), spec })
     }
 }
@@ -124,7 +124,6 @@ struct SlimMetadata {
     managed_fields: Vec<FieldChange>,
 }
 
-/// The annotations that are decoded.
 #[derive(Default, Deserialize)]
 struct SlimAnnotations {
     #[serde(rename = "pat-operator.io/unacknowledged")]
@@ -160,24 +159,14 @@ fn updated_at(metadata: &ObjectMeta) -> Option<Time> {
 
 impl From<SlimMetadata> for ObjectMeta {
     fn from(slim: SlimMetadata) -> Self {
-        let SlimMetadata {
-            namespace,
-            name,
-            uid,
-            resource_version,
-            generation,
-            creation_timestamp,
-            deletion_timestamp,
-            ..
-        } = slim;
         Self {
-            namespace,
-            name,
-            uid,
-            resource_version,
-            generation,
-            creation_timestamp,
-            deletion_timestamp,
+            namespace: slim.namespace,
+            name: slim.name,
+            uid: slim.uid,
+            resource_version: slim.resource_version,
+            generation: slim.generation,
+            creation_timestamp: slim.creation_timestamp,
+            deletion_timestamp: slim.deletion_timestamp,
             ..Self::default()
         }
     }
@@ -244,7 +233,7 @@ impl From<PersonalAccessToken> for StoredPat {
     }
 }
 
-stands_for!(StoredPat, PersonalAccessToken, NamespaceResourceScope, metadata);
+impl_resource!(StoredPat, PersonalAccessToken, NamespaceResourceScope, metadata);
 
 impl StoredOwner {
     /// Returns the uid; empty only for an object that did not come from an API server.
@@ -264,4 +253,4 @@ impl From<TokenOwner> for StoredOwner {
     }
 }
 
-stands_for!(StoredOwner, TokenOwner, ClusterResourceScope, metadata);
+impl_resource!(StoredOwner, TokenOwner, ClusterResourceScope, metadata);

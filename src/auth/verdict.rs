@@ -40,11 +40,6 @@ impl Verdict {
     pub fn is_valid(self) -> bool {
         self == Self::Valid
     }
-
-    /// Reports whether the credential was revoked, as opposed to expired.
-    pub fn is_revocation(self) -> bool {
-        matches!(self, Self::Deleted | Self::Revoked | Self::RevokedByTime | Self::RevokedById)
-    }
 }
 
 impl Terms {

@@ -1,6 +1,6 @@
 //! The content of a serving certificate's Secret: read, verified as a client would, renewed and written.
 //!
-//! By `rcgen`; cert-manager, where it is installed, does the same with more issuers.
+//! Uses `rcgen`. Where cert-manager is installed, it can issue these certificates instead.
 
 use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
@@ -60,13 +60,14 @@ impl CertificateBundle {
         }
     }
 
-    /// What the plan decides on; `names` are those that the certificate was issued for.
+    /// Returns the state that a renewal depends on. `names` are those that the certificate was issued for.
     pub fn state(&self, names: Option<ServerNames>) -> CertificateState {
         let certificate = names.as_ref().and_then(|names| self.certificate_for(names));
         CertificateState { authority: self.authority.as_ref().map(CertificateAuthority::validity), certificate, names }
     }
 
-    /// The certificate's validity, if a server can use it and clients of the authority accept it for each of these names.
+    /// Returns the certificate's validity, if a server can use it and clients of the authority accept it for each of
+    /// these names.
     fn certificate_for(&self, names: &ServerNames) -> Option<Validity> {
         let authority = self.authority.as_ref()?;
         let [first, others @ ..] = &self.chain[..] else { return None };
@@ -107,7 +108,8 @@ impl CertificateBundle {
         Ok(self)
     }
 
-    /// Makes a new authority, cross-signed by the old one, and a certificate by it. The old authority's key is dropped.
+    /// Creates a new authority, cross-signed by the old one, and issues a certificate by it. The old authority's key is
+    /// dropped.
     ///
     /// # Errors
     /// The system has no randomness.
@@ -126,7 +128,7 @@ impl CertificateBundle {
         })
     }
 
-    /// When the certificate expires.
+    /// Returns when the certificate expires.
     pub fn expires_at(&self) -> Option<Timestamp> {
         self.chain.first().and_then(|first| validity::read(first)).map(|validity| validity.until)
     }
@@ -187,9 +189,7 @@ struct CertificateAuthority {
 
 /// A certificate with its private key in PEM.
 struct IssuedCertificate {
-    /// The certificate.
     pub certificate: CertificateDer<'static>,
-    /// Its private key.
     pub key: Zeroizing<String>,
 }
 
@@ -263,7 +263,7 @@ impl CertificateAuthority {
 fn parameters(key: &KeyPair, validity: Validity, path_length: u8) -> CertificateParams {
     let mut parameters = CertificateParams::default();
     parameters.distinguished_name = organization();
-    // Each authority has a name derived from its key, so that clients tell them apart.
+    // Each authority has a name derived from its key, so that clients can distinguish them.
     let id = &Sha256::digest(key.public_key_raw())[..8];
     let id: String = id.iter().map(|byte| format!("{byte:02x}")).collect();
     parameters.distinguished_name.push(DnType::CommonName, format!("{ORGANIZATION} authority {id}"));

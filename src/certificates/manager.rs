@@ -1,6 +1,6 @@
 //! Keeps serving certificates while this instance leads: read, plan, renew, write, publish.
 //!
-//! Each check starts from the stored objects and may end after any request; the next one goes on.
+//! Each check starts from the stored objects. If a check is interrupted, the next one continues its work.
 
 use std::{
     collections::{BTreeMap, HashMap},
@@ -35,16 +35,15 @@ use super::{
 };
 use crate::service::{Clock, LeaseHandle, explain_api_error};
 
-/// The interval of checks. A Secret can be deleted, and a wall clock can jump.
+/// The interval between checks, because a Secret can be deleted, and a wall clock can jump.
 const CHECK_EVERY: Duration = Duration::from_secs(60);
 
 /// The first delay after a failure; each further one is twice as long, up to [`CHECK_EVERY`].
 const RETRY_FIRST: Duration = Duration::from_secs(1);
 
-/// The longest time for one request. After that its outcome is unknown, and the next check reads it.
+/// The timeout of one request. After it the outcome is unknown, and the next check reads the objects again.
 const REQUEST_TIMEOUT: Duration = Duration::from_secs(15);
 
-/// The field manager of writes.
 const FIELD_MANAGER: &str = "pat-operator";
 
 /// The outcome of a check.
@@ -72,7 +71,7 @@ pub struct CertificateManager {
 }
 
 impl CertificateManager {
-    /// A manager that works only while `lease` leads.
+    /// Creates a manager that works only while `lease` leads.
     pub fn new(
         client: Client,
         namespace: String,
@@ -108,7 +107,7 @@ impl CertificateManager {
         self.metrics.text(nearest.map_or(f64::INFINITY, |end| end.duration_since(now).as_secs_f64()))
     }
 
-    /// Checks all certificates for ever.
+    /// Checks all certificates periodically, and never returns.
     pub async fn run(self: Arc<Self>) {
         let mut failures: HashMap<&str, (u32, String)> = HashMap::new();
         loop {
@@ -138,7 +137,7 @@ impl CertificateManager {
         }
     }
 
-    /// Checks one certificate and renews what is due.
+    /// Checks one certificate and renews it if it is due.
     ///
     /// # Errors
     /// See [`Error`].
@@ -182,7 +181,7 @@ impl CertificateManager {
         Ok(if self.publish(request, &bundle).await? { RenewalOutcome::Renewed } else { RenewalOutcome::Standby })
     }
 
-    /// Publishes the trust bundle in the ConfigMap; `false` if this instance does not lead any more.
+    /// Publishes the trust bundle in the ConfigMap. Returns `false` if this instance does not lead any more.
     async fn publish(&self, request: &CertificateRequest, bundle: &CertificateBundle) -> Result<bool, Error> {
         let maps: Api<ConfigMap> = Api::namespaced(self.client.clone(), &self.namespace);
         let name = request.config_map();
@@ -198,12 +197,13 @@ impl CertificateManager {
         self.write(&maps, &objects::config_map(read.as_ref(), request, trusted)).await
     }
 
-    /// Creates an object without a version, or updates one that is still at its version. `false` if this instance does not lead any more.
+    /// Creates an object that has no resourceVersion, or updates one that still has its resourceVersion. Returns `false` if this instance
+    /// does not lead any more.
     async fn write<K>(&self, api: &Api<K>, object: &K) -> Result<bool, Error>
     where
         K: Resource<DynamicType = ()> + Clone + Serialize + DeserializeOwned + Debug,
     {
-        // A process that was paused past its lease gets here before its elector notices.
+        // A process that was paused past its lease can get here before its elector stops leading.
         if !self.lease.is_leading() {
             return Ok(false);
         }
@@ -242,8 +242,8 @@ impl CertificateManager {
             (false, true) => (
                 "AuthorityReplaced",
                 format!(
-                    "replaced the authority, because {why}, and issued a certificate{until}; replace copies of {TRUSTED} by the new one from ConfigMap {}: a copy \
-                     of the old one works until that expires",
+                    "replaced the authority, because {why}, and issued a certificate{until}; update copies of {TRUSTED} from ConfigMap {}: an old copy \
+                     works until the old authority expires",
                     request.config_map()
                 ),
             ),
@@ -312,7 +312,7 @@ pub enum Error {
     Api {
         /// The request.
         what: String,
-        /// What kube said.
+        /// The error of the client.
         error: Box<kube::Error>,
     },
     /// The API server did not answer in time.
@@ -328,7 +328,7 @@ pub enum Error {
     Making {
         /// The Secret of the certificate.
         secret: String,
-        /// What rcgen said.
+        /// The error of rcgen.
         error: rcgen::Error,
     },
 }
@@ -349,7 +349,6 @@ impl Error {
         }
     }
 
-    /// The error of a request.
     pub(super) fn of(what: String, error: kube::Error) -> Self {
         match error {
             // The object exists already, or has another version.
@@ -364,7 +363,6 @@ struct ErrorCategory {
     category: &'static str,
 }
 
-/// The metrics of a manager.
 struct Metrics {
     registry: Registry,
     renewals: Counter,
@@ -373,7 +371,7 @@ struct Metrics {
 }
 
 impl Metrics {
-    /// All metrics at zero.
+    /// Creates all metrics at zero.
     fn new() -> Self {
         let mut metrics = Self {
             registry: Registry::with_prefix("pat_operator"),
@@ -404,12 +402,10 @@ impl Metrics {
         metrics
     }
 
-    /// Counts a renewal.
     fn renewed(&self) {
         self.renewals.inc();
     }
 
-    /// Counts a failure.
     fn failed(&self, error: &Error) {
         self.errors.get_or_create(&ErrorCategory { category: error.category() }).inc();
     }

@@ -1,10 +1,11 @@
-//! Serving certificates for the operator's own servers, where nothing else issues any: a private authority, and a certificate signed by it.
+//! Serving certificates for the operator's own servers, for clusters without another issuer: a private authority, and certificates that it
+//! signs.
 //!
 //! ```text
 //! Secret (get) -> state -> plan (pure) -> renew -> Secret (create, or update with its version) -> ConfigMap with the authority
 //! ```
 //!
-//! Servers read them from files, like any other certificate.
+//! Servers read these certificates from mounted files, like any other certificate.
 
 mod bundle;
 mod manager;

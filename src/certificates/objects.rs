@@ -25,10 +25,10 @@ pub const NAMES: &str = "pat-operator.io/serving-certificate";
 /// The annotation of the ConfigMap: the Secret whose authority it publishes.
 pub const PUBLISHED: &str = "pat-operator.io/authority-of";
 
-/// The label of Secrets with tokens, which these are not.
+/// The label of Secrets that hold tokens. A serving certificate must not have it.
 const MANAGED_BY: &str = "app.kubernetes.io/managed-by";
 
-/// Why a Secret does not belong to the operator; `None` if it does.
+/// Returns why a Secret does not belong to the operator; `None` if it does.
 pub fn not_ours(secret: &Secret) -> Option<String> {
     let type_ = secret.type_.as_deref().unwrap_or_default();
     if type_ != TYPE {
@@ -37,7 +37,7 @@ pub fn not_ours(secret: &Secret) -> Option<String> {
     belongs(&secret.metadata).or_else(|| unmarked(&secret.metadata, NAMES))
 }
 
-/// Why a ConfigMap does not belong to the operator; `None` if it does.
+/// Returns why a ConfigMap does not belong to the operator; `None` if it does.
 pub fn map_not_ours(map: &ConfigMap, secret: &str) -> Option<String> {
     belongs(&map.metadata).or_else(|| unmarked(&map.metadata, PUBLISHED)).or_else(|| {
         let of = annotation(&map.metadata, PUBLISHED).unwrap_or_default();
@@ -66,7 +66,8 @@ fn annotation<'a>(metadata: &'a ObjectMeta, key: &str) -> Option<&'a str> {
     metadata.annotations.as_ref()?.get(key).map(String::as_str)
 }
 
-/// The Secret with these values: a new one, or the one that was read, at its version. Foreign labels and annotations stay.
+/// Returns the Secret to write: a new one, or the one that was read, with its resourceVersion and with labels and
+/// annotations of others.
 pub fn secret(read: Option<&Secret>, request: &CertificateRequest, data: BTreeMap<String, ByteString>) -> Secret {
     let metadata = metadata(
         read.map(|secret| &secret.metadata),
@@ -76,7 +77,7 @@ pub fn secret(read: Option<&Secret>, request: &CertificateRequest, data: BTreeMa
     Secret { metadata, type_: Some(TYPE.to_owned()), data: Some(data), ..Secret::default() }
 }
 
-/// The ConfigMap with the trust bundle, in the same way.
+/// Returns the ConfigMap to write, in the same way.
 pub fn config_map(read: Option<&ConfigMap>, request: &CertificateRequest, trusted: String) -> ConfigMap {
     let metadata =
         metadata(read.map(|map| &map.metadata), request.config_map(), (PUBLISHED, request.secret().to_owned()));

@@ -80,7 +80,7 @@ pub fn plan(state: &CertificateState, requested: &ServerNames, now: Timestamp) -
     RenewalPlan::Keep(due(authority).min(due(certificate)))
 }
 
-/// The validity of something issued now. Nothing outlives `authority`.
+/// Returns the validity of a certificate that is issued now. It does not outlive `authority`.
 pub fn validity_from(lifetime: SignedDuration, authority: Option<Validity>, now: Timestamp) -> Validity {
     // X.509 has no fractions of a second.
     let now = Timestamp::from_second(now.as_second()).unwrap_or(now);
@@ -91,7 +91,7 @@ pub fn validity_from(lifetime: SignedDuration, authority: Option<Validity>, now:
     }
 }
 
-/// Why it must be replaced, if it must.
+/// Returns why a certificate must be replaced, if it must.
 fn renewal_reason(validity: Validity, now: Timestamp) -> Option<RenewalReason> {
     if now < validity.from {
         Some(RenewalReason::TooEarly)
@@ -102,7 +102,7 @@ fn renewal_reason(validity: Validity, now: Timestamp) -> Option<RenewalReason> {
     }
 }
 
-/// When two thirds of its lifetime are over.
+/// Returns when two thirds of the lifetime are over.
 fn due(validity: Validity) -> Timestamp {
     let lifetime = validity.until.duration_since(validity.from);
     minus(validity.until, SignedDuration::from_secs(lifetime.as_secs() / 3))
@@ -116,7 +116,7 @@ fn minus(time: Timestamp, by: SignedDuration) -> Timestamp {
     time.checked_sub(by).unwrap_or(Timestamp::MIN)
 }
 
-/// This many days.
+/// Returns the duration of this many days.
 pub const fn days(count: i64) -> SignedDuration {
     SignedDuration::from_secs(count * DAY.as_secs())
 }

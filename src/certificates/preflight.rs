@@ -1,4 +1,4 @@
-//! The permissions that serving certificates take, in one namespace and for these names only.
+//! The permissions that serving certificates need, in one namespace and only for the requested names.
 
 use super::CertificateRequest;
 use crate::service::preflight::AccessCheck;
@@ -6,7 +6,8 @@ use crate::service::preflight::AccessCheck;
 /// The verbs for each Secret and ConfigMap.
 pub const BY_NAME: &[&str] = &["get", "update"];
 
-/// Every request that the manager makes. `names` are those of the Secrets and ConfigMaps, see [`names`].
+/// Returns a check for every request that the manager makes. `names` are those of the Secrets and ConfigMaps, see
+/// [`names`].
 pub fn questions<'a>(namespace: &'a str, names: &'a [(String, String)]) -> Vec<AccessCheck<'a>> {
     let ask = |group, resource, verb, name| AccessCheck { namespace, group, resource, subresource: "", verb, name };
     let mut questions = Vec::new();

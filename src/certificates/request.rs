@@ -61,7 +61,7 @@ impl FromStr for CertificateRequest {
 }
 
 impl ServerNames {
-    /// The names.
+    /// Returns the names.
     pub fn as_slice(&self) -> &[String] {
         &self.0
     }
@@ -103,7 +103,7 @@ impl fmt::Display for ServerNames {
     }
 }
 
-/// A host that this name covers.
+/// Returns a host that this name covers.
 fn host(name: &str) -> String {
     name.strip_prefix("*.").map_or_else(|| name.to_owned(), |domain| format!("any.{domain}"))
 }

@@ -147,7 +147,7 @@ fn clients_of_the_old_authority_accept_the_new_one() {
         renewals += usize::from(life.check(&wanted) == RenewalPlan::Certificate(RenewalReason::Due));
     }
     assert!(renewals > 15, "{renewals} renewals on the way");
-    // It has ended, and with the next renewal it is gone.
+    // It has expired, and the next renewal removes it.
     while !matches!(life.check(&wanted), RenewalPlan::Certificate(RenewalReason::Due)) {
         life.pass(days(7));
     }
@@ -166,10 +166,10 @@ fn a_damaged_secret_is_repaired() {
     let cases: [(&str, Damage, RenewalPlan); 10] = [
         ("no certificate", |life, _| drop(life.data.remove(CERTIFICATE)), certificate),
         ("no key", |life, _| life.set(KEY, ""), certificate),
-        ("somebody else's certificate", |life, other| life.set(CERTIFICATE, other.text(CERTIFICATE)), certificate),
-        ("somebody else's key", |life, other| life.set(KEY, other.text(KEY)), certificate),
+        ("another Secret's certificate", |life, other| life.set(CERTIFICATE, other.text(CERTIFICATE)), certificate),
+        ("another Secret's key", |life, other| life.set(KEY, other.text(KEY)), certificate),
         (
-            "somebody else's pair",
+            "another Secret's pair",
             |life, other| {
                 life.set(CERTIFICATE, other.text(CERTIFICATE));
                 life.set(KEY, other.text(KEY));
@@ -214,7 +214,7 @@ proptest! {
         let mut life = SecretOverYears::new();
         let mut taken: Vec<Vec<CertificateDer<'static>>> = Vec::new();
         for (step, (gap, other)) in gaps.into_iter().enumerate() {
-            // Some years with nothing but renewals, so that authorities follow each other.
+            // Some years with only renewals, so that authorities succeed each other.
             let years = if step % 4 == 3 { jump } else { 0 };
             for _ in 0..=years / 28 {
                 life.check(&names("a.example.com"));

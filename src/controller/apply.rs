@@ -1,31 +1,25 @@
 //! Writes of Secrets: fetches the plain tokens that a planned write needs, renders the data, and sends it.
 //!
-//! Plain tokens exist here only while a write takes, in buffers that are wiped.
+//! Plain tokens exist here only during a write, in buffers that are zeroized.
 
 use std::collections::BTreeMap;
 
-use k8s_openapi::{
-    ByteString,
-    api::core::v1::Secret,
-    apimachinery::pkg::apis::meta::v1::{ObjectMeta, OwnerReference},
-};
+use k8s_openapi::{ByteString, api::core::v1::Secret, apimachinery::pkg::apis::meta::v1::ObjectMeta};
 use serde_json::{Map, Value, json};
 use zeroize::Zeroizing;
 
 use super::{cluster::ClusterClient, error::Error};
 use crate::{
-    api::{GROUP, MANAGED_BY, MANAGED_BY_LABEL, StoredPat, VERSION},
-    token::{Token, TokenPrefix},
-};
-use crate::{
+    api::{MANAGED_BY, MANAGED_BY_LABEL, StoredPat},
     planner::{
         SecretContent, SecretWrite, TokenSource,
-        observed::{OwnedMetadata, SecretRecord, SecretView, hash},
+        observed::{OwnedMetadata, SecretRecord, SecretView, hash, owner_reference},
     },
     secret::{Digest, Layout, Rendered},
+    token::{Token, TokenPrefix},
 };
 
-/// Executes a planned write, or its dry run, and returns the Secret as the API server then has it.
+/// Executes a planned write, or its dry run, and returns the Secret as the API server reports it.
 ///
 /// # Errors
 /// A token is not where the plan expects it, or the request fails.
@@ -50,7 +44,7 @@ pub async fn write_secret(
 
 /// The content that a write gives to a Secret.
 struct SecretBody<'a> {
-    /// The data; `None` leaves it as it is.
+    /// The data; `None` keeps the present data.
     data: Option<Rendered>,
     type_: Option<&'a str>,
     layout: Option<&'a Layout>,
@@ -85,13 +79,13 @@ impl<'a> SecretBody<'a> {
                 Ok(Self { data: Some(data), type_: Some(&layout.type_), layout: Some(layout), record })
             }
             SecretContent::MetadataOnly { data_hash, render_hash, layout } => {
-                let owned = layout.as_ref().map_or_else(|| write.stale.clone(), OwnedMetadata::of);
+                let owned = layout.as_ref().map_or_else(|| write.previously_owned.clone(), OwnedMetadata::of);
                 let record = record(*data_hash, *render_hash, owned);
                 Ok(Self { data: None, type_: None, layout: layout.as_ref(), record })
             }
             SecretContent::Cleared { type_ } => {
                 let data = crate::secret::cleared_data(type_);
-                let record = record(data.hash(), Digest::default(), write.stale.clone());
+                let record = record(data.hash(), Digest::default(), write.previously_owned.clone());
                 Ok(Self { data: Some(data), type_: Some(type_), layout: None, record })
             }
         }
@@ -119,18 +113,19 @@ impl<'a> SecretBody<'a> {
         }
     }
 
-    /// Returns a JSON merge patch (RFC 7386) with explicit nulls for what the controller wrote and no longer wants.
+    /// Returns a JSON merge patch (RFC 7386). Explicit nulls remove what the controller wrote before and no longer
+    /// wants.
     fn patch(&self, pat: &StoredPat, write: &SecretWrite, uid: &str, resource_version: &str) -> Value {
-        let mut annotations: Map<String, Value> = nulls(&write.stale.annotations);
+        let mut annotations: Map<String, Value> = nulls(&write.previously_owned.annotations);
         annotations.extend(self.record.annotations().into_iter().map(|(key, value)| (key, value.into())));
-        let mut labels = nulls(&write.stale.labels);
+        let mut labels = nulls(&write.previously_owned.labels);
         labels.insert(MANAGED_BY_LABEL.into(), MANAGED_BY.into());
         match self.layout {
             Some(layout) => {
                 annotations.extend(texts(&layout.annotations));
                 labels.extend(texts(&layout.labels));
             }
-            // Labels and annotations stay as they are.
+            // Other labels and annotations stay unchanged.
             None => {
                 annotations.retain(|_, value| !value.is_null());
                 labels.retain(|_, value| !value.is_null());
@@ -138,12 +133,12 @@ impl<'a> SecretBody<'a> {
         }
         let mut metadata =
             json!({"uid": uid, "resourceVersion": resource_version, "annotations": annotations, "labels": labels});
-        if write.own {
+        if write.set_owner {
             metadata["ownerReferences"] = json!([owner_reference(pat)]);
         }
         let mut body = json!({"metadata": metadata});
         if let Some(rendered) = &self.data {
-            let mut data = nulls(&write.present);
+            let mut data = nulls(&write.existing_keys);
             for (key, value) in rendered.iter() {
                 data.insert(key.to_owned(), serde_json::to_value(ByteString(value.to_vec())).unwrap_or_default());
             }
@@ -161,18 +156,6 @@ fn texts(map: &BTreeMap<String, String>) -> impl Iterator<Item = (String, Value)
     map.iter().map(|(key, value)| (key.clone(), value.clone().into()))
 }
 
-/// The garbage collector deletes the Secret after the PAT. The reference does not block the deletion of the PAT.
-fn owner_reference(pat: &StoredPat) -> OwnerReference {
-    OwnerReference {
-        api_version: format!("{GROUP}/{VERSION}"),
-        kind: "PersonalAccessToken".into(),
-        name: pat.name().into(),
-        uid: pat.uid().into(),
-        controller: Some(true),
-        block_owner_deletion: None,
-    }
-}
-
 /// The sources of plain tokens. Each Secret is read once.
 struct TokenSources<'a> {
     cluster: &'a ClusterClient,
@@ -181,7 +164,7 @@ struct TokenSources<'a> {
     read: BTreeMap<String, ReadSecret>,
 }
 
-/// The values of a Secret, wiped when they are dropped.
+/// The values of a Secret, zeroized when they are dropped.
 struct ReadSecret {
     resource_version: String,
     data: BTreeMap<String, Zeroizing<Vec<u8>>>,

@@ -1,4 +1,4 @@
-//! The requests of the reconciler to the API server. Each has a time limit, and each write carries the version that it was decided on.
+//! The reconciler's requests to the API server. Each has a timeout, and each write carries the resourceVersion that it was decided on.
 
 use std::{
     collections::{BTreeMap, HashMap},
@@ -28,13 +28,13 @@ use super::{error::Error, stored_secret::StoredSecret};
 use crate::api::{Credential, FIELD_MANAGER, GROUP, PersonalAccessTokenStatus, StoredPat, Time, VERSION};
 use crate::planner::{EventReason, EventToPublish, SecretVersion};
 
-/// How long one request may take. After that its outcome is unknown.
-const LIMIT: Duration = Duration::from_secs(15);
+/// The timeout of one request. After it the outcome is unknown.
+const REQUEST_TIMEOUT: Duration = Duration::from_secs(15);
 
 /// Within this time the same repair increases the count of its event instead of creating another.
 const SERIES: SignedDuration = SignedDuration::from_mins(6);
 
-/// The API server, as the reconciler uses it.
+/// A client of the API server with the requests of the reconciler.
 #[derive(Clone)]
 pub struct ClusterClient {
     client: Client,
@@ -50,7 +50,7 @@ struct Repair {
 }
 
 impl ClusterClient {
-    /// Creates it over this client. `instance` names this process in events.
+    /// Creates a cluster client. `instance` names this process in events.
     pub fn new(client: Client, instance: Option<String>) -> Self {
         Self { client, instance: instance.unwrap_or_else(|| GROUP.into()), repairs: Arc::default() }
     }
@@ -58,13 +58,13 @@ impl ClusterClient {
     /// Reads one PAT.
     pub async fn pat(&self, namespace: &str, name: &str) -> Result<Option<StoredPat>, Error> {
         let what = format!("get PersonalAccessToken {namespace}/{name}");
-        with_limit(&what, self.pats(namespace).get_opt(name)).await
+        with_timeout(&what, self.pats(namespace).get_opt(name)).await
     }
 
     /// Reads one Secret with its values.
     pub async fn secret(&self, namespace: &str, name: &str) -> Result<Option<Secret>, Error> {
         let what = format!("get Secret {namespace}/{name}");
-        with_limit(&what, self.secrets(namespace).get_opt(name)).await
+        with_timeout(&what, self.secrets(namespace).get_opt(name)).await
     }
 
     /// Writes the controller's part of a status, if the object still has the version of `pat`.
@@ -73,11 +73,11 @@ impl ClusterClient {
         let params = PatchParams::apply(FIELD_MANAGER).force();
         let api = self.pats(pat.namespace());
         let body = StatusBody::of(pat, status);
-        let written = with_limit(&what, api.patch_status(pat.name(), &params, &Patch::Apply(&body))).await?;
-        let Some(whole) = body.status.with_nulls_for_leftovers(&written) else { return Ok(written) };
+        let written = with_timeout(&what, api.patch_status(pat.name(), &params, &Patch::Apply(&body))).await?;
+        let Some(whole) = body.status.with_nulls_for_stale_fields(&written) else { return Ok(written) };
         let params = PatchParams { field_manager: Some(FIELD_MANAGER.into()), ..Default::default() };
         let body = json!({"metadata": StatusPrecondition::of(&written), "status": whole});
-        with_limit(&what, api.patch_status(pat.name(), &params, &Patch::Merge(&body))).await
+        with_timeout(&what, api.patch_status(pat.name(), &params, &Patch::Merge(&body))).await
     }
 
     /// Creates a Secret. An existing one is never touched.
@@ -86,7 +86,7 @@ impl ClusterClient {
         let what = format!("create Secret {namespace}/{name}");
         let params = PostParams { dry_run, field_manager: Some(FIELD_MANAGER.into()) };
         let api: Api<StoredSecret> = Api::namespaced(self.client.clone(), namespace);
-        Ok(with_limit(&what, api.create(&params, &StoredSecret(secret))).await?.0)
+        Ok(with_timeout(&what, api.create(&params, &StoredSecret(secret))).await?.0)
     }
 
     /// Changes a Secret by a JSON merge patch, which must contain uid and resourceVersion.
@@ -100,7 +100,7 @@ impl ClusterClient {
         let what = format!("patch Secret {namespace}/{name}");
         let params = PatchParams { dry_run, field_manager: Some(FIELD_MANAGER.into()), ..Default::default() };
         let api: Api<StoredSecret> = Api::namespaced(self.client.clone(), namespace);
-        Ok(with_limit(&what, api.patch(name, &params, &Patch::Merge(body))).await?.0)
+        Ok(with_timeout(&what, api.patch(name, &params, &Patch::Merge(body))).await?.0)
     }
 
     /// Deletes exactly this version of a Secret. If it no longer exists, that is a success.
@@ -113,34 +113,34 @@ impl ClusterClient {
             }),
             ..Default::default()
         };
-        match with_limit(&what, self.secrets(namespace).delete(&target.name, &params)).await {
+        match with_timeout(&what, self.secrets(namespace).delete(&target.name, &params)).await {
             Ok(_) | Err(Error::NotFound { .. }) => Ok(()),
             Err(error) => Err(error),
         }
     }
 
     /// Publishes an event. If that fails, it is only logged.
-    pub async fn publish_event(&self, pat: &StoredPat, notice: &EventToPublish) {
+    pub async fn publish_event(&self, pat: &StoredPat, event: &EventToPublish) {
         let api: Api<Event> = Api::namespaced(self.client.clone(), pat.namespace());
-        let event = self.event(pat, notice);
-        let name = event.metadata.name.clone().unwrap_or_default();
-        let now = event.event_time.clone().unwrap_or(MicroTime(Timestamp::UNIX_EPOCH));
-        let repeats = notice.reason == EventReason::Repaired;
-        let again = repeats.then(|| self.count_repair(pat, notice, name, now.0)).flatten();
+        let object = self.event_object(pat, event);
+        let name = object.metadata.name.clone().unwrap_or_default();
+        let now = object.event_time.clone().unwrap_or(MicroTime(Timestamp::UNIX_EPOCH));
+        let repeats = event.reason == EventReason::Repaired;
+        let again = repeats.then(|| self.count_repair(pat, event, name, now.0)).flatten();
         let published = match again {
-            Some((event, count)) => {
+            Some((name, count)) => {
                 let series = EventSeries { count, last_observed_time: now };
                 let patch = Patch::Merge(json!({"series": series}));
-                with_limit("patch Event", api.patch(&event, &PatchParams::default(), &patch)).await.map(drop)
+                with_timeout("patch Event", api.patch(&name, &PatchParams::default(), &patch)).await.map(drop)
             }
-            None => with_limit("create Event", self.create_event(pat.namespace(), &event)).await,
+            None => with_timeout("create Event", self.create_event(pat.namespace(), &object)).await,
         };
         if let Err(error) = published {
-            tracing::debug!(reason = %notice.reason, %error, "an event could not be published");
+            tracing::debug!(reason = %event.reason, %error, "an event could not be published");
         }
     }
 
-    /// Creates an event. The answer only repeats it, so it is not decoded.
+    /// Creates an event. The response only repeats it, so it is not decoded.
     async fn create_event(&self, namespace: &str, event: &Event) -> kube::Result<()> {
         let body = serde_json::to_vec(event).map_err(kube::Error::SerdeError)?;
         let request = Request::new(Event::url_path(&(), Some(namespace))).create(&PostParams::default(), body);
@@ -148,9 +148,9 @@ impl ClusterClient {
         self.client.request::<IgnoredAny>(request).await.map(drop)
     }
 
-    fn event(&self, pat: &StoredPat, notice: &EventToPublish) -> Event {
+    fn event_object(&self, pat: &StoredPat, event: &EventToPublish) -> Event {
         let now = Timestamp::now();
-        // With the time, this stays within the length of a name.
+        // With the time appended, the name stays within the maximum length.
         let prefix: String = pat.name().chars().take(200).collect();
         Event {
             action: Some("Reconcile".into()),
@@ -160,8 +160,8 @@ impl ClusterClient {
                 name: Some(format!("{}.{:x}", prefix.trim_end_matches(['.', '-']), now.as_nanosecond())),
                 ..Default::default()
             },
-            note: Some(notice.note.clone()),
-            reason: Some(notice.reason.as_str().into()),
+            note: Some(event.note.clone()),
+            reason: Some(event.reason.as_str().into()),
             regarding: Some(ObjectReference {
                 api_version: Some(format!("{GROUP}/{VERSION}")),
                 kind: Some("PersonalAccessToken".into()),
@@ -172,7 +172,7 @@ impl ClusterClient {
             }),
             reporting_controller: Some(GROUP.into()),
             reporting_instance: Some(self.instance.clone()),
-            type_: Some(if notice.warning { "Warning" } else { "Normal" }.into()),
+            type_: Some(if event.warning { "Warning" } else { "Normal" }.into()),
             ..Default::default()
         }
     }
@@ -181,16 +181,16 @@ impl ClusterClient {
     fn count_repair(
         &self,
         pat: &StoredPat,
-        notice: &EventToPublish,
-        event: String,
+        event: &EventToPublish,
+        name: String,
         now: Timestamp,
     ) -> Option<(String, i32)> {
         let mut repairs = self.repairs.lock().unwrap_or_else(PoisonError::into_inner);
         repairs.retain(|_, repair| now.duration_since(repair.at) < SERIES);
         let repair = repairs
-            .entry((pat.uid().to_owned(), notice.note.clone()))
+            .entry((pat.uid().to_owned(), event.note.clone()))
             .and_modify(|repair| (repair.count, repair.at) = (repair.count + 1, now))
-            .or_insert(Repair { event, count: 1, at: now });
+            .or_insert(Repair { event: name, count: 1, at: now });
         (repair.count > 1).then(|| (repair.event.clone(), repair.count))
     }
 
@@ -226,7 +226,7 @@ struct StatusPrecondition<'a> {
 #[derive(Debug, PartialEq, Serialize)]
 #[serde(rename_all = "camelCase")]
 struct ControllerStatus {
-    // An empty list is written out: if left out, a field that another manager owns too would keep its value.
+    // Empty lists are serialized: if they were left out, a field that another manager also owns would keep its value.
     credentials: Vec<Credential>,
     unplanned_mints: Vec<Time>,
     #[serde(flatten)]
@@ -257,11 +257,11 @@ impl ControllerStatus {
         Self { credentials, unplanned_mints, rest }
     }
 
-    /// Returns a merge patch of the whole status, with nulls for the fields that an apply should have removed and did not.
+    /// Returns a merge patch of the whole status, with nulls for fields that an apply should have removed but did not.
     ///
-    /// An apply removes what its manager applied before, according to `managedFields`, which others can overwrite: Velero restores those
-    /// of its backup a moment after the object itself.
-    fn with_nulls_for_leftovers(&self, written: &StoredPat) -> Option<Map<String, Value>> {
+    /// An apply removes only fields that `managedFields` attributes to the controller. Others can overwrite `managedFields`: Velero
+    /// restores those of its backup just after the object itself.
+    fn with_nulls_for_stale_fields(&self, written: &StoredPat) -> Option<Map<String, Value>> {
         let held = Self::of(written.status.as_ref().ok()?.clone());
         if held == *self {
             return None;
@@ -275,10 +275,10 @@ impl ControllerStatus {
     }
 }
 
-async fn with_limit<T>(what: &str, request: impl Future<Output = kube::Result<T>>) -> Result<T, Error> {
-    match tokio::time::timeout(LIMIT, request).await {
+async fn with_timeout<T>(what: &str, request: impl Future<Output = kube::Result<T>>) -> Result<T, Error> {
+    match tokio::time::timeout(REQUEST_TIMEOUT, request).await {
         Ok(Ok(answer)) => Ok(answer),
         Ok(Err(error)) => Err(Error::of(what, error)),
-        Err(_) => Err(Error::Timeout { what: what.to_owned(), limit: LIMIT }),
+        Err(_) => Err(Error::Timeout { what: what.to_owned(), limit: REQUEST_TIMEOUT }),
     }
 }

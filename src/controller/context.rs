@@ -18,15 +18,15 @@ use super::{
 };
 use crate::service::LeaseHandle;
 
-/// A failed reconcile is repeated after this long, twice as long each time, at most [`MAX_RETRY`].
+/// The delay after the first failure of a reconcile. It doubles with each further failure, up to [`MAX_RETRY`].
 const FIRST_RETRY: Duration = Duration::from_millis(250);
 const MAX_RETRY: Duration = Duration::from_secs(120);
 
-/// What a reconcile works with.
+/// The context of every reconcile.
 pub struct Context {
-    /// What the watches have delivered.
+    /// The objects that the watches have delivered.
     pub stores: Arc<Stores>,
-    /// The reconciler itself.
+    /// The reconciler.
     pub reconciler: Reconciler,
     /// Limits and orders reconciles.
     pub gate: ReconcileGate,
@@ -34,12 +34,13 @@ pub struct Context {
     pub backoff: ObjectBackoff,
     /// Whether this process leads.
     pub lease: LeaseHandle,
-    /// Counts what happens.
+    /// The metrics.
     pub metrics: Arc<Metrics>,
 }
 
 impl Context {
-    /// Acts on what follows from a watch event. The controller's own writes trigger nothing.
+    /// Triggers the PATs that a watch event concerns, and forgets deleted objects. Echoes of the controller's own
+    /// writes trigger nothing.
     pub fn dispatch(&self, triggers: Triggers) {
         let Triggers { pats, applied, deleted, .. } = triggers;
         let author = applied.and_then(|(kind, object, version)| self.reconciler.delivered(kind, object, version));
@@ -58,13 +59,13 @@ impl Context {
         self.backoff.reset(pat);
     }
 
-    /// Has kube reconcile a PAT again after a while.
+    /// Returns the action that makes kube reconcile a PAT again after this delay.
     pub fn requeue(&self, key: &NamespacedName, after: Duration) -> Action {
         self.gate.scheduled(key, after);
         Action::requeue(after)
     }
 
-    /// Forgets what belongs to a term of leadership that has ended.
+    /// Forgets the state of a term of leadership that has ended.
     pub fn end_term(&self) {
         self.gate.close();
         self.backoff.clear();
@@ -72,13 +73,13 @@ impl Context {
     }
 }
 
-/// Counts for each PAT how often in a row its reconcile has failed.
+/// The exponential backoff of each PAT: how many times in a row its reconcile has failed.
 #[derive(Default)]
 pub struct ObjectBackoff(Mutex<HashMap<NamespacedName, u32>>);
 
 impl ObjectBackoff {
-    /// Counts a failure and returns how long to wait: longer each time, not the same for all PATs, and not less than the API
-    /// server asked for.
+    /// Counts a failure and returns the delay before the next try: exponential, with jitter, and at least as long as the API
+    /// server asks for.
     pub fn next(&self, key: &NamespacedName, retry_after: Option<Duration>) -> Duration {
         let mut failures = self.lock();
         let count = failures.entry(key.clone()).or_default();
@@ -87,7 +88,7 @@ impl ObjectBackoff {
         retry_after.unwrap_or_default().max(backoff.mul_f64(0.75 + 0.5 * key.jitter()))
     }
 
-    /// Starts again for one PAT.
+    /// Resets the backoff of one PAT.
     pub fn reset(&self, key: &NamespacedName) {
         self.lock().remove(key);
     }

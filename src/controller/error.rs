@@ -1,6 +1,6 @@
 //! The errors of a reconcile, grouped by what to do about them.
 //!
-//! None contains the body of a request: they go into logs, events and conditions.
+//! No error contains the body of a request, because errors appear in logs, events and conditions.
 
 use std::time::Duration;
 
@@ -49,7 +49,7 @@ pub enum Error {
         /// How long the API server asks to wait.
         retry_after: Option<Duration>,
     },
-    /// There was no answer in time. The request may have taken effect.
+    /// The API server did not answer in time. The request may have taken effect.
     #[error("{what}: no answer within {} s", limit.as_secs())]
     Timeout {
         /// The request.
@@ -72,8 +72,8 @@ pub enum Error {
     /// A bug: the reconcile panicked. Other PATs are not affected.
     #[error("the reconcile panicked; this is a bug, please report it with the log above")]
     Panicked,
-    /// A bug: the plan does not come to rest.
-    #[error("the plan did not come to rest after {steps} steps; this is a bug, please report it with the log above")]
+    /// A bug: planning does not converge.
+    #[error("the plan did not converge after {steps} steps; this is a bug, please report it with the log above")]
     Restless {
         /// The number of steps.
         steps: usize,
@@ -129,9 +129,9 @@ impl Error {
         let what = what.to_owned();
         match error {
             kube::Error::Api(status) => Self::of_status(what, &status),
-            // The error itself can quote the answer.
+            // The text of the error can quote the response.
             kube::Error::SerdeError(_) => {
-                Self::Unavailable { what, message: "the answer could not be read".into(), retry_after: None }
+                Self::Unavailable { what, message: "the response could not be decoded".into(), retry_after: None }
             }
             other => Self::Unavailable { what, message: root_cause(&other), retry_after: None },
         }

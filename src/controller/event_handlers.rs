@@ -1,4 +1,5 @@
-//! The handlers of watch events: each event updates the stores, then the progress of its watch, and yields the PATs to reconcile.
+//! The handlers of watch events. Each event updates the stores and then the progress of its watch, and returns the PATs to
+//! reconcile.
 
 use std::{collections::HashSet, fmt::Debug, sync::Arc};
 
@@ -16,7 +17,7 @@ use crate::{api::StoredPat, planner::observed::SecretView};
 
 /// Handles the events of one watch.
 pub trait EventHandler: Send {
-    /// The objects that are watched.
+    /// The type of the watched objects.
     type Object: Resource<Scope = NamespaceResourceScope, DynamicType = ()>
         + Clone
         + Debug
@@ -24,11 +25,11 @@ pub trait EventHandler: Send {
         + Send
         + 'static;
 
-    /// Takes one event into the stores.
+    /// Applies one event to the stores.
     fn handle(&mut self, event: Event<Self::Object>) -> Triggers;
 }
 
-/// What follows from a watch event.
+/// The consequences of a watch event.
 #[derive(Debug, Default)]
 pub struct Triggers {
     /// The PATs to reconcile.
@@ -49,7 +50,7 @@ impl Triggers {
     }
 }
 
-/// Takes the events of a watch of PATs into the stores.
+/// Applies the events of a PAT watch to the stores.
 pub struct PatHandler {
     stores: Arc<Stores>,
     scope: Option<String>,
@@ -110,7 +111,7 @@ impl EventHandler for PatHandler {
     }
 }
 
-/// Takes the events of a watch of Secrets into the stores.
+/// Applies the events of a Secret watch to the stores.
 pub struct SecretHandler {
     stores: Arc<Stores>,
     scope: Option<String>,
@@ -126,7 +127,7 @@ impl SecretHandler {
 
     fn apply(&self, secret: StoredSecret) -> Triggers {
         let mut secret = SecretView::of(secret.0);
-        // Only a live read is asked who changed the Secret.
+        // Only a live read shows who changed the Secret.
         secret.last_editor = None;
         let version = version(Some(&secret.resource_version));
         let key = self.stores.key(&secret.namespace, &secret.name);
@@ -180,7 +181,7 @@ impl EventHandler for SecretHandler {
     }
 }
 
-/// The stored objects in the scope of a watch that its list does not contain.
+/// Returns the stored objects in the scope of a watch that its list does not contain.
 fn missing(
     stored: Vec<NamespacedName>,
     scope: Option<&String>,

@@ -1,8 +1,8 @@
-//! The gate in front of the reconciler: it limits how many PATs are reconciled at a time and decides which come first.
+//! The gate in front of the reconciler. It limits how many PATs are reconciled at a time, and decides which come first.
 //!
-//! kube's `Controller` keeps its backlog in a set without order. So it hands every PAT that is due to the gate at once. The gate lets as many
-//! through as may run, parks the others by the time at which they were due, and triggers them as room becomes free. While many
-//! rotations are half done, it finishes those before it starts others.
+//! kube's `Controller` keeps its backlog in an unordered set, so it starts every due PAT at once. The gate admits as many as may run, parks
+//! the others in the order of their due times, and triggers them when a slot is free. Above [`MAX_BEGUN`] half-done rotations, it finishes
+//! those first.
 
 use std::{
     collections::{BTreeSet, HashMap, HashSet},
@@ -15,34 +15,34 @@ use tokio::time::Instant;
 
 use super::namespaced_name::NamespacedName;
 
-/// From this many half-done rotations on, the gate finishes them before it starts others. More would hold more tokens in memory for
-/// longer. With fewer, nothing would be left to do while the last rotations of a wave wait for their second write.
+/// From this many half-done rotations on, the gate finishes them before it starts others. A larger limit would keep more tokens in
+/// memory. With a smaller one, the controller would idle while the last rotations of a wave wait for their second write.
 const MAX_BEGUN: usize = 1024;
 
 /// A gate that lets a limited number of reconciles run.
 pub struct ReconcileGate {
     limit: usize,
-    state: Mutex<GateState>,
+    state: Mutex<ReconcileGateState>,
 }
 
 #[derive(Default)]
-struct GateState {
-    /// Where triggers go; `None` while this process does not lead.
+struct ReconcileGateState {
+    /// The channel to kube's `Controller`; `None` while this process does not lead.
     triggers: Option<UnboundedSender<NamespacedName>>,
-    /// The PATs that wait for a reconcile, here or in kube's scheduler, and when each is due.
+    /// The due time of each PAT that waits for a reconcile, here or in kube's scheduler.
     due: HashMap<NamespacedName, Instant>,
-    /// The PATs that kube handed over and that have to wait, in the order in which they were due.
+    /// The PATs that kube has started and that have to wait, in the order of their due times.
     parked: BTreeSet<(Instant, NamespacedName)>,
-    /// Those of them whose rotation is half done.
+    /// The parked PATs whose rotation is half done.
     parked_begun: BTreeSet<(Instant, NamespacedName)>,
-    /// The PATs that were parked and may run as soon as kube hands them over again.
+    /// The PATs that were parked and may run when kube starts them again.
     admitted: HashSet<NamespacedName>,
     running: HashSet<NamespacedName>,
     /// The PATs whose rotation is half done: the new token is published and not yet in the Secret.
     begun: HashSet<NamespacedName>,
 }
 
-/// The right to reconcile one PAT. Dropping it makes room for the next.
+/// The permit to reconcile one PAT. Dropping it frees the slot.
 pub struct Permit<'g> {
     gate: &'g ReconcileGate,
     key: NamespacedName,
@@ -63,10 +63,10 @@ impl ReconcileGate {
         receiver
     }
 
-    /// Closes the gate: nothing is triggered any more, and everything that waits is forgotten.
+    /// Closes the gate: nothing is triggered any more, and waiting PATs are forgotten.
     pub fn close(&self) {
         let mut state = self.state();
-        *state = GateState { running: std::mem::take(&mut state.running), ..GateState::default() };
+        *state = ReconcileGateState { running: std::mem::take(&mut state.running), ..ReconcileGateState::default() };
     }
 
     /// Asks for a reconcile as soon as possible. Does nothing while the gate is closed.
@@ -78,12 +78,13 @@ impl ReconcileGate {
         }
     }
 
-    /// Records that kube's scheduler will hand over a PAT after a while. An earlier time stands.
+    /// Records that kube's scheduler will start a PAT after this delay. An earlier due time stays.
     pub fn scheduled(&self, key: &NamespacedName, after: Duration) {
         self.state().wait_until(key, Instant::now() + after);
     }
 
-    /// Asks for the right to reconcile a PAT that kube hands over. `None`: it has to wait, and the gate triggers it again.
+    /// Requests a permit for a PAT that kube has started. Returns `None` if it has to wait; the gate then triggers it
+    /// later.
     pub fn enter(&self, key: &NamespacedName) -> Option<Permit<'_>> {
         let mut state = self.state();
         let now = Instant::now();
@@ -123,7 +124,7 @@ impl ReconcileGate {
         (state.due.len(), state.due.values().filter(|due| **due <= now).count())
     }
 
-    /// Returns how long ago the first PAT that waits became due. One that is running does not wait.
+    /// Returns how long the waiting PAT with the earliest due time has been due. A running PAT does not wait.
     pub fn lag(&self) -> Duration {
         let state = self.state();
         let waiting = state.due.iter().filter(|(key, _)| !state.running.contains(*key));
@@ -136,13 +137,13 @@ impl ReconcileGate {
         self.state().running.len()
     }
 
-    fn state(&self) -> MutexGuard<'_, GateState> {
+    fn state(&self) -> MutexGuard<'_, ReconcileGateState> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
-impl GateState {
-    /// Records when a PAT is due. An earlier time stands.
+impl ReconcileGateState {
+    /// Records when a PAT is due. An earlier due time stays.
     fn wait_until(&mut self, key: &NamespacedName, due: Instant) {
         if let Some(present) = self.due.get_mut(key) {
             *present = (*present).min(due);
@@ -151,7 +152,7 @@ impl GateState {
         }
     }
 
-    /// Gives free room to the parked PATs that come first, and triggers them. Not `entering`: kube has just handed it over.
+    /// Admits the first parked PATs to free slots and triggers them, except `entering`, which kube has just started.
     fn admit(&mut self, limit: usize, entering: Option<&NamespacedName>) {
         while self.running.len() + self.admitted.len() < limit
             && let Some(key) = self.next_parked()

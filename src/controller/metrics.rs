@@ -179,7 +179,7 @@ impl Metrics {
         self.refusals.inc();
     }
 
-    /// Counts what an event reports.
+    /// Counts the change that an event reports.
     pub fn event_published(&self, reason: EventReason) {
         match reason {
             EventReason::Rotated => self.rotations.inc(),
@@ -191,21 +191,19 @@ impl Metrics {
         };
     }
 
-    /// Counts a step that found an object changed.
-    pub fn conflict(&self, error: &Error) {
+    /// Counts an error of a step.
+    pub fn step_failed(&self, error: &Error) {
         self.errors.get_or_create(&Category { category: error.category() }).inc();
     }
 
-    /// Counts a reconcile.
+    /// Counts a reconcile, its duration and its error.
     pub fn reconciled(&self, took: Duration, lag: Duration, error: Option<&Error>) {
         self.duration.observe(took.as_secs_f64());
         self.queue_lag.observe(lag.as_secs_f64());
-        if let Some(error) = error {
-            self.errors.get_or_create(&Category { category: error.category() }).inc();
-        }
+        error.into_iter().for_each(|error| self.step_failed(error));
     }
 
-    /// Counts a watch that broke.
+    /// Counts an interruption of a watch.
     pub fn watch_failed(&self, kind: WatchedKind) {
         self.watch_errors.get_or_create(&ByKind { kind: kind.as_str() }).inc();
     }
@@ -220,7 +218,7 @@ impl Metrics {
         self.leader.set(i64::from(leads));
         let mut text = String::new();
         if encode(&mut text, &self.registry).is_err() {
-            tracing::warn!("the metrics cannot be encoded");
+            tracing::warn!("cannot encode metrics");
         }
         text
     }
@@ -267,7 +265,7 @@ impl Metrics {
     }
 }
 
-/// When replaced tokens end that were used long after their successor was issued.
+/// Returns the expiry of replaced tokens that were used long after their successor was issued.
 fn in_use_until(status: &PersonalAccessTokenStatus) -> impl Iterator<Item = Time> {
     let replaced = status.credentials.iter().find(|one| one.state == CredentialState::Active).map(|one| one.issued_at);
     let in_grace = status.credentials.iter().filter(|one| one.state == CredentialState::Grace);

@@ -60,10 +60,10 @@ use crate::{
     service::{Clock, LeaseHandle, ReadinessGate},
 };
 
-/// How long running reconciles may take to finish when the process stops. The lease is released after that.
+/// The time that running reconciles have to finish when the process stops. The lease is released after it.
 const FINISH_LIMIT: Duration = Duration::from_secs(7);
 
-/// What a controller works on.
+/// The options of a controller.
 #[derive(Clone, Debug)]
 pub struct ControllerOptions {
     /// The namespaces to watch; none means all of them.
@@ -72,8 +72,8 @@ pub struct ControllerOptions {
     pub label_selector: Option<String>,
     /// How many PATs are reconciled at a time.
     pub concurrency: usize,
-    /// The settings of the installation.
-    pub settings: ControllerConfig,
+    /// The configuration of the installation.
+    pub config: ControllerConfig,
     /// The name of this process in events.
     pub instance: Option<String>,
 }
@@ -90,7 +90,7 @@ pub struct PatController {
     context: Arc<Context>,
 }
 
-/// A part of the controller ended by itself.
+/// A part of the controller ended unexpectedly.
 #[derive(Debug, thiserror::Error)]
 #[error("the {0} ended unexpectedly; this is a bug, please report it with the log above")]
 pub struct EndedUnexpectedly(&'static str);
@@ -108,9 +108,9 @@ impl PatController {
         let stores = Arc::new(Stores::default());
         let metrics = Arc::new(Metrics::new());
         let cluster = ClusterClient::new(client.clone(), options.instance.clone());
-        let settings = options.settings.clone();
+        let config = options.config.clone();
         let context = Arc::new(Context {
-            reconciler: Reconciler::new(cluster, stores.clone(), settings, clock.clone(), metrics.clone()),
+            reconciler: Reconciler::new(cluster, stores.clone(), config, clock.clone(), metrics.clone()),
             stores,
             gate: ReconcileGate::new(options.concurrency),
             backoff: ObjectBackoff::default(),
@@ -137,7 +137,7 @@ impl PatController {
         }
     }
 
-    /// Returns a token that is cancelled once every watch has delivered its first list. A process that leads before that would do
+    /// Returns a token that is cancelled once every watch has delivered its first list. A process that leads before would do
     /// nothing.
     pub fn caches_are_full(&self) -> CancellationToken {
         self.full.clone()
@@ -146,7 +146,7 @@ impl PatController {
     /// Runs until `shutdown`, then gives running reconciles some seconds to finish.
     ///
     /// # Errors
-    /// A part of the controller ended by itself.
+    /// A part of the controller ended unexpectedly.
     pub async fn run(self, shutdown: CancellationToken) -> Result<(), EndedUnexpectedly> {
         let mut watches = self.start_watches();
         tokio::select! {
@@ -175,7 +175,7 @@ impl PatController {
         watches
     }
 
-    /// Watches until the process ends, and acts on the events.
+    /// Watches until the process ends, and dispatches the events.
     fn watch<H: EventHandler + 'static>(
         &self,
         kind: WatchedKind,
@@ -195,15 +195,15 @@ impl PatController {
             Err(error) => {
                 context.metrics.watch_failed(kind);
                 let why = watches::explain(&error);
-                tracing::warn!(kind = kind.as_str(), "a watch broke and will be started again: {why}");
+                tracing::warn!(kind = kind.as_str(), "watch interrupted, restarting: {why}");
             }
         };
         async move { watches::watch(client, scope.as_deref(), labels.as_deref(), handler, report).await }
     }
 
-    /// Serves one term of leadership after the other, until `shutdown`.
+    /// Serves terms of leadership, one after the other, until `shutdown`.
     async fn lead(&self, shutdown: &CancellationToken) -> Result<(), EndedUnexpectedly> {
-        // Secrets too: without them a restart would read each one from the API server.
+        // This waits for Secrets too: otherwise a restart would read each one from the API server.
         tokio::select! {
             _ = async { self.missing_lists.subscribe().wait_for(|missing| *missing == 0).await.map(drop) } => {}
             () = shutdown.cancelled() => return Ok(()),
@@ -244,7 +244,7 @@ impl PatController {
             () = &mut outcomes => Err(EndedUnexpectedly("controller")),
             () = context.lease.lost() => Ok(()),
             () = shutdown.cancelled() => {
-                tracing::info!("stopping: finishing the reconciles that are running");
+                tracing::info!("stopping: finishing running reconciles");
                 Ok(())
             }
         };
@@ -263,7 +263,8 @@ impl PatController {
         result
     }
 
-    /// How many reconciles kube may start at a time: as many as run, and as many again that only pass by the gate to be parked.
+    /// Returns how many reconciles kube may start at a time: those that run, and as many again that enter the gate only to be
+    /// parked.
     fn slots(&self) -> u16 {
         u16::try_from(2 * self.options.concurrency).unwrap_or(u16::MAX)
     }
@@ -276,7 +277,8 @@ async fn consume(
 ) {
     let mut outcomes = pin!(outcomes);
     while let Some(outcome) = outcomes.next().await {
-        // `error_policy` has dealt with errors of reconciles. This one means that a PAT was deleted before its turn came.
+        // `error_policy` has handled the errors of reconciles. This error means that a PAT was deleted before its
+        // reconcile started.
         if let Err(ControllerError::ObjectNotFound(pat)) = outcome {
             context.forget(&NamespacedName::new(pat.namespace.as_deref().unwrap_or_default(), &pat.name));
         }

@@ -33,7 +33,7 @@ impl NamespacedName {
         self.0.split_once('/').map_or("", |(_, name)| name)
     }
 
-    /// Returns a number from 0 to 1 that is always the same for one object, so that delays of many objects spread out.
+    /// Returns a number from 0 to 1 that is stable for each object, to spread the delays of many objects.
     pub fn jitter(&self) -> f64 {
         let hash = BuildHasherDefault::<DefaultHasher>::default().hash_one(self);
         (hash >> 11) as f64 / (1u64 << 53) as f64

@@ -1,4 +1,4 @@
-//! The controller's own writes, as they come back by the watches.
+//! Recognizes the controller's own writes when the watches deliver them.
 
 use std::{
     collections::HashMap,
@@ -12,8 +12,8 @@ use super::{
 
 /// The versions that the controller's last writes gave to objects, until the watches deliver them.
 ///
-/// Such an event is nothing new for the PAT that the object was written for: every write is decided on the version before it, and
-/// its answer has been planned on.
+/// Such an event needs no reconcile of the PAT that the object was written for: its reconcile has already planned on the response
+/// to the write.
 #[derive(Default)]
 pub struct OwnWrites(Mutex<HashMap<(WatchedKind, NamespacedName), OwnWrite>>);
 
@@ -23,7 +23,7 @@ struct OwnWrite {
 }
 
 impl OwnWrites {
-    /// Expects the watch to deliver this version of an object, which was written for this PAT.
+    /// Records a version that the controller wrote for this PAT, until the watch delivers it.
     pub fn expect(
         &self,
         stores: &Stores,
@@ -32,15 +32,15 @@ impl OwnWrites {
         resource_version: &str,
         pat: &NamespacedName,
     ) {
-        // A version that cannot be compared counts as 0: then every event is new.
+        // A version that is not a number counts as 0, so every event is new.
         let version = version(Some(resource_version));
-        // The event may have come before the answer.
+        // The event may have arrived before the response.
         if version > stores.progress(kind, object.namespace()).version {
             self.lock().insert((kind, object), OwnWrite { version, pat: pat.clone() });
         }
     }
 
-    /// Returns the PAT for which this version of an object is nothing new: the last write of the controller, or older.
+    /// Returns the PAT for which the controller wrote this version of an object, or a newer one.
     pub fn recognize(&self, kind: WatchedKind, object: NamespacedName, version: u64) -> Option<NamespacedName> {
         let entry = (kind, object);
         let mut writes = self.lock();

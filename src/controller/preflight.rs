@@ -30,8 +30,8 @@ pub async fn wait_for_crd(client: &Client, gate: &ReadinessGate) -> Result<(), P
     preflight::wait_for_resource(client, &version, crd::PLURAL, &crd::how_to_install(crd::NAME), gate).await
 }
 
-/// Returns the permissions that the controller needs, in each namespace or everywhere. With a `lease` (namespace and name), those of
-/// leader election too: without the right to renew the lease, a process would work for some seconds, lose it and end.
+/// Returns the permissions that the controller needs, in each namespace or in all. With a `lease` (namespace and name), those of
+/// leader election too: a process that may not renew the lease would work for some seconds, lose the lease and exit.
 pub fn questions<'a>(namespaces: &'a [String], lease: Option<(&'a str, &'a str)>) -> Vec<AccessCheck<'a>> {
     let mut questions = preflight::questions(NEEDS, namespaces);
     if let Some((namespace, name)) = lease {
@@ -45,19 +45,8 @@ pub fn questions<'a>(namespaces: &'a [String], lease: Option<(&'a str, &'a str)>
     questions
 }
 
-/// Checks that all of it is allowed.
-///
-/// # Errors
-/// Something is not allowed, or the API server cannot be reached.
-pub async fn check_permissions(
-    client: &Client,
-    namespaces: &[String],
-    lease: Option<(&str, &str)>,
-) -> Result<(), PreflightError> {
-    preflight::check_permissions(client, questions(namespaces, lease)).await
-}
-
-/// Has the API server parse the label selector once: a watch with an invalid one would fail for ever.
+/// Lists once with the label selector, so that the API server validates it: a watch with an invalid selector would fail
+/// forever.
 ///
 /// # Errors
 /// The selector is invalid, or the API server cannot be reached.

@@ -10,13 +10,12 @@ use tracing::{Instrument, Span};
 use super::{context::Context, error::Error, namespaced_name::NamespacedName};
 use crate::api::{StoredPat, Time};
 
-/// How long one reconcile may take.
-const RUN_LIMIT: Duration = Duration::from_secs(60);
+const RECONCILE_TIMEOUT: Duration = Duration::from_secs(60);
 
-/// The longest time between two reconciles of a PAT: no timer notices when the wall clock jumps.
-const MAX_NAP: Duration = Duration::from_secs(600);
+/// The longest delay between two reconciles of a PAT, because timers do not follow jumps of the wall clock.
+const MAX_REQUEUE_DELAY: Duration = Duration::from_secs(600);
 
-/// Reconciles one PAT, and returns when to do so again.
+/// Reconciles one PAT, and returns when to reconcile it again.
 ///
 /// # Errors
 /// The reconcile failed; [`error_policy`] says when to try again.
@@ -36,7 +35,7 @@ pub async fn reconcile(pat: Arc<StoredPat>, ctx: Arc<Context>) -> Result<Action,
     let wake_at = result?;
     ctx.backoff.reset(&key);
     Ok(match wake_at {
-        Some(wake_at) => ctx.requeue(&key, nap(&key, wake_at, ctx.reconciler.now())),
+        Some(wake_at) => ctx.requeue(&key, requeue_delay(&key, wake_at, ctx.reconciler.now())),
         None => Action::await_change(),
     })
 }
@@ -55,27 +54,27 @@ pub fn error_policy(pat: Arc<StoredPat>, error: &Error, ctx: Arc<Context>) -> Ac
     ctx.requeue(&key, delay)
 }
 
-/// Contains a panic and limits the time, so that neither affects other PATs.
+/// Catches a panic and enforces the timeout, so that neither affects other PATs.
 async fn isolated(
     key: &NamespacedName,
     run: impl Future<Output = Result<Option<Time>, Error>>,
 ) -> Result<Option<Time>, Error> {
-    match timeout(RUN_LIMIT, AssertUnwindSafe(run).catch_unwind()).await {
+    match timeout(RECONCILE_TIMEOUT, AssertUnwindSafe(run).catch_unwind()).await {
         Ok(Ok(result)) => result,
-        // The panic hook has printed the panic itself.
+        // The panic hook has logged the panic.
         Ok(Err(_)) => Err(Error::Panicked),
-        Err(_) => Err(Error::Timeout { what: format!("reconcile {key}"), limit: RUN_LIMIT }),
+        Err(_) => Err(Error::Timeout { what: format!("reconcile {key}"), limit: RECONCILE_TIMEOUT }),
     }
 }
 
-/// How long to leave a PAT alone.
-fn nap(key: &NamespacedName, wake_at: Time, now: Time) -> Duration {
+/// Returns the delay until the next reconcile of a PAT.
+fn requeue_delay(key: &NamespacedName, wake_at: Time, now: Time) -> Duration {
     let wait = Duration::try_from(wake_at.since(now)).unwrap_or(Duration::ZERO);
-    wait.min(MAX_NAP.mul_f64(0.75 + 0.25 * key.jitter()))
+    wait.min(MAX_REQUEUE_DELAY.mul_f64(0.75 + 0.25 * key.jitter()))
 }
 
-/// The span of the log lines of one reconcile. It has the level of errors, so that every line that is logged is logged with it. In JSON
-/// `name` is the name of the span itself.
+/// Returns the span of one reconcile. Its level is error, so that no log filter drops it from a line. The field is `pat`, because in
+/// JSON logs `name` is the name of the span.
 fn span(pat: &StoredPat) -> Span {
     tracing::error_span!("reconcile", namespace = pat.namespace(), pat = pat.name(), uid = pat.uid())
 }

@@ -1,6 +1,6 @@
-//! The reconciler: observe, plan, execute one step, and again until the plan rests.
+//! The reconciler: it observes, plans and executes one step at a time, until the plan rests.
 //!
-//! It decides nothing about tokens: the planner does.
+//! The planner makes all decisions about tokens.
 
 use std::{
     collections::HashMap,
@@ -29,17 +29,17 @@ use crate::{
     token::{Token, TokenPrefix},
 };
 
-/// A plan that takes more steps than this will never rest. The longest valid sequence has 12.
+/// The maximum number of steps of a reconcile. The longest valid sequence has 12.
 const MAX_STEPS: usize = 32;
 
-/// After this many conflicts a reconcile fails, so that others get their turn.
+/// After this many conflicts a reconcile fails, so that other PATs are not delayed.
 const MAX_CONFLICTS: usize = 4;
 
-/// Reconciles PATs: different ones in parallel, each one by one.
+/// Reconciles PATs: different PATs in parallel, but each PAT only once at a time.
 pub struct Reconciler {
     cluster: ClusterClient,
     stores: Arc<Stores>,
-    settings: ControllerConfig,
+    config: ControllerConfig,
     clock: Clock,
     metrics: Arc<Metrics>,
     states: Mutex<HashMap<NamespacedName, ReconcileState>>,
@@ -53,7 +53,7 @@ struct Run<'a> {
     state: &'a mut ReconcileState,
     /// The time at which the current step was planned.
     now: Time,
-    /// What was read of the Secret from the API server.
+    /// The Secret as read from the API server in this reconcile.
     live: Option<LiveRead>,
     /// The Secret as the current step was planned on.
     secret: Option<Arc<SecretView>>,
@@ -70,7 +70,7 @@ struct LiveRead {
     secret: Option<Arc<SecretView>>,
 }
 
-/// Whether a reconcile goes on.
+/// What a reconcile does after a step.
 #[derive(PartialEq, Eq)]
 enum Next {
     Plan,
@@ -83,14 +83,14 @@ impl Reconciler {
     pub fn new(
         cluster: ClusterClient,
         stores: Arc<Stores>,
-        settings: ControllerConfig,
+        config: ControllerConfig,
         clock: Clock,
         metrics: Arc<Metrics>,
     ) -> Self {
-        Self { cluster, stores, settings, clock, metrics, states: Mutex::default(), own_writes: OwnWrites::default() }
+        Self { cluster, stores, config, clock, metrics, states: Mutex::default(), own_writes: OwnWrites::default() }
     }
 
-    /// Returns the present. Every decision takes it from here.
+    /// Returns the current time, which all decisions use.
     pub fn now(&self) -> Time {
         self.clock.now().into()
     }
@@ -100,7 +100,7 @@ impl Reconciler {
     /// # Errors
     /// A step failed in a way that needs another try later. Completed steps stay.
     pub async fn reconcile(&self, key: &NamespacedName) -> Result<Option<Time>, Error> {
-        // The progress first: then the stored PAT is at least as new.
+        // The progress is read before the PAT, so that the stored PAT is at least as new.
         let progress = self.stores.progress(WatchedKind::Pat, key.namespace());
         let Some(stored) = self.stores.pat(key) else {
             self.forget(WatchedKind::Pat, key);
@@ -114,7 +114,7 @@ impl Reconciler {
         }
         state.drop_delivered(&self.stores, key);
         let mut states = self.states();
-        // A PAT that was deleted meanwhile must not leave its state behind.
+        // The state of a PAT that was deleted meanwhile must not be kept.
         let still_stored = self.stores.pat(key).is_some_and(|pat| pat.uid() == state.uid);
         if state.is_worth_keeping() && still_stored {
             states.insert(key.clone(), state);
@@ -122,7 +122,7 @@ impl Reconciler {
         result
     }
 
-    /// Whether a rotation is half done: the new token of this PAT is published and waits for its place in the Secret.
+    /// Whether a rotation is half done: the new token of this PAT is published but not yet written to the Secret.
     pub fn is_rotation_begun(&self, key: &NamespacedName) -> bool {
         self.states().get(key).is_some_and(ReconcileState::is_rotation_begun)
     }
@@ -135,14 +135,14 @@ impl Reconciler {
         }
     }
 
-    /// Forgets everything that is remembered between reconciles: another process may lead now.
+    /// Forgets all state between reconciles, because another process may lead now.
     pub fn forget_all(&self) {
         self.states().clear();
         self.own_writes.clear();
     }
 
-    /// Notes that a watch has delivered this version of an object. Returns the PAT for which it is nothing new, because the
-    /// controller itself wrote it.
+    /// Records that a watch has delivered this version of an object. If the controller itself wrote it, returns the PAT
+    /// that it was written for.
     pub fn delivered(&self, kind: WatchedKind, object: NamespacedName, version: u64) -> Option<NamespacedName> {
         let pat = self.own_writes.recognize(kind, object, version)?;
         let mut states = self.states();
@@ -155,7 +155,7 @@ impl Reconciler {
         Some(pat)
     }
 
-    /// How many PATs it remembers something of.
+    /// Returns the number of PATs with state.
     #[cfg(test)]
     pub(super) fn remembered(&self) -> usize {
         self.states().len()
@@ -223,7 +223,7 @@ impl Reconciler {
             Some(live) => live.secret.clone(),
             None => run.state.known_secret(&self.stores, run.key.namespace(), wanted),
         };
-        // For the case that the write of the status succeeded and only its answer was lost.
+        // The write of the status may have succeeded although its response was lost.
         run.state.note_publication(&pat, run.now, is_live.then(|| version_of(run.secret.as_deref())));
         let is_former = |secret: &&Arc<SecretView>| *secret.name != *wanted && !run.state.has_deleted(&secret.name);
         let former: Vec<_> = run.controlled.iter().filter(is_former).map(|secret| SecretView::clone(secret)).collect();
@@ -238,14 +238,13 @@ impl Reconciler {
             refusal: run.state.refusal.as_ref(),
             dry_run_accepted: run.dry_run_passed,
         };
-        let plan = plan(&view, &self.settings, run.now);
+        let plan = plan(&view, &self.config, run.now);
         if !plan.keep_held {
             run.state.held = None;
         }
         plan
     }
 
-    /// Executes one step of a plan.
     async fn execute(&self, run: &mut Run<'_>, step: Step) -> Result<Next, Error> {
         match step {
             // The caller handles these.
@@ -270,7 +269,7 @@ impl Reconciler {
         let written = match self.cluster.write_status(&run.pat, status).await {
             Ok(written) => written,
             Err(Error::NotFound { .. }) => return Ok(Next::Stop),
-            // What the spec says never makes a status invalid, so this is a failure and not a refusal.
+            // A spec never makes a status invalid, so this error is retried and not reported as a refusal.
             Err(Error::Refused { message }) => {
                 let what = format!("patch status of PersonalAccessToken {}", run.key);
                 return Err(Error::Unavailable { what, message, retry_after: None });
@@ -317,7 +316,7 @@ impl Reconciler {
         }
     }
 
-    /// Decides what a failed step means for this reconcile: plan again, or `Err` to end it.
+    /// Decides whether the reconcile continues after a failed step; `Err` ends it.
     async fn recover(&self, run: &mut Run<'_>, error: Error) -> Result<Next, Error> {
         let (kind, message) = match error {
             Error::Conflict { .. }
@@ -325,7 +324,7 @@ impl Reconciler {
             | Error::NotFound { .. }
             | Error::TokenMoved { .. } => {
                 run.conflicts += 1;
-                self.metrics.conflict(&error);
+                self.metrics.step_failed(&error);
                 if run.conflicts > MAX_CONFLICTS {
                     return Err(error);
                 }
@@ -341,8 +340,8 @@ impl Reconciler {
         Ok(Next::Plan)
     }
 
-    /// Reads the Secret and then the PAT from the API server. In the other order the rotation of another leader could come in
-    /// between, and its new Secret would be taken for damage.
+    /// Reads the Secret and then the PAT from the API server. In the reverse order, another leader could rotate in between,
+    /// and its new Secret would look damaged.
     async fn read_live(&self, run: &mut Run<'_>) -> Result<Next, Error> {
         let pat = run.pat.clone();
         run.live = match &pat.spec {
@@ -352,7 +351,7 @@ impl Reconciler {
         self.read_pat(run).await
     }
 
-    /// Reads the Secret from the API server, and the PAT only if the Secret can be newer.
+    /// Reads the Secret from the API server, and the PAT only if the Secret may be newer than the PAT.
     async fn read_live_secret(&self, run: &mut Run<'_>) -> Result<Next, Error> {
         let pat = run.pat.clone();
         let Ok(spec) = &pat.spec else { return Ok(Next::Plan) };
@@ -387,7 +386,7 @@ impl Reconciler {
             && !secrets.iter().any(|secret| *secret.name == **last)
             && !run.state.has_deleted(last)
         {
-            // Without our label no watch shows it.
+            // A Secret without our label is not watched.
             let live = self.read_secret(pat.namespace(), last).await?;
             secrets.extend(live.secret.filter(|secret| secret.is_controlled_by(pat.uid())));
         }

@@ -1,6 +1,6 @@
-//! The Secrets of the operator, reduced to names and hashes, by key and by the PAT that controls them.
+//! The operator's Secrets, reduced to names and hashes, by key and by the PAT that controls them.
 //!
-//! kube's reflector store would keep whole Secrets. This index hashes each value before anything keeps it.
+//! kube's reflector store would keep whole Secrets. Here each value is hashed before it is stored.
 
 use std::{
     collections::HashMap,
@@ -37,7 +37,7 @@ impl SecretIndex {
         self.read().by_key.keys().cloned().collect()
     }
 
-    /// Returns the index's own copy of a key.
+    /// Returns the stored copy of a key, which shares its text.
     pub fn stored_key(&self, key: &NamespacedName) -> Option<NamespacedName> {
         self.read().by_key.get_key_value(key).map(|(key, _)| key.clone())
     }

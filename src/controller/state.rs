@@ -1,4 +1,4 @@
-//! What the reconciler remembers of a PAT between two reconciles: what a fresh process can do without.
+//! The state of a PAT between two reconciles. A restarted process works correctly without it.
 
 use std::{collections::HashMap, sync::Arc, time::Duration};
 
@@ -14,25 +14,25 @@ use crate::{
     token::Token,
 };
 
-/// How long a refused write waits before it is tried again: this long at first, twice as long each time, at most [`MAX_REFUSAL_WAIT`].
+/// The delay before a refused write is tried again. It doubles with each refusal, up to [`MAX_REFUSAL_WAIT`].
 const FIRST_REFUSAL_WAIT: Duration = Duration::from_secs(10);
 const MAX_REFUSAL_WAIT: Duration = Duration::from_secs(300);
 
 /// The state of one PAT between two reconciles.
 #[derive(Default)]
 pub(super) struct ReconcileState {
-    /// The uid of the PAT. A PAT that is created anew starts without state.
+    /// The uid of the PAT. A recreated PAT starts without state.
     pub uid: String,
-    /// The token that waits in memory for its place in the Secret.
+    /// The token that is held in memory until the Secret holds it.
     pub held: Option<HeldToken>,
     /// The last refusal of a write to the Secret, if none was accepted since.
     pub refusal: Option<WriteRefusal>,
     refusals: u32,
-    /// The outcome of the last request is unknown: read live before planning.
+    /// Whether the outcome of the last request is unknown, so that the next reconcile reads live first.
     pub uncertain: bool,
-    /// The answer to the last write of the status.
+    /// The response to the last write of the status.
     pub pat: Option<LastWrite<StoredPat>>,
-    /// The answers to the last writes of Secrets, by name.
+    /// The responses to the last writes of Secrets, by name.
     secrets: HashMap<String, LastWrite<SecretView>>,
     /// The uids of the Secrets that were deleted, by name.
     deleted: HashMap<String, String>,
@@ -46,7 +46,7 @@ pub(super) struct HeldToken {
     pub published_over: Option<u64>,
 }
 
-/// The answer to a write, and the epoch of the watch at that time.
+/// The response to a write, and the epoch of the watch at that time.
 pub(super) struct LastWrite<T> {
     pub object: Arc<T>,
     version: u64,
@@ -58,19 +58,19 @@ impl<T> LastWrite<T> {
         Self { object: Arc::new(object), version: version(Some(resource_version)), epoch: progress.epoch }
     }
 
-    /// Whether it is newer than what the watch has delivered.
+    /// Whether it is newer than everything that the watch has delivered.
     pub fn is_ahead_of(&self, progress: WatchProgress) -> bool {
         self.epoch == progress.epoch && progress.version < self.version
     }
 }
 
 impl ReconcileState {
-    /// An empty state for the PAT with this uid.
+    /// Creates an empty state for the PAT with this uid.
     pub fn of(uid: &str) -> Self {
         Self { uid: uid.to_owned(), ..Self::default() }
     }
 
-    /// Whether there is anything to remember.
+    /// Whether the state holds anything.
     pub fn is_worth_keeping(&self) -> bool {
         self.held.is_some()
             || self.refusal.is_some()
@@ -80,12 +80,12 @@ impl ReconcileState {
             || !self.deleted.is_empty()
     }
 
-    /// Whether a rotation is half done: a new token is published, and nothing keeps it from the Secret but time.
+    /// Whether a rotation is half done: a new token is published, and its write to the Secret only waits for verifiers.
     pub fn is_rotation_begun(&self) -> bool {
         self.refusal.is_none() && self.held.as_ref().is_some_and(|held| held.published_at.is_some())
     }
 
-    /// Notes that the API server accepted a write to the Secret.
+    /// Records that the API server accepted a write to the Secret.
     pub fn secret_written(&mut self, written: &SecretView, progress: WatchProgress) {
         self.refusal = None;
         self.refusals = 0;
@@ -95,7 +95,7 @@ impl ReconcileState {
         self.secrets.insert(written.name.to_string(), LastWrite::new(view, &written.resource_version, progress));
     }
 
-    /// Notes that a Secret was deleted.
+    /// Records that a Secret was deleted.
     pub fn secret_deleted(&mut self, name: &str, uid: &str) {
         self.secrets.remove(name);
         self.deleted.insert(name.to_owned(), uid.to_owned());
@@ -106,7 +106,7 @@ impl ReconcileState {
         self.deleted.contains_key(name)
     }
 
-    /// Notes that the API server refused a write to the Secret, and when to try again.
+    /// Records that the API server refused a write to the Secret, and when to try again.
     pub fn write_refused(&mut self, kind: WriteRefusalKind, message: String, now: Time) {
         let wait = match kind {
             WriteRefusalKind::NamespaceTerminating => MAX_REFUSAL_WAIT,
@@ -117,7 +117,7 @@ impl ReconcileState {
         self.refusal = Some(WriteRefusal { kind, message, retry_at });
     }
 
-    /// Notes when the status first shows the hash of the held token, and which version the Secret had before.
+    /// Records when the status first shows the hash of the held token, and which version the Secret had before.
     pub fn note_publication(&mut self, pat: &StoredPat, now: Time, over: Option<u64>) {
         let (Some(held), Ok(status)) = (&mut self.held, &pat.status) else { return };
         let id = held.token.id();
@@ -129,7 +129,7 @@ impl ReconcileState {
 
     /// Returns a Secret according to the store and the controller's own last write, whichever is newer.
     pub fn known_secret(&self, stores: &Stores, namespace: &str, name: &str) -> Option<Arc<SecretView>> {
-        // The progress first: then the stored Secret is at least as new.
+        // The progress is read before the Secret, so that the stored Secret is at least as new.
         let progress = stores.progress(WatchedKind::Secret, namespace);
         if let Some(written) = self.secrets.get(name).filter(|written| written.is_ahead_of(progress)) {
             return Some(written.object.clone());
@@ -150,7 +150,7 @@ impl ReconcileState {
         secrets
     }
 
-    /// Drops what the watches have delivered.
+    /// Drops the entries that the watches have delivered.
     pub fn drop_delivered(&mut self, stores: &Stores, key: &NamespacedName) {
         let pats = stores.progress(WatchedKind::Pat, key.namespace());
         let secrets = stores.progress(WatchedKind::Secret, key.namespace());
@@ -161,12 +161,12 @@ impl ReconcileState {
 }
 
 impl HeldToken {
-    /// A token that was minted now.
+    /// Creates the entry of a token that was minted at `issued_at`.
     pub fn new(token: Token, issued_at: Time) -> Self {
         Self { token, issued_at, published_at: None, published_over: None }
     }
 
-    /// What the planner may see of it.
+    /// Returns the part that the planner may see.
     pub fn public(&self) -> HeldCredential {
         HeldCredential {
             id: self.token.id(),

@@ -1,6 +1,6 @@
-//! A Secret without `managedFields`, which are half of its text.
+//! A Secret without `managedFields`, which make up half of its JSON.
 //!
-//! Watches and answers to writes decode to it. Only a live read needs to know who changed a Secret.
+//! Watches and responses to writes decode to it. Only a live read needs to know who changed a Secret.
 
 use std::{collections::BTreeMap, fmt};
 
@@ -11,7 +11,7 @@ use k8s_openapi::{
 };
 use serde::{Deserialize, Deserializer, Serialize};
 
-use crate::api::stored::stands_for;
+use crate::api::stored::impl_resource;
 
 /// A Secret without `managedFields`. `Debug` shows no value.
 #[derive(Clone, Serialize)]
@@ -40,25 +40,15 @@ impl<'de> Deserialize<'de> for StoredSecret {
             annotations: Option<BTreeMap<String, String>>,
         }
         let Read { metadata, type_, data } = Read::deserialize(deserializer)?;
-        let Metadata {
-            namespace,
-            name,
-            uid,
-            resource_version,
-            deletion_timestamp,
-            owner_references,
-            labels,
-            annotations,
-        } = metadata;
         let metadata = ObjectMeta {
-            namespace,
-            name,
-            uid,
-            resource_version,
-            deletion_timestamp,
-            owner_references,
-            labels,
-            annotations,
+            namespace: metadata.namespace,
+            name: metadata.name,
+            uid: metadata.uid,
+            resource_version: metadata.resource_version,
+            deletion_timestamp: metadata.deletion_timestamp,
+            owner_references: metadata.owner_references,
+            labels: metadata.labels,
+            annotations: metadata.annotations,
             ..ObjectMeta::default()
         };
         Ok(Self(Secret { metadata, type_, data, ..Secret::default() }))
@@ -71,7 +61,7 @@ impl fmt::Debug for StoredSecret {
     }
 }
 
-stands_for!(StoredSecret, Secret, NamespaceResourceScope, 0.metadata);
+impl_resource!(StoredSecret, Secret, NamespaceResourceScope, 0.metadata);
 
 #[cfg(test)]
 mod tests {
@@ -87,7 +77,7 @@ mod tests {
             "ownerReferences": [{
                 "apiVersion": "pat-operator.io/v1alpha1", "kind": "PersonalAccessToken", "name": "app", "uid": "u", "controller": true
             }],
-            "managedFields": [{"manager": "somebody", "operation": "Update", "time": "2026-01-01T00:00:00Z"}]
+            "managedFields": [{"manager": "another", "operation": "Update", "time": "2026-01-01T00:00:00Z"}]
         }
     }"#;
 
@@ -95,7 +85,7 @@ mod tests {
     fn everything_but_the_last_editor_is_kept() {
         let whole = SecretView::of(serde_json::from_str(TEXT).unwrap());
         let StoredSecret(stored) = serde_json::from_str(TEXT).unwrap();
-        assert_eq!(whole.last_editor.as_deref(), Some("somebody"));
+        assert_eq!(whole.last_editor.as_deref(), Some("another"));
         assert_eq!(SecretView::of(stored), SecretView { last_editor: None, ..whole });
     }
 

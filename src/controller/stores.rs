@@ -1,6 +1,6 @@
 //! The stores that the watches fill: every PAT, every Secret of the operator as names and hashes, and which PAT wants which Secret.
 //!
-//! They answer from memory, call nothing, and hold no value of a Secret.
+//! They send no requests and hold no value of a Secret.
 
 use std::{
     collections::HashMap,
@@ -39,7 +39,7 @@ impl WatchedKind {
     }
 }
 
-/// How far a watch has come. Resource versions of one API server are numbers that can be compared
+/// The progress of a watch. Resource versions of one API server are comparable numbers
 /// (<https://kubernetes.io/docs/reference/using-api/api-concepts/#resource-versions>).
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct WatchProgress {
@@ -52,19 +52,20 @@ pub struct WatchProgress {
 /// All stores of one controller.
 pub struct Stores {
     pats: Store<StoredPat>,
-    /// All watches of PATs write to one store: kube's `Controller` reads from a single one.
+    /// All watches of PATs write to one store, because kube's `Controller` reads a single one.
     pat_writer: Mutex<Writer<StoredPat>>,
     pub(super) secrets: SecretIndex,
     /// The PATs that want a Secret whose name differs from theirs, by that Secret.
     pats_by_secret: RwLock<HashMap<NamespacedName, Vec<NamespacedName>>>,
-    /// By kind and namespace; no namespace means all of them.
+    /// The progress of each watch by kind and namespace; no namespace means all of them.
     progress: RwLock<HashMap<(WatchedKind, Option<String>), WatchProgress>>,
 }
 
 impl Default for Stores {
     fn default() -> Self {
         let (pats, mut writer) = reflector::store();
-        // Ready and empty. A later `InitDone` would swap the whole store, with the PATs of the other namespaces.
+        // This makes the store ready and empty. A later `InitDone` would replace the whole store, including the PATs of
+        // other namespaces.
         writer.apply_watcher_event(&Event::InitDone);
         Self {
             pats,
@@ -124,8 +125,8 @@ impl Stores {
         pats
     }
 
-    /// Returns the progress of the watch that covers a namespace. What it counts is already in the stores: read the progress
-    /// first and the object second, and the object is at least as new.
+    /// Returns the progress of the watch that covers a namespace. The stores are updated before the progress: an object that
+    /// is read after it is at least as new.
     pub fn progress(&self, kind: WatchedKind, namespace: &str) -> WatchProgress {
         let progress = read(&self.progress);
         let scoped = progress.get(&(kind, Some(namespace.to_owned())));
@@ -137,8 +138,8 @@ impl Stores {
         self.key(pat.namespace(), pat.name())
     }
 
-    /// Returns a key that shares its text with that of a Secret, if there is one: there are thousands of each, mostly with the same
-    /// name as their PAT.
+    /// Returns a key that shares its text with the key of a Secret, if there is one. Most Secrets have the name of their PAT, so
+    /// this saves memory.
     pub(super) fn key(&self, namespace: &str, name: &str) -> NamespacedName {
         let key = NamespacedName::new(namespace, name);
         self.secrets.stored_key(&key).unwrap_or(key)
@@ -216,7 +217,7 @@ fn rank(pat: &StoredPat) -> (Option<Timestamp>, &str) {
     (pat.metadata.creation_timestamp.as_ref().map(|time| time.0), pat.uid())
 }
 
-/// The name of the Secret that a PAT wants. A PAT that is being deleted wants none.
+/// Returns the name of the Secret that a PAT wants; `None` for a PAT that is being deleted.
 fn wanted_secret(pat: &StoredPat) -> Option<&str> {
     let spec = pat.spec.as_ref().ok().filter(|_| pat.metadata.deletion_timestamp.is_none())?;
     Some(secret_name(pat, spec))

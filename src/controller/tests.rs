@@ -1,4 +1,4 @@
-//! A term of leadership on a simulated API server: what runs, how much at a time, and how it ends.
+//! Terms of leadership on a simulated API server: what runs, how many reconciles at a time, and how a term ends.
 
 use std::sync::{
     Mutex, PoisonError,
@@ -17,7 +17,7 @@ use crate::service::{LeaderElector, LeaseSettings};
 /// What the simulated API server does with a request.
 #[derive(Clone, Copy)]
 enum Answer {
-    /// Fails it after some time.
+    /// Fails it after a delay.
     Fails(Duration),
     /// Refuses it with 403 Forbidden.
     Forbids,
@@ -66,7 +66,7 @@ impl Server {
         self.open.fetch_sub(1, Ordering::SeqCst);
     }
 
-    /// The names of the PATs for which there were requests, each with how many.
+    /// The number of requests for each PAT, by name.
     fn requests(&self) -> std::collections::BTreeMap<String, usize> {
         let mut names = std::collections::BTreeMap::new();
         for path in &*self.requests.lock().unwrap_or_else(PoisonError::into_inner) {
@@ -82,7 +82,7 @@ fn controller(client: Client, lease: LeaseHandle, names: &[&str]) -> PatControll
         namespaces: Vec::new(),
         label_selector: None,
         concurrency: 2,
-        settings: ControllerConfig::default(),
+        config: ControllerConfig::default(),
         instance: None,
     };
     let controller = PatController::new(client, options, Clock::system(), lease, ReadinessGate::closed("caches", ""));

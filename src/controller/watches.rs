@@ -1,4 +1,4 @@
-//! The watches: kube's `watcher` for one kind in one namespace, or in all, started again whenever it breaks.
+//! The watches: kube's `watcher` for one kind in one namespace or in all, restarted whenever it is interrupted.
 
 use std::time::Duration;
 
@@ -15,14 +15,15 @@ use tokio::time::sleep;
 
 use super::event_handlers::{EventHandler, Triggers};
 
-/// The longest wait before a broken watch is tried again. kube's own 30 s would delay revocations for too long.
+/// The longest delay before an interrupted watch is retried. kube's default of 30 s would delay revocations for too
+/// long.
 const MAX_WAIT: Duration = Duration::from_secs(5);
 
-/// How long to wait before a new list, when the API server cannot continue the watch.
+/// The delay before a new list, if the API server cannot continue the watch.
 const WAIT_BEFORE_LIST: Duration = Duration::from_secs(1);
 
-/// Watches one namespace, or all, for ever, and reports what follows from each event, or why the watch broke. `labels` is a label
-/// selector.
+/// Watches one namespace, or all, and never returns. It reports the consequences of each event, or why the watch was
+/// interrupted. `labels` is a label selector.
 pub async fn watch<H: EventHandler>(
     client: Client,
     scope: Option<&str>,
@@ -56,8 +57,8 @@ pub async fn watch<H: EventHandler>(
     }
 }
 
-/// Whether only a new list helps: the API server answered the request for a watch with 410 Gone. kube's `watcher` expects the 410 as an
-/// event and would repeat the same request for ever.
+/// Whether a new list is needed, because the API server answered the watch request with 410 Gone. kube's `watcher` handles 410 only as
+/// an event and would repeat the request forever.
 fn needs_list(error: &watcher::Error) -> bool {
     matches!(error, watcher::Error::WatchStartFailed(kube::Error::Api(status)) if status.code == 410)
 }
@@ -80,7 +81,7 @@ impl Backoff for CappedBackoff {
     }
 }
 
-/// Explains in one line why a watch broke.
+/// Explains in one line why a watch was interrupted.
 pub fn explain(error: &watcher::Error) -> String {
     use watcher::Error::{InitialListFailed, WatchError, WatchFailed, WatchStartFailed};
     match error {

@@ -1,6 +1,7 @@
 //! Event handlers that keep an index up to date with `PersonalAccessToken`s and `TokenOwner`s.
 //!
-//! A new list never empties the index: each listed object replaces the known one, and at the end of the list the others go.
+//! A new list never empties the index: each listed object replaces the known one, and at the end of the list the others are
+//! removed.
 
 use std::{collections::HashSet, sync::Arc};
 
@@ -10,10 +11,10 @@ use super::{owners::OwnerDescription, record::IndexedPat, store::Index, uid::Pat
 use crate::api::{StoredOwner, StoredPat};
 use crate::service::watch::WatchHandler;
 
-/// The batch size while a list comes in. A batch copies every shard, which takes a millisecond with 100,000 objects.
+/// The batch size while a list is received. A batch copies every shard, which takes a millisecond with 100,000 objects.
 const BATCH: usize = 4096;
 
-/// Keeps the PATs of one namespace, or of all.
+/// Applies the events of PATs in one namespace, or in all, to the index.
 pub struct PatEventHandler {
     index: Arc<Index>,
     namespace: Option<String>,
@@ -23,7 +24,7 @@ pub struct PatEventHandler {
 }
 
 impl PatEventHandler {
-    /// Handles events of PATs in this namespace; `None` for all.
+    /// Creates a handler for this namespace; `None` for all.
     pub fn new(index: Arc<Index>, namespace: Option<String>) -> Self {
         Self { index, namespace, batch: Vec::new(), seen: None }
     }
@@ -87,7 +88,7 @@ impl WatchHandler for PatEventHandler {
     }
 }
 
-/// Keeps the `TokenOwner`s.
+/// Applies the events of `TokenOwner`s to the index.
 pub struct OwnerEventHandler {
     index: Arc<Index>,
     batch: Vec<OwnerDescription>,
@@ -96,7 +97,7 @@ pub struct OwnerEventHandler {
 }
 
 impl OwnerEventHandler {
-    /// Handles events of owners.
+    /// Creates a handler.
     pub fn new(index: Arc<Index>) -> Self {
         Self { index, batch: Vec::new(), seen: HashSet::new() }
     }
@@ -106,7 +107,7 @@ impl OwnerEventHandler {
         if description.is_none() {
             let why = stored.spec.as_ref().err();
             let why = why.map_or("its subject has a value that admission refuses", String::as_str);
-            warn!(name = stored.name(), why, "cannot read a TokenOwner, so its former content stays in force");
+            warn!(name = stored.name(), why, "cannot read a TokenOwner, so its former content still applies");
         }
         description
     }

@@ -1,6 +1,6 @@
-//! How far the index can be trusted: what its watches and the API server last showed.
+//! How current the index is, according to its watches and to probes of the API server.
 //!
-//! Measured by a monotonic clock.
+//! All times are measured by a monotonic clock.
 
 use std::{
     fmt::Debug,
@@ -28,11 +28,11 @@ use crate::{
 /// The interval of probes of the API server.
 pub const PROBE_EVERY: Duration = Duration::from_secs(5);
 
-/// The index is stale after this long without a good answer to a probe. One lost or late answer has no consequence: it takes two bad or missing
-/// ones in a row and a late third.
+/// The index is stale after this long without a successful probe. A single failed or slow probe has no effect: two must fail in a row, and the
+/// third must be late.
 pub const UNANSWERED: Duration = Duration::from_secs(15);
 
-/// The longest time for an answer to a probe; the next probe follows a second later.
+/// The timeout of a probe. The next probe follows a second later.
 const PROBE_TIMEOUT: Duration = Duration::from_secs(4);
 
 /// The heartbeats of all watches that feed an index, and the last answer of the API server. Reading it takes no lock and a few nanoseconds.
@@ -45,7 +45,8 @@ pub struct IndexFreshness {
 }
 
 impl IndexFreshness {
-    /// The freshness of an index fed by this many watches, none of which has its list yet. The API server counts as present.
+    /// Creates the freshness of an index fed by this many watches, none of which has its list yet. The API server counts as
+    /// reachable.
     pub fn new(watches: usize, max_staleness: Duration) -> Arc<Self> {
         Self::with_uptime(watches, max_staleness, uptime)
     }
@@ -60,7 +61,7 @@ impl IndexFreshness {
         Arc::new(Self { watches, api_server, max_staleness, uptime: Box::new(uptime) })
     }
 
-    /// The heartbeat of the watch with this number.
+    /// Returns the heartbeat of the watch with this number.
     pub fn heartbeat(&self, watch: usize) -> WatchHeartbeat {
         self.watches[watch].clone()
     }
@@ -70,7 +71,7 @@ impl IndexFreshness {
         self.api_server.fetch_max(micros((self.uptime)()), Ordering::Relaxed);
     }
 
-    /// How far the index can be trusted now.
+    /// Returns how current the index is now.
     pub fn freshness(&self) -> Freshness {
         match self.stale() {
             None => Freshness::Starting,
@@ -80,22 +81,22 @@ impl IndexFreshness {
         }
     }
 
-    /// How long the index has been stale; zero while it is fresh or was never complete.
+    /// Returns how long the index has been stale; zero while it is fresh or was never complete.
     pub fn stale_for(&self) -> Duration {
         self.stale().unwrap_or_default()
     }
 
-    /// The number of watches whose first full list is complete.
+    /// Returns the number of watches whose first full list is complete.
     pub fn listed(&self) -> usize {
         self.watches.iter().filter(|watch| watch.last_beat().is_some()).count()
     }
 
-    /// How long the index has been stale; `None` while a watch has no list.
+    /// Returns how long the index has been stale; `None` while a watch has no list.
     fn stale(&self) -> Option<Duration> {
         let mut stale_at = Duration::from_micros(self.api_server.load(Ordering::Relaxed)).saturating_add(UNANSWERED);
         for watch in &self.watches {
             stale_at = stale_at.min(watch.last_beat()?.saturating_add(SILENCE));
-            // A watch that is down may be missing something at this very moment.
+            // A watch that is down may be missing events.
             stale_at = stale_at.min(watch.down_since().unwrap_or(Duration::MAX));
         }
         Some(Duration::from_micros(micros((self.uptime)())).saturating_sub(stale_at))
@@ -106,10 +107,10 @@ fn micros(time: Duration) -> u64 {
     u64::try_from(time.as_micros()).unwrap_or(u64::MAX)
 }
 
-/// Probes the API server for ever with a request that only etcd can answer.
+/// Probes the API server periodically with a request that only etcd can answer, and never returns.
 ///
-/// An API server that lost its etcd goes on serving its cache, and its watches go on with bookmarks until it notices. A list without a
-/// version is consistent: the API server answers it only with etcd's word on the newest version
+/// An API server that has lost its etcd serves its cache and sends bookmarks for a while. A list without a resourceVersion is
+/// consistent: the API server first asks etcd for the newest version
 /// (<https://kubernetes.io/docs/reference/using-api/api-concepts/#semantics-for-get-and-list>).
 pub async fn probe<K>(api: Api<K>, freshness: &IndexFreshness)
 where
@@ -136,7 +137,8 @@ where
     }
 }
 
-/// No error counts as an answer: an API server that waits for its etcd says 429, and after 401 or 403 the next watch will fail.
+/// Every error counts as a failed probe: an API server that waits for its etcd answers 429, and after 401 or 403 the next watch
+/// will fail.
 async fn probe_once<K>(api: &Api<K>) -> Result<(), String>
 where
     K: Resource<DynamicType = ()> + Clone + Debug + DeserializeOwned,

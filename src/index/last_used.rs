@@ -1,6 +1,6 @@
 //! Writes when tokens were last used to `status.lastUsedAt` and `status.usage`.
 //!
-//! The index records uses as they happen; from time to time this writes the new ones. Decisions never wait for it.
+//! The index records uses in memory, and [`LastUsedWriter`] writes them periodically. Decisions never wait for it.
 
 use std::{collections::HashMap, fmt, sync::Arc, time::Duration};
 
@@ -25,27 +25,26 @@ use crate::{
 /// The field manager of these writes.
 pub const FIELD_MANAGER: &str = crate::api::VERIFIER_FIELD_MANAGER;
 
-/// The shortest time between two writes. A status write takes 2 ms of an API server's CPU, so ten a second take 2 % of a core, and each of
-/// 100,000 tokens in use is written within three hours.
+/// The shortest time between two writes. A status write costs an API server 2 ms of CPU time, so ten writes a second cost 2 % of a core.
+/// At this rate, 100,000 tokens in use are written within three hours.
 const PACE: Duration = Duration::from_millis(100);
 
 /// The longest time between two scans of the index.
 const SCAN_EVERY: Duration = Duration::from_secs(10);
 
-/// The most tokens to take from one scan: what can be written until the next.
+/// The maximum number of tokens of one scan: those that can be written before the next.
 const BATCH: usize = 100;
 
-/// The longest time for a write.
 const WRITE_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// The longest pause after a failed write.
 const LONGEST_PAUSE: Duration = Duration::from_secs(60);
 
-/// The longest time for the last flush, and its concurrent writes.
+/// The timeout of the last flush, and the number of its concurrent writes.
 const LAST_FLUSH: Duration = Duration::from_secs(3);
 const LAST_FLUSH_WIDTH: usize = 4;
 
-/// Counts writes of last uses, and failed ones. Clones count together.
+/// Counts successful and failed writes of last uses. Clones share the values.
 #[derive(Clone, Debug, Default)]
 pub struct LastUsedCounters {
     written: Counter,
@@ -67,14 +66,14 @@ pub struct LastUsedWriter {
     clock: Clock,
     counters: LastUsedCounters,
     every: SignedDuration,
-    /// Differs among replicas, so that they do not all find a token due at once.
+    /// Differs among replicas, so that they do not all write the same token at once.
     salt: u64,
-    /// The uptime of this process's writes: at most one in an interval, even if the watch lags.
+    /// When this process last wrote each token: at most once per interval, even if the watch lags.
     written: HashMap<PatUid, Duration>,
 }
 
 impl LastUsedWriter {
-    /// Writes each token's uses at most once in `every`.
+    /// Creates a writer that writes each token's uses at most once per `every`.
     pub fn new(
         index: Arc<Index>,
         client: Client,
@@ -122,14 +121,15 @@ impl LastUsedWriter {
         }
     }
 
-    /// Writes what would be lost with this process. Tokens that were written within the interval are skipped.
+    /// Writes the uses that would be lost when this process ends, except those of tokens that were written within the
+    /// interval.
     async fn flush(&mut self) {
         let due = self.due(false);
         let count = due.len();
         let this = &*self;
         let writing = stream::iter(due).for_each_concurrent(LAST_FLUSH_WIDTH, |uid| async move {
             if let Err(why) = this.patch(uid).await {
-                debug!(%why, "lost the time of a last use");
+                debug!(%why, "cannot write a last use before shutdown");
             }
         });
         if timeout(LAST_FLUSH, writing).await.is_err() {
@@ -137,7 +137,7 @@ impl LastUsedWriter {
         }
     }
 
-    /// The tokens whose use is due to be written, longest waiting first.
+    /// Returns the tokens whose use is due to be written, longest waiting first.
     fn due(&self, spread: bool) -> Vec<PatUid> {
         let now = self.clock.now().into();
         let mut due = Vec::new();
@@ -157,8 +157,8 @@ impl LastUsedWriter {
         due.into_iter().map(|(_, uid)| uid).collect()
     }
 
-    /// A delay of up to a tenth of the interval that differs by token and replica. Writes spread, and a replica mostly sees another's write
-    /// before its own is due.
+    /// Returns a delay of up to a tenth of the interval that differs by token and replica. It spreads writes, and a replica usually sees
+    /// another replica's write before its own is due.
     fn spread(&self, uid: PatUid) -> SignedDuration {
         let part = (uid.mixed() ^ self.salt).wrapping_mul(0x9e37_79b9_7f4a_7c15) >> 48;
         SignedDuration::try_from(self.every().mul_f64(part as f64 / f64::from(u16::MAX) / 10.0)).unwrap_or_default()
@@ -182,7 +182,7 @@ impl LastUsedWriter {
         Ok(())
     }
 
-    /// Writes the new uses of this token; false if there are none any more.
+    /// Writes the new uses of this token. Returns false if there are none.
     async fn patch(&self, uid: PatUid) -> Result<bool, LastUsedError> {
         let Some(pat) = self.index.pat(uid) else { return Ok(false) };
         let Some(patch) = patch(&pat) else { return Ok(false) };
@@ -193,7 +193,7 @@ impl LastUsedWriter {
                 self.counters.written.inc();
                 return Ok(true);
             }
-            // It was deleted, or another object has its name; the watch will show it.
+            // The object was deleted, or another one has its name; the watch will show it.
             Ok(Err(kube::Error::Api(status))) if matches!(status.code, 404 | 409) => return Ok(false),
             Ok(Err(error)) => LastUsedError::of(&error),
             Err(_) => LastUsedError::Unavailable(format!("no answer within {} seconds", WRITE_TIMEOUT.as_secs())),
@@ -206,7 +206,7 @@ impl LastUsedWriter {
 /// Why a last use could not be written.
 #[derive(Debug)]
 enum LastUsedError {
-    /// The API server refuses this object, and would again.
+    /// The API server refuses this write, and a retry would not help.
     Refused(String),
     /// No use can be written at present.
     Unavailable(String),
@@ -229,13 +229,13 @@ impl fmt::Display for LastUsedError {
     }
 }
 
-/// When it was used, if the status does not have it.
+/// Returns when a credential was used, if the status does not show this use.
 fn used(credential: &IndexedCredential) -> Option<Time> {
     let used = credential.last_used()?;
     credential.reported_use().is_none_or(|reported| reported < used).then_some(used)
 }
 
-/// Since when a use has been due; `None` if there is no new one, or the last write was less than `wait` ago.
+/// Returns since when a use has been due; `None` if there is no new use, or the last write was less than `wait` ago.
 fn due_since(pat: &IndexedPat, wait: SignedDuration, now: Time) -> Option<Time> {
     let newest = pat.credentials.iter().filter_map(used).max()?;
     let reported = pat.credentials.iter().filter_map(|one| one.reported_use()).chain(pat.reported_use()).max();
@@ -243,9 +243,10 @@ fn due_since(pat: &IndexedPat, wait: SignedDuration, now: Time) -> Option<Time> 
     (since <= now).then_some(since)
 }
 
-/// The JSON merge patch that adds new uses and removes those of dead credentials; `None` if nothing is new.
+/// Returns the JSON merge patch that adds new uses and removes those of dead credentials; `None` if there are no new
+/// uses.
 ///
-/// It carries no precondition: the API server ignores a uid in a patch of status, and a resourceVersion would conflict with every other
+/// It has no precondition: the API server ignores a uid in a patch of status, and a resourceVersion would conflict with every other
 /// write. If another object has just taken the name, its next use removes the foreign entry.
 fn patch(pat: &IndexedPat) -> Option<Value> {
     let mut usage = Map::new();
@@ -381,7 +382,7 @@ mod tests {
     fn an_older_use_never_replaces_a_newer_one() {
         assert_eq!(patch_of(Some(30), &[(LIVE[0], 30)], &[(0, 20)]), None);
         assert_eq!(patch_of(Some(30), &[(LIVE[0], 30)], &[(0, 30)]), None);
-        // The other credential's use is news, the token's is not.
+        // Only the other credential's use is newer than what is recorded.
         let status = json!({"usage": {LIVE[1]: shown(20)}});
         assert_eq!(patch_of(Some(30), &[(LIVE[0], 30)], &[(1, 20)]), Some(status));
     }

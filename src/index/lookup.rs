@@ -1,4 +1,4 @@
-//! The lookups that authorization decisions need.
+//! Implements the lookups that authorization decisions need.
 
 use super::{CredentialRef, Index};
 use crate::{

@@ -1,6 +1,6 @@
 //! The watch-fed store that the verifier and the REST API read: live credentials by the SHA-256 of their token, and their owners.
 //!
-//! Readers never wait: a look-up loads an immutable shard.
+//! Readers never wait, because a lookup loads an immutable shard.
 
 pub mod events;
 pub mod freshness;

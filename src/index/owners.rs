@@ -1,7 +1,7 @@
-//! Owners: whether they are disabled, their address and their groups.
+//! Owners: whether they are disabled, their mail address and their groups.
 //!
-//! Any number of `TokenOwner`s may describe an owner. As in the index of tokens, shards are replaced and readers never wait. While no owner
-//! is disabled, a check costs one atomic read.
+//! Several `TokenOwner`s may describe one owner. As in the index of tokens, shards are replaced and readers never wait. While no owner is
+//! disabled, a check costs one atomic read.
 
 use std::{
     collections::HashMap,
@@ -16,11 +16,11 @@ use arc_swap::ArcSwap;
 
 use crate::api::{OwnerKind, StoredOwner};
 
-/// The number of shards; a write copies one of them, which has a hundred of 100,000 owners.
+/// The number of shards. A write copies one shard: with 100,000 owners, a hundred of them.
 const SHARDS: usize = 1024;
 
 /// The prefix of a VirtualAccount in a subject. No user may have it.
-const VIRTUAL_ACCOUNT: &str = "va:";
+pub(super) const VIRTUAL_ACCOUNT: &str = "va:";
 
 /// The content of one `TokenOwner`.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -34,7 +34,7 @@ pub struct OwnerDescription {
     profile: OwnerProfile,
 }
 
-/// What tokens of an owner carry beside its name.
+/// The details of an owner in addition to its name.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct OwnerProfile {
     /// Whether the owner's tokens are refused.
@@ -56,11 +56,10 @@ pub struct OwnerIndex {
     objects: Mutex<HashMap<Box<str>, Box<str>>>,
 }
 
-type OwnerShard = HashMap<Arc<str>, Arc<OwnerEntry>>;
+type OwnerShard = HashMap<Arc<str>, Arc<IndexedOwner>>;
 
 /// An owner and the objects that describe it.
-struct OwnerEntry {
-    /// The combined profile.
+struct IndexedOwner {
     profile: Arc<OwnerProfile>,
     /// The objects, oldest first.
     by: Vec<OwnerDescription>,
@@ -70,7 +69,7 @@ impl OwnerDescription {
     /// Reads a stored object; `None` if it cannot be read or its subject is impossible.
     pub fn read(stored: &StoredOwner) -> Option<Self> {
         let spec = stored.spec.as_ref().ok()?;
-        // A user with this name would pass for a VirtualAccount.
+        // A user with such a name could impersonate a VirtualAccount.
         if spec.subject.kind == OwnerKind::User && spec.subject.name.starts_with(VIRTUAL_ACCOUNT) {
             return None;
         }
@@ -89,7 +88,7 @@ impl OwnerDescription {
     }
 }
 
-impl OwnerEntry {
+impl IndexedOwner {
     /// Any object can disable the owner; everything else comes from the oldest.
     fn new(mut by: Vec<OwnerDescription>) -> Option<Self> {
         by.sort_by(|one, other| (one.created, &one.object).cmp(&(other.created, &other.object)));
@@ -150,7 +149,7 @@ impl OwnerIndex {
         self.write(|objects, changes| {
             for description in descriptions {
                 let before = objects.insert(description.object.clone(), description.subject.clone());
-                // A subject never changes, but another object may have taken the name.
+                // A subject is immutable, but a new object may have the same name.
                 if let Some(before) = before.filter(|before| *before != description.subject) {
                     changes.push((before, OwnerChange::Remove(description.object.clone())));
                 }
@@ -200,7 +199,8 @@ impl OwnerIndex {
                 change.apply(&mut new, &subject);
             }
             let (before, after) = (count(&old), count(&new));
-            // The count covers the shard at every moment, or `is_disabled` would skip an owner that was just disabled.
+            // The total must never be below the real number, or `is_disabled` would skip an owner that was just
+            // disabled.
             add(&self.described, before.0, after.0);
             if after.1 > before.1 {
                 add(&self.disabled, before.1, after.1);
@@ -228,7 +228,7 @@ impl OwnerChange {
             }
             Self::Remove(object) => by.retain(|one| one.object != object),
         }
-        match OwnerEntry::new(by) {
+        match IndexedOwner::new(by) {
             Some(described) => drop(shard.insert(subject.into(), Arc::new(described))),
             None => drop(shard.remove(subject)),
         }
@@ -240,7 +240,7 @@ fn count(shard: &OwnerShard) -> (usize, usize) {
     (shard.len(), shard.values().filter(|described| described.profile.disabled).count())
 }
 
-fn add(total: &AtomicUsize, before: usize, after: usize) {
+pub(super) fn add(total: &AtomicUsize, before: usize, after: usize) {
     // Wrapping, so that a difference may be negative.
     total.fetch_add(after.wrapping_sub(before), Ordering::Relaxed);
 }
@@ -326,7 +326,7 @@ mod tests {
                 }
                 for subject in (0..3).map(|subject| format!("user{subject}")) {
                     let all: Vec<_> = model.values().filter(|one| *one.subject == *subject).cloned().collect();
-                    let wanted = OwnerEntry::new(all).map(|described| described.profile);
+                    let wanted = IndexedOwner::new(all).map(|described| described.profile);
                     prop_assert_eq!(owners.is_disabled(&subject), wanted.as_ref().is_some_and(|one| one.disabled));
                     prop_assert_eq!(owners.get(&subject), wanted);
                 }

@@ -10,17 +10,17 @@ use std::{
 
 use serde::{Serialize, Serializer};
 
-use super::uid::PatUid;
+use super::{owners::VIRTUAL_ACCOUNT, uid::PatUid};
 use crate::{
     api::{CredentialState, Owner, OwnerKind, StoredPat, Time},
     auth::verdict::Terms,
     token::{TokenHash, TokenId},
 };
 
-/// Stands for no time of use.
+/// The value for a credential that was never used.
 const NEVER: u32 = 0;
 
-/// Stands for a time of use that moved to a newer copy of the credential.
+/// The value for a time of use that was moved to a newer copy of the credential.
 const MOVED: u32 = u32::MAX;
 
 // Positions of a PAT's texts.
@@ -30,9 +30,6 @@ const SUBJECT: usize = 2;
 const SCOPES: usize = 3;
 const AUDIENCES: usize = 4;
 const DEAD_USAGE: usize = 5;
-
-/// The prefix of a VirtualAccount in a subject.
-const VIRTUAL_ACCOUNT: &str = "va:";
 
 /// One PAT, shared by all its credentials.
 pub struct IndexedPat {
@@ -48,7 +45,8 @@ pub struct IndexedPat {
     reported: u32,
 }
 
-/// The live credentials of a PAT. The first, mostly the only one, is stored in the PAT itself, which saves look-ups a step.
+/// The live credentials of a PAT. The first, usually the only one, is stored in the PAT itself, which saves an
+/// indirection.
 #[derive(Debug, Default)]
 pub struct IndexedCredentials {
     first: Option<IndexedCredential>,
@@ -62,13 +60,13 @@ pub struct IndexedCredential {
     pub hash: TokenHash,
     /// Its public id.
     pub id: TokenId,
-    /// Pending, active or in grace; all of them work.
+    /// Pending, active or in grace; all three are accepted.
     pub state: CredentialState,
     /// When it was minted.
     pub issued_at: Time,
-    /// Its own end.
+    /// When it expires; the PAT may expire earlier.
     pub expires_at: Option<Time>,
-    /// When this process last accepted it, in seconds.
+    /// When this process last accepted the credential, in seconds.
     used: AtomicU32,
     /// Its entry in `status.usage`, in seconds.
     reported: u32,
@@ -83,7 +81,7 @@ impl IndexedCredentials {
         Self { first, others: others.into() }
     }
 
-    /// The credential at this position.
+    /// Returns the credential at this position.
     pub fn get(&self, position: u8) -> Option<&IndexedCredential> {
         match position.checked_sub(1) {
             None => self.first.as_ref(),
@@ -91,19 +89,19 @@ impl IndexedCredentials {
         }
     }
 
-    /// All credentials.
+    /// Returns all credentials.
     pub fn iter(&self) -> impl Iterator<Item = &IndexedCredential> {
         self.first.iter().chain(&self.others)
     }
 
-    /// The credential with this hash.
+    /// Returns the credential with this hash.
     pub(super) fn with(&self, hash: &TokenHash) -> Option<&IndexedCredential> {
         self.iter().find(|one| one.hash == *hash)
     }
 }
 
 impl IndexedCredential {
-    /// Records a use, to the second; the newest time wins. False if a newer copy has to record it instead.
+    /// Records a use, to the second; the newest time wins. Returns false if a newer copy must record it instead.
     pub(super) fn mark_used(&self, now: Time) -> bool {
         let now = seconds(now);
         // The field is shared by all processors, so it is written at most once a second.
@@ -114,7 +112,7 @@ impl IndexedCredential {
         self.used.fetch_max(now, Ordering::AcqRel) != MOVED
     }
 
-    /// Takes the time of use from an older copy, which from then on refers to this one.
+    /// Takes over the time of use from an older copy, which then refers to this one.
     pub(super) fn take_over(&self, before: &Self) {
         let used = before.used.swap(MOVED, Ordering::AcqRel);
         if used != MOVED {
@@ -122,18 +120,18 @@ impl IndexedCredential {
         }
     }
 
-    /// When this process last accepted it.
+    /// Returns when this process last accepted the credential.
     pub fn last_used(&self) -> Option<Time> {
         time(self.used.load(Ordering::Relaxed))
     }
 
-    /// When a verifier last accepted it, by the status.
+    /// Returns when a verifier last accepted the credential, according to the status.
     pub fn reported_use(&self) -> Option<Time> {
         time(self.reported)
     }
 }
 
-/// The result of a look-up: a PAT and the position of one of its credentials.
+/// The result of a lookup: a PAT and the position of one of its credentials.
 #[derive(Clone, Debug)]
 pub struct CredentialRef {
     /// The PAT.
@@ -142,12 +140,13 @@ pub struct CredentialRef {
 }
 
 impl IndexedPat {
-    /// Reads a stored object; `None` if a field cannot be read or has a value that admission refuses. Then none of its tokens is accepted.
+    /// Reads a stored object. Returns `None` if a field is unreadable or has a value that admission refuses; then none of its tokens is
+    /// accepted.
     pub fn read(stored: &StoredPat) -> Option<Self> {
         let (Ok(spec), Ok(status)) = (&stored.spec, &stored.status) else { return None };
         let deleted = stored.metadata.deletion_timestamp.is_some();
         let subject = match &spec.owner {
-            // A user with this name would pass for a VirtualAccount.
+            // A user with such a name could impersonate a VirtualAccount.
             Some(Owner { kind: OwnerKind::User, name }) if name.starts_with(VIRTUAL_ACCOUNT) => return None,
             Some(Owner { kind: OwnerKind::User, name }) => name.clone(),
             Some(Owner { kind: OwnerKind::VirtualAccount, name }) => format!("{VIRTUAL_ACCOUNT}{name}"),
@@ -165,7 +164,7 @@ impl IndexedPat {
             })
         };
         let is_live = |id: &str| status.credentials.iter().any(|one| one.id.as_str() == id);
-        // Includes keys that were never an id, or foreign entries would fill the map.
+        // This includes keys that were never an ID: otherwise foreign entries would fill the map.
         let is_word = |id: &str| !id.is_empty() && id.bytes().all(|byte| byte.is_ascii_graphic());
         let dead: Vec<String> = status.usage.keys().filter(|id| is_word(id) && !is_live(id)).cloned().collect();
         // If the owner is named after the object, the name is stored once.
@@ -196,60 +195,60 @@ impl IndexedPat {
         self.ends.get(&self.text, position)
     }
 
-    /// Namespace and name, if only the subject holds them.
+    /// Returns namespace and name, if only the subject holds them.
     fn own_name(&self) -> Option<(&str, &str)> {
         let is_own = self.text(NAMESPACE).is_empty() && self.text(NAME).is_empty();
         self.subject().strip_prefix(VIRTUAL_ACCOUNT).filter(|_| is_own)?.split_once('/')
     }
 
-    /// Its namespace.
+    /// Returns the namespace.
     pub fn namespace(&self) -> &str {
         self.own_name().map_or_else(|| self.text(NAMESPACE), |(namespace, _)| namespace)
     }
 
-    /// Its name.
+    /// Returns the name.
     pub fn name(&self) -> &str {
         self.own_name().map_or_else(|| self.text(NAME), |(_, name)| name)
     }
 
-    /// The order among PATs that claim the same token: by creation, then by uid.
+    /// Returns the order among PATs that claim the same token: by creation, then by uid.
     pub fn seniority(&self) -> impl Ord + use<> {
         (self.terms.created(), self.uid)
     }
 
-    /// The kind of its owner.
+    /// Returns the kind of the owner.
     pub fn owner_kind(&self) -> OwnerKind {
         if self.subject().starts_with(VIRTUAL_ACCOUNT) { OwnerKind::VirtualAccount } else { OwnerKind::User }
     }
 
-    /// Its owner.
+    /// Returns the owner.
     pub fn owner(&self) -> Owner {
         let subject = self.subject();
         let name = subject.strip_prefix(VIRTUAL_ACCOUNT).unwrap_or(subject);
         Owner { kind: self.owner_kind(), name: name.to_owned() }
     }
 
-    /// Its owner as one string: `jane@example.com` or `va:<namespace>/<name>`.
+    /// Returns the owner as one string: `jane@example.com` or `va:<namespace>/<name>`.
     pub fn subject(&self) -> &str {
         self.text(SUBJECT)
     }
 
-    /// Its scopes.
+    /// Returns the scopes.
     pub fn scopes(&self) -> WordList<'_> {
         WordList::new(self.text(SCOPES))
     }
 
-    /// Its audiences; if empty, every verifier that requires no audience accepts it.
+    /// Returns the audiences; if there are none, every verifier that requires no audience accepts the tokens.
     pub fn audiences(&self) -> WordList<'_> {
         WordList::new(self.text(AUDIENCES))
     }
 
-    /// When a verifier last accepted one of its tokens, by the status.
+    /// Returns when a verifier last accepted one of its tokens, according to the status.
     pub fn reported_use(&self) -> Option<Time> {
         time(self.reported)
     }
 
-    /// The ids in `status.usage` that belong to no live credential.
+    /// Returns the keys of `status.usage` that belong to no live credential.
     pub fn dead_usage(&self) -> WordList<'_> {
         WordList::new(self.text(DEAD_USAGE))
     }
@@ -281,12 +280,12 @@ fn time(seconds: u32) -> Option<Time> {
 }
 
 impl CredentialRef {
-    /// The credential at this position, which must exist.
+    /// Refers to the credential at this position, which must exist.
     pub(super) fn new(pat: Arc<IndexedPat>, position: u8) -> Self {
         Self { pat, position }
     }
 
-    /// The credential whose token was presented.
+    /// Returns the credential whose token was presented.
     pub fn credential(&self) -> &IndexedCredential {
         self.pat.credentials.get(self.position).expect("a CredentialRef is only made for a position that exists")
     }
@@ -297,7 +296,7 @@ impl CredentialRef {
 pub(super) struct TextOffsets<const N: usize>([u16; N]);
 
 impl<const N: usize> TextOffsets<N> {
-    /// Packs these texts; `None` if they are longer than admission allows.
+    /// Packs these texts. Returns `None` if they are longer than admission allows.
     pub fn pack(parts: [&str; N]) -> Option<(Box<str>, Self)> {
         let mut text = String::with_capacity(parts.iter().map(|part| part.len()).sum());
         let mut ends = [0; N];
@@ -308,7 +307,7 @@ impl<const N: usize> TextOffsets<N> {
         Some((text.into(), Self(ends)))
     }
 
-    /// The text at this position.
+    /// Returns the text at this position.
     pub fn get(self, text: &str, position: usize) -> &str {
         let start = position.checked_sub(1).map_or(0, |before| self.0[before]);
         &text[usize::from(start)..usize::from(self.0[position])]
@@ -325,22 +324,22 @@ impl<'a> WordList<'a> {
         Self(joined)
     }
 
-    /// The words.
+    /// Returns the words.
     pub fn iter(self) -> impl Iterator<Item = &'a str> + Clone {
         self.0.split(' ').filter(|word| !word.is_empty())
     }
 
-    /// Whether there are none.
+    /// Whether the list is empty.
     pub fn is_empty(self) -> bool {
         self.0.is_empty()
     }
 
-    /// Whether this is one of them.
+    /// Whether the list contains this word.
     pub fn contains(self, word: &str) -> bool {
         self.iter().any(|one| one == word)
     }
 
-    /// The words joined by spaces, as in OAuth.
+    /// Returns the words joined by spaces, as in OAuth.
     pub fn joined(self) -> &'a str {
         self.0
     }
@@ -353,7 +352,7 @@ impl Serialize for WordList<'_> {
     }
 }
 
-/// Joins words by spaces; `None` if a word is empty or has a space in it, because it would read as another list.
+/// Joins words by spaces. Returns `None` if a word is empty or contains a space, because it would read as another list.
 pub(super) fn join(words: &[String]) -> Option<String> {
     words.iter().all(|word| !word.is_empty() && !word.contains(' ')).then(|| words.join(" "))
 }

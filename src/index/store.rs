@@ -15,7 +15,7 @@ use arc_swap::ArcSwap;
 use hashbrown::HashTable;
 
 use super::{
-    owners::OwnerIndex,
+    owners::{OwnerIndex, add},
     record::{CredentialRef, IndexedPat},
     uid::PatUid,
 };
@@ -27,7 +27,7 @@ const SHARDS: usize = 1024;
 /// The number of removed hashes that a shard remembers; 65,536 in all.
 const REMEMBERED: usize = 64;
 
-/// The most attempts to record a use; each further one takes another update of the PAT in between.
+/// The maximum number of attempts to record a use. An attempt fails only if the PAT is updated in between.
 const MOVES: usize = 8;
 
 /// The live credentials by hash, the PATs by uid, and the owners.
@@ -36,7 +36,7 @@ pub struct Index {
     by_uid: Box<[ArcSwap<PatShard>]>,
     credentials: AtomicUsize,
     pats: AtomicUsize,
-    /// The number of claims to a hash that another PAT claims as well.
+    /// The number of claims to hashes that more than one PAT claims, without the first claim to each.
     contested: AtomicUsize,
     owners: OwnerIndex,
     /// Serializes writers.
@@ -53,7 +53,6 @@ struct TokenShard {
     removed: Arc<[u128]>,
 }
 
-/// A shard of PATs by uid.
 #[derive(Clone, Default)]
 struct PatShard(HashTable<Arc<IndexedPat>>);
 
@@ -76,13 +75,13 @@ impl Index {
         }
     }
 
-    /// The live credential with this hash; any of them, if several PATs claim it.
+    /// Returns the live credential with this hash; any of them, if several PATs claim it.
     pub fn get(&self, hash: &TokenHash) -> Option<CredentialRef> {
         self.by_hash[self.shard_of_hash(hash)].load().live.find(hash)
     }
 
-    /// All live credentials with this hash, the oldest PAT's first, if more than one PAT claims it, as after a restore from a backup.
-    /// Empty otherwise; while no hash is claimed twice, that costs one atomic read.
+    /// Returns all live credentials with this hash, the oldest PAT's first, if more than one PAT claims it, as after a restore from a
+    /// backup. Otherwise returns none. While no hash is claimed twice, this costs one atomic read.
     pub fn conflicting(&self, hash: &TokenHash) -> Vec<CredentialRef> {
         if self.contested.load(Ordering::Relaxed) == 0 {
             return Vec::new();
@@ -93,18 +92,18 @@ impl Index {
         if claims.len() > 1 { claims } else { Vec::new() }
     }
 
-    /// The PAT with this uid.
+    /// Returns the PAT with this uid.
     pub fn pat(&self, uid: PatUid) -> Option<Arc<IndexedPat>> {
         self.by_uid[self.shard_of_uid(uid)].load().find(uid).cloned()
     }
 
-    /// Whether a token with this hash was removed lately: it was revoked, expired or deleted, and is not merely unknown.
+    /// Whether a token with this hash was removed recently, because it was revoked, expired or deleted.
     pub fn was_removed(&self, hash: &TokenHash) -> bool {
         let shard = self.by_hash[self.shard_of_hash(hash)].load();
         shard.removed.contains(&half(hash)) && shard.live.find(hash).is_none()
     }
 
-    /// The number of live credentials.
+    /// Returns the number of live credentials.
     pub fn len(&self) -> usize {
         self.credentials.load(Ordering::Relaxed)
     }
@@ -114,19 +113,20 @@ impl Index {
         self.len() == 0
     }
 
-    /// The number of PATs, including those without a live credential.
+    /// Returns the number of PATs, including those without a live credential.
     pub fn pats(&self) -> usize {
         self.pats.load(Ordering::Relaxed)
     }
 
-    /// Visits every PAT in no order. A PAT that changes meanwhile is visited in its old or its new state.
-    pub fn for_each(&self, mut show: impl FnMut(&Arc<IndexedPat>)) {
+    /// Calls `visit` for every PAT, in no particular order. A PAT that changes meanwhile is visited in its old or its
+    /// new state.
+    pub fn for_each(&self, mut visit: impl FnMut(&Arc<IndexedPat>)) {
         for shard in &self.by_uid {
-            shard.load_full().0.iter().for_each(&mut show);
+            shard.load_full().0.iter().for_each(&mut visit);
         }
     }
 
-    /// The owners.
+    /// Returns the owners.
     pub fn owners(&self) -> &OwnerIndex {
         &self.owners
     }
@@ -136,7 +136,7 @@ impl Index {
         if record.credential().mark_used(now) {
             return;
         }
-        // The PAT was updated since the look-up.
+        // The PAT was updated since the lookup.
         let hash = record.credential().hash;
         for _ in 0..MOVES {
             let Some(newer) = self.get(&hash) else { return };
@@ -191,7 +191,7 @@ impl Index {
 }
 
 impl TokenShard {
-    /// A copy with these changes.
+    /// Returns a copy with these changes.
     fn with<'c>(&self, changes: impl Iterator<Item = &'c TokenChange>) -> Self {
         let (mut live, mut contested, mut removed) = (self.live.to_vec(), self.contested, self.removed.clone());
         for change in changes {
@@ -239,7 +239,8 @@ impl PatShard {
     }
 }
 
-/// Changes of one write, collected first. Then one shard after the other is copied, changed and swapped in, so that only one exists twice.
+/// The changes of one write. They are collected first; then the shards are copied, changed and swapped in one by one, so that only one of
+/// them exists twice.
 struct IndexChanges<'i> {
     index: &'i Index,
     tokens: Vec<(usize, TokenChange)>,
@@ -302,8 +303,8 @@ impl IndexChanges<'_> {
             let new = shard.load().with(changes.iter().map(|(_, change)| change));
             let after = (new.live.len(), new.contested);
             let before = shard.swap(Arc::new(new));
-            count(&index.credentials, before.live.len(), after.0);
-            count(&index.contested, before.contested, after.1);
+            add(&index.credentials, before.live.len(), after.0);
+            add(&index.contested, before.contested, after.1);
         }
         pats.sort_by_key(|(shard, _)| *shard);
         for changes in pats.chunk_by(|(one, _), (other, _)| one == other) {
@@ -316,9 +317,9 @@ impl IndexChanges<'_> {
                 }
             }
             let after = new.0.len();
-            count(&index.pats, shard.swap(Arc::new(new)).0.len(), after);
+            add(&index.pats, shard.swap(Arc::new(new)).0.len(), after);
         }
-        // Only after the swap: a reader with an old copy must find the new one.
+        // This comes after the swap, because a reader with an old copy must find the new one.
         for (old, new) in replaced {
             for credential in new.credentials.iter() {
                 if let Some(before) = old.credentials.with(&credential.hash) {
@@ -329,19 +330,14 @@ impl IndexChanges<'_> {
     }
 }
 
-fn count(total: &AtomicUsize, before: usize, after: usize) {
-    // Wrapping, so that a difference may be negative.
-    total.fetch_add(after.wrapping_sub(before), Ordering::Relaxed);
-}
-
 fn half(hash: &TokenHash) -> u128 {
     let (halves, _) = hash.as_bytes().as_chunks();
     u128::from_be_bytes(halves[0])
 }
 
-/// An immutable hash table of credentials with open addressing; a third of it is empty, which keeps searches short.
+/// An immutable hash table of credentials with open addressing. A third of it is empty, which keeps searches short.
 ///
-/// Not `hashbrown`: a look-up here touches two cold cache lines, the slot and the PAT in it.
+/// `hashbrown` would touch more cache lines: a lookup here touches two, that of the slot and that of the PAT.
 #[derive(Default)]
 struct CredentialTable {
     slots: Box<[Option<CredentialSlot>]>,
@@ -357,7 +353,7 @@ struct CredentialSlot {
 }
 
 impl CredentialSlot {
-    /// The credential at this position of a PAT, if there is one.
+    /// Creates the slot of the credential at this position of a PAT, if there is one.
     fn new(pat: Arc<IndexedPat>, position: u8) -> Option<Self> {
         let hash = pat.credentials.get(position)?.hash;
         Some(Self { tag: tag(&hash), pat, position })
@@ -372,12 +368,11 @@ impl CredentialSlot {
         self.pat.uid == uid && self.has(hash)
     }
 
-    /// Whether it has this hash.
     fn has(&self, hash: &TokenHash) -> bool {
         self.tag == tag(hash) && self.hash() == Some(hash)
     }
 
-    /// Whether it claims the hash of another.
+    /// Whether it claims the same hash as another slot.
     fn conflicts_with(&self, other: &Self) -> bool {
         other.hash().is_some_and(|hash| self.has(hash))
     }
@@ -389,12 +384,12 @@ impl CredentialSlot {
 }
 
 impl CredentialTable {
-    /// Any credential with this hash.
+    /// Returns any credential with this hash.
     fn find(&self, hash: &TokenHash) -> Option<CredentialRef> {
         self.all(hash).next()
     }
 
-    /// All credentials with this hash.
+    /// Returns all credentials with this hash.
     fn all(&self, hash: &TokenHash) -> impl Iterator<Item = CredentialRef> {
         let (before, from) = self.slots.split_at(start(hash, self.slots.len()));
         from.iter()
@@ -404,12 +399,10 @@ impl CredentialTable {
             .map(|slot| CredentialRef::new(slot.pat.clone(), slot.position))
     }
 
-    /// The number of entries.
     fn len(&self) -> usize {
         self.taken
     }
 
-    /// All entries.
     fn to_vec(&self) -> Vec<CredentialSlot> {
         self.slots.iter().flatten().cloned().collect()
     }
@@ -431,10 +424,10 @@ impl From<Vec<CredentialSlot>> for CredentialTable {
     }
 }
 
-/// The first slot of the search for a hash, from bytes that do not choose the shard.
+/// Returns the first slot of the search for a hash, from bytes that do not choose the shard.
 fn start(hash: &TokenHash, slots: usize) -> usize {
     let [_, _, _, _, _, _, _, _, a, b, c, d, ..] = *hash.as_bytes();
-    // Scales to the range without a division.
+    // This maps the bytes to the range without a division.
     ((u64::from(u32::from_be_bytes([a, b, c, d])) * slots as u64) >> 32) as usize
 }
 

@@ -1,4 +1,4 @@
-//! The index against a plain map, and under constant readers.
+//! Compares the index with a plain map, and changes it while threads read.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -19,7 +19,7 @@ use crate::{
 };
 
 fn hash(number: u32) -> TokenHash {
-    // Few of them share a shard, and some share half of their bytes.
+    // Some share a shard, and some share half of their bytes.
     let mut bytes = [0; 32];
     bytes[..2].copy_from_slice(&((number % 7) as u16).to_be_bytes());
     bytes[8..12].copy_from_slice(&(number / 3).to_be_bytes());
@@ -84,20 +84,20 @@ fn a_pat_is_read_for_the_verifier() {
 }
 
 #[derive(Clone, Debug)]
-enum Step {
+enum IndexStep {
     Put { pat: u32, credentials: Vec<u32> },
     PutAll(Vec<(u32, Vec<u32>)>),
     Remove { pat: u32 },
     Retain { below: u32 },
 }
 
-fn steps() -> impl Strategy<Value = Vec<Step>> {
+fn steps() -> impl Strategy<Value = Vec<IndexStep>> {
     let credentials = || proptest::collection::vec(0..40u32, 0..5);
     let step = prop_oneof![
-        4 => (0..12u32, credentials()).prop_map(|(pat, credentials)| Step::Put { pat, credentials }),
-        2 => proptest::collection::vec((0..12u32, credentials()), 0..6).prop_map(Step::PutAll),
-        2 => (0..12u32).prop_map(|pat| Step::Remove { pat }),
-        1 => (0..14u32).prop_map(|below| Step::Retain { below }),
+        4 => (0..12u32, credentials()).prop_map(|(pat, credentials)| IndexStep::Put { pat, credentials }),
+        2 => proptest::collection::vec((0..12u32, credentials()), 0..6).prop_map(IndexStep::PutAll),
+        2 => (0..12u32).prop_map(|pat| IndexStep::Remove { pat }),
+        1 => (0..14u32).prop_map(|below| IndexStep::Retain { below }),
     ];
     proptest::collection::vec(step, 0..40)
 }
@@ -118,13 +118,13 @@ proptest! {
                 pat(number, version, &credentials)
             };
             match step {
-                Step::Put { pat, credentials } => index.put(put(pat, credentials)),
-                Step::PutAll(many) => index.put_all(many.into_iter().map(|(pat, credentials)| put(pat, credentials)).collect::<Vec<_>>()),
-                Step::Remove { pat } => {
+                IndexStep::Put { pat, credentials } => index.put(put(pat, credentials)),
+                IndexStep::PutAll(many) => index.put_all(many.into_iter().map(|(pat, credentials)| put(pat, credentials)).collect::<Vec<_>>()),
+                IndexStep::Remove { pat } => {
                     model.remove(&pat);
                     index.remove(uid(pat));
                 }
-                Step::Retain { below } => {
+                IndexStep::Retain { below } => {
                     model.retain(|number, _| *number < below);
                     index.retain(|pat| pat.uid < uid(below));
                 }
@@ -194,7 +194,8 @@ fn a_use_survives_updates() {
 fn readers_never_miss_a_live_credential_during_updates() {
     const ROUNDS: u32 = 3_000;
     let index = Index::default();
-    // Credential 1 stays; the others come and go. All change shards' tables, two share their shard with 1.
+    // Credential 1 stays, and the others are added and removed. All change the tables of shards, and two share the
+    // shard of credential 1.
     index.put(pat(1, 0, &[1]));
     let (done, uses) = (AtomicBool::new(false), AtomicU64::new(0));
     let used = thread::scope(|scope| {

@@ -7,7 +7,7 @@ use uuid::{
     fmt::{Hyphenated, Simple},
 };
 
-// uuid::Uuid is 16 bytes with an alignment of 1: a number would leave gaps in what holds it.
+// `uuid::Uuid` has an alignment of 1, so it leaves no padding in structs that contain it, unlike `u128`.
 /// The uid of a PAT, written as 32 hex digits: the `client_id` of every protocol.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct PatUid(Uuid);

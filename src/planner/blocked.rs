@@ -1,4 +1,4 @@
-//! What keeps the token from going where the spec wants it, for now or until a person acts.
+//! Reasons that prevent a needed change of the token, temporarily or until a person acts.
 
 use super::{
     BREAKER_MINTS, BREAKER_WINDOW,
@@ -10,7 +10,7 @@ use super::{
 };
 use crate::api::{Credential, MAX_LIVE_CREDENTIALS, Reason, Time};
 
-/// What is in the way.
+/// A reason that prevents a needed change.
 #[derive(Clone, Debug)]
 pub(super) struct Blocked {
     /// The reason of the conditions.
@@ -21,7 +21,7 @@ pub(super) struct Blocked {
     pub until: Option<Time>,
 }
 
-/// Finds what is in the way of `need`. The order is that of importance: what a person has to change comes first.
+/// Finds what blocks `need`. The most important reason comes first: one that only a person can remove.
 pub(super) fn find(
     inputs: &Inputs<'_>,
     ownership: &SecretOwnership<'_>,
@@ -70,7 +70,7 @@ fn mint_loop(inputs: &Inputs<'_>, need: Need, live: &[Credential]) -> Option<Blo
     let first_that_counts = recent.len().checked_sub(BREAKER_MINTS).map(|index| recent[index])?;
     let until = first_that_counts.plus(BREAKER_WINDOW);
     let message = format!(
-        "something keeps changing Secret {:?}{}, and {BREAKER_MINTS} tokens had to be issued within an hour: find out what writes to it; the next token is issued at {}",
+        "another client keeps changing Secret {:?}{}, and {BREAKER_MINTS} tokens were issued within an hour to repair it: find out what writes to it; no new token is issued until {}",
         inputs.secret_name,
         inputs.last_editor(),
         until.ceil_second(),
@@ -86,7 +86,7 @@ fn too_many_live(need: Need, minting: &MintProgress, live: &[Credential]) -> Opt
     let next = live.iter().filter_map(|credential| credential.expires_at).min();
     let when = next.map_or_else(String::new, |end| format!(", at {}", end.ceil_second()));
     let message = format!(
-        "{} credentials are live, which is the maximum: the next token is issued when one of them has ended{when}; to end one now, name it \
+        "{} credentials are live, which is the maximum: the next token is issued when one of them expires{when}; to revoke one now, list it \
          in spec.revokedCredentials; to avoid this, set a longer spec.rotation.interval or a shorter spec.gracePeriod",
         live.len()
     );

@@ -1,10 +1,10 @@
-//! The conditions of a status, in words that end with what to do next. No message changes as time passes: one that did would be written
-//! again and again.
+//! The conditions of a status. Each message ends with what to do next. No message depends on the current time, because the status would
+//! then be written again and again.
 
 use super::{blocked::Blocked, delivery::closes_at, lifecycle, situation::Situation};
 use crate::api::{Condition, ConditionType, CredentialState, DeliveryState, PersonalAccessTokenStatus, Reason, Time};
 
-/// The conditions to be.
+/// The conditions to write.
 #[derive(Debug)]
 pub(super) struct Conditions {
     ready: (&'static str, Reason, String),
@@ -12,7 +12,7 @@ pub(super) struct Conditions {
     blocked_until: Option<Time>,
 }
 
-/// Finds the conditions of a situation whose status, but for them, is known.
+/// Finds the conditions for a status that is otherwise complete.
 pub(super) fn find(s: &Situation<'_>, status: &PersonalAccessTokenStatus) -> Conditions {
     let mut conditions = readiness(s, status);
     conditions.blocked_until = s.blocked.as_ref().and_then(|blocked| blocked.until);
@@ -21,7 +21,7 @@ pub(super) fn find(s: &Situation<'_>, status: &PersonalAccessTokenStatus) -> Con
     conditions
 }
 
-/// `Ready`, and with it `Reconciling` or `Stalled`.
+/// Finds `Ready`, and with it `Reconciling` or `Stalled`.
 fn readiness(s: &Situation<'_>, status: &PersonalAccessTokenStatus) -> Conditions {
     if s.intent.revoked {
         let message =
@@ -68,12 +68,12 @@ fn delivery_ended(status: &PersonalAccessTokenStatus) -> Conditions {
     let (reason, what) = match status.delivery {
         Some(DeliveryState::NotDelivered) => (
             Reason::NotDelivered,
-            "the token was not taken in time, or its arrival was not acknowledged, and no longer works",
+            "the token was not taken in time, or its receipt was not acknowledged, so it is revoked",
         ),
-        _ => (Reason::Revoked, "the token was delivered and no longer works"),
+        _ => (Reason::Revoked, "the token was delivered and is no longer valid"),
     };
     let advice =
-        "with delivery: Once, another is issued only on request: set spec.rotateIfIssuedBefore to the current time";
+        "with delivery: Once, a new token is issued only on request: set spec.rotateIfIssuedBefore to the current time";
     Conditions::stalled(reason, format!("{what}; {advice}"))
 }
 
@@ -81,7 +81,7 @@ fn suspended(s: &Situation<'_>, status: &PersonalAccessTokenStatus) -> Condition
     match s.active.as_ref().filter(|_| s.secret_holds_active || is_delivered(s, status)) {
         Some(active) => {
             let end = active.expires_at.map_or_else(String::new, |end| format!(" until {end}"));
-            let message = format!("the token works{end}; spec.suspend is true, so it is not rotated");
+            let message = format!("the token is valid{end}; spec.suspend is true, so it is not rotated");
             Conditions::ready(Reason::Suspended, message)
         }
         None => {
@@ -119,39 +119,39 @@ fn expiring_soon(s: &Situation<'_>, status: &PersonalAccessTokenStatus) -> Optio
     Some((ConditionType::ExpiringSoon, Reason::ExpiryNear, message))
 }
 
-/// Whether the active token works and its holder can get it or has it.
+/// Whether the active token is valid, and its holder has it or can get it.
 fn is_available(s: &Situation<'_>, status: &PersonalAccessTokenStatus) -> bool {
     s.secret_holds_active || s.is_safe_elsewhere() || is_delivered(s, status)
 }
 
-/// Whether a one-time token works and was taken.
+/// Whether a one-time token is valid and was taken.
 fn is_delivered(s: &Situation<'_>, status: &PersonalAccessTokenStatus) -> bool {
     s.active.is_some() && status.delivery == Some(DeliveryState::Delivered)
 }
 
-/// Says where the token is.
+/// Returns the message of `Ready` for a valid token: where it is.
 fn issued(s: &Situation<'_>, status: &PersonalAccessTokenStatus) -> String {
     if is_delivered(s, status) {
-        return "the token was taken and works".into();
+        return "the token was delivered and is valid".into();
     }
     let name = if s.secret_holds_active { None } else { status.secret_name.as_deref() };
     let issued = format!("Secret {:?} holds a valid token", name.unwrap_or(s.secret_name));
     match s.active.as_ref().filter(|_| status.delivery == Some(DeliveryState::Waiting)) {
         Some(active) => {
             let end = closes_at(active.issued_at).floor_second();
-            format!("{issued}, which waits to be taken until {end}: read it and delete the Secret")
+            format!("{issued}, which can be taken until {end}: read it and delete the Secret")
         }
         None => issued,
     }
 }
 
 impl Conditions {
-    /// `Ready` is `True`.
+    /// Creates conditions in which `Ready` is `True`.
     fn ready(reason: Reason, message: String) -> Self {
         Self { ready: ("True", reason, message), abnormal: Vec::new(), blocked_until: None }
     }
 
-    /// `Ready` is `False` and `Stalled` is `True`: a person has to act.
+    /// Creates conditions in which `Ready` is `False` and `Stalled` is `True`: a person must act.
     pub fn stalled(reason: Reason, message: String) -> Self {
         Self {
             ready: ("False", reason, message.clone()),
@@ -160,12 +160,12 @@ impl Conditions {
         }
     }
 
-    /// When to try again what is blocked.
+    /// Returns when a blocked change is tried again.
     pub fn blocked_until(&self) -> Option<Time> {
         self.blocked_until
     }
 
-    /// The list of conditions; `lastTransitionTime` moves only with a condition's status.
+    /// Returns the list of conditions. `lastTransitionTime` changes only with a condition's status.
     pub fn list(&self, present: &[Condition], generation: Option<i64>, now: Time) -> Vec<Condition> {
         let (status, reason, message) = &self.ready;
         let ready = (ConditionType::Ready, *status, *reason, message.as_str());
@@ -192,7 +192,7 @@ impl Conditions {
     }
 }
 
-/// Cuts a message: an API server's has no limit of length, a condition's has.
+/// Truncates a message. Messages of the API server have no maximum length, but those of conditions have.
 pub(super) fn clipped(message: &str) -> String {
     const MAX: usize = 1000;
     if message.len() <= MAX {

@@ -1,5 +1,5 @@
-//! Writes to the Secret, as the rules need them: with a new token, with the active one, without any. No plain token is seen here: a
-//! write says where its executor finds it.
+//! Builds the writes to the Secret: with a new token, with the active one, or without any. No plain token is here: a write says
+//! where its executor finds the token.
 
 use super::{
     lifecycle,
@@ -12,7 +12,7 @@ use crate::{
     secret::{Digest, Layout, OPAQUE, cleared_data},
 };
 
-/// The published token. The annotations record the situation after the write.
+/// Writes the published token. The annotations record the situation after the write.
 pub(super) fn with_new_token(s: &Situation<'_>, held: &HeldCredential) -> Option<Box<SecretWrite>> {
     let layout = layout(s)?;
     let mut after = s.live.clone();
@@ -32,7 +32,7 @@ pub(super) fn with_new_token(s: &Situation<'_>, held: &HeldCredential) -> Option
     Some(write(s, SecretContent::Token { token, previous, facts, layout }, &after))
 }
 
-/// A token that is made for a dry run and thrown away.
+/// Writes a token that is minted for a dry run and thrown away.
 pub(super) fn with_throwaway_token(s: &Situation<'_>) -> Option<Box<SecretWrite>> {
     let layout = layout(s)?;
     let facts = TokenFacts {
@@ -45,7 +45,7 @@ pub(super) fn with_throwaway_token(s: &Situation<'_>) -> Option<Box<SecretWrite>
     Some(write(s, content, &s.live))
 }
 
-/// The active token, rendered again from where it is: this Secret or a former one.
+/// Writes the active token, rendered again from its present place: this Secret or a former one.
 pub(super) fn with_active_token(s: &Situation<'_>, active: &Credential) -> Option<Box<SecretWrite>> {
     let layout = layout(s)?;
     let token = find_token(s, active)?;
@@ -54,7 +54,7 @@ pub(super) fn with_active_token(s: &Situation<'_>, active: &Credential) -> Optio
     Some(write(s, SecretContent::Token { token, previous, facts, layout }, &s.live))
 }
 
-/// Labels, annotations and the owner alone.
+/// Writes only labels, annotations and the owner.
 pub(super) fn with_metadata_only(
     s: &Situation<'_>,
     data_hash: Digest,
@@ -64,7 +64,7 @@ pub(super) fn with_metadata_only(
     Some(write(s, SecretContent::MetadataOnly { data_hash, render_hash, layout }, &s.live))
 }
 
-/// A write that changes nothing but the resourceVersion: no write that was decided earlier can land after it.
+/// Changes only the resourceVersion, so that no write that was decided earlier can take effect.
 pub(super) fn bumped(s: &Situation<'_>) -> Box<SecretWrite> {
     let content = match s.ownership.ours() {
         Some(secret) => {
@@ -82,7 +82,7 @@ pub(super) fn bumped(s: &Situation<'_>) -> Box<SecretWrite> {
     write(s, content, &s.base.credentials)
 }
 
-/// No token; `None` if the Secret is not ours or holds none.
+/// Removes the token; `None` if the Secret is not ours or holds no token.
 pub(super) fn cleared(s: &Situation<'_>) -> Option<Box<SecretWrite>> {
     let secret = s.ownership.ours()?;
     let wanted = cleared_data(&secret.type_);
@@ -98,7 +98,7 @@ pub(super) fn cleared(s: &Situation<'_>) -> Option<Box<SecretWrite>> {
     Some(write(s, SecretContent::Cleared { type_: secret.type_.to_string() }, &[]))
 }
 
-/// What templates may show of the active token.
+/// Returns the facts of the active token that templates may show.
 pub(super) fn facts_of_active(s: &Situation<'_>, active: &Credential) -> TokenFacts {
     TokenFacts {
         id: active.id.as_str().to_owned(),
@@ -112,7 +112,8 @@ fn layout(s: &Situation<'_>) -> Option<Layout> {
     s.intent.layout.as_ref().ok().cloned()
 }
 
-/// The newest replaced token that still works, if the spec wants it in the Secret and a Secret holds it: its id and its place.
+/// Returns the ID and the place of the newest replaced token that is still valid, if the spec wants it in the Secret and a
+/// Secret holds it.
 fn previous(s: &Situation<'_>, live: &[Credential]) -> Option<(String, TokenSource)> {
     s.intent.layout.as_ref().ok().filter(|layout| layout.wants_previous())?;
     let newest = live
@@ -122,7 +123,7 @@ fn previous(s: &Situation<'_>, live: &[Credential]) -> Option<(String, TokenSour
     Some((newest.id.to_string(), find_token(s, newest)?))
 }
 
-/// Where the plain token of a credential is.
+/// Returns where the plain token of a credential is.
 fn find_token(s: &Situation<'_>, credential: &Credential) -> Option<TokenSource> {
     let here = s.ownership.ours().and_then(|secret| Some((secret, s.key_of(secret, credential)?)));
     let (secret, key) = here.or_else(|| s.former_with(credential))?;
@@ -144,8 +145,11 @@ fn write(s: &Situation<'_>, content: SecretContent, live: &[Credential]) -> Box<
         base: present.map(SecretVersion::of),
         content,
         ledger,
-        present: present.map(keys).unwrap_or_default(),
-        stale: present.and_then(|secret| secret.record.as_ref()).map(|record| record.owned.clone()).unwrap_or_default(),
-        own: present.is_none_or(|secret| !secret.is_controlled_by(s.uid())),
+        existing_keys: present.map(keys).unwrap_or_default(),
+        previously_owned: present
+            .and_then(|secret| secret.record.as_ref())
+            .map(|record| record.owned.clone())
+            .unwrap_or_default(),
+        set_owner: present.is_none_or(|secret| !secret.is_controlled_by(s.uid())),
     })
 }

@@ -1,27 +1,27 @@
-//! `delivery: Once`: whether the token waits to be taken, was taken, or never will be.
+//! `delivery: Once`: whether the token is waiting to be taken, was taken, or was not taken in time.
 //!
-//! A holder takes the token by deleting the Secret, in the version that they read, before the token is used or passed on. An absent
-//! Secret is therefore the receipt, and nothing else is. A program that takes the token for someone else, such as the REST API, may
-//! annotate the PAT beforehand: its arrival is then to be acknowledged by removing the annotation, or the token ends after
-//! [`DELIVERY_WINDOW`]. When the controller itself ends a delivery, it clears the Secret and deletes it only after that is recorded.
+//! A holder takes the token by deleting the Secret in the version that it read, before it uses the token or passes it on. The
+//! deletion is the receipt. A program that takes the token for a client, such as the REST API, annotates the PAT first. It then
+//! acknowledges the receipt by removing the annotation, or the token is revoked after [`DELIVERY_WINDOW`]. When the controller
+//! itself ends a delivery, it first clears the Secret, then records the end, and then deletes the Secret.
 
 use k8s_openapi::jiff::SignedDuration;
 
 use super::inputs::{Inputs, MintReason, Need};
 use crate::api::{Credential, CredentialState, DeliveryState, Time};
 
-/// A token that is not taken this long after it was issued ends.
+/// A token that is not taken within this time after its issue is revoked.
 pub const DELIVERY_WINDOW: SignedDuration = SignedDuration::from_mins(10);
 
-/// A token held in memory for longer than this leaves too little of [`DELIVERY_WINDOW`]: another is minted instead.
+/// A token that was held in memory for longer than this is replaced, because too little of [`DELIVERY_WINDOW`] is left.
 const FRESH: SignedDuration = SignedDuration::from_mins(5);
 
-/// How far a one-time delivery has come.
+/// The progress of a one-time delivery.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum OneTimeDelivery {
     /// There is none: the token stays in its Secret, or none has been issued.
     None,
-    /// Only a live read of the Secret can tell.
+    /// Not known without a live read of the Secret.
     Unknown,
     /// The Secret holds the token until it is taken.
     Waiting,
@@ -29,14 +29,14 @@ pub(super) enum OneTimeDelivery {
     Received,
     /// The token was taken, and the status says so.
     Delivered,
-    /// The active token was not taken in time, or no longer can be: it ends now.
+    /// The active token was not taken in time, or can no longer be taken: it ends now.
     Missed,
     /// The token was not taken and has ended.
     NotDelivered,
 }
 
 impl OneTimeDelivery {
-    /// What the status says of it.
+    /// Returns the state that the status shows.
     pub fn state(self) -> Option<DeliveryState> {
         match self {
             Self::None | Self::Unknown => None,
@@ -50,19 +50,14 @@ impl OneTimeDelivery {
     pub fn is_delivered(self) -> bool {
         self.state() == Some(DeliveryState::Delivered)
     }
-
-    /// Whether the Secret has to be there.
-    pub fn is_waiting(self) -> bool {
-        self == Self::Waiting
-    }
 }
 
-/// Until when a token may be taken.
+/// Returns until when a token may be taken.
 pub(super) fn closes_at(issued_at: Time) -> Time {
     issued_at.plus(DELIVERY_WINDOW)
 }
 
-/// Finds how far the delivery has come. `promoted`: the active token has just reached the Secret. `held`: the Secret holds it.
+/// Finds the progress of the delivery. `promoted`: the active token has just reached the Secret. `held`: the Secret holds it.
 pub(super) fn find(inputs: &Inputs<'_>, promoted: bool, active: Option<&Credential>, held: bool) -> OneTimeDelivery {
     if !inputs.intent.once || inputs.intent.revoked {
         return OneTimeDelivery::None;
@@ -81,24 +76,25 @@ pub(super) fn find(inputs: &Inputs<'_>, promoted: bool, active: Option<&Credenti
         return if lost_on_the_way { OneTimeDelivery::Missed } else { OneTimeDelivery::Delivered };
     }
     if held {
-        // If another is requested before this one is taken, this one ends first. Overwritten alive, it would count as taken once the
-        // Secret with the other is deleted.
+        // If a new token is requested before this one is taken, this one ends first. If it were overwritten while live, it would
+        // count as taken when the Secret with the new token is deleted.
         let replaced = inputs.is_rotation_due(active) && !inputs.intent.suspended;
         return if closed || replaced { OneTimeDelivery::Missed } else { OneTimeDelivery::Waiting };
     }
     if !inputs.observed.live {
         return OneTimeDelivery::Unknown;
     }
-    // A Secret that was changed before the token was taken no longer holds it, and it is unknown who has read it.
+    // If the Secret was changed and no longer holds the token, it is unknown who has read the token.
     if was_taken(inputs, active) && !lost_on_the_way { OneTimeDelivery::Received } else { OneTimeDelivery::Missed }
 }
 
-/// Whether the program that takes this token for someone else has not yet acknowledged its arrival.
+/// Whether the program that takes this token for a client has not yet acknowledged the receipt.
 fn is_unacknowledged(inputs: &Inputs<'_>, active: &Credential) -> bool {
     inputs.observed.pat.unacknowledged.as_deref() == Some(active.id.as_str())
 }
 
-/// Whether the Secret that held this token is gone. A late write of an older token leaves a Secret that never held it.
+/// Whether the Secret that held this token is gone. A late write of an older token can leave a Secret that never held
+/// this one.
 fn was_taken(inputs: &Inputs<'_>, active: &Credential) -> bool {
     inputs.observed.secret.is_none_or(|secret| {
         let never_held = secret.record.as_ref().is_some_and(|record| record.ledger.revision < active.revision);
@@ -106,7 +102,7 @@ fn was_taken(inputs: &Inputs<'_>, active: &Credential) -> bool {
     })
 }
 
-/// What has to happen to a one-time token: after the first, one is issued only on request.
+/// Returns what must happen to a one-time token. After the first, tokens are issued only on request.
 pub(super) fn need(inputs: &Inputs<'_>, active: Option<&Credential>, delivery: OneTimeDelivery) -> Need {
     let intent = &inputs.intent;
     if !intent.wants_token(inputs.now) || intent.suspended {
@@ -131,8 +127,8 @@ pub(super) fn is_fresh(inputs: &Inputs<'_>, issued_at: Time) -> bool {
     !inputs.intent.once || inputs.now < issued_at.plus(FRESH)
 }
 
-/// Whether a token that was found in the Secret may still be taken. If the operator was down meanwhile, no holder was told of it, and it
-/// is replaced as if it had never arrived.
+/// Whether a token that was found in the Secret may still be taken. If the operator was down and the status never showed the token, it
+/// is replaced.
 pub(super) fn is_in_time(inputs: &Inputs<'_>, credential: &Credential) -> bool {
     !inputs.intent.once || inputs.now < closes_at(credential.issued_at)
 }

@@ -1,4 +1,4 @@
-//! What differs between the Secret and what the spec and the last write say it should be.
+//! Detects drift: differences between the Secret, the spec, and what the controller wrote last.
 
 use std::collections::BTreeMap;
 
@@ -13,11 +13,11 @@ use crate::{
     secret::{Digest, Layout},
 };
 
-/// How the Secret differs.
+/// The kind of drift.
 pub(super) enum Drift {
-    /// It seems to differ in a way that no write of ours explains: a live read has to confirm it.
+    /// The cache shows a difference that no write of the controller explains: a live read must confirm it.
     Unconfirmed,
-    /// Its data differs, or the spec wants other data.
+    /// The data differs, or the spec requires other data.
     Data,
     /// Only labels, annotations or the owner differ.
     Metadata {
@@ -50,12 +50,12 @@ pub(super) fn find(s: &Situation<'_>, secret: &SecretView, active: &Credential) 
     ledger_is_behind(s, record).then_some(metadata)
 }
 
-/// Whether labels, annotations or the owner are not as they should be.
+/// Whether labels, annotations or the owner differ from the layout.
 pub(super) fn metadata_differs(secret: &SecretView, layout: &Layout, uid: &str) -> bool {
     let lacks = |there: &SortedMap<Box<str>>, wanted: &BTreeMap<String, String>| {
         wanted.iter().any(|(key, value)| there.get(key).is_none_or(|there| **there != **value))
     };
-    // A spec that no longer wants a label changes the render hash; this finds a forged annotation.
+    // A label that the spec no longer wants changes the render hash; this detects a forged annotation.
     let names_differ = secret.record.as_ref().is_some_and(|record| {
         record.owned.labels.iter().ne(layout.labels.keys())
             || record.owned.annotations.iter().ne(layout.annotations.keys())
@@ -67,13 +67,13 @@ pub(super) fn metadata_differs(secret: &SecretView, layout: &Layout, uid: &str) 
         || lacks(&secret.annotations, &layout.annotations)
 }
 
-/// Whether the annotations are behind the status in more than credentials that have reached their own end.
+/// Whether the annotations are older than the status, apart from credentials that have expired.
 fn ledger_is_behind(s: &Situation<'_>, record: &SecretRecord) -> bool {
     let ended_early = |old: &Credential| {
         let is_live = s.live.iter().any(|credential| credential.id == old.id);
         !is_live && old.expires_at.is_none_or(|end| end > s.now)
     };
-    // Nothing is being minted, so no process holds a pending token; recording its revision ends it.
+    // Nothing is being minted, so no process holds a pending token. Recording its revision ends it.
     let abandoned = |credential: &Credential| {
         credential.state == CredentialState::Pending && credential.revision > record.ledger.revision
     };
@@ -82,7 +82,7 @@ fn ledger_is_behind(s: &Situation<'_>, record: &SecretRecord) -> bool {
         || record.ledger.default_expires_at != s.base.default_expires_at
 }
 
-/// Whether the annotations say something about live credentials that we did not write. A lost status would be rebuilt from them.
+/// Whether another client changed what the annotations say about live credentials. A lost status would be rebuilt from them.
 pub(super) fn ledger_is_forged(s: &Situation<'_>, record: &SecretRecord, live: &[Credential]) -> bool {
     let is_recorded = |credential: &Credential| {
         let same = |old: &Credential| {

@@ -1,4 +1,4 @@
-//! The events to publish: transitions that concern a person, each with what to do next where there is something to do.
+//! The events to publish: transitions that concern people, with what to do next, if anything.
 
 use std::fmt;
 
@@ -18,13 +18,13 @@ use crate::{
     auth::verdict::Verdict,
 };
 
-/// The events of a write to the status.
+/// Returns the events of a write to the status.
 pub(super) fn of_status(s: &Situation<'_>, action: &Action, conditions: &Conditions) -> Vec<EventToPublish> {
     let mut events = Vec::new();
     if s.restored {
         events.push(EventToPublish::restored(s.secret_name));
     }
-    // While their tokens cannot be removed from the Secret, retired credentials stay in the status.
+    // Retired credentials stay in the status while their tokens cannot be removed from the Secret.
     if !matches!(action, Action::KeepRecord) {
         events.extend(s.retired.iter().filter_map(|retired| EventToPublish::retired(s, retired)));
     }
@@ -41,7 +41,7 @@ pub(super) fn of_status(s: &Situation<'_>, action: &Action, conditions: &Conditi
 }
 
 impl Conditions {
-    /// The events for the transitions that concern a person.
+    /// Returns the events for the transitions that concern people.
     pub fn events(&self, present: &[Condition]) -> Vec<EventToPublish> {
         let is_routine = |reason: Reason| {
             matches!(reason, Reason::Issued | Reason::Issuing | Reason::Suspended | Reason::PreviousCredentialLive)
@@ -62,7 +62,7 @@ impl Conditions {
     }
 }
 
-/// The events of a write to the Secret.
+/// Returns the events of a write to the Secret.
 pub(super) fn of_write(s: &Situation<'_>, write: &SecretWrite) -> Vec<EventToPublish> {
     let source = match &write.content {
         SecretContent::Token { token, .. } => Some(token),
@@ -79,7 +79,7 @@ pub(super) fn of_write(s: &Situation<'_>, write: &SecretWrite) -> Vec<EventToPub
     vec![EventToPublish::repaired(s.secret_name, &s.last_editor())]
 }
 
-/// Whether a write puts right what another writer has changed, rather than following a changed spec.
+/// Whether a write repairs a change by another writer, rather than following a changed spec.
 fn repairs_damage(s: &Situation<'_>, write: &SecretWrite) -> bool {
     let Some(secret) = s.ownership.ours() else { return false };
     let is_own = |record: &&SecretRecord| record.is_of(s.uid());
@@ -100,7 +100,7 @@ fn repairs_damage(s: &Situation<'_>, write: &SecretWrite) -> bool {
 /// Why an event is published.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum EventReason {
-    /// A new token replaced one that goes on in its grace period.
+    /// A new token replaced another, which stays valid for its grace period.
     Rotated,
     /// A credential was revoked.
     CredentialRevoked,
@@ -117,11 +117,11 @@ pub enum EventReason {
 }
 
 impl EventReason {
-    /// All that are not the reason of a condition.
+    /// All reasons that are not the reason of a condition.
     pub const ALL: &'static [Self] =
         &[Self::Rotated, Self::CredentialRevoked, Self::Lapsed, Self::Repaired, Self::Moved, Self::Restored];
 
-    /// The name in the event.
+    /// Returns the name in the event.
     pub fn as_str(self) -> &'static str {
         match self {
             Self::Rotated => "Rotated",
@@ -134,7 +134,7 @@ impl EventReason {
         }
     }
 
-    /// The meaning, in the words of the documentation.
+    /// Returns the meaning, as the documentation states it.
     pub fn meaning(self) -> &'static str {
         match self {
             Self::Rotated => {
@@ -182,7 +182,7 @@ impl EventToPublish {
         Self { warning: true, reason, note }
     }
 
-    /// A token replaced another; `None` if there was no other.
+    /// Reports a rotation; `None` if no token was replaced.
     fn rotated(promotion: &Promotion) -> Option<Self> {
         let (arrived, replaced) = (&promotion.arrived, promotion.replaced.as_ref()?);
         let until = replaced.expires_at.map_or_else(String::new, |end| format!(" until {end}"));
@@ -193,7 +193,7 @@ impl EventToPublish {
         Some(Self::normal(EventReason::Rotated, note))
     }
 
-    /// A credential has ended, and no condition says why.
+    /// Reports the end of a credential, unless a condition reports it.
     fn retired(s: &Situation<'_>, retired: &RetiredCredential) -> Option<Self> {
         let id = retired.credential.id.as_str();
         let revoked =
@@ -201,7 +201,7 @@ impl EventToPublish {
         let missed_rotation = retired.credential.state == CredentialState::Active && s.intent.rotation.is_some();
         match retired.verdict {
             Verdict::RevokedByTime => Some(revoked("it was issued before spec.revokeIfIssuedBefore")),
-            Verdict::RevokedById => Some(revoked("spec.revokedCredentials names it")),
+            Verdict::RevokedById => Some(revoked("spec.revokedCredentials lists it")),
             Verdict::CredentialExpired if missed_rotation => Some(Self::warning(
                 EventReason::Lapsed,
                 format!(
@@ -216,7 +216,7 @@ impl EventToPublish {
         }
     }
 
-    /// The Secret lost the token, and a new one is issued.
+    /// Reports that the Secret lost the token and a new one is issued.
     fn repaired_by_mint(s: &Situation<'_>) -> Self {
         let what = if s.observed.secret.is_some() { "no longer held the token" } else { "was deleted" };
         let note = format!(
@@ -227,7 +227,7 @@ impl EventToPublish {
         Self::warning(EventReason::Repaired, note)
     }
 
-    /// Something else in the Secret was changed and has been put right.
+    /// Reports a repair of the Secret without a new token.
     fn repaired(secret: &str, editor: &str) -> Self {
         let note = format!("Secret {secret:?} was changed{editor} and has been repaired; the token is the same");
         Self::warning(EventReason::Repaired, note)

@@ -1,4 +1,4 @@
-//! What a plan is made from, and what has to happen to a token.
+//! The inputs of a plan, and what must happen to the token.
 
 use super::{
     intent::{ControllerConfig, Intent},
@@ -6,7 +6,7 @@ use super::{
 };
 use crate::api::{Credential, PersonalAccessTokenStatus, Time};
 
-/// What a plan is made from, read and parsed.
+/// The inputs of a plan, parsed.
 pub(super) struct Inputs<'a> {
     pub observed: &'a Observed<'a>,
     pub config: &'a ControllerConfig,
@@ -18,40 +18,41 @@ pub(super) struct Inputs<'a> {
     /// Whether `base` was rebuilt.
     pub restored: bool,
     pub intent: Intent,
-    /// The name of the Secret by the spec.
+    /// The name of the Secret according to the spec.
     pub secret_name: &'a str,
 }
 
 impl<'a> Inputs<'a> {
-    /// The uid of the PAT.
+    /// Returns the uid of the PAT.
     pub fn uid(&self) -> &'a str {
         self.observed.pat.uid()
     }
 
-    /// The key under which a Secret holds a credential's token.
+    /// Returns the key under which a Secret holds a credential's token.
     pub fn key_of<'s>(&self, secret: &'s SecretView, credential: &Credential) -> Option<&'s str> {
         let preferred = self.intent.layout.as_ref().map_or("token", |layout| layout.key.as_str());
         secret.key_of(&credential.sha256, preferred)
     }
 
-    /// The former Secret that holds a credential's token, and the key there.
+    /// Returns the former Secret that holds a credential's token, and the key there.
     pub fn former_with(&self, credential: &Credential) -> Option<(&'a SecretView, &'a str)> {
         self.observed.former.iter().find_map(|secret| Some((secret, self.key_of(secret, credential)?)))
     }
 
-    /// Whether the API server has refused a write and the time to try again has not come.
+    /// Whether the API server has refused a write, and it is too early to try again.
     pub fn is_refused(&self) -> bool {
         self.observed.refusal.is_some_and(|refusal| self.now < refusal.retry_at)
     }
 
-    /// Whether a Secret records a mint that the status does not: the cached PAT is older, or the annotations are forged.
+    /// Whether a Secret records a mint that the status does not: the cached PAT is outdated, or the annotations are
+    /// forged.
     pub fn is_ahead(&self, secret: &SecretView) -> bool {
         secret.record.as_ref().is_some_and(|record| {
             record.is_of(self.uid()) && record.ledger.revision > self.base.revision.unwrap_or_default()
         })
     }
 
-    /// Who changed the Secret last, as a part of a message.
+    /// Returns who changed the Secret last, as a part of a message.
     pub fn last_editor(&self) -> String {
         match self.observed.secret.and_then(|secret| secret.last_editor.as_deref()) {
             Some(editor) => format!(" (last changed by {editor:?})"),
@@ -71,13 +72,13 @@ pub(super) enum MintReason {
     Repair,
 }
 
-/// What has to happen to the token.
+/// What must happen to the token.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Need {
     /// Nothing: the token is where it belongs, or none is wanted.
     Nothing,
-    /// The active token has to be copied from a former Secret.
+    /// The active token must be copied from a former Secret.
     Move,
-    /// A new token has to be minted.
+    /// A new token must be minted.
     Mint(MintReason),
 }

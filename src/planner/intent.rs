@@ -1,4 +1,4 @@
-//! The spec of one token, read once: defaults filled in, texts parsed. Later stages cannot fail on it.
+//! The spec of one token, with defaults filled in and texts parsed, so that later stages cannot fail on it.
 
 use k8s_openapi::jiff::SignedDuration;
 
@@ -12,14 +12,14 @@ use crate::{
     token::TokenPrefix,
 };
 
-/// What the controller's flags decide.
+/// The part of the controller's configuration that plans depend on.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ControllerConfig {
     /// The lifetime of a token whose spec has neither `expiry` nor `rotation`.
     pub default_lifetime: SignedDuration,
     /// How long a hash is published before a rotation writes its token into the Secret.
     pub publish_lead: SignedDuration,
-    /// A PAT takes over Secrets that a PAT with another uid wrote, as after a restore, if their credentials were issued before this time.
+    /// After a restore, a PAT takes over Secrets that a PAT with another uid wrote, if their credentials were issued before this time.
     pub restore_issued_before: Option<Time>,
 }
 
@@ -33,7 +33,7 @@ impl Default for ControllerConfig {
     }
 }
 
-/// What the spec asks for.
+/// The desired state that a spec describes.
 #[derive(Debug)]
 pub struct Intent {
     /// The owner of the token.
@@ -42,7 +42,7 @@ pub struct Intent {
     pub prefix: TokenPrefix,
     /// The interval of rotation.
     pub rotation: Option<SignedDuration>,
-    /// How long a replaced credential goes on working.
+    /// How long a replaced credential stays valid.
     pub grace: SignedDuration,
     /// Credentials issued before this time are replaced.
     pub rotate_if_issued_before: Option<Time>,
@@ -54,7 +54,7 @@ pub struct Intent {
     pub revoked: bool,
     /// Credentials issued before this time are revoked.
     pub revoke_if_issued_before: Option<Time>,
-    /// What decides whether a credential is good.
+    /// The terms of validity of the credentials.
     pub terms: Terms,
     /// The layout of the Secret. An error here does not end a token.
     pub layout: Result<Layout, InvalidField>,
@@ -64,7 +64,7 @@ impl Intent {
     /// Reads the spec of an object; relative times count from what its status records.
     ///
     /// # Errors
-    /// The first field that cannot be followed, and what to write instead.
+    /// The first invalid field, and what to write instead.
     pub fn read(
         pat: &StoredPat,
         spec: &PersonalAccessTokenSpec,
@@ -84,7 +84,7 @@ impl Intent {
         if once && rotation.is_some() {
             return Err(InvalidField::new(
                 "spec.secret.delivery",
-                "Once excludes spec.rotation: leave one of them out",
+                "Once excludes spec.rotation: set only one of the two",
             ));
         }
         let grace = match &spec.grace_period {
@@ -115,19 +115,19 @@ impl Intent {
         })
     }
 
-    /// Whether there should be a token at all.
+    /// Whether there should be a token.
     pub(super) fn wants_token(&self, now: Time) -> bool {
         !self.revoked && !self.terms.expired(now)
     }
 }
 
-/// The default grace period: one day, or half of the interval if that is less.
+/// Returns the default grace period: one day, or half of the interval if that is shorter.
 fn default_grace(rotation: Option<SignedDuration>) -> SignedDuration {
     let day = SignedDuration::from_hours(24);
     rotation.map_or(day, |interval| day.min(interval / 2))
 }
 
-/// The owner that a spec names; by default the virtual account of the object.
+/// Returns the owner in a spec; by default the virtual account of the object.
 pub fn owner(pat: &StoredPat, spec: &PersonalAccessTokenSpec) -> Owner {
     spec.owner.clone().unwrap_or_else(|| Owner {
         kind: OwnerKind::VirtualAccount,
@@ -135,7 +135,7 @@ pub fn owner(pat: &StoredPat, spec: &PersonalAccessTokenSpec) -> Owner {
     })
 }
 
-/// The name of the Secret that a spec asks for.
+/// Returns the name of the Secret according to a spec.
 pub fn secret_name<'a>(pat: &'a StoredPat, spec: &'a PersonalAccessTokenSpec) -> &'a str {
     spec.secret.as_ref().and_then(|secret| secret.name.as_deref()).unwrap_or_else(|| pat.name())
 }

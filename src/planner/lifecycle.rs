@@ -1,4 +1,4 @@
-//! The lifecycle of credentials: pending, active, in grace, ended; and the deadlines between.
+//! The lifecycle of credentials (pending, active, in grace, ended) and its deadlines.
 
 use k8s_openapi::jiff::SignedDuration;
 use sha2::{Digest, Sha256};
@@ -15,11 +15,11 @@ use crate::{
     auth::verdict::Verdict,
 };
 
-/// A rotation comes before its interval is over: by a twentieth of the interval at most, and by 12 hours at most.
+/// A rotation happens up to a twentieth of the interval early, and at most 12 hours.
 const JITTER_SHARE: i32 = 20;
 const MAX_JITTER: SignedDuration = SignedDuration::from_hours(12);
 
-/// A warning comes 7 days before the end, or a fifth of the lifetime before it if that is less.
+/// A warning is shown from 7 days before the end, or from a fifth of the lifetime before it if that is shorter.
 const MAX_WARNING: SignedDuration = SignedDuration::from_hours(7 * 24);
 const WARNING_SHARE: i32 = 5;
 
@@ -32,15 +32,15 @@ pub(super) struct RetiredCredential {
     pub verdict: Verdict,
 }
 
-/// A pending token that has reached the Secret and is the active one now.
+/// A pending token that has reached the Secret and is now active.
 pub(super) struct Promotion {
     /// The token that has arrived.
     pub arrived: Credential,
-    /// The token that it replaced, if that goes on working.
+    /// The token that it replaced, if that one is still valid.
     pub replaced: Option<Credential>,
 }
 
-/// Sets what is set only once: the time of the first issue, and the end that the default lifetime gives.
+/// Sets the fields that are set only once: the time of the first issue, and the expiry from the default lifetime.
 pub(super) fn fix_starting_points(
     base: &mut PersonalAccessTokenStatus,
     spec: &PersonalAccessTokenSpec,
@@ -59,7 +59,8 @@ pub(super) fn fix_starting_points(
         base.default_expires_at = None;
     }
     if spec.rotation.is_some() || spec.expiry.is_some() {
-        // If these fields are removed later, the default lifetime counts from then: an end from before could be long past.
+        // If these fields are removed later, the default lifetime counts from that time: an earlier end could be long
+        // past.
         base.default_expires_at = None;
     }
     let is_first_issue = base.first_issued_at.is_none();
@@ -72,9 +73,9 @@ pub(super) fn fix_starting_points(
     }
 }
 
-/// Separates live credentials from those that have ended. A credential that ended by its recorded deadline stays ended; only then are
-/// deadlines moved.
-pub(super) fn sort(
+/// Separates live credentials from those that have ended, and then updates the deadlines of the live ones. A credential that has
+/// reached its recorded deadline stays ended.
+pub(super) fn separate_retired(
     intent: &Intent,
     credentials: &[Credential],
     now: Time,
@@ -93,7 +94,7 @@ pub(super) fn sort(
     (live, retired)
 }
 
-/// Makes a pending token the active one if the Secret holds it, and drops older pending tokens, which can no longer get there.
+/// Makes a pending token active if the Secret holds it, and drops older pending tokens, which can no longer be written.
 pub(super) fn promote(
     inputs: &Inputs<'_>,
     mut live: Vec<Credential>,
@@ -118,25 +119,24 @@ pub(super) fn promote(
     (live, promotion)
 }
 
-/// The newest revision that the annotations of our Secrets record. A pending token of this revision or an older one can no longer get
-/// into a Secret.
+/// Returns the newest revision that the annotations of our Secrets record. A pending token of this revision or an older one can no
+/// longer be written.
 fn newest_revision_written(inputs: &Inputs<'_>, secrets: &[&SecretView]) -> i64 {
     secrets
         .iter()
         .filter_map(|secret| secret.record.as_ref())
         .filter(|record| record.is_of(inputs.uid()))
         .map(|record| record.ledger.revision)
-        // A revision that was never begun cannot have been written: the annotation is forged.
+        // A revision that the status never reached cannot have been written: the annotation is forged.
         .filter(|revision| *revision <= inputs.base.revision.unwrap_or_default())
         .max()
         .unwrap_or(0)
 }
 
-/// When a live credential ends.
+/// Returns when a live credential ends.
 ///
-/// A grace period is a promise: only the end of the whole token shortens it. A credential under rotation outlives its interval by one
-/// more, so that the operator may be down for that long. A change of `spec.rotation` brings the end no nearer than one grace period
-/// from now.
+/// Only the end of the whole token shortens a grace period. A rotated credential lives for two intervals, so that the operator may be
+/// down for one. A change of `spec.rotation` never moves the end closer than one grace period from now.
 fn deadline(intent: &Intent, credential: &Credential, now: Time) -> Option<Time> {
     let token_end = intent.terms.end();
     let own_end = if credential.state == CredentialState::Grace {
@@ -153,13 +153,13 @@ fn deadline(intent: &Intent, credential: &Credential, now: Time) -> Option<Time>
     own_end.into_iter().chain(token_end).min()
 }
 
-/// When a credential ends if its rotation never comes.
+/// Returns when a credential ends if it is never rotated.
 fn missed_rotation_end(issued_at: Time, interval: SignedDuration) -> Time {
     issued_at.plus(interval.saturating_mul(2)).ceil_second()
 }
 
-/// Replaces the active credential: it goes into its grace period, but lives no longer than it would have. A one-time token that has not
-/// reached its holder needs no grace period and ends.
+/// Moves the active credential to its grace period, which never extends its life. A one-time token that has not reached its holder ends
+/// without a grace period.
 pub(super) fn retire_active(inputs: &Inputs<'_>, live: &mut Vec<Credential>) -> Option<Credential> {
     if delivery::active_is_undelivered(inputs, live) {
         live.retain(|credential| credential.state != CredentialState::Active);
@@ -172,7 +172,7 @@ pub(super) fn retire_active(inputs: &Inputs<'_>, live: &mut Vec<Credential>) -> 
     Some(active.clone())
 }
 
-/// The pending credential of a held token.
+/// Returns the pending credential of a held token.
 pub(super) fn credential(intent: &Intent, held: &HeldCredential, revision: i64) -> Credential {
     let by_rotation = intent.rotation.map(|interval| missed_rotation_end(held.issued_at, interval));
     Credential {
@@ -185,12 +185,12 @@ pub(super) fn credential(intent: &Intent, held: &HeldCredential, revision: i64) 
     }
 }
 
-/// Whether the hash of a held token is in the status, and the token not yet in the Secret.
+/// Whether the hash of a held token is in the status, but the token is not yet in the Secret.
 pub(super) fn is_pending(live: &[Credential], held: &HeldCredential) -> bool {
     live.iter().any(|credential| credential.state == CredentialState::Pending && credential.id == held.id)
 }
 
-/// When the active credential is to be replaced; `None` if it will not be.
+/// Returns when the active credential is due for replacement; `None` if it will not be replaced.
 pub(super) fn rotation_due(uid: &str, intent: &Intent, active: &Credential) -> Option<Time> {
     let by_interval = intent
         .rotation
@@ -200,11 +200,11 @@ pub(super) fn rotation_due(uid: &str, intent: &Intent, active: &Credential) -> O
         .into_iter()
         .chain(on_request)
         .min()
-        // A rotation does not extend the token: at its end there is nothing left to replace.
+        // A rotation does not extend the token, so there is none at or after its end.
         .filter(|due| intent.terms.end().is_none_or(|end| *due < end))
 }
 
-/// How much earlier than its interval a rotation comes: the same for the same credential, spread evenly over a fleet.
+/// Returns how early a rotation happens: stable for each credential, and spread evenly over many.
 pub(super) fn jitter(uid: &str, revision: i64, interval: SignedDuration) -> SignedDuration {
     let max = (interval / JITTER_SHARE).min(MAX_JITTER);
     let share = stable_number(uid, revision, 1 << 32);
@@ -212,41 +212,42 @@ pub(super) fn jitter(uid: &str, revision: i64, interval: SignedDuration) -> Sign
     SignedDuration::from_micros(i64::try_from(micros).unwrap_or(0))
 }
 
-/// A number below `below` that depends only on the object and a counter.
+/// Returns a number less than `below` that depends only on the object and a counter.
 fn stable_number(uid: &str, counter: i64, below: u64) -> u64 {
     let digest = Sha256::new().chain_update(uid).chain_update(counter.to_be_bytes()).finalize();
     let bytes: [u8; 8] = digest[..8].try_into().expect("SHA-256 has 32 bytes");
     u64::from_be_bytes(bytes) % below
 }
 
-/// When a conflict over a Secret is checked again: after 1 to 10 minutes.
+/// Returns when a conflict over a Secret is checked again: after 1 to 10 minutes.
 pub(super) fn conflict_retry(uid: &str, now: Time) -> Time {
     let minute = now.as_micros().div_euclid(60_000_000);
     let seconds = 60 + stable_number(uid, minute, 540);
     now.plus(SignedDuration::from_secs(i64::try_from(seconds).unwrap_or(600)))
 }
 
-/// The unplanned mints within [`BREAKER_WINDOW`], oldest first.
+/// Returns the unplanned mints within [`BREAKER_WINDOW`], oldest first.
 pub(super) fn recent(mints: &[Time], now: Time) -> Vec<Time> {
     let mut recent: Vec<_> = mints.iter().copied().filter(|mint| now.since(*mint) < BREAKER_WINDOW).collect();
     recent.sort_unstable();
     recent
 }
 
-/// When to warn of an end.
+/// Returns when to start warning of an end.
 pub(super) fn warning_from(start: Time, end: Time) -> Time {
     let share = (end.since(start) / WARNING_SHARE).max(SignedDuration::ZERO);
     end.minus(share.min(MAX_WARNING)).floor_second()
 }
 
-/// The end that no rotation puts off: that of the whole token or, if nothing will be rotated, that of the active credential.
+/// Returns the end that no rotation postpones: that of the whole token or, without further rotations, that of the active
+/// credential.
 pub(super) fn final_end(intent: &Intent, active: &Credential) -> Option<Time> {
     let rotates = intent.rotation.is_some() && !intent.suspended && intent.layout.is_ok();
     let own = if rotates { None } else { active.expires_at };
     own.into_iter().chain(intent.terms.end()).min()
 }
 
-/// The next instant at which anything can be different without a change from outside.
+/// Returns the next time at which the plan can change without an event.
 pub(super) fn next_wake(
     inputs: &Inputs<'_>,
     status: &PersonalAccessTokenStatus,
@@ -265,10 +266,10 @@ pub(super) fn next_wake(
     let last = status.last_issued_at.unwrap_or(Time::MIN);
     let requests = [intent.rotate_if_issued_before, intent.revoke_if_issued_before];
     let requests = requests.into_iter().flatten().filter(|line| intent.once && last < *line);
-    // Also for a token that was taken: its arrival may never be acknowledged.
+    // This includes a token that was taken, because its receipt may never be acknowledged.
     let delivery_end = active.filter(|_| intent.once).map(|active| delivery::closes_at(active.issued_at));
     let ends = status.credentials.iter().filter_map(|credential| credential.expires_at);
-    // An overdue rotation waits for `blocked_until` alone: all times that have passed are left out.
+    // Times that have passed are left out, so an overdue rotation waits only for `blocked_until`.
     ends.chain(intent.terms.end())
         .chain(rotation)
         .chain(revocation)

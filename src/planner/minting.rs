@@ -1,4 +1,4 @@
-//! How far a new token has come: minted into memory, its hash published in the status, the token written into the Secret.
+//! The progress of a new token: minted into memory, its hash published in the status, the token written to the Secret.
 
 use super::{
     delivery,
@@ -8,7 +8,7 @@ use super::{
 };
 use crate::api::{Credential, CredentialState};
 
-/// What there is of a token that is being minted.
+/// The progress of a token that is being minted.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct MintProgress {
     /// The token held in memory, if it can still be used.
@@ -32,7 +32,8 @@ impl MintProgress {
 }
 
 fn is_usable(inputs: &Inputs<'_>, live: &[Credential], held: &HeldCredential) -> bool {
-    // A published token that is no longer pending has reached the Secret or has ended: it must not be published again.
+    // A published token that is no longer pending has reached the Secret or has ended, so it must not be published
+    // again.
     let used_up = held.published_at.is_some() && !is_pending(live, held);
     let credential = lifecycle::credential(&inputs.intent, held, 0);
     !used_up

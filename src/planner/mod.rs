@@ -1,7 +1,7 @@
 //! The planner: decides the next step for one token. Pure, synchronous and total; it reads no clock, draws no random number and does no I/O.
 //!
-//! [`plan`] answers with **one** step. The caller performs it, observes the result and asks again. Whatever happens between two steps
-//! (a crash, another writer, a paused process), the next plan starts from what is really there.
+//! [`plan`] returns **one** step. The caller performs it, observes the result and plans again. Whatever happens between two steps (a
+//! crash, another writer, a paused process), the next plan starts from the observed state.
 //!
 //! ```text
 //! observed + spec + status                                            intent.rs, observed.rs
@@ -13,8 +13,8 @@
 //!   -> status, conditions, events                                     status.rs, conditions.rs, events.rs
 //! ```
 //!
-//! To find out why something happens, start at the list in `rules.rs`. `content.rs` builds the writes to the Secret, `drift.rs` compares
-//! the Secret with what was written, and [`simulate`] performs plans in memory.
+//! To find out why something happens, start with the list in `rules.rs`. `content.rs` builds the writes to the Secret, `drift.rs`
+//! compares the Secret with what was written, and [`simulate`] performs plans in memory.
 
 mod blocked;
 mod conditions;
@@ -53,13 +53,13 @@ use self::{
 };
 use crate::api::{InvalidField, PersonalAccessTokenStatus, Reason, Time};
 
-/// At most this many unplanned mints within [`BREAKER_WINDOW`].
+/// The maximum number of unplanned mints within [`BREAKER_WINDOW`].
 pub const BREAKER_MINTS: usize = 3;
 
 /// See [`BREAKER_MINTS`].
 pub const BREAKER_WINDOW: SignedDuration = SignedDuration::from_hours(1);
 
-/// One step, and what belongs to it.
+/// One step, with its events and the time of the next plan.
 #[derive(Debug)]
 pub struct Plan {
     /// What to do now.
@@ -100,14 +100,15 @@ fn conclude(situation: &Situation<'_>, action: Action) -> Plan {
     };
     let (status, conditions) = status::next(situation, &action);
     let changed = status != *situation.stored;
-    let record_first = changed && situation.has_news();
+    let record_first = changed && situation.must_record_first();
     let plan = |step, events| Plan { step, events, wake_at: None, keep_held };
     match action {
         Action::WriteSecret(write) if !record_first => {
             let events = events::of_write(situation, &write);
             plan(Step::WriteSecret(write), events)
         }
-        // Before the status: once the end of the token is recorded, nothing shows that it is still in the Secret.
+        // The Secret is cleared before the end of the token is recorded. After it, nothing would show that the token is
+        // still in the Secret.
         Action::ClearSecret(write) => plan(Step::WriteSecret(write), Vec::new()),
         Action::DeleteSecret(version) if !record_first => plan(Step::DeleteSecret(version), Vec::new()),
         Action::DeleteDeliveredSecret(version) if !changed => plan(Step::DeleteSecret(version), Vec::new()),
@@ -123,7 +124,7 @@ fn conclude(situation: &Situation<'_>, action: Action) -> Plan {
     }
 }
 
-/// The spec cannot be followed: reports that and changes nothing else.
+/// Reports an invalid spec, and changes nothing else.
 fn report_invalid_spec(
     observed: &Observed<'_>,
     stored: &PersonalAccessTokenStatus,

@@ -1,6 +1,6 @@
 //! What the controller observed: the PAT, its Secret reduced to names and hashes, and what it holds in memory.
 //!
-//! No plain token is in here: each value of a Secret is replaced by its SHA-256 on the way in.
+//! No plain token is here: each value of a Secret is replaced by its SHA-256.
 
 use std::{borrow::Cow, collections::BTreeMap, sync::Arc};
 
@@ -14,7 +14,7 @@ use sha2::{Digest as _, Sha256};
 
 use super::sorted_map::SortedMap;
 use crate::{
-    api::{Credential, GROUP, MANAGED_BY, MANAGED_BY_LABEL, Parsed, RESERVED_PREFIX, StoredPat, Time},
+    api::{Credential, GROUP, MANAGED_BY, MANAGED_BY_LABEL, Parsed, RESERVED_PREFIX, StoredPat, Time, VERSION},
     secret::{Digest, Layout, OPAQUE},
     token::{TokenHash, TokenId},
 };
@@ -45,37 +45,37 @@ pub struct SecretRecord {
     pub owned: OwnedMetadata,
 }
 
-/// The credentials as a Secret's annotation holds them.
+/// The credentials that an annotation of the Secret records.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Ledger {
-    /// The newest revision that had been begun when this was written. A write that was decided for an older one can no longer land: it
-    /// carries an outdated resourceVersion.
+    /// The newest revision at the time of the write. A write that was decided for an older one carries an outdated resourceVersion and
+    /// fails.
     pub revision: i64,
     /// When the first token was issued.
     #[serde(default, rename = "firstIssuedAt", skip_serializing_if = "Option::is_none")]
     pub first_issued_at: Option<Time>,
-    /// The end that the default lifetime gave.
+    /// The expiry from the default lifetime.
     #[serde(default, rename = "defaultExpiresAt", skip_serializing_if = "Option::is_none")]
     pub default_expires_at: Option<Time>,
     /// The live credentials, the newest first.
-    #[serde(default, deserialize_with = "snug")]
+    #[serde(default, deserialize_with = "without_spare_capacity")]
     pub live: Vec<Credential>,
 }
 
-/// The names of the labels and annotations that the spec put on a Secret, sorted. Lists, because there is rarely more than one name and
-/// an empty set takes more memory.
+/// The names of the labels and annotations that the spec put on a Secret, sorted. They are lists, because there is rarely more than one
+/// name, and an empty set takes more memory.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct OwnedMetadata {
     /// Label keys.
-    #[serde(default, deserialize_with = "snug")]
+    #[serde(default, deserialize_with = "without_spare_capacity")]
     pub labels: Vec<String>,
     /// Annotation keys.
-    #[serde(default, deserialize_with = "snug")]
+    #[serde(default, deserialize_with = "without_spare_capacity")]
     pub annotations: Vec<String>,
 }
 
 impl OwnedMetadata {
-    /// The names of the labels and annotations that a layout puts on a Secret.
+    /// Returns the names of the labels and annotations that a layout puts on a Secret.
     pub fn of(layout: &Layout) -> Self {
         Self {
             labels: layout.labels.keys().cloned().collect(),
@@ -100,8 +100,8 @@ pub enum SecretController {
     Other(String),
 }
 
-/// A Secret without its values. The cache holds thousands: texts that are mostly equal, such as the names of a Secret and its PAT,
-/// share their memory.
+/// A Secret without its values. The cache holds thousands of them, so texts that are usually equal, such as the names of a Secret
+/// and its PAT, share their memory.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct SecretView {
     /// metadata.namespace
@@ -124,14 +124,15 @@ pub struct SecretView {
     pub annotations: SortedMap<Box<str>>,
     /// The SHA-256 of each value.
     pub data: SortedMap<TokenHash>,
-    /// What the operator's own annotations say, if they can be read.
+    /// The content of the operator's own annotations, if they can be parsed.
     pub record: Option<SecretRecord>,
-    /// The field manager of the last change that is not ours. Known only after a live read, which includes managedFields.
+    /// The field manager of the last change by another client. Known only after a live read, which includes
+    /// managedFields.
     pub last_editor: Option<String>,
 }
 
 impl SecretView {
-    /// Reduces a Secret. The values are wiped.
+    /// Reduces a Secret to this view, and zeroizes its values.
     pub fn of(secret: Secret) -> Self {
         let metadata = secret.metadata;
         let small = |(key, value): (String, String)| (key, value.into_boxed_str());
@@ -182,7 +183,7 @@ impl SecretView {
         self.is_controlled_by(uid) || self.record.as_ref().is_some_and(|record| record.is_of(uid))
     }
 
-    /// The key whose value has this hash; `preferred` if several have it.
+    /// Returns the key whose value has this hash; `preferred` if several have it.
     pub fn key_of(&self, sha256: &Parsed<TokenHash>, preferred: &str) -> Option<&str> {
         if let Some((key, hash)) = self.data.get_key_value(preferred)
             && sha256 == hash
@@ -197,12 +198,12 @@ impl SecretView {
         self.labels.get(MANAGED_BY_LABEL).is_some_and(|value| **value == *MANAGED_BY)
     }
 
-    /// Its resourceVersion as a number.
+    /// Returns the resourceVersion as a number.
     pub fn version(&self) -> u64 {
         version(Some(&self.resource_version))
     }
 
-    /// The hash of its present data, to be compared with [`SecretRecord::data_hash`].
+    /// Returns the hash of the present data, to compare with [`SecretRecord::data_hash`].
     pub fn data_hash(&self) -> Digest {
         crate::secret::data_hash(self.data.iter().map(|(key, hash)| (key, *hash.as_bytes())))
     }
@@ -228,7 +229,7 @@ impl SecretRecord {
         *self.pat_uid == *uid
     }
 
-    /// The annotations that [`SecretView::of`] reads back.
+    /// Returns the annotations that [`SecretView::of`] parses.
     pub fn annotations(&self) -> BTreeMap<String, String> {
         let json = "plain data is always JSON";
         [
@@ -243,8 +244,9 @@ impl SecretRecord {
     }
 }
 
-/// Deserialises a list without spare capacity. A growing list reserves room for four, and the cache holds thousands with one entry.
-fn snug<'de, D: Deserializer<'de>, T: Deserialize<'de>>(deserializer: D) -> Result<Vec<T>, D::Error> {
+/// Deserializes a list without spare capacity. A growing list reserves room for four entries, and the cache holds thousands of
+/// lists with one.
+fn without_spare_capacity<'de, D: Deserializer<'de>, T: Deserialize<'de>>(deserializer: D) -> Result<Vec<T>, D::Error> {
     let mut list = Vec::deserialize(deserializer)?;
     list.shrink_to_fit();
     Ok(list)
@@ -256,12 +258,12 @@ pub fn version(text: Option<&str>) -> u64 {
     text.and_then(|text| text.parse().ok()).unwrap_or(0)
 }
 
-/// The SHA-256 of one value.
+/// Returns the SHA-256 of a value.
 pub fn hash(value: &[u8]) -> TokenHash {
     <[u8; 32]>::from(Sha256::digest(value)).into()
 }
 
-/// The text, sharing the memory of `there` if both are equal.
+/// Returns the text, sharing the memory of `there` if both are equal.
 fn shared(there: &Arc<str>, text: &str) -> Arc<str> {
     if **there == *text { there.clone() } else { text.into() }
 }
@@ -278,7 +280,21 @@ fn controller(owners: &[OwnerReference], secret: &Arc<str>) -> SecretController 
     }
 }
 
-/// The field manager of the last change, if it came after ours. The times in managedFields have whole seconds.
+/// Returns the owner reference of a PAT's Secret: the garbage collector deletes the Secret after the PAT, without blocking the deletion of
+/// the PAT.
+pub fn owner_reference(pat: &StoredPat) -> OwnerReference {
+    OwnerReference {
+        api_version: format!("{GROUP}/{VERSION}"),
+        kind: "PersonalAccessToken".into(),
+        name: pat.name().into(),
+        uid: pat.uid().into(),
+        controller: Some(true),
+        block_owner_deletion: None,
+    }
+}
+
+/// Returns the field manager of the last change, if it is not older than ours. The times in managedFields are whole
+/// seconds.
 fn last_editor(entries: &[ManagedFieldsEntry]) -> Option<String> {
     let time = |entry: &ManagedFieldsEntry| entry.time.as_ref().map(|time| time.0);
     let is_ours = |entry: &&ManagedFieldsEntry| entry.manager.as_deref() == Some(crate::api::FIELD_MANAGER);
@@ -290,15 +306,15 @@ fn last_editor(entries: &[ManagedFieldsEntry]) -> Option<String> {
         .and_then(|entry| entry.manager.clone())
 }
 
-/// Everything that a plan is made from, read before planning.
+/// The observed state that a plan is made from.
 #[derive(Clone, Copy, Debug)]
 pub struct Observed<'a> {
     /// The object itself.
     pub pat: &'a StoredPat,
-    /// The Secret with the name that the spec asks for.
+    /// The Secret with the name in the spec.
     pub secret: Option<&'a SecretView>,
     /// Whether `secret` and then `pat` were read from the API server for this decision, rather than from a cache. The order matters: with
-    /// a PAT older than the Secret we could undo what another leader has done since.
+    /// a PAT that is older than the Secret, the plan could undo the work of another leader.
     pub live: bool,
     /// Other Secrets that this PAT controls, left by a change of `spec.secret.name`.
     pub former: &'a [SecretView],
@@ -312,7 +328,7 @@ pub struct Observed<'a> {
     pub dry_run_accepted: bool,
 }
 
-/// The public side of a token that is held in memory until the Secret holds it.
+/// The public part of a token that is held in memory until the Secret holds it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct HeldCredential {
     /// Its id.
@@ -323,7 +339,7 @@ pub struct HeldCredential {
     pub issued_at: Time,
     /// When its hash was published in the status.
     pub published_at: Option<Time>,
-    /// The version of the Secret just before that ([`SecretView::version`]; 0: there was none). A writer that has changed it since may
+    /// The version of the Secret just before ([`SecretView::version`]; 0 if there was none). A writer that has changed it since may
     /// know a newer status.
     pub published_over: Option<u64>,
 }

@@ -7,19 +7,19 @@ use super::{
 };
 use crate::api::{Credential, MAX_LIVE_CREDENTIALS, PersonalAccessTokenStatus, Time};
 
-/// Whose the Secret of the spec's name is.
+/// The ownership of the Secret with the name in the spec.
 #[derive(Clone, Debug)]
 pub(super) enum SecretOwnership<'a> {
-    /// There is none, and the name is free.
+    /// There is no such Secret, and the name is free.
     Absent,
-    /// It is this PAT's.
+    /// It belongs to this PAT.
     Ours(&'a SecretView),
-    /// It is not this PAT's, or it cannot be used. The message says what to do.
+    /// It does not belong to this PAT, or cannot be used. The message says what to do.
     Conflict(String),
 }
 
 impl<'a> SecretOwnership<'a> {
-    /// The Secret, if it is this PAT's.
+    /// Returns the Secret, if it belongs to this PAT.
     pub fn ours(&self) -> Option<&'a SecretView> {
         match self {
             Self::Ours(secret) => Some(secret),
@@ -28,7 +28,6 @@ impl<'a> SecretOwnership<'a> {
     }
 }
 
-/// Finds whose the Secret is.
 pub(super) fn find<'a>(inputs: &Inputs<'a>, live: &[Credential]) -> SecretOwnership<'a> {
     let name = inputs.secret_name;
     let Some(secret) = inputs.observed.secret else {
@@ -68,8 +67,8 @@ fn conflict(inputs: &Inputs<'_>, secret: &SecretView, live: &[Credential]) -> Op
     ))
 }
 
-/// Whether a Secret without our owner reference is ours all the same: it holds a live token of this PAT, and either the reference was
-/// removed or it comes from a backup.
+/// Whether a Secret without our owner reference may be taken over: it holds a live token of this PAT, and either the reference was
+/// removed or the Secret comes from a backup.
 fn may_be_taken_over(inputs: &Inputs<'_>, secret: &SecretView, live: &[Credential]) -> bool {
     let written_by_us = secret.record.as_ref().is_some_and(|record| record.is_of(inputs.uid()));
     let lost_its_owner = secret.controller == SecretController::Unowned && written_by_us;
@@ -79,7 +78,7 @@ fn may_be_taken_over(inputs: &Inputs<'_>, secret: &SecretView, live: &[Credentia
         && (lost_its_owner || from_backup())
 }
 
-/// Says whose the Secret is, and what to do.
+/// Returns the message about a Secret that belongs to another owner.
 fn foreign(inputs: &Inputs<'_>, secret: &SecretView) -> String {
     let name = inputs.secret_name;
     match &secret.controller {
@@ -105,8 +104,8 @@ fn foreign(inputs: &Inputs<'_>, secret: &SecretView) -> String {
 
 /// Rebuilds a lost status from the annotations of the Secret; `None` if it was not lost or cannot be rebuilt.
 ///
-/// The PAT's own uid in the annotations is proof enough. Another uid (a backup restored elsewhere) counts only where the controller's
-/// configuration says so, and only for credentials issued before the time that it names: annotations can be forged.
+/// The PAT's own uid in the annotations suffices. Annotations can be forged, so another uid (a restored backup) is accepted only with
+/// `restore_issued_before`, and only for credentials issued before that time.
 pub(super) fn restored_status(
     observed: &Observed<'_>,
     config: &ControllerConfig,
@@ -115,8 +114,8 @@ pub(super) fn restored_status(
     if stored.revision.is_some() {
         return None;
     }
-    // Lost means that nothing at all is left. A token that waits for its first issue has conditions, and then annotations prove
-    // nothing: everyone who knows the uid and may write Secrets can write them.
+    // A lost status is completely empty. A token that waits for its first issue has conditions. Then annotations prove nothing:
+    // every user who knows the uid and may write Secrets can write them.
     let lost = stored.conditions.is_empty() && stored.observed_generation.is_none();
     let own = |secret: &&SecretView| {
         let written_by_us = secret.record.as_ref().is_some_and(|record| record.is_of(observed.pat.uid()));
@@ -129,7 +128,7 @@ pub(super) fn restored_status(
     };
     let usable = |secret: &&SecretView| !secret.deleting && !secret.is_reserved();
     let present = observed.secret.filter(|secret| own(secret) || from_backup(secret));
-    // After a rename a former Secret may be the only one with the token.
+    // After a change of the name, a former Secret may be the only one with the token.
     let secret = present.or_else(|| observed.former.iter().find(own)).filter(usable)?;
     let ledger = &secret.record.as_ref()?.ledger;
     let issued = || ledger.live.iter().map(|credential| credential.issued_at);

@@ -1,6 +1,6 @@
 //! The rules, in order: the first that applies decides what happens next. If none does, there is nothing to do but wait.
 //!
-//! Each rule is a function with one sentence about what it does and when. The facts that rules ask for are found elsewhere:
+//! Each rule is a function whose comment says what it does and when. The facts that rules use are found elsewhere:
 //!
 //! | question | answer |
 //! | --- | --- |
@@ -61,14 +61,14 @@ const RULES: &[Rule] = &[
 pub(super) enum Action {
     /// Read the Secret and the PAT from the API server, then plan again.
     ReadLive {
-        /// Whether the token held in memory is kept meanwhile.
+        /// Whether to keep the token that is held in memory.
         keep_held: bool,
     },
     /// Ask the API server whether it would accept this write, then plan again.
     DryRun(Box<SecretWrite>),
     /// Mint a token into memory, then plan again.
     Mint(TokenPrefix),
-    /// Give the Secret a new resourceVersion, so that no write that was decided earlier can land.
+    /// Give the Secret a new resourceVersion, so that no write that was decided earlier can take effect.
     BumpResourceVersion(Box<SecretWrite>),
     /// Publish the hash of the held token in the status.
     Publish(MintReason, Credential),
@@ -76,11 +76,11 @@ pub(super) enum Action {
     WriteSecret(Box<SecretWrite>),
     /// Remove the token from the Secret.
     ClearSecret(Box<SecretWrite>),
-    /// Leave ended credentials in the status: their token is still in the Secret, which cannot be written.
+    /// Keep ended credentials in the status, because their token is still in the Secret, which cannot be written.
     KeepRecord,
     /// Delete a Secret.
     DeleteSecret(SecretVersion),
-    /// Delete the Secret of a one-time delivery, after the status tells how the delivery ended.
+    /// Delete the Secret of a one-time delivery, after the status shows how the delivery ended.
     DeleteDeliveredSecret(SecretVersion),
     /// Wait until this time.
     Wait(Time),
@@ -89,7 +89,7 @@ pub(super) enum Action {
 }
 
 impl Action {
-    /// The plan of an action for which the status is not needed; `Err` with the action itself for all others.
+    /// Returns the plan of an action that needs no status; `Err` with the action itself for all others.
     pub fn into_preparation(self, keep_held: bool) -> Result<Plan, Self> {
         let (step, keep_held) = match self {
             Self::ReadLive { keep_held } => (Step::ReadLive, keep_held),
@@ -101,7 +101,7 @@ impl Action {
         Ok(Plan { keep_held, ..Plan::new(step) })
     }
 
-    /// The time until which it waits.
+    /// Returns the time until which it waits.
     pub fn wait_until(&self) -> Option<Time> {
         if let Self::Wait(until) = self { Some(*until) } else { None }
     }
@@ -129,14 +129,14 @@ fn read_live_before_repair(s: &Situation<'_>) -> Option<Action> {
     repair.then_some(Action::ReadLive { keep_held: true })
 }
 
-/// Reads live if the cache shows no Secret although there may be one: after a conflict or a refused write, and before a token's end is
-/// recorded, because a Secret that lost its label is not watched and must be cleared all the same.
+/// Reads live if the cache shows no Secret although one may exist: after a conflict or a refused write, and before a token's end is
+/// recorded. A Secret that lost its label is not watched, but must still be cleared.
 fn read_live_if_secret_seems_absent(s: &Situation<'_>) -> Option<Action> {
     if s.observed.live || !matches!(s.ownership, SecretOwnership::Absent) {
         return None;
     }
     let ready = s.stored.conditions.iter().find(|condition| condition.type_ == ConditionType::Ready.as_str());
-    let in_trouble = ready.is_some_and(|ready| {
+    let was_blocked = ready.is_some_and(|ready| {
         [Reason::SecretConflict, Reason::ApiError, Reason::NamespaceTerminating]
             .iter()
             .any(|reason| ready.reason == reason.as_str())
@@ -146,7 +146,7 @@ fn read_live_if_secret_seems_absent(s: &Situation<'_>) -> Option<Action> {
     let ending = s.need == Need::Nothing
         && s.active.is_none()
         && (s.stored.conditions.is_empty() || !s.stored.credentials.iter().all(taken));
-    (in_trouble || ending).then_some(Action::ReadLive { keep_held: true })
+    (was_blocked || ending).then_some(Action::ReadLive { keep_held: true })
 }
 
 /// Keeps an ended credential in the status while the API server refuses the write that would remove its token from the Secret.
@@ -159,14 +159,15 @@ fn wait_while_writes_are_refused(s: &Situation<'_>) -> Option<Action> {
     s.is_refused().then_some(Action::Rest)
 }
 
-/// Bumps the Secret's resourceVersion if abandoned pending tokens take up the room for a new one: then they can be dropped.
+/// Bumps the Secret's resourceVersion if abandoned pending tokens leave no room for a new one: then they can be dropped.
 fn make_room_for_a_token(s: &Situation<'_>) -> Option<Action> {
     s.mint_reason()?;
     let full = !s.minting.published && s.live.len() >= MAX_LIVE_CREDENTIALS;
     (full && s.minting.abandoned).then(|| Action::BumpResourceVersion(content::bumped(s)))
 }
 
-/// Asks by a dry run before another token is minted, if an earlier one never reached the Secret.
+/// Checks by a dry run whether the Secret can be written, before another token is minted, if an earlier one never
+/// reached the Secret.
 fn dry_run_before_minting_again(s: &Situation<'_>) -> Option<Action> {
     s.mint_reason()?;
     let failed_before = s.minting.abandoned || s.observed.refusal.is_some();
@@ -180,7 +181,7 @@ fn mint_a_token(s: &Situation<'_>) -> Option<Action> {
     s.minting.held.is_none().then(|| Action::Mint(s.intent.prefix.clone()))
 }
 
-/// Publishes the hash of the held token before the token goes anywhere.
+/// Publishes the hash of the held token before the token is written.
 fn publish_the_hash(s: &Situation<'_>) -> Option<Action> {
     let reason = s.mint_reason()?;
     let held = s.minting.held.filter(|_| !s.minting.published)?;
@@ -188,15 +189,15 @@ fn publish_the_hash(s: &Situation<'_>) -> Option<Action> {
     Some(Action::Publish(reason, lifecycle::credential(&s.intent, &held, revision)))
 }
 
-/// Reads live before the new token is written, if the Secret has changed since its hash was published: another leader may have written
-/// a newer status, and then this token may have ended.
+/// Reads live before the new token is written, if the Secret has changed since its hash was published: another leader may have ended
+/// this token.
 fn read_live_if_secret_has_changed(s: &Situation<'_>) -> Option<Action> {
     let held = s.token_to_write()?;
     let changed = held.published_over != Some(s.observed.secret.map_or(0, SecretView::version));
     (changed && !s.observed.live).then_some(Action::ReadLive { keep_held: true })
 }
 
-/// Writes the published token into the Secret.
+/// Writes the published token to the Secret.
 fn write_the_new_token(s: &Situation<'_>) -> Option<Action> {
     content::with_new_token(s, &s.token_to_write()?).map(Action::WriteSecret)
 }
@@ -209,7 +210,7 @@ fn move_the_token(s: &Situation<'_>) -> Option<Action> {
     content::with_active_token(s, s.active.as_ref()?).map(Action::WriteSecret)
 }
 
-/// Puts right what differs from what was written: data, labels, annotations and the owner; and follows a changed spec.
+/// Repairs drift of data, labels, annotations and the owner, and applies a changed spec.
 fn repair_drift(s: &Situation<'_>) -> Option<Action> {
     if s.need != Need::Nothing || s.blocked.is_some() || !s.secret_holds_active {
         return None;
@@ -232,7 +233,8 @@ fn clear_the_secret(s: &Situation<'_>) -> Option<Action> {
     content::cleared(s).map(Action::ClearSecret)
 }
 
-/// Deletes a Secret of a former name once the active token is in its new place, or if it holds no live token.
+/// Deletes a Secret with a former name once the active token is in its new place, or if that Secret holds no live
+/// token.
 fn delete_former_secrets(s: &Situation<'_>) -> Option<Action> {
     let moved = s.active.is_none() || s.secret_holds_active || s.delivery.is_delivered();
     let useless = |secret: &SecretView| {
@@ -244,7 +246,7 @@ fn delete_former_secrets(s: &Situation<'_>) -> Option<Action> {
 
 /// Deletes the Secret of a one-time delivery if no token waits in it: a late write or an ended delivery left it.
 fn delete_a_secret_that_delivers_nothing(s: &Situation<'_>) -> Option<Action> {
-    if !s.intent.once || s.delivery.is_waiting() || s.needs_mint() {
+    if !s.intent.once || s.delivery == OneTimeDelivery::Waiting || s.needs_mint() {
         return None;
     }
     let secret = s.ownership.ours()?;
@@ -255,7 +257,7 @@ fn delete_a_secret_that_delivers_nothing(s: &Situation<'_>) -> Option<Action> {
     })
 }
 
-/// Waits until verifiers have seen the published hash, if a token that works is being rotated.
+/// Waits until verifiers have seen the published hash, if a valid token is being rotated.
 fn wait_for_verifiers(s: &Situation<'_>) -> Option<Action> {
     s.verifiers_ready_at().map(Action::Wait)
 }

@@ -1,39 +1,37 @@
-//! Plans performed in memory, as the controller and the API server would perform them: for `kubectl pat plan`, the planner's tests and
-//! the documentation.
+//! A simulator that performs plans in memory, as the controller and the API server would. `kubectl pat plan`, the planner's tests and
+//! the documentation use it.
 //!
-//! Nothing is sent anywhere. Time passes only when the caller says so, and tokens come from a function that the caller passes in.
+//! It sends no requests. The caller sets the time and passes the function that mints tokens.
 
 use std::collections::BTreeMap;
 
-use k8s_openapi::{
-    ByteString,
-    api::core::v1::Secret,
-    apimachinery::pkg::apis::meta::v1::{ObjectMeta, OwnerReference},
-};
+use k8s_openapi::{ByteString, api::core::v1::Secret, apimachinery::pkg::apis::meta::v1::ObjectMeta};
 use zeroize::{Zeroize, Zeroizing};
 
 use super::{
     Plan, SecretContent, SecretWrite, Step, TokenSource,
     intent::{ControllerConfig, secret_name},
-    observed::{HeldCredential, Observed, OwnedMetadata, SecretRecord, SecretView, WriteRefusal, hash, version},
+    observed::{
+        HeldCredential, Observed, OwnedMetadata, SecretRecord, SecretView, WriteRefusal, hash, owner_reference, version,
+    },
     plan,
 };
 use crate::{
-    api::{GROUP, InvalidField, MANAGED_BY, MANAGED_BY_LABEL, StoredPat, Time, VERSION},
+    api::{InvalidField, MANAGED_BY, MANAGED_BY_LABEL, StoredPat, Time},
     secret::{Digest, Layout, Rendered, cleared_data},
     token::{MintError, Token, TokenPrefix},
 };
 
-/// Makes the tokens of a simulation.
+/// Mints the tokens of a simulation.
 pub type Minter = Box<dyn FnMut(&TokenPrefix) -> Result<Token, MintError>>;
 
 /// One PAT, its Secrets, and what a controller process keeps in memory.
 pub struct Simulator {
-    /// The present.
+    /// The current time.
     pub now: Time,
     /// The object.
     pub pat: StoredPat,
-    /// The Secrets of its namespace, by name. Their values are wiped when the simulator is dropped.
+    /// The Secrets of its namespace, by name. Their values are zeroized when the simulator is dropped.
     pub secrets: BTreeMap<String, Secret>,
     /// The configuration of the controller.
     pub config: ControllerConfig,
@@ -55,7 +53,7 @@ pub struct SimulatedToken {
     pub token: Token,
     /// When it was minted.
     pub issued_at: Time,
-    /// When its hash was published in the status, and the version of the Secret then.
+    /// When its hash was published in the status, and the version of the Secret at that time.
     pub published: Option<(Time, u64)>,
 }
 
@@ -83,7 +81,7 @@ pub enum SimulationError {
 }
 
 impl Simulator {
-    /// A simulation of this object, without any Secret.
+    /// Creates a simulation of this object, without any Secret.
     pub fn new(pat: StoredPat, config: ControllerConfig, now: Time, mint: Minter) -> Self {
         Self {
             now,
@@ -100,12 +98,12 @@ impl Simulator {
         }
     }
 
-    /// Begins a reconcile, which knows the Secrets from the cache: without those that lack the label.
+    /// Begins a reconcile, which sees Secrets as the cache does: without those that lack the label.
     pub fn begin_reconcile(&mut self) {
         (self.live, self.dry_run_accepted) = (false, false);
     }
 
-    /// The name of the Secret by the spec.
+    /// Returns the name of the Secret according to the spec.
     pub fn secret_name(&self) -> &str {
         self.pat.spec.as_ref().map_or("", |spec| secret_name(&self.pat, spec))
     }
@@ -178,7 +176,7 @@ impl Simulator {
         Ok(Performed::Done)
     }
 
-    /// The Secret that the API server would hold after a write.
+    /// Returns the Secret that the API server would hold after a write.
     ///
     /// # Errors
     /// A token is not where the write says, or the Secret cannot be rendered.
@@ -191,14 +189,14 @@ impl Simulator {
             ledger: write.ledger.clone(),
             data_hash: content.data_hash,
             render_hash: content.render_hash,
-            owned: layout.map_or_else(|| write.stale.clone(), OwnedMetadata::of),
+            owned: layout.map_or_else(|| write.previously_owned.clone(), OwnedMetadata::of),
         };
         let mut labels = old.metadata.labels.unwrap_or_default();
         let mut annotations = old.metadata.annotations.unwrap_or_default();
         if let Some(layout) = layout {
-            labels.retain(|key, _| !write.stale.labels.contains(key));
+            labels.retain(|key, _| !write.previously_owned.labels.contains(key));
             labels.extend(layout.labels.clone());
-            annotations.retain(|key, _| !write.stale.annotations.contains(key));
+            annotations.retain(|key, _| !write.previously_owned.annotations.contains(key));
             annotations.extend(layout.annotations.clone());
         }
         labels.insert(MANAGED_BY_LABEL.into(), MANAGED_BY.into());
@@ -211,8 +209,8 @@ impl Simulator {
             resource_version: Some(version),
             labels: Some(labels),
             annotations: Some(annotations),
-            owner_references: if write.own {
-                Some(vec![self.owner_reference()])
+            owner_references: if write.set_owner {
+                Some(vec![owner_reference(&self.pat)])
             } else {
                 old.metadata.owner_references
             },
@@ -221,7 +219,7 @@ impl Simulator {
         Ok(Secret { metadata, type_: old.type_.or(content.type_), data: Some(content.data), ..Default::default() })
     }
 
-    /// The data of a Secret after a write of this content; `present` is its data before.
+    /// Returns the content of a Secret after a write; `present` is its data before.
     fn content_after<'c>(
         &mut self,
         content: &'c SecretContent,
@@ -261,7 +259,7 @@ impl Simulator {
         })
     }
 
-    /// A resourceVersion that is newer than all before.
+    /// Returns a new resourceVersion.
     pub fn next_version(&mut self) -> String {
         let versions = self.secrets.values().map(|secret| version(secret.metadata.resource_version.as_deref()));
         let newest = versions.chain([self.version, version(Some(self.pat.resource_version()))]).max();
@@ -273,7 +271,7 @@ impl Simulator {
         self.secrets.get(secret)?.metadata.resource_version.as_deref()
     }
 
-    /// Notes when the hash of the held token came into the status, and the version of the Secret then.
+    /// Records when the hash of the held token was published in the status, and the version of the Secret at that time.
     fn note_publication(&mut self, over: u64) {
         let (Some(held), Ok(status)) = (&mut self.held, &self.pat.status) else { return };
         if held.published.is_none() && status.credentials.iter().any(|credential| credential.id == held.token.id()) {
@@ -281,7 +279,7 @@ impl Simulator {
         }
     }
 
-    /// Reads a plain token from where it is.
+    /// Reads a plain token from its source.
     fn fetch(&mut self, source: &TokenSource) -> Result<Zeroizing<String>, SimulationError> {
         let moved = |place: &str| SimulationError::TokenMoved(place.to_owned());
         match source {
@@ -296,17 +294,6 @@ impl Simulator {
                 Ok(text.ok_or_else(|| moved(&target.name))?.to_owned().into())
             }
             TokenSource::Throwaway => Ok((self.mint)(&TokenPrefix::default())?.expose().to_owned().into()),
-        }
-    }
-
-    fn owner_reference(&self) -> OwnerReference {
-        OwnerReference {
-            api_version: format!("{GROUP}/{VERSION}"),
-            kind: "PersonalAccessToken".into(),
-            name: self.pat.name().into(),
-            uid: self.pat.uid().into(),
-            controller: Some(true),
-            block_owner_deletion: None,
         }
     }
 }

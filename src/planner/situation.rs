@@ -16,10 +16,10 @@ use crate::api::{Credential, CredentialState, InvalidField, PersonalAccessTokenS
 
 /// Why there is nothing to plan.
 pub(super) enum Unplannable<'a> {
-    /// The object is being deleted, and the garbage collector takes the Secret; or its status cannot be read, and a write could lose
-    /// what it holds.
+    /// The object is being deleted, and the garbage collector deletes the Secret; or its status cannot be parsed, and a write could
+    /// lose data.
     LeaveAlone,
-    /// The spec cannot be followed.
+    /// The spec is invalid.
     InvalidSpec(&'a PersonalAccessTokenStatus, InvalidField),
 }
 
@@ -58,7 +58,7 @@ pub(super) struct Situation<'a> {
     /// The pending token that has reached the Secret since the status was written.
     pub promotion: Option<Promotion>,
     pub active: Option<Credential>,
-    /// Whether the Secret of the spec's name holds the active token.
+    /// Whether the Secret with the name in the spec holds the active token.
     pub secret_holds_active: bool,
     pub delivery: OneTimeDelivery,
     pub need: Need,
@@ -78,7 +78,7 @@ impl<'a> Deref for Situation<'a> {
 impl<'a> Situation<'a> {
     /// Derives the facts: lifecycle, ownership, delivery, need, and what blocks it.
     pub fn derive(inputs: Inputs<'a>) -> Self {
-        let (live, retired) = lifecycle::sort(&inputs.intent, &inputs.base.credentials, inputs.now);
+        let (live, retired) = lifecycle::separate_retired(&inputs.intent, &inputs.base.credentials, inputs.now);
         let ownership = ownership::find(&inputs, &live);
         let (mut live, promotion) = lifecycle::promote(&inputs, live, &ownership);
         if matches!(ownership, SecretOwnership::Conflict(_)) {
@@ -101,7 +101,7 @@ impl<'a> Situation<'a> {
             need(&inputs, &ownership, active.as_ref(), secret_holds_active)
         };
         if inputs.intent.once && !secret_holds_active && !matches!(need, Need::Mint(_)) {
-            // Nothing is being minted, so no process will bring these tokens to a Secret.
+            // Nothing is being minted, so no process will write these tokens to a Secret.
             drop_all(&mut live, CredentialState::Pending);
         }
         live.sort_by_key(|credential| std::cmp::Reverse(credential.revision));
@@ -122,7 +122,7 @@ impl<'a> Situation<'a> {
         }
     }
 
-    /// Why a token is being minted; `None` if none is needed or minting is blocked.
+    /// Returns why a token is being minted; `None` if none is needed or minting is blocked.
     pub fn mint_reason(&self) -> Option<MintReason> {
         match (self.need, &self.blocked) {
             (Need::Mint(reason), None) => Some(reason),
@@ -141,15 +141,15 @@ impl<'a> Situation<'a> {
         self.needs_mint() && (self.blocked.is_none() || self.observed.held.is_some_and(is_pending))
     }
 
-    /// The published token, if it may go into the Secret now.
+    /// Returns the published token, if it may be written to the Secret now.
     pub fn token_to_write(&self) -> Option<HeldCredential> {
         self.mint_reason()?;
         let held = self.minting.held.filter(|_| self.minting.published)?;
         self.verifiers_ready_at().is_none().then_some(held)
     }
 
-    /// When verifiers will have seen the published hash; `None` if there is no need to wait. Only a rotation waits: without a token in
-    /// the Secret, the first that arrives is better than none.
+    /// Returns when verifiers will have seen the published hash; `None` if there is no need to wait. Only a rotation waits: if the
+    /// Secret holds no token, the new one is written at once.
     pub fn verifiers_ready_at(&self) -> Option<Time> {
         let rotating = self.secret_holds_active && self.mint_reason() == Some(MintReason::Rotation);
         let held = self.minting.held.filter(|_| rotating && self.minting.published)?;
@@ -157,15 +157,15 @@ impl<'a> Situation<'a> {
         (self.now < ready_at).then_some(ready_at)
     }
 
-    /// Whether something has happened that must be recorded before the Secret changes again.
-    pub fn has_news(&self) -> bool {
+    /// Whether a change must be recorded in the status before the Secret is written or deleted.
+    pub fn must_record_first(&self) -> bool {
         self.restored
             || self.promotion.is_some()
             || !self.retired.is_empty()
             || matches!(self.delivery, OneTimeDelivery::Received | OneTimeDelivery::Missed)
     }
 
-    /// Whether a former Secret holds the active token, and the Secret of the spec's name does not.
+    /// Whether a former Secret holds the active token, and the Secret with the name in the spec does not.
     pub fn is_safe_elsewhere(&self) -> bool {
         !self.secret_holds_active && self.active.as_ref().is_some_and(|active| self.former_with(active).is_some())
     }
@@ -175,7 +175,7 @@ fn drop_all(live: &mut Vec<Credential>, state: CredentialState) {
     live.retain(|credential| credential.state != state);
 }
 
-/// What has to happen to a token that stays in its Secret.
+/// Returns what must happen to a token that stays in its Secret.
 fn need(inputs: &Inputs<'_>, ownership: &SecretOwnership<'_>, active: Option<&Credential>, held: bool) -> Need {
     let intent = &inputs.intent;
     if !intent.wants_token(inputs.now) || matches!(ownership, SecretOwnership::Conflict(_)) {

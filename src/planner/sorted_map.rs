@@ -1,4 +1,4 @@
-//! A map that is built once and read often: a sorted slice. With one or two entries, as here, a B-tree takes ten times the memory.
+//! A map that is built once and read often, as a sorted slice. With one or two entries, a B-tree takes ten times the memory.
 
 use std::borrow::Borrow;
 
@@ -13,23 +13,23 @@ impl<V> Default for SortedMap<V> {
 }
 
 impl<V> SortedMap<V> {
-    /// The value of a key.
+    /// Returns the value of a key.
     pub fn get(&self, key: &str) -> Option<&V> {
         self.get_key_value(key).map(|(_, value)| value)
     }
 
-    /// The value of a key, and the key as stored.
+    /// Returns the value of a key, and the key as stored.
     pub fn get_key_value(&self, key: &str) -> Option<(&str, &V)> {
         let position = self.0.binary_search_by(|(other, _)| (**other).cmp(key)).ok()?;
         self.0.get(position).map(|(key, value)| (key.borrow(), value))
     }
 
-    /// All entries, sorted by key.
+    /// Returns all entries, sorted by key.
     pub fn iter(&self) -> impl Iterator<Item = (&str, &V)> {
         self.0.iter().map(|(key, value)| (key.borrow(), value))
     }
 
-    /// The number of entries.
+    /// Returns the number of entries.
     pub fn len(&self) -> usize {
         self.0.len()
     }

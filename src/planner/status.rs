@@ -1,4 +1,4 @@
-//! The status that follows from a situation and the action that was chosen for it.
+//! Builds the status for a situation and its action.
 
 use super::{
     conditions::{self, Conditions},
@@ -9,7 +9,7 @@ use super::{
 };
 use crate::api::{Credential, DeliveryState, PersonalAccessTokenStatus, Time};
 
-/// The status to be, with its conditions.
+/// Returns the new status and its conditions.
 pub(super) fn next(s: &Situation<'_>, action: &Action) -> (PersonalAccessTokenStatus, Conditions) {
     let mut status = PersonalAccessTokenStatus {
         observed_generation: s.observed.pat.metadata.generation,
@@ -59,7 +59,8 @@ fn delivery(s: &Situation<'_>, action: &Action) -> Option<DeliveryState> {
     if matches!(action, Action::KeepRecord) { s.base.delivery } else { s.delivery.state() }
 }
 
-/// The Secret that holds the token: the one of the spec's name, but not while the active token is only in a former one.
+/// Returns the Secret that holds the token: the one with the name in the spec, but not while the active token is only
+/// in a former one.
 fn secret_name(s: &Situation<'_>, delivery: Option<DeliveryState>) -> Option<String> {
     if s.intent.once && delivery != Some(DeliveryState::Waiting) {
         return None;
@@ -70,7 +71,7 @@ fn secret_name(s: &Situation<'_>, delivery: Option<DeliveryState>) -> Option<Str
     }
 }
 
-/// When the newest token that was available to its holder was issued.
+/// Returns when the newest token that was available to its holder was issued.
 fn last_issued_at(s: &Situation<'_>) -> Option<Time> {
     let arrived = s.promotion.as_ref().map(|promotion| &promotion.arrived);
     let available = s.active.iter().chain(arrived).map(|credential| credential.issued_at);

@@ -1,4 +1,4 @@
-//! The steps that a plan can ask for, and all that their executor needs to know. No plain token is in them: only where to find it.
+//! The steps of a plan, with everything that their executor needs. They hold no plain token, only where to find it.
 
 use super::observed::{Ledger, OwnedMetadata, SecretView};
 use crate::{
@@ -10,7 +10,7 @@ use crate::{
 /// One step.
 #[derive(Debug)]
 pub enum Step {
-    /// Nothing until the next wake-up or change.
+    /// Do nothing until the next wake-up or change.
     Rest,
     /// Read the Secret, then the PAT, from the API server and plan again.
     ReadLive,
@@ -22,7 +22,7 @@ pub enum Step {
     WriteStatus(Box<PersonalAccessTokenStatus>),
     /// Write the Secret.
     WriteSecret(Box<SecretWrite>),
-    /// Delete a Secret that is ours and no longer wanted.
+    /// Delete a Secret that is ours and no longer needed.
     DeleteSecret(SecretVersion),
 }
 
@@ -38,7 +38,7 @@ pub struct SecretVersion {
 }
 
 impl SecretVersion {
-    /// The version that was observed.
+    /// Returns the observed version of a Secret.
     pub(super) fn of(secret: &SecretView) -> Self {
         Self {
             name: secret.name.to_string(),
@@ -55,19 +55,19 @@ pub struct SecretWrite {
     pub name: String,
     /// The version to change; `None` creates.
     pub base: Option<SecretVersion>,
-    /// What to put in.
+    /// The content to write.
     pub content: SecretContent,
-    /// What the annotations will say of credentials.
+    /// The credentials that the annotations record.
     pub ledger: Ledger,
     /// The keys of the present data.
-    pub present: Vec<String>,
-    /// The labels and annotations of an earlier write, which may have to be removed.
-    pub stale: OwnedMetadata,
-    /// Whether to set the owner reference: it is missing, or that of a PAT that no longer exists.
-    pub own: bool,
+    pub existing_keys: Vec<String>,
+    /// The labels and annotations of an earlier write, which the write removes if the layout does not have them.
+    pub previously_owned: OwnedMetadata,
+    /// Whether to set the owner reference, because it is missing or names a PAT that no longer exists.
+    pub set_owner: bool,
 }
 
-/// What a write puts into a Secret.
+/// The content of a write to a Secret.
 #[derive(Debug)]
 #[expect(clippy::large_enum_variant, reason = "there is one at a time, and it is nearly always the large one")]
 pub enum SecretContent {
@@ -88,7 +88,7 @@ pub enum SecretContent {
         data_hash: Digest,
         /// The hash of what it was rendered from.
         render_hash: Digest,
-        /// The layout of the Secret; `None` leaves labels and annotations as they are.
+        /// The layout of the Secret; `None` keeps labels and annotations unchanged.
         layout: Option<Layout>,
     },
     /// No token: the keys that the type requires, empty.
@@ -98,12 +98,12 @@ pub enum SecretContent {
     },
 }
 
-/// Where a plain token is to be found.
+/// The place of a plain token.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum TokenSource {
     /// In memory.
     Held {
-        /// Its hash, to be compared.
+        /// Its hash, to verify it.
         sha256: TokenHash,
     },
     /// In a Secret, in exactly this version.
@@ -112,7 +112,7 @@ pub enum TokenSource {
         target: SecretVersion,
         /// The key.
         key: String,
-        /// Its hash, to be compared.
+        /// Its hash, to verify it.
         sha256: Parsed<TokenHash>,
     },
     /// A token that is minted for a dry run and thrown away.
@@ -128,12 +128,12 @@ pub struct TokenFacts {
     pub previous_id: Option<String>,
     /// When the token was issued.
     pub issued_at: Time,
-    /// The end of the whole token.
+    /// When the whole token expires.
     pub expires_at: Option<Time>,
 }
 
 impl TokenFacts {
-    /// The same for the renderer.
+    /// Borrows the facts for the renderer.
     pub fn borrow(&self) -> secret::TemplateFacts<'_> {
         secret::TemplateFacts {
             id: &self.id,

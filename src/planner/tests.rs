@@ -1,5 +1,5 @@
-//! The planner in random histories: real tokens, real rendering, and faults in between, performed by the simulator. Each history is checked
-//! for a broken invariant.
+//! Random histories of the planner, with real tokens, real rendering and injected faults. The simulator performs them, and each is checked
+//! for broken invariants.
 
 use std::{
     collections::{BTreeMap, BTreeSet, HashSet},
@@ -37,29 +37,29 @@ fn seconds(seconds: i64) -> SignedDuration {
 /// A simulation, the faults in it, and what the checks remember.
 struct World {
     simulator: Simulator,
-    /// The token that the operator held when it was stopped in the middle.
+    /// The token that the operator held when it was interrupted.
     interrupted: Option<SimulatedToken>,
-    // what is remembered to check
+    // The state of the checks.
     minted: BTreeMap<TokenHash, String>,
     retired: HashSet<String>,
     ever_bad: HashSet<String>,
     repairs: Vec<Time>,
     writes: usize,
     events: Vec<EventToPublish>,
-    /// Writes that a paused process may still send.
+    /// Writes that a paused process can still send.
     late: Vec<LateWrite>,
-    /// Secrets that a paused process created: a create carries no version, so only the next reconcile repairs them.
+    /// Secrets that a paused process created. A create carries no version, so only the next reconcile repairs them.
     created_late: HashSet<String>,
     /// The tokens that were taken by deleting the Secret, with `delivery: Once`.
     taken: HashSet<String>,
-    /// The tokens that were taken for someone else, whose arrival is not acknowledged yet.
-    entrusted: HashSet<String>,
+    /// The tokens that a program took for a client and has not acknowledged yet.
+    in_flight: HashSet<String>,
     /// When the newest token that could be taken was issued; `None` again once `spec.revoked` has been recorded.
     offered: Option<Time>,
 }
 
 enum LateWrite {
-    /// It had read the PAT, and goes on by reading the Secret.
+    /// It has read the PAT, and reads the Secret next.
     Reading(Box<StoredPat>, Option<SimulatedToken>),
     Status(u64, Box<PersonalAccessTokenStatus>),
     Secret(String, Option<(String, u64)>, Box<Secret>),
@@ -101,7 +101,7 @@ impl World {
             late: Vec::new(),
             created_late: HashSet::new(),
             taken: HashSet::new(),
-            entrusted: HashSet::new(),
+            in_flight: HashSet::new(),
             offered: None,
         }
     }
@@ -130,13 +130,13 @@ impl World {
         true
     }
 
-    /// The active token is out of its Secret now.
+    /// Records that the active token was taken out of its Secret.
     fn note_taken(&mut self) {
         let Some(active) = self.active() else { return };
         let for_another = self.pat.unacknowledged.as_deref() == Some(active.id.as_str());
         let sha256 = active.sha256.to_string();
         if for_another {
-            self.entrusted.insert(sha256)
+            self.in_flight.insert(sha256)
         } else {
             self.taken.insert(sha256)
         };
@@ -148,7 +148,7 @@ impl World {
         self.pat.unacknowledged = unacknowledged;
     }
 
-    /// A program that has read the Secret announces that it takes the token for someone else.
+    /// A program that has read the Secret announces that it takes the token for a client.
     fn announce(&mut self) {
         let waiting =
             self.status().delivery == Some(DeliveryState::Waiting) && self.token(&self.secret_name()).is_some();
@@ -157,13 +157,13 @@ impl World {
         }
     }
 
-    /// It acknowledges that the token has arrived.
+    /// The program acknowledges that the client has received the token.
     fn acknowledge(&mut self) {
         let Some(id) = self.pat.unacknowledged.take() else { return };
         self.annotate(None);
         let named = self.status().credentials.iter().find(|credential| credential.id.as_str() == &*id);
         let arrived = named.map(|credential| credential.sha256.to_string());
-        self.taken.extend(arrived.filter(|sha256| self.entrusted.remove(sha256)));
+        self.taken.extend(arrived.filter(|sha256| self.in_flight.remove(sha256)));
     }
 
     fn spec(&mut self) -> &mut PersonalAccessTokenSpec {
@@ -201,7 +201,7 @@ impl World {
         self.note_the_bad();
     }
 
-    /// Remembers every credential that has expired or was revoked, recorded or not.
+    /// Records every credential that has expired or was revoked, whether or not the status shows it.
     fn note_the_bad(&mut self) {
         let spec = self.pat.spec.as_ref().unwrap();
         let terms = Terms::read(spec, self.status(), false).unwrap();
@@ -270,9 +270,9 @@ impl World {
         panic!("no rest after 40 steps: {:?}", self.plan().step);
     }
 
-    /// Runs the operator until nothing is due, waiting where it waits for less than `patience`.
-    fn converge(&mut self, patience: SignedDuration) {
-        let end = self.now.plus(patience);
+    /// Runs the operator until nothing is due within `max_wait`.
+    fn converge(&mut self, max_wait: SignedDuration) {
+        let end = self.now.plus(max_wait);
         for _ in 0..100 {
             match self.settle(usize::MAX >> 1) {
                 Some(wake) if wake <= end => {
@@ -351,7 +351,7 @@ impl World {
                 let known = self.minted.keys().any(|hash| view.data.iter().any(|(_, value)| value == hash));
                 assert!(view.is_controlled_by("uid-1") || known, "a foreign Secret was touched");
             }
-            // The watch does not show it. The API server answers that it exists, and the operator reads live.
+            // The watch does not show the Secret. The API server answers that it exists, and the operator reads live.
             (None, Some(view)) if !view.is_labelled() => {}
             _ => panic!("the plan was made for another Secret"),
         }
@@ -396,7 +396,7 @@ impl World {
         self.restart();
     }
 
-    /// The operator is paused after so many writes, having read the PAT but not yet the Secret.
+    /// Pauses the operator after this many writes, when it has read the PAT but not yet the Secret.
     fn pause_while_reading(&mut self, writes: usize) {
         self.interrupted = None;
         self.settle(writes);
@@ -404,7 +404,7 @@ impl World {
         self.late.push(LateWrite::Reading(Box::new(self.pat.clone()), held));
     }
 
-    /// It goes on with the PAT as it had read it and the Secret as it is now.
+    /// Resumes it with the PAT that it has read and with the current Secret.
     fn read_on(&mut self, pat: StoredPat, held: Option<SimulatedToken>) {
         let present = std::mem::replace(&mut self.pat, pat);
         let in_work = std::mem::replace(&mut self.held, held);
@@ -447,7 +447,7 @@ impl World {
         }
     }
 
-    /// The paused process goes on: its writes land if the API server lets them.
+    /// Resumes the paused process: the API server accepts or rejects its writes.
     fn let_go(&mut self) {
         for write in std::mem::take(&mut self.late) {
             match write {
@@ -494,8 +494,8 @@ impl World {
             let accepted = status.credentials.iter().any(|credential| {
                 credential.sha256.to_string() == sha256 && terms.judge(credential, self.now).is_valid()
             });
-            // A token that was abandoned before it was ever accepted must never get here.
-            // A one-time token that is not offered need not be accepted: it is about to be removed.
+            // A token that was abandoned before it was accepted must never be in a Secret. A one-time token that can no
+            // longer be taken need not be accepted: it is about to be removed.
             let offered = !self.once() || status.delivery == Some(DeliveryState::Waiting);
             let ended = !offered
                 || self.ever_bad.contains(&sha256)
@@ -503,21 +503,21 @@ impl World {
                 || terms.expired(self.now);
             assert!(accepted || ended, "the token in Secret {} is not accepted: {status:#?}", view.name);
         }
-        // And a token that was taken keeps working for as long as promised.
+        // A token that was taken stays valid for its whole time.
         for sha256 in self.taken.difference(&self.ever_bad) {
             let credential = status.credentials.iter().find(|credential| credential.sha256.to_string() == *sha256);
             let good = credential.is_some_and(|credential| terms.judge(credential, self.now).is_valid());
             assert!(good || terms.expired(self.now), "a taken token no longer works: {status:#?}");
         }
         // 6: no plain token outside the Secret.
-        let mut told = serde_json::to_string(status).unwrap();
+        let mut shown = serde_json::to_string(status).unwrap();
         for event in &self.events {
-            told += &event.note;
+            shown += &event.note;
         }
         for secret in self.secrets.values() {
-            told += &serde_json::to_string(&secret.metadata).unwrap();
+            shown += &serde_json::to_string(&secret.metadata).unwrap();
         }
-        assert!(!holds_a_token(&told), "{told}");
+        assert!(!holds_a_token(&shown), "{shown}");
         // 7: the breaker, and the bound on live credentials.
         let within_hour = |mint: &Time| {
             self.repairs.iter().filter(|other| **other >= *mint && other.since(*mint) < BREAKER_WINDOW).count()
@@ -552,7 +552,7 @@ impl World {
         match ready.as_str() {
             "True" if status.delivery == Some(DeliveryState::Delivered) => {
                 let sha256 = active.expect("a token that works").sha256.to_string();
-                assert!(self.taken.contains(&sha256) || self.entrusted.contains(&sha256));
+                assert!(self.taken.contains(&sha256) || self.in_flight.contains(&sha256));
             }
             "True" => {
                 let active = active.expect("a token that works");
@@ -586,20 +586,21 @@ impl World {
             assert_eq!(others, 0, "a former Secret was left behind");
         }
         if self.once() {
-            self.check_handover_at_rest();
+            self.check_delivery_at_rest();
         }
     }
 
-    /// With `delivery: Once`: every live token was taken, waits in the Secret or is in flight, for at most 10 minutes.
-    fn check_handover_at_rest(&mut self) {
+    /// With `delivery: Once`: every live token was taken, or has been in the Secret or in flight for at most 10
+    /// minutes.
+    fn check_delivery_at_rest(&mut self) {
         let status = self.status().clone();
         let waiting = status.delivery == Some(DeliveryState::Waiting);
         let held = self.token(&self.secret_name()).map(|token| hash(token.as_bytes()).to_string());
         for credential in &status.credentials {
             let in_secret = waiting && held.as_ref() == Some(&credential.sha256.to_string());
-            // In flight to its holder, for as long as it could have waited.
+            // It is in flight to its holder, for at most 10 minutes.
             let in_flight = self.pat.unacknowledged.as_deref() == Some(credential.id.as_str())
-                && self.entrusted.contains(&credential.sha256.to_string())
+                && self.in_flight.contains(&credential.sha256.to_string())
                 && self.now < credential.issued_at.plus(DELIVERY_WINDOW);
             let held = in_secret || in_flight || self.taken.contains(&credential.sha256.to_string());
             assert!(held, "no one holds it: {status:#?}");
@@ -620,7 +621,7 @@ impl World {
     }
 }
 
-/// Whether a token stands anywhere in a text; every token here has the default prefix.
+/// Whether a text contains a token. Every token here has the default prefix.
 fn holds_a_token(text: &str) -> bool {
     text.match_indices("kpat_").any(|(at, _)| Token::parse(text[at..].get(..66).unwrap_or_default()).is_ok())
 }
@@ -834,7 +835,7 @@ fn happen(world: &mut World, happening: &Happening) {
         StripLabel => world.tamper(|secret| secret.metadata.labels = None),
         StripOwner => world.tamper(|secret| secret.metadata.owner_references = None),
         StatusLost => {
-            // What only the status knew is lost with it: the checks about retired tokens begin again.
+            // Information that only the status had is lost, so the checks of retired tokens start again.
             let version = world.next_version();
             world.pat.metadata.resource_version = Some(version);
             let lost = std::mem::take(world.pat.status.as_mut().unwrap());
@@ -866,8 +867,8 @@ fn happen(world: &mut World, happening: &Happening) {
     world.check();
 }
 
-/// The same histories each time, so that a failure is due to a change. `PROPTEST_RNG_SEED=<number>` tries others; a failing one goes into
-/// the table below.
+/// The histories are the same each time, so that a failure is due to a change. `PROPTEST_RNG_SEED=<number>` runs others. Add a failing
+/// one to the table below.
 fn histories() -> ProptestConfig {
     let mut config = ProptestConfig { cases: 10_000, max_shrink_iters: 20_000, ..ProptestConfig::default() };
     config.failure_persistence = None;

@@ -57,7 +57,6 @@ pub fn write_man_pages(directory: &Path) -> Result<CommandOutput, Error> {
     Ok(CommandOutput::success(format!("{}\n", directory.display())))
 }
 
-/// The timeout of the requests for one completion.
 const COMPLETION_TIMEOUT: Duration = Duration::from_secs(3);
 
 /// Returns the suggestions for these words. The last word is the one at the cursor.

@@ -230,7 +230,6 @@ fn set_field<T: serde::Serialize>(object: &mut Value, field: &str, value: &Optio
     }
 }
 
-/// Parses `--owner`.
 fn parse_owner(text: &str) -> Value {
     let (kind, name) = match text.strip_prefix("va:") {
         Some(name) => (OwnerKind::VirtualAccount, name),

@@ -10,27 +10,27 @@ use crate::{
     },
 };
 
-/// The longest plan of one token has a dozen steps.
+/// The maximum number of steps. The longest plan of one token has a dozen.
 const MAX_STEPS: usize = 40;
 
-/// A wait of up to this length belongs to the plan: the lead of a published hash.
+/// A wait of up to this length is part of the plan, such as the one after a hash is published.
 const SHORT: SignedDuration = SignedDuration::from_mins(2);
 
-/// Everything that the operator would do until it only waits.
+/// All steps of the operator until it only waits.
 #[derive(Debug)]
 pub struct Forecast {
     /// The steps, in order.
     pub steps: Vec<ForecastStep>,
-    /// When the operator would look again even if nothing changes.
+    /// When the operator would plan again even if nothing changes.
     pub wake_at: Option<Time>,
 }
 
 /// One step.
 #[derive(Debug)]
 pub struct ForecastStep {
-    /// When.
+    /// When it happens.
     pub at: Time,
-    /// What, in words.
+    /// What happens.
     pub what: String,
     /// The events that would be published.
     pub events: Vec<String>,
@@ -39,7 +39,7 @@ pub struct ForecastStep {
 /// Plans and performs each step in the simulation until there is nothing to do but wait.
 ///
 /// # Errors
-/// No random number for a token can be had.
+/// The random number generator fails.
 pub fn forecast(simulator: &mut Simulator) -> Result<Forecast, SimulationError> {
     let mut steps = Vec::new();
     simulator.perform(Step::ReadLive)?;
@@ -76,7 +76,7 @@ fn status_write(pat: &StoredPat, after: &[Credential], conditions: &[Condition])
     let before = stored.map_or(&[][..], |status| &status.credentials);
     let mut parts: Vec<_> = after.iter().filter_map(|credential| credential_change(before, credential)).collect();
     let ended = before.iter().filter(|old| after.iter().all(|one| one.id != old.id));
-    parts.extend(ended.map(|old| format!("token {} has ended and leaves the status", old.id)));
+    parts.extend(ended.map(|old| format!("token {} has ended and is removed from the status", old.id)));
     let ready = |conditions: &[Condition]| {
         let ready = conditions.iter().find(|one| one.type_ == ConditionType::Ready.as_str());
         ready.map(|ready| format!("Ready={} {}: {}", ready.status, ready.reason, ready.message))
@@ -98,7 +98,7 @@ fn credential_change(before: &[Credential], now: &Credential) -> Option<String> 
         }
         (Some(CredentialState::Active), CredentialState::Grace) => {
             let end = now.expires_at.map_or_else(String::new, |end| format!(" until {}", end.floor_second()));
-            Some(format!("token {} is replaced and keeps working{end}", now.id))
+            Some(format!("token {} is replaced and stays valid{end}", now.id))
         }
         _ if old.is_some_and(|old| old.expires_at != now.expires_at) => {
             let end = now.expires_at.map_or_else(|| "never".to_owned(), |end| format!("at {}", end.floor_second()));

@@ -1,4 +1,4 @@
-//! The `kubectl pat` plugin. Each command is a file of its own.
+//! The `kubectl pat` plugin. Each command has its own file.
 //!
 //! Every request uses the permissions of the user's kubeconfig. The plugin is the default feature `plugin`, so that an image of the
 //! operator can be built without the dependencies that only a terminal needs.

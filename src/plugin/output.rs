@@ -43,7 +43,7 @@ impl From<Exit> for ExitCode {
 
 /// The text and the exit code of a command.
 pub struct CommandOutput {
-    /// The text for stdout. It is wiped when dropped, because it may be a token.
+    /// The text for stdout. It is zeroized when dropped, because it may be a token.
     pub text: Zeroizing<String>,
     /// The exit code.
     pub exit: Exit,

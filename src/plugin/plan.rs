@@ -1,5 +1,4 @@
-//! `kubectl pat plan`: what the operator would do with a manifest or an object. It simulates the planner of the controller and writes
-//! nothing.
+//! `kubectl pat plan`: shows what the operator would do with a manifest or an object. It simulates the controller and writes nothing.
 
 use std::{
     fs,
@@ -152,7 +151,7 @@ fn complete_manifest(mut manifest: Value, namespace: &str, now: Time) -> Result<
     PatObject::parse(object)
 }
 
-/// A simulation of the stored object with the spec of a manifest.
+/// Creates a simulation of the stored object with the spec of a manifest.
 async fn with_stored_object(
     session: &Session,
     pat: PatObject,
@@ -177,7 +176,7 @@ async fn with_stored_object(
     }
 }
 
-/// A simulation of an object with its Secrets and the other PATs of its namespace.
+/// Creates a simulation of an object with its Secrets and the other PATs of its namespace.
 async fn with_surroundings(
     session: &Session,
     pat: PatObject,

@@ -1,6 +1,6 @@
 //! `kubectl pat reveal`: prints the token itself.
 //!
-//! The token in the Secret is checked first, so that an invalid token is never printed. All buffers are wiped after printing.
+//! The token in the Secret is checked first, so that an invalid token is never printed. All buffers are zeroized after printing.
 
 use std::io::{self, IsTerminal};
 

@@ -22,10 +22,8 @@ use crate::{
     service,
 };
 
-/// The timeout of one request.
 const REQUEST_TIMEOUT: Duration = Duration::from_secs(30);
 
-/// The page size of a list.
 const PAGE_SIZE: u32 = 500;
 
 /// A smaller clock skew is ignored, because the API server reports its time in whole seconds.

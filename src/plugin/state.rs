@@ -37,7 +37,6 @@ pub fn read_terms(pat: &PatObject) -> Option<Terms> {
     Terms::read(spec, &pat.status(), pat.stored.metadata.deletion_timestamp.is_some()).ok()
 }
 
-/// Finds a condition of the status.
 fn find_condition(pat: &PatObject, type_: ConditionType) -> Option<Condition> {
     pat.status().conditions.into_iter().find(|one| one.type_ == type_.as_str())
 }

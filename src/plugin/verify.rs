@@ -176,7 +176,6 @@ fn find_credential(pats: &[PatObject], hash: TokenHash) -> Option<(&PatObject, C
     found.min_by_key(|(pat, _)| (pat.stored.metadata.creation_timestamp.clone(), pat.stored.uid().to_owned()))
 }
 
-/// The result of a verification.
 #[derive(Default)]
 struct Verification {
     /// `None` if no cluster was asked.

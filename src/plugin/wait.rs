@@ -21,7 +21,6 @@ use crate::{
     service::explain_api_error,
 };
 
-/// The interval of progress messages.
 const PROGRESS_INTERVAL: Duration = Duration::from_secs(2);
 
 /// Runs the command.
@@ -130,7 +129,7 @@ fn check_goal(
         }
         _ => {}
     }
-    // Only a change by a user helps, so waiting is pointless.
+    // Only a user can change this, so the command does not wait.
     let is_final = state.tone == Tone::Muted;
     if is_final || (is_current && is(ConditionType::Stalled)) {
         return Err(Error::Refused(format!(

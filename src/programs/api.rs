@@ -1,10 +1,10 @@
-//! `pat-operator api`: index, store, watches, key, server, and their end in order.
+//! `pat-operator api`: starts index, store, watches and server, and stops them in order.
 
 use std::{num::NonZeroU32, sync::Arc, time::Duration};
 
 use tracing::{info, warn};
 
-use super::service::{Bootstrap, IndexParts, ServiceRunner, connect, max_staleness};
+use super::service::{Bootstrap, IndexParts, ServiceRunner, connect};
 use crate::{
     cli::ApiArgs,
     index::{
@@ -29,17 +29,17 @@ use crate::{
 
 const HTTP: (&str, &str) = ("the REST API", "--http-addr");
 
-/// The time limit of a connection for a response: longer than the server takes to report that a request timed out.
+/// The connection's timeout for a response: longer than the request timeout, after which the server itself responds.
 const REQUEST_LIMIT: Duration = server::REQUEST_TIMEOUT.saturating_add(Duration::from_secs(1));
 
 /// The time limit to drain an unread request body after an error response.
 const BODY_DRAIN_LIMIT: Duration = Duration::from_secs(1);
 
-/// The time limit for changes in flight at shutdown: a new token may take this long, and its revocation. With everything before, it fits
-/// into the grace period of a Pod.
+/// The timeout for changes in progress at shutdown: enough to issue a token and to revoke it. The whole shutdown fits into the grace
+/// period of a Pod.
 const LAST_CHANGES: Duration = Duration::from_secs(18);
 
-/// Runs until a signal, or until it cannot go on.
+/// Runs until a signal or a fatal error.
 pub(super) async fn api(args: ApiArgs) -> anyhow::Result<()> {
     let bootstrap = Bootstrap::new(&args.tls)?;
     let limits = Limits { body: MAX_BODY, request: REQUEST_LIMIT, drain: BODY_DRAIN_LIMIT, ..Limits::busy() };
@@ -50,7 +50,8 @@ pub(super) async fn api(args: ApiArgs) -> anyhow::Result<()> {
     let api = ApiProgram::new(args, cluster, bootstrap.clock.clone());
     info!(namespace = api.namespace, "serving the tokens of one namespace");
 
-    let render = api.metrics.render(api.store.clone(), api.freshness.clone());
+    let (metrics, store, freshness) = (api.metrics.clone(), api.store.clone(), api.freshness.clone());
+    let render = move || metrics.text(&store, &freshness);
     let mut runner = ServiceRunner::start(bootstrap, health, api.gates.all(), api.parts(), render);
     let mut serving = None;
     let result = runner
@@ -66,19 +67,19 @@ pub(super) async fn api(args: ApiArgs) -> anyhow::Result<()> {
         .await;
 
     api.gates.tokens.fail("stopping");
-    // Changes that have begun are completed, which needs the watches.
+    // Changes in progress are completed before the watches stop, because they need them.
     let finish = async {
         if let Some(service) = serving
             && !service.finish(LAST_CHANGES).await
         {
-            warn!("not every change could be completed before shutdown");
+            warn!("cannot complete all changes before shutdown");
         }
     };
     runner.stop(finish).await;
     result
 }
 
-/// What must be true before the API is ready.
+/// The conditions of readiness.
 struct ApiGates {
     crds: ReadinessGate,
     tokens: ReadinessGate,
@@ -119,7 +120,7 @@ impl ApiProgram {
     fn new(args: ApiArgs, cluster: Cluster, clock: Clock) -> Self {
         Self {
             namespace: args.namespace.clone().unwrap_or_else(|| cluster.namespace.clone()),
-            freshness: IndexFreshness::new(2, max_staleness(args.max_staleness)),
+            freshness: IndexFreshness::new(2, args.max_staleness.unsigned_abs()),
             args,
             cluster,
             clock,
@@ -139,7 +140,7 @@ impl ApiProgram {
         }
     }
 
-    /// Waits for the prerequisites, reads or creates the signing key, and makes the service.
+    /// Waits for the prerequisites, reads or creates the signing key, and creates the service.
     async fn start_service(&self) -> anyhow::Result<Arc<TokenService>> {
         let (client, namespace) = (&self.cluster.client, &self.namespace);
         let key_namespace = self.args.key_namespace.as_ref().unwrap_or(&self.cluster.namespace);

@@ -1,4 +1,4 @@
-//! `pat-operator controller`: the controller, its certificates, leader election and their end in order.
+//! `pat-operator controller`: starts the controller, its certificates and leader election, and stops them in order.
 
 use std::{collections::HashSet, sync::Arc, time::Duration};
 
@@ -7,6 +7,7 @@ use kube::Client;
 use tokio::task::{JoinHandle, JoinSet};
 use tokio_util::sync::CancellationToken;
 
+use super::service::connect;
 use crate::{
     certificates::{self, CertificateManager, CertificateRequest},
     cli::ControllerArgs,
@@ -14,19 +15,18 @@ use crate::{
     planner::intent::ControllerConfig,
     service::{
         Clock, Cluster, HealthServer, LeaderElector, LeaseError, LeaseHandle, LeaseSettings, PreflightError, Readiness,
-        ReadinessGate, Shutdown, client, lease, preflight::check_permissions,
+        ReadinessGate, Shutdown, lease, preflight::check_permissions,
     },
 };
 
-/// The longest time to release the lease. If that fails, the next leader waits until the lease is stale.
+/// The timeout to release the lease. If it passes, the next leader waits until the lease is stale.
 const RELEASE_LIMIT: Duration = Duration::from_secs(2);
 
-/// Runs until a signal, or until it cannot go on.
+/// Runs until a signal or a fatal error.
 pub(super) async fn controller(args: ControllerArgs) -> anyhow::Result<()> {
     check_certificates(&args.serving_certificate)?;
     let shutdown = Shutdown::listen().context("cannot listen for signals")?;
-    let cluster = client::connect().await?;
-    tracing::info!(api_server = cluster.url, version = env!("CARGO_PKG_VERSION"), "starting");
+    let cluster = connect().await?;
 
     let crd_established = ReadinessGate::closed("crd", "not checked yet");
     let caches_full = ReadinessGate::closed("caches", "the first list is not complete");
@@ -80,7 +80,7 @@ fn options(args: &ControllerArgs, identity: &str) -> ControllerOptions {
         namespaces: args.namespaces.names().to_vec(),
         label_selector: args.label_selector.as_deref().map(str::to_owned),
         concurrency: usize::from(args.concurrency),
-        settings: ControllerConfig {
+        config: ControllerConfig {
             default_lifetime: args.default_lifetime,
             publish_lead: args.publish_lead,
             restore_issued_before: args.restore_issued_before,
@@ -89,7 +89,7 @@ fn options(args: &ControllerArgs, identity: &str) -> ControllerOptions {
     }
 }
 
-/// What the controller's run needs beside the controller itself.
+/// The parts that run alongside the controller.
 struct ControllerProgram {
     client: Client,
     args: ControllerArgs,
@@ -98,7 +98,7 @@ struct ControllerProgram {
 }
 
 impl ControllerProgram {
-    /// Waits for the prerequisites, then works until `stopping`. The lease is released last.
+    /// Waits for the prerequisites, then runs until `stopping`. The lease is released last.
     async fn run(
         self,
         controller: PatController,
@@ -118,7 +118,7 @@ impl ControllerProgram {
                 None => std::future::pending().await,
             }
         };
-        // In a set of its own: it must end with this process, and never before.
+        // The task has a set of its own, because its end is an error.
         let mut certificates = JoinSet::new();
         certificates.spawn(self.certificates.run());
         let result = tokio::select! {
@@ -132,7 +132,7 @@ impl ControllerProgram {
             }
         };
         certificates.shutdown().await;
-        // Another instance may begin only now.
+        // Only now may another instance lead.
         release.cancel();
         if let Some(election) = election {
             let _ = tokio::time::timeout(RELEASE_LIMIT, election).await;
@@ -143,7 +143,7 @@ impl ControllerProgram {
     async fn preflight(&self, lease: Option<(&str, &str)>) -> Result<(), PreflightError> {
         let namespaces = self.args.namespaces.names();
         preflight::wait_for_crd(&self.client, &self.crd_established).await?;
-        preflight::check_permissions(&self.client, namespaces, lease).await?;
+        check_permissions(&self.client, preflight::questions(namespaces, lease)).await?;
         let names = certificates::preflight::names(&self.args.serving_certificate);
         let checks = certificates::preflight::questions(self.certificates.namespace(), &names);
         check_permissions(&self.client, checks).await?;
@@ -151,7 +151,7 @@ impl ControllerProgram {
     }
 }
 
-/// Takes part in the election once the caches are full: an earlier leader would lead and do nothing.
+/// Joins the election once the caches are full: a leader without full caches would do nothing.
 fn elect(
     elector: LeaderElector,
     caches_full: CancellationToken,

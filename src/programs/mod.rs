@@ -1,4 +1,4 @@
-//! The composition roots: each program wires its parts, runs them and ends them in order.
+//! The composition roots: each program wires its parts, runs them and stops them in order.
 
 mod api;
 mod controller;
@@ -17,14 +17,14 @@ use crate::{
 /// Runs the chosen program to its end.
 ///
 /// # Errors
-/// When it cannot start, or cannot go on.
+/// The program cannot start, or has a fatal error.
 pub fn run(command: Command) -> anyhow::Result<()> {
     match command {
         Command::Crds => {
             print!("{}", crd::all_yaml());
             Ok(())
         }
-        // One thread outpaces any API server, and a second would cost a wake-up with each request.
+        // One thread is faster than any API server, and a second one would cost a wake-up for each request.
         Command::Controller(args) => {
             start(&args.log.clone(), Builder::new_current_thread(), controller::controller(*args))
         }
@@ -34,7 +34,7 @@ pub fn run(command: Command) -> anyhow::Result<()> {
 }
 
 fn start(log: &LogArgs, mut threads: Builder, program: impl Future<Output = anyhow::Result<()>>) -> anyhow::Result<()> {
-    telemetry::init(log.log_format.into(), &log.log_level)?;
+    telemetry::init(log.log_format, &log.log_level)?;
     client::install_crypto();
     let runtime = threads.enable_all().build().context("cannot start threads")?;
     runtime.block_on(program)

@@ -1,6 +1,6 @@
-//! What the verifier and the REST API share: ports, health, TLS, watches, last uses, and their end in order.
+//! The parts that the verifier and the REST API share: ports, health, TLS, watches and last uses, stopped in order.
 
-use std::{sync::Arc, time::Duration};
+use std::sync::Arc;
 
 use anyhow::{Context, anyhow};
 use k8s_openapi::jiff::SignedDuration;
@@ -28,7 +28,7 @@ use crate::{
 /// The scope of a watch of cluster-scoped objects, for logs.
 const CLUSTER_SCOPE: &str = "the cluster";
 
-/// What a server has before it takes a port: signal handlers, a clock and its certificate.
+/// The parts that a server needs before it binds a port: signal handlers, a clock and its certificate.
 pub(super) struct Bootstrap {
     shutdown: Shutdown,
     pub(super) clock: Clock,
@@ -45,7 +45,7 @@ impl Bootstrap {
         Ok(Self { shutdown, clock, tls, insecure_listen: args.insecure_listen })
     }
 
-    /// Takes a port for requests that hold tokens: with TLS, or on loopback. `purpose` and `flag` are for error messages.
+    /// Binds a port for requests that hold tokens: with TLS, or on loopback. `purpose` and `flag` appear in errors.
     pub(super) async fn listen(
         &self,
         addr: ListenAddr,
@@ -56,7 +56,6 @@ impl Bootstrap {
         Ok(HttpServer::bind(addr, purpose, flag).await?.with_limits(limits).with_tls(self.tls.clone()))
     }
 
-    /// Logs the address of a server.
     pub(super) fn log_serving(&self, server: &HttpServer, protocols: &str) {
         info!(addr = %server.local_addr(), tls = self.tls.is_some(), "serving {protocols}");
     }
@@ -87,7 +86,7 @@ pub(super) struct ServiceRunner {
     health_end: CancellationToken,
     servers: JoinSet<()>,
     servers_end: CancellationToken,
-    /// TLS reload, watches and the probe. None of them ends by itself.
+    /// TLS reload, watches and the probe, which never end by themselves.
     background: JoinSet<()>,
     last_used: Option<JoinHandle<()>>,
     last_used_end: CancellationToken,
@@ -125,7 +124,7 @@ impl ServiceRunner {
         }
     }
 
-    /// Starts a server, which finishes its requests when the token is cancelled.
+    /// Starts a server, which must stop when the token is cancelled.
     pub(super) fn serve<S>(&mut self, server: impl FnOnce(CancellationToken) -> S)
     where
         S: Future<Output = ()> + Send + 'static,
@@ -176,20 +175,20 @@ impl ServiceRunner {
         self.background.spawn(watch::follow(api, handler, self.parts.freshness.heartbeat(number), report));
     }
 
-    /// Probes the API server by a list of PATs in this namespace; any namespace will do, as one etcd is behind all of them.
+    /// Probes the API server by listing PATs in this namespace. Any namespace will do, because all are in one etcd.
     pub(super) fn probe(&mut self, client: &kube::Client, namespace: Option<&str>) {
         let (api, freshness) = (scoped::<StoredPat>(client, namespace), Arc::clone(&self.parts.freshness));
         self.background.spawn(async move { probe(api, &freshness).await });
     }
 
-    /// Starts to write last uses.
+    /// Starts writing last uses.
     pub(super) fn write_last_used(&mut self, client: &kube::Client, every: SignedDuration) {
         let (index, clock) = (Arc::clone(&self.parts.index), self.bootstrap.clock.clone());
         let writer = LastUsedWriter::new(index, client.clone(), clock, self.parts.last_used.clone(), every);
         self.last_used = Some(tokio::spawn(writer.run(self.last_used_end.clone())));
     }
 
-    /// Runs `start`, then waits for the first signal, or for a task that ends.
+    /// Runs `start`, then waits for a signal, or for a task that ends unexpectedly.
     pub(super) async fn run(&mut self, start: impl AsyncFnOnce(&mut Self) -> anyhow::Result<()>) -> anyhow::Result<()> {
         let stopping = self.bootstrap.shutdown.token();
         let running = async {
@@ -206,8 +205,8 @@ impl ServiceRunner {
         }
     }
 
-    /// Ends everything in order: servers answer their last requests, `finish` completes what these have begun, last uses are written, then the
-    /// watches end, and the health endpoint last.
+    /// Stops everything in order: servers finish their requests, `finish` completes the changes in progress, last uses are written, then the
+    /// watches stop, and the health endpoint last.
     pub(super) async fn stop(mut self, finish: impl Future<Output = ()>) {
         self.servers_end.cancel();
         while self.servers.join_next().await.is_some() {}
@@ -222,11 +221,6 @@ impl ServiceRunner {
     }
 }
 
-/// The longest tolerated staleness of an index, as the flag gives it.
-pub(super) fn max_staleness(flag: SignedDuration) -> Duration {
-    flag.unsigned_abs()
-}
-
 fn scoped<K: Resource<DynamicType = (), Scope = kube::core::NamespaceResourceScope>>(
     client: &kube::Client,
     namespace: Option<&str>,
@@ -237,7 +231,7 @@ fn scoped<K: Resource<DynamicType = (), Scope = kube::core::NamespaceResourceSco
     }
 }
 
-/// Not ready once the index is lost, when every answer would be that the verifier cannot tell.
+/// Not ready once the index is lost, because every answer would be "unavailable".
 fn freshness_check(freshness: Arc<IndexFreshness>) -> impl Fn() -> Result<String, String> + Send + Sync + 'static {
     move || match freshness.freshness() {
         Freshness::Lost => Err("lost".to_owned()),
@@ -247,7 +241,7 @@ fn freshness_check(freshness: Arc<IndexFreshness>) -> impl Fn() -> Result<String
 
 fn unexpected_end(ended: Result<(), JoinError>) -> anyhow::Error {
     match ended {
-        Ok(()) => anyhow!("a task ended by itself"),
-        Err(panic) => anyhow::Error::from(panic).context("a task ended unexpectedly"),
+        Ok(()) => anyhow!("a task ended unexpectedly"),
+        Err(panic) => anyhow::Error::from(panic).context("a task panicked"),
     }
 }

@@ -1,4 +1,4 @@
-//! `pat-operator verifier`: index, watches, protocols, and their end in order.
+//! `pat-operator verifier`: starts index, watches and protocols, and stops them in order.
 
 use std::sync::Arc;
 
@@ -6,24 +6,24 @@ use anyhow::bail;
 use kube::Client;
 use tracing::info;
 
-use super::service::{Bootstrap, IndexParts, ServiceRunner, connect, max_staleness};
+use super::service::{Bootstrap, IndexParts, ServiceRunner, connect};
 use crate::{
     cli::VerifierArgs,
     index::{
         Index, IndexFreshness,
         events::{OwnerEventHandler, PatEventHandler},
     },
-    service::{HealthServer, HttpServer, ReadinessGate, http::Limits},
+    service::{HealthServer, ReadinessGate, http::Limits},
     verifier::{Verifier, envoy_grpc, http, metrics::Metrics, preflight, tokenreview::TokenReviewConfig},
 };
 
 const HTTP: (&str, &str) = ("the verifier's HTTP protocols", "--http-addr");
 const GRPC: (&str, &str) = ("the verifier's gRPC protocol", "--grpc-addr");
 
-/// Runs until a signal, or until it cannot go on.
+/// Runs until a signal or a fatal error.
 pub(super) async fn verifier(args: VerifierArgs) -> anyhow::Result<()> {
     if args.enable_tokenreview && !args.namespaces.is_all() {
-        bail!("--enable-tokenreview needs all namespaces: leave out --namespaces, or TokenReview");
+        bail!("--enable-tokenreview needs all namespaces: remove --namespaces or --enable-tokenreview");
     }
     let bootstrap = Bootstrap::new(&args.tls)?;
     let http = bootstrap.listen(args.http_addr, HTTP, Limits::busy()).await?;
@@ -39,16 +39,19 @@ pub(super) async fn verifier(args: VerifierArgs) -> anyhow::Result<()> {
     let index = Arc::new(Index::default());
     if !namespaces.is_empty() {
         info!(
-            "with --namespaces, TokenOwners are not watched: no owner is disabled, and none has an address or groups"
+            "with --namespaces, TokenOwners are not watched: no owner is disabled, and none has a mail address or groups"
         );
     }
-    let freshness = IndexFreshness::new(watches(&namespaces), max_staleness(args.max_staleness));
+    let freshness = IndexFreshness::new(watches(&namespaces), args.max_staleness.unsigned_abs());
     let metrics = Arc::new(Metrics::new());
     let read = freshness.clone();
     let clock = bootstrap.clock.clone();
     let verifier = Arc::new(Verifier::new(index.clone(), move || read.freshness(), clock, metrics.clone()));
 
-    let render = metrics.render(index.clone(), freshness.clone());
+    let render = {
+        let (metrics, index, freshness) = (metrics.clone(), index.clone(), freshness.clone());
+        move || metrics.text(&index, &freshness)
+    };
     let parts = IndexParts {
         index: index.clone(),
         freshness: freshness.clone(),
@@ -57,9 +60,9 @@ pub(super) async fn verifier(args: VerifierArgs) -> anyhow::Result<()> {
     };
     let gates = [crd_established.clone(), index_full.clone()];
     let mut service = ServiceRunner::start(bootstrap, health, gates, parts, render);
-    // Before the first list is complete, the protocols answer that the verifier cannot tell.
+    // Until the first list is complete, the protocols answer "unavailable".
     let protocols = protocols(&args, &verifier, &client);
-    service.serve(|end| serve_http(http, protocols, end));
+    service.serve(|end| async move { http.serve(protocols, end).await });
     service.serve(|end| envoy_grpc::serve(grpc, verifier.clone(), end));
     let result = service
         .run(async |service| {
@@ -72,10 +75,13 @@ pub(super) async fn verifier(args: VerifierArgs) -> anyhow::Result<()> {
 
     index_full.fail("stopping");
     verifier.drain();
-    // Load balancers need time to see that this process is not ready; until then requests still arrive and are answered.
+    // Load balancers need time to detect that this process is not ready. Until then it answers requests.
     let delay = args.shutdown_delay.unsigned_abs();
     if result.is_ok() && !delay.is_zero() {
-        info!(seconds = delay.as_secs(), "not ready any more, answering until load balancers have noticed");
+        info!(
+            seconds = delay.as_secs(),
+            "not ready any more: answering requests until load balancers stop sending them"
+        );
         tokio::time::sleep(delay).await;
     }
     service.stop(async {}).await;
@@ -93,13 +99,9 @@ fn protocols(args: &VerifierArgs, verifier: &Arc<Verifier>, client: &Client) -> 
         issuer: args.issuer.clone(),
         tokenreview: prefix.map(|username_prefix| TokenReviewConfig { username_prefix }),
     };
-    // Reviews of callers that are ServiceAccounts take a ClusterRole.
+    // Reviews of ServiceAccount callers need a ClusterRole.
     let reviewer = args.namespaces.is_all().then(|| client.clone());
     http::VerifierService::new(verifier.clone(), settings, reviewer)
-}
-
-async fn serve_http(server: HttpServer, protocols: http::VerifierService, end: tokio_util::sync::CancellationToken) {
-    server.serve(protocols, end).await;
 }
 
 fn start_watches(

@@ -1,8 +1,8 @@
-//! Access tokens: short-lived JWTs that a personal access token is exchanged for, accepted by this API alone, and their key.
+//! Access tokens: short-lived JWTs that clients get for a personal access token and that only this API accepts. Also their
+//! key.
 //!
-//! They follow RFC 9068, signed by HMAC-SHA-256 with a key that only this installation has. Each use looks up the credential that the JWT
-//! names; the JWT itself can only narrow its permissions. The `jsonwebtoken` crate chooses the algorithm by the token's header, and keeps
-//! copies of a token in memory.
+//! They follow RFC 9068 and are signed by HMAC-SHA-256 with a key of this installation. Each use looks up the credential that the JWT
+//! names; the JWT can only narrow its permissions. The `jsonwebtoken` crate is not used, because it keeps copies of a token in memory.
 //!
 //! The key is in a Secret in the operator's own namespace; the first replica creates it. An attacker who plants a key can forge access tokens,
 //! so the Secret must have a type that no PersonalAccessToken can request, no owner, and exactly one key.
@@ -64,7 +64,7 @@ pub struct AccessTokenGrant {
 
 /// The claims of the JWT. Times are whole seconds (RFC 7519).
 #[derive(Serialize, Deserialize)]
-struct JwtClaims {
+struct AccessTokenClaims {
     iss: String,
     aud: String,
     sub: String,
@@ -101,10 +101,10 @@ impl AccessTokenSigner {
     /// Signs a token.
     pub fn sign(&self, grant: &AccessTokenGrant) -> Zeroizing<String> {
         let mut id = [0; 16];
-        // It identifies the token in logs and is not a secret.
+        // The ID identifies the token in logs and is not a secret.
         let _zeros_do_no_harm = SysRng.try_fill_bytes(&mut id);
         let seconds = |time: Time| time.as_micros().div_euclid(1_000_000);
-        let claims = JwtClaims {
+        let claims = AccessTokenClaims {
             iss: self.issuer.clone(),
             aud: self.issuer.clone(),
             sub: grant.subject.clone(),
@@ -130,7 +130,7 @@ impl AccessTokenSigner {
         token
     }
 
-    /// Verifies signature, audience and expiry. The caller has to check the credential.
+    /// Verifies signature, audience and expiry. The caller must check the credential.
     pub fn verify(&self, token: &[u8], now: Time) -> Result<AccessTokenGrant, AccessTokenError> {
         let invalid = AccessTokenError::InvalidSignature;
         let text = str::from_utf8(token).ok().filter(|text| text.len() <= MAX_LENGTH).ok_or(invalid)?;
@@ -141,7 +141,7 @@ impl AccessTokenSigner {
         if header != encode(HEADER) {
             return Err(invalid);
         }
-        let claims: JwtClaims = serde_json::from_slice(&decode(claims)?).map_err(|_| invalid)?;
+        let claims: AccessTokenClaims = serde_json::from_slice(&decode(claims)?).map_err(|_| invalid)?;
         if claims.iss != self.issuer || claims.aud != self.issuer {
             return Err(AccessTokenError::WrongAudience);
         }

@@ -1,6 +1,7 @@
 //! Request bodies: checked for their media type, read within 64 KiB and ten seconds, and zeroed afterwards.
 //!
-//! axum's `Json` and `Form` extractors answer with bodies of their own, quote what was sent, and leave copies of a token in memory.
+//! axum's `Json` and `Form` extractors have error bodies of their own, quote the request in them, and leave copies of a token in
+//! memory.
 
 use std::{
     ops::RangeInclusive,
@@ -24,7 +25,7 @@ use crate::{
     },
 };
 
-/// When to retry if there is no memory: other bodies are read in moments.
+/// When to retry if the memory budget is exhausted: other bodies are read in moments.
 const RETRY_AFTER: Duration = Duration::from_secs(1);
 
 /// The memory budget of all requests of the process.

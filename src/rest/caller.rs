@@ -26,7 +26,7 @@ pub struct RestCaller {
 }
 
 impl RestCaller {
-    /// Rejects a caller that has none of these permissions. The error names the scopes that would do.
+    /// Rejects a caller that has none of these permissions. The error names the scopes that would suffice.
     pub fn require_one_of(&self, permissions: &[(TokenSet, Verb)]) -> Result<(), RestError> {
         if permissions.iter().any(|(set, verb)| self.permissions.allow(*set, *verb)) {
             return Ok(());
@@ -93,7 +93,7 @@ impl Permissions {
         self
     }
 
-    /// Whether exactly this is granted: no set includes another.
+    /// Whether this permission is granted. No set includes another.
     pub fn allow(self, set: TokenSet, verb: Verb) -> bool {
         let granted = match set {
             TokenSet::My => self.my,

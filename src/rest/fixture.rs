@@ -1,5 +1,4 @@
-//! A fixture for tests of this API and its dialects: tokens and owners in memory, a clock that stands still, and callers with real tokens.
-//! Nothing can be written.
+//! A read-only fixture for tests of this API and its dialects: tokens and owners in memory, a stopped clock, and callers with real tokens.
 
 use std::{num::NonZeroU32, sync::Arc};
 
@@ -48,11 +47,8 @@ pub(crate) struct RestFixture {
     count: u128,
 }
 
-/// A token of the fixture.
 pub(crate) struct TestToken {
-    /// The PAT's uid.
     pub(crate) id: PatUid,
-    /// The token.
     pub(crate) token: Token,
 }
 
@@ -124,7 +120,6 @@ impl RestFixture {
         OwnerStoreHandler::new(OwnerEventHandler::new(self.index.clone()), self.store.clone()).apply(stored);
     }
 
-    /// Creates a service.
     pub(crate) fn service(&self) -> Arc<TokenService> {
         self.service_with(|| Freshness::Fresh)
     }
@@ -139,18 +134,15 @@ impl RestFixture {
 }
 
 impl TestToken {
-    /// Returns `Bearer <token>`.
     pub(crate) fn bearer(&self) -> String {
         format!("Bearer {}", self.token.expose())
     }
 
-    /// Returns the header `Authorization`.
     pub(crate) fn headers(&self) -> HeaderMap {
         [(header::AUTHORIZATION, HeaderValue::try_from(self.bearer()).unwrap())].into_iter().collect()
     }
 }
 
-/// Parses a time.
 pub(crate) fn at(text: &str) -> Time {
     text.parse().unwrap()
 }

@@ -1,9 +1,6 @@
 //! Metrics of the REST server. No owner, token or id is a label, and gauges are read from the store when scraped.
 
-use std::{
-    sync::{Arc, atomic::AtomicU64},
-    time::Duration,
-};
+use std::{sync::atomic::AtomicU64, time::Duration};
 
 use prometheus_client::{
     encoding::{EncodeLabelSet, text::encode},
@@ -17,7 +14,7 @@ use crate::{
     service::watch::WatchMetrics,
 };
 
-/// From a list out of memory to a token that the controller mints.
+/// From the duration of a list from memory to that of a token minted by the controller.
 const BUCKETS: [f64; 12] = [0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.5, 2.5, 10.0, 30.0];
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
@@ -106,24 +103,14 @@ impl Metrics {
     }
 
     /// Returns the text that `/metrics` serves.
-    pub fn text(&self, store: &TokenStore, pulse: &IndexFreshness) -> String {
+    pub fn text(&self, store: &TokenStore, freshness: &IndexFreshness) -> String {
         self.tokens.set(store.len() as i64);
-        self.staleness.set(pulse.stale_for().as_secs_f64());
+        self.staleness.set(freshness.stale_for().as_secs_f64());
         let mut text = String::new();
         if encode(&mut text, &self.registry).is_err() {
-            tracing::warn!("cannot write metrics");
+            tracing::warn!("cannot encode metrics");
         }
         text
-    }
-
-    /// Returns a closure for the endpoint that serves them.
-    pub fn render(
-        self: &Arc<Self>,
-        store: Arc<TokenStore>,
-        pulse: Arc<IndexFreshness>,
-    ) -> impl Fn() -> String + Send + Sync + use<> {
-        let metrics = self.clone();
-        move || metrics.text(&store, &pulse)
     }
 }
 

@@ -1,8 +1,9 @@
 //! `POST /oauth/token`: the client credentials grant of OAuth (RFC 6749, section 4.4). The client is a personal access token: its id and
 //! the token are exchanged for an access token for this API.
 //!
-//! Credentials come by Basic authentication or in the body, which is a form or multipart, but never in the URL, which others log.
-//! axum's `Form` and `Multipart` extractors keep copies of the secret in memory; multer does too, but returns them.
+//! Credentials come by Basic authentication or in the body, which is a form or multipart. They are rejected in the URL, which
+//! proxies log. axum's `Form` and `Multipart` extractors keep copies of the secret in memory. multer returns its copies, so that
+//! they can be zeroed.
 
 use std::{sync::Arc, time::Duration};
 
@@ -15,7 +16,6 @@ use axum::{
     routing::any,
 };
 use multer::{Constraints, Multipart, SizeLimit};
-use percent_encoding::percent_decode;
 use serde::Serialize;
 use utoipa::ToSchema;
 use zeroize::{Zeroize, Zeroizing};
@@ -26,7 +26,10 @@ use super::{
     response,
     service::{ExchangedToken, TokenService},
 };
-use crate::service::{authorization::Authorization, http::plain};
+use crate::service::{
+    authorization::{Authorization, percent_decoded},
+    http::plain,
+};
 
 /// The path of the endpoint.
 pub const PATH: &str = "/oauth/token";
@@ -40,7 +43,6 @@ const GRANT: &str = "client_credentials";
 /// The known fields of a request; each at most once.
 const FIELDS: [&str; 4] = ["grant_type", "client_id", "client_secret", "scope"];
 
-/// The secret field.
 const SECRET: &str = "client_secret";
 
 /// The maximum number of fields.
@@ -146,7 +148,7 @@ async fn answer(service: &TokenService, request: Request) -> Result<Response, Oa
         (Authorization::Missing, (Some(client), Some(secret))) => service.exchange(client, secret, wanted)?,
         (Authorization::Basic(basic), (client, None)) => {
             // OAuth form-encodes both first (RFC 6749, 2.3.1). Strict libraries send `%5F` for `_`, most send it unchanged.
-            let (user, secret) = (decoded(basic.user()), decoded(basic.password()));
+            let (user, secret) = (percent_decoded(basic.user()), percent_decoded(basic.password()));
             if client.is_some_and(|client| client != user.as_slice()) {
                 return Err(invalid("client_id in the body differs from the one in Authorization"));
             }
@@ -239,12 +241,6 @@ impl FormFields {
         let text = self.get(name).map(str::from_utf8).transpose();
         text.map_err(|_| invalid(format!("{name} must be UTF-8")))
     }
-}
-
-fn decoded(text: &[u8]) -> Zeroizing<Vec<u8>> {
-    let mut decoded = Zeroizing::new(Vec::with_capacity(text.len()));
-    decoded.extend(percent_decode(text));
-    decoded
 }
 
 fn invalid(description: impl Into<String>) -> OauthError {

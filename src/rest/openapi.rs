@@ -1,6 +1,6 @@
 //! The OpenAPI 3.1 description of all dialects, served and checked in as `docs/openapi.json`.
 //!
-//! Each dialect describes its operations at their handlers. What all of them share is added here, so that it is written once.
+//! Each dialect describes its operations at their handlers. The common parts are added here.
 
 use axum::{Router, body::Bytes, http::StatusCode, response::Response, routing::get};
 use utoipa::{
@@ -59,7 +59,7 @@ pub fn document() -> Document {
     document
 }
 
-/// Returns the description as it is checked in.
+/// Returns the text of `docs/openapi.json`.
 pub fn text() -> String {
     let mut text = serde_json::to_string_pretty(&document()).expect("its keys are strings");
     text.push('\n');
@@ -89,7 +89,7 @@ fn parts() -> Vec<(&'static str, Document)> {
     vec![(SAILPOINT, sailpoint::openapi()), ("", truefoundry::openapi()), (CRYPTLEX, cryptlex::openapi())]
 }
 
-/// What belongs to no dialect, and the token endpoint below SailPoint's base path.
+/// Returns the operations of no dialect, and the token endpoint below SailPoint's base path.
 fn common() -> Document {
     let mut document = CommonOperations::openapi();
     let mut exchange = document.paths.paths[oauth::PATH].clone();
@@ -104,7 +104,7 @@ fn common() -> Document {
     document
 }
 
-/// Errors of every operation: status, description, and a header with its type and description.
+/// Errors of every operation: status and description.
 const ERRORS: [(u16, &str); 7] = [
     (400, "A parameter or field is invalid, or the request conflicts with the token's state"),
     (401, "The token is missing or invalid"),

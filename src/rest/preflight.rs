@@ -21,7 +21,7 @@ pub const WRITES: &[RequiredAccess] =
 /// Requests for cluster-scoped owners.
 pub const OWNERS: RequiredAccess = (GROUP, crd::OWNER_PLURAL, "", &["get", "list", "watch"]);
 
-/// What is checked.
+/// The inputs of the checks.
 pub struct RestPreflight<'a> {
     /// The served namespace.
     pub namespace: &'a [String],

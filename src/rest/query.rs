@@ -96,7 +96,7 @@ impl TokenQuery {
         if matches!(self.keys(), [SortKey { by: TokenField::CreatedAt, descending: false }]) {
             return self.cut(matching);
         }
-        // The first key is kept beside each row, so that most comparisons need no other memory.
+        // The first key is stored with each row, so that most comparisons need no other memory.
         let first = self.keys()[0];
         let mut matching: Vec<_> = matching.map(|row| (first.by.of(row), row)).collect();
         let order = |(one_key, one): &(Option<FieldValue<'_>>, &TokenRow),

@@ -23,7 +23,7 @@ use super::error::RestError;
 pub fn json(status: StatusCode, content: &impl Serialize) -> Response {
     match serde_json::to_vec(content) {
         Ok(bytes) => of_json(status, bytes.into()),
-        // Only a map whose keys are no strings fails, and there is none.
+        // Encoding fails only for maps with keys that are not strings, which no response has.
         Err(_) => of_json(StatusCode::INTERNAL_SERVER_ERROR, r#"{"message":"internal error"}"#.into()),
     }
 }
@@ -67,7 +67,7 @@ pub fn add_error_headers(response: &mut Response, challenge: &'static str, retry
     }
 }
 
-/// Set here as well as in the middleware, which tests of a single dialect do not have.
+/// Forbids caching. The middleware does so too, but tests of a single dialect bypass it.
 fn forbid_storing(headers: &mut HeaderMap) {
     headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
 }

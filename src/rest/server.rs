@@ -1,7 +1,7 @@
 //! The router of all dialects, and what every request gets: an id, a tracing span, an access log line, metrics and headers.
 //!
-//! tower-http's `TraceLayer`, `CatchPanicLayer` and `TimeoutLayer` answer with bodies of their own; here an error has the format of its
-//! dialect, and a request whose client has disconnected is logged as well.
+//! tower-http's `CatchPanicLayer` and `TimeoutLayer` have response bodies of their own; here an error has the format of its dialect.
+//! `TraceLayer` does not log a request whose client has disconnected.
 
 use std::{
     fmt,

@@ -254,8 +254,8 @@ impl TokenService {
         let issued = writer.regenerate(item, grace, self.now()).await?;
         let replaced = item.id == caller.id && grace.is_some_and(|grace| grace.is_zero());
         let caller = if replaced {
-            // The request itself has revoked the caller's credential, so the new one is checked instead. A revocation by someone else
-            // still counts.
+            // The request itself has revoked the caller's credential, so the new one is checked instead. A revocation by another
+            // client still counts.
             if issued.item.revoked_credentials.iter().any(|id| *id == caller.credential.as_str()) {
                 return Err(self.unauthenticated());
             }
@@ -351,7 +351,7 @@ impl TokenService {
         self.requests.take(owner.to_owned()).map_err(too_many)
     }
 
-    /// The same error whatever the reason, at a limited rate.
+    /// Returns the same error for every reason, at a limited rate.
     fn unauthenticated(&self) -> RestError {
         match self.failures.take(()) {
             Ok(()) => RestError::Unauthenticated,
@@ -408,8 +408,8 @@ fn check_scopes_and_audiences(caller: &RestCaller, item: &TokenItem) -> Result<(
     Err(RestError::Forbidden("your token lacks an audience of this token".into()))
 }
 
-/// Whether a token with audiences `these` gains nothing by one with `those`. No audience means any verifier without one, so it is neither
-/// more nor less than a named audience.
+/// Whether a caller with audiences `these` gains nothing from a token with `those`. A token without audiences is for verifiers that
+/// require none, so it is neither more nor less than one with audiences.
 fn audiences_within(those: &[String], these: &[String]) -> bool {
     those.is_empty() == these.is_empty() && those.iter().all(|one| these.contains(one))
 }

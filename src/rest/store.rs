@@ -1,4 +1,4 @@
-//! The store: all tokens and owners of one namespace in memory, filled by two watches. Lists are answered from here alone.
+//! The store: all tokens and owners of one namespace in memory, filled by two watches. All lists are answered from it.
 //!
 //! kube's reflector `Store` has no secondary index, so each list would sort and filter every object.
 
@@ -27,7 +27,7 @@ use crate::{
 #[derive(Debug)]
 pub struct TokenStore {
     state: RwLock<StoreState>,
-    /// Changes with every write, for those who wait for one.
+    /// Changes with every write, to notify waiters.
     version: watch::Sender<u64>,
 }
 
@@ -103,7 +103,7 @@ impl TokenStore {
         self.len() == 0
     }
 
-    /// Notifies of each further change.
+    /// Returns a receiver that is notified of each further change.
     pub fn changes(&self) -> watch::Receiver<u64> {
         self.version.subscribe()
     }
@@ -146,7 +146,7 @@ impl StoreState {
         let (id, key, item) = (item.id, (item.created_at, item.id), Arc::new(item));
         let row = TokenRow::from(item.clone());
         if let Some(old) = self.items.insert(id, item.clone()) {
-            // Neither changes for one object. If it did, nothing of the old one may stay.
+            // Creation time and owner are immutable. If they change nevertheless, the old entry must be removed.
             if (old.created_at, &old.owner) != (item.created_at, &item.owner) {
                 self.forget(&old);
             }

@@ -1,4 +1,4 @@
-//! A buffer for text that contains a token: wiped when dropped, and never larger than its limit.
+//! A buffer for text that contains a token: zeroized when dropped, and never larger than its limit.
 
 use std::{io, str};
 

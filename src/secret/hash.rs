@@ -1,6 +1,6 @@
 //! The two hashes that the annotations of a Secret record: of what its data was rendered from, and of the data itself.
 //!
-//! Their bytes are a format: a change of it rewrites every Secret. They are made of public inputs and the hashes of values, never of tokens.
+//! A change of their format rewrites every Secret. Their inputs are public values and hashes of values, never tokens.
 
 use std::{collections::BTreeMap, fmt, str::FromStr};
 
@@ -47,7 +47,7 @@ impl Fingerprint {
     }
 }
 
-/// One of the two hashes, or none. In an annotation it is 64 lower-case hexadecimal digits, or empty.
+/// One of the two hashes, or none. Its text is 64 lower-case hexadecimal digits, or empty.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Digest(Option<[u8; 32]>);
 
@@ -70,8 +70,8 @@ impl FromStr for Digest {
 
 /// The hash of a Secret's data, from each key and the SHA-256 of its value, in any order.
 ///
-/// [`Rendered::hash`](super::Rendered::hash) gives the same for data to be written. With it, a cache that keeps only hashes of values can
-/// tell whether a Secret still holds what was written.
+/// [`Rendered::hash`](super::Rendered::hash) gives the same for data to be written. So a cache that keeps only hashes of values can
+/// detect changes of a Secret.
 pub fn data_hash<'a>(entries: impl Iterator<Item = (&'a str, [u8; 32])>) -> Digest {
     let entries: BTreeMap<_, _> = entries.collect();
     let mut hash = Fingerprint::new("pat-operator data 1");

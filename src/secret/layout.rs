@@ -1,6 +1,6 @@
-//! The layout of a Secret, read once from the spec: defaults filled in, every mistake found.
+//! The layout of a Secret: read from the spec, with defaults filled in and every mistake found.
 //!
-//! Admission refuses most of these mistakes. An object may be older than its rules, so they are checked here again, with the same messages.
+//! Admission refuses most of these mistakes. An object may be older than the rules, so they are checked again here, with the same messages.
 
 use std::collections::BTreeMap;
 
@@ -43,7 +43,7 @@ pub struct Layout {
     pub(super) body: Body,
 }
 
-/// What else the Secret holds.
+/// The other content of the Secret.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum Body {
     Nothing,
@@ -52,7 +52,6 @@ pub(super) enum Body {
 }
 
 impl Body {
-    /// The keys that it defines.
     pub(super) fn keys(&self) -> Vec<&str> {
         match self {
             Self::Nothing => Vec::new(),
@@ -67,7 +66,7 @@ impl Layout {
     /// `va:<namespace>/<name>`.
     ///
     /// # Errors
-    /// The first field that cannot be followed, and what to write instead. Every cause of an error in [`Layout::render`] is found here.
+    /// The first invalid field, and what to write instead. Every cause of an error in [`Layout::render`] is found here.
     pub fn read(
         namespace: &str,
         name: &str,
@@ -104,7 +103,7 @@ impl Layout {
         self.previous_key.is_some()
     }
 
-    /// No two values may have the same key.
+    /// Checks that no two values have the same key.
     fn check_keys(&self) -> Result<(), InvalidField> {
         let previous = self.previous_key.as_deref();
         if previous == Some(&self.key) {
@@ -129,7 +128,7 @@ impl Layout {
         Ok(())
     }
 
-    /// The previous token is kept only under its own key.
+    /// Checks that templates use the previous token only if it has a key.
     fn check_previous(&self) -> Result<(), InvalidField> {
         let Body::Templates { templates, .. } = &self.body else { return Ok(()) };
         let mut variables = templates.values().flat_map(Template::variables);
@@ -140,7 +139,7 @@ impl Layout {
         Ok(())
     }
 
-    /// The API server refuses a Secret without the keys that its type requires.
+    /// Checks that the Secret has the keys that its type requires. The API server would refuse it otherwise.
     fn check_type(&self) -> Result<(), InvalidField> {
         let keys = self.body.keys();
         let complete = match self.type_.as_str() {
@@ -155,8 +154,8 @@ impl Layout {
         Err(InvalidField::new("spec.secret.type", message))
     }
 
-    /// Renders once with every value at its longest and once without the optional ones, so that no real token meets an error. The samples
-    /// are neither numbers nor hexadecimal digits: what is valid JSON with them is valid with every token, even after `\u`.
+    /// Renders with and without the optional values, each at its longest, so that no real token causes an error. The samples are neither
+    /// numbers nor hexadecimal digits: JSON that is valid with them is valid with every token, even after `\u`.
     fn dry_run(&self) -> Result<(), InvalidField> {
         const TOKEN: &str = "zzzzzzzzzzzzzzz_Zz0000000000xxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxx000000";
         const ID: &str = "Zz0000000000";
@@ -224,7 +223,7 @@ fn read_type(type_: Option<&str>, preset: Option<Preset>) -> Result<String, Inva
     Ok(type_.to_owned())
 }
 
-/// A type in another domain, which has no meaning to Kubernetes or this operator.
+/// Whether a type is in another domain, which has no meaning to Kubernetes or this operator.
 fn is_own_type(type_: &str) -> bool {
     type_.split_once('/').is_some_and(|(domain, name)| domain.contains('.') && !name.is_empty())
         && !["kubernetes.io/", "k8s.io/", RESERVED_PREFIX].iter().any(|prefix| is_in(type_, prefix))

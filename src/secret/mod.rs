@@ -1,7 +1,8 @@
-//! The content of the Secret: from a spec and a token to bytes, and to the hashes that show whether they must be written.
+//! The content of the Secret: renders a spec and a token to bytes, and to the hashes that show whether they must be
+//! written.
 //!
 //! Pure and synchronous. The same input always gives the same bytes; otherwise a restart would rewrite every Secret. Plain tokens come in
-//! as text, and every buffer that holds one is wiped when it is dropped.
+//! as text, and every buffer that holds one is zeroized when it is dropped.
 //!
 //! ```text
 //! Layout::read(spec)  ->  Layout  ->  render_hash(facts)             does the spec still ask for what was written?
@@ -9,7 +10,7 @@
 //! cleared_data(type)              ->                                 its data when no token is live
 //! ```
 //!
-//! [`Layout::read`] finds every mistake in the spec, so none is found only after a token was minted.
+//! [`Layout::read`] finds every mistake in the spec before a token is minted.
 
 mod buffer;
 mod hash;

@@ -1,4 +1,4 @@
-//! What a placeholder of a template may name: variables and filters.
+//! The variables and filters of template placeholders.
 
 use std::borrow::Cow;
 
@@ -18,7 +18,7 @@ pub struct TemplateFacts<'a> {
     pub previous_id: Option<&'a str>,
     /// When the token was issued.
     pub issued_at: Time,
-    /// The end of the whole token, over all rotations; `None` if it has none.
+    /// When the whole token expires, across all rotations; `None` if never.
     pub expires_at: Option<Time>,
 }
 
@@ -46,7 +46,6 @@ impl Subject {
     }
 }
 
-/// The variables of templates.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum TemplateVariable {
     Token,
@@ -81,7 +80,6 @@ impl TemplateVariable {
         Self::ExpiresAt,
     ];
 
-    /// The name in a template.
     pub(super) fn name(self) -> &'static str {
         match self {
             Self::Token => "token",
@@ -100,12 +98,12 @@ impl TemplateVariable {
         }
     }
 
-    /// Whether it is about the replaced token.
+    /// Whether its value depends on the previous token.
     pub(super) fn is_previous(self) -> bool {
         matches!(self, Self::PreviousToken | Self::PreviousId)
     }
 
-    /// The value, empty if there is none; `None` for the two that are secret.
+    /// Returns the value, empty if there is none; `None` for the two secret variables.
     pub(super) fn public<'a>(self, subject: &'a Subject, facts: &TemplateFacts<'a>) -> Option<Cow<'a, str>> {
         Some(match self {
             Self::Token | Self::PreviousToken => return None,
@@ -123,10 +121,10 @@ impl TemplateVariable {
     }
 }
 
-/// All characters but the unreserved ones of RFC 3986, section 2.3.
+/// All characters except the unreserved ones of RFC 3986, section 2.3.
 const RESERVED: &AsciiSet = &NON_ALPHANUMERIC.remove(b'-').remove(b'.').remove(b'_').remove(b'~');
 
-/// The filters of templates. None makes its input shorter, so the limit of the output bounds every intermediate text.
+/// The filters of templates. No filter shortens its input, so the limit of the output bounds every intermediate text.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum TemplateFilter {
     /// Base64 with padding, in the standard alphabet (RFC 4648, section 4).
@@ -140,7 +138,6 @@ pub(super) enum TemplateFilter {
 impl TemplateFilter {
     pub(super) const ALL: &'static [Self] = &[Self::B64encode, Self::Tojson, Self::Urlencode];
 
-    /// The name in a template.
     pub(super) fn name(self) -> &'static str {
         match self {
             Self::B64encode => "b64encode",
@@ -149,7 +146,7 @@ impl TemplateFilter {
         }
     }
 
-    /// Filters `text`.
+    /// Applies the filter to `text`.
     pub(super) fn apply(self, text: &str, limit: usize) -> Result<Buffer, TooLarge> {
         let mut output = Buffer::new(limit);
         match self {

@@ -1,6 +1,6 @@
 //! The presets: the token in the format of the program that reads it.
 //!
-//! Each follows the rules of its format. A value that a format cannot hold is refused when the spec is read.
+//! A value that a format cannot hold is refused when the spec is read.
 
 use std::collections::BTreeMap;
 
@@ -16,7 +16,6 @@ use crate::api::{InvalidField, Preset, SecretTemplate};
 const HOST: &str = "spec.secret.template.host";
 const USERNAME: &str = "spec.secret.template.username";
 
-/// A preset with its values.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum PresetFormat {
     BasicAuth { username: String },
@@ -56,7 +55,6 @@ impl PresetFormat {
         })
     }
 
-    /// The keys that it defines.
     pub(super) fn keys(&self) -> &'static [&'static str] {
         match self {
             Self::BasicAuth { .. } => &["password", "username"],
@@ -103,7 +101,7 @@ impl PresetFormat {
         Ok(vec![output])
     }
 
-    /// Adds everything that decides the output, except the token.
+    /// Adds everything that determines the output, except the token.
     pub(super) fn fingerprint(&self, hash: &mut Fingerprint) {
         match self {
             Self::BasicAuth { username } => hash.text("BasicAuth").text(username),
@@ -115,7 +113,7 @@ impl PresetFormat {
     }
 }
 
-/// The user name that goes with the token: the given one, or the owner; for a virtual account without `va:`.
+/// Returns the user name for the token: the one in the spec, or the owner, without the `va:` of a virtual account.
 ///
 /// All presets with a user name end up in HTTP Basic authentication, where the first colon ends the user name (RFC 7617, section 2):
 /// with `va:ci/deploy` the server would see the user `va` and the password `ci/deploy:kpat_…`.
@@ -133,7 +131,7 @@ fn username(template: &SecretTemplate, owner_text: &str) -> Result<String, Inval
     if valid { Ok(username.to_owned()) } else { Err(InvalidField::new(USERNAME, message)) }
 }
 
-/// Without quotation marks and escapes, which readers of `.netrc` interpret differently, and without `#`, which some take for a comment.
+/// Rejects quotation marks and escapes, which readers of `.netrc` interpret differently, and `#`, which starts a comment for some.
 fn netrc_username(username: String) -> Result<String, InvalidField> {
     if username.contains(['"', '\'', '\\', '#']) {
         let message =
@@ -143,7 +141,7 @@ fn netrc_username(username: String) -> Result<String, InvalidField> {
     Ok(username)
 }
 
-/// A host name, with an optional port and path.
+/// Returns the host name, with an optional port and path.
 fn host(template: &SecretTemplate) -> Result<String, InvalidField> {
     let Some(host) = &template.host else {
         let message =
@@ -166,7 +164,7 @@ fn host(template: &SecretTemplate) -> Result<String, InvalidField> {
     Ok(host.clone())
 }
 
-/// `.netrc` has hosts, not ports. Without its port, the token would be offered to every service on that host.
+/// Rejects ports, because `.netrc` has none: the token would be offered to every service on that host.
 fn netrc_host(host: String) -> Result<String, InvalidField> {
     if host.contains([':', '/']) {
         let message = "a .netrc supports neither ports nor paths: set the host name alone, which applies to every port of that host";
@@ -175,8 +173,8 @@ fn netrc_host(host: String) -> Result<String, InvalidField> {
     Ok(host)
 }
 
-/// The registry as npm looks it up: the host in lower case, and a slash after the path. npm needs the slash in its `registry` setting as
-/// well; without it, npm looks for the token one level higher.
+/// Returns the registry as npm looks it up: the host in lower case, and a slash after the path. npm needs the slash in its `registry`
+/// setting too; otherwise it looks for the token one level higher.
 fn npm_registry(host: &str) -> String {
     let (authority, path) = host.split_at(host.find('/').unwrap_or(host.len()));
     format!("{}{}/", authority.to_ascii_lowercase(), path.trim_end_matches('/'))

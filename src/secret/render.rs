@@ -1,4 +1,4 @@
-//! From a layout and a token to the data of a Secret; and from the layout and public facts to the hash that shows a changed spec.
+//! Renders a layout and a token to the data of a Secret, and hashes the layout and the public facts, to detect a changed spec.
 
 use std::{borrow::Cow, collections::BTreeMap, fmt};
 
@@ -15,12 +15,12 @@ use super::{
 };
 use crate::api::InvalidField;
 
-/// To be raised when the same input renders differently: every Secret is then written again, once.
+/// The version of the format. Increase it when the same input renders differently: every Secret is then written again.
 const FORMAT: &str = "pat-operator render 1";
 
 impl Layout {
-    /// The hash of everything that [`Layout::render`] depends on, with the ids in place of the tokens. Facts that no template shows do not
-    /// count, so a change of them writes nothing.
+    /// Returns the hash of everything that [`Layout::render`] depends on, with the IDs in place of the tokens. Facts that no template uses
+    /// are left out, so that their changes write nothing.
     pub fn render_hash(&self, facts: &TemplateFacts<'_>) -> Digest {
         let facts = TemplateFacts { previous_id: facts.previous_id.filter(|_| self.wants_previous()), ..*facts };
         let mut hash = Fingerprint::new(FORMAT);
@@ -43,7 +43,8 @@ impl Layout {
         hash.digest()
     }
 
-    /// The data of the Secret. `previous` is used only if [`Layout::wants_previous`]; `facts.previous_id` is its id.
+    /// Renders the data of the Secret. `previous` is used only if [`Layout::wants_previous`]; `facts.previous_id` is
+    /// its ID.
     ///
     /// # Errors
     /// Data of more than [`MAX_DATA`] bytes, and an invalid `.dockerconfigjson`. [`Layout::read`] has checked for both.
@@ -90,8 +91,8 @@ impl Layout {
     }
 }
 
-/// The data of a Secret when no token is live: the keys that its type requires, empty but valid, because the API server refuses a Secret
-/// without them. It depends on the type alone: a token must be removed even if the spec cannot be read.
+/// Returns the data of a Secret when no token is live: the keys that its type requires, with empty but valid values, because the API
+/// server refuses a Secret without them. It depends only on the type, so that a token can be removed even if the spec is invalid.
 pub fn cleared_data(type_: &str) -> Rendered {
     let required: &[(&str, &str)] = match type_ {
         DOCKER_CONFIG_JSON => &[(DOCKER_CONFIG_JSON_KEY, r#"{"auths":{}}"#)],
@@ -102,11 +103,11 @@ pub fn cleared_data(type_: &str) -> Rendered {
 }
 
 fn too_large(field: &str) -> impl FnOnce(TooLarge) -> InvalidField {
-    let message = "the values of the Secret are larger than 64 KiB together: make the texts shorter";
+    let message = "the values of the Secret are larger than 64 KiB in total: shorten the templates";
     move |TooLarge| InvalidField::new(field, message)
 }
 
-/// Whether kubelet and docker can read it. The values, which contain the token, are skipped and not copied.
+/// Whether kubelet and docker can parse it. The values, which contain the token, are skipped and not copied.
 fn is_docker_config(json: &[u8]) -> bool {
     #[derive(Deserialize)]
     struct Config {
@@ -117,7 +118,7 @@ fn is_docker_config(json: &[u8]) -> bool {
     json.trim_ascii_start().starts_with(b"{") && serde_json::from_slice::<Config>(json).is_ok()
 }
 
-/// The data of a Secret: at most [`MAX_DATA`] bytes, wiped when dropped. `Debug` shows the keys only.
+/// The data of a Secret: at most [`MAX_DATA`] bytes, zeroized when dropped. `Debug` shows the keys only.
 #[derive(Default, PartialEq, Eq)]
 pub struct Rendered(pub(super) BTreeMap<String, Zeroizing<Vec<u8>>>);
 
@@ -142,7 +143,7 @@ impl Rendered {
         data_hash(self.iter().map(|(key, value)| (key, Sha256::digest(value).into())))
     }
 
-    /// How many more bytes fit.
+    /// Returns how many more bytes fit.
     pub(super) fn room(&self) -> usize {
         MAX_DATA.saturating_sub(self.0.values().map(|value| value.len()).sum())
     }

@@ -6,7 +6,8 @@
 //! value       = variable | '"' any text without a quotation mark '"'
 //! ```
 //!
-//! A literal `{{` is written `{{ "{{" }}`. A `}}` outside of a placeholder is text like any other: JSON is full of it.
+//! A literal `{{` is written `{{ "{{" }}`. A `}}` outside of a placeholder is ordinary text, because it is common in
+//! JSON.
 
 use std::{borrow::Cow, fmt};
 
@@ -16,10 +17,9 @@ use super::{
     placeholder::{TemplateFilter, TemplateVariable},
 };
 
-/// The most filters of one placeholder; each costs a copy of the text.
+/// The maximum number of filters of one placeholder. Each costs a copy of the text.
 const MAX_FILTERS: usize = 8;
 
-/// A parsed template.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(super) struct Template {
     pieces: Vec<Piece>,
@@ -52,7 +52,6 @@ impl fmt::Display for SyntaxError {
 }
 
 impl Template {
-    /// Parses a template.
     pub(super) fn parse(text: &str) -> Result<Self, SyntaxError> {
         let mut template = Self::default();
         let mut rest = text;
@@ -79,7 +78,6 @@ impl Template {
         }
     }
 
-    /// The variables in it.
     pub(super) fn variables(&self) -> impl Iterator<Item = TemplateVariable> {
         self.pieces.iter().filter_map(|piece| match piece.source {
             PieceSource::Variable(variable) => Some(variable),
@@ -110,7 +108,7 @@ impl Template {
         Ok(output)
     }
 
-    /// Adds everything that decides the output. `value` gives `None` for secret variables.
+    /// Adds everything that determines the output. `value` returns `None` for secret variables.
     pub(super) fn fingerprint<'a>(
         &'a self,
         value: impl Fn(TemplateVariable) -> Option<Cow<'a, str>>,

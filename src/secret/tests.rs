@@ -1,4 +1,4 @@
-//! From a spec to the bytes of a Secret, and what must never be in them.
+//! Rendering of specs to the bytes of a Secret, and what they must never contain.
 
 use base64::{Engine, engine::general_purpose::STANDARD};
 use proptest::{collection::vec, prelude::*, sample::select, sample::subsequence};
@@ -114,7 +114,7 @@ fn presets_match_what_their_readers_expect() {
         assert_eq!(layout.type_, type_, "{template}");
         let data = render(&layout);
         assert_eq!(str::from_utf8(data.get(key).unwrap()), Ok(value.as_str()), "{template}");
-        assert_eq!(data.get("token"), Some(TOKEN.as_bytes()), "the bare token stands beside it: {template}");
+        assert_eq!(data.get("token"), Some(TOKEN.as_bytes()), "the bare token is there too: {template}");
     }
 }
 
@@ -249,7 +249,7 @@ fn templated_docker_config_is_validated() {
 fn mistakes_are_reported_as_by_admission() {
     let crd = serde_json::to_string(&crd::crd()).unwrap();
     let docker = "kubernetes.io/dockerconfigjson";
-    // The last column: admission refuses it as well, and says the same.
+    // The last column: whether admission refuses it too, with the same message.
     for (secret, field, message, admission) in [
         (json!({"key": "a", "previousKey": "a"}), "previousKey", "previousKey must differ from key", true),
         (json!({"previousKey": "token"}), "previousKey", "previousKey must differ from key", true),
@@ -518,11 +518,11 @@ fn render_hash_depends_on_everything_but_the_name() {
     assert_eq!(layout(npmrc).render_hash(&facts()), hashes[16], "an .npmrc has no user name");
 }
 
-/// One value or another for everything that a template can show, and for something that it cannot.
+/// One of two values for everything that a template can show, and for something that it cannot.
 #[derive(Clone, Debug)]
-struct World([bool; 11]);
+struct TemplateInputs([bool; 11]);
 
-impl World {
+impl TemplateInputs {
     fn pick<T>(&self, index: usize, one: T, other: T) -> T {
         if self.0[index] { one } else { other }
     }
@@ -561,11 +561,11 @@ fn placeholder() -> impl Strategy<Value = String> {
 }
 
 proptest! {
-    /// With the id in the place of the token: it stands for it in the hash.
+    /// The ID takes the place of the token, as in the hash.
     #[test]
     fn render_hash_changes_exactly_when_the_data_does(
         template in vec(placeholder(), 0..4).prop_map(|all| all.join(",")),
-        worlds in any::<([bool; 11], [bool; 11])>(),
+        inputs in any::<([bool; 11], [bool; 11])>(),
         changed in subsequence((0..11).collect::<Vec<_>>(), 0..3),
         previous in any::<bool>(),
     ) {
@@ -573,9 +573,9 @@ proptest! {
         if previous || template.contains("previous") {
             secret["previousKey"] = "old".into();
         }
-        let one = World(worlds.0);
+        let one = TemplateInputs(inputs.0);
         let mut other = one.clone();
-        changed.iter().for_each(|&index| other.0[index] = worlds.1[index]);
+        changed.iter().for_each(|&index| other.0[index] = inputs.1[index]);
         let layouts = [one.layout(&secret), other.layout(&secret)];
         let same_hash = layouts[0].render_hash(&one.facts()) == layouts[1].render_hash(&other.facts());
         prop_assert_eq!(same_hash, one.data(&layouts[0]) == other.data(&layouts[1]));

@@ -1,11 +1,13 @@
 //! Reads the token from the `Authorization` header, as Bearer or as the password of Basic.
 //!
-//! It works on header names and bytes, so that HTTP and gRPC share it. Not the `headers` crate: its types copy the token and never wipe it.
+//! It works on header names and bytes, so that HTTP and gRPC share it. The types of the `headers` crate copy the token and never zeroize
+//! it.
 
 use base64::{
     Engine, alphabet,
     engine::{DecodePaddingMode, GeneralPurpose, GeneralPurposeConfig},
 };
+use percent_encoding::percent_decode;
 use zeroize::Zeroizing;
 
 /// Some clients leave out the padding.
@@ -14,7 +16,7 @@ const BASE64: GeneralPurpose = GeneralPurpose::new(
     GeneralPurposeConfig::new().with_decode_padding_mode(DecodePaddingMode::Indifferent),
 );
 
-/// The longest decoded value; a token and the longest user name fit several times.
+/// The maximum length before decoding: several times a token with the longest user name.
 const MAX_BASIC: usize = 2048;
 
 /// The credential of a request. It has no `Debug`, so it is never printed.
@@ -66,10 +68,11 @@ impl<'a> Authorization<'a> {
         }
     }
 
-    /// The Bearer token, or the password of Basic. The user name is ignored: `git`, `docker` and `npm` must send one, and it proves nothing.
+    /// Returns the Bearer token, or the password of Basic. The user name is ignored: `git`, `docker` and `npm` must send one, but it proves
+    /// nothing.
     ///
     /// # Errors
-    /// When the request has no token.
+    /// The request has no token.
     pub fn token(&self) -> Result<&[u8], NoToken> {
         match self {
             Self::Missing => Err(NoToken::Missing),
@@ -104,15 +107,22 @@ impl Basic {
         Some(Self { text, colon })
     }
 
-    /// The part before the first colon.
+    /// Returns the part before the first colon.
     pub fn user(&self) -> &[u8] {
         &self.text[..self.colon]
     }
 
-    /// The part after the first colon.
+    /// Returns the part after the first colon.
     pub fn password(&self) -> &[u8] {
         &self.text[self.colon + 1..]
     }
+}
+
+/// Decodes percent-encoding without leaving copies behind.
+pub fn percent_decoded(text: &[u8]) -> Zeroizing<Vec<u8>> {
+    let mut decoded = Zeroizing::new(Vec::with_capacity(text.len()));
+    decoded.extend(percent_decode(text));
+    decoded
 }
 
 /// Whether this is a token68 of RFC 9110, the grammar of a Bearer token.

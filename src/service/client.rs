@@ -17,10 +17,9 @@ use kube::{
 use serde_json::json;
 use tower::util::MapResponseLayer;
 
-/// The timeout to connect.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
 
-/// The longest silence of the API server. A watch without events ends after 290 seconds; other requests have timeouts of their own.
+/// The timeout to read from a connection. A watch without events ends after 290 seconds; other requests have timeouts of their own.
 const READ_TIMEOUT: Duration = Duration::from_secs(310);
 
 /// The timeout to send a request.
@@ -53,7 +52,7 @@ pub enum ClientError {
     Kubeconfig(KubeconfigError),
     /// The process runs in a pod without a usable ServiceAccount.
     #[error(
-        "in a cluster, but without a usable ServiceAccount: {}; does the pod have automountServiceAccountToken: false?",
+        "in a cluster, but without a usable ServiceAccount: {}; check that the pod does not set automountServiceAccountToken: false",
         one_line(.0)
     )]
     InCluster(InClusterError),
@@ -68,7 +67,7 @@ pub enum ClientError {
 }
 
 impl ClientError {
-    /// The name of this error in metrics, events and logs.
+    /// Returns the name of this error in metrics, events and logs.
     pub fn category(&self) -> &'static str {
         match self {
             Self::NoConfiguration => "NoConfiguration",
@@ -79,8 +78,8 @@ impl ClientError {
     }
 }
 
-/// Installs ring as the cryptography provider of the process. Dependencies may bring others, and then rustls needs an explicit choice. Call it
-/// first in `main`; calling it again does nothing.
+/// Installs ring as the cryptography provider of the process. Dependencies may bring others, so rustls needs an explicit choice. Call it first
+/// in `main`; calling it again does nothing.
 pub fn install_crypto() {
     let _already_installed = rustls::crypto::ring::default_provider().install_default();
 }
@@ -88,7 +87,7 @@ pub fn install_crypto() {
 /// Finds the cluster by `KUBECONFIG`, then by the pod's ServiceAccount, then by `~/.kube/config`. It only reads files and sends no request.
 ///
 /// # Errors
-/// When there is no usable configuration.
+/// There is no usable configuration.
 pub async fn connect() -> Result<Cluster, ClientError> {
     client(find_config().await?)
 }
@@ -96,7 +95,7 @@ pub async fn connect() -> Result<Cluster, ClientError> {
 /// Finds the cluster by the given kubeconfig and context, as `kubectl` does.
 ///
 /// # Errors
-/// When there is no usable configuration.
+/// There is no usable configuration.
 pub async fn connect_as(file: Option<&Path>, context: Option<&str>) -> Result<Cluster, ClientError> {
     let options = KubeConfigOptions { context: context.map(str::to_owned), ..KubeConfigOptions::default() };
     let config = match (file, context) {
@@ -113,14 +112,14 @@ pub async fn connect_as(file: Option<&Path>, context: Option<&str>) -> Result<Cl
 /// Builds a client with this module's timeouts.
 ///
 /// # Errors
-/// When the configuration's certificates or keys cannot be used.
+/// The configuration's certificates or keys cannot be used.
 pub fn client(mut config: Config) -> Result<Cluster, ClientError> {
     config.connect_timeout = Some(CONNECT_TIMEOUT);
     config.read_timeout = Some(READ_TIMEOUT);
     config.write_timeout = Some(WRITE_TIMEOUT);
     // Callers retry by themselves, each with its own backoff.
     config.default_retry = false;
-    // Otherwise the idle time of a pooled connection counts as silence.
+    // Otherwise the idle time of a pooled connection would count.
     config.reset_reader_on_write = true;
     let url = config.cluster_url.to_string().trim_end_matches('/').to_owned();
     let namespace = config.default_namespace.clone();

@@ -1,6 +1,6 @@
-//! The source of time: [`Clock`] is the wall clock, real or driven by a test, and [`uptime`] measures durations.
+//! The sources of time: [`Clock`] is the wall clock, real or driven by a test, and [`uptime`] measures durations.
 //!
-//! Not `tokio::time` alone: it has no wall clock, and stands still while the machine is suspended.
+//! `tokio::time` alone does not suffice: it has no wall clock, and it stops while the machine is suspended.
 
 use std::{
     sync::{
@@ -24,18 +24,18 @@ enum ClockSource {
 }
 
 impl Clock {
-    /// The clock of the machine.
+    /// Returns the clock of the machine.
     pub fn system() -> Self {
         Self(ClockSource::System)
     }
 
-    /// A clock that stands still at `start` until the hand moves it.
+    /// Returns a clock that stands still at `start` until the hand moves it.
     pub fn driven(start: Timestamp) -> (Self, ClockHand) {
         let micros = Arc::new(AtomicI64::new(start.as_microsecond()));
         (Self(ClockSource::Driven(Arc::clone(&micros))), ClockHand(micros))
     }
 
-    /// The present time.
+    /// Returns the current time.
     pub fn now(&self) -> Timestamp {
         match &self.0 {
             ClockSource::System => from_micros(Timestamp::now().as_microsecond()),
@@ -62,8 +62,8 @@ impl ClockHand {
     }
 }
 
-/// The uptime of the machine. It never jumps and goes on while the process is stopped; on Linux also while the machine is suspended, which
-/// `std::time::Instant` leaves out.
+/// Returns the uptime of the machine. It never jumps, and it includes the time while the process is stopped. On Linux, unlike
+/// `std::time::Instant`, it also includes the time while the machine is suspended.
 pub fn uptime() -> Duration {
     #[cfg(target_os = "linux")]
     const CLOCK: rustix::time::ClockId = rustix::time::ClockId::Boottime;
@@ -82,7 +82,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_driven_clock_moves_only_by_its_hand() {
+    fn a_driven_clock_moves_only_when_set() {
         let start: Timestamp = "2026-01-01T00:00:00.123456789Z".parse().unwrap();
         let (clock, hand) = Clock::driven(start);
         let clone = clock.clone();

@@ -1,6 +1,7 @@
 //! Readiness: a fixed list of named gates, each open or closed with a reason.
 //!
-//! Not `tower-health` or `kubert`: `/readyz?verbose` lists every gate with its reason, as Kubernetes components do.
+//! `/readyz?verbose` lists every gate with its reason, as Kubernetes components do. `tower-health` and `kubert` do not
+//! support that.
 
 use std::{
     fmt::Write as _,
@@ -21,12 +22,12 @@ struct GateState {
 }
 
 impl ReadinessGate {
-    /// A closed gate with the reason.
+    /// Creates a closed gate with the reason.
     pub fn closed(name: &'static str, why: impl Into<String>) -> Self {
         Self { name, state: Arc::new(Mutex::new(GateState { passed: false, detail: why.into() })) }
     }
 
-    /// The name in `/readyz`.
+    /// Returns the name in `/readyz`.
     pub fn name(&self) -> &'static str {
         self.name
     }
@@ -36,14 +37,9 @@ impl ReadinessGate {
         self.set(true, detail.into());
     }
 
-    /// Closes the gate and says why.
+    /// Closes the gate with the reason.
     pub fn fail(&self, why: impl Into<String>) {
         self.set(false, why.into());
-    }
-
-    /// Whether the gate is open.
-    pub fn is_passed(&self) -> bool {
-        self.read().passed
     }
 
     fn set(&self, passed: bool, detail: String) {
@@ -58,7 +54,7 @@ impl ReadinessGate {
 type NoteFn = Arc<dyn Fn() -> String + Send + Sync>;
 type CheckFn = Arc<dyn Fn() -> Result<String, String> + Send + Sync>;
 
-/// The gates and checks of a program, and notes that `/readyz` shows without effect on readiness.
+/// The gates and checks of a program, and notes in `/readyz` that do not affect readiness.
 #[derive(Clone, Default)]
 pub struct Readiness {
     gates: Vec<ReadinessGate>,
@@ -67,7 +63,7 @@ pub struct Readiness {
 }
 
 impl Readiness {
-    /// Ready when all of these gates are open.
+    /// Creates a readiness that requires all of these gates to be open.
     pub fn new(gates: impl IntoIterator<Item = ReadinessGate>) -> Self {
         Self { gates: gates.into_iter().collect(), ..Self::default() }
     }
@@ -77,16 +73,16 @@ impl Readiness {
     pub fn with_check(
         mut self,
         name: &'static str,
-        look: impl Fn() -> Result<String, String> + Send + Sync + 'static,
+        check: impl Fn() -> Result<String, String> + Send + Sync + 'static,
     ) -> Self {
-        self.checks.push((name, Arc::new(look)));
+        self.checks.push((name, Arc::new(check)));
         self
     }
 
     /// Adds a note that is evaluated for each report.
     #[must_use]
-    pub fn with_note(mut self, name: &'static str, tell: impl Fn() -> String + Send + Sync + 'static) -> Self {
-        self.notes.push((name, Arc::new(tell)));
+    pub fn with_note(mut self, name: &'static str, note: impl Fn() -> String + Send + Sync + 'static) -> Self {
+        self.notes.push((name, Arc::new(note)));
         self
     }
 
@@ -99,13 +95,13 @@ impl Readiness {
             ready &= passed;
             line(&mut lines, passed, gate.name, &detail);
         }
-        for (name, look) in &self.checks {
-            let found = look();
+        for (name, check) in &self.checks {
+            let found = check();
             ready &= found.is_ok();
             line(&mut lines, found.is_ok(), name, found.as_ref().unwrap_or_else(|why| why));
         }
-        for (name, tell) in &self.notes {
-            line(&mut lines, true, name, &tell());
+        for (name, note) in &self.notes {
+            line(&mut lines, true, name, &note());
         }
         ReadinessReport { ready, lines }
     }

@@ -1,6 +1,6 @@
-//! `/livez`, `/readyz` and `/metrics`, for the kubelet, Prometheus and people with curl.
+//! `/livez`, `/readyz` and `/metrics`, for the kubelet, Prometheus and curl.
 //!
-//! Not `kubert::admin`: it has one readiness flag, and here every gate is listed with its reason.
+//! `kubert::admin` has a single readiness flag; here every gate is listed with its reason.
 
 use std::sync::Arc;
 
@@ -25,7 +25,7 @@ pub const OPENMETRICS: &str = "application/openmetrics-text; version=1.0.0; char
 /// Renders all metrics as OpenMetrics text, at each scrape.
 pub type RenderMetrics = Arc<dyn Fn() -> String + Send + Sync>;
 
-/// The endpoint: it holds its port and does not answer yet.
+/// A health endpoint that has bound its port but does not answer yet.
 #[derive(Debug)]
 pub struct HealthServer(HttpServer);
 
@@ -33,26 +33,26 @@ impl HealthServer {
     /// Binds the port and logs it.
     ///
     /// # Errors
-    /// When the port cannot be bound.
+    /// The port cannot be bound.
     pub async fn bind(addr: ListenAddr) -> Result<Self, HttpError> {
         let server = HttpServer::bind(addr, "health and metrics", "--health-addr").await?;
         info!(addr = %server.local_addr(), "serving /livez, /readyz and /metrics");
         Ok(Self(server))
     }
 
-    /// The bound address.
+    /// Returns the bound address.
     pub fn local_addr(&self) -> std::net::SocketAddr {
         self.0.local_addr()
     }
 
-    /// Answers until cancelled. Cancel it last, so that the kubelet gets answers to the end.
+    /// Answers until cancelled. Cancel it last, so that the kubelet gets answers until the process ends.
     pub async fn serve(self, readiness: Readiness, metrics: RenderMetrics, cancellation: CancellationToken) {
         self.0.serve(router(readiness, metrics), cancellation).await;
     }
 }
 
 fn router(readiness: Readiness, metrics: RenderMetrics) -> Router {
-    // One scrape at a time: each walks the whole store.
+    // Scrapes run one at a time, because each walks the whole store.
     let turn = Arc::new(Mutex::new(()));
     Router::new()
         .route("/livez", get(async |uri: Uri| livez(&uri)))
@@ -62,7 +62,7 @@ fn router(readiness: Readiness, metrics: RenderMetrics) -> Router {
 }
 
 fn livez(uri: &Uri) -> String {
-    // Any answer shows that the runtime is alive: the process ends with its first critical task.
+    // Any answer shows that the process is alive, because it exits when a critical task ends.
     if is_verbose(uri) { "[+]ping ok\nlivez check passed\n".to_owned() } else { "ok".to_owned() }
 }
 
@@ -88,7 +88,7 @@ async fn metrics(render: RenderMetrics, turn: Arc<Mutex<()>>) -> Response {
         Ok(text) => ([(CONTENT_TYPE, HeaderValue::from_static(OPENMETRICS))], text).into_response(),
         Err(error) => {
             error!(%error, "cannot render the metrics");
-            (StatusCode::INTERNAL_SERVER_ERROR, "cannot render the metrics, see the log\n").into_response()
+            (StatusCode::INTERNAL_SERVER_ERROR, "cannot render the metrics: see the log\n").into_response()
         }
     }
 }

@@ -1,9 +1,10 @@
 //! Leader election on a `coordination.k8s.io/v1` Lease, as client-go does it.
 //!
-//! Every write is a create or a PUT guarded by `resourceVersion`, so two candidates cannot both win. No clock of another machine is trusted: a
-//! lease is stale when its record has not changed for its duration as observed here. The lease only saves work; writes must be safe without it.
+//! Every write is a create, or a PUT with a `resourceVersion`, so two candidates cannot both win. Clocks of other machines are not trusted: a
+//! lease is stale when its record has not changed for its duration, as measured here. The lease only avoids duplicate work; writes must be safe
+//! without it.
 //!
-//! Not `kube-leader-election`, which patches without `resourceVersion`, nor `kube-lease-manager` or `kubert`, which require an older kube.
+//! `kube-leader-election` patches without `resourceVersion`; `kube-lease-manager` and `kubert` require an older kube.
 
 mod action;
 mod handle;
@@ -51,7 +52,7 @@ pub enum LeaseError {
         /// The missing namespace.
         namespace: String,
     },
-    /// The API server rejects the Lease, mostly for its name.
+    /// The API server rejects the Lease, usually because of its name.
     #[error("leader election cannot use Lease {lease}: {why}")]
     Invalid {
         /// The Lease, as namespace/name.
@@ -62,7 +63,7 @@ pub enum LeaseError {
 }
 
 impl LeaseError {
-    /// The name of this error in metrics, events and logs.
+    /// Returns the name of this error in metrics, events and logs.
     pub fn category(&self) -> &'static str {
         match self {
             Self::Refused { .. } => "LeaseRefused",
@@ -72,7 +73,7 @@ impl LeaseError {
     }
 }
 
-/// Why one attempt did not work.
+/// Why an attempt failed.
 enum AttemptError {
     /// Another instance wrote first.
     Conflict,
@@ -97,7 +98,7 @@ pub struct LeaderElector {
     clock: Clock,
     role: watch::Sender<ElectionRole>,
     observed: Option<ObservedLease>,
-    /// Whether a write got no answer, so that the state of the Lease is unknown.
+    /// Whether a write got no response, so that the state of the Lease is unknown.
     is_unsure: bool,
     terms: u64,
     ever_worked: bool,
@@ -106,7 +107,7 @@ pub struct LeaderElector {
 }
 
 impl LeaderElector {
-    /// A candidate that joins the election when it [`run`](Self::run)s.
+    /// Creates a candidate, which joins the election in [`run`](Self::run).
     pub fn new(client: Client, settings: LeaseSettings) -> Self {
         Self {
             leases: Api::namespaced(client, &settings.namespace),
@@ -122,22 +123,22 @@ impl LeaderElector {
         }
     }
 
-    /// Namespace and name of the Lease.
+    /// Returns namespace and name of the Lease.
     pub fn lease(&self) -> (&str, &str) {
         (&self.settings.namespace, &self.settings.name)
     }
 
-    /// A handle that tells whether this instance leads.
+    /// Returns a handle that shows whether this instance leads.
     pub fn watch(&self) -> LeaseHandle {
         LeaseHandle::following(self.role.subscribe())
     }
 
-    /// Takes part until cancelled, then releases the lease so that the next instance leads at once; cancel it after the work ended. If the
-    /// lease is lost, it stands by and tries again.
+    /// Takes part in the election until cancelled, then releases the lease, so that another instance can lead at once. Cancel it after all
+    /// work has ended. If the lease is lost, the instance stands by and tries again.
     ///
     /// # Errors
-    /// On a permanent error: no permission, no such namespace, an invalid name. Once the election has worked, the error must persist for the
-    /// lease's duration, since a restarting API server refuses requests for a moment.
+    /// A permanent error: no permission, no such namespace, an invalid name. Once the election has worked, an error must persist
+    /// for the lease's duration, because a restarting API server refuses requests for a moment.
     pub async fn run(mut self, cancellation: CancellationToken) -> Result<(), LeaseError> {
         let LeaseSettings { namespace, name, identity, .. } = &self.settings;
         info!(lease = format!("{namespace}/{name}"), identity, "taking part in leader election");
@@ -173,7 +174,7 @@ impl LeaderElector {
                 Ok(next_at.saturating_sub(uptime()))
             }
             Err(AttemptError::Conflict) => {
-                // Not a warning: the race for a free lease ends like this for all but one.
+                // This is not a warning, because all candidates for a free lease but one get a conflict.
                 debug!("another instance wrote the lease first, reading it again");
                 Ok(self.settings.retry_soon())
             }
@@ -245,7 +246,7 @@ impl LeaderElector {
         let wall = MicroTime(self.clock.now());
         let old = self.observed.as_ref().map(|observed| &observed.record);
         let record = next_record(&action, old, &self.settings.identity, self.settings.duration, wall);
-        // The lease counts from before the request: others may see the write before its answer arrives.
+        // The lease counts from the start of the request, because others may see the write before its response arrives.
         let asked_at = uptime();
         let lease = self.put(record).await?;
         self.observe(Some(lease));
@@ -259,7 +260,7 @@ impl LeaderElector {
         let params = PostParams::default();
         match &self.observed {
             Some(observed) => {
-                // Foreign fields stay. `resourceVersion` and uid make the write fail if the Lease has changed.
+                // Other fields stay unchanged. `resourceVersion` and uid make the write fail if the Lease has changed.
                 let lease = Lease { spec: Some(record), ..observed.lease.clone() };
                 self.request(self.leases.replace(&self.settings.name, &params, &lease)).await
             }
@@ -300,7 +301,7 @@ impl LeaderElector {
         }
     }
 
-    /// Remembers the lease. Only a changed record is a sign of life, not any write to the object.
+    /// Records the observed lease. Only a changed record is a sign of life, not every write to the object.
     fn observe(&mut self, lease: Option<Lease>) {
         let before = self.observed.take();
         self.observed = lease.map(|lease| {
@@ -317,7 +318,7 @@ impl LeaderElector {
     fn lead(&mut self, until: Duration) {
         let now = uptime();
         if until <= now {
-            // The answer came too late, as after a pause of the process. The next renewal decides.
+            // The response came too late, such as after a pause of the process. The next renewal decides.
             return debug!("the lease was renewed, but too late to lead");
         }
         let since = match *self.role.borrow() {

@@ -1,6 +1,7 @@
-//! What any long-running program in a cluster needs: clock, client, leader election, health, HTTP server, TLS, logs, watches, shutdown.
+//! Infrastructure of long-running programs in a cluster: clock, client, leader election, health, HTTP server, TLS, logs, watches,
+//! shutdown.
 //!
-//! Nothing here knows what the operator does. `kubert` covers much of this, but requires an older kube.
+//! It is independent of the operator. `kubert` covers much of it, but requires an older kube.
 
 pub mod authorization;
 pub mod client;

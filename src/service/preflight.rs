@@ -1,4 +1,4 @@
-//! Checks before a program starts: whether a resource is served, and whether every later request is permitted.
+//! Checks before a program starts: whether a resource is served, and whether all later requests are permitted.
 
 use std::time::Duration;
 
@@ -37,8 +37,8 @@ pub enum PreflightError {
     Unreachable(String),
 }
 
-/// Waits until the API server serves the resource, by discovery, which needs no permission. `missing` says what is missing and how to install
-/// it.
+/// Waits until the API server serves the resource, using discovery, which needs no permission. `missing` is the message about what is missing
+/// and how to install it.
 ///
 /// # Errors
 /// The API server cannot be reached.
@@ -98,12 +98,12 @@ pub struct ServiceAccount<'a> {
 }
 
 impl ServiceAccount<'_> {
-    /// Its user name in the API server.
+    /// Returns the user name in the API server.
     pub fn user(&self) -> String {
         format!("system:serviceaccount:{}:{}", self.namespace, self.name)
     }
 
-    /// Its user name and groups.
+    /// Returns the user name and groups.
     pub fn user_info(&self) -> UserInfo {
         let all = ["system:serviceaccounts", "system:authenticated"].map(str::to_owned);
         let groups = all.into_iter().chain([format!("system:serviceaccounts:{}", self.namespace)]).collect();
@@ -129,7 +129,7 @@ impl AccessCheck<'_> {
         Ok(answer.status.is_some_and(|status| status.allowed))
     }
 
-    /// Whether another user has the permission. Checking that takes a permission of its own.
+    /// Whether another user has the permission. This check itself needs a permission.
     ///
     /// # Errors
     /// The API server cannot be reached, or refuses the check.
@@ -163,7 +163,7 @@ impl AccessCheck<'_> {
         }
     }
 
-    /// The request in words.
+    /// Returns the request in words.
     pub fn words(&self) -> String {
         let scope = match self.namespace {
             "" => "in all namespaces".to_owned(),
@@ -178,7 +178,7 @@ impl AccessCheck<'_> {
     }
 }
 
-/// A check for each verb in each of these namespaces, or for all namespaces if none is given.
+/// Returns a check for each verb in each of these namespaces, or for all namespaces if none is given.
 pub fn questions<'a>(needs: &[RequiredAccess], namespaces: &'a [String]) -> Vec<AccessCheck<'a>> {
     let scopes: Vec<&str> =
         if namespaces.is_empty() { vec![""] } else { namespaces.iter().map(String::as_str).collect() };
@@ -196,7 +196,7 @@ pub fn questions<'a>(needs: &[RequiredAccess], namespaces: &'a [String]) -> Vec<
 /// Checks all permissions.
 ///
 /// # Errors
-/// The missing permissions, or the API server cannot be reached.
+/// Permissions are missing, or the API server cannot be reached.
 pub async fn check_permissions(client: &Client, questions: Vec<AccessCheck<'_>>) -> Result<(), PreflightError> {
     let answers: Vec<Option<String>> = stream::iter(questions)
         .map(|question| async move {

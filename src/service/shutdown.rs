@@ -1,6 +1,6 @@
 //! Graceful shutdown: SIGTERM or SIGINT cancels a token, and a second signal ends the process at once.
 //!
-//! Not `tokio-graceful`: the second signal must end the process with the exit code of that signal.
+//! `tokio-graceful` does not suffice: the second signal must end the process with the exit code of that signal.
 
 use std::io;
 
@@ -28,7 +28,7 @@ impl Shutdown {
     /// Installs the signal handlers. Must run on a tokio runtime, before anything that needs a graceful shutdown.
     ///
     /// # Errors
-    /// When the signal handlers cannot be installed.
+    /// The signal handlers cannot be installed.
     pub fn listen() -> io::Result<Self> {
         let mut terminate = signal(SignalKind::terminate())?;
         let mut interrupt = signal(SignalKind::interrupt())?;
@@ -43,7 +43,7 @@ impl Shutdown {
         Ok(Self { token, listener })
     }
 
-    /// The token that the first signal cancels.
+    /// Returns the token that the first signal cancels.
     pub fn token(&self) -> CancellationToken {
         self.token.clone()
     }

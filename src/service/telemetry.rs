@@ -16,12 +16,12 @@ pub const DEFAULT_FILTER: &str =
     "info,kube_client=off,kube_runtime=warn,hyper=warn,hyper_util=warn,rustls=warn,tower=warn";
 
 /// The format of log lines.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, clap::ValueEnum)]
 pub enum LogFormat {
-    /// Text, coloured on a terminal unless `NO_COLOR` is set.
+    /// Text, coloured on a terminal unless NO_COLOR is set
     #[default]
     Text,
-    /// One JSON object per line.
+    /// One JSON object per line
     Json,
 }
 
@@ -82,7 +82,7 @@ pub enum TelemetryError {
 /// Starts logging to stderr for the whole process.
 ///
 /// # Errors
-/// When it was called before.
+/// It was called before.
 pub fn init(format: LogFormat, filter: &LogFilter) -> Result<(), TelemetryError> {
     let colours = io::stderr().is_terminal() && std::env::var_os("NO_COLOR").is_none_or(|value| value.is_empty());
     Ok(subscriber(format, filter, colours, io::stderr)?.try_init()?)
@@ -102,7 +102,7 @@ where
         LogFormat::Json => layer().json().flatten_event(true).with_writer(writer).boxed(),
     };
     let filter = filter.env_filter()?;
-    // The hint keeps that of the other filter in force, so that disabled lines cost nothing.
+    // The hint keeps the level hint of the other filter effective, so that disabled lines cost nothing.
     let harmless = filter_fn(is_harmless).with_max_level_hint(LevelFilter::TRACE);
     let wanted = tracing_subscriber::filter::FilterExt::and(filter, harmless);
     Ok(tracing_subscriber::registry().with(written.with_filter(wanted)))
@@ -120,9 +120,9 @@ mod tests {
     use super::*;
 
     #[derive(Clone, Default)]
-    struct Lines(Arc<Mutex<Vec<u8>>>);
+    struct LogLines(Arc<Mutex<Vec<u8>>>);
 
-    impl io::Write for Lines {
+    impl io::Write for LogLines {
         fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
             self.0.lock().unwrap().write(bytes)
         }
@@ -133,7 +133,7 @@ mod tests {
     }
 
     fn logged(format: LogFormat, filter: &str, log: impl FnOnce()) -> String {
-        let lines = Lines::default();
+        let lines = LogLines::default();
         let writer = lines.clone();
         let subscriber = subscriber(format, &filter.parse().unwrap(), false, move || writer.clone()).unwrap();
         tracing::subscriber::with_default(subscriber, log);

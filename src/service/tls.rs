@@ -1,7 +1,7 @@
 //! TLS from files that are reloaded without a restart.
 //!
 //! The files are read every few seconds, which works on every volume that Kubernetes mounts. An unusable pair never replaces a usable one.
-//! Not `axum_server::tls_rustls`: it has neither validity checks nor limits on handshakes and connections.
+//! `axum_server::tls_rustls` has neither validity checks nor limits on handshakes and connections.
 
 mod files;
 #[cfg(test)]
@@ -74,7 +74,7 @@ impl TlsReloader {
     /// Reads the files.
     ///
     /// # Errors
-    /// When they are unusable.
+    /// The files are unusable.
     pub fn load(files: TlsFiles, clock: Clock) -> Result<Self, TlsError> {
         let content = files.read()?;
         let loaded = files.load(&content, clock.now())?;
@@ -96,7 +96,7 @@ impl TlsReloader {
         }
     }
 
-    /// Takes the files into use if they are new and usable.
+    /// Loads the files if they are new and usable.
     pub fn reload(&self) {
         match self.files.read() {
             Ok(content) => self.take(&content),
@@ -142,12 +142,12 @@ impl TlsReloader {
         state.failure = Some(failure);
     }
 
-    /// The acceptor for one connection.
+    /// Returns the acceptor for one connection.
     pub(super) fn acceptor(&self) -> TlsAcceptor {
         TlsAcceptor::from(self.lock().loaded.config.clone())
     }
 
-    /// The state, for metrics.
+    /// Returns the state, for metrics.
     pub fn status(&self) -> TlsStatus {
         let state = self.lock();
         TlsStatus {
@@ -157,7 +157,7 @@ impl TlsReloader {
         }
     }
 
-    /// The state in one line, for `/readyz`.
+    /// Returns the state in one line, for `/readyz`.
     pub fn describe(&self) -> String {
         let state = self.lock();
         let until = state.loaded.validity.until;
@@ -198,7 +198,7 @@ pub struct TlsMetrics {
 }
 
 impl TlsMetrics {
-    /// Metrics of this certificate, if any.
+    /// Creates the metrics of this certificate, if any.
     pub fn new(tls: Option<TlsReloader>, clock: Clock) -> Self {
         let mut metrics = Self {
             registry: Registry::with_prefix("pat_operator"),
@@ -231,7 +231,7 @@ impl TlsMetrics {
         metrics
     }
 
-    /// The metrics in OpenMetrics text, without the end mark, because others follow.
+    /// Returns the metrics as OpenMetrics text, without the end mark, because others follow.
     pub fn text(&self) -> String {
         let status = self.tls.as_ref().map(TlsReloader::status);
         let (mut expiry, mut lifetime) = (f64::INFINITY, f64::INFINITY);

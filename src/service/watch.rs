@@ -1,7 +1,7 @@
-//! List and watch: hands every object of a resource, and every later change, to an [`WatchHandler`].
+//! Lists and watches a resource, and passes every object and every later change to a [`WatchHandler`].
 //!
-//! Not `kube::runtime::watcher`: it drops bookmarks, which alone show that an idle watch is alive, and repeats a watch that starts with a
-//! 410 for ever.
+//! `kube::runtime::watcher` does not suffice: it drops bookmarks, which are the only sign that an idle watch is alive, and it repeats a
+//! watch that starts with a 410 forever.
 
 mod heartbeat;
 mod metrics;
@@ -23,13 +23,14 @@ pub use self::{
     metrics::WatchMetrics,
 };
 
-/// A watch that brings nothing for longer than this runs over a dead connection: bookmarks come at most two minutes apart.
+/// The maximum time without an event. Bookmarks come at most two minutes apart, so after it the connection is considered
+/// dead.
 const QUIET: Duration = Duration::from_secs(150);
 
-/// The longest time until a response begins.
+/// The timeout until a response begins.
 const ANSWER: Duration = Duration::from_secs(30);
 
-/// The API server ends a watch after this many seconds, and the next one follows. Longer than [`QUIET`].
+/// The API server ends a watch after this many seconds, and the next one follows. It is longer than [`QUIET`].
 const TURN: u32 = 290;
 
 /// A watch that ends sooner counts as failed.
@@ -44,7 +45,7 @@ const PAGE: u32 = 500;
 /// The first delay after a failure; each further one is twice as long.
 const FIRST_DELAY: Duration = Duration::from_millis(100);
 
-/// The longest delay: what a watch misses meanwhile may be a revocation.
+/// The longest delay. It is short, because the watch may miss a revocation meanwhile.
 const LONGEST_DELAY: Duration = Duration::from_secs(5);
 
 /// The annotation of the bookmark that ends a streamed list
@@ -60,25 +61,25 @@ pub trait WatchHandler: Send {
     /// Begins a full list. The handler must keep what it knows.
     fn init(&mut self);
 
-    /// Takes one object of the list.
+    /// Handles one object of the list.
     fn init_apply(&mut self, object: Self::Object);
 
     /// Ends the list: objects that were not in it no longer exist.
     fn init_done(&mut self);
 
-    /// Takes an object that was created or changed.
+    /// Handles an object that was created or changed.
     fn apply(&mut self, object: Self::Object);
 
-    /// Takes the last state of an object that was deleted.
+    /// Handles the last state of an object that was deleted.
     fn delete(&mut self, object: Self::Object);
 }
 
-/// A report of a watch about itself.
+/// A status report of a watch.
 #[derive(Debug)]
 pub enum WatchStatus {
     /// A full list is complete.
     Listed,
-    /// The watch broke; it begins anew after a delay.
+    /// The watch was interrupted, and restarts after a delay.
     Interrupted {
         /// Why.
         interruption: Interruption,
@@ -89,7 +90,7 @@ pub enum WatchStatus {
     Undecodable(String),
 }
 
-/// Why a watch broke.
+/// Why a watch was interrupted.
 #[derive(Debug, thiserror::Error)]
 pub enum Interruption {
     /// The request failed, or the connection broke.
@@ -115,7 +116,7 @@ pub enum Interruption {
     NoStreaming,
 }
 
-/// Lists and watches the resource for ever.
+/// Lists and watches the resource, and never returns.
 pub async fn follow<H: WatchHandler>(
     api: Api<H::Object>,
     handler: H,
@@ -149,7 +150,7 @@ struct Follower<H: WatchHandler, R> {
 }
 
 impl<H: WatchHandler, R: Fn(WatchStatus)> Follower<H, R> {
-    /// Runs one watch to its end, with a list before it where one is needed.
+    /// Runs one watch to its end, after a list if one is needed.
     async fn list_and_watch(&mut self) -> Result<(), Interruption> {
         let known = self.position.take().filter(|_| !self.heartbeat.is_stale());
         if let Some(version) = known {
@@ -165,7 +166,7 @@ impl<H: WatchHandler, R: Fn(WatchStatus)> Follower<H, R> {
         }
     }
 
-    /// Takes events until the watch ends. Without a position they belong to a list.
+    /// Handles events until the watch ends. Without a position, they belong to a list.
     async fn watch(&mut self, params: &WatchParams, version: &str) -> Result<(), Interruption> {
         let began = Instant::now();
         let events = match timeout(ANSWER, self.api.watch(params, version)).await {
@@ -199,7 +200,7 @@ impl<H: WatchHandler, R: Fn(WatchStatus)> Follower<H, R> {
         if self.position.is_none() || began.elapsed() < TOO_SHORT { Err(Interruption::TooShort) } else { Ok(()) }
     }
 
-    /// A list goes on without the object. After a change that cannot be decoded, only a new list shows the state.
+    /// Reports an undecodable object. A list continues without it; after a change, only a new list shows the state.
     fn undecodable(&self, why: String) -> Result<(), Interruption> {
         (self.report)(WatchStatus::Undecodable(why));
         if self.position.is_none() { Ok(()) } else { Err(Interruption::Unreadable) }
@@ -278,13 +279,13 @@ impl<H: WatchHandler, R: Fn(WatchStatus)> Follower<H, R> {
 }
 
 impl Interruption {
-    /// Whether resuming from the same position cannot help.
+    /// Whether the watch cannot be resumed from its position.
     fn needs_list(&self) -> bool {
         match self {
             Self::Failed(Error::Api(status)) | Self::Ended(status) => {
                 status.code == 410 || (status.code == 504 && status.message.contains("Too large resource version"))
             }
-            // A watch is also silent from a version that a restored API server has not reached yet.
+            // A watch is also silent if a restored API server has not reached its version yet.
             Self::Silent(_) | Self::Backwards | Self::NoStreaming | Self::Unreadable => true,
             Self::Failed(_) | Self::TooShort => false,
         }
@@ -299,7 +300,8 @@ fn version(object: &impl Resource) -> Option<String> {
     object.meta().resource_version.clone()
 }
 
-/// The delay after this many failures: exponential, capped, and cut by up to half. `jitter` is from 0 to 1, so that replicas spread.
+/// Returns the delay after this many failures: exponential, capped, and shortened by up to half. `jitter` is from 0 to 1, so that
+/// replicas spread.
 fn backoff(failures: u32, jitter: f64) -> Duration {
     let delay = FIRST_DELAY.saturating_mul(1 << failures.min(10)).min(LONGEST_DELAY);
     delay.mul_f64(0.5 + jitter / 2.0)

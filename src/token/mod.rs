@@ -11,8 +11,8 @@
 //! base62 = 0-9A-Za-z    in ASCII order, most significant digit first
 //! ```
 //!
-//! The checksum follows GitHub's practice: scanners and verifiers tell tokens from other text offline.
-//! It detects accidents only; an attacker can compute it.
+//! The checksum follows GitHub's practice: scanners and verifiers recognize tokens offline. It detects accidents only;
+//! an attacker can compute it.
 //!
 //! The operator stores [`TokenHash`], SHA-256 of the whole text. With a secret of 256 random bits the
 //! hash cannot be reversed, so a slow or salted hash adds nothing. Comparing hashes needs no constant

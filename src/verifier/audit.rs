@@ -107,12 +107,12 @@ mod tests {
 
     /// Records the level of each line up to level `most`.
     #[derive(Clone)]
-    struct Lines {
+    struct AuditLines {
         most: Level,
         seen: Arc<Mutex<Vec<Level>>>,
     }
 
-    impl<S: Subscriber> Layer<S> for Lines {
+    impl<S: Subscriber> Layer<S> for AuditLines {
         fn enabled(&self, metadata: &Metadata<'_>, _: Context<'_, S>) -> bool {
             *metadata.level() <= self.most
         }
@@ -125,7 +125,7 @@ mod tests {
 
     /// Returns the number of lines at levels info and debug for this many decisions in one second, half of them accepted.
     fn lines(most: Level, decisions: usize) -> (usize, usize) {
-        let lines = Lines { most, seen: Arc::default() };
+        let lines = AuditLines { most, seen: Arc::default() };
         let audit = AuditLog::default();
         tracing::subscriber::with_default(tracing_subscriber::registry().with(lines.clone()), || {
             for number in 0..decisions {

@@ -11,15 +11,13 @@
 //! The audiences of a caller's PAT limit which tokens it may introspect: if it lists any, tokens that list none of them are
 //! inactive to it. A PAT without audiences and a ServiceAccount may introspect every token, and must check its `aud` themselves.
 //!
-//! Text with the grammar of a PAT is never sent to TokenReview: if the verifier is the API server's webhook, it would vouch for
-//! itself.
+//! Text with the grammar of a PAT is never sent to TokenReview: if the verifier is the API server's webhook, the review would
+//! come back to the verifier.
 
 use std::sync::Arc;
 
 use axum::http::HeaderMap;
-use percent_encoding::percent_decode;
 use tracing::warn;
-use zeroize::Zeroizing;
 
 use super::{
     CheckResult, Protocol, ProtocolRejection, Verifier,
@@ -31,7 +29,7 @@ use crate::{
     auth::decision::{Audience, Requirements},
     index::{CredentialRef, PatUid},
     service::{
-        authorization::{Authorization, Basic},
+        authorization::{Authorization, Basic, percent_decoded},
         http::BudgetExhausted,
     },
     token::{ParseError, Presented},
@@ -93,9 +91,9 @@ impl CallerAuthenticator {
 
     fn authenticate_basic(&self, basic: &Basic) -> Result<IntrospectionCaller, CallerRejection> {
         // OAuth form-encodes both values (RFC 6749, 2.3.1): strict libraries write `%5F` for `_`, most do not.
-        let user = decoded(basic.user());
+        let user = percent_decoded(basic.user());
         let uid: Option<PatUid> = str::from_utf8(&user).ok().and_then(|user| user.parse().ok());
-        let token = decoded(basic.password());
+        let token = percent_decoded(basic.password());
         self.authenticate_pat(
             token.as_slice(),
             |record| if uid == Some(record.pat.uid) { Ok(()) } else { Err(ClientMismatch) },
@@ -149,10 +147,4 @@ fn caller(record: CredentialRef) -> IntrospectionCaller {
     } else {
         IntrospectionCaller::Restricted(record)
     }
-}
-
-fn decoded(text: &[u8]) -> Zeroizing<Vec<u8>> {
-    let mut decoded = Zeroizing::new(Vec::with_capacity(text.len()));
-    decoded.extend(percent_decode(text));
-    decoded
 }

@@ -34,7 +34,6 @@ const ALLOWED: &str = "POST";
 
 const FORM: &str = "application/x-www-form-urlencoded";
 
-/// The response for an active token.
 #[derive(Serialize)]
 struct ActiveToken<'a> {
     active: bool,

@@ -13,7 +13,6 @@ use super::{introspection, response};
 /// Path of the metadata. An issuer with a path has its metadata under that path too.
 pub const PATH: &str = "/.well-known/oauth-authorization-server";
 
-/// The allowed methods.
 const ALLOWED: &str = "GET, HEAD";
 
 /// The issuer identifier of this installation: the https URL at which clients reach the verifier.

@@ -3,10 +3,7 @@
 //! All series of decisions are created at the start, so counting takes no lock and allocates nothing. Gauges are read from the
 //! index at each scrape, so they are never stale.
 
-use std::{
-    sync::{Arc, atomic::AtomicU64},
-    time::Duration,
-};
+use std::{sync::atomic::AtomicU64, time::Duration};
 
 use prometheus_client::{
     encoding::{EncodeLabelSet, text::encode},
@@ -36,7 +33,6 @@ struct ProtocolLabels {
     protocol: &'static str,
 }
 
-/// The metrics of one protocol.
 struct ProtocolMetrics {
     decisions: [ShardedCounter; DecisionReason::ALL.len()],
     decision_duration: ShardedHistogram,
@@ -154,27 +150,17 @@ impl Metrics {
     }
 
     /// Returns the text for `/metrics`.
-    pub fn text(&self, index: &Index, pulse: &IndexFreshness) -> String {
+    pub fn text(&self, index: &Index, freshness: &IndexFreshness) -> String {
         self.credentials.set(index.len() as i64);
         self.pats.set(index.pats() as i64);
         self.owners.set(index.owners().len() as i64);
         self.disabled.set(index.owners().disabled() as i64);
-        self.staleness.set(pulse.stale_for().as_secs_f64());
+        self.staleness.set(freshness.stale_for().as_secs_f64());
         let mut text = String::new();
         if encode(&mut text, &self.registry).is_err() {
             tracing::warn!("cannot encode metrics");
         }
         text
-    }
-
-    /// Returns a function that renders the metrics for the health endpoint.
-    pub fn render(
-        self: &Arc<Self>,
-        index: Arc<Index>,
-        pulse: Arc<IndexFreshness>,
-    ) -> impl Fn() -> String + Send + Sync + use<> {
-        let metrics = self.clone();
-        move || metrics.text(&index, &pulse)
     }
 }
 
@@ -185,15 +171,15 @@ mod tests {
     #[test]
     fn every_series_exists_from_the_start_and_counts_its_decisions() {
         let (metrics, index) = (Metrics::new(), Index::default());
-        let pulse = IndexFreshness::new(1, Duration::from_secs(300));
-        let before = metrics.text(&index, &pulse);
+        let freshness = IndexFreshness::new(1, Duration::from_secs(300));
+        let before = metrics.text(&index, &freshness);
         for protocol in Protocol::ALL {
             for reason in DecisionReason::ALL {
                 metrics.decided(protocol, reason, Duration::from_micros(1));
                 metrics.decided(protocol, reason, Duration::from_micros(1));
             }
         }
-        let after = metrics.text(&index, &pulse);
+        let after = metrics.text(&index, &freshness);
         for protocol in Protocol::ALL {
             for reason in DecisionReason::ALL {
                 let (protocol, answer, reason) = (protocol.as_str(), reason.answer().as_str(), reason.as_str());

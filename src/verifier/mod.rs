@@ -1,4 +1,4 @@
-//! The verifier: tells services whether a token is valid, who owns it and what it permits.
+//! The verifier: answers whether a token is valid, who owns it and what it permits.
 //!
 //! It answers from memory. [`Verifier::check`] asks [`crate::auth::decision`], counts and logs the decision, and records the use.
 //! One file per protocol translates the result:

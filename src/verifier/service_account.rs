@@ -159,7 +159,7 @@ impl ServiceAccountReviewer {
 
 /// Unverified claims of a JWT. They only spare the API server reviews of tokens that cannot be valid.
 #[derive(Deserialize)]
-struct JwtClaims {
+struct AccountTokenClaims {
     aud: AudienceClaim,
     /// Seconds since the Unix epoch.
     exp: i64,
@@ -172,7 +172,7 @@ enum AudienceClaim {
     Several(Vec<String>),
 }
 
-impl JwtClaims {
+impl AccountTokenClaims {
     fn are_plausible(&self, now: i64) -> bool {
         let has_audience = match &self.aud {
             AudienceClaim::One(one) => one == AUDIENCE,
@@ -184,7 +184,7 @@ impl JwtClaims {
 
 /// Reads the claims of text in the form of a JWT (RFC 7519, RFC 7515): three parts in base64url, the second of which is JSON. Other
 /// text is not sent to the API server, in particular no mistyped PAT.
-fn claims(token: &str) -> Option<JwtClaims> {
+fn claims(token: &str) -> Option<AccountTokenClaims> {
     let is_part = |part: &str| {
         !part.is_empty() && part.bytes().all(|byte| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_'))
     };
@@ -195,7 +195,6 @@ fn claims(token: &str) -> Option<JwtClaims> {
     serde_json::from_slice(&claims).ok()
 }
 
-/// SHA-256 of a token.
 type TokenDigest = [u8; 32];
 
 /// Cached permissions and refusals, each with the uptime until which it holds.

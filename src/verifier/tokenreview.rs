@@ -16,7 +16,7 @@ use zeroize::Zeroize;
 use super::{CheckResult, Protocol, ProtocolRejection, Verifier, reason::DecisionReason, response};
 use crate::{
     auth::decision::{Audience, Denial, Requirements},
-    index::{CredentialRef, OwnerProfile, PatUid},
+    index::{CredentialRef, OwnerProfile},
     service::http::body::BodyError,
 };
 
@@ -205,7 +205,7 @@ fn admit(
     }
     let user = ReviewUser {
         username: prefixed(pat.subject()),
-        uid: with_dashes(pat.uid),
+        uid: pat.uid.hyphenated(),
         groups: owner.map_or(&[][..], |owner| &owner.groups).iter().map(|group| prefixed(group)).collect(),
         extra,
     };
@@ -232,10 +232,4 @@ fn is_reserved(name: &str) -> bool {
     name.as_bytes()
         .get(..RESERVED_PREFIX.len())
         .is_some_and(|start| start.eq_ignore_ascii_case(RESERVED_PREFIX.as_bytes()))
-}
-
-/// Formats the uid as in `metadata.uid`.
-fn with_dashes(uid: PatUid) -> String {
-    let digits = uid.to_string();
-    [&digits[..8], &digits[8..12], &digits[12..16], &digits[16..20], &digits[20..]].join("-")
 }

@@ -18,21 +18,21 @@ use super::{
         terminal::Tone,
         time_format,
     },
-    CheckResult, Report, unless_forbidden,
+    Finding, Report, unless_forbidden,
 };
 use crate::api::{GROUP, VERSION, crd};
 
 /// The oldest supported minor version of Kubernetes 1.
 const OLDEST_MINOR: u32 = 31;
 
-/// A larger clock skew makes times in specs and statuses confusing.
+/// A larger clock skew gets a warning.
 const SKEW_WARNING: SignedDuration = SignedDuration::from_secs(5);
 
-/// A larger clock skew lets tokens expire clearly too early or too late.
+/// With a larger clock skew, tokens expire noticeably too early or too late.
 const SKEW_BROKEN: SignedDuration = SignedDuration::from_secs(60);
 
 /// Checks the version of the API server.
-pub fn check_api_server(url: &str, version: &Info) -> CheckResult {
+pub fn check_api_server(url: &str, version: &Info) -> Finding {
     let what = format!("API server {url} has version {}", version.git_version);
     // Some providers report a minor version such as `36+`.
     let minor: u32 = version.minor.trim_end_matches('+').parse().unwrap_or_default();
@@ -40,15 +40,15 @@ pub fn check_api_server(url: &str, version: &Info) -> CheckResult {
         let fix = format!(
             "upgrade the cluster to 1.{OLDEST_MINOR} or newer; older versions do not support the validation rules of the CRDs"
         );
-        return CheckResult::new(Tone::Bad, what, fix);
+        return Finding::new(Tone::Bad, what, fix);
     }
-    CheckResult::ok(what)
+    Finding::ok(what)
 }
 
 /// Checks the clock skew between the API server and this machine.
-pub fn check_clock(skew: Option<SignedDuration>) -> CheckResult {
+pub fn check_clock(skew: Option<SignedDuration>) -> Finding {
     let Some(skew) = skew else {
-        return CheckResult::new(
+        return Finding::new(
             Tone::Muted,
             "clock skew: the API server sends no Date header",
             "compare `date -u` on this machine and on a node of the cluster, or connect without the proxy that removes the header",
@@ -57,7 +57,7 @@ pub fn check_clock(skew: Option<SignedDuration>) -> CheckResult {
     let tone = match skew.abs() {
         skew if skew > SKEW_BROKEN => Tone::Bad,
         skew if skew > SKEW_WARNING => Tone::Warning,
-        _ => return CheckResult::ok("the clocks of the API server and this machine agree"),
+        _ => return Finding::ok("the clocks of the API server and this machine agree"),
     };
     let side = if skew.is_negative() { "behind" } else { "ahead of" };
     let what = format!(
@@ -65,7 +65,7 @@ pub fn check_clock(skew: Option<SignedDuration>) -> CheckResult {
         time_format::format_duration(skew)
     );
     let fix = "synchronise both clocks with NTP (timedatectl, chronyc tracking); the clocks decide when tokens expire";
-    CheckResult::new(tone, what, fix)
+    Finding::new(tone, what, fix)
 }
 
 /// Checks the CRDs. Returns whether the API server serves PersonalAccessTokens.
@@ -95,19 +95,19 @@ pub async fn check_crds(session: &Session, report: &mut Report) -> Result<bool, 
 }
 
 /// Compares the fields of an installed CRD with those of this version.
-fn compare_crds(name: &str, expected: &CustomResourceDefinition, installed: &CustomResourceDefinition) -> CheckResult {
+fn compare_crds(name: &str, expected: &CustomResourceDefinition, installed: &CustomResourceDefinition) -> Finding {
     let plugin = env!("CARGO_PKG_VERSION");
     let (expected, installed) = (field_paths(expected), field_paths(installed));
     let missing: Vec<_> = expected.difference(&installed).cloned().collect();
     let extra = installed.difference(&expected).count();
     match (missing.is_empty(), extra) {
-        (true, 0) => CheckResult::ok(format!("{name} {VERSION} is installed, with every field of version {plugin}")),
-        (true, extra) => CheckResult::new(
+        (true, 0) => Finding::ok(format!("{name} {VERSION} is installed, with every field of version {plugin}")),
+        (true, extra) => Finding::new(
             Tone::Warning,
             format!("{name} has {extra} fields that this plugin (version {plugin}) does not know"),
             "install the kubectl-pat of the operator's version",
         ),
-        (false, _) => CheckResult::new(
+        (false, _) => Finding::new(
             Tone::Warning,
             format!("{name} is older than this plugin (version {plugin}); missing fields: {}", missing.join(", ")),
             "apply the CRDs of the operator's version with `kubectl apply --server-side -f crds/`, or run `helm upgrade` with crds.enabled",
@@ -143,7 +143,7 @@ fn collect_paths(schema: &JSONSchemaProps, path: &str, paths: &mut BTreeSet<Stri
 mod tests {
     use super::*;
 
-    fn assert_has_fix(check: &CheckResult) {
+    fn assert_has_fix(check: &Finding) {
         assert_eq!(check.fix.is_empty(), check.tone == Tone::Good, "a fix unless it is ok: {check:?}");
     }
 

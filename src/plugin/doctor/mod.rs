@@ -24,14 +24,14 @@ use crate::{
 
 /// The result of one check.
 #[derive(Debug)]
-struct CheckResult {
+struct Finding {
     tone: Tone,
     what: String,
     /// What to do. Only a check that is ok has none.
     fix: String,
 }
 
-impl CheckResult {
+impl Finding {
     fn new(tone: Tone, what: impl Into<String>, fix: impl Into<String>) -> Self {
         Self { tone, what: what.into(), fix: fix.into() }
     }
@@ -43,24 +43,24 @@ impl CheckResult {
 
 /// The results of all checks.
 #[derive(Default)]
-struct Report(Vec<CheckResult>);
+struct Report(Vec<Finding>);
 
 impl Report {
-    fn push(&mut self, check: CheckResult) {
+    fn push(&mut self, check: Finding) {
         self.0.push(check);
     }
 
     fn add(&mut self, tone: Tone, what: impl Into<String>, fix: impl Into<String>) {
-        self.push(CheckResult::new(tone, what, fix));
+        self.push(Finding::new(tone, what, fix));
     }
 
     fn ok(&mut self, what: impl Into<String>) {
-        self.push(CheckResult::ok(what));
+        self.push(Finding::ok(what));
     }
 
     fn render(&self, session: &Session) -> CommandOutput {
         let mut text = String::new();
-        for CheckResult { tone, what, fix } in &self.0 {
+        for Finding { tone, what, fix } in &self.0 {
             let word = match tone {
                 Tone::Good => "ok     ",
                 Tone::Bad => "broken ",
@@ -176,7 +176,7 @@ async fn check_tokens(session: &Session, report: &mut Report) -> Result<(), Erro
 }
 
 /// Returns the problem of a token, or `None` if it needs no action.
-fn token_problem(pat: &PatObject, now: Time) -> Option<CheckResult> {
+fn token_problem(pat: &PatObject, now: Time) -> Option<Finding> {
     let name = format!("{}/{}", pat.namespace(), pat.name());
     let state = token_state(pat, now);
     if state.tone == Tone::Bad {
@@ -185,10 +185,10 @@ fn token_problem(pat: &PatObject, now: Time) -> Option<CheckResult> {
         } else {
             state.message
         };
-        return Some(CheckResult::new(Tone::Warning, format!("token {name} is in state {}", state.word), fix));
+        return Some(Finding::new(Tone::Warning, format!("token {name} is in state {}", state.word), fix));
     }
     let overdue = upcoming_events(pat, now).into_iter().find(|event| event.is_overdue)?;
-    Some(CheckResult::new(
+    Some(Finding::new(
         Tone::Bad,
         format!("token {name} is overdue: {} (due {})", overdue.what, time_format::format_relative(overdue.at, now)),
         "check that the controller is running and watches the namespace",

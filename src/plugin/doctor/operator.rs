@@ -22,7 +22,7 @@ use super::{
         terminal::Tone,
         time_format,
     },
-    CheckResult, Report, unless_forbidden,
+    Finding, Report, unless_forbidden,
 };
 use crate::{
     api::Time,
@@ -145,19 +145,19 @@ async fn find_leases(session: &Session, args: &DoctorArgs) -> Result<Option<Vec<
     Ok(found.map(|list| list.items))
 }
 
-fn rate_lease(name: &str, namespace: &str, spec: LeaseSpec, now: Time) -> CheckResult {
+fn rate_lease(name: &str, namespace: &str, spec: LeaseSpec, now: Time) -> Finding {
     let age = spec.renew_time.as_ref().map(|time| now.since(Time::from(time.0)));
     let limit = SignedDuration::from_secs(i64::from(spec.lease_duration_seconds.unwrap_or(15)) + 5);
     let ago = |age| format!("{} ago", time_format::format_duration(age));
     match (spec.holder_identity.filter(|holder| !holder.is_empty()), age) {
         (Some(holder), Some(age)) if age <= limit => {
-            CheckResult::ok(format!("Lease {name} is held by {holder}, renewed {}", ago(age)))
+            Finding::ok(format!("Lease {name} is held by {holder}, renewed {}", ago(age)))
         }
         (holder, age) => {
             let last = age.map_or_else(String::new, |age| format!(" (last renewed {})", ago(age)));
             let state = holder
                 .map_or_else(|| "has no holder".to_owned(), |holder| format!("was not renewed by its holder {holder}"));
-            CheckResult::new(
+            Finding::new(
                 Tone::Bad,
                 format!("Lease {name} {state}{last}: no controller is running, so no token is issued or rotated"),
                 format!("run `kubectl -n {namespace} get pods`, and read the log of the controller"),
@@ -198,17 +198,17 @@ pub async fn check_deployments(session: &Session, namespace: &str, report: &mut 
 }
 
 /// Compares the version label of a Deployment with the version of the plugin.
-fn check_version(deployment: &str, deployed: Option<&str>, plugin: &str) -> CheckResult {
+fn check_version(deployment: &str, deployed: Option<&str>, plugin: &str) -> Finding {
     match deployed {
-        None => CheckResult::new(
+        None => Finding::new(
             Tone::Muted,
             format!("version of Deployment {deployment}: it has no label app.kubernetes.io/version"),
             "look at the tag of its image, or add the label; the Helm chart sets it",
         ),
         Some(deployed) if deployed == plugin => {
-            CheckResult::ok(format!("Deployment {deployment} has version {deployed}, the same as this plugin"))
+            Finding::ok(format!("Deployment {deployment} has version {deployed}, the same as this plugin"))
         }
-        Some(deployed) => CheckResult::new(
+        Some(deployed) => Finding::new(
             Tone::Warning,
             format!("Deployment {deployment} has version {deployed}, but this plugin has version {plugin}"),
             format!("install kubectl-pat {deployed}, or upgrade the operator to {plugin} with `helm upgrade`"),
@@ -296,12 +296,12 @@ pub async fn check_certificates(session: &Session, namespace: &str, report: &mut
     Ok(())
 }
 
-fn rate_certificate(name: &str, secret: &Secret, now: Time) -> CheckResult {
+fn rate_certificate(name: &str, secret: &Secret, now: Time) -> Finding {
     let pem = secret.data.as_ref().and_then(|data| data.get("tls.crt"));
     let pem = pem.map(|value| value.0.as_slice()).unwrap_or_default();
     let first = CertificateDer::pem_slice_iter(pem).next().and_then(Result::ok);
     let Some(validity) = first.and_then(|certificate| validity::read(&certificate)) else {
-        return CheckResult::new(
+        return Finding::new(
             Tone::Warning,
             format!("Secret {name} has no certificate under tls.crt"),
             "check what creates the Secret; for cert-manager, run `kubectl get certificates`",
@@ -312,12 +312,12 @@ fn rate_certificate(name: &str, secret: &Secret, now: Time) -> CheckResult {
     let fix = "renew it: with cert-manager, run `kubectl get certificates`; otherwise replace it in the Secret, and the operator reloads it";
     match until.since(now) {
         left if left.is_negative() => {
-            CheckResult::new(Tone::Bad, format!("the certificate in Secret {name} expired {when}"), fix)
+            Finding::new(Tone::Bad, format!("the certificate in Secret {name} expired {when}"), fix)
         }
         left if left < RENEW_BEFORE => {
-            CheckResult::new(Tone::Warning, format!("the certificate in Secret {name} expires {when}"), fix)
+            Finding::new(Tone::Warning, format!("the certificate in Secret {name} expires {when}"), fix)
         }
-        _ => CheckResult::ok(format!("the certificate in Secret {name} is valid until {when}")),
+        _ => Finding::ok(format!("the certificate in Secret {name} is valid until {when}")),
     }
 }
 

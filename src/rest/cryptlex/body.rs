@@ -75,7 +75,7 @@ pub fn change(body: &[u8], item: &TokenItem) -> Result<Option<ChangeToken>, Rest
     };
     match (item.revoked, wanted) {
         (false, true) => Ok(Some(ChangeToken { revoked: Some(true), ..ChangeToken::default() })),
-        // It would issue a token without a recipient.
+        // A restored token would be issued without a recipient.
         (true, false) => Err(RestError::invalid("revoked", "a revoked token cannot be restored: create another one")),
         _ => Ok(None),
     }

@@ -34,7 +34,6 @@ const MAX_SEARCH: usize = 256;
 /// The maximum number of values of `in` and `nin`.
 const MAX_VALUES: usize = 100;
 
-/// The fields to sort by.
 const SORT_FIELDS: [(&str, TokenField); 6] = [
     ("createdAt", TokenField::CreatedAt),
     ("updatedAt", TokenField::UpdatedAt),
@@ -47,7 +46,6 @@ const SORT_FIELDS: [(&str, TokenField); 6] = [
 const SORT_ERROR: &str =
     "must be createdAt, updatedAt, expiresAt, lastUsedAt, name or id, with a leading - for descending order";
 
-/// The fields to filter by.
 const FILTERS: [(&str, TokenField); 3] =
     [("id", TokenField::Id), ("createdAt", TokenField::CreatedAt), ("updatedAt", TokenField::UpdatedAt)];
 

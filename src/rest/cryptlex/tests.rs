@@ -324,7 +324,7 @@ async fn unverifiable_token_gets_503_and_read_only_server_403() {
 
 /// A token of the property test. Times are a few days, which produces ties.
 #[derive(Clone, Debug)]
-struct Made {
+struct CryptlexSample {
     id: String,
     name: String,
     description: Option<String>,
@@ -344,16 +344,16 @@ fn scattered(number: usize) -> u128 {
     (number as u128).wrapping_mul(0x9e37_79b9_7f4a_7c15_f39c_c060_5ced_c835)
 }
 
-fn made() -> impl Strategy<Value = Vec<Made>> {
+fn made() -> impl Strategy<Value = Vec<CryptlexSample>> {
     let maybe = || prop::option::of(0..4_u8);
     let texts = ("[abAB]{1,3}", prop::option::of("[abAB]{1,2}"));
     let one = (texts, 0..4_u8, maybe(), maybe(), maybe(), prop::bool::weighted(0.8));
     prop::collection::vec(one, 0..30).prop_map(|all| {
         let made = (2..).zip(all).map(|(number, ((name, description), created, updated, used, ends, is_mine))| {
             let id = format!("{:032x}", scattered(number));
-            Made { id, name, description, created, updated, used, ends, is_mine }
+            CryptlexSample { id, name, description, created, updated, used, ends, is_mine }
         });
-        let own = Made {
+        let own = CryptlexSample {
             id: format!("{:032x}", 1),
             name: "me".into(),
             description: None,
@@ -367,7 +367,7 @@ fn made() -> impl Strategy<Value = Vec<Made>> {
     })
 }
 
-impl Made {
+impl CryptlexSample {
     /// Returns the sort key; `None` without a value.
     fn key(&self, field: &str) -> Option<(u8, &str)> {
         let time = |day: Option<u8>| day.map(|day| (day, ""));
@@ -411,12 +411,12 @@ fn asked() -> impl Strategy<Value = Vec<Asked>> {
 
 impl Asked {
     /// Returns the compared id, and another one.
-    fn ids<'m>(&self, made: &'m [Made]) -> [&'m str; 2] {
+    fn ids<'m>(&self, made: &'m [CryptlexSample]) -> [&'m str; 2] {
         [0, 1].map(|step| &*made[self.of.wrapping_add(step) % made.len()].id)
     }
 
     /// Returns the URL parameter.
-    fn text(&self, made: &[Made]) -> String {
+    fn text(&self, made: &[CryptlexSample]) -> String {
         let [one, other] = self.ids(made);
         let hyphenated =
             |id: &str| [&id[..8], &id[8..12], &id[12..16], &id[16..20], &id[20..]].join("-").to_uppercase();
@@ -437,7 +437,7 @@ impl Asked {
     }
 
     /// Whether a token matches.
-    fn wants(&self, token: &Made, made: &[Made]) -> bool {
+    fn wants(&self, token: &CryptlexSample, made: &[CryptlexSample]) -> bool {
         let [one, other] = self.ids(made);
         let length = 1 + self.spelling % 2;
         let order = if self.field == "id" {
@@ -499,11 +499,11 @@ proptest! {
         }
         let router = routes(fixture.service());
 
-        let wanted = |token: &&Made| {
+        let wanted = |token: &&CryptlexSample| {
             let found = search.as_ref().is_none_or(|part| token.has(part));
             token.is_mine && found && filters.iter().all(|filter| filter.wants(token, &made))
         };
-        let mut expected: Vec<&Made> = made.iter().filter(wanted).collect();
+        let mut expected: Vec<&CryptlexSample> = made.iter().filter(wanted).collect();
         let (field, descending) = sort.unwrap_or(("createdAt", false));
         expected.sort_by(|one, other| {
             let order = match (one.key(field), other.key(field)) {

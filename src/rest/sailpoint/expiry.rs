@@ -42,7 +42,7 @@ impl ExpiryPolicy {
             Self::SixMonths => {
                 let latest = six_months_after(created);
                 match date {
-                    // A default is a whole second.
+                    // The default expiry is a whole second.
                     None => future(latest.floor_second(), now),
                     Some(date) if date > latest => {
                         let problem = format!(

@@ -1,7 +1,7 @@
 //! The filter language: `lastUsed le <time>` and `lastUsed isnull`, joined by `and`, `or`, `not` and parentheses.
 //!
-//! `not` binds closest, then `and`, then `or`. All message are case-sensitive. Errors name the position. Parser crates for SCIM filters
-//! (RFC 7644) know neither `isnull` nor a limit of the depth.
+//! `not` binds closest, then `and`, then `or`. Keywords are case-sensitive. Errors name the position. Parser crates for SCIM filters
+//! (RFC 7644) support neither `isnull` nor a maximum depth.
 
 use crate::rest::{
     query::{Comparison, MAX_DEPTH, Operand, TokenField, TokenFilter},

@@ -48,7 +48,7 @@ const FILTERS: &str = "filters";
 const ME: &str = "me";
 
 impl SailpointListQuery {
-    /// Parses a query string. Unknown parameters are errors: a client that asks for a page would take it for the whole list.
+    /// Parses a query string. Unknown parameters are errors: a client that requests a page would treat it as the whole list.
     pub fn parse(query: &str) -> Result<Self, RestError> {
         let (mut owner, mut filter) = (None, None);
         for (name, value) in form_urlencoded::parse(query.as_bytes()) {

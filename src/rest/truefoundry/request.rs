@@ -94,7 +94,6 @@ impl TruefoundryListQuery {
     }
 }
 
-/// The allowed length of a name.
 const NAME_LENGTH: std::ops::RangeInclusive<usize> = 3..=36;
 
 /// The error for any other name.

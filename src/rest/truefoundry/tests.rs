@@ -590,9 +590,9 @@ fn every_path_is_described_with_the_dialects_errors() {
 }
 
 /// Name, description, second of creation, and whether it is the caller's. Names overlap, and there are ties.
-type Made = (String, Option<String>, u8, bool);
+type TruefoundrySample = (String, Option<String>, u8, bool);
 
-fn made() -> impl Strategy<Value = Vec<Made>> {
+fn made() -> impl Strategy<Value = Vec<TruefoundrySample>> {
     let one = ("[abAB]{1,4}", proptest::option::of("[abAB]{1,2}"), 0_u8..4, proptest::bool::weighted(0.7));
     proptest::collection::vec(one, 0..40)
 }

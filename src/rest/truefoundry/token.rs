@@ -16,7 +16,6 @@ use crate::{
 /// The type of the virtual account.
 const TYPE: &str = "personal-access-token";
 
-/// The type of the manifest.
 const MANIFEST_TYPE: &str = "virtual-account";
 
 /// The kind of all tokens of this server.

@@ -1,6 +1,6 @@
 //! Changes to a token: a merge patch of the fields that differ, based on the version that was read.
 //!
-//! A field of another manager is never taken over, as in server-side apply without force: what Git sets, Git changes.
+//! As in server-side apply without force, a field of another manager is never taken over.
 
 use std::sync::Arc;
 
@@ -38,7 +38,7 @@ impl Writer {
         if let Some(shown) = self.wait_until(Instant::now() + STORE_TIMEOUT, shown).await {
             return Ok(shown);
         }
-        // The watch is slow: the API server's response is as good.
+        // The watch is slow, so the response of the API server is used.
         read(&object).map(Arc::new).ok_or(RestError::Internal)
     }
 

@@ -1,7 +1,7 @@
 //! Creates a token: the object, the controller's mint, and the delivery of the token.
 //!
-//! Wherever this fails, no live token is left that nobody holds. What was not delivered is deleted. If this server dies first, the token
-//! expires by itself, because its Secret was not picked up or its delivery not acknowledged in time.
+//! If this fails at any point, no live token is left without a holder: an undelivered token is deleted. If this server dies first, the
+//! token expires, because it was not taken from its Secret, or its delivery was not acknowledged in time.
 
 use kube::api::{DynamicObject, ObjectMeta, PostParams, TypeMeta};
 use serde_json::{Value, json};
@@ -11,7 +11,7 @@ use tracing::{Instrument, debug, warn};
 
 use super::{
     CALL_TIMEOUT, FIELD_MANAGER, RETRY_AFTER, Writer, call,
-    delivery::{OneTimeDelivery, UndeliveredToken},
+    delivery::{TokenInSecret, UndeliveredToken},
 };
 use crate::{
     api::{CredentialState, GROUP, Owner, VERSION, duration},
@@ -27,22 +27,22 @@ use crate::{
 /// How long to wait for the controller.
 const MINT_TIMEOUT: Duration = Duration::from_secs(10);
 
-/// Pauses in seconds between checks whether a request without a response took effect. The API server ends a request after a minute.
+/// Pauses in seconds between checks whether a request without a response took effect. The API server ends requests after a minute.
 const LATE_CHECKS: [u64; 6] = [1, 2, 4, 8, 16, 34];
 
 /// The default key of the token in its Secret.
 const KEY: &str = "token";
 
-/// Distinguishes an object that a request without a response created from that of another request.
+/// Identifies the object that a request created, if its response was lost.
 const REQUEST_ANNOTATION: &str = "pat-operator.io/made-by-request";
 
 const NOT_IN_TIME: RestError = RestError::Unavailable {
-    problem: "the token was not issued in time and is taken back: try again",
+    problem: "the token was not issued in time and was revoked: try again",
     retry_after: RETRY_AFTER,
 };
 
 impl Writer {
-    /// Creates a token. It is taken back if the caller stops waiting.
+    /// Creates a token. The token is taken back if the caller stops waiting.
     pub(in crate::rest) async fn create(
         &self,
         request: CreateToken,
@@ -70,7 +70,7 @@ impl Writer {
             warn!(name, "the controller did not issue a token in time: check that it runs and watches this namespace");
             return Err(NOT_IN_TIME);
         };
-        let from = OneTimeDelivery { pat: uid, name, secret: name, key: KEY, hash, once: true };
+        let from = TokenInSecret { pat: uid, name, secret: name, key: KEY, hash, once: true };
         let token = self.take(&from, deadline + CALL_TIMEOUT).await.map_err(|_| NOT_IN_TIME)?;
         let item = self.store.item(uid).ok_or(NOT_IN_TIME)?;
         let undelivered = UndeliveredToken { name: name.to_owned(), id: uid, credential: None };
@@ -78,7 +78,6 @@ impl Writer {
         Ok(IssuedToken { item, token, receipt })
     }
 
-    /// Returns the hash of the active credential.
     fn active(&self, uid: PatUid) -> Option<TokenHash> {
         // The store is updated after the index.
         self.store.item(uid)?;
@@ -214,7 +213,7 @@ const HASH_LENGTH: usize = 24;
 fn object_name(owner: &Owner, display_name: &str, slot: u8) -> String {
     let mut hasher = Sha256::new();
     for part in [&*owner.text(), display_name] {
-        // With its length, so that no character can move from one part to the other.
+        // Each part is hashed with its length, so that no character can move from one part to the other.
         hasher.update((part.len() as u64).to_be_bytes());
         hasher.update(part);
     }

@@ -1,7 +1,8 @@
 //! The one-time delivery of a token: it is taken out of its Secret, marked as in flight, and acknowledged when the response is sent.
 //!
-//! Only the server that deletes the Secret holds the token. A token that is not delivered is taken back: retried until it is
-//! done, or the server must end. If the server dies with a token in flight, the controller lets it expire.
+//! Only the server that deletes the Secret holds the token. An undelivered token is taken back, with retries until this
+//! succeeds or the server stops. If the server dies with a token in flight, the controller revokes the token after 10
+//! minutes.
 
 use std::{pin::pin, time::Duration};
 
@@ -46,8 +47,8 @@ const FIRST_BACKOFF: Duration = Duration::from_secs(1);
 /// The longest pause.
 const MAX_BACKOFF: Duration = Duration::from_secs(30);
 
-/// A token in its Secret.
-pub(super) struct OneTimeDelivery<'a> {
+/// A token in its Secret, which is to be taken.
+pub(super) struct TokenInSecret<'a> {
     /// The PAT that must own the Secret.
     pub(super) pat: PatUid,
     /// The PAT's name.
@@ -56,7 +57,6 @@ pub(super) struct OneTimeDelivery<'a> {
     pub(super) secret: &'a str,
     /// The key of the token in the Secret.
     pub(super) key: &'a str,
-    /// The token's hash.
     pub(super) hash: TokenHash,
     /// Whether the Secret is deleted with the delivery.
     pub(super) once: bool,
@@ -67,9 +67,7 @@ pub(super) struct OneTimeDelivery<'a> {
 struct InFlightToken {
     /// The PAT's name.
     name: String,
-    /// The PAT.
     pat: PatUid,
-    /// The credential.
     credential: TokenId,
 }
 
@@ -78,7 +76,6 @@ struct InFlightToken {
 pub(super) struct UndeliveredToken {
     /// The PAT's name.
     pub(super) name: String,
-    /// The PAT.
     pub(super) id: PatUid,
     /// The credential to revoke; `None` to delete the whole PAT.
     pub(super) credential: Option<TokenId>,
@@ -109,7 +106,7 @@ impl Default for DeliveryBackoff {
 }
 
 impl DeliveryBackoff {
-    /// Doubles each time. Once the server stops, there is no time for long pauses.
+    /// Returns the next pause, which doubles each time. While the server stops, pauses are short.
     fn next(&mut self, stopping: &CancellationToken) -> Duration {
         let pause = if stopping.is_cancelled() { FIRST_BACKOFF } else { self.0 };
         self.0 = MAX_BACKOFF.min(2 * pause);
@@ -118,7 +115,7 @@ impl DeliveryBackoff {
 }
 
 impl Writer {
-    /// Issues a token to its end, even if the caller stops waiting: then the dropped receipt takes it back.
+    /// Issues a token, even if the caller stops waiting: then the dropped receipt takes the token back.
     pub(super) async fn deliver(
         &self,
         issuing: impl Future<Output = Result<IssuedToken, RestError>> + Send + 'static,
@@ -131,9 +128,8 @@ impl Writer {
         receiver.await.unwrap_or(Err(RestError::Internal))
     }
 
-    /// Takes a token out of its Secret.
-    pub(super) async fn take(&self, from: &OneTimeDelivery<'_>, deadline: Instant) -> Result<Token, DeliveryError> {
-        // The token of a deletion without a response, which may have taken effect.
+    pub(super) async fn take(&self, from: &TokenInSecret<'_>, deadline: Instant) -> Result<Token, DeliveryError> {
+        // The token, if the response to the deletion of its Secret was lost: the deletion may have taken effect.
         let mut in_hand = None;
         let mut marked = false;
         loop {
@@ -151,7 +147,7 @@ impl Writer {
 
     async fn try_to_take(
         &self,
-        from: &OneTimeDelivery<'_>,
+        from: &TokenInSecret<'_>,
         marked: &mut bool,
         in_hand: &mut Option<Token>,
     ) -> Result<Token, DeliveryError> {
@@ -164,7 +160,7 @@ impl Writer {
             uid: secret.metadata.uid.clone(),
             resource_version: secret.metadata.resource_version.clone(),
         };
-        // The Secret exists: no earlier deletion took effect.
+        // The Secret exists, so no earlier deletion took effect.
         *in_hand = None;
         let token = read(secret, from).map_err(DeliveryError::UnexpectedSecret)?;
         if !from.once {
@@ -188,7 +184,7 @@ impl Writer {
         }
     }
 
-    /// Annotates the PAT before its Secret is deleted. Otherwise, if this server died, a live token would be lost without a trace.
+    /// Annotates the PAT before its Secret is deleted. Otherwise a live token would be lost if this server died.
     async fn mark_in_flight(&self, token: &InFlightToken) -> Result<(), ApiServerError> {
         let patch = json!({"metadata": {
             "uid": token.pat.hyphenated(),
@@ -197,7 +193,7 @@ impl Writer {
         call(self.pats().patch(&token.name, &params(), &Patch::Merge(patch))).await.map(drop)
     }
 
-    /// Removes the annotation after the delivery. Retries until it is done, or the server must end.
+    /// Removes the annotation after the delivery. Retries until this succeeds or the server stops.
     async fn acknowledge(&self, token: &InFlightToken) {
         let trying = async {
             let mut backoff = DeliveryBackoff::default();
@@ -210,12 +206,12 @@ impl Writer {
             warn!(
                 name,
                 credential,
-                "the delivery of a token was not acknowledged before the server ended: it expires 10 minutes after its issue"
+                "the delivery of a token was not acknowledged before shutdown: the token is revoked 10 minutes after its issue"
             );
         }
     }
 
-    /// Returns whether it is done, or there is nothing left to do.
+    /// Returns whether nothing is left to do.
     async fn try_to_acknowledge(&self, token: &InFlightToken) -> bool {
         // The annotation of a newer token stays.
         let path = format!("/metadata/annotations/{}", UNACKNOWLEDGED.replace('/', "~1"));
@@ -243,8 +239,8 @@ impl Writer {
         }
     }
 
-    /// Reads the object after its tokens in flight are acknowledged, or after a moment: the client may request another token as soon as it
-    /// has received one, and a token that is not acknowledged gets no grace period.
+    /// Waits until the tokens in flight are acknowledged, at most for [`ACKNOWLEDGE_WAIT`], and reads the object. A client may request
+    /// another token as soon as it has received one, and a token that is not acknowledged gets no grace period.
     pub(super) async fn after_deliveries(&self, item: &TokenItem) -> Result<DynamicObject, RestError> {
         let deadline = Instant::now() + ACKNOWLEDGE_WAIT;
         loop {
@@ -299,11 +295,11 @@ impl Writer {
             return pending.succeeded();
         }
         let (name, credential) = (undelivered.name, undelivered.credential.map(|id| id.to_string()));
-        error!(name, credential, "an undelivered token is still live and the server ends: revoke or delete it");
+        error!(name, credential, "an undelivered token is still live at shutdown: revoke or delete it");
         pending.given_up();
     }
 
-    /// Sleeps, but not long once the server begins to stop.
+    /// Sleeps, but only briefly once the server begins to stop.
     pub(super) async fn pause(&self, pause: Duration) {
         if self.stopping.is_cancelled() {
             return sleep(pause.min(FIRST_BACKOFF)).await;
@@ -311,13 +307,13 @@ impl Writer {
         let _cut_short = self.stopping.run_until_cancelled(sleep(pause)).await;
     }
 
-    /// Returns whether it is done, or there is nothing left to do.
+    /// Returns whether nothing is left to do.
     async fn try_to_take_back(&self, undelivered: &UndeliveredToken) -> bool {
         let error = match undelivered.credential {
-            // Whatever its version, nobody holds its token.
+            // No version is required, because no client holds its token.
             None => match self.delete_pat(&undelivered.name, undelivered.id, None).await {
                 Ok(()) => return true,
-                // It is gone, or another object has its name.
+                // The PAT is gone, or another object has its name.
                 Err(error) if matches!(error.code(), Some(404 | 409)) => return true,
                 Err(error) => error.to_string(),
             },
@@ -341,7 +337,7 @@ fn params() -> PatchParams {
 }
 
 /// Returns the token in a Secret; all values of the Secret are zeroed.
-fn read(mut secret: Secret, from: &OneTimeDelivery<'_>) -> Result<Token, &'static str> {
+fn read(mut secret: Secret, from: &TokenInSecret<'_>) -> Result<Token, &'static str> {
     let mut data = secret.data.take().unwrap_or_default();
     let owner = from.pat.hyphenated();
     let is_ours = secret.metadata.owner_references.iter().flatten().any(|reference| reference.uid == owner);
@@ -380,7 +376,7 @@ mod tests {
     fn only_the_token_of_the_expected_credential_is_delivered() {
         let (right, wrong) = (token(), token());
         let (hash, name) = (right.hash(), "app");
-        let from = OneTimeDelivery { pat: 7.into(), name, secret: name, key: "token", hash, once: true };
+        let from = TokenInSecret { pat: 7.into(), name, secret: name, key: "token", hash, once: true };
         assert_eq!(read(secret(7, "token", right.expose()), &from).unwrap().expose(), right.expose());
         for (secret, problem) in [
             (secret(8, "token", right.expose()), "it has another owner"),

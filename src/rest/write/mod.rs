@@ -37,13 +37,13 @@ pub const FIELD_MANAGER: &str = "pat-operator-api";
 /// The time limit of a request to the API server.
 const CALL_TIMEOUT: Duration = Duration::from_secs(5);
 
-/// How long tasks that are given up may take to log it.
+/// The time that tasks have to log that they give up.
 const LOG_TIMEOUT: Duration = Duration::from_millis(200);
 
 /// How long a write waits for the store to show it.
 const STORE_TIMEOUT: Duration = Duration::from_secs(5);
 
-/// How often a write is tried that conflicts with the controller's.
+/// The maximum number of attempts of a write that conflicts with those of the controller.
 const MAX_ATTEMPTS: usize = 6;
 
 /// When a client should retry.
@@ -118,7 +118,7 @@ impl Writer {
             allowed(&present)?;
             match self.delete_pat(&present.name, present.id, Some(present.resource_version)).await {
                 Ok(()) => break,
-                // If another object has its name now, the next read finds out.
+                // If another object has the name now, the next read detects it.
                 Err(error) => check_retry(error, attempt, "delete a token")?,
             }
         }
@@ -173,7 +173,7 @@ fn check_retry(error: ApiServerError, attempt: usize, action: &'static str) -> R
     }
 }
 
-/// Limits the time of a request.
+/// Sends a request with a timeout.
 async fn call<T>(request: impl Future<Output = kube::Result<T>>) -> Result<T, ApiServerError> {
     match timeout(CALL_TIMEOUT, request).await {
         Ok(Ok(answer)) => Ok(answer),
@@ -182,7 +182,7 @@ async fn call<T>(request: impl Future<Output = kube::Result<T>>) -> Result<T, Ap
     }
 }
 
-/// The words of an admission policy and of a webhook before their own message.
+/// The texts that the API server puts before the message of an admission policy or webhook.
 const DENIED: [&str; 2] = ["denied request", "denied the request"];
 
 /// The beginnings of guard rail messages that are meant for callers (charts/pat-operator/policies).
@@ -238,7 +238,7 @@ impl ApiServerError {
                 unavailable()
             }
             _ => {
-                error!(error = %self, action, "the API server refused a request that this server must be able to make");
+                error!(error = %self, action, "the API server refused a request that this server needs: check its permissions");
                 RestError::Internal
             }
         }
@@ -291,7 +291,7 @@ mod tests {
                 assert_eq!(rest_error(code, message), hidden, "{message}");
             }
         }
-        let words = "spec.scopes: ask whoever runs pat-operator";
+        let words = "spec.scopes: ask your administrator";
         let ours = policy.replace("system:serviceaccount:ops:secret-robot may not", words);
         assert_eq!(rest_error(422, &ours), RestError::Forbidden(words.into()));
         let other = rest_error(422, "hook.ops.svc says no");

@@ -10,7 +10,7 @@ use tracing::warn;
 use super::{
     CALL_TIMEOUT, RETRY_AFTER, Writer,
     change::SpecPatch,
-    delivery::{OneTimeDelivery, UndeliveredToken},
+    delivery::{TokenInSecret, UndeliveredToken},
 };
 use crate::{
     api::{CredentialState, Time, duration},
@@ -23,7 +23,7 @@ use crate::{
     token::TokenHash,
 };
 
-/// How long to wait for the controller, which publishes a rotated token only after verifiers know it.
+/// How long to wait for the controller, which writes a rotated token only after verifiers know its hash.
 const MINT_TIMEOUT: Duration = Duration::from_secs(20);
 
 /// The smallest difference between two times.
@@ -63,10 +63,9 @@ impl Writer {
             self.undo(item, &patch, &before.data["spec"]).await;
             return Err(NOT_IN_TIME);
         };
-        let from =
-            OneTimeDelivery { pat: item.id, name: &item.name, secret: &secret, key: &key, hash, once: item.once };
+        let from = TokenInSecret { pat: item.id, name: &item.name, secret: &secret, key: &key, hash, once: item.once };
         let Ok(token) = self.take(&from, deadline + CALL_TIMEOUT).await else {
-            // The Secret with the only copy may still have been deleted.
+            // The Secret, and with it the only copy, may have been deleted.
             if item.once {
                 self.revoke_untaken(item.id, &hash).await;
             }
@@ -74,7 +73,7 @@ impl Writer {
         };
         let item = self.store.item(item.id).ok_or(NOT_IN_TIME)?;
         let undelivered = UndeliveredToken { name: item.name.clone(), id: item.id, credential: Some(token.id()) };
-        // A token that stays in its Secret is not lost.
+        // A token that stays in its Secret cannot be lost.
         let receipt = if item.once { self.receipt(undelivered, token.id()) } else { DeliveryReceipt::none() };
         Ok(IssuedToken { item, token, receipt })
     }
@@ -92,7 +91,8 @@ impl Writer {
         Some((active.hash, secret))
     }
 
-    /// Restores the fields of the patch, so that nothing is issued later without a recipient. A revocation stands.
+    /// Restores the fields of the patch, so that nothing is issued later without a recipient. A revocation is not
+    /// undone.
     async fn undo(&self, item: &TokenItem, patch: &SpecPatch, before: &Value) {
         let fields = patch.0.keys().filter(|field| *field != "revokeIfIssuedBefore");
         let restored = fields.map(|field| (field.clone(), before[field.as_str()].clone())).collect();

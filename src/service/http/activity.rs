@@ -94,12 +94,10 @@ impl ConnectionMonitor {
         Self { header, idle, requests: 0, since: now, partial_since: Some(now) }
     }
 
-    /// Returns the interval of the checks.
     pub(super) fn interval(&self) -> Duration {
         self.header.min(self.idle) / 2
     }
 
-    /// Checks the connection.
     pub(super) fn check(&mut self, activity: &ConnectionActivity, now: Instant) -> ConnectionState {
         let (begun, ended) = (activity.begun.load(Ordering::Relaxed), activity.ended.load(Ordering::Relaxed));
         let progressed = begun.wrapping_add(ended) != self.requests;

@@ -24,7 +24,8 @@ use super::timeout;
 /// The maximum size of a body. A token has 77 bytes; that of a ServiceAccount, some thousand.
 pub const MAX_BODY: usize = 64 * 1024;
 
-/// The most memory reserved before anything has arrived: an announced length alone takes no memory from other requests.
+/// The maximum memory that is reserved before data arrives, so that an announced length alone takes no memory from
+/// other requests.
 const INITIAL_CAPACITY: usize = 1024;
 
 /// The time limit of a body.
@@ -121,7 +122,8 @@ async fn collect(body: Body, memory: &Arc<MemoryBudget>) -> Result<RequestBody, 
     Ok(complete)
 }
 
-/// Memory that all requests of a process share. Limits for each request and connection alone multiply to more than a machine has.
+/// The memory that all requests of a process share. Limits per request and connection alone could add up to more than a machine
+/// has.
 #[derive(Debug)]
 pub struct MemoryBudget {
     left: AtomicUsize,

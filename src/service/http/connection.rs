@@ -152,7 +152,8 @@ async fn drive<C, E>(
             ConnectionState::Slow => return debug!("closed a connection whose request did not arrive in time"),
         }
         if !retired && now.duration_since(began) >= limits.lifetime {
-            // HTTP/2 has GOAWAY; an HTTP/1 client learns it from its next response, so that no request is lost.
+            // HTTP/2 has GOAWAY. An HTTP/1 client gets `Connection: close` with its next response, so that no request
+            // is lost.
             retired = true;
             activity.retire();
             if activity.is_http2() {
@@ -196,8 +197,8 @@ fn error(status: StatusCode, message: &'static str) -> Response {
     response
 }
 
-/// A request's body, shared with the service, to be read to its end before the response is sent. Otherwise hyper closes a connection with
-/// an unread body without `Connection: close`, and the client's next request fails.
+/// A request's body, shared with the service, to be read to its end before the response is sent. Otherwise hyper would close a connection
+/// with an unread body without `Connection: close`, and the client's next request would fail.
 struct BodyDrain<B>(Arc<Mutex<B>>);
 
 /// The service's side of a [`BodyDrain`].

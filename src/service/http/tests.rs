@@ -25,9 +25,9 @@ struct TestServer {
 impl TestServer {
     async fn within(limits: Limits) -> Self {
         let refused = Arc::new(Notify::new());
-        let tell = refused.clone();
+        let notify = refused.clone();
         let refuse = async move || {
-            tell.notify_one();
+            notify.notify_one();
             StatusCode::FORBIDDEN
         };
         let router = Router::new()

@@ -1,4 +1,4 @@
-//! The next action on a lease. Pure: decides by the record, when it last changed, and now.
+//! The next action on a lease, decided from the record, the time of its last change, and the current time. Pure.
 
 use std::time::Duration;
 
@@ -15,15 +15,14 @@ pub(super) enum LeaseAction {
     Renew,
     /// Another instance holds the lease: read it again, at the latest when it would be stale.
     Wait {
-        /// The holder.
         holder: String,
         /// When the lease would be stale.
         until: Duration,
     },
 }
 
-/// Decides on the observed record and the time of its last change, which is of the same monotonic clock as `now`. `fallback` is the duration of
-/// a record without one.
+/// Returns the next action. The time of the last change is from the same monotonic clock as `now`. `fallback` is the duration of a record
+/// without one.
 pub(super) fn next_action(
     observed: Option<(&LeaseSpec, Duration)>,
     now: Duration,
@@ -41,7 +40,7 @@ pub(super) fn next_action(
     if until <= now { LeaseAction::TakeOver } else { LeaseAction::Wait { holder: holder.to_owned(), until } }
 }
 
-/// The record to write for any action but to wait.
+/// Returns the record to write for an action other than [`LeaseAction::Wait`].
 pub(super) fn next_record(
     action: &LeaseAction,
     old: Option<&LeaseSpec>,
@@ -63,7 +62,6 @@ pub(super) fn next_record(
     record
 }
 
-/// The record of a released lease.
 pub(super) fn released_record(old: &LeaseSpec, now: MicroTime) -> LeaseSpec {
     // The API server requires at least a second.
     LeaseSpec { holder_identity: None, lease_duration_seconds: Some(1), renew_time: Some(now), ..old.clone() }
@@ -153,8 +151,8 @@ mod tests {
     #[test]
     fn foreign_fields_of_the_record_are_kept() {
         let mut old = record(Some("other"), Some(10));
-        old.preferred_holder = Some("somebody".into());
+        old.preferred_holder = Some("another".into());
         let taken = next_record(&LeaseAction::TakeOver, Some(&old), "me", FALLBACK, time("2026-01-01T00:00:00Z"));
-        assert_eq!(taken.preferred_holder.as_deref(), Some("somebody"));
+        assert_eq!(taken.preferred_holder.as_deref(), Some("another"));
     }
 }

@@ -1,7 +1,7 @@
-//! A handle that tells whether this instance leads.
+//! A handle that shows whether this instance leads.
 //!
-//! The role of a leader carries its end, which every reader compares with now. So a process that was paused past its lease does no new work,
-//! even before its elector notices.
+//! The role of a leader carries its end, which every reader compares with the current time. So a process that was paused past its lease
+//! starts no new work, even before its elector runs again.
 
 use std::time::Duration;
 
@@ -20,7 +20,7 @@ pub(super) enum ElectionRole {
 }
 
 impl ElectionRole {
-    /// The term in which it leads at `now`, and the time left.
+    /// Returns the term in which it leads at `now`, and the time left.
     fn leading_at(&self, now: Duration) -> Option<(u64, Duration)> {
         match *self {
             Self::Leading { term, until, .. } if now < until => Some((term, until - now)),
@@ -29,12 +29,12 @@ impl ElectionRole {
     }
 }
 
-/// Tells whether this instance leads. Cheap to clone and to ask.
+/// Shows whether this instance leads. It is cheap to clone and to read.
 #[derive(Clone, Debug)]
 pub struct LeaseHandle(Option<watch::Receiver<ElectionRole>>);
 
 impl LeaseHandle {
-    /// A handle without leader election: this instance always leads.
+    /// Creates a handle without leader election: this instance always leads.
     pub fn always() -> Self {
         Self(None)
     }
@@ -48,7 +48,7 @@ impl LeaseHandle {
         self.0.as_ref().is_none_or(|role| role.borrow().leading_at(uptime()).is_some())
     }
 
-    /// Waits until this instance leads; for ever if the election has ended.
+    /// Waits until this instance leads. Never returns if the election has ended.
     pub async fn leading(&self) {
         let Some(mut role) = self.0.clone() else { return };
         if role.wait_for(|role| role.leading_at(uptime()).is_some()).await.is_err() {
@@ -56,7 +56,7 @@ impl LeaseHandle {
         }
     }
 
-    /// Waits until the present term ends; returns at once if this instance does not lead.
+    /// Waits until the current term ends. Returns at once if this instance does not lead.
     pub async fn lost(&self) {
         let Some(mut role) = self.0.clone() else { return std::future::pending().await };
         let Some((term, _)) = role.borrow_and_update().leading_at(uptime()) else { return };
@@ -75,7 +75,7 @@ impl LeaseHandle {
         }
     }
 
-    /// One line for `/readyz`: who leads, and since when.
+    /// Returns a line for `/readyz`: who leads, and since when.
     pub fn describe(&self) -> String {
         let Some(role) = &self.0 else { return "leader election is off".to_owned() };
         match &*role.borrow() {

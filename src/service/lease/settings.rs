@@ -1,4 +1,4 @@
-//! The settings of an election, and the times that follow from the lease's duration.
+//! The settings of an election, and the times derived from the lease's duration.
 
 use std::{
     hash::{BuildHasher, Hasher, RandomState},
@@ -14,44 +14,45 @@ pub struct LeaseSettings {
     pub namespace: String,
     /// The identity of this instance, unique among all and after a restart. See [`identity`].
     pub identity: String,
-    /// The time without a renewal after which another instance may take over. The other times follow from it, so that a leader stops before
+    /// The time without a renewal after which another instance may take over. All other times derive from it, so that a leader stops before
     /// others take over.
     pub duration: Duration,
 }
 
 impl LeaseSettings {
-    /// A lease of 10 seconds under an [`identity`] of its own.
+    /// Creates settings with a duration of 10 seconds and a new [`identity`].
     pub fn new(namespace: impl Into<String>, name: impl Into<String>) -> Self {
         Self { name: name.into(), namespace: namespace.into(), identity: identity(), duration: Duration::from_secs(10) }
     }
 
-    /// From the start of one renewal to the start of the next: 2.5 s of 10 s.
+    /// Returns the time from the start of one renewal to the start of the next: 2.5 s for a lease of 10 s.
     pub(super) fn renew_every(&self) -> Duration {
         self.duration / 4
     }
 
-    /// From the start of the last successful renewal until a leader stops leading: 7 s of 10 s.
+    /// Returns the time from the start of the last successful renewal until a leader stops leading: 7 s for 10 s.
     pub(super) fn renew_deadline(&self) -> Duration {
         self.duration * 7 / 10
     }
 
-    /// The timeout of one request: 5 s of 10 s.
+    /// Returns the timeout of one request: 5 s for 10 s.
     pub(super) fn request_timeout(&self) -> Duration {
         self.duration / 2
     }
 
-    /// The interval in which a standby reads the lease: 2 s of 10 s, plus jitter.
+    /// Returns the interval in which a standby reads the lease: 2 s for 10 s, plus jitter.
     pub(super) fn retry(&self) -> Duration {
         jittered(self.duration / 5)
     }
 
-    /// The delay after a conflict or a failed renewal: 0.5 s of 10 s, plus jitter.
+    /// Returns the delay after a conflict or a failed renewal: 0.5 s for 10 s, plus jitter.
     pub(super) fn retry_soon(&self) -> Duration {
         jittered(self.duration / 20)
     }
 }
 
-/// A unique identity: the name of the pod or machine, and a random suffix, since a restarted process is another instance.
+/// Returns a unique identity: the name of the pod or machine, and a random suffix, because a restarted process is another
+/// instance.
 pub fn identity() -> String {
     let host = std::env::var("POD_NAME").ok().filter(|name| !name.is_empty());
     let host = host.unwrap_or_else(|| rustix::system::uname().nodename().to_string_lossy().into_owned());

@@ -1,4 +1,4 @@
-//! A certificate and its key from PEM files, and errors that say how to fix them.
+//! Reads a certificate and its key from PEM files, with errors that say how to fix them.
 
 use std::{
     fs, io,
@@ -32,13 +32,11 @@ pub struct TlsFiles {
     pub key: PathBuf,
 }
 
-/// The content of both files.
 pub(super) struct TlsFileContents {
     cert: Vec<u8>,
     key: Zeroizing<Vec<u8>>,
 }
 
-/// A usable certificate.
 #[derive(Clone, Debug)]
 pub(super) struct LoadedCertificate {
     pub(super) config: Arc<ServerConfig>,
@@ -49,7 +47,7 @@ pub(super) struct LoadedCertificate {
 #[derive(Debug, thiserror::Error)]
 pub enum TlsError {
     /// A file cannot be read.
-    #[error("cannot read {flag}={}: {error}; is it mounted there, and may this user read it?", path.display())]
+    #[error("cannot read {flag}={}: {error}; check that the file is mounted there and readable by this user", path.display())]
     Read {
         /// The flag that names it.
         flag: &'static str,
@@ -99,7 +97,7 @@ pub enum TlsError {
         path: PathBuf,
         /// The validity of the certificate.
         validity: Validity,
-        /// The present time.
+        /// The current time.
         now: Timestamp,
     },
     /// rustls rejects the pair.
@@ -123,7 +121,7 @@ pub enum TlsError {
 }
 
 impl TlsError {
-    /// The name of this error in metrics, events and logs.
+    /// Returns the name of this error in metrics, events and logs.
     pub fn category(&self) -> &'static str {
         match self {
             Self::Read { .. } => "TlsFileUnreadable",
@@ -138,10 +136,10 @@ impl TlsError {
 }
 
 impl TlsFiles {
-    /// The files that two flags name: both or neither.
+    /// Returns the files that the two flags name. Both or neither must be set.
     ///
     /// # Errors
-    /// When only one is given.
+    /// Only one of them is set.
     pub fn from_flags(cert: Option<PathBuf>, key: Option<PathBuf>) -> Result<Option<Self>, TlsError> {
         match (cert, key) {
             (Some(cert), Some(key)) => Ok(Some(Self { cert, key })),
@@ -151,14 +149,13 @@ impl TlsFiles {
         }
     }
 
-    /// Reads both files.
     pub(super) fn read(&self) -> Result<TlsFileContents, TlsError> {
         let read =
             |flag, path: &Path| fs::read(path).map_err(|error| TlsError::Read { flag, path: path.to_owned(), error });
         Ok(TlsFileContents { cert: read(CERT, &self.cert)?, key: Zeroizing::new(read(KEY, &self.key)?) })
     }
 
-    /// Checks the contents and makes a server configuration.
+    /// Checks the contents and creates a server configuration.
     pub(super) fn load(&self, content: &TlsFileContents, now: Timestamp) -> Result<LoadedCertificate, TlsError> {
         let no_certificate = || TlsError::NoCertificate {
             path: self.cert.clone(),
@@ -205,7 +202,7 @@ impl TlsFiles {
 }
 
 impl TlsFileContents {
-    /// Identifies the contents without keeping the key.
+    /// Returns a hash that identifies the contents without keeping the key.
     pub(super) fn digest(&self) -> [u8; 32] {
         let mut hasher = Sha256::new();
         // The length separates the two files.

@@ -132,7 +132,10 @@ fn errors_name_flag_file_and_remedy() {
     }
     std::fs::remove_file(folder.files().key).unwrap();
     let error = folder.load().unwrap_err();
-    assert!(error.starts_with("cannot read --tls-key=/") && error.contains("is it mounted there"), "{error}");
+    assert!(
+        error.starts_with("cannot read --tls-key=/") && error.contains("check that the file is mounted there"),
+        "{error}"
+    );
 }
 
 #[test]
@@ -184,7 +187,7 @@ async fn a_reload_fails_no_request() {
         folder.write(&pair.cert, &pair.key);
         wait("the files are taken", &|| tls.status().reloads >= round).await;
     }
-    // Back to the first, so only that one is shown now.
+    // Back to the first pair, so that only this one is shown.
     ask(&mut connect(&connector(&[&first]), addr).await.unwrap()).await.unwrap();
     assert!(connect(&connector(&[&second]), addr).await.is_err());
     enough.cancel();
@@ -233,7 +236,7 @@ async fn an_unfinished_handshake_is_cut_off() {
     let stop = CancellationToken::new();
     let limits = Limits { connections: 1, handshake: Duration::from_millis(200), ..Limits::default() };
     let (addr, serving) = serve(&tls, limits, &stop).await;
-    // The first bytes of a ClientHello of 512 bytes, nothing, and somebody who speaks plain text.
+    // The first bytes of a ClientHello of 512 bytes, no bytes at all, and plain text.
     for bytes in [&[0x16, 0x03, 0x01, 0x02, 0x00, 0x01][..], b"", b"GET / HTTP/1.1\r\n\r\n"] {
         let mut half = TcpStream::connect(addr).await.unwrap();
         half.write_all(bytes).await.unwrap();
@@ -277,22 +280,22 @@ fn metrics_show_expiry_lifetime_reloads_and_unusable_files() {
     let (clock, hand) = Clock::driven("2029-12-31T00:00:00Z".parse().unwrap());
     let tls = TlsReloader::load(folder.files(), clock.clone()).unwrap();
     let metrics = TlsMetrics::new(Some(tls.clone()), clock);
-    let told = |lines: [&str; 4]| {
+    let shows = |lines: [&str; 4]| {
         let text = metrics.text();
         for line in lines {
             assert!(text.contains(&format!("pat_operator_{line}\n")), "no {line} in:\n{text}");
         }
     };
     let lifetime = "tls_certificate_lifetime_seconds 946771200.0";
-    told(["tls_certificate_expiry_seconds 86400.0", lifetime, "tls_reloads_total 0", "tls_files_unusable 0"]);
+    shows(["tls_certificate_expiry_seconds 86400.0", lifetime, "tls_reloads_total 0", "tls_files_unusable 0"]);
     hand.advance(k8s_openapi::jiff::SignedDuration::from_hours(48));
-    told(["tls_certificate_expiry_seconds -86400.0", lifetime, "tls_reloads_total 0", "tls_files_unusable 0"]);
+    shows(["tls_certificate_expiry_seconds -86400.0", lifetime, "tls_reloads_total 0", "tls_files_unusable 0"]);
     folder.write(&second.cert, &first.key);
     tls.reload();
     tls.reload();
-    told(["tls_certificate_expiry_seconds -86400.0", lifetime, "tls_reloads_total 0", "tls_files_unusable 1"]);
+    shows(["tls_certificate_expiry_seconds -86400.0", lifetime, "tls_reloads_total 0", "tls_files_unusable 1"]);
     folder.write(&second.cert, &second.key);
     tls.reload();
     let lifetime = "tls_certificate_lifetime_seconds 1262304000.0";
-    told(["tls_certificate_expiry_seconds 315446400.0", lifetime, "tls_reloads_total 1", "tls_files_unusable 0"]);
+    shows(["tls_certificate_expiry_seconds 315446400.0", lifetime, "tls_reloads_total 1", "tls_files_unusable 0"]);
 }

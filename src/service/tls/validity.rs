@@ -1,6 +1,7 @@
 //! The validity of a certificate (RFC 5280, section 4.1).
 //!
-//! Not `x509-parser` or `x509-cert`: rustls has parsed the certificate, and only two fields are missing from its API.
+//! rustls parses the certificate, but its API lacks these two fields, which do not need a full parser such as
+//! `x509-parser` or `x509-cert`.
 
 use k8s_openapi::jiff::{Timestamp, civil::DateTime, tz::TimeZone};
 
@@ -38,7 +39,7 @@ pub fn read(certificate: &[u8]) -> Option<Validity> {
 struct Der<'a>(&'a [u8]);
 
 impl<'a> Der<'a> {
-    /// The content of the next element, if it has this tag.
+    /// Takes the content of the next element, if it has this tag.
     fn take(&mut self, tag: u8) -> Option<Self> {
         let (&[found, length], rest) = self.0.split_first_chunk::<2>()?;
         if found != tag {
@@ -58,7 +59,7 @@ impl<'a> Der<'a> {
         Some(Self(content))
     }
 
-    /// The next element as a time: `YYMMDDHHMMSSZ` from 1950 to 2049, or `YYYYMMDDHHMMSSZ`.
+    /// Takes the next element as a time: `YYMMDDHHMMSSZ` from 1950 to 2049, or `YYYYMMDDHHMMSSZ`.
     fn time(&mut self) -> Option<Timestamp> {
         let tag = *self.0.first()?;
         let content = self.take(tag)?.0;

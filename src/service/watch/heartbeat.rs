@@ -1,4 +1,4 @@
-//! When a watch was last known to be up to date, and since when it has been down.
+//! The heartbeat of a watch: when it was last up to date, and since when it has been down.
 
 use std::{
     sync::{
@@ -13,7 +13,7 @@ use crate::service::clock::uptime;
 /// A watch that has been silent for longer than this may have missed something: an idle watch brings a bookmark every one to two minutes.
 pub const SILENCE: Duration = Duration::from_mins(3);
 
-/// The heartbeat of one watch. Clones are the same one; reading it takes no lock.
+/// The heartbeat of one watch. Clones share it, and reading it takes no lock.
 #[derive(Clone)]
 pub struct WatchHeartbeat(Arc<Beats>);
 
@@ -32,7 +32,7 @@ impl Default for WatchHeartbeat {
 }
 
 impl WatchHeartbeat {
-    /// A heartbeat that reads another monotonic clock.
+    /// Creates a heartbeat with another monotonic clock.
     pub fn with_uptime(uptime: impl Fn() -> Duration + Send + Sync + 'static) -> Self {
         Self(Arc::new(Beats { last: AtomicU64::new(0), down_since: AtomicU64::new(0), uptime: Box::new(uptime) }))
     }
@@ -48,17 +48,17 @@ impl WatchHeartbeat {
         let _already = self.0.down_since.compare_exchange(0, self.now(), Ordering::Relaxed, Ordering::Relaxed);
     }
 
-    /// Records that the watch runs again and goes on from where it broke off.
+    /// Records that the watch was resumed.
     pub fn resumed(&self) {
         self.0.down_since.store(0, Ordering::Relaxed);
     }
 
-    /// The uptime of the last beat; `None` before the first full list.
+    /// Returns the uptime of the last beat; `None` before the first full list.
     pub fn last_beat(&self) -> Option<Duration> {
         read(&self.0.last)
     }
 
-    /// The uptime since which the watch has been down; `None` while it runs.
+    /// Returns the uptime since which the watch has been down; `None` while it runs.
     pub fn down_since(&self) -> Option<Duration> {
         read(&self.0.down_since)
     }

@@ -14,7 +14,7 @@ struct WatchLabels {
     kind: &'static str,
 }
 
-/// Counts interruptions and full lists of watches. Clones count together.
+/// Counts interruptions and full lists of watches. Clones share the values.
 #[derive(Clone, Debug, Default)]
 pub struct WatchMetrics {
     restarts: Family<WatchLabels, Counter>,

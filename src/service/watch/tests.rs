@@ -29,7 +29,7 @@ enum Reply {
 
 type Known = Arc<Mutex<BTreeMap<String, String>>>;
 
-/// Keeps a value of each object, by name, and forgets at the end of a list.
+/// Keeps a value of each object by name, and forgets missing objects at the end of a list.
 #[derive(Default)]
 struct Collector {
     known: Known,
@@ -229,7 +229,7 @@ async fn an_expired_version_leads_to_a_new_list() {
             bookmark(7, true),
             gone(),
         ]),
-        // This list breaks off.
+        // This list is interrupted.
         Reply::Ends(vec![event("ADDED", object("b", 9, "new"))]),
         Reply::Hangs(vec![event("ADDED", object("b", 9, "new")), event("ADDED", object("c", 8, "new"))]),
     ]);
@@ -279,7 +279,7 @@ async fn lists_are_paginated_if_the_api_server_cannot_stream_them() {
             "metadata": {"resourceVersion": "9", "continue": token},
         }))
     };
-    // One says so; an older one takes it for a plain watch and sends a plain bookmark.
+    // One returns an error; an older one treats the request as a plain watch and sends a plain bookmark.
     for first in [
         Reply::Fails(422, "sendInitialEvents is forbidden for watch unless the WatchList feature gate is enabled"),
         Reply::Hangs(vec![event("ADDED", object("a", 3, "old")), bookmark(7, false)]),

@@ -76,7 +76,7 @@ async fn existing_object_is_planned() {
     // The token has expired by then.
     let text = runner.pat("plan ci --at 2099-01-01T00:00:00Z").success();
     assert!(
-        text.contains("remove the token from Secret ci") && text.contains("has ended and leaves the status"),
+        text.contains("remove the token from Secret ci") && text.contains("has ended and is removed from the status"),
         "{text}"
     );
 

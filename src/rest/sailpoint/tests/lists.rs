@@ -235,20 +235,20 @@ const ANN: &str = "ann@example.com";
 
 /// A token of the property test. Times are a few days, which produces ties; `whose` is Ann, Bob or a default owner.
 #[derive(Clone, Debug)]
-struct Made {
+struct SailpointSample {
     created: u8,
     used: Option<u8>,
     whose: usize,
     managed: bool,
 }
 
-fn made() -> impl Strategy<Value = Vec<Made>> {
+fn made() -> impl Strategy<Value = Vec<SailpointSample>> {
     let one = (0_u8..3, proptest::option::of(0_u8..5), 0_usize..3, any::<bool>());
-    let one = one.prop_map(|(created, used, whose, managed)| Made { created, used, whose, managed });
+    let one = one.prop_map(|(created, used, whose, managed)| SailpointSample { created, used, whose, managed });
     proptest::collection::vec(one, 0..30)
 }
 
-/// Returns what a caller with these permissions sees of an owner: the owner's number in [`Made`] or all, and whether only managed tokens.
+/// Returns what a caller with these permissions sees of an owner: the owner's number in [`SailpointSample`] or all, and whether only managed tokens.
 /// `Err` if it is forbidden.
 fn shown(rights: &[&str], owner_id: Option<&str>) -> Result<(Option<usize>, bool), ()> {
     let (my, managed, all) = (rights.contains(&"my"), rights.contains(&"managed"), rights.contains(&"all"));
@@ -283,7 +283,7 @@ proptest! {
         // The caller's token is created first and has never been used.
         let caller = fixture.user(ANN, "caller", &scopes);
         fixture.owner(0xb0b, json!({"subject": {"kind": "User", "name": "bob@example.com"}, "displayName": "Bob Jones"}));
-        let mut all = vec![(None, 1, Made { created: 0, used: None, whose: 0, managed: false })];
+        let mut all = vec![(None, 1, SailpointSample { created: 0, used: None, whose: 0, managed: false })];
         for (number, one) in (2_u128..).zip(&made) {
             let mut spec = json!({"displayName": "one", "managed": one.managed});
             if let Some(owner) = [ANN, "bob@example.com"].get(one.whose) {

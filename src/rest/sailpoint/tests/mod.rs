@@ -155,7 +155,7 @@ async fn unknown_paths_and_methods_are_refused_in_json() {
         assert_eq!(cause(&error), "Method not allowed. See the Allow header for the supported methods.");
         assert_eq!(response.headers()[header::ALLOW], allow, "{method} {path}");
     }
-    // The older versions take it for an unknown id.
+    // The older versions treat it as an unknown id.
     let (response, _) =
         request(&router, Some(&caller), Method::PATCH, "/v3/personal-access-tokens/bulk-update", None).await;
     assert_eq!(response.status(), 404);
