@@ -37,8 +37,11 @@ else
 	@PAT_OPERATOR_BIN=$(BUILT)/pat-operator $(CONTROL_PLANE) run --apply crds/ -- examples/demo/demo.sh
 endif
 
+# Most integration tests wait for the API server or for a clock, so more of them run at a time than there are cores.
+TEST_THREADS ?= $(shell echo $$((2 * $$(getconf _NPROCESSORS_ONLN))))
+
 # Everything is built before the control plane starts, so that the control plane is not idle. All tests share it.
-IN_CONTROL_PLANE := $(CONTROL_PLANE) run --apply crds/ --
+IN_CONTROL_PLANE = RUST_TEST_THREADS=$(TEST_THREADS) $(CONTROL_PLANE) run --apply crds/ --
 
 .PHONY: test
 test: lint ## Check format and lints, and run the unit and integration tests (needs only Rust and the control plane)
