@@ -1,7 +1,7 @@
 //! The gate in front of the reconciler. It limits how many PATs are reconciled at a time, and decides which come first.
 //!
 //! kube's `Controller` keeps its backlog in an unordered set, so it starts every due PAT at once. The gate admits as many as may run, parks
-//! the others in the order of their due times, and triggers them when a slot is free. Above [`MAX_BEGUN`] half-done rotations, it finishes
+//! the others in the order of their due times, and triggers them when a slot is free. Above `MAX_BEGUN` half-done rotations, it finishes
 //! those first.
 
 use std::{

@@ -266,15 +266,15 @@ async fn refusals(api: &Api, table: &Table) -> (Vec<FieldError>, Vec<String>) {
         Err(message) => wrong.push(message),
     };
     for Refused { it, spec, field, says } in &table.refused {
-        collect(judge(it, api.try_create(&api.manifest(spec.as_ref())).await, field, says));
+        hear(judge(it, api.try_create(&api.manifest(spec.as_ref())).await, field, says));
     }
     for Change { it, from, to, field, says } in &table.changes {
         let mut object = api.create(&api.manifest(Some(from))).await;
         object["spec"] = to.clone();
         let answer = api.try_replace(&object).await;
         match (field, says) {
-            (Some(field), Some(says)) => collect(judge(it, answer, field, says)),
-            _ => collect(answer.map(|_| Vec::new()).map_err(|error| format!("a change that {it} is refused: {error}"))),
+            (Some(field), Some(says)) => hear(judge(it, answer, field, says)),
+            _ => hear(answer.map(|_| Vec::new()).map_err(|error| format!("a change that {it} is refused: {error}"))),
         }
         api.delete().await;
     }
