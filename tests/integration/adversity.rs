@@ -2,8 +2,9 @@
 
 use std::{collections::BTreeMap, sync::Arc, time::Instant};
 
+use crate::support::is_left_out;
 use crate::support::stage::{Requests, SOON, Stage};
-use control_plane::{Access, Component, ControlPlane, Options};
+use control_plane::{Access, Binary, Component, ControlPlane, Options};
 use k8s_openapi::{
     api::{
         admissionregistration::v1::{ValidatingAdmissionPolicy, ValidatingAdmissionPolicyBinding},
@@ -324,6 +325,9 @@ async fn revocation_works_before_the_secret_can_be_cleared() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn recreated_pat_starts_over_after_garbage_collection() {
+    if is_left_out(Binary::KubeControllerManager) {
+        return;
+    }
     let plane = ControlPlane::start(Options::default().apply("crds/")).await.expect("a control plane");
     let stage = Stage::on(plane.access(), "recreated", ControllerConfig::default()).await;
     stage.apply("app", json!({"rotation": {"interval": "30d"}})).await;

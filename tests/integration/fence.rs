@@ -2,9 +2,11 @@
 
 use crate::support::{
     faults::{Fault, Faults, Recorded},
+    is_left_out,
     recorder::Recorder,
     stage::{SOON, Stage},
 };
+use control_plane::Binary;
 use k8s_openapi::{api::core::v1::Secret, jiff::SignedDuration};
 use kube::api::{Patch, PatchParams};
 use pat_operator::api::CredentialState;
@@ -164,6 +166,9 @@ async fn all_writes_but_creates_carry_uid_and_resource_version() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn late_status_does_not_reach_a_recreated_pat() {
+    if is_left_out(Binary::KubeControllerManager) {
+        return;
+    }
     for work in [Work::FirstMint, Work::Rotation, Work::Revocation] {
         let mut stage = Stage::new(&format!("recreated-{work:?}").to_lowercase()).await;
         freeze_each_write(&mut stage, work, async |stage, name, late| {
@@ -241,6 +246,9 @@ async fn token_from_a_late_create_is_replaced_at_once() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn late_create_of_a_deleted_pat_is_garbage_collected() {
+    if is_left_out(Binary::KubeControllerManager) {
+        return;
+    }
     let mut stage = Stage::new("fence-orphan").await;
     freeze_each_write(&mut stage, Work::FirstMint, async |stage, name, late| {
         if late.method != "POST" {

@@ -1,5 +1,6 @@
 //! `suspend`: no token is minted or rotated. Everything else continues.
 
+use control_plane::Binary;
 use kube::{
     api::DeleteParams,
     runtime::{conditions::is_deleted, wait::await_condition},
@@ -10,6 +11,7 @@ use serde_json::{Value, json};
 use super::observe::{
     after, assert_rests, conditions, credentials, end_of, id_of, is_anywhere, keys, length, reasons, revision,
 };
+use crate::support::is_left_out;
 use crate::support::stage::{SOON, Stage};
 
 const WITH_TOKEN: [&str; 1] = ["Ready=True Suspended"];
@@ -253,6 +255,9 @@ async fn secret_is_still_rendered_while_suspended() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn deletion_removes_the_secret_even_while_suspended() {
+    if is_left_out(Binary::KubeControllerManager) {
+        return;
+    }
     let stage = Stage::new("suspend-delete").await;
     for (name, suspend) in [("running", false), ("suspended", true)] {
         stage.apply(name, json!({})).await;

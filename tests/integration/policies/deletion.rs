@@ -1,6 +1,6 @@
 //! What policies must not block: the operator's own work, garbage collection, finalizers, and namespace deletion.
 
-use control_plane::Identity;
+use control_plane::{Binary, Identity};
 use k8s_openapi::api::core::v1::{ConfigMap, Namespace};
 use kube::{
     Api,
@@ -13,6 +13,7 @@ use super::{
     people,
     write::{Change, Create, pat, pats, secrets},
 };
+use crate::support::is_left_out;
 use crate::support::process::{
     Launch,
     place::{Place, eventually, in_seconds},
@@ -25,6 +26,9 @@ fn unissuable_spec() -> Value {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn policies_do_not_block_the_operator_or_deletion() {
+    if is_left_out(Binary::KubeControllerManager) {
+        return;
+    }
     let place = Place::new("policies").await;
     let home = place.name();
     place.apply("collected", unissuable_spec()).await;
