@@ -1,6 +1,7 @@
 //! Writes of Secrets: fetches the plain tokens that a planned write needs, renders the data, and sends it.
 //!
-//! Plain tokens exist here only during a write, in buffers that are zeroized.
+//! Plain tokens exist here only during a write. The buffers of tokens and rendered data are zeroized; the body of the request, which
+//! kube serializes, is not.
 
 use std::collections::BTreeMap;
 
