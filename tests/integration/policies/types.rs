@@ -1,6 +1,6 @@
 //! Type checking of the policy expressions by the API server.
 
-use control_plane::{Component, ControlPlane, Options};
+use control_plane::{Binary, Component, ControlPlane, Options};
 use kube::{
     Api,
     api::DynamicObject,
@@ -8,11 +8,15 @@ use kube::{
 };
 
 use super::guard::ALL;
-use crate::support::process::place::eventually;
+use crate::support::{is_left_out, process::place::eventually};
 
 /// Needs the controller that checks types, which the shared control plane does not run.
 #[tokio::test(flavor = "multi_thread")]
 async fn policy_expressions_pass_type_checking() {
+    // Its controller checks the types.
+    if is_left_out(Binary::KubeControllerManager) {
+        return;
+    }
     let root = std::path::Path::new(env!("CARGO_MANIFEST_DIR"));
     let options = Options::default()
         .argument(Component::ControllerManager, "--controllers=validatingadmissionpolicy-status-controller")
