@@ -2,11 +2,12 @@
 
 use std::path::PathBuf;
 
+use crate::support::is_left_out;
 use crate::support::process::{
     Launch, OperatorProcess, SOON,
     place::{Place, eventually, hash, in_seconds, is_ready},
 };
-use control_plane::Identity;
+use control_plane::{Binary, Identity};
 use futures::{StreamExt, stream};
 use k8s_openapi::api::authorization::v1::{ResourceAttributes, SubjectAccessReview, SubjectAccessReviewSpec};
 use kube::{
@@ -243,6 +244,9 @@ async fn assert_nothing_refused(operator: &mut OperatorProcess) {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn cluster_role_suffices_in_all_namespaces() {
+    if is_left_out(Binary::KubeControllerManager) {
+        return;
+    }
     let home = Place::new("rbac-home").await;
     let (one, two) = (Place::new("rbac-one").await, Place::new("rbac-two").await);
     let grant = Grant::new(CLUSTER, "operator", home.name(), &[]);
@@ -268,6 +272,9 @@ async fn cluster_role_suffices_in_all_namespaces() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn roles_suffice_in_listed_namespaces() {
+    if is_left_out(Binary::KubeControllerManager) {
+        return;
+    }
     let home = Place::new("roles-home").await;
     let (one, two) = (Place::new("roles-one").await, Place::new("roles-two").await);
     let other = Place::new("roles-other").await;
