@@ -2,10 +2,7 @@
 
 use std::{fmt, str::FromStr};
 
-use uuid::{
-    Uuid,
-    fmt::{Hyphenated, Simple},
-};
+use uuid::{Uuid, fmt::Simple};
 
 // `uuid::Uuid` has an alignment of 1, so it leaves no padding in structs that contain it, unlike `u128`.
 /// The uid of a PAT, written as 32 hex digits: the `client_id` of every protocol.
@@ -51,9 +48,8 @@ impl FromStr for PatUid {
     type Err = InvalidUid;
 
     fn from_str(text: &str) -> Result<Self, Self::Err> {
-        // Not `Uuid::parse_str`: it also accepts braces and `urn:uuid:`.
-        let simple = text.parse::<Simple>().map(Uuid::from);
-        simple.or_else(|_| text.parse::<Hyphenated>().map(Uuid::from)).map(Self).map_err(|_| InvalidUid)
+        // Dashes may be anywhere. `Uuid::parse_str` would also accept braces and `urn:uuid:`.
+        text.replace('-', "").parse::<Simple>().map(|uid| Self(uid.into())).map_err(|_| InvalidUid)
     }
 }
 
@@ -78,6 +74,7 @@ mod tests {
         let uid: PatUid = "0e02b2c3-58cc-4372-a567-0e02b2c3d479".parse().unwrap();
         assert_eq!(uid.to_string(), "0e02b2c358cc4372a5670e02b2c3d479");
         assert_eq!(uid.to_string().parse(), Ok(uid));
+        assert_eq!("0e02b2c358cc-4372a5670e02-b2c3d479".parse(), Ok(uid), "dashes are ignored");
         assert_eq!(uid.to_string().as_bytes(), uid.digits());
         assert_eq!(uid.hyphenated(), "0e02b2c3-58cc-4372-a567-0e02b2c3d479");
         assert_eq!((size_of::<PatUid>(), align_of::<PatUid>()), (16, 1));
