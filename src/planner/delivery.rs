@@ -57,8 +57,13 @@ pub(super) fn closes_at(issued_at: Time) -> Time {
     issued_at.plus(DELIVERY_WINDOW)
 }
 
-/// Finds the progress of the delivery. `promoted`: the active token has just reached the Secret. `held`: the Secret holds it.
-pub(super) fn find(inputs: &Inputs<'_>, promoted: bool, active: Option<&Credential>, held: bool) -> OneTimeDelivery {
+/// Finds the progress of the delivery. `promoted`: the active token has just reached the Secret. `in_secret`: the Secret holds it.
+pub(super) fn find(
+    inputs: &Inputs<'_>,
+    promoted: bool,
+    active: Option<&Credential>,
+    in_secret: bool,
+) -> OneTimeDelivery {
     if !inputs.intent.once || inputs.intent.revoked {
         return OneTimeDelivery::None;
     }
@@ -75,7 +80,7 @@ pub(super) fn find(inputs: &Inputs<'_>, promoted: bool, active: Option<&Credenti
     if recorded == Some(DeliveryState::Delivered) {
         return if lost_on_the_way { OneTimeDelivery::Missed } else { OneTimeDelivery::Delivered };
     }
-    if held {
+    if in_secret {
         // If a new token is requested before this one is taken, this one ends first. If it were overwritten while live, it would
         // count as taken when the Secret with the new token is deleted.
         let replaced = inputs.is_rotation_due(active) && !inputs.intent.suspended;

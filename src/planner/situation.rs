@@ -176,13 +176,13 @@ fn drop_all(live: &mut Vec<Credential>, state: CredentialState) {
 }
 
 /// Returns what must happen to a token that stays in its Secret.
-fn need(inputs: &Inputs<'_>, ownership: &SecretOwnership<'_>, active: Option<&Credential>, held: bool) -> Need {
+fn need(inputs: &Inputs<'_>, ownership: &SecretOwnership<'_>, active: Option<&Credential>, in_secret: bool) -> Need {
     let intent = &inputs.intent;
     if !intent.wants_token(inputs.now) || matches!(ownership, SecretOwnership::Conflict(_)) {
         return Need::Nothing;
     }
     match active {
-        Some(active) if held => {
+        Some(active) if in_secret => {
             let rotate = !intent.suspended && inputs.is_rotation_due(active);
             if rotate { Need::Mint(MintReason::Rotation) } else { Need::Nothing }
         }
