@@ -102,6 +102,17 @@ fn deliver(controller: &PatController, event: Event<StoredPat>) {
     context.dispatch(PatHandler::new(context.stores.clone(), None).handle(event));
 }
 
+/// Serves a term until `meanwhile` is over, then shuts down. The term must not end by itself.
+async fn serve_while(controller: &PatController, meanwhile: impl Future<Output = ()>) {
+    let shutdown = CancellationToken::new();
+    let stop = async {
+        meanwhile.await;
+        shutdown.cancel();
+    };
+    let (result, ()) = tokio::join!(controller.serve_term(&shutdown), stop);
+    result.expect("it ends only when asked");
+}
+
 const NAMES: [&str; 6] = ["a", "b", "c", "d", "e", "f"];
 
 #[tokio::test(start_paused = true)]
@@ -109,13 +120,7 @@ async fn every_pat_is_tried_again_and_no_more_than_the_limit_at_a_time() {
     let server = Arc::new(Server::default());
     let client = server.client(Answer::Fails(Duration::from_millis(100)));
     let controller = controller(client, LeaseHandle::always(), &NAMES);
-    let shutdown = CancellationToken::new();
-    let stop = async {
-        sleep(Duration::from_secs(5)).await;
-        shutdown.cancel();
-    };
-    let (result, ()) = tokio::join!(controller.serve_term(&shutdown), stop);
-    result.expect("it ends only when asked");
+    serve_while(&controller, sleep(Duration::from_secs(5))).await;
     let requests = server.requests();
     assert_eq!(requests.keys().collect::<Vec<_>>(), NAMES.iter().collect::<Vec<_>>());
     assert!(requests.values().all(|count| (2..=12).contains(count)), "with backoff: {requests:?}");
@@ -127,14 +132,8 @@ async fn every_pat_is_tried_again_and_no_more_than_the_limit_at_a_time() {
 async fn what_runs_at_shutdown_is_finished_and_nothing_else_starts() {
     let server = Arc::new(Server::default());
     let controller = controller(server.client(Answer::Fails(Duration::from_secs(3))), LeaseHandle::always(), &NAMES);
-    let shutdown = CancellationToken::new();
     let started = tokio::time::Instant::now();
-    let stop = async {
-        sleep(Duration::from_secs(1)).await;
-        shutdown.cancel();
-    };
-    let (result, ()) = tokio::join!(controller.serve_term(&shutdown), stop);
-    result.expect("it ends when asked");
+    serve_while(&controller, sleep(Duration::from_secs(1))).await;
     assert_eq!((server.requests().len(), server.open.load(Ordering::SeqCst)), (2, 0));
     assert_eq!(started.elapsed().as_secs(), 3);
 }
@@ -143,14 +142,8 @@ async fn what_runs_at_shutdown_is_finished_and_nothing_else_starts() {
 async fn shutdown_does_not_wait_for_ever() {
     let server = Arc::new(Server::default());
     let controller = controller(server.client(Answer::Hangs), LeaseHandle::always(), &NAMES);
-    let shutdown = CancellationToken::new();
     let started = tokio::time::Instant::now();
-    let stop = async {
-        sleep(Duration::from_secs(1)).await;
-        shutdown.cancel();
-    };
-    let (result, ()) = tokio::join!(controller.serve_term(&shutdown), stop);
-    result.expect("it ends when asked");
+    serve_while(&controller, sleep(Duration::from_secs(1))).await;
     assert_eq!(server.open.load(Ordering::SeqCst), 2, "they hang");
     assert_eq!(started.elapsed().as_secs(), 1 + FINISH_LIMIT.as_secs());
 }
@@ -159,13 +152,7 @@ async fn shutdown_does_not_wait_for_ever() {
 async fn panic_affects_no_other_pat() {
     let server = Arc::new(Server::default());
     let controller = controller(server.client(Answer::Panics("/b")), LeaseHandle::always(), &NAMES);
-    let shutdown = CancellationToken::new();
-    let stop = async {
-        sleep(Duration::from_secs(3)).await;
-        shutdown.cancel();
-    };
-    let (result, ()) = tokio::join!(controller.serve_term(&shutdown), stop);
-    result.expect("it ends only when asked");
+    serve_while(&controller, sleep(Duration::from_secs(3))).await;
     let requests = server.requests();
     assert!(requests.len() == 6 && requests.values().all(|count| *count > 1), "{requests:?}");
     let metrics = controller.metrics_text()();
@@ -185,13 +172,7 @@ async fn refused_read_is_tried_again_with_backoff_and_is_no_refused_write() {
     stored.status = serde_json::from_value(json!({"conditions": failed, "observedGeneration": 1}))
         .map_err(|error| error.to_string());
     deliver(&controller, Event::Apply(stored));
-    let shutdown = CancellationToken::new();
-    let stop = async {
-        sleep(Duration::from_secs(3)).await;
-        shutdown.cancel();
-    };
-    let (result, ()) = tokio::join!(controller.serve_term(&shutdown), stop);
-    result.expect("it ends only when asked");
+    serve_while(&controller, sleep(Duration::from_secs(3))).await;
     let requests = server.requests();
     assert!(requests.len() == 1 && (2..=6).contains(&requests["a"]), "one read in each reconcile: {requests:?}");
     let metrics = controller.metrics_text()();
@@ -205,9 +186,8 @@ async fn deleted_pat_is_forgotten() {
     let server = Arc::new(Server::default());
     let controller =
         controller(server.client(Answer::Fails(Duration::from_millis(10))), LeaseHandle::always(), &["a", "b"]);
-    let shutdown = CancellationToken::new();
     let context = controller.context.clone();
-    let stop = async {
+    serve_while(&controller, async {
         sleep(Duration::from_secs(2)).await;
         assert_eq!((context.reconciler.remembered(), context.gate.depth().0), (2, 2), "a failed request is remembered");
         deliver(&controller, Event::Delete(pat("a")));
@@ -217,10 +197,8 @@ async fn deleted_pat_is_forgotten() {
         let after = server.requests();
         assert!(after["a"] == before["a"] && after["b"] > before["b"], "{before:?} {after:?}");
         assert_eq!((context.reconciler.remembered(), context.gate.depth().0), (1, 1));
-        shutdown.cancel();
-    };
-    let (result, ()) = tokio::join!(controller.serve_term(&shutdown), stop);
-    result.expect("it ends only when asked");
+    })
+    .await;
     assert_eq!(context.reconciler.remembered(), 0, "the next term starts without state");
 }
 
@@ -229,17 +207,14 @@ async fn change_is_reconciled_at_once_and_standby_collects_nothing() {
     let server = Arc::new(Server::default());
     let controller = controller(server.client(Answer::Hangs), LeaseHandle::always(), &["a"]);
     assert_eq!(controller.context.gate.depth(), (0, 0));
-    let shutdown = CancellationToken::new();
-    let stop = async {
+    serve_while(&controller, async {
         sleep(Duration::from_secs(1)).await;
         assert_eq!(server.requests().len(), 1);
         deliver(&controller, Event::Apply(pat("new")));
         sleep(Duration::from_millis(10)).await;
         assert_eq!(server.requests().len(), 2);
-        shutdown.cancel();
-    };
-    let (result, ()) = tokio::join!(controller.serve_term(&shutdown), stop);
-    result.expect("it ends only when asked");
+    })
+    .await;
 }
 
 #[tokio::test]
