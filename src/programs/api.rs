@@ -4,7 +4,7 @@ use std::{num::NonZeroU32, sync::Arc, time::Duration};
 
 use tracing::{info, warn};
 
-use super::service::{Bootstrap, IndexParts, ServiceRunner, connect};
+use super::runner::{Bootstrap, IndexParts, ServiceRunner, connect};
 use crate::{
     cli::ApiArgs,
     index::{

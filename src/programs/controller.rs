@@ -7,7 +7,7 @@ use kube::Client;
 use tokio::task::{JoinHandle, JoinSet};
 use tokio_util::sync::CancellationToken;
 
-use super::service::connect;
+use super::runner::connect;
 use crate::{
     certificates::{self, CertificateManager, CertificateRequest},
     cli::ControllerArgs,

@@ -2,7 +2,7 @@
 
 mod api;
 mod controller;
-mod service;
+mod runner;
 mod verifier;
 
 use anyhow::Context;

@@ -6,7 +6,7 @@ use anyhow::bail;
 use kube::Client;
 use tracing::info;
 
-use super::service::{Bootstrap, IndexParts, ServiceRunner, connect};
+use super::runner::{Bootstrap, IndexParts, ServiceRunner, connect};
 use crate::{
     cli::VerifierArgs,
     index::{
