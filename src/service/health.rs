@@ -15,8 +15,8 @@ use tokio_util::sync::CancellationToken;
 use tracing::{error, info};
 
 use super::{
-    gate::Readiness,
     http::{HttpError, HttpServer, ListenAddr},
+    readiness::Readiness,
 };
 
 /// The content type of `/metrics`, see <https://prometheus.io/docs/specs/om/open_metrics_spec/>.
@@ -107,7 +107,7 @@ mod tests {
         net::TcpStream,
     };
 
-    use super::{super::gate::ReadinessGate, *};
+    use super::{super::readiness::ReadinessGate, *};
 
     async fn request(addr: SocketAddr, line: &str) -> String {
         let asking = async {

@@ -6,11 +6,11 @@
 pub mod authorization;
 pub mod client;
 pub mod clock;
-pub mod gate;
 pub mod health;
 pub mod http;
 pub mod lease;
 pub mod preflight;
+pub mod readiness;
 pub mod shutdown;
 pub mod telemetry;
 pub mod tls;
@@ -18,11 +18,11 @@ pub mod watch;
 
 pub use client::{ClientError, Cluster, explain_api_error};
 pub use clock::{Clock, ClockHand};
-pub use gate::{Readiness, ReadinessGate};
 pub use health::HealthServer;
 pub use http::{HttpError, HttpServer, ListenAddr};
 pub use lease::{LeaderElector, LeaseError, LeaseHandle, LeaseSettings};
 pub use preflight::PreflightError;
+pub use readiness::{Readiness, ReadinessGate};
 pub use shutdown::Shutdown;
 pub use telemetry::{LogFilter, LogFormat, TelemetryError};
 pub use tls::{TlsError, TlsReloader};

@@ -12,7 +12,7 @@ use k8s_openapi::api::{
 };
 use kube::{Api, Client, api::PostParams};
 
-use super::{client::explain_api_error, gate::ReadinessGate};
+use super::{client::explain_api_error, readiness::ReadinessGate};
 
 /// The interval of checks for a missing resource.
 const CHECK_EVERY: Duration = Duration::from_secs(2);
