@@ -127,7 +127,7 @@ impl SecretHandler {
 
     fn apply(&self, secret: StoredSecret) -> Triggers {
         let mut secret = SecretView::of(secret.0);
-        // Only a live read shows who changed the Secret.
+        // Only an uncached read shows who changed the Secret.
         secret.last_editor = None;
         let version = version(Some(&secret.resource_version));
         let key = self.stores.key(&secret.namespace, &secret.name);

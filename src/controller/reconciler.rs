@@ -54,7 +54,7 @@ struct Run<'a> {
     /// The time at which the current step was planned.
     now: Time,
     /// The Secret as read from the API server in this reconcile.
-    live: Option<LiveRead>,
+    uncached: Option<UncachedRead>,
     /// The Secret as the current step was planned on.
     secret: Option<Arc<SecretView>>,
     /// Secrets that this PAT controls, whatever their name.
@@ -65,7 +65,7 @@ struct Run<'a> {
 }
 
 /// A Secret as it was read from the API server in this reconcile.
-struct LiveRead {
+struct UncachedRead {
     name: String,
     secret: Option<Arc<SecretView>>,
 }
@@ -76,6 +76,22 @@ enum Next {
     Plan,
     /// The PAT no longer exists, so there is nothing to reconcile.
     Stop,
+}
+
+impl<'a> Run<'a> {
+    fn new(key: &'a NamespacedName, pat: Arc<StoredPat>, state: &'a mut ReconcileState, now: Time) -> Self {
+        Self {
+            key,
+            pat,
+            state,
+            now,
+            uncached: None,
+            secret: None,
+            controlled: Vec::new(),
+            dry_run_passed: false,
+            conflicts: 0,
+        }
+    }
 }
 
 impl Reconciler {
@@ -172,19 +188,9 @@ impl Reconciler {
             Some(written) if written.is_ahead_of(progress) => written.object.clone(),
             _ => stored,
         };
-        let mut run = Run {
-            key,
-            pat,
-            state,
-            now: self.now(),
-            live: None,
-            secret: None,
-            controlled: Vec::new(),
-            dry_run_passed: false,
-            conflicts: 0,
-        };
+        let mut run = Run::new(key, pat, state, self.now());
         if run.state.uncertain {
-            if self.read_live(&mut run).await? == Next::Stop {
+            if self.read_uncached(&mut run).await? == Next::Stop {
                 return Ok(None);
             }
             run.state.uncertain = false;
@@ -192,21 +198,24 @@ impl Reconciler {
         run.controlled = self.controlled_secrets(&run).await?;
         for _ in 0..MAX_STEPS {
             let Plan { step, events, wake_at, .. } = self.plan(&mut run);
-            let next = match step {
+            let result = match step {
                 Step::Rest => return Ok(wake_at),
                 // A read that is refused fails the reconcile: it is no refused write, for which the plan would wait.
-                Step::ReadLive => self.read_live_secret(&mut run).await?,
-                step => match self.execute(&mut run, step).await {
-                    Ok(Next::Plan) => {
-                        self.publish(&run.pat, &events).await;
-                        Next::Plan
-                    }
-                    Ok(Next::Stop) => Next::Stop,
-                    Err(error) => self.recover(&mut run, error).await?,
-                },
+                Step::ReadUncached => Ok(self.read_secret_uncached(&mut run).await?),
+                Step::Mint(prefix) => mint(&mut run, &prefix),
+                Step::DryRun(write) => self.dry_run(&mut run, &write).await,
+                Step::WriteStatus(status) => self.write_status(&mut run, *status).await,
+                Step::WriteSecret(write) => self.write_secret(&mut run, &write).await,
+                Step::DeleteSecret(target) => self.delete_secret(&mut run, &target).await,
             };
-            if next == Next::Stop {
-                return Ok(None);
+            match result {
+                Ok(Next::Plan) => self.publish(&run.pat, &events).await,
+                Ok(Next::Stop) => return Ok(None),
+                Err(error) => {
+                    if self.recover(&mut run, error).await? == Next::Stop {
+                        return Ok(None);
+                    }
+                }
             }
         }
         Err(Error::Restless { steps: MAX_STEPS })
@@ -217,21 +226,21 @@ impl Reconciler {
         run.now = self.now();
         let pat = run.pat.clone();
         let wanted = pat.spec.as_ref().map_or("", |spec| secret_name(&pat, spec));
-        let live = run.live.as_ref().filter(|live| live.name == wanted);
-        let is_live = live.is_some();
-        run.secret = match live {
-            Some(live) => live.secret.clone(),
+        let read = run.uncached.as_ref().filter(|read| read.name == wanted);
+        let is_uncached = read.is_some();
+        run.secret = match read {
+            Some(read) => read.secret.clone(),
             None => run.state.known_secret(&self.stores, run.key.namespace(), wanted),
         };
         // The write of the status may have succeeded although its response was lost.
-        run.state.note_publication(&pat, run.now, is_live.then(|| version_of(run.secret.as_deref())));
+        run.state.note_publication(&pat, run.now, is_uncached.then(|| version_of(run.secret.as_deref())));
         let is_former = |secret: &&Arc<SecretView>| *secret.name != *wanted && !run.state.has_deleted(&secret.name);
         let former: Vec<_> = run.controlled.iter().filter(is_former).map(|secret| SecretView::clone(secret)).collect();
         let conflicting_pat = self.stores.conflicting_pat(&pat, wanted);
         let view = Observed {
             pat: &pat,
             secret: run.secret.as_deref(),
-            live: is_live,
+            uncached: is_uncached,
             former: &former,
             conflicting_pat: conflicting_pat.as_deref(),
             held: run.state.held.as_ref().map(HeldToken::public),
@@ -243,18 +252,6 @@ impl Reconciler {
             run.state.held = None;
         }
         plan
-    }
-
-    async fn execute(&self, run: &mut Run<'_>, step: Step) -> Result<Next, Error> {
-        match step {
-            // The caller handles these.
-            Step::Rest | Step::ReadLive => Ok(Next::Plan),
-            Step::Mint(prefix) => mint(run, &prefix),
-            Step::DryRun(write) => self.dry_run(run, &write).await,
-            Step::WriteStatus(status) => self.write_status(run, *status).await,
-            Step::WriteSecret(write) => self.write_secret(run, &write).await,
-            Step::DeleteSecret(target) => self.delete_secret(run, &target).await,
-        }
     }
 
     async fn dry_run(&self, run: &mut Run<'_>, write: &SecretWrite) -> Result<Next, Error> {
@@ -295,14 +292,14 @@ impl Reconciler {
         let object = NamespacedName::new(run.key.namespace(), &written.name);
         self.own_writes.expect(&self.stores, WatchedKind::Secret, object, &written.resource_version, run.key);
         run.state.secret_written(&written, self.stores.progress(WatchedKind::Secret, run.key.namespace()));
-        run.live = Some(LiveRead { name: written.name.to_string(), secret: Some(Arc::new(written)) });
+        run.uncached = Some(UncachedRead { name: written.name.to_string(), secret: Some(Arc::new(written)) });
         Ok(Next::Plan)
     }
 
     async fn delete_secret(&self, run: &mut Run<'_>, target: &SecretVersion) -> Result<Next, Error> {
         self.cluster.delete_secret(run.key.namespace(), target).await?;
-        if let Some(live) = run.live.as_mut().filter(|live| live.name == target.name) {
-            live.secret = None;
+        if let Some(read) = run.uncached.as_mut().filter(|read| read.name == target.name) {
+            read.secret = None;
         }
         run.state.secret_deleted(&target.name, &target.uid);
         Ok(Next::Plan)
@@ -328,7 +325,7 @@ impl Reconciler {
                 if run.conflicts > MAX_CONFLICTS {
                     return Err(error);
                 }
-                return self.read_live(run).await;
+                return self.read_uncached(run).await;
             }
             Error::NamespaceTerminating { message } => (WriteRefusalKind::NamespaceTerminating, message),
             Error::Refused { message } => (WriteRefusalKind::Other, message),
@@ -342,9 +339,9 @@ impl Reconciler {
 
     /// Reads the Secret and then the PAT from the API server. In the reverse order, another leader could rotate in between,
     /// and its new Secret would look damaged.
-    async fn read_live(&self, run: &mut Run<'_>) -> Result<Next, Error> {
+    async fn read_uncached(&self, run: &mut Run<'_>) -> Result<Next, Error> {
         let pat = run.pat.clone();
-        run.live = match &pat.spec {
+        run.uncached = match &pat.spec {
             Ok(spec) => Some(self.read_secret(pat.namespace(), secret_name(&pat, spec)).await?),
             Err(_) => None,
         };
@@ -352,15 +349,15 @@ impl Reconciler {
     }
 
     /// Reads the Secret from the API server, and the PAT only if the Secret may be newer than the PAT.
-    async fn read_live_secret(&self, run: &mut Run<'_>) -> Result<Next, Error> {
+    async fn read_secret_uncached(&self, run: &mut Run<'_>) -> Result<Next, Error> {
         let pat = run.pat.clone();
         let Ok(spec) = &pat.spec else { return Ok(Next::Plan) };
-        let live = self.read_secret(pat.namespace(), secret_name(&pat, spec)).await?;
-        let is_ours = live.secret.as_ref().is_some_and(|secret| secret.is_of(pat.uid()));
-        let version = version_of(live.secret.as_deref());
+        let read = self.read_secret(pat.namespace(), secret_name(&pat, spec)).await?;
+        let is_ours = read.secret.as_ref().is_some_and(|secret| secret.is_of(pat.uid()));
+        let version = version_of(read.secret.as_deref());
         let held = run.state.held.as_ref();
         let is_as_published = held.is_none_or(|held| held.published_over == Some(version));
-        run.live = Some(live);
+        run.uncached = Some(read);
         if is_ours || !is_as_published { self.read_pat(run).await } else { Ok(Next::Plan) }
     }
 
@@ -371,9 +368,9 @@ impl Reconciler {
         Ok(Next::Plan)
     }
 
-    async fn read_secret(&self, namespace: &str, name: &str) -> Result<LiveRead, Error> {
+    async fn read_secret(&self, namespace: &str, name: &str) -> Result<UncachedRead, Error> {
         let secret = self.cluster.secret(namespace, name).await?.map(|secret| Arc::new(SecretView::of(secret)));
-        Ok(LiveRead { name: name.to_owned(), secret })
+        Ok(UncachedRead { name: name.to_owned(), secret })
     }
 
     /// Returns the Secrets that the PAT controls, whatever their name.
@@ -387,8 +384,8 @@ impl Reconciler {
             && !run.state.has_deleted(last)
         {
             // A Secret without our label is not watched.
-            let live = self.read_secret(pat.namespace(), last).await?;
-            secrets.extend(live.secret.filter(|secret| secret.is_controlled_by(pat.uid())));
+            let read = self.read_secret(pat.namespace(), last).await?;
+            secrets.extend(read.secret.filter(|secret| secret.is_controlled_by(pat.uid())));
         }
         Ok(secrets)
     }

@@ -28,7 +28,7 @@ pub(super) struct ReconcileState {
     /// The last refusal of a write to the Secret, if none was accepted since.
     pub refusal: Option<WriteRefusal>,
     refusals: u32,
-    /// Whether the outcome of the last request is unknown, so that the next reconcile reads live first.
+    /// Whether the outcome of the last request is unknown, so that the next reconcile reads from the API server first.
     pub uncertain: bool,
     /// The response to the last write of the status.
     pub pat: Option<LastWrite<StoredPat>>,

@@ -1,6 +1,6 @@
 //! A Secret without `managedFields`, which make up half of its JSON.
 //!
-//! Watches and responses to writes decode to it. Only a live read needs to know who changed a Secret.
+//! Watches and responses to writes decode to it. Only an uncached read needs to know who changed a Secret.
 
 use std::{collections::BTreeMap, fmt};
 

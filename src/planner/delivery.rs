@@ -21,7 +21,7 @@ const FRESH: SignedDuration = SignedDuration::from_mins(5);
 pub(super) enum OneTimeDelivery {
     /// There is none: the token stays in its Secret, or none has been issued.
     None,
-    /// Not known without a live read of the Secret.
+    /// Not known without an uncached read of the Secret.
     Unknown,
     /// The Secret holds the token until it is taken.
     Waiting,
@@ -86,7 +86,7 @@ pub(super) fn find(
         let replaced = inputs.is_rotation_due(active) && !inputs.intent.suspended;
         return if closed || replaced { OneTimeDelivery::Missed } else { OneTimeDelivery::Waiting };
     }
-    if !inputs.observed.live {
+    if !inputs.observed.uncached {
         return OneTimeDelivery::Unknown;
     }
     // If the Secret was changed and no longer holds the token, it is unknown who has read the token.

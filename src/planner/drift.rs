@@ -15,7 +15,7 @@ use crate::{
 
 /// The kind of drift.
 pub(super) enum Drift {
-    /// The cache shows a difference that no write of the controller explains: a live read must confirm it.
+    /// The cache shows a difference that no write of the controller explains: an uncached read must confirm it.
     Unconfirmed,
     /// The data differs, or the spec requires other data.
     Data,
@@ -31,7 +31,7 @@ pub(super) enum Drift {
 /// Compares the Secret that holds the active token; `None` if nothing differs.
 pub(super) fn find(s: &Situation<'_>, secret: &SecretView, active: &Credential) -> Option<Drift> {
     let layout = s.intent.layout.as_ref().ok()?;
-    let confirmed = |drift| if s.observed.live { drift } else { Drift::Unconfirmed };
+    let confirmed = |drift| if s.observed.uncached { drift } else { Drift::Unconfirmed };
     let Some(record) = secret.record.as_ref().filter(|record| record.is_of(s.uid())) else {
         return Some(confirmed(Drift::Data));
     };

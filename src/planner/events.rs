@@ -73,7 +73,7 @@ pub(super) fn of_write(s: &Situation<'_>, write: &SecretWrite) -> Vec<EventToPub
         return if moved { vec![EventToPublish::moved(s.secret_name)] } else { Vec::new() };
     }
     let is_mint = matches!(source, Some(TokenSource::Held { .. }));
-    if is_mint || s.restored || !s.observed.live || !repairs_damage(s, write) {
+    if is_mint || s.restored || !s.observed.uncached || !repairs_damage(s, write) {
         return Vec::new();
     }
     vec![EventToPublish::repaired(s.secret_name, &s.last_editor())]

@@ -126,7 +126,7 @@ pub struct SecretView {
     pub data: SortedMap<TokenHash>,
     /// The content of the operator's own annotations, if they can be parsed.
     pub record: Option<SecretRecord>,
-    /// The field manager of the last change by another client. Known only after a live read, which includes
+    /// The field manager of the last change by another client. Known only after an uncached read, which includes
     /// managedFields.
     pub last_editor: Option<String>,
 }
@@ -315,7 +315,7 @@ pub struct Observed<'a> {
     pub secret: Option<&'a SecretView>,
     /// Whether `secret` and then `pat` were read from the API server for this decision, rather than from a cache. The order matters: with
     /// a PAT that is older than the Secret, the plan could undo the work of another leader.
-    pub live: bool,
+    pub uncached: bool,
     /// Other Secrets that this PAT controls, left by a change of `spec.secret.name`.
     pub former: &'a [SecretView],
     /// The older PAT that asks for the same Secret, if there is one.

@@ -32,10 +32,10 @@ type Rule = fn(&Situation<'_>) -> Option<Action>;
 
 const RULES: &[Rule] = &[
     // What the cache does not show
-    read_live_to_judge_delivery,
-    read_live_if_secret_is_newer,
-    read_live_before_repair,
-    read_live_if_secret_seems_absent,
+    read_uncached_to_judge_delivery,
+    read_uncached_if_secret_is_newer,
+    read_uncached_before_repair,
+    read_uncached_if_secret_seems_absent,
     // What the API server refuses
     keep_record_while_clearing_is_refused,
     wait_while_writes_are_refused,
@@ -44,7 +44,7 @@ const RULES: &[Rule] = &[
     dry_run_before_minting_again,
     mint_a_token,
     publish_the_hash,
-    read_live_if_secret_has_changed,
+    read_uncached_if_secret_has_changed,
     write_the_new_token,
     // The Secret as it should be
     move_the_token,
@@ -60,7 +60,7 @@ const RULES: &[Rule] = &[
 #[derive(Debug)]
 pub(super) enum Action {
     /// Read the Secret and the PAT from the API server, then plan again.
-    ReadLive {
+    ReadUncached {
         /// Whether to keep the token that is held in memory.
         keep_held: bool,
     },
@@ -92,7 +92,7 @@ impl Action {
     /// Returns the plan of an action that needs no status; `Err` with the action itself for all others.
     pub fn into_preparation(self, keep_held: bool) -> Result<Plan, Self> {
         let (step, keep_held) = match self {
-            Self::ReadLive { keep_held } => (Step::ReadLive, keep_held),
+            Self::ReadUncached { keep_held } => (Step::ReadUncached, keep_held),
             Self::DryRun(write) => (Step::DryRun(write), keep_held),
             Self::Mint(prefix) => (Step::Mint(prefix), keep_held),
             Self::BumpResourceVersion(write) => (Step::WriteSecret(write), keep_held),
@@ -112,27 +112,27 @@ pub(super) fn first_that_applies(situation: &Situation<'_>) -> Action {
     RULES.iter().find_map(|rule| rule(situation)).unwrap_or(Action::Rest)
 }
 
-/// Reads live if the Secret that held a one-time token is not in the cache or does not hold it: it may have been taken.
-fn read_live_to_judge_delivery(s: &Situation<'_>) -> Option<Action> {
-    (s.delivery == OneTimeDelivery::Unknown).then_some(Action::ReadLive { keep_held: true })
+/// Reads from the API server if the Secret that held a one-time token is not in the cache or does not hold it: it may have been taken.
+fn read_uncached_to_judge_delivery(s: &Situation<'_>) -> Option<Action> {
+    (s.delivery == OneTimeDelivery::Unknown).then_some(Action::ReadUncached { keep_held: true })
 }
 
-/// Reads live if the Secret records a mint that the cached PAT does not.
-fn read_live_if_secret_is_newer(s: &Situation<'_>) -> Option<Action> {
-    let newer = !s.observed.live && s.observed.secret.is_some_and(|secret| s.is_ahead(secret));
-    newer.then_some(Action::ReadLive { keep_held: true })
+/// Reads from the API server if the Secret records a mint that the cached PAT does not.
+fn read_uncached_if_secret_is_newer(s: &Situation<'_>) -> Option<Action> {
+    let newer = !s.observed.uncached && s.observed.secret.is_some_and(|secret| s.is_ahead(secret));
+    newer.then_some(Action::ReadUncached { keep_held: true })
 }
 
-/// Reads live before a token is replaced because the Secret lost it: the cache may be behind.
-fn read_live_before_repair(s: &Situation<'_>) -> Option<Action> {
-    let repair = !s.observed.live && s.need == Need::Mint(MintReason::Repair);
-    repair.then_some(Action::ReadLive { keep_held: true })
+/// Reads from the API server before a token is replaced because the Secret lost it: the cache may be behind.
+fn read_uncached_before_repair(s: &Situation<'_>) -> Option<Action> {
+    let repair = !s.observed.uncached && s.need == Need::Mint(MintReason::Repair);
+    repair.then_some(Action::ReadUncached { keep_held: true })
 }
 
-/// Reads live if the cache shows no Secret although one may exist: after a conflict or a refused write, and before a token's end is
+/// Reads from the API server if the cache shows no Secret although one may exist: after a conflict or a refused write, and before a token's end is
 /// recorded. A Secret that lost its label is not watched, but must still be cleared.
-fn read_live_if_secret_seems_absent(s: &Situation<'_>) -> Option<Action> {
-    if s.observed.live || !matches!(s.ownership, SecretOwnership::Absent) {
+fn read_uncached_if_secret_seems_absent(s: &Situation<'_>) -> Option<Action> {
+    if s.observed.uncached || !matches!(s.ownership, SecretOwnership::Absent) {
         return None;
     }
     let ready = s.stored.conditions.iter().find(|condition| condition.type_ == ConditionType::Ready.as_str());
@@ -146,7 +146,7 @@ fn read_live_if_secret_seems_absent(s: &Situation<'_>) -> Option<Action> {
     let ending = s.need == Need::Nothing
         && s.active.is_none()
         && (s.stored.conditions.is_empty() || !s.stored.credentials.iter().all(taken));
-    (was_blocked || ending).then_some(Action::ReadLive { keep_held: true })
+    (was_blocked || ending).then_some(Action::ReadUncached { keep_held: true })
 }
 
 /// Keeps an ended credential in the status while the API server refuses the write that would remove its token from the Secret.
@@ -189,12 +189,12 @@ fn publish_the_hash(s: &Situation<'_>) -> Option<Action> {
     Some(Action::Publish(reason, lifecycle::credential(&s.intent, &held, revision)))
 }
 
-/// Reads live before the new token is written, if the Secret has changed since its hash was published: another leader may have ended
+/// Reads from the API server before the new token is written, if the Secret has changed since its hash was published: another leader may have ended
 /// this token.
-fn read_live_if_secret_has_changed(s: &Situation<'_>) -> Option<Action> {
+fn read_uncached_if_secret_has_changed(s: &Situation<'_>) -> Option<Action> {
     let held = s.token_to_write()?;
     let changed = held.published_over != Some(s.observed.secret.map_or(0, SecretView::version));
-    (changed && !s.observed.live).then_some(Action::ReadLive { keep_held: true })
+    (changed && !s.observed.uncached).then_some(Action::ReadUncached { keep_held: true })
 }
 
 /// Writes the published token to the Secret.
@@ -217,7 +217,7 @@ fn repair_drift(s: &Situation<'_>) -> Option<Action> {
     }
     let (secret, active) = (s.ownership.ours()?, s.active.as_ref()?);
     match drift::find(s, secret, active)? {
-        Drift::Unconfirmed => Some(Action::ReadLive { keep_held: false }),
+        Drift::Unconfirmed => Some(Action::ReadUncached { keep_held: false }),
         Drift::Data => content::with_active_token(s, active).map(Action::WriteSecret),
         Drift::Metadata { data_hash, render_hash } => {
             content::with_metadata_only(s, data_hash, render_hash).map(Action::WriteSecret)
@@ -250,10 +250,10 @@ fn delete_a_secret_that_delivers_nothing(s: &Situation<'_>) -> Option<Action> {
         return None;
     }
     let secret = s.ownership.ours()?;
-    Some(if s.observed.live {
+    Some(if s.observed.uncached {
         Action::DeleteDeliveredSecret(SecretVersion::of(secret))
     } else {
-        Action::ReadLive { keep_held: false }
+        Action::ReadUncached { keep_held: false }
     })
 }
 

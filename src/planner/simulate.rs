@@ -42,7 +42,7 @@ pub struct Simulator {
     /// The last write that the API server refused.
     pub refusal: Option<WriteRefusal>,
     mint: Minter,
-    live: bool,
+    uncached: bool,
     dry_run_accepted: bool,
     version: u64,
 }
@@ -62,7 +62,7 @@ pub struct SimulatedToken {
 pub enum Performed {
     /// The step is done.
     Done,
-    /// The Secret is not in the version that the step was decided on. The next plan reads live.
+    /// The Secret is not in the version that the step was decided on. The next plan reads from the API server.
     Conflict,
 }
 
@@ -92,7 +92,7 @@ impl Simulator {
             held: None,
             refusal: None,
             mint,
-            live: false,
+            uncached: false,
             dry_run_accepted: false,
             version: 0,
         }
@@ -100,7 +100,7 @@ impl Simulator {
 
     /// Begins a reconcile, which sees Secrets as the cache does: without those that lack the label.
     pub fn begin_reconcile(&mut self) {
-        (self.live, self.dry_run_accepted) = (false, false);
+        (self.uncached, self.dry_run_accepted) = (false, false);
     }
 
     /// Returns the name of the Secret according to the spec.
@@ -112,14 +112,14 @@ impl Simulator {
     pub fn plan(&mut self) -> Plan {
         let name = self.secret_name().to_owned();
         let views: Vec<_> = self.secrets.values().cloned().map(SecretView::of).collect();
-        let secret = views.iter().find(|secret| *secret.name == *name && (self.live || secret.is_labelled()));
+        let secret = views.iter().find(|secret| *secret.name == *name && (self.uncached || secret.is_labelled()));
         self.note_publication(secret.map_or(0, SecretView::version));
         let is_former = |secret: &&SecretView| *secret.name != *name && secret.is_controlled_by(self.pat.uid());
         let former: Vec<_> = views.iter().filter(is_former).cloned().collect();
         let observed = Observed {
             pat: &self.pat,
             secret,
-            live: self.live,
+            uncached: self.uncached,
             former: &former,
             conflicting_pat: self.conflicting_pat.as_deref(),
             held: self.held.as_ref().map(SimulatedToken::public),
@@ -145,7 +145,7 @@ impl Simulator {
     pub fn perform(&mut self, step: Step) -> Result<Performed, SimulationError> {
         match step {
             Step::Rest => {}
-            Step::ReadLive => self.live = true,
+            Step::ReadUncached => self.uncached = true,
             Step::Mint(prefix) => {
                 let token = (self.mint)(&prefix)?;
                 self.held = Some(SimulatedToken { token, issued_at: self.now, published: None });
@@ -156,7 +156,7 @@ impl Simulator {
                 self.pat.status = Ok(*status);
             }
             Step::WriteSecret(write) => {
-                self.live = true;
+                self.uncached = true;
                 let base = write.base.as_ref().map(|base| base.resource_version.as_str());
                 if base != self.version_of(&write.name) {
                     return Ok(Performed::Conflict);
@@ -167,7 +167,7 @@ impl Simulator {
             }
             Step::DeleteSecret(target) => {
                 if self.version_of(&target.name) != Some(&target.resource_version) {
-                    self.live = true;
+                    self.uncached = true;
                     return Ok(Performed::Conflict);
                 }
                 self.secrets.remove(&target.name);

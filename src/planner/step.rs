@@ -13,7 +13,7 @@ pub enum Step {
     /// Do nothing until the next wake-up or change.
     Rest,
     /// Read the Secret, then the PAT, from the API server and plan again.
-    ReadLive,
+    ReadUncached,
     /// Mint a token into memory and plan again.
     Mint(TokenPrefix),
     /// Ask the API server by a dry run whether it would accept this write, and plan again.

@@ -239,7 +239,7 @@ impl World {
                     return plan.wake_at;
                 }
                 Step::Mint(_) => self.mint(plan.step),
-                step @ (Step::ReadLive | Step::DryRun(_)) => {
+                step @ (Step::ReadUncached | Step::DryRun(_)) => {
                     self.perform(step).unwrap();
                 }
                 _ if self.writes == until => {
@@ -351,11 +351,38 @@ impl World {
                 let known = self.minted.keys().any(|hash| view.data.iter().any(|(_, value)| value == hash));
                 assert!(view.is_controlled_by("uid-1") || known, "a foreign Secret was touched");
             }
-            // The watch does not show the Secret. The API server answers that it exists, and the operator reads live.
+            // The watch does not show the Secret. The API server answers that it exists, and the operator reads from the API server.
             (None, Some(view)) if !view.is_labelled() => {}
             _ => panic!("the plan was made for another Secret"),
         }
         self.perform(Step::WriteSecret(write)).unwrap();
+    }
+
+    /// The operator runs while this time passes.
+    fn run_for(&mut self, time: SignedDuration) {
+        let end = self.now.plus(time);
+        for _ in 0..60 {
+            match self.settle(usize::MAX >> 1) {
+                Some(wake) if wake <= end => self.advance(wake.since(self.now)),
+                _ => break,
+            }
+        }
+        if self.now < end {
+            self.advance(end.since(self.now));
+        }
+    }
+
+    /// The status is lost. Information that only the status had is lost too, so the checks of retired tokens start again.
+    fn lose_status(&mut self) {
+        let version = self.next_version();
+        self.pat.metadata.resource_version = Some(version);
+        let lost = std::mem::take(self.pat.status.as_mut().unwrap());
+        self.ever_bad.extend(lost.credentials.into_iter().map(|credential| credential.sha256.to_string()));
+        self.retired.clear();
+        self.repairs.clear();
+        self.offered = None;
+        self.late.clear();
+        self.restart();
     }
 
     /// Another writer edits the Secret.
@@ -374,7 +401,7 @@ impl World {
         for _ in 0..8 {
             let plan = self.plan();
             match plan.step {
-                step @ (Step::ReadLive | Step::DryRun(_)) => {
+                step @ (Step::ReadUncached | Step::DryRun(_)) => {
                     self.perform(step).unwrap();
                 }
                 Step::Mint(_) => self.mint(plan.step),
@@ -438,7 +465,7 @@ impl World {
                     }
                     break;
                 }
-                Step::ReadLive | Step::Rest | Step::DeleteSecret(_) => break,
+                Step::ReadUncached | Step::Rest | Step::DeleteSecret(_) => break,
             }
         }
         (self.pat, self.held, self.refusal) = (present, in_work, refusal);
@@ -612,7 +639,7 @@ impl World {
             let ours = |secret: &SecretView| secret.is_controlled_by("uid-1") && secret.is_labelled();
             let left = self.secrets.values().cloned().map(SecretView::of).find(ours);
             assert!(left.is_none(), "a Secret stayed: {left:#?} {status:#?}");
-            // A Secret that is no longer ours is read live each time.
+            // A Secret that is no longer ours is read from the API server each time.
             let there = self.secrets.contains_key(&self.secret_name());
             self.begin_reconcile();
             let step = self.plan().step;
@@ -739,29 +766,19 @@ fn happening_once() -> impl Strategy<Value = Happening> {
 }
 
 fn happen(world: &mut World, happening: &Happening) {
+    if !edit_spec(world, happening) && !edit_secret(world, happening) {
+        run_operator(world, happening);
+    }
+    world.note_the_bad();
+    world.check();
+}
+
+/// A user edits the spec; `false` if the event is another one.
+fn edit_spec(world: &mut World, happening: &Happening) -> bool {
     use Happening::*;
     let now = world.now;
     let later = |by: i64| now.plus(seconds(by));
-    let length = |seconds: i64| crate::api::LengthOfTime(format!("{seconds}s"));
     match happening {
-        Wait(by) => {
-            // The operator is running.
-            let end = world.now.plus(seconds(*by));
-            for _ in 0..60 {
-                match world.settle(usize::MAX >> 1) {
-                    Some(wake) if wake <= end => world.advance(wake.since(world.now)),
-                    _ => break,
-                }
-            }
-            if world.now < end {
-                world.advance(end.since(world.now));
-            }
-        }
-        Outage(by) => {
-            world.restart();
-            world.advance(seconds(*by));
-        }
-        ClockBack(by) => world.now = world.now.minus(seconds(*by)),
         RotateNow => world.spec().rotate_if_issued_before = Some(now),
         RotateAt(by) => world.spec().rotate_if_issued_before = Some(later(*by)),
         RevokeNow => world.spec().revoke_if_issued_before = Some(now),
@@ -787,25 +804,37 @@ fn happen(world: &mut World, happening: &Happening) {
         }
         ExpiryNever => world.spec().expiry = Some(crate::api::Expiry { never: Some(true), ..Default::default() }),
         ExpiryNone => world.spec().expiry = None,
-        Key(n) => world.spec().secret.get_or_insert_default().key = Some(format!("key{n}")),
-        PreviousKey(n) => {
-            world.spec().secret.get_or_insert_default().previous_key = n.map(|n| format!("previous{n}"));
-        }
-        Label(n) => {
-            world.spec().secret.get_or_insert_default().labels =
-                BTreeMap::from([(format!("label{n}"), "x".to_owned())]);
-        }
-        Rename(0) => world.spec().secret.get_or_insert_default().name = Some("foreign".into()),
-        Rename(n) => world.spec().secret.get_or_insert_default().name = Some(format!("name{n}")),
+        Key(_) | PreviousKey(_) | Label(_) | Rename(_) | Template(_) => edit_layout(world, happening),
+        _ => return false,
+    }
+    true
+}
+
+/// A user edits `spec.secret`.
+fn edit_layout(world: &mut World, happening: &Happening) {
+    use Happening::*;
+    let secret = world.spec().secret.get_or_insert_default();
+    match happening {
+        Key(n) => secret.key = Some(format!("key{n}")),
+        PreviousKey(n) => secret.previous_key = n.map(|n| format!("previous{n}")),
+        Label(n) => secret.labels = BTreeMap::from([(format!("label{n}"), "x".to_owned())]),
+        Rename(0) => secret.name = Some("foreign".into()),
+        Rename(n) => secret.name = Some(format!("name{n}")),
         Template(on) => {
             let text = "t={{ token }} until={{ expiresAt }}".to_owned();
-            let template = on.then(|| crate::api::SecretTemplate {
+            secret.template = on.then(|| crate::api::SecretTemplate {
                 data: Some(BTreeMap::from([("config".to_owned(), text)])),
                 ..Default::default()
             });
-            world.spec().secret.get_or_insert_default().template = template;
         }
-        DefaultLifetime(lifetime) => world.config.default_lifetime = seconds(*lifetime),
+        other => unreachable!("{other:?} is no edit of spec.secret"),
+    }
+}
+
+/// Another client edits or deletes the Secret, or a holder takes the token; `false` if the event is another one.
+fn edit_secret(world: &mut World, happening: &Happening) -> bool {
+    use Happening::*;
+    match happening {
         DeleteSecret => {
             let name = world.secret_name();
             if name != "foreign" {
@@ -834,18 +863,23 @@ fn happen(world: &mut World, happening: &Happening) {
         }),
         StripLabel => world.tamper(|secret| secret.metadata.labels = None),
         StripOwner => world.tamper(|secret| secret.metadata.owner_references = None),
-        StatusLost => {
-            // Information that only the status had is lost, so the checks of retired tokens start again.
-            let version = world.next_version();
-            world.pat.metadata.resource_version = Some(version);
-            let lost = std::mem::take(world.pat.status.as_mut().unwrap());
-            world.ever_bad.extend(lost.credentials.into_iter().map(|credential| credential.sha256.to_string()));
-            world.retired.clear();
-            world.repairs.clear();
-            world.offered = None;
-            world.late.clear();
+        _ => return false,
+    }
+    true
+}
+
+/// The operator runs, stops, pauses or loses its status, and time passes.
+fn run_operator(world: &mut World, happening: &Happening) {
+    use Happening::*;
+    match happening {
+        Wait(by) => world.run_for(seconds(*by)),
+        Outage(by) => {
             world.restart();
+            world.advance(seconds(*by));
         }
+        ClockBack(by) => world.now = world.now.minus(seconds(*by)),
+        DefaultLifetime(lifetime) => world.config.default_lifetime = seconds(*lifetime),
+        StatusLost => world.lose_status(),
         Restart => world.restart(),
         DieAfter(writes) => {
             world.settle(*writes);
@@ -855,16 +889,18 @@ fn happen(world: &mut World, happening: &Happening) {
         PauseWhileReading(writes) => world.pause_while_reading(*writes),
         LetGo => world.let_go(),
         Refuse => {
-            let retry_at = later(30);
-            world.refusal =
-                Some(WriteRefusal { kind: WriteRefusalKind::Other, message: "exceeded quota".into(), retry_at });
+            let (kind, retry_at) = (WriteRefusalKind::Other, world.now.plus(seconds(30)));
+            world.refusal = Some(WriteRefusal { kind, message: "exceeded quota".into(), retry_at });
         }
         Reconcile => {
             world.settle(usize::MAX >> 1);
         }
+        other => unreachable!("{other:?} is handled before"),
     }
-    world.note_the_bad();
-    world.check();
+}
+
+fn length(seconds: i64) -> crate::api::LengthOfTime {
+    crate::api::LengthOfTime(format!("{seconds}s"))
 }
 
 /// The histories are the same each time, so that a failure is due to a change. `PROPTEST_RNG_SEED=<number>` runs others. Add a failing

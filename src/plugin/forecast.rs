@@ -42,7 +42,7 @@ pub struct ForecastStep {
 /// The random number generator fails.
 pub fn forecast(simulator: &mut Simulator) -> Result<Forecast, SimulationError> {
     let mut steps = Vec::new();
-    simulator.perform(Step::ReadLive)?;
+    simulator.perform(Step::ReadUncached)?;
     for _ in 0..MAX_STEPS {
         let plan = simulator.next_plan();
         let at = simulator.now;
@@ -54,7 +54,7 @@ pub fn forecast(simulator: &mut Simulator) -> Result<Forecast, SimulationError> 
                 }
                 None => return Ok(Forecast { steps, wake_at: plan.wake_at }),
             },
-            Step::ReadLive => None,
+            Step::ReadUncached => None,
             Step::Mint(prefix) => Some(format!("mint a token {prefix}_… in memory")),
             Step::DryRun(write) => {
                 Some(format!("check by a dry run that the API server accepts Secret {}", write.name))

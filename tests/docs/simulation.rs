@@ -173,7 +173,7 @@ impl Simulation {
                     return;
                 }
                 Step::DryRun(_) | Step::WriteSecret(_) if self.refuse() => continue,
-                Step::ReadLive | Step::Mint(_) | Step::DryRun(_) => None,
+                Step::ReadUncached | Step::Mint(_) | Step::DryRun(_) => None,
                 Step::WriteStatus(_) => Some("status"),
                 Step::WriteSecret(_) | Step::DeleteSecret(_) => Some("Secret"),
             };
