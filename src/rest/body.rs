@@ -4,6 +4,8 @@
 //! memory.
 
 use std::{
+    collections::HashSet,
+    fmt,
     ops::RangeInclusive,
     sync::{Arc, LazyLock},
     time::Duration,
@@ -13,7 +15,10 @@ use axum::{
     body::Body,
     http::{HeaderMap, StatusCode, header},
 };
-use serde::de::DeserializeOwned;
+use serde::{
+    Deserialize, Deserializer,
+    de::{self, DeserializeOwned, MapAccess, SeqAccess, Visitor},
+};
 use serde_json::Value;
 
 use super::{error::RestError, timestamp};
@@ -75,24 +80,100 @@ pub async fn json(headers: &HeaderMap, body: Body) -> Result<RequestBody, Invali
     read(headers, body, &["application/json"]).await
 }
 
-/// Parses a JSON object. The error names a field only if a known one is duplicated: other messages of serde could quote the body.
+/// Parses a JSON object.
 pub fn object<T: DeserializeOwned>(body: &[u8]) -> Result<T, RestError> {
-    let not_object = || RestError::invalid("body", "must be a JSON object");
+    const SHAPE: &str = "a JSON object";
     // serde also accepts a list of the fields in their order.
     if body.trim_ascii_start().first() == Some(&b'[') {
-        return Err(not_object());
+        return Err(not_of_shape(SHAPE));
     }
-    serde_json::from_slice(body).map_err(|error| {
-        let message = error.to_string();
-        if error.is_syntax() || error.is_eof() {
-            let problem = format!("invalid JSON at line {}, column {}", error.line(), error.column());
-            return RestError::invalid("body", problem);
+    parse(body, SHAPE)
+}
+
+/// Parses JSON; `shape` is what the body must be. A field that is set more than once is an error, whether it is known or not. The error
+/// names only a known one: an unknown field and other messages of serde could quote a secret.
+pub fn parse<T: DeserializeOwned>(body: &[u8], shape: &str) -> Result<T, RestError> {
+    const DUPLICATE: &str = "must not be set more than once";
+    let parsed = serde_json::from_slice(body).map_err(|error| {
+        if !error.is_data() {
+            return invalid_json(&error);
         }
-        match message.strip_prefix("duplicate field `").and_then(|rest| rest.split_once('`')) {
-            Some((field, _)) => RestError::invalid(field, "must not be set more than once"),
-            None => not_object(),
+        match error.to_string().strip_prefix("duplicate field `").and_then(|rest| rest.split_once('`')) {
+            Some((field, _)) => RestError::invalid(field, DUPLICATE),
+            None => not_of_shape(shape),
         }
-    })
+    })?;
+    match serde_json::from_slice::<UniqueFields>(body) {
+        Ok(UniqueFields) => Ok(parsed),
+        Err(error) if error.is_data() => Err(RestError::invalid("body", format!("a field {DUPLICATE}"))),
+        Err(error) => Err(invalid_json(&error)),
+    }
+}
+
+fn not_of_shape(shape: &str) -> RestError {
+    RestError::invalid("body", format!("must be {shape}"))
+}
+
+fn invalid_json(error: &serde_json::Error) -> RestError {
+    RestError::invalid("body", format!("invalid JSON at line {}, column {}", error.line(), error.column()))
+}
+
+/// Any JSON in which no object has a field more than once. serde itself detects only duplicates of known fields.
+struct UniqueFields;
+
+impl<'de> Deserialize<'de> for UniqueFields {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        deserializer.deserialize_any(UniqueFieldsVisitor)
+    }
+}
+
+struct UniqueFieldsVisitor;
+
+impl<'de> Visitor<'de> for UniqueFieldsVisitor {
+    type Value = UniqueFields;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("JSON")
+    }
+
+    fn visit_bool<E>(self, _: bool) -> Result<UniqueFields, E> {
+        Ok(UniqueFields)
+    }
+
+    fn visit_i64<E>(self, _: i64) -> Result<UniqueFields, E> {
+        Ok(UniqueFields)
+    }
+
+    fn visit_u64<E>(self, _: u64) -> Result<UniqueFields, E> {
+        Ok(UniqueFields)
+    }
+
+    fn visit_f64<E>(self, _: f64) -> Result<UniqueFields, E> {
+        Ok(UniqueFields)
+    }
+
+    fn visit_str<E>(self, _: &str) -> Result<UniqueFields, E> {
+        Ok(UniqueFields)
+    }
+
+    fn visit_unit<E>(self) -> Result<UniqueFields, E> {
+        Ok(UniqueFields)
+    }
+
+    fn visit_seq<A: SeqAccess<'de>>(self, mut items: A) -> Result<UniqueFields, A::Error> {
+        while items.next_element::<UniqueFields>()?.is_some() {}
+        Ok(UniqueFields)
+    }
+
+    fn visit_map<A: MapAccess<'de>>(self, mut fields: A) -> Result<UniqueFields, A::Error> {
+        let mut seen = HashSet::new();
+        while let Some((field, UniqueFields)) = fields.next_entry::<String, UniqueFields>()? {
+            if !seen.insert(field) {
+                return Err(de::Error::custom("duplicate field"));
+            }
+        }
+        Ok(UniqueFields)
+    }
 }
 
 /// Parses an expiry; none means never.

@@ -8,7 +8,7 @@ use prometheus_client::{
     registry::{Registry, Unit},
 };
 
-use super::{server::Dialect, store::TokenStore};
+use super::{dialect::Dialect, store::TokenStore};
 use crate::{
     index::{IndexFreshness, WATCHED_KINDS, last_used::LastUsedCounters},
     service::watch::WatchMetrics,

@@ -8,6 +8,7 @@ pub mod access_token;
 pub mod body;
 pub mod caller;
 pub mod cryptlex;
+pub mod dialect;
 pub mod error;
 #[cfg(test)]
 pub(crate) mod fixture;
@@ -18,6 +19,7 @@ pub mod openapi;
 pub mod preflight;
 pub mod query;
 pub mod rate_limit;
+pub mod request;
 pub mod response;
 pub mod sailpoint;
 pub mod server;

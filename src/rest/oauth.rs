@@ -22,6 +22,7 @@ use zeroize::{Zeroize, Zeroizing};
 
 use super::{
     body::{self, InvalidBody},
+    dialect::OAUTH_TOKEN,
     error::RestError,
     response,
     service::{ExchangedToken, TokenService},
@@ -30,9 +31,6 @@ use crate::service::{
     authorization::{Authorization, percent_decoded},
     http::plain,
 };
-
-/// The path of the endpoint.
-pub const PATH: &str = "/oauth/token";
 
 const FORM: &str = "application/x-www-form-urlencoded";
 const MULTIPART: &str = "multipart/form-data";
@@ -99,7 +97,7 @@ pub(super) struct OauthProblem {
 
 /// The endpoint, to be merged or nested.
 pub fn routes(service: Arc<TokenService>) -> Router {
-    Router::new().route(PATH, any(exchange)).with_state(service)
+    Router::new().route(OAUTH_TOKEN, any(exchange)).with_state(service)
 }
 
 /// Writes an error that occurred outside of this endpoint.

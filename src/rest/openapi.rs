@@ -6,7 +6,7 @@ use axum::{Router, body::Bytes, http::StatusCode, response::Response, routing::g
 use utoipa::{
     OpenApi,
     openapi::{
-        Content, HeaderBuilder, OpenApi as Document, Ref, RefOr, ResponseBuilder, Schema, Server, Type,
+        Content, HeaderBuilder, OpenApi as Document, Ref, ResponseBuilder, Server, Type,
         path::Operation,
         schema::{KnownFormat, ObjectBuilder, SchemaFormat},
         security::{ClientCredentials, Flow, HttpAuthScheme, HttpBuilder, OAuth2, Scopes, SecurityScheme},
@@ -15,10 +15,9 @@ use utoipa::{
 
 use super::{
     cryptlex,
+    dialect::{CRYPTLEX, OAUTH_TOKEN, SAILPOINT},
     oauth::{self, OauthProblem},
-    response, sailpoint,
-    server::{CRYPTLEX, SAILPOINT},
-    truefoundry,
+    response, sailpoint, truefoundry,
 };
 
 /// The path of the description.
@@ -54,7 +53,7 @@ pub fn document() -> Document {
     let bearer = "A personal access token, or an access token from /oauth/token";
     let bearer = HttpBuilder::new().scheme(HttpAuthScheme::Bearer).description(Some(bearer)).build();
     components.add_security_scheme(BEARER, SecurityScheme::Http(bearer));
-    let flow = Flow::ClientCredentials(ClientCredentials::new(oauth::PATH, Scopes::new()));
+    let flow = Flow::ClientCredentials(ClientCredentials::new(OAUTH_TOKEN, Scopes::new()));
     components.add_security_scheme(OAUTH, SecurityScheme::OAuth2(OAuth2::new([flow])));
     document
 }
@@ -84,23 +83,32 @@ async fn describe() -> Response {
     response::of_json(StatusCode::OK, TEXT.clone().into())
 }
 
-/// The dialects and their base paths.
-fn parts() -> Vec<(&'static str, Document)> {
-    vec![(SAILPOINT, sailpoint::openapi()), ("", truefoundry::openapi()), (CRYPTLEX, cryptlex::openapi())]
+/// The base path of each dialect and its part of the description.
+fn parts() -> [(&'static str, Document); 3] {
+    let sailpoint_error = |status| match status {
+        401 => Some("SailpointUnauthorized"),
+        429 => Some("SailpointTooManyRequests"),
+        _ => Some("SailpointError"),
+    };
+    [
+        (SAILPOINT, with_errors(sailpoint::openapi(), &sailpoint_error)),
+        ("", with_errors(truefoundry::openapi(), &|_| Some("TruefoundryError"))),
+        (CRYPTLEX, with_errors(cryptlex::openapi(), &|_| Some("CryptlexError"))),
+    ]
 }
 
 /// Returns the operations of no dialect, and the token endpoint below SailPoint's base path.
 fn common() -> Document {
     let mut document = CommonOperations::openapi();
-    let mut exchange = document.paths.paths[oauth::PATH].clone();
+    let mut exchange = document.paths.paths[OAUTH_TOKEN].clone();
     add_errors(&mut exchange.post, "Basic", &|status| (status != 403).then_some("OauthProblem"));
-    document.paths.paths.insert(oauth::PATH.to_owned(), exchange.clone());
+    document.paths.paths.insert(OAUTH_TOKEN.to_owned(), exchange.clone());
     if let Some(operation) = &mut exchange.post {
         operation.operation_id = Some("sailpointExchange".to_owned());
         operation.tags = Some(vec!["SailPoint".to_owned()]);
         operation.summary.get_or_insert_default().push_str(" (for SailPoint's clients)");
     }
-    document.paths.paths.insert(format!("{SAILPOINT}{}", oauth::PATH), exchange);
+    document.paths.paths.insert(format!("{SAILPOINT}{}", OAUTH_TOKEN), exchange);
     document
 }
 
@@ -120,12 +128,13 @@ const BODY_ERRORS: [(u16, &str); 2] =
     [(413, "The body is larger than 64 KiB"), (415, "The body has another media type")];
 
 /// Adds the errors of every operation to all operations of a dialect. `schema` names the schema of each status.
-pub(super) fn add_errors_to_all(document: &mut Document, schema: &dyn Fn(u16) -> Option<&'static str>) {
+fn with_errors(mut document: Document, schema: &dyn Fn(u16) -> Option<&'static str>) -> Document {
     for path in document.paths.paths.values_mut() {
         for operation in [&mut path.get, &mut path.post, &mut path.patch, &mut path.delete] {
             add_errors(operation, "Bearer", schema);
         }
     }
+    document
 }
 
 fn add_errors(operation: &mut Option<Operation>, challenge: &str, schema: &dyn Fn(u16) -> Option<&'static str>) {
@@ -153,16 +162,6 @@ fn add_errors(operation: &mut Option<Operation>, challenge: &str, schema: &dyn F
             response = response.header(name, header);
         }
         operation.responses.responses.insert(status.to_string(), response.build().into());
-    }
-}
-
-/// Marks every property of these schemas as required: optional ones are `null` and never absent.
-pub(super) fn require_all_properties(document: &mut Document, schemas: &[&str]) {
-    let components = document.components.get_or_insert_default();
-    for name in schemas {
-        if let Some(RefOr::T(Schema::Object(object))) = components.schemas.get_mut(*name) {
-            object.required = object.properties.keys().cloned().collect();
-        }
     }
 }
 
@@ -249,7 +248,7 @@ mod tests {
                     assert!(responses.contains_key(status), "{what} has no {status}");
                 }
             }
-            if !path.ends_with(oauth::PATH) {
+            if !path.ends_with(OAUTH_TOKEN) {
                 assert!(responses.contains_key("403"), "{what} has no 403");
                 let schemes =
                     operation["security"].as_array().unwrap().iter().flat_map(|one| one.as_object().unwrap().keys());

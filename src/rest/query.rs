@@ -5,12 +5,9 @@
 
 use std::{cmp::Ordering, sync::Arc};
 
-use memchr::memchr2_iter;
+use memchr::{memchr2_iter, memmem::Finder};
 
-use super::{
-    model::TokenItem,
-    store::{SearchText, TokenRow},
-};
+use super::model::TokenItem;
 use crate::{
     api::{Owner, Time},
     index::PatUid,
@@ -55,6 +52,68 @@ pub struct SortKey {
     pub by: TokenField,
     /// Whether the largest value comes first.
     pub descending: bool,
+}
+
+/// A token, with copies of what lists filter and sort by: a page may look at a hundred thousand rows, and each pointer that misses the
+/// cache costs more than the comparison.
+#[derive(Clone, Debug)]
+pub struct TokenRow {
+    item: Arc<TokenItem>,
+    id: PatUid,
+    created_at: Time,
+    updated_at: Time,
+    last_used_at: Option<Time>,
+    expires_at: Option<Time>,
+    managed: bool,
+    /// The display name followed by the description, in lower case.
+    text: Arc<str>,
+    name_ends: usize,
+}
+
+/// Text to search for in names and descriptions.
+struct SearchText(Finder<'static>);
+
+impl From<Arc<TokenItem>> for TokenRow {
+    fn from(item: Arc<TokenItem>) -> Self {
+        let mut text = item.display_name.to_lowercase();
+        let name_ends = text.len();
+        text.push_str(&item.description.as_deref().unwrap_or_default().to_lowercase());
+        Self {
+            id: item.id,
+            created_at: item.created_at,
+            updated_at: item.updated_at,
+            last_used_at: item.last_used_at,
+            expires_at: item.expires_at(),
+            managed: item.managed,
+            text: text.into(),
+            name_ends,
+            item,
+        }
+    }
+}
+
+impl TokenRow {
+    /// Returns the token.
+    pub fn item(&self) -> &Arc<TokenItem> {
+        &self.item
+    }
+
+    /// Whether the name or the description contains the text.
+    fn contains(&self, SearchText(search): &SearchText) -> bool {
+        let text = self.text.as_bytes();
+        let Some(start) = search.find(text) else { return false };
+        let (name, description) = text.split_at(self.name_ends);
+        let is_within_one = start >= name.len() || start + search.needle().len() <= name.len();
+        is_within_one || search.find(name).is_some() || search.find(description).is_some()
+    }
+}
+
+impl SearchText {
+    /// Prepares a search that ignores case; `None` for no text.
+    fn of(text: Option<&str>) -> Option<Self> {
+        let text = text.filter(|text| !text.is_empty())?;
+        Some(Self(Finder::new(&text.to_lowercase()).into_owned()))
+    }
 }
 
 /// A page of tokens.
@@ -223,7 +282,7 @@ pub enum Operand {
 
 /// A field's value, borrowed: one page may look at a hundred thousand tokens.
 #[derive(Clone, Copy, Debug)]
-pub(super) enum FieldValue<'a> {
+enum FieldValue<'a> {
     /// Text.
     Text(&'a str),
     /// An id, which is compared as text.
@@ -249,7 +308,7 @@ impl TokenFilter {
 
 impl TokenField {
     /// Returns the field's value.
-    pub(super) fn of(self, row: &TokenRow) -> Option<FieldValue<'_>> {
+    fn of(self, row: &TokenRow) -> Option<FieldValue<'_>> {
         match self {
             Self::Id => Some(FieldValue::Id(row.id)),
             Self::Name => Some(FieldValue::Text(&row.item().display_name)),
@@ -263,7 +322,7 @@ impl TokenField {
 
 impl FieldValue<'_> {
     /// Compares two values of one field.
-    pub(super) fn order(self, other: Self) -> Ordering {
+    fn order(self, other: Self) -> Ordering {
         match (self, other) {
             (Self::Text(one), Self::Text(other)) => one.cmp(other),
             (Self::Id(one), Self::Id(other)) => one.cmp(&other),
@@ -336,8 +395,10 @@ fn ends_with(text: &str, part: &str) -> bool {
 #[cfg(test)]
 mod tests {
     use proptest::prelude::*;
+    use serde_json::json;
 
     use super::*;
+    use crate::api::StoredPat;
 
     proptest! {
         #[test]
@@ -347,5 +408,34 @@ mod tests {
             prop_assert_eq!(starts_with(&text, &part), small.starts_with(&small_part));
             prop_assert_eq!(ends_with(&text, &part), small.ends_with(&small_part));
         }
+    }
+
+    fn row(name: &str, description: Option<&str>) -> TokenRow {
+        let stored: StoredPat = serde_json::from_value(json!({
+            "metadata": {
+                "namespace": "team", "name": "app", "uid": "00000000-0000-0000-0000-000000000001",
+                "creationTimestamp": "2026-01-01T00:00:00Z",
+            },
+            "spec": {"displayName": name, "description": description},
+        }))
+        .unwrap();
+        Arc::new(TokenItem::read(&stored).unwrap()).into()
+    }
+
+    proptest! {
+        #[test]
+        fn search_looks_in_name_and_description_but_not_across_them(
+            name in "[abAB ä]{0,5}", description in prop::option::of("[abAB ä]{0,5}"), text in "[abAB ä]{1,3}",
+        ) {
+            let small = text.to_lowercase();
+            let has = |place: &str| place.to_lowercase().contains(&small);
+            let found = row(&name, description.as_deref()).contains(&SearchText::of(Some(&text)).unwrap());
+            prop_assert_eq!(found, has(&name) || description.as_deref().is_some_and(has));
+        }
+    }
+
+    #[test]
+    fn empty_text_is_no_search() {
+        assert!(SearchText::of(None).is_none() && SearchText::of(Some("")).is_none());
     }
 }

@@ -12,7 +12,7 @@ use super::{
     model::{ChangeToken, CreateToken, IssuedToken, TokenItem},
     query::{TokenPage, TokenQuery},
     rate_limit::{RateLimit, RateLimiter},
-    server::record_caller,
+    request::record_caller,
     store::{OwnerEntry, TokenStore},
     write::Writer,
 };

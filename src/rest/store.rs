@@ -7,12 +7,11 @@ use std::{
     sync::{Arc, PoisonError, RwLock, RwLockReadGuard},
 };
 
-use memchr::memmem::Finder;
 use tokio::sync::watch;
 
 use super::{
     model::TokenItem,
-    query::{OwnerSelector, TokenPage, TokenQuery},
+    query::{OwnerSelector, TokenPage, TokenQuery, TokenRow},
 };
 use crate::{
     api::{Owner, OwnerKind, StoredOwner, StoredPat, Time, TokenOwnerSpec},
@@ -174,68 +173,6 @@ impl StoreState {
                 self.by_owner.remove(&old.owner);
             }
         }
-    }
-}
-
-/// A token, with copies of what lists filter and sort by: a page may look at a hundred thousand rows, and each pointer that misses the
-/// cache costs more than the comparison.
-#[derive(Clone, Debug)]
-pub struct TokenRow {
-    item: Arc<TokenItem>,
-    pub(super) id: PatUid,
-    pub(super) created_at: Time,
-    pub(super) updated_at: Time,
-    pub(super) last_used_at: Option<Time>,
-    pub(super) expires_at: Option<Time>,
-    pub(super) managed: bool,
-    /// The display name followed by the description, in lower case.
-    text: Arc<str>,
-    name_ends: usize,
-}
-
-/// Text to search for in names and descriptions.
-pub(super) struct SearchText(Finder<'static>);
-
-impl From<Arc<TokenItem>> for TokenRow {
-    fn from(item: Arc<TokenItem>) -> Self {
-        let mut text = item.display_name.to_lowercase();
-        let name_ends = text.len();
-        text.push_str(&item.description.as_deref().unwrap_or_default().to_lowercase());
-        Self {
-            id: item.id,
-            created_at: item.created_at,
-            updated_at: item.updated_at,
-            last_used_at: item.last_used_at,
-            expires_at: item.expires_at(),
-            managed: item.managed,
-            text: text.into(),
-            name_ends,
-            item,
-        }
-    }
-}
-
-impl TokenRow {
-    /// Returns the token.
-    pub fn item(&self) -> &Arc<TokenItem> {
-        &self.item
-    }
-
-    /// Whether the name or the description contains the text.
-    pub(super) fn contains(&self, SearchText(search): &SearchText) -> bool {
-        let text = self.text.as_bytes();
-        let Some(start) = search.find(text) else { return false };
-        let (name, description) = text.split_at(self.name_ends);
-        let is_within_one = start >= name.len() || start + search.needle().len() <= name.len();
-        is_within_one || search.find(name).is_some() || search.find(description).is_some()
-    }
-}
-
-impl SearchText {
-    /// Prepares a search that ignores case; `None` for no text.
-    pub(super) fn of(text: Option<&str>) -> Option<Self> {
-        let text = text.filter(|text| !text.is_empty())?;
-        Some(Self(Finder::new(&text.to_lowercase()).into_owned()))
     }
 }
 
@@ -495,42 +432,5 @@ impl WatchHandler for OwnerStoreHandler {
         self.batch.retain(|one| one.uid().parse().ok() != uid);
         self.index.delete(stored.clone());
         self.store.change_owners(|owners| owners.remove(&stored));
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use proptest::prelude::*;
-    use serde_json::json;
-
-    use super::*;
-
-    fn row(name: &str, description: Option<&str>) -> TokenRow {
-        let stored: StoredPat = serde_json::from_value(json!({
-            "metadata": {
-                "namespace": "team", "name": "app", "uid": "00000000-0000-0000-0000-000000000001",
-                "creationTimestamp": "2026-01-01T00:00:00Z",
-            },
-            "spec": {"displayName": name, "description": description},
-        }))
-        .unwrap();
-        Arc::new(TokenItem::read(&stored).unwrap()).into()
-    }
-
-    proptest! {
-        #[test]
-        fn search_looks_in_name_and_description_but_not_across_them(
-            name in "[abAB ä]{0,5}", description in prop::option::of("[abAB ä]{0,5}"), text in "[abAB ä]{1,3}",
-        ) {
-            let small = text.to_lowercase();
-            let has = |place: &str| place.to_lowercase().contains(&small);
-            let found = row(&name, description.as_deref()).contains(&SearchText::of(Some(&text)).unwrap());
-            prop_assert_eq!(found, has(&name) || description.as_deref().is_some_and(has));
-        }
-    }
-
-    #[test]
-    fn empty_text_is_no_search() {
-        assert!(SearchText::of(None).is_none() && SearchText::of(Some("")).is_none());
     }
 }

@@ -17,7 +17,7 @@ use pat_operator::{
         stores::Stores,
     },
     index::{Index, IndexFreshness},
-    rest::{self, server::Dialect, store::TokenStore},
+    rest::{self, dialect::Dialect, store::TokenStore},
     verifier,
 };
 use serde_json::{Value, json};

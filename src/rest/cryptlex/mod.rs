@@ -19,7 +19,10 @@ use axum::{
     routing::get,
 };
 use serde::Serialize;
-use utoipa::OpenApi;
+use utoipa::{
+    OpenApi,
+    openapi::{RefOr, Schema},
+};
 
 use self::{
     error::{CryptlexError, CryptlexErrorBody},
@@ -30,7 +33,7 @@ use super::{
     caller::{RestCaller, TokenSet, Verb, on_own_tokens},
     error::RestError,
     model::{IssuedToken, TokenItem},
-    openapi, response,
+    response,
     service::TokenService,
 };
 
@@ -64,8 +67,7 @@ struct CryptlexOperations;
 /// Returns the OpenAPI description.
 pub fn openapi() -> utoipa::openapi::OpenApi {
     let mut document = CryptlexOperations::openapi();
-    openapi::add_errors_to_all(&mut document, &|_| Some("CryptlexError"));
-    openapi::require_all_properties(
+    require_all_properties(
         &mut document,
         &[
             "CryptlexToken",
@@ -78,6 +80,16 @@ pub fn openapi() -> utoipa::openapi::OpenApi {
         ],
     );
     document
+}
+
+/// Marks every property of these schemas as required: optional ones are `null` and never absent.
+fn require_all_properties(document: &mut utoipa::openapi::OpenApi, schemas: &[&str]) {
+    let components = document.components.get_or_insert_default();
+    for name in schemas {
+        if let Some(RefOr::T(Schema::Object(object))) = components.schemas.get_mut(*name) {
+            object.required = object.properties.keys().cloned().collect();
+        }
+    }
 }
 
 /// The routes, to be nested at the base path.

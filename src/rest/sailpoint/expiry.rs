@@ -5,11 +5,15 @@
 
 use k8s_openapi::jiff::{ToSpan, tz::TimeZone};
 
-use super::body::{EXPIRATION_DATE, NEVER_EXPIRES};
 use crate::{
     api::{Expiry, Time},
     rest::{error::RestError, timestamp},
 };
+
+/// The field of the expiry: `spec.expiry.at`.
+pub const EXPIRATION_DATE: &str = "expirationDate";
+/// The field that acknowledges that a token never expires.
+pub const NEVER_EXPIRES: &str = "userAwareTokenNeverExpires";
 
 /// The expiry rules of a version.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -5,9 +5,7 @@
 mod body;
 mod error;
 mod expiry;
-mod filters;
 mod list;
-mod patch;
 #[cfg(test)]
 mod tests;
 mod token;
@@ -25,13 +23,13 @@ use axum::{
 use utoipa::{OpenApi, openapi::path::Operation};
 
 use self::{
+    body::{SailpointPatch, SailpointPatchOperation},
     error::{
         JSON_PATCH, SailpointError, SailpointErrorBody, SailpointErrorMessage, SailpointTooManyRequests,
         SailpointUnauthorized, TrackedSailpointError,
     },
     expiry::ExpiryPolicy,
     list::SailpointListQuery,
-    patch::{SailpointPatch, SailpointPatchOperation},
     token::{SailpointCreatedToken, SailpointToken},
 };
 use super::{
@@ -39,10 +37,9 @@ use super::{
     caller::{RestCaller, TokenSet, Verb, missing_scope, scope},
     error::RestError,
     model::{IssuedToken, TokenItem},
-    openapi,
     query::TokenQuery,
+    request::RequestId,
     response,
-    server::RequestId,
     service::TokenService,
 };
 use crate::index::PatUid;
@@ -133,13 +130,7 @@ pub fn openapi() -> utoipa::openapi::OpenApi {
         document =
             document.nest(format!("{version}{TOKENS}"), with_version(SailpointOperations::openapi(), &version[1..]));
     }
-    document = document.nest(V1, with_version(SailpointOperations::openapi(), "v1")).nest(V1, with_version(bulk, "v1"));
-    openapi::add_errors_to_all(&mut document, &|status| match status {
-        401 => Some("SailpointUnauthorized"),
-        429 => Some("SailpointTooManyRequests"),
-        _ => Some("SailpointError"),
-    });
-    document
+    document.nest(V1, with_version(SailpointOperations::openapi(), "v1")).nest(V1, with_version(bulk, "v1"))
 }
 
 fn with_version(mut document: utoipa::openapi::OpenApi, version: &str) -> utoipa::openapi::OpenApi {

@@ -17,6 +17,7 @@ use serde_json::{Value, json};
 
 use super::super::{
     caller::{TokenSet, Verb},
+    dialect::OAUTH_TOKEN,
     error::RestError,
     fixture::{NOW, RestFixture, TestToken, at, send},
     oauth,
@@ -239,7 +240,7 @@ async fn token_request(
     authorization: Option<&str>,
     body: &str,
 ) -> (u16, Value, HeaderMap) {
-    let mut request = Request::post(oauth::PATH).header(header::CONTENT_TYPE, content_type);
+    let mut request = Request::post(OAUTH_TOKEN).header(header::CONTENT_TYPE, content_type);
     if let Some(value) = authorization {
         request = request.header(header::AUTHORIZATION, value);
     }
@@ -351,12 +352,12 @@ async fn errors_have_oauths_format_and_no_secret() {
 #[tokio::test]
 async fn only_post_without_a_query_is_accepted() {
     let (router, ada) = oauth_router();
-    let get = Request::get(oauth::PATH).body(Body::empty()).unwrap();
+    let get = Request::get(OAUTH_TOKEN).body(Body::empty()).unwrap();
     let (response, _) = send(&router, get).await;
     assert_eq!((response.status().as_u16(), &response.headers()["allow"]), (405, &"POST".parse().unwrap()));
     let credentials =
         format!("grant_type=client_credentials&client_id={}&client_secret={}", ada.id, ada.token.expose());
-    let request = Request::post(format!("{}?{credentials}", oauth::PATH)).header(header::CONTENT_TYPE, FORM);
+    let request = Request::post(format!("{}?{credentials}", OAUTH_TOKEN)).header(header::CONTENT_TYPE, FORM);
     let (response, text) = send(&router, request.body(Body::empty()).unwrap()).await;
     assert_eq!(response.status().as_u16(), 400);
     assert!(text.contains("not in the URL") && !text.contains(ada.token.expose()), "{text}");

@@ -5,13 +5,19 @@ mod queries;
 
 use std::{sync::Arc, time::Duration};
 
-use axum::{Router, body::Body, http::Request, routing::get};
+use axum::{
+    Router,
+    body::Body,
+    http::{Method, Request},
+    routing::get,
+};
 use serde_json::{Value, json};
 
 use super::{
-    fixture::{RestFixture, send},
+    fixture::{self, RestFixture, send},
     metrics::Metrics,
-    server::{self, RequestId},
+    request::RequestId,
+    server,
     store::TokenStore,
 };
 use crate::index::IndexFreshness;
@@ -150,6 +156,50 @@ async fn request_of_a_disconnected_client_is_counted() {
     drop(asking);
     let text = text(&metrics);
     assert!(text.contains(r#"dialect="other",route="/never",status="499"} 1"#), "{text}");
+}
+
+#[tokio::test]
+async fn duplicate_field_is_refused_in_every_dialect_even_if_it_is_unknown() {
+    let mut fixture = RestFixture::new();
+    let scopes = ["sp:my-personal-access-tokens:manage", "sp:all-personal-access-tokens:manage"];
+    let robot = fixture.account("team/robot", "robot", &scopes);
+    fixture.owner(1, json!({"subject": {"kind": "User", "name": "ada"}, "email": "ada@example.com"}));
+    let own = robot.id;
+    let router = server::router(fixture.service(), Arc::new(Metrics::new()));
+    let (post, patch, delete) = (Method::POST, Method::PATCH, Method::DELETE);
+    for (method, path, media_type, fields) in [
+        (&post, "/sailpoint/v3/personal-access-tokens".to_owned(), "json", r#""name": "ci""#),
+        (
+            &patch,
+            format!("/sailpoint/v3/personal-access-tokens/{own}"),
+            "json-patch+json",
+            r#""op": "remove", "path": "/name""#,
+        ),
+        (&patch, "/sailpoint/personal-access-tokens/v1/bulk-update".into(), "json", r#""ids": ["a"], "patch": []"#),
+        (&post, "/api/svc/v1/personal-access-tokens".into(), "json", r#""name": "abc""#),
+        (
+            &post,
+            "/api/svc/v1/personal-access-tokens/for-user".into(),
+            "json",
+            r#""name": "abc", "userEmail": "ada@example.com""#,
+        ),
+        (&delete, "/api/svc/v1/personal-access-tokens/revoke/all".into(), "json", r#""email": "ada@example.com""#),
+        (&post, format!("/api/svc/v1/virtual-accounts/{own}/regenerate-token"), "json", r#""gracePeriodInMinutes": 0"#),
+        (&post, "/cryptlex/v3/personal-access-tokens".into(), "json", r#""name": "ci""#),
+        (&patch, format!("/cryptlex/v3/personal-access-tokens/{own}"), "json", r#""revoked": true"#),
+    ] {
+        for duplicate in [r#""kpat_x": 1, "kpat_x": 1"#, r#""more": [{"kpat_x": null, "kpat_x": 1.5}]"#] {
+            let object = format!("{{{fields}, {duplicate}}}");
+            let body = if media_type == "json" { object } else { format!("[{object}]") };
+            let media_type = format!("application/{media_type}");
+            let body = Some((&*media_type, &*body));
+            let (response, error) = fixture::request(&router, Some(&robot), method.clone(), &path, body).await;
+            let error = error.to_string();
+            assert_eq!(response.status(), 400, "{method} {path}: {error}");
+            assert!(error.contains("body: a field must not be set more than once"), "{method} {path}: {error}");
+            assert!(!error.contains("kpat_x"), "{method} {path}: {error}");
+        }
+    }
 }
 
 #[tokio::test]

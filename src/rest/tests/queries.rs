@@ -12,8 +12,8 @@ use serde_json::json;
 use super::super::{
     fixture::{RestFixture, at},
     model::TokenItem,
-    query::{Comparison, Operand, OwnerSelector, SortKey, TokenField, TokenFilter, TokenQuery},
-    store::{TokenRow, TokenStore},
+    query::{Comparison, Operand, OwnerSelector, SortKey, TokenField, TokenFilter, TokenQuery, TokenRow},
+    store::TokenStore,
 };
 use crate::{
     api::{Owner, OwnerKind, StoredPat, Time},

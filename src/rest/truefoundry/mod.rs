@@ -13,8 +13,9 @@ use std::{sync::Arc, time::Duration};
 
 use axum::{
     Router,
-    extract::{Path, RawQuery, Request, State, rejection::PathRejection},
-    http::{HeaderMap, StatusCode},
+    body::Body,
+    extract::{FromRequestParts, Path, RawQuery, State, rejection::PathRejection},
+    http::{HeaderMap, StatusCode, request::Parts},
     response::{IntoResponse, Response},
     routing::{any, delete, get, post},
 };
@@ -32,7 +33,6 @@ use super::{
     caller::{RestCaller, TokenSet, Verb, is_own_scope, on_own_tokens},
     error::{Conflict, RestError},
     model::{ChangeToken, CreateToken, IssuedToken, TokenItem},
-    openapi,
     query::{OwnerSelector, TokenQuery},
     response,
     service::TokenService,
@@ -65,9 +65,7 @@ struct TruefoundryOperations;
 
 /// Returns the OpenAPI description.
 pub fn openapi() -> utoipa::openapi::OpenApi {
-    let mut document = TruefoundryOperations::openapi();
-    openapi::add_errors_to_all(&mut document, &|_| Some("TruefoundryError"));
-    document
+    TruefoundryOperations::openapi()
 }
 
 /// The routes with full paths, and errors for every other path below `/api/svc`.
@@ -87,6 +85,17 @@ pub fn routes(service: Arc<TokenService>) -> Router {
         .route("/api/svc/", no_such_path())
         .route("/api/svc/{*rest}", no_such_path())
         .with_state(service)
+}
+
+/// Extracts the authenticated caller.
+struct TruefoundryCaller(RestCaller);
+
+impl FromRequestParts<Arc<TokenService>> for TruefoundryCaller {
+    type Rejection = TruefoundryError;
+
+    async fn from_request_parts(parts: &mut Parts, service: &Arc<TokenService>) -> Result<Self, TruefoundryError> {
+        Ok(Self(service.caller(&parts.headers).await?))
+    }
 }
 
 /// A page of tokens.
@@ -158,10 +167,9 @@ struct TruefoundrySessionSubject<'a> {
 )]
 async fn list_tokens(
     State(service): State<Arc<TokenService>>,
+    TruefoundryCaller(caller): TruefoundryCaller,
     RawQuery(query): RawQuery,
-    headers: HeaderMap,
 ) -> Result<Response, TruefoundryError> {
-    let caller = service.caller(&headers).await?;
     caller.require_one_of(&on_own_tokens(Verb::Read))?;
     let query = TruefoundryListQuery::parse(query.as_deref().unwrap_or_default())?;
     let page = service.list(&query.of(caller.owner.clone()));
@@ -183,15 +191,14 @@ async fn list_tokens(
 )]
 async fn create_token(
     State(service): State<Arc<TokenService>>,
-    request: Request,
+    TruefoundryCaller(caller): TruefoundryCaller,
+    headers: HeaderMap,
+    body: Body,
 ) -> Result<Response, TruefoundryError> {
-    let (parts, body) = request.into_parts();
-    let caller = service.caller(&parts.headers).await?;
     check_is_account(&caller)?;
     caller.require_one_of(&on_own_tokens(Verb::Manage))?;
-    let wanted = request::create(&json(&parts.headers, body).await?, service.now())?;
-    let owner = service.owner(&caller.owner);
-    create(&service, &caller, owner, wanted).await
+    let wanted = request::create(&json(&headers, body).await?, service.now())?;
+    create(&service, &caller, service.owner(&caller.owner), wanted).await
 }
 
 /// Create a token for a user
@@ -205,12 +212,12 @@ async fn create_token(
 )]
 async fn create_token_for_user(
     State(service): State<Arc<TokenService>>,
-    request: Request,
+    TruefoundryCaller(caller): TruefoundryCaller,
+    headers: HeaderMap,
+    body: Body,
 ) -> Result<Response, TruefoundryError> {
-    let (parts, body) = request.into_parts();
-    let caller = service.caller(&parts.headers).await?;
     check_is_account(&caller)?;
-    let wanted = request::create_for_user(&json(&parts.headers, body).await?, service.now())?;
+    let wanted = request::create_for_user(&json(&headers, body).await?, service.now())?;
     let owner = owner_of(&service, &caller, wanted.user_email.as_deref().unwrap_or_default())?;
     create(&service, &caller, owner, wanted).await
 }
@@ -226,11 +233,11 @@ async fn create_token_for_user(
 )]
 async fn revoke_tokens(
     State(service): State<Arc<TokenService>>,
-    request: Request,
+    TruefoundryCaller(caller): TruefoundryCaller,
+    headers: HeaderMap,
+    body: Body,
 ) -> Result<Response, TruefoundryError> {
-    let (parts, body) = request.into_parts();
-    let caller = service.caller(&parts.headers).await?;
-    let email = request::revoke_all(&json(&parts.headers, body).await?)?;
+    let email = request::revoke_all(&json(&headers, body).await?)?;
     let owner = owner_of(&service, &caller, &email)?;
     let shared = service.clone();
     service.run_to_completion(async move { revoke_all(&shared, &caller, owner.owner).await }).await??;
@@ -248,10 +255,9 @@ async fn revoke_tokens(
 )]
 async fn delete_token(
     State(service): State<Arc<TokenService>>,
+    TruefoundryCaller(caller): TruefoundryCaller,
     id: Result<Path<String>, PathRejection>,
-    headers: HeaderMap,
 ) -> Result<Response, TruefoundryError> {
-    let caller = service.caller(&headers).await?;
     let item = find(&service, &caller, &id.map_err(|_| RestError::NotFound)?)?;
     service.delete(&caller, &item, |caller, item| check_access(caller, &item.owner)).await?;
     Ok(response::json(StatusCode::OK, &TruefoundryNothing {}))
@@ -270,13 +276,13 @@ async fn delete_token(
 )]
 async fn regenerate_token(
     State(service): State<Arc<TokenService>>,
+    TruefoundryCaller(caller): TruefoundryCaller,
     id: Result<Path<String>, PathRejection>,
-    request: Request,
+    headers: HeaderMap,
+    body: Body,
 ) -> Result<Response, TruefoundryError> {
-    let (parts, body) = request.into_parts();
-    let caller = service.caller(&parts.headers).await?;
     let item = find(&service, &caller, &id.map_err(|_| RestError::NotFound)?)?;
-    let grace = request::grace(&json(&parts.headers, body).await?)?;
+    let grace = request::grace(&json(&headers, body).await?)?;
     let issued = service.regenerate(&caller, &item, Some(grace)).await?;
     Ok(show_secret(StatusCode::OK, issued)?)
 }
@@ -292,10 +298,9 @@ async fn regenerate_token(
 )]
 async fn delete_jwt(
     State(service): State<Arc<TokenService>>,
+    TruefoundryCaller(caller): TruefoundryCaller,
     ids: Result<Path<(String, String)>, PathRejection>,
-    headers: HeaderMap,
 ) -> Result<Response, TruefoundryError> {
-    let caller = service.caller(&headers).await?;
     let Path((id, jwt)) = ids.map_err(|_| RestError::NotFound)?;
     let item = find(&service, &caller, &id)?;
     let jwt: TokenId = jwt.parse().map_err(|_| RestError::NotFound)?;
@@ -315,8 +320,10 @@ async fn delete_jwt(
     operation_id = "truefoundrySession", tag = "TrueFoundry", security(("pat" = [])),
     responses((status = 200, description = "The caller", body = TruefoundrySession))
 )]
-async fn session(State(service): State<Arc<TokenService>>, headers: HeaderMap) -> Result<Response, TruefoundryError> {
-    let caller = service.caller(&headers).await?;
+async fn session(
+    State(service): State<Arc<TokenService>>,
+    TruefoundryCaller(caller): TruefoundryCaller,
+) -> Result<Response, TruefoundryError> {
     let owner = service.owner(&caller.owner);
     let subject =
         TruefoundrySessionSubject { owner: TruefoundrySubject::of(&owner), subject_pat_name: &caller.token_name };

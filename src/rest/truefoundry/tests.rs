@@ -570,10 +570,11 @@ async fn unknown_paths_and_methods_are_refused_in_json() {
 
 #[test]
 fn every_path_is_described_with_the_dialects_errors() {
-    let description = serde_json::to_value(openapi()).unwrap();
+    let description = serde_json::to_value(crate::rest::openapi::document()).unwrap();
     let paths = description["paths"].as_object().unwrap();
     let operations: Vec<_> = paths
         .iter()
+        .filter(|(path, _)| path.starts_with("/api/svc/"))
         .flat_map(|(path, methods)| {
             methods.as_object().unwrap().iter().map(move |(method, about)| (path, method, about))
         })

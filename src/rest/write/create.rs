@@ -19,7 +19,7 @@ use crate::{
     rest::{
         error::{Conflict, RestError},
         model::{CreateToken, IssuedToken},
-        server::RequestId,
+        request::RequestId,
     },
     token::TokenHash,
 };

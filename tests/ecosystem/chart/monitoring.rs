@@ -9,7 +9,7 @@ use std::{
 use pat_operator::{
     api::{CredentialState, Reason},
     certificates, controller,
-    rest::server::Dialect,
+    rest::dialect::Dialect,
     verifier,
 };
 use serde_json::{Value, json};

@@ -19,7 +19,7 @@ use crate::{
         error::{Conflict, RestError},
         fixture::{RestFixture, TestToken, UNAUTHENTICATED, block_on, get, request},
         rate_limit::RateLimit,
-        server::RequestId,
+        request::RequestId,
     },
 };
 
