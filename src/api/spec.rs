@@ -45,7 +45,21 @@ use super::{
         "(has(self.spec.secret) && has(self.spec.secret.name) ? self.spec.secret.name : self.metadata.name) != (has(oldSelf.spec.secret) && has(oldSelf.spec.secret.name) ? oldSelf.spec.secret.name : oldSelf.metadata.name) || (!has(self.spec.secret) ? 'Opaque' : has(self.spec.secret.type) ? self.spec.secret.type : !has(self.spec.secret.template) || !has(self.spec.secret.template.preset) ? 'Opaque' : self.spec.secret.template.preset == 'BasicAuth' ? 'kubernetes.io/basic-auth' : self.spec.secret.template.preset == 'DockerConfigJson' ? 'kubernetes.io/dockerconfigjson' : 'Opaque') == (!has(oldSelf.spec.secret) ? 'Opaque' : has(oldSelf.spec.secret.type) ? oldSelf.spec.secret.type : !has(oldSelf.spec.secret.template) || !has(oldSelf.spec.secret.template.preset) ? 'Opaque' : oldSelf.spec.secret.template.preset == 'BasicAuth' ? 'kubernetes.io/basic-auth' : oldSelf.spec.secret.template.preset == 'DockerConfigJson' ? 'kubernetes.io/dockerconfigjson' : 'Opaque')"
     )
     .message("the type of a Secret is immutable: set spec.secret.name to a new name in the same change, and the token moves to that Secret")
-    .field_path(".spec.secret")
+    .field_path(".spec.secret"),
+    // The next two rules keep revoked credentials dead: until the controller has removed a credential from the status, only the spec says
+    // that it is revoked. A write of the status never changes the spec, so it always meets them.
+    validation = Rule::new(
+        "!has(oldSelf.spec.revoked) || !oldSelf.spec.revoked || has(self.spec.revoked) && self.spec.revoked || !has(oldSelf.status) || !has(oldSelf.status.credentials) || oldSelf.status.credentials.size() == 0"
+    )
+    .message("the controller has not recorded this revocation yet, and without revoked: true the revoked tokens would be valid again: wait until status.credentials is empty, then try again")
+    .field_path(".spec.revoked")
+    .reason(Reason::FieldValueForbidden),
+    validation = Rule::new(
+        "!has(oldSelf.spec.revokedCredentials) || has(self.spec.revoked) && self.spec.revoked || !has(oldSelf.status) || !has(oldSelf.status.credentials) || oldSelf.spec.revokedCredentials.all(id, has(self.spec.revokedCredentials) && id in self.spec.revokedCredentials || !oldSelf.status.credentials.exists(credential, credential.id == id))"
+    )
+    .message("the controller has not recorded the revocation of an ID that this change removes, and its credential would be valid again: wait until status.credentials no longer lists the ID, then try again")
+    .field_path(".spec.revokedCredentials")
+    .reason(Reason::FieldValueForbidden)
 )]
 #[serde(rename_all = "camelCase")]
 #[x_kube(validation = Rule::new("has(self.owner) == has(oldSelf.owner) && (!has(self.owner) || self.owner == oldSelf.owner)")
@@ -124,13 +138,15 @@ pub struct PersonalAccessTokenSpec {
     pub revoke_if_issued_before: Option<Time>,
 
     /// IDs of up to 8 credentials (see status.credentials) to revoke at once, without a grace period. If the active
-    /// credential is listed, a new token is issued. Default: none.
+    /// credential is listed, a new token is issued. An ID can be removed once status.credentials no longer lists it.
+    /// Default: none.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(schema_with = "ids_schema")]
     pub revoked_credentials: Vec<String>,
 
     /// If `true`, every token issued for this object is revoked at once and no new token is issued. Setting it back
-    /// to `false` issues a new token; revoked tokens stay revoked. Default: false.
+    /// to `false` issues a new token; revoked tokens stay revoked. It can be set back once the controller has recorded
+    /// the revocation and status.credentials is empty. Default: false.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub revoked: Option<bool>,
 

@@ -1,6 +1,10 @@
 //! `kubectl pat revoke`: ends all tokens of an object or one credential at once, and issues a new token on request.
 
+use std::time::Duration;
+
+use kube::{api::DynamicObject, runtime::wait::await_condition};
 use serde_json::json;
+use tokio::time::timeout;
 
 use super::{
     cli::RevokeArgs,
@@ -16,6 +20,9 @@ use crate::api::Time;
 /// The maximum number of items in spec.revokedCredentials.
 const MAX_IDS: usize = 8;
 
+/// How long `--undo` waits until the controller has recorded the revocation. Until then, the API server refuses to take it back.
+const RECORD_LIMIT: Duration = Duration::from_secs(10);
+
 /// Runs the command.
 pub async fn run(session: &Session, args: &RevokeArgs) -> Result<CommandOutput, Error> {
     let now = session.cluster_now().await?;
@@ -24,6 +31,9 @@ pub async fn run(session: &Session, args: &RevokeArgs) -> Result<CommandOutput, 
     }
     let mut text = String::new();
     for name in &args.names {
+        if args.undo {
+            wait_until_recorded(session, name).await;
+        }
         let changed = apply_change(session, name, args.change, |pat| revocation(args, pat, now)).await?;
         print_notes(&changed.notes);
         let result = match () {
@@ -38,6 +48,19 @@ pub async fn run(session: &Session, args: &RevokeArgs) -> Result<CommandOutput, 
         text.push_str(&format!("{name} {result}{suspended}{}\n", dry_run_suffix(args.change)));
     }
     Ok(CommandOutput::success(text))
+}
+
+/// Waits until the controller has recorded the revocation. If that takes too long or the user may not watch, the API server says why it
+/// refuses the change.
+async fn wait_until_recorded(session: &Session, name: &str) {
+    let is_recorded = |pat: Option<&DynamicObject>| {
+        pat.is_none_or(|pat| {
+            pat.data["spec"]["revoked"] != true
+                || pat.data["status"]["credentials"].as_array().is_none_or(|list| list.is_empty())
+        })
+    };
+    let recorded = await_condition(session.pats(Some(&session.namespace)), name, is_recorded);
+    let _either_way = timeout(RECORD_LIMIT, recorded).await;
 }
 
 /// Asks the user to confirm. Without a terminal, `--yes` is required.

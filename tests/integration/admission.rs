@@ -64,6 +64,8 @@ struct Accepted {
 struct Change {
     it: String,
     from: Value,
+    /// The status at the time of the change.
+    status: Option<Value>,
     to: Value,
     field: Option<Fields>,
     says: Option<String>,
@@ -197,6 +199,11 @@ impl Api {
         self.send("PUT", &format!("/{}", self.name()), "fieldValidation=Strict&dryRun=All", manifest).await
     }
 
+    async fn replace_status(&self, object: &Value) -> Value {
+        let replaced = self.send("PUT", &format!("/{}/status", self.name()), "fieldValidation=Strict", object).await;
+        replaced.unwrap_or_else(|error| panic!("{error}: {object:.300}"))
+    }
+
     /// Sends a manifest like `kubectl apply --server-side` and GitOps tools.
     async fn apply(&self, manifest: &Value) -> kube::Result<Value> {
         self.send("PATCH", &format!("/{}", self.name()), "fieldValidation=Strict&fieldManager=gitops", manifest).await
@@ -268,8 +275,12 @@ async fn refusals(api: &Api, table: &Table) -> (Vec<FieldError>, Vec<String>) {
     for Refused { it, spec, field, says } in &table.refused {
         hear(judge(it, api.try_create(&api.manifest(spec.as_ref())).await, field, says));
     }
-    for Change { it, from, to, field, says } in &table.changes {
+    for Change { it, from, status, to, field, says } in &table.changes {
         let mut object = api.create(&api.manifest(Some(from))).await;
+        if let Some(status) = status {
+            object["status"] = status.clone();
+            object = api.replace_status(&object).await;
+        }
         object["spec"] = to.clone();
         let answer = api.try_replace(&object).await;
         match (field, says) {

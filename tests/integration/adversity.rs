@@ -321,6 +321,29 @@ async fn revocation_works_before_the_secret_can_be_cleared() {
     assert_eq!(stage.status("app").await.credentials, []);
 }
 
+#[tokio::test(flavor = "multi_thread")]
+async fn token_stays_revoked_if_the_secret_cannot_be_cleared_and_the_spec_is_undone() {
+    let (mut stage, token) = issued("unwiped-undo", json!({"displayName": "app"})).await;
+    deny_secrets(&stage, &["UPDATE"]).await;
+    stage.apply("app", json!({"displayName": "app", "revoked": true})).await;
+    for _ in 0..3 {
+        // The API server may refuse this until the revocation is recorded.
+        let _ = stage.try_apply("app", json!({"displayName": "app"})).await;
+        assert!(!stage.accepts("app", &token).await);
+        reconcile(&stage, "app").await;
+        assert!(!stage.accepts("app", &token).await);
+        assert_eq!(stage.value("app", "token").await, token, "it cannot be removed");
+        stage.advance("10m");
+    }
+    allow_secrets(&stage, &["UPDATE"]).await;
+    stage.restart();
+    stage.settle("app").await;
+    stage.apply("app", json!({"displayName": "app"})).await;
+    stage.settle("app").await;
+    assert!(!stage.accepts("app", &token).await);
+    assert_ne!(assert_works(&stage, "app").await, token);
+}
+
 // --- Lost and restored objects --------------------------------------------------------------------------------------
 
 #[tokio::test(flavor = "multi_thread")]

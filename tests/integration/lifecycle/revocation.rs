@@ -1,8 +1,9 @@
 //! Revocation: immediate, final and without grace, with a new token where the spec asks for one.
 
+use kube::api::{DeleteParams, Patch, PatchParams};
 use pat_operator::api::{
     CredentialState::{Active, Grace},
-    Time,
+    Time, VERIFIER_FIELD_MANAGER,
 };
 use serde_json::{Value, json};
 
@@ -266,4 +267,104 @@ async fn pat_revoked_from_the_start_gets_no_secret() {
     stage.settle("app").await;
     assert_eq!(conditions(&stage, "app").await, ["Ready=True Issued"]);
     assert_eq!(revision(&stage, "app").await, 1);
+}
+
+/// Applies a spec on the server as this field manager.
+async fn apply_as(stage: &Stage, manager: &str, name: &str, spec: &Value, dry_run: bool) -> Result<(), String> {
+    let manifest = json!({
+        "apiVersion": "pat-operator.io/v1alpha1", "kind": "PersonalAccessToken", "metadata": {"name": name}, "spec": spec,
+    });
+    let params = PatchParams { dry_run, ..PatchParams::apply(manager).force() };
+    let applied = stage.pats().patch(name, &params, &Patch::Apply(&manifest)).await;
+    applied.map(drop).map_err(|error| error.to_string())
+}
+
+/// Takes a revocation back in every way, as a dry run and then for real: by a manifest without the field or with another value, and by a merge
+/// patch. Returns the results.
+async fn take_back(stage: &Stage, manager: &str, name: &str) -> Vec<Result<(), String>> {
+    let mut results = Vec::new();
+    for dry_run in [true, false] {
+        results.push(apply_as(stage, manager, name, &plain(), dry_run).await);
+        let cleared = json!({"displayName": "plain", "revoked": false, "revokedCredentials": []});
+        results.push(apply_as(stage, manager, name, &cleared, dry_run).await);
+        let params = PatchParams { dry_run, ..PatchParams::default() };
+        let nulls = Patch::Merge(json!({"spec": {"revoked": null, "revokedCredentials": null}}));
+        let merged = stage.pats().patch(name, &params, &nulls).await;
+        results.push(merged.map(drop).map_err(|error| error.to_string()));
+    }
+    results
+}
+
+/// Changes that never take a revocation back: metadata, finalizers, last uses, and a dry run of the deletion.
+async fn change_the_rest(stage: &Stage, name: &str) {
+    for metadata in [
+        json!({"labels": {"team": "shop"}, "annotations": {"note": "leaked"}}),
+        json!({"finalizers": ["example.com/keep"]}),
+        json!({"finalizers": null}),
+    ] {
+        let patch = Patch::Merge(json!({"metadata": metadata}));
+        stage.pats().patch(name, &PatchParams::default(), &patch).await.expect("metadata may change");
+    }
+    let used = Patch::Merge(json!({"status": {"lastUsedAt": stage.now()}}));
+    let verifier = PatchParams { field_manager: Some(VERIFIER_FIELD_MANAGER.into()), ..PatchParams::default() };
+    stage.pats().patch_status(name, &verifier, &used).await.expect("a last use is recorded");
+    let dry_run = DeleteParams { dry_run: true, ..DeleteParams::default() };
+    stage.pats().delete(name, &dry_run).await.expect("the object may be deleted");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn unrecorded_revocation_cannot_be_taken_back() {
+    let mut stage = Stage::new("revoke-back").await;
+    // kubectl, and the field managers of Flux and Argo CD.
+    for (manager, by_id) in
+        ["kubectl", "kustomize-controller", "argocd-controller"].into_iter().flat_map(|one| [(one, false), (one, true)])
+    {
+        let name = &format!("{manager}-{by_id}");
+        apply_as(&stage, manager, name, &plain(), false).await.expect("it is created");
+        stage.settle(name).await;
+        let token = stage.value(name, "token").await;
+        let mut revocation = plain();
+        let field = if by_id {
+            revocation["revokedCredentials"] = json!([id_of(&stage, name, 1).await]);
+            "spec.revokedCredentials: Forbidden: "
+        } else {
+            revocation["revoked"] = true.into();
+            "spec.revoked: Forbidden: "
+        };
+        apply_as(&stage, manager, name, &revocation, false).await.expect("it is revoked");
+
+        // No controller runs.
+        change_the_rest(&stage, name).await;
+        for result in take_back(&stage, manager, name).await {
+            let message = result.expect_err("a revocation is not taken back");
+            assert!(message.contains(field) && message.contains("then try again"), "{name}: {message}");
+        }
+        assert!(!stage.accepts(name, &token).await, "{name}");
+        assert_eq!(stage.pat(name).await.metadata.generation, Some(2), "{name}: only the revocation changed the spec");
+
+        // The controller records the revocation. From here on, it can be taken back.
+        stage.settle(name).await;
+        for result in take_back(&stage, manager, name).await {
+            assert_eq!(result, Ok(()), "{name}");
+        }
+        stage.settle(name).await;
+        assert!(!stage.accepts(name, &token).await && !is_anywhere(&stage, &token).await, "{name}");
+        assert_eq!(credentials(&stage, name).await, [(2, Active)], "{name}");
+        assert_rests(&mut stage, name).await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn object_with_unrecorded_revocation_can_be_deleted() {
+    let stage = Stage::new("revoke-delete").await;
+    stage.apply("app", json!({})).await;
+    stage.settle("app").await;
+    let finalizers = |list: Value| Patch::Merge(json!({"metadata": {"finalizers": list}}));
+    let params = PatchParams::default();
+    stage.apply("app", json!({"revoked": true})).await;
+    stage.pats().patch("app", &params, &finalizers(json!(["example.com/keep"]))).await.expect("a finalizer is added");
+    stage.pats().delete("app", &DeleteParams::default()).await.expect("the deletion begins");
+    assert!(stage.pat("app").await.metadata.deletion_timestamp.is_some());
+    stage.pats().patch("app", &params, &finalizers(json!(null))).await.expect("the finalizer is removed");
+    assert!(stage.pats().get_opt("app").await.expect("an answer").is_none());
 }
