@@ -90,7 +90,7 @@ macro_rules! names {
 names! {
     /// The condition types. `Ready` is always present; all others have abnormal-true polarity and are present only while true.
     ConditionType {
-        /// `True`: the Secret holds a valid token. `False`: it does not, or a person must fix something. `Unknown`: the first token is being issued.
+        /// `True`: the Secret holds a valid token. `False`: it does not, or verifiers refuse the token, or a person must fix something. `Unknown`: the first token is being issued.
         Ready,
         /// The controller is working towards the desired state and continues without help.
         Reconciling,
@@ -118,6 +118,8 @@ names! {
         NotDelivered,
         /// `spec.suspend` is true: no token is issued or rotated.
         Suspended,
+        /// A TokenOwner with `spec.disabled` disables the owner, so verifiers refuse the token. It is valid again once the owner is enabled.
+        OwnerDisabled,
         /// A Secret with this name exists and does not belong to this object, or an older PersonalAccessToken claims the name. The operator never changes that Secret.
         SecretConflict,
         /// The spec is invalid; the message names the field.

@@ -3,7 +3,6 @@
 
 use std::{collections::HashSet, fmt::Debug, sync::Arc};
 
-use k8s_openapi::NamespaceResourceScope;
 use kube::{Resource, runtime::watcher::Event};
 use serde::de::DeserializeOwned;
 
@@ -13,17 +12,15 @@ use super::{
     stored_secret::StoredSecret,
     stores::{Stores, WatchedKind, version},
 };
-use crate::{api::StoredPat, planner::observed::SecretView};
+use crate::{
+    api::{Owner, StoredOwner, StoredPat},
+    planner::observed::SecretView,
+};
 
 /// Handles the events of one watch.
 pub trait EventHandler: Send {
     /// The type of the watched objects.
-    type Object: Resource<Scope = NamespaceResourceScope, DynamicType = ()>
-        + Clone
-        + Debug
-        + DeserializeOwned
-        + Send
-        + 'static;
+    type Object: Resource<DynamicType = ()> + Clone + Debug + DeserializeOwned + Send + 'static;
 
     /// Applies one event to the stores.
     fn handle(&mut self, event: Event<Self::Object>) -> Triggers;
@@ -181,6 +178,49 @@ impl EventHandler for SecretHandler {
     }
 }
 
+/// Applies the events of the `TokenOwner` watch to the stores.
+pub struct OwnerHandler {
+    stores: Arc<Stores>,
+    /// The objects of the list that is being received, and the owners that it disables or enables.
+    listed: HashSet<String>,
+    changed: HashSet<Owner>,
+}
+
+impl OwnerHandler {
+    /// Creates a handler.
+    pub fn new(stores: Arc<Stores>) -> Self {
+        Self { stores, listed: HashSet::new(), changed: HashSet::new() }
+    }
+}
+
+impl EventHandler for OwnerHandler {
+    type Object = StoredOwner;
+
+    fn handle(&mut self, event: Event<StoredOwner>) -> Triggers {
+        let owners = &self.stores.disabled_owners;
+        let (changed, list_complete) = match event {
+            Event::Init => {
+                self.listed.clear();
+                return Triggers::default();
+            }
+            Event::InitApply(object) => {
+                self.changed.extend(owners.apply(&object));
+                self.listed.insert(object.name().to_owned());
+                return Triggers::default();
+            }
+            Event::Apply(object) => (owners.apply(&object), false),
+            Event::Delete(object) => (owners.remove(object.name()), false),
+            // A list with many changes costs one pass over the PATs.
+            Event::InitDone => {
+                self.changed.extend(owners.retain(|object| self.listed.contains(object)));
+                self.listed = HashSet::new();
+                (std::mem::take(&mut self.changed), true)
+            }
+        };
+        Triggers { pats: self.stores.pats_of(&changed), list_complete, ..Triggers::default() }
+    }
+}
+
 /// Returns the stored objects in the scope of a watch that its list does not contain.
 fn missing(
     stored: Vec<NamespacedName>,
@@ -238,6 +278,39 @@ mod tests {
         assert_eq!(texts(&stores.keys()), ["a/stays", "b/goes", "b/stays"]);
         assert_eq!(stores.progress(WatchedKind::Pat, "a"), WatchProgress { version: 2, epoch: 2 });
         assert_eq!(stores.progress(WatchedKind::Pat, "b"), WatchProgress { version: 2, epoch: 1 });
+    }
+
+    #[test]
+    fn pats_of_an_owner_are_triggered_when_it_is_disabled_or_enabled() {
+        let stores = Arc::new(Stores::default());
+        let mut pats = PatHandler::new(stores.clone(), None);
+        let mut owners = OwnerHandler::new(stores.clone());
+        let janes = json!({"owner": {"kind": "User", "name": "jane"}});
+        pats.handle(Event::Apply(pat("a", "one", 1, janes.clone())));
+        pats.handle(Event::Apply(pat("b", "two", 2, janes)));
+        pats.handle(Event::Apply(pat("a", "own", 3, json!({}))));
+        let owner = |name: &str, kind: &str, subject: &str, disabled: bool| -> StoredOwner {
+            let spec = json!({"subject": {"kind": kind, "name": subject}, "disabled": disabled});
+            serde_json::from_value(json!({"metadata": {"name": name}, "spec": spec})).expect("a TokenOwner")
+        };
+        let jane = |disabled| owner("jane", "User", "jane", disabled);
+        let account = |disabled| owner("own", "VirtualAccount", "a/own", disabled);
+        assert_eq!(texts(&owners.handle(Event::Apply(jane(false))).pats), [""; 0], "nothing changes");
+        assert_eq!(texts(&owners.handle(Event::Apply(jane(true))).pats), ["a/one", "b/two"]);
+        let one = stores.pat(&NamespacedName::new("a", "one")).expect("it is stored");
+        assert_eq!(stores.disabled_by(&one).as_deref(), Some("jane"));
+        assert_eq!(texts(&owners.handle(Event::Delete(jane(true))).pats), ["a/one", "b/two"]);
+        assert_eq!(stores.disabled_by(&one), None);
+
+        // A list triggers once, when it is complete, and only the PATs whose owner it disables or enables.
+        owners.handle(Event::Apply(account(true)));
+        owners.handle(Event::Init);
+        assert_eq!(texts(&owners.handle(Event::InitApply(jane(true))).pats), [""; 0]);
+        let triggers = owners.handle(Event::InitDone);
+        assert_eq!((texts(&triggers.pats), triggers.list_complete), (texts(&stores.keys()), true));
+        owners.handle(Event::Init);
+        owners.handle(Event::InitApply(jane(true)));
+        assert_eq!(texts(&owners.handle(Event::InitDone).pats), [""; 0], "a list without a change");
     }
 
     #[test]

@@ -103,7 +103,7 @@ impl Metrics {
         for category in Error::CATEGORIES {
             let _ = self.errors.get_or_create(&Category { category });
         }
-        for kind in [WatchedKind::Pat, WatchedKind::Secret] {
+        for kind in [WatchedKind::Pat, WatchedKind::Secret, WatchedKind::Owner] {
             let _ = self.watch_errors.get_or_create(&ByKind { kind: kind.as_str() });
         }
     }

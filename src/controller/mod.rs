@@ -10,6 +10,7 @@
 pub mod apply;
 pub mod cluster;
 pub mod context;
+mod disabled_owners;
 pub mod error;
 pub mod event_handlers;
 pub mod gate;
@@ -31,7 +32,7 @@ use std::{pin::pin, sync::Arc, time::Duration};
 
 use futures::{Stream, StreamExt, stream};
 use kube::{
-    Client,
+    Api, Client,
     runtime::{
         Controller,
         controller::{Action, Config, Error as ControllerError},
@@ -46,7 +47,7 @@ use self::{
     cluster::ClusterClient,
     context::{Context, ObjectBackoff},
     error::Error,
-    event_handlers::{EventHandler, PatHandler, SecretHandler, Triggers},
+    event_handlers::{EventHandler, OwnerHandler, PatHandler, SecretHandler, Triggers},
     gate::ReconcileGate,
     metrics::Metrics,
     namespaced_name::NamespacedName,
@@ -82,6 +83,7 @@ pub struct ControllerOptions {
 pub struct PatController {
     client: Client,
     options: ControllerOptions,
+    watches_owners: bool,
     clock: Clock,
     caches_full: ReadinessGate,
     full: CancellationToken,
@@ -120,12 +122,20 @@ impl PatController {
         Self {
             client,
             options,
+            watches_owners: false,
             clock,
             caches_full,
             full: CancellationToken::new(),
             missing_lists: Arc::new(watch::Sender::new(0)),
             context,
         }
+    }
+
+    /// Sets whether it watches TokenOwners, which needs a permission in the whole cluster. Without that, `Ready` does not show that the
+    /// owner of a token is disabled.
+    #[must_use]
+    pub fn watching_owners(self, watches_owners: bool) -> Self {
+        Self { watches_owners, ..self }
     }
 
     /// Returns a function that computes the text of `/metrics`.
@@ -161,16 +171,22 @@ impl PatController {
             [] => vec![None],
             namespaces => namespaces.iter().cloned().map(Some).collect(),
         };
-        self.missing_lists.send_replace(2 * scopes.len());
+        self.missing_lists.send_replace(2 * scopes.len() + usize::from(self.watches_owners));
         let mut watches = JoinSet::new();
         let stores = &self.context.stores;
         for scope in scopes {
             let pats = PatHandler::new(stores.clone(), scope.clone());
             let selector = self.options.label_selector.clone();
-            watches.spawn(self.watch(WatchedKind::Pat, scope.clone(), selector, pats));
+            let api = watches::scoped(self.client.clone(), scope.as_deref());
+            watches.spawn(self.watch(WatchedKind::Pat, api, selector, pats));
             let secrets = SecretHandler::new(stores.clone(), scope.clone());
             let managed = Some(format!("{MANAGED_BY_LABEL}={MANAGED_BY}"));
-            watches.spawn(self.watch(WatchedKind::Secret, scope, managed, secrets));
+            let api = watches::scoped(self.client.clone(), scope.as_deref());
+            watches.spawn(self.watch(WatchedKind::Secret, api, managed, secrets));
+        }
+        if self.watches_owners {
+            let owners = OwnerHandler::new(stores.clone());
+            watches.spawn(self.watch(WatchedKind::Owner, Api::all(self.client.clone()), None, owners));
         }
         watches
     }
@@ -179,11 +195,11 @@ impl PatController {
     fn watch<H: EventHandler + 'static>(
         &self,
         kind: WatchedKind,
-        scope: Option<String>,
+        api: Api<H::Object>,
         labels: Option<String>,
         handler: H,
     ) -> impl Future<Output = ()> + Send + use<H> {
-        let (client, context, missing_lists) = (self.client.clone(), self.context.clone(), self.missing_lists.clone());
+        let (context, missing_lists) = (self.context.clone(), self.missing_lists.clone());
         let mut had_list = false;
         let report = move |result: Result<Triggers, watcher::Error>| match result {
             Ok(triggers) => {
@@ -198,7 +214,7 @@ impl PatController {
                 tracing::warn!(kind = kind.as_str(), "watch interrupted, restarting: {why}");
             }
         };
-        async move { watches::watch(client, scope.as_deref(), labels.as_deref(), handler, report).await }
+        async move { watches::watch(api, labels.as_deref(), handler, report).await }
     }
 
     /// Serves terms of leadership, one after the other, until `shutdown`.

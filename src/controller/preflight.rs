@@ -18,6 +18,9 @@ pub const NEEDS: &[RequiredAccess] = &[
     ("events.k8s.io", "events", "", &["create", "patch"]),
 ];
 
+/// The requests of the controller about TokenOwners, in the whole cluster. Without them it works, but does not show disabled owners.
+pub const OWNER_NEEDS: &[RequiredAccess] = &[(GROUP, crd::OWNER_PLURAL, "", &["list", "watch"])];
+
 /// The verbs that leader election needs on its Lease.
 pub const LEASE_NEEDS: &[&str] = &["get", "create", "update"];
 
@@ -28,6 +31,37 @@ pub const LEASE_NEEDS: &[&str] = &["get", "create", "update"];
 pub async fn wait_for_crd(client: &Client, gate: &ReadinessGate) -> Result<(), PreflightError> {
     let version = format!("{GROUP}/{VERSION}");
     preflight::wait_for_resource(client, &version, crd::PLURAL, &crd::how_to_install(crd::NAME), gate).await
+}
+
+/// Whether the controller can watch TokenOwners: it serves all namespaces, the API server serves the resource, and the watch is permitted.
+/// Otherwise the log says what is missing.
+///
+/// # Errors
+/// The API server cannot be reached.
+pub async fn can_watch_owners(client: &Client, namespaces: &[String]) -> Result<bool, PreflightError> {
+    const WITHOUT: &str = "Ready does not show whether the owner of a token is disabled";
+    if !namespaces.is_empty() {
+        tracing::info!("TokenOwners are not watched, because --namespaces is set: {WITHOUT}");
+        return Ok(false);
+    }
+    let unreachable = |error| PreflightError::Unreachable(crate::service::explain_api_error(&error));
+    let served = client.list_api_group_resources(&format!("{GROUP}/{VERSION}")).await.map_err(unreachable)?;
+    if !served.resources.iter().any(|one| one.name == crd::OWNER_PLURAL) {
+        tracing::warn!("{WITHOUT}: {}", crd::how_to_install(crd::OWNER_NAME));
+        return Ok(false);
+    }
+    match preflight::check_permissions(client, owner_questions()).await {
+        Err(missing @ PreflightError::NotPermitted { .. }) => {
+            tracing::warn!("{WITHOUT}: {missing}");
+            Ok(false)
+        }
+        checked => checked.map(|()| true),
+    }
+}
+
+/// Returns the permissions that the controller needs to watch TokenOwners.
+pub fn owner_questions() -> Vec<AccessCheck<'static>> {
+    preflight::questions(OWNER_NEEDS, &[])
 }
 
 /// Returns the permissions that the controller needs, in each namespace or in all. With a `lease` (namespace and name), those of

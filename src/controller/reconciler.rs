@@ -237,12 +237,14 @@ impl Reconciler {
         let is_former = |secret: &&Arc<SecretView>| *secret.name != *wanted && !run.state.has_deleted(&secret.name);
         let former: Vec<_> = run.controlled.iter().filter(is_former).map(|secret| SecretView::clone(secret)).collect();
         let conflicting_pat = self.stores.conflicting_pat(&pat, wanted);
+        let disabled_by = self.stores.disabled_by(&pat);
         let view = Observed {
             pat: &pat,
             secret: run.secret.as_deref(),
             uncached: is_uncached,
             former: &former,
             conflicting_pat: conflicting_pat.as_deref(),
+            disabled_by: disabled_by.as_deref(),
             held: run.state.held.as_ref().map(HeldToken::public),
             refusal: run.state.refusal.as_ref(),
             dry_run_accepted: run.dry_run_passed,

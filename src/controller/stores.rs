@@ -1,9 +1,10 @@
-//! The stores that the watches fill: every PAT, every Secret of the operator as names and hashes, and which PAT wants which Secret.
+//! The stores that the watches fill: every PAT, every Secret of the operator as names and hashes, which PAT wants which Secret, and the
+//! disabled owners.
 //!
 //! They send no requests and hold no value of a Secret.
 
 use std::{
-    collections::HashMap,
+    collections::{HashMap, HashSet},
     sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock},
 };
 
@@ -13,11 +14,14 @@ use kube::runtime::{
     watcher::Event,
 };
 
-use super::{namespaced_name::NamespacedName, secret_index::SecretIndex};
+use super::{disabled_owners::DisabledOwners, namespaced_name::NamespacedName, secret_index::SecretIndex};
 pub use crate::planner::observed::version;
 use crate::{
-    api::StoredPat,
-    planner::{intent::secret_name, observed::SecretView},
+    api::{Owner, StoredPat},
+    planner::{
+        intent::{owner, secret_name},
+        observed::SecretView,
+    },
 };
 
 /// The kinds of object that the controller watches.
@@ -27,6 +31,8 @@ pub enum WatchedKind {
     Pat,
     /// `Secret`
     Secret,
+    /// `TokenOwner`
+    Owner,
 }
 
 impl WatchedKind {
@@ -35,6 +41,7 @@ impl WatchedKind {
         match self {
             Self::Pat => "PersonalAccessToken",
             Self::Secret => "Secret",
+            Self::Owner => "TokenOwner",
         }
     }
 }
@@ -55,6 +62,7 @@ pub struct Stores {
     /// All watches of PATs write to one store, because kube's `Controller` reads a single one.
     pat_writer: Mutex<Writer<StoredPat>>,
     pub(super) secrets: SecretIndex,
+    pub(super) disabled_owners: DisabledOwners,
     /// The PATs that want a Secret whose name differs from theirs, by that Secret.
     pats_by_secret: RwLock<HashMap<NamespacedName, Vec<NamespacedName>>>,
     /// The progress of each watch by kind and namespace; no namespace means all of them.
@@ -71,6 +79,7 @@ impl Default for Stores {
             pats,
             pat_writer: Mutex::new(writer),
             secrets: SecretIndex::default(),
+            disabled_owners: DisabledOwners::default(),
             pats_by_secret: RwLock::default(),
             progress: RwLock::default(),
         }
@@ -114,6 +123,22 @@ impl Stores {
         let others: Vec<_> = others.iter().filter_map(|key| self.pat(key)).collect();
         let other = conflicting_pat(pat, secret, others.iter().map(Arc::as_ref))?;
         Some(other.name().to_owned())
+    }
+
+    /// Returns the name of a TokenOwner that disables the owner of a PAT.
+    pub fn disabled_by(&self, pat: &StoredPat) -> Option<String> {
+        // Most installations disable no owner.
+        let spec = pat.spec.as_ref().ok().filter(|_| !self.disabled_owners.is_empty())?;
+        self.disabled_owners.disabled_by(&owner(pat, spec))
+    }
+
+    /// Returns the PATs of these owners.
+    pub(super) fn pats_of(&self, owners: &HashSet<Owner>) -> Vec<NamespacedName> {
+        if owners.is_empty() {
+            return Vec::new();
+        }
+        let is_theirs = |pat: &&Arc<StoredPat>| pat.spec.as_ref().is_ok_and(|spec| owners.contains(&owner(pat, spec)));
+        self.pats.state().iter().filter(is_theirs).map(|pat| self.key_of(pat)).collect()
     }
 
     /// Returns the PATs that want this Secret.

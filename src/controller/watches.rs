@@ -3,8 +3,9 @@
 use std::time::Duration;
 
 use futures::StreamExt;
+use k8s_openapi::NamespaceResourceScope;
 use kube::{
-    Api, Client,
+    Api, Client, Resource,
     runtime::{
         WatchStreamExt,
         utils::Backoff,
@@ -22,19 +23,14 @@ const MAX_WAIT: Duration = Duration::from_secs(5);
 /// The delay before a new list, if the API server cannot continue the watch.
 const WAIT_BEFORE_LIST: Duration = Duration::from_secs(1);
 
-/// Watches one namespace, or all, and never returns. It reports the consequences of each event, or why the watch was
-/// interrupted. `labels` is a label selector.
+/// Watches the objects of an API, and never returns. It reports the consequences of each event, or why the watch was interrupted.
+/// `labels` is a label selector.
 pub async fn watch<H: EventHandler>(
-    client: Client,
-    scope: Option<&str>,
+    api: Api<H::Object>,
     labels: Option<&str>,
     mut handler: H,
     mut report: impl FnMut(Result<Triggers, watcher::Error>),
 ) {
-    let api: Api<H::Object> = match scope {
-        Some(namespace) => Api::namespaced(client, namespace),
-        None => Api::all(client),
-    };
     let mut config = watcher::Config::default().streaming_lists();
     if let Some(labels) = labels {
         config = config.labels(labels);
@@ -54,6 +50,17 @@ pub async fn watch<H: EventHandler>(
             }
         }
         sleep(WAIT_BEFORE_LIST).await;
+    }
+}
+
+/// Returns the API of one namespace, or of all.
+pub fn scoped<K>(client: Client, namespace: Option<&str>) -> Api<K>
+where
+    K: Resource<DynamicType = (), Scope = NamespaceResourceScope>,
+{
+    match namespace {
+        Some(namespace) => Api::namespaced(client, namespace),
+        None => Api::all(client),
     }
 }
 

@@ -15,6 +15,9 @@ pub(super) struct Conditions {
 /// Finds the conditions for a status that is otherwise complete.
 pub(super) fn find(s: &Situation<'_>, status: &PersonalAccessTokenStatus) -> Conditions {
     let mut conditions = readiness(s, status);
+    if let Some(object) = s.observed.disabled_by.filter(|_| conditions.ready.0 == "True") {
+        conditions = owner_disabled(s, object);
+    }
     conditions.blocked_until = s.blocked.as_ref().and_then(|blocked| blocked.until);
     conditions.abnormal.extend(in_grace_period(status));
     conditions.abnormal.extend(expiring_soon(s, status));
@@ -89,6 +92,15 @@ fn suspended(s: &Situation<'_>, status: &PersonalAccessTokenStatus) -> Condition
             Conditions::stalled(Reason::Suspended, message.into())
         }
     }
+}
+
+/// Reports that verifiers refuse a token that is otherwise valid. It goes on living, and is rotated, for when its owner is enabled again.
+fn owner_disabled(s: &Situation<'_>, object: &str) -> Conditions {
+    let owner = s.intent.owner.text();
+    let message = format!(
+        "TokenOwner {object:?} disables every token of {owner}, so verifiers refuse this token: to enable them again, set its spec.disabled to false"
+    );
+    Conditions::stalled(Reason::OwnerDisabled, message)
 }
 
 fn in_grace_period(status: &PersonalAccessTokenStatus) -> Option<(ConditionType, Reason, String)> {

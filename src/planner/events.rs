@@ -54,7 +54,7 @@ impl Conditions {
             .iter()
             .filter(|(type_, reason, _)| is_new(*type_, *reason) && !is_routine(*reason))
             .map(|(_, reason, message)| EventToPublish {
-                warning: *reason != Reason::Revoked,
+                warning: !matches!(reason, Reason::Revoked | Reason::OwnerDisabled),
                 reason: EventReason::Condition(*reason),
                 note: clipped(message),
             })

@@ -320,6 +320,8 @@ pub struct Observed<'a> {
     pub former: &'a [SecretView],
     /// The older PAT that asks for the same Secret, if there is one.
     pub conflicting_pat: Option<&'a str>,
+    /// The name of a TokenOwner that disables the owner of the PAT, if there is one.
+    pub disabled_by: Option<&'a str>,
     /// The minted token that is held in memory.
     pub held: Option<HeldCredential>,
     /// The last write to the Secret that the API server refused, if none has succeeded since.

@@ -37,6 +37,8 @@ pub struct Simulator {
     pub config: ControllerConfig,
     /// The older PAT that asks for the same Secret, if there is one.
     pub conflicting_pat: Option<String>,
+    /// The name of a TokenOwner that disables the owner of the PAT, if there is one.
+    pub disabled_by: Option<String>,
     /// The token that the controller holds in memory.
     pub held: Option<SimulatedToken>,
     /// The last write that the API server refused.
@@ -89,6 +91,7 @@ impl Simulator {
             secrets: BTreeMap::new(),
             config,
             conflicting_pat: None,
+            disabled_by: None,
             held: None,
             refusal: None,
             mint,
@@ -122,6 +125,7 @@ impl Simulator {
             uncached: self.uncached,
             former: &former,
             conflicting_pat: self.conflicting_pat.as_deref(),
+            disabled_by: self.disabled_by.as_deref(),
             held: self.held.as_ref().map(SimulatedToken::public),
             refusal: self.refusal.as_ref(),
             dry_run_accepted: self.dry_run_accepted,

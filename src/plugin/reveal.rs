@@ -14,7 +14,7 @@ use super::{
     output::{CommandOutput, Exit},
     pat::PatObject,
     session::{Session, with_timeout},
-    state::{read_terms, token_state},
+    state::{is_owner_disabled, read_terms, token_state},
 };
 use crate::{api::DeliveryState, token::Presented};
 
@@ -77,7 +77,7 @@ fn check(session: &Session, pat: &PatObject, secret: &str, value: &[u8]) -> Resu
     let credential = pat.status().credentials.into_iter().find(|one| one.sha256 == hash);
     let credential = credential.ok_or_else(|| foreign_value(secret, pat.name()))?;
     match read_terms(pat).map(|terms| terms.judge(&credential, session.now())) {
-        Some(verdict) if verdict.is_valid() => Ok(()),
+        Some(verdict) if verdict.is_valid() && !is_owner_disabled(pat) => Ok(()),
         _ => {
             let state = token_state(pat, session.now());
             Err(Error::NotValid(format!("token {} is not valid: {}", credential.id, state.message)))

@@ -37,6 +37,11 @@ pub fn read_terms(pat: &PatObject) -> Option<Terms> {
     Terms::read(spec, &pat.status(), pat.stored.metadata.deletion_timestamp.is_some()).ok()
 }
 
+/// Whether the condition `Ready` says that the owner of the token is disabled. Unlike TokenOwners, every user of the token can read it.
+pub fn is_owner_disabled(pat: &PatObject) -> bool {
+    find_condition(pat, ConditionType::Ready).is_some_and(|ready| ready.reason == Reason::OwnerDisabled.as_str())
+}
+
 fn find_condition(pat: &PatObject, type_: ConditionType) -> Option<Condition> {
     pat.status().conditions.into_iter().find(|one| one.type_ == type_.as_str())
 }

@@ -17,7 +17,7 @@ use super::{
     output::{CommandOutput, Exit, json_text, yaml_text},
     pat::PatObject,
     session::{Session, with_timeout},
-    state::{read_terms, token_state},
+    state::{is_owner_disabled, read_terms, token_state},
     terminal::{Tone, plain},
     time_format,
 };
@@ -205,7 +205,7 @@ async fn evaluate(
 ) -> Result<Verification, Error> {
     let terms = read_terms(pat);
     let verdict = terms.as_ref().map(|terms| terms.judge(&credential, now));
-    let disabled = owner_is_disabled(session, pat).await?;
+    let disabled = is_owner_disabled(pat) || owner_is_disabled(session, pat).await?;
     let why = match verdict {
         None => format!("the spec of its PersonalAccessToken is invalid: {}", token_state(pat, now).message),
         Some(Verdict::Valid) if disabled => "its owner is disabled by a TokenOwner".to_owned(),

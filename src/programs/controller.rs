@@ -110,6 +110,8 @@ impl ControllerProgram {
             () = stopping.cancelled() => return Ok(()),
             ready = self.preflight(elector.as_ref().map(LeaderElector::lease)) => ready?,
         }
+        let watches_owners = preflight::can_watch_owners(&self.client, self.args.namespaces.names()).await?;
+        let controller = controller.watching_owners(watches_owners);
         let release = end.child_token();
         let mut election = elector.map(|elector| elect(elector, controller.caches_are_full(), release.clone()));
         let election_ended = async {

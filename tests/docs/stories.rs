@@ -97,6 +97,7 @@ pub const STATES: &[Story] = &[
         simulation.into()
     }),
     ("`spec.suspend`, without a token", || Simulation::settled(json!({"suspend": true})).into()),
+    ("A `TokenOwner` disables the owner", || owner_disabled().into()),
     ("Another owner has a Secret with that name", || {
         let mut simulation = Simulation::new(json!({}));
         simulation.add_foreign("app");
@@ -233,6 +234,7 @@ pub const TRANSITIONS: &[Story] = &[
         simulation.run();
         simulation.into()
     }),
+    ("A `TokenOwner` disables the owner", || owner_disabled().into()),
     ("A token approaches its expiry, and expires", || {
         let mut simulation = Simulation::settled(json!({"expiry": {"after": "90d"}}));
         simulation.advance("85d");
@@ -262,6 +264,13 @@ pub const TRANSITIONS: &[Story] = &[
     ("`delivery: Once`: the token is not taken within 10 minutes", || missed().into()),
     ("The API server refuses a Secret", || refused(WriteRefusalKind::Other).into()),
 ];
+
+fn owner_disabled() -> Simulation {
+    let mut simulation = Simulation::settled(json!({}));
+    simulation.disabled_by = Some("shop".into());
+    simulation.run();
+    simulation
+}
 
 fn once() -> serde_json::Value {
     json!({"secret": {"delivery": "Once"}})

@@ -10,6 +10,7 @@ mod adversity;
 mod chart;
 mod compatibility;
 mod crash;
+mod disabled_owner;
 mod fence;
 mod layers;
 mod leader;

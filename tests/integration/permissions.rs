@@ -232,6 +232,7 @@ async fn assert_nothing_refused(operator: &mut OperatorProcess) {
         r#"pat_operator_reconcile_errors_total{category="Unavailable"}"#,
         r#"pat_operator_watch_errors_total{kind="Secret"}"#,
         r#"pat_operator_watch_errors_total{kind="PersonalAccessToken"}"#,
+        r#"pat_operator_watch_errors_total{kind="TokenOwner"}"#,
         "pat_operator_refused_writes_total",
     ] {
         assert_eq!(metrics.value(series), 0.0, "{series}\n{operator}");
@@ -337,7 +338,8 @@ async fn each_missing_rule_is_named_in_one_line() {
     let mut cases = Vec::new();
     for (kind, text) in [("cluster", CLUSTER), ("roles", NAMESPACED)] {
         let whole = |account: &str| Grant::new(text, account, home.name(), &[team.name()]);
-        for (number, missing) in whole("all").rules().into_iter().enumerate() {
+        let is_required = |rule: &Rule| rule.resource != "tokenowners";
+        for (number, missing) in whole("all").rules().into_iter().filter(is_required).enumerate() {
             let account = format!("{kind}-{number}");
             cases.push((kind, whole(&account).without(&missing), missing));
         }
@@ -366,6 +368,27 @@ async fn each_missing_rule_is_named_in_one_line() {
             assert!(!ended.stderr.iter().any(|line| line.contains("WARN")), "no warning precedes it: {ended}");
         })
         .await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn controller_without_rights_on_token_owners_says_so_and_works() {
+    let place = Place::new("no-owners").await;
+    let mut grant = Grant::new(CLUSTER, "operator", place.name(), &[]);
+    for missing in grant.rules().into_iter().filter(|rule| rule.resource == "tokenowners") {
+        grant = grant.without(&missing);
+    }
+    let kubeconfig = grant.apply(&place).await;
+    let mut operator = Launch::controller(&kubeconfig)
+        .arg(format!("--lease-namespace={}", place.name()))
+        .arg(format!("--lease-name={}", grant.lease()))
+        .arg(format!("--label-selector=test={}", place.name()))
+        .start();
+    operator.leads_within(SOON).await;
+    let what = "not permitted: list tokenowners.pat-operator.io in all namespaces, watch tokenowners.pat-operator.io in all namespaces";
+    assert!(operator.has_logged(&["WARN", "Ready does not show whether the owner", what]), "{operator}");
+    place.apply_labelled("app", json!({"test": place.name()}), json!({})).await;
+    place.ready("app").await;
+    operator.terminate().await;
 }
 
 #[tokio::test(flavor = "multi_thread")]

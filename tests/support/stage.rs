@@ -34,7 +34,7 @@ use pat_operator::{
         reconciler::Reconciler,
         stored_secret::StoredSecret,
         stores::Stores,
-        watches::watch,
+        watches::{scoped, watch},
     },
     planner::intent::ControllerConfig,
     service::{Clock, ClockHand},
@@ -80,11 +80,11 @@ impl Operator {
         let scope = Some(namespace.to_owned());
         let pats = PatHandler::new(stores.clone(), scope.clone());
         let secrets = SecretHandler::new(stores.clone(), scope.clone());
-        let (client, name) = (watching.clone(), scope.clone());
-        watches.spawn(async move { watch(client, name.as_deref(), None, pats, drop).await });
+        let api = scoped(watching.clone(), scope.as_deref());
+        watches.spawn(async move { watch(api, None, pats, drop).await });
         let ours = format!("{MANAGED_BY_LABEL}={MANAGED_BY}");
-        let client = watching.clone();
-        watches.spawn(async move { watch(client, scope.as_deref(), Some(&ours), secrets, drop).await });
+        let api = scoped(watching.clone(), scope.as_deref());
+        watches.spawn(async move { watch(api, Some(&ours), secrets, drop).await });
         Self { stores, reconciler, metrics, _watches: watches }
     }
 

@@ -233,6 +233,9 @@ async fn check_permissions(
     let mut checks = preflight::questions(&namespaces, is_elected.then_some(lease));
     checks.extend(certificates::preflight::questions(certificate_namespace, &certificate_names));
     let account = ServiceAccount { namespace, name: &controller.account };
+    if namespaces.is_empty() {
+        check_owner_permissions(session, &account, report).await?;
+    }
     let who = format!("the controller (ServiceAccount {namespace}/{})", account.name);
     let Some(missing) = missing_permissions(session, &account, checks).await? else {
         report.add(
@@ -259,6 +262,29 @@ async fn check_permissions(
             account.user()
         ),
     );
+    Ok(())
+}
+
+/// Checks the permissions without which the controller works, but does not show disabled owners. If the user may not ask, the check of the
+/// other permissions says so.
+async fn check_owner_permissions(
+    session: &Session,
+    account: &ServiceAccount<'_>,
+    report: &mut Report,
+) -> Result<(), Error> {
+    let missing = missing_permissions(session, account, preflight::owner_questions()).await?.unwrap_or_default();
+    if !missing.is_empty() {
+        report.add(
+            Tone::Warning,
+            format!(
+                "the controller (ServiceAccount {}/{}) may not {}: the state of a token does not show that its owner is disabled",
+                account.namespace,
+                account.name,
+                missing.join(", ")
+            ),
+            "run `helm upgrade` to update its roles, or without Helm apply those in docs/running.md; then restart the controller",
+        );
+    }
     Ok(())
 }
 

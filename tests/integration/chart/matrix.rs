@@ -168,7 +168,8 @@ fn rights_match_the_code_and_verifier_reads_no_secrets() {
     };
     let everything = of("everything");
     let everywhere = |name: &str| granted(&everything, "ClusterRole", name);
-    assert_eq!(everywhere("pat-operator-controller"), [(String::new(), allowed(preflight::NEEDS))]);
+    let controllers = allowed(preflight::NEEDS).union(&allowed(preflight::OWNER_NEEDS)).cloned().collect();
+    assert_eq!(everywhere("pat-operator-controller"), [(String::new(), controllers)]);
     let asks = allowed(&[
         ("pat-operator.io", "tokenowners", "", &["get", "list", "watch"]),
         ("authentication.k8s.io", "tokenreviews", "", &["create"]),
