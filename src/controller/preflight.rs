@@ -1,9 +1,9 @@
 //! Checks before the controller starts: the resource exists, and every request of the controller is allowed.
 
-use kube::{Api, Client, api::ListParams};
+use kube::{Api, Client, api::ListParams, core::ApiResource};
 
 use crate::{
-    api::{GROUP, StoredPat, VERSION, crd},
+    api::{FIELD_MANAGER, GROUP, PersonalAccessToken, StoredPat, VERSION, crd},
     service::{
         PreflightError, ReadinessGate,
         preflight::{self, AccessCheck, RequiredAccess},
@@ -99,4 +99,14 @@ pub async fn check_selector(
         Err(kube::Error::Api(status)) if status.code == 400 => Err(PreflightError::BadSelector(status.message.clone())),
         Err(error) => Err(PreflightError::Unreachable(crate::service::explain_api_error(&error))),
     }
+}
+
+/// Checks that the chart's admission policies let this identity write statuses.
+///
+/// # Errors
+/// The policy `status` refuses it, as it does for a controller beside the chart that is not listed there.
+pub async fn check_status_policy(client: &Client, namespaces: &[String]) -> Result<(), PreflightError> {
+    let resource = ApiResource::erase::<PersonalAccessToken>(&());
+    let value = "policies.otherAccounts.controllers";
+    preflight::check_status_policy(client, &resource, namespaces, FIELD_MANAGER, value).await
 }

@@ -15,7 +15,8 @@ use crate::{
     planner::intent::ControllerConfig,
     service::{
         Clock, Cluster, HealthServer, LeaderElector, LeaseError, LeaseHandle, LeaseSettings, PreflightError, Readiness,
-        ReadinessGate, Shutdown, lease, preflight::check_permissions,
+        ReadinessGate, Shutdown, lease,
+        preflight::{check_permissions, warn_of_missing_namespaces},
     },
 };
 
@@ -145,11 +146,13 @@ impl ControllerProgram {
     async fn preflight(&self, lease: Option<(&str, &str)>) -> Result<(), PreflightError> {
         let namespaces = self.args.namespaces.names();
         preflight::wait_for_crd(&self.client, &self.crd_established).await?;
+        warn_of_missing_namespaces(&self.client, namespaces, "--namespaces").await;
         check_permissions(&self.client, preflight::questions(namespaces, lease)).await?;
         let names = certificates::preflight::names(&self.args.serving_certificate);
         let checks = certificates::preflight::questions(self.certificates.namespace(), &names);
         check_permissions(&self.client, checks).await?;
-        preflight::check_selector(&self.client, namespaces, self.args.label_selector.as_deref()).await
+        preflight::check_selector(&self.client, namespaces, self.args.label_selector.as_deref()).await?;
+        preflight::check_status_policy(&self.client, namespaces).await
     }
 }
 

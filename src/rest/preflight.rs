@@ -1,9 +1,9 @@
 //! Checks before the REST server starts: the resources exist, and every request that it will make is permitted.
 
-use kube::Client;
+use kube::{Client, core::ApiResource};
 
 use crate::{
-    api::{GROUP, VERSION, crd},
+    api::{GROUP, PersonalAccessToken, VERIFIER_FIELD_MANAGER, VERSION, crd},
     service::{
         PreflightError, ReadinessGate,
         preflight::{self, AccessCheck, RequiredAccess},
@@ -38,6 +38,7 @@ impl RestPreflight<'_> {
         for (plural, name) in [(crd::OWNER_PLURAL, crd::OWNER_NAME), (crd::PLURAL, crd::NAME)] {
             preflight::wait_for_resource(client, &version, plural, &crd::how_to_install(name), crds_there).await?;
         }
+        preflight::warn_of_missing_namespaces(client, self.namespace, "--namespace").await;
         let mut questions = preflight::questions(READS, self.namespace);
         if !self.read_only {
             questions.extend(preflight::questions(WRITES, self.namespace));
@@ -48,6 +49,9 @@ impl RestPreflight<'_> {
         for (verb, name) in [("get", name), ("create", "")] {
             questions.push(AccessCheck { namespace, group: "", resource: "secrets", subresource: "", verb, name });
         }
-        preflight::check_permissions(client, questions).await
+        preflight::check_permissions(client, questions).await?;
+        let resource = ApiResource::erase::<PersonalAccessToken>(&());
+        preflight::warn_of_status_policy(client, &resource, self.namespace, VERIFIER_FIELD_MANAGER).await;
+        Ok(())
     }
 }

@@ -1,4 +1,5 @@
-//! Checks before a program starts: whether a resource is served, and whether all later requests are permitted.
+//! Checks before a program starts: whether a resource is served, whether namespaces exist, and whether all later requests are permitted, by RBAC and
+//! by the admission policy for statuses.
 
 use std::time::Duration;
 
@@ -9,8 +10,13 @@ use k8s_openapi::api::{
         ResourceAttributes, SelfSubjectAccessReview, SelfSubjectAccessReviewSpec, SubjectAccessReview,
         SubjectAccessReviewSpec,
     },
+    core::v1::Namespace,
 };
-use kube::{Api, Client, api::PostParams};
+use kube::{
+    Api, Client,
+    api::{ListParams, Patch, PatchParams, PostParams},
+    core::{ApiResource, DynamicObject},
+};
 
 use super::{client::explain_api_error, readiness::ReadinessGate};
 
@@ -28,6 +34,17 @@ pub enum PreflightError {
     NotPermitted {
         /// Verb, resource and namespace of each missing permission.
         missing: Vec<String>,
+    },
+    /// The admission policy of the chart refuses the status writes of this identity.
+    #[error(
+        "the admission policy for statuses does not allow {user} to write the status of tokens: add {user} to the value {value} of the release that \
+         installed the policies, then start again"
+    )]
+    RefusedByPolicy {
+        /// The user name of this identity.
+        user: String,
+        /// The value of the chart that lists the identities.
+        value: &'static str,
     },
     /// The API server rejects the label selector.
     #[error("--label-selector: {0}; write it as for `kubectl get -l`, such as shard=a")]
@@ -210,4 +227,72 @@ pub async fn check_permissions(client: &Client, questions: Vec<AccessCheck<'_>>)
     let mut missing: Vec<String> = answers.into_iter().flatten().collect();
     missing.sort_unstable();
     if missing.is_empty() { Ok(()) } else { Err(PreflightError::NotPermitted { missing }) }
+}
+
+/// Warns of each namespace that does not exist. `flag` is the flag that lists them. A namespace that may not be read is taken to exist.
+///
+/// This is no error: the namespace may be created later, and its tokens are then served.
+pub async fn warn_of_missing_namespaces(client: &Client, namespaces: &[String], flag: &str) {
+    let api: Api<Namespace> = Api::all(client.clone());
+    for name in namespaces {
+        if let Ok(None) = api.get_metadata_opt(name).await {
+            tracing::warn!("{flag}: namespace {name} does not exist: create it, or correct the flag and start again");
+        }
+    }
+}
+
+/// Checks that the chart's admission policy `status` lets this identity write statuses: by a dry run that changes nothing, on one object of the
+/// resource in the first namespace that has one (in any if none is given). Without an object, or after any other error, there is no answer.
+///
+/// `value` is the value of the chart that lists the identities.
+///
+/// # Errors
+/// The policy refuses the write.
+pub async fn check_status_policy(
+    client: &Client,
+    resource: &ApiResource,
+    namespaces: &[String],
+    field_manager: &str,
+    value: &'static str,
+) -> Result<(), PreflightError> {
+    let apis = match namespaces {
+        [] => vec![Api::<DynamicObject>::all_with(client.clone(), resource)],
+        names => names.iter().map(|name| Api::namespaced_with(client.clone(), name, resource)).collect(),
+    };
+    for api in apis {
+        let Ok(found) = api.list_metadata(&ListParams::default().limit(1)).await else { continue };
+        let Some(metadata) = found.items.into_iter().next().map(|one| one.metadata) else { continue };
+        let (Some(namespace), Some(name)) = (metadata.namespace, metadata.name) else { continue };
+        let api: Api<DynamicObject> = Api::namespaced_with(client.clone(), &namespace, resource);
+        let params =
+            PatchParams { dry_run: true, field_manager: Some(field_manager.to_owned()), ..PatchParams::default() };
+        let answer = api.patch_status(&name, &params, &Patch::Merge(serde_json::json!({}))).await;
+        return match answer {
+            Err(kube::Error::Api(status)) => match refused_user(&status.message) {
+                Some(user) => Err(PreflightError::RefusedByPolicy { user: user.to_owned(), value }),
+                None => Ok(()),
+            },
+            _ => Ok(()),
+        };
+    }
+    Ok(())
+}
+
+/// Warns if the chart's admission policies refuse to let this identity record when tokens are used. Its server works nevertheless.
+pub async fn warn_of_status_policy(
+    client: &Client,
+    resource: &ApiResource,
+    namespaces: &[String],
+    field_manager: &str,
+) {
+    let value = "policies.otherAccounts.verifiers";
+    if let Err(error) = check_status_policy(client, resource, namespaces, field_manager, value).await {
+        tracing::warn!("the times of last use cannot be recorded: {error}");
+    }
+}
+
+/// Returns the user in the message of the policy (charts/pat-operator/policies/status.yaml).
+fn refused_user(message: &str) -> Option<&str> {
+    let (_, reason) = message.split_once(" denied request: status: ")?;
+    reason.split_once(" may not write it").map(|(user, _)| user)
 }

@@ -1,9 +1,9 @@
 //! Checks before the verifier starts: the resources are installed, and every request it makes is permitted.
 
-use kube::Client;
+use kube::{Client, core::ApiResource};
 
 use crate::{
-    api::{GROUP, VERSION, crd},
+    api::{GROUP, PersonalAccessToken, VERIFIER_FIELD_MANAGER, VERSION, crd},
     service::{
         PreflightError, ReadinessGate,
         preflight::{self, RequiredAccess},
@@ -24,11 +24,15 @@ pub const OWNER_NEEDS: &[RequiredAccess] = &[(GROUP, crd::OWNER_PLURAL, "", &["g
 pub async fn check(client: &Client, namespaces: &[String], crd_there: &ReadinessGate) -> Result<(), PreflightError> {
     let version = format!("{GROUP}/{VERSION}");
     preflight::wait_for_resource(client, &version, crd::PLURAL, &crd::how_to_install(crd::NAME), crd_there).await?;
+    preflight::warn_of_missing_namespaces(client, namespaces, "--namespaces").await;
     let mut questions = preflight::questions(NEEDS, namespaces);
     if namespaces.is_empty() {
         let missing = crd::how_to_install(crd::OWNER_NAME);
         preflight::wait_for_resource(client, &version, crd::OWNER_PLURAL, &missing, crd_there).await?;
         questions.extend(preflight::questions(OWNER_NEEDS, &[]));
     }
-    preflight::check_permissions(client, questions).await
+    preflight::check_permissions(client, questions).await?;
+    let resource = ApiResource::erase::<PersonalAccessToken>(&());
+    preflight::warn_of_status_policy(client, &resource, namespaces, VERIFIER_FIELD_MANAGER).await;
+    Ok(())
 }

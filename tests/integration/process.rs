@@ -9,7 +9,9 @@ use std::{
 use crate::support::is_left_out;
 use crate::support::process::{
     Launch, SOON,
+    api::ApiProcess,
     place::{Place, eventually, in_seconds, is_ready},
+    verifier::VerifierProcess,
     wire::Wire,
 };
 use base64::{Engine, engine::general_purpose::STANDARD};
@@ -33,6 +35,25 @@ fn temporary_file(text: &str) -> tempfile::TempPath {
     let file = tempfile::NamedTempFile::new().expect("a file").into_temp_path();
     std::fs::write(&file, text).expect("the file is written");
     file
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn missing_namespaces_are_told_at_start() {
+    let place = Place::new("nowhere").await;
+    let missing = format!("{}-missing", place.name());
+    let both = format!("--namespaces={},{missing}", place.name());
+    let told = format!("namespace {missing} does not exist");
+    let mut controller = place.operator().arg(&both).start();
+    controller.logs(&["--namespaces", &told]).await;
+    assert!(!controller.has_logged(&[&format!("namespace {} does not exist", place.name())]), "{controller}");
+    controller.terminate().await;
+    let mut verifier = VerifierProcess::start(&place.kubeconfig(), &[&both]).await;
+    verifier.process.logs(&["--namespaces", &told]).await;
+    verifier.process.terminate().await;
+    let only = format!("--namespace={missing}");
+    let mut api = ApiProcess::begin(&place, &place.kubeconfig(), &[&only]).await;
+    api.process.logs(&["--namespace:", &told]).await;
+    api.process.terminate().await;
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -12,7 +12,11 @@ use super::{
     people,
     write::{Change, Create, outcome, pat, pats},
 };
-use crate::support::process::place::{Place, eventually};
+use crate::support::process::{
+    Launch,
+    place::{Place, eventually},
+    verifier::VerifierProcess,
+};
 
 const NOW: &str = "2026-01-01T00:00:00Z";
 
@@ -37,6 +41,33 @@ async fn writes(client: &Client, namespace: &str, status: &Value) -> Vec<(&'stat
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn program_beside_the_chart_is_told_at_start() {
+    let place = Place::new("status-start").await;
+    let home = place.name();
+    let guard = Guard::apply("status", &place, &[&place]).await;
+    place.apply("app", json!({})).await;
+    let other = Identity::service_account(home, "other");
+    let client = people::make_administrator(&place, &other).await;
+    let api = pats(&client, home);
+    eventually("Role and policy are in force", async || {
+        api.get("app").await.is_ok() && writes(&client, home, &json!({})).await[0].1.is_err()
+    })
+    .await;
+    let kubeconfig = place.access.kubeconfig_for(&other).expect("a kubeconfig");
+
+    let line = Launch::controller_in(&kubeconfig, home).run().await.refusal();
+    let part = format!("add {} to the value policies.otherAccounts.controllers", other.name());
+    assert!(line.contains(&part), "{line}");
+    // A verifier works without writing, so it only warns.
+    let namespaces = format!("--namespaces={home}");
+    let mut verifier = VerifierProcess::start(&kubeconfig, &[&namespaces]).await;
+    let part = format!("add {} to the value policies.otherAccounts.verifiers", other.name());
+    verifier.process.logs(&["the times of last use cannot be recorded", &part]).await;
+    verifier.process.terminate().await;
+    guard.end().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn only_our_components_write_status() {
     let place = Place::new("status").await;
     let home = place.name();
@@ -56,7 +87,8 @@ async fn only_our_components_write_status() {
     let refused = |who: &str| {
         Err(format!(
             "status: {who} may not write it: it says which tokens are valid, and only the pat-operator controller writes it; to change \
-             a token, set a field of spec: revoked, revokeIfIssuedBefore, rotateIfIssuedBefore, suspend"
+             a token, set a field of spec: revoked, revokeIfIssuedBefore, rotateIfIssuedBefore, suspend; if this is a program of \
+             pat-operator, add its user name to the value policies.otherAccounts of the release that installed this policy"
         ))
     };
     let (_, first) = &others[0];
