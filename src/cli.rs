@@ -58,7 +58,7 @@ Exit codes:
 /// The whole command line.
 #[derive(Debug, Parser)]
 #[command(name = "pat-operator", version, about = ABOUT, long_about = LONG_ABOUT, after_long_help = AFTER_LONG_HELP)]
-#[command(max_term_width = 120)]
+#[command(max_term_width = 120, args_override_self = true)]
 pub struct Cli {
     /// The subcommand.
     #[command(subcommand)]
@@ -653,6 +653,30 @@ mod tests {
             let error = controller(&[flag]).expect_err(flag);
             assert!(error.contains(part), "{flag}: {error}");
         }
+    }
+
+    /// Wrappers and charts append flags to those of others.
+    #[test]
+    fn last_of_a_repeated_flag_counts() {
+        for command in Cli::command().get_subcommands() {
+            for flag in command.get_arguments() {
+                let name = format!("--{}", flag.get_long().expect("flags have long names"));
+                if name == "--serving-certificate" {
+                    continue;
+                }
+                // A value that the flag's type accepts is not needed: the last one is judged, or none is.
+                let value = flag.get_default_values().first().map_or("a".into(), |value| value.to_string_lossy());
+                let repeated = format!("{name}={value}");
+                let line = ["pat-operator", command.get_name(), &repeated, &repeated];
+                let error = Cli::try_parse_from(line).err().map(|error| error.to_string()).unwrap_or_default();
+                assert!(!error.contains("multiple times"), "{}: {error}", command.get_name());
+            }
+        }
+        let args = controller(&["--log-level=info", "--log-level=debug", "--namespaces=a", "--namespaces=b"]).unwrap();
+        assert_eq!(args.log.log_level, "debug".parse().unwrap());
+        assert_eq!(args.namespaces.names(), ["b"]);
+        assert!(!controller(&["--leader-elect=true", "--leader-elect=false"]).unwrap().leader_elect);
+        assert!(verifier(&["--insecure-listen=false", "--insecure-listen"]).unwrap().tls.insecure_listen);
     }
 
     #[test]
