@@ -186,7 +186,7 @@ async fn call<T>(request: impl Future<Output = kube::Result<T>>) -> Result<T, Ap
 const DENIED: [&str; 2] = ["denied request", "denied the request"];
 
 /// The beginnings of guard rail messages that are meant for callers (charts/pat-operator/policies).
-const FOR_CALLERS: [&str; 2] = ["the REST API may not issue tokens for ", "spec.scopes: "];
+const FOR_CALLERS: [&str; 3] = ["the REST API may not issue tokens for ", "spec.scopes: ", "spec.expiry: "];
 
 /// Why a request to the API server failed.
 #[derive(Debug, thiserror::Error)]

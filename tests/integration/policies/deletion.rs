@@ -9,7 +9,7 @@ use kube::{
 use serde_json::{Value, json};
 
 use super::{
-    guard::{ALL, Guard},
+    guard::{ALL, Guard, PARAMETERS},
     people,
     write::{Change, Create, pat, pats, secrets},
 };
@@ -35,7 +35,7 @@ async fn policies_do_not_block_the_operator_or_deletion() {
     place.apply("finalized", unissuable_spec()).await;
     place.apply("app", json!({"rotation": {"interval": "30d"}, "secret": {"previousKey": "previous"}})).await;
     let maps: Api<ConfigMap> = Api::namespaced(place.client.clone(), home);
-    for name in ["pat-operator-scope-grants", "parent"] {
+    for name in PARAMETERS.into_iter().chain(["parent"]) {
         let map = json!({"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": name}, "data": {"_default": "granted"}});
         maps.patch(name, &PatchParams::apply("tests"), &Patch::Apply(map)).await.expect("a ConfigMap");
     }

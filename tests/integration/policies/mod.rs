@@ -4,9 +4,12 @@
 use crate::support::policies::{guard, people};
 
 mod deletion;
+mod lifetimes;
 mod owners;
+mod parameters;
 mod scopes;
 mod secret_annotations;
+mod secret_metadata;
 mod status;
 mod types;
 mod write;

@@ -187,10 +187,12 @@ async fn changing_a_token_of_others_requires_issue_for() {
         ("bobs", json!({"spec": {"scopes": ["everything"]}}), refused()),
         ("bobs", longer.clone(), refused()),
         ("bobs", json!({"spec": {"displayName": "x"}}), refused()),
-        ("bobs", json!({"spec": {"revoked": false}}), refused()),
-        ("bobs", json!({"spec": {"suspend": true}}), refused()),
+        ("bobs", json!({"spec": {"suspend": true, "displayName": "x"}}), refused()),
         ("bobs", json!({"spec": {"secret": {"name": "elsewhere"}}}), refused()),
         ("revoked", json!({"spec": {"revoked": false}}), refused()),
+        // What only takes away.
+        ("bobs", json!({"spec": {"suspend": true}}), Ok(())),
+        ("bobs", json!({"spec": {"revokedCredentials": ["000000000001"]}}), Ok(())),
         // Revocation.
         ("bobs", json!({"spec": {"revoked": true}}), Ok(())),
         ("revoked", json!({"spec": {"revoked": true, "description": "leaked on Monday"}}), Ok(())),

@@ -2,7 +2,6 @@
 
 use std::time::Duration;
 
-use k8s_openapi::api::core::v1::ConfigMap;
 use kube::{
     Api,
     api::{DeleteParams, DynamicObject, Patch, PatchParams},
@@ -10,11 +9,11 @@ use kube::{
 use serde_json::{Value, json};
 
 use super::{
-    guard::Guard,
+    guard::{Guard, put_parameters},
     people,
     write::{Change, Create, Outcome, pat, pats},
 };
-use crate::support::process::place::{Place, eventually, eventually_within};
+use crate::support::process::place::{Place, eventually, eventually_within, in_seconds};
 
 const GRANTS: &str = "pat-operator-scope-grants";
 
@@ -33,11 +32,7 @@ fn refusal(home: &Place, namespace: &str, which: &str) -> Outcome {
 
 /// Writes these grants and waits until they are in force: the first scope is granted, and the second is refused.
 async fn grant(home: &Place, grants: Value, api: &Api<DynamicObject>, (given, refused): (Option<&str>, &str)) {
-    let api_of_grants: Api<ConfigMap> = Api::namespaced(home.client.clone(), home.name());
-    let _ = api_of_grants.delete(GRANTS, &DeleteParams::default()).await;
-    let manifest = json!({"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": GRANTS}, "data": grants});
-    let params = PatchParams::apply("tests").force();
-    api_of_grants.patch(GRANTS, &params, &Patch::Apply(manifest)).await.expect("a ConfigMap");
+    put_parameters(home, GRANTS, grants).await;
     let dry_run = async |scope: &str| Create::Post.dry_run(api, &pat("probe", scopes(&[scope]))).await;
     // The API server reads parameters again whenever a policy is created or deleted, and many tests have one each.
     eventually_within(Duration::from_secs(180), "the grants are in force", async || {
@@ -155,6 +150,103 @@ async fn withdrawn_scope_blocks_changes_but_not_revocation() {
     assert_eq!(Change::MergePatch.dry_run(&api, "app", &json!({"spec": {"revoked": false}})).await, refused());
     api.delete("app", &DeleteParams::default()).await.expect("deletion is allowed");
     guard.end().await;
+}
+
+/// The time this many days from now.
+fn in_days(days: i64) -> String {
+    in_seconds(days * 24 * 60 * 60)
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn withdrawn_scope_does_not_block_what_only_takes_away() {
+    let home = Place::new("scopes-less").await;
+    let guard = Guard::apply("scopes", &home, &[&home]).await;
+    let client = people::administrator_of(&home, "ann").await.1;
+    let api = pats(&client, home.name());
+    grant(&home, json!({"_default": "read\nwrite"}), &api, (Some("write"), "admin")).await;
+    let both = json!(["read", "write"]);
+    let (early, late) = ("2026-01-01T00:00:00Z", "2026-02-01T00:00:00Z");
+    for (name, spec) in [
+        ("after", json!({"scopes": both, "expiry": {"after": "30d"}, "revokeIfIssuedBefore": early})),
+        ("at", json!({"scopes": both, "expiry": {"at": in_days(30)}, "revokedCredentials": ["000000000001"]})),
+        ("never", json!({"scopes": both, "expiry": {"never": true}, "suspend": true})),
+        ("rotates", json!({"scopes": both, "rotation": {"interval": "30d"}})),
+        ("default", json!({"scopes": both})),
+    ] {
+        // An API server with a new policy may refuse the first request.
+        eventually("the PAT is accepted", async || home.try_apply(name, json!({}), spec.clone()).await.is_ok()).await;
+    }
+    // `default` ends in 90 days. `after` has a credential that a scheduled revocation concerns.
+    let status = |status: Value| Patch::Merge(json!({ "status": status }));
+    let ends = json!({"firstIssuedAt": in_days(0), "defaultExpiresAt": in_days(90)});
+    home.pats().patch_status("default", &PatchParams::default(), &status(ends)).await.expect("a status");
+    grant(&home, json!({"_default": "read"}), &api, (Some("read"), "write")).await;
+
+    let judged = || refusal(&home, home.name(), "write");
+    let cases = [
+        ("after", json!({"suspend": true}), Ok(())),
+        ("after", json!({"revokedCredentials": ["000000000001"]}), Ok(())),
+        ("after", json!({"revokeIfIssuedBefore": late}), Ok(())),
+        ("after", json!({"revokeIfIssuedBefore": "2025-12-31T23:59:59Z"}), judged()),
+        ("after", json!({"revokeIfIssuedBefore": null}), judged()),
+        ("after", json!({"expiry": {"after": "29d23h59m59s"}}), Ok(())),
+        ("after", json!({"expiry": {"after": "4w1d48h"}}), judged()),
+        ("after", json!({"expiry": {"after": "30d1s"}}), judged()),
+        ("after", json!({"expiry": {"after": null, "at": in_days(29)}}), Ok(())),
+        ("after", json!({"expiry": {"after": null, "at": in_days(31)}}), judged()),
+        ("after", json!({"expiry": {"after": null, "never": true}}), judged()),
+        ("after", json!({"expiry": null}), judged()),
+        ("after", json!({"expiry": {"after": "20d"}, "description": "shorter"}), judged()),
+        ("after", json!({"expiry": {"after": "20d"}, "suspend": true, "scopes": ["write"]}), Ok(())),
+        ("at", json!({"expiry": {"at": in_days(20)}}), Ok(())),
+        ("at", json!({"expiry": {"at": in_days(31)}}), judged()),
+        ("at", json!({"expiry": {"at": null, "after": "4w"}}), Ok(())),
+        ("at", json!({"expiry": {"at": null, "after": "5w"}}), judged()),
+        ("at", json!({"revokedCredentials": ["000000000001", "000000000002"]}), Ok(())),
+        ("at", json!({"revokedCredentials": ["000000000002"]}), judged()),
+        ("at", json!({"revokedCredentials": null}), judged()),
+        ("never", json!({"expiry": {"never": null, "after": "999w"}}), Ok(())),
+        ("never", json!({"suspend": false}), judged()),
+        ("never", json!({"suspend": null}), judged()),
+        ("rotates", json!({"expiry": {"after": "90d"}}), Ok(())),
+        ("rotates", json!({"rotation": {"interval": "10d"}}), judged()),
+        ("rotates", json!({"rotation": null}), judged()),
+        ("default", json!({"expiry": {"after": "89d"}}), Ok(())),
+        ("default", json!({"expiry": {"after": "91d"}}), judged()),
+        ("default", json!({"expiry": {"never": true}}), judged()),
+        ("default", json!({"scopes": ["write"]}), Ok(())),
+        ("default", json!({"scopes": ["write"], "audiences": ["a"]}), judged()),
+        ("default", json!({"revoked": false}), Ok(())),
+    ];
+    for (name, spec, expected) in &cases {
+        // An apply cannot remove what another manager has set.
+        for change in [Change::Put, Change::MergePatch, Change::JsonPatch] {
+            let found = change.dry_run(&api, name, &json!({ "spec": spec })).await;
+            assert_eq!(found, *expected, "{name} by {change:?}: {spec}");
+        }
+    }
+    // A scheduled revocation that still concerns a credential must not be postponed.
+    let credential = json!({
+        "id": "000000000001", "revision": 1, "sha256": "a".repeat(64), "state": "Active", "issuedAt": "2025-06-01T00:00:00Z",
+    });
+    let status = status(json!({"credentials": [credential]}));
+    home.pats().patch_status("after", &PatchParams::default(), &status).await.expect("a status");
+    let postponed = json!({"spec": {"revokeIfIssuedBefore": late}});
+    assert_eq!(Change::MergePatch.dry_run(&api, "after", &postponed).await, judged());
+    guard.end().await;
+}
+
+/// Match conditions cannot share a variable.
+#[test]
+fn policies_agree_on_what_only_takes_away() {
+    let condition = |policy: &str| {
+        let file = format!("{}/charts/pat-operator/policies/{policy}.yaml", env!("CARGO_MANIFEST_DIR"));
+        let text = std::fs::read_to_string(file).expect("a policy");
+        let first: Value = serde_yaml::from_str(text.split("\n---\n").next().expect("a document")).expect("YAML");
+        let conditions = first["spec"]["matchConditions"].as_array().expect("conditions").clone();
+        conditions.into_iter().find(|one| one["name"] == "does-not-only-take-away").expect("the condition")
+    };
+    assert_eq!(condition("owners"), condition("scopes"));
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -2,6 +2,7 @@
 
 use std::{fs, path::Path};
 
+use k8s_openapi::api::core::v1::ConfigMap;
 use kube::{
     Api, Client, ResourceExt,
     api::{DeleteParams, DynamicObject, Patch, PatchParams},
@@ -12,7 +13,29 @@ use serde_json::{Value, json};
 use crate::support::process::place::Place;
 
 /// The names of all policies.
-pub const ALL: [&str; 6] = ["owners", "scopes", "status", "secret-annotations", "token-owners", "verifier-status"];
+pub const ALL: [&str; 9] = [
+    "lifetimes",
+    "owners",
+    "parameters",
+    "scopes",
+    "secret-annotations",
+    "secret-metadata",
+    "status",
+    "token-owners",
+    "verifier-status",
+];
+
+/// The names of the ConfigMaps that policies have as parameters.
+pub const PARAMETERS: [&str; 3] =
+    ["pat-operator-denied-secret-metadata", "pat-operator-lifetime-limits", "pat-operator-scope-grants"];
+
+/// Writes the parameters of a policy.
+pub async fn put_parameters(home: &Place, name: &str, data: Value) {
+    let api: Api<ConfigMap> = Api::namespaced(home.client.clone(), home.name());
+    let _ = api.delete(name, &DeleteParams::default()).await;
+    let manifest = json!({"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": name}, "data": data});
+    api.patch(name, &PatchParams::apply("tests").force(), &Patch::Apply(manifest)).await.expect("a ConfigMap");
+}
 
 /// The label with a namespace's name.
 const NAMESPACE_NAME: &str = "kubernetes.io/metadata.name";
@@ -29,6 +52,8 @@ impl Guard {
         let file = Path::new(env!("CARGO_MANIFEST_DIR")).join(format!("charts/pat-operator/policies/{policy}.yaml"));
         let text = fs::read_to_string(file).expect("a policy");
         let text = text.replace(":pat-operator:pat-operator-", &format!(":{}:pat-operator-", home.name()));
+        let text =
+            text.replace("request.namespace == 'pat-operator'", &format!("request.namespace == '{}'", home.name()));
         let names: Vec<_> = places.iter().map(|place| place.name()).collect();
         let own_name = format!("{}-{policy}", home.name());
         let mut manifests = Vec::new();
