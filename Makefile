@@ -86,7 +86,7 @@ fuzz: ## Fuzz each parser for a minute (needs nightly Rust and cargo-fuzz)
 generate: ## Regenerate what is made from code: crds/, pages and pictures of docs/, docs/openapi.json, the chart's copies, schema and README
 	cargo run --locked --quiet --bin crdgen crds
 	UPDATE_DOCS=1 cargo test --locked --quiet --test docs -- --skip demo:: --skip examples::
-	UPDATE_DOCS=1 cargo test --locked --quiet --test integration -- --test-threads=1 chart_crds_match kustomize_base readme_table values_schema_of_tokens
+	UPDATE_DOCS=1 cargo test --locked --quiet --test integration -- --test-threads=1 chart_crds_match kustomize_base readme_table values_schema_of_tokens defaults_match
 
 # Replaces the whole image reference, including a registry port, tag or digest.
 .PHONY: manifests
@@ -94,7 +94,8 @@ manifests: ## Write dist/install.yaml, a complete installation for `kubectl appl
 	@kubectl='$(KUBECTL)'; if [ -z "$$kubectl" ]; then \
 		cargo build --locked --quiet --package control-plane; kubectl=$$($(CONTROL_PLANE) path kubectl); fi; \
 	mkdir -p "$$(dirname '$(MANIFESTS)')"; \
-	"$$kubectl" kustomize charts/kustomize | sed 's|image: registry\.example\.com/pat-operator:.*|image: $(IMAGE)|' > '$(MANIFESTS)'; \
+	{ echo '# Do not run kubectl delete with this file: it contains the CustomResourceDefinitions, so all tokens would be deleted.'; \
+	"$$kubectl" kustomize charts/kustomize | sed 's|image: registry\.example\.com/pat-operator:.*|image: $(IMAGE)|'; } > '$(MANIFESTS)'; \
 	echo '$(MANIFESTS)'
 
 .PHONY: build

@@ -1,15 +1,43 @@
-{{/* The prefix of the names of objects. */}}
+{{/*
+Fills in the defaults of values that are missing or null. Call it first in each template, with the root context.
+
+Values are missing after an upgrade with `--reuse-values`, which keeps the values of the older chart. files/defaults.yaml has every value of
+values.yaml but free maps and lists that may be empty: of these, null means empty.
+*/}}
+{{- define "pat-operator.prepare" -}}
+{{- $values := include "pat-operator.withoutNulls" .Values | fromJson -}}
+{{- $_ := set . "Values" (mergeOverwrite (.Files.Get "files/defaults.yaml" | fromYaml) $values) -}}
+{{- end -}}
+
+{{/* A map without the keys whose value is null, as JSON. */}}
+{{- define "pat-operator.withoutNulls" -}}
+{{- $kept := dict -}}
+{{- range $key, $value := . -}}
+{{- if kindIs "map" $value -}}
+{{- $_ := set $kept $key (include "pat-operator.withoutNulls" $value | fromJson) -}}
+{{- else if not (kindIs "invalid" $value) -}}
+{{- $_ := set $kept $key $value -}}
+{{- end -}}
+{{- end -}}
+{{- $kept | toJson -}}
+{{- end -}}
+
+{{/* A text as part of a name: lower-case letters, digits and hyphens. */}}
+{{- define "pat-operator.namePart" -}}
+{{- regexReplaceAll "[^a-z0-9-]" (lower .) "-" | trimAll "-" -}}
+{{- end -}}
+
+{{/* The prefix of the names of objects. It begins with a letter, because the name of a Service must. */}}
 {{- define "pat-operator.fullname" -}}
-{{- if .Values.fullnameOverride -}}
-{{- .Values.fullnameOverride | trunc 40 | trimSuffix "-" -}}
-{{- else -}}
-{{- $name := default .Chart.Name .Values.nameOverride -}}
-{{- if contains $name .Release.Name -}}
-{{- .Release.Name | trunc 40 | trimSuffix "-" -}}
-{{- else -}}
-{{- printf "%s-%s" .Release.Name $name | trunc 40 | trimSuffix "-" -}}
+{{- $name := include "pat-operator.namePart" (.Values.nameOverride | default .Chart.Name) -}}
+{{- $full := include "pat-operator.namePart" (.Values.fullnameOverride | default .Release.Name) -}}
+{{- if not (or .Values.fullnameOverride (contains $name $full)) -}}
+{{- $full = printf "%s-%s" $full $name -}}
 {{- end -}}
+{{- if regexMatch "^([0-9]|$)" $full -}}
+{{- $full = printf "pat-operator-%s" ($full | trimSuffix (printf "-%s" $name)) -}}
 {{- end -}}
+{{- $full | trunc 40 | trimSuffix "-" -}}
 {{- end -}}
 
 {{/* The name of a component's objects; takes the component's context, see pat-operator.component. */}}
@@ -22,29 +50,34 @@
 {{- .values.serviceAccount.name | default (include "pat-operator.name" .) -}}
 {{- end -}}
 
-{{/* The labels that select a component's Pods. They must not change in an upgrade. */}}
-{{- define "pat-operator.selectorLabels" -}}
-app.kubernetes.io/name: {{ default .root.Chart.Name .root.Values.nameOverride | trunc 63 | trimSuffix "-" }}
-app.kubernetes.io/instance: {{ .root.Release.Name }}
-app.kubernetes.io/component: {{ .component }}
+{{/* The user name of a component's ServiceAccount in the API server. */}}
+{{- define "pat-operator.username" -}}
+{{- printf "system:serviceaccount:%s:%s" .root.Release.Namespace (include "pat-operator.serviceAccountName" .) -}}
 {{- end -}}
 
-{{/* The labels of an object that belongs to no component. Takes the root context. */}}
-{{- define "pat-operator.commonLabels" -}}
-helm.sh/chart: {{ printf "%s-%s" .Chart.Name .Chart.Version | replace "+" "_" | trunc 63 | trimSuffix "-" }}
-app.kubernetes.io/name: {{ default .Chart.Name .Values.nameOverride | trunc 63 | trimSuffix "-" }}
-app.kubernetes.io/instance: {{ .Release.Name }}
-app.kubernetes.io/version: {{ .Chart.AppVersion | quote }}
-app.kubernetes.io/managed-by: {{ .Release.Service }}
-{{- with .Values.commonLabels }}
-{{ toYaml . }}
+{{/*
+The labels that select a component's Pods. They cannot change in an upgrade, so they do not depend on values. The name of the chart is its
+alias if a parent chart sets one, which keeps two dependencies of one release apart.
+*/}}
+{{- define "pat-operator.selectorLabels" -}}
+app.kubernetes.io/name: {{ .root.Chart.Name | trunc 63 | trimSuffix "-" | quote }}
+app.kubernetes.io/instance: {{ .root.Release.Name | quote }}
+{{- with .component }}
+app.kubernetes.io/component: {{ . }}
 {{- end }}
 {{- end -}}
 
-{{/* The labels of a component's object. */}}
+{{/*
+The labels of an object. Takes root, component unless the object belongs to none, and optionally more: labels that precede commonLabels and
+those of the chart. No labels precede the ones that select Pods.
+*/}}
 {{- define "pat-operator.labels" -}}
-{{ include "pat-operator.commonLabels" .root }}
-app.kubernetes.io/component: {{ .component }}
+{{- $chart := dict
+      "helm.sh/chart" (printf "%s-%s" .root.Chart.Name .root.Chart.Version | replace "+" "_" | trunc 63 | trimSuffix "-")
+      "app.kubernetes.io/version" .root.Chart.AppVersion
+      "app.kubernetes.io/managed-by" .root.Release.Service -}}
+{{- $selector := include "pat-operator.selectorLabels" . | fromYaml -}}
+{{- merge (dict) $selector (.more | default dict) (.root.Values.commonLabels | default dict) $chart | toYaml -}}
 {{- end -}}
 
 {{/* The image. */}}
@@ -91,7 +124,7 @@ app.kubernetes.io/component: {{ .component }}
 {{- define "pat-operator.dnsNames" -}}
 {{- $name := include "pat-operator.name" . -}}
 {{- $namespace := .root.Release.Namespace -}}
-{{- concat (list (printf "%s.%s.svc" $name $namespace) (printf "%s.%s" $name $namespace) $name) .more | toJson -}}
+{{- concat (list (printf "%s.%s.svc" $name $namespace) (printf "%s.%s" $name $namespace) $name) (.more | default list) | toJson -}}
 {{- end -}}
 
 {{/* The rules that a component needs in each of its namespaces. */}}
@@ -119,14 +152,20 @@ app.kubernetes.io/component: {{ .component }}
   verbs: [patch]
 {{- end -}}
 
-{{/* A Role or ClusterRole and its binding. Takes root, component, values, kind, name, namespace (for a Role) and rules. */}}
+{{/*
+A Role or ClusterRole and its binding. Takes root, component, values, kind, name, namespace (for a Role) and rules.
+
+The name begins with the namespace of the release: releases of the same name in other namespaces must not share cluster-wide objects, or
+Roles in one namespace. Neither part contains a colon.
+*/}}
 {{- define "pat-operator.grant" -}}
+{{- $name := printf "%s:%s" .root.Release.Namespace .name -}}
 apiVersion: rbac.authorization.k8s.io/v1
 kind: {{ .kind }}
 metadata:
-  name: {{ .name }}
+  name: {{ $name | quote }}
   {{- with .namespace }}
-  namespace: {{ . }}
+  namespace: {{ . | quote }}
   {{- end }}
   labels:
     {{- include "pat-operator.labels" . | nindent 4 }}
@@ -136,20 +175,20 @@ rules:
 apiVersion: rbac.authorization.k8s.io/v1
 kind: {{ .kind }}Binding
 metadata:
-  name: {{ .name }}
+  name: {{ $name | quote }}
   {{- with .namespace }}
-  namespace: {{ . }}
+  namespace: {{ . | quote }}
   {{- end }}
   labels:
     {{- include "pat-operator.labels" . | nindent 4 }}
 roleRef:
   apiGroup: rbac.authorization.k8s.io
   kind: {{ .kind }}
-  name: {{ .name }}
+  name: {{ $name | quote }}
 subjects:
   - kind: ServiceAccount
-    name: {{ include "pat-operator.serviceAccountName" . }}
-    namespace: {{ .root.Release.Namespace }}
+    name: {{ include "pat-operator.serviceAccountName" . | quote }}
+    namespace: {{ .root.Release.Namespace | quote }}
 {{- end -}}
 
 {{/* A component's ServiceAccount. */}}
@@ -158,8 +197,8 @@ subjects:
 apiVersion: v1
 kind: ServiceAccount
 metadata:
-  name: {{ include "pat-operator.serviceAccountName" . }}
-  namespace: {{ .root.Release.Namespace }}
+  name: {{ include "pat-operator.serviceAccountName" . | quote }}
+  namespace: {{ .root.Release.Namespace | quote }}
   labels:
     {{- include "pat-operator.labels" . | nindent 4 }}
   {{- with .values.serviceAccount.annotations }}
@@ -175,7 +214,7 @@ apiVersion: apps/v1
 kind: Deployment
 metadata:
   name: {{ include "pat-operator.name" . }}
-  namespace: {{ .root.Release.Namespace }}
+  namespace: {{ .root.Release.Namespace | quote }}
   labels:
     {{- include "pat-operator.labels" . | nindent 4 }}
 spec:
@@ -191,23 +230,18 @@ spec:
   template:
     metadata:
       labels:
-        {{- include "pat-operator.labels" . | nindent 8 }}
-        {{- with .values.podLabels }}
-        {{- toYaml . | nindent 8 }}
-        {{- end }}
+        {{- include "pat-operator.labels" (merge (dict "more" .values.podLabels) .) | nindent 8 }}
       annotations:
-        kubectl.kubernetes.io/default-container: {{ .component }}
-        {{- with .values.podAnnotations }}
-        {{- toYaml . | nindent 8 }}
-        {{- end }}
+        {{- $annotations := dict "kubectl.kubernetes.io/default-container" .component }}
+        {{- merge (dict) (.values.podAnnotations | default dict) $annotations | toYaml | nindent 8 }}
     spec:
-      serviceAccountName: {{ include "pat-operator.serviceAccountName" . }}
+      serviceAccountName: {{ include "pat-operator.serviceAccountName" . | quote }}
       {{- with .root.Values.imagePullSecrets }}
       imagePullSecrets:
         {{- toYaml . | nindent 8 }}
       {{- end }}
       {{- with .values.priorityClassName }}
-      priorityClassName: {{ . }}
+      priorityClassName: {{ . | quote }}
       {{- end }}
       terminationGracePeriodSeconds: {{ .values.terminationGracePeriodSeconds }}
       enableServiceLinks: false
@@ -217,23 +251,33 @@ spec:
           type: RuntimeDefault
       containers:
         - name: {{ .component }}
-          image: {{ include "pat-operator.image" .root }}
+          image: {{ include "pat-operator.image" .root | quote }}
           imagePullPolicy: {{ .root.Values.image.pullPolicy }}
           args:
             - {{ .component }}
-            {{- range .args }}
+            {{- $log := .root.Values.log }}
+            {{- $own := concat .args (list (printf "--log-format=%s" $log.format) (printf "--log-level=%s" $log.level)) }}
+            {{- /* A flag in extraArgs replaces the chart's own, except for the flag that can be repeated. */}}
+            {{- $given := list }}
+            {{- range .values.extraArgs }}{{ $given = append $given (splitList "=" . | first) }}{{ end }}
+            {{- $given = without $given "--serving-certificate" }}
+            {{- range $own }}
+            {{- if not (has (splitList "=" . | first) $given) }}
             - {{ . | quote }}
             {{- end }}
-            - --log-format={{ .root.Values.log.format }}
-            - {{ printf "--log-level=%s" .root.Values.log.level | quote }}
+            {{- end }}
             {{- range .values.extraArgs }}
             - {{ . | quote }}
             {{- end }}
           env:
+            {{- $variables := list }}
+            {{- range .values.extraEnv }}{{ $variables = append $variables .name }}{{ end }}
+            {{- if not (has "POD_NAME" $variables) }}
             - name: POD_NAME
               valueFrom:
                 fieldRef:
                   fieldPath: metadata.name
+            {{- end }}
             {{- with .values.extraEnv }}
             {{- toYaml . | nindent 12 }}
             {{- end }}
@@ -287,7 +331,7 @@ spec:
       volumes:
         - name: tls
           secret:
-            secretName: {{ .tlsSecretName }}
+            secretName: {{ .tlsSecretName | quote }}
             # Mount only these keys: the Secret of a self-signed certificate also contains the key of its authority.
             items:
               - {key: tls.crt, path: tls.crt}
@@ -329,7 +373,7 @@ apiVersion: policy/v1
 kind: PodDisruptionBudget
 metadata:
   name: {{ include "pat-operator.name" . }}
-  namespace: {{ .root.Release.Namespace }}
+  namespace: {{ .root.Release.Namespace | quote }}
   labels:
     {{- include "pat-operator.labels" . | nindent 4 }}
 spec:
@@ -350,7 +394,7 @@ apiVersion: networking.k8s.io/v1
 kind: NetworkPolicy
 metadata:
   name: {{ include "pat-operator.name" . }}
-  namespace: {{ .root.Release.Namespace }}
+  namespace: {{ .root.Release.Namespace | quote }}
   labels:
     {{- include "pat-operator.labels" . | nindent 4 }}
 spec:
@@ -399,7 +443,7 @@ apiVersion: v1
 kind: Service
 metadata:
   name: {{ include "pat-operator.name" . }}
-  namespace: {{ .root.Release.Namespace }}
+  namespace: {{ .root.Release.Namespace | quote }}
   labels:
     {{- include "pat-operator.labels" . | nindent 4 }}
   {{- with .values.service.annotations }}
@@ -427,11 +471,11 @@ apiVersion: cert-manager.io/v1
 kind: Certificate
 metadata:
   name: {{ $name }}
-  namespace: {{ .root.Release.Namespace }}
+  namespace: {{ .root.Release.Namespace | quote }}
   labels:
     {{- include "pat-operator.labels" . | nindent 4 }}
 spec:
-  secretName: {{ .tlsSecretName }}
+  secretName: {{ .tlsSecretName | quote }}
   duration: {{ $settings.duration }}
   renewBefore: {{ $settings.renewBefore }}
   usages: [server auth]
@@ -446,4 +490,29 @@ spec:
   issuerRef:
     {{- toYaml $settings.issuerRef | nindent 4 }}
 {{- end }}
+{{- end -}}
+
+{{/*
+Fails if something else installed these CustomResourceDefinitions, because Helm's own message does not say what to do. Takes root and names.
+`helm template` knows nothing of a cluster.
+*/}}
+{{- define "pat-operator.checkOwnerOfCrds" -}}
+{{- $release := .root.Release -}}
+{{- $foreign := list -}}
+{{- $by := "another tool" -}}
+{{- range $crd := .names -}}
+{{- with lookup "apiextensions.k8s.io/v1" "CustomResourceDefinition" "" $crd -}}
+{{- $annotations := .metadata.annotations | default dict -}}
+{{- $name := index $annotations "meta.helm.sh/release-name" | default "" -}}
+{{- $namespace := index $annotations "meta.helm.sh/release-namespace" | default "" -}}
+{{- if or (ne $name $release.Name) (ne $namespace $release.Namespace) -}}
+{{- $foreign = append $foreign $crd -}}
+{{- if $name }}{{ $by = printf "release %s in namespace %s" $name $namespace }}{{ end -}}
+{{- end -}}
+{{- end -}}
+{{- end -}}
+{{- if $foreign -}}
+{{- $crds := join " " $foreign -}}
+{{- fail (printf "crds: %s has installed %s: set crds.enabled to false, and keep them at the version of this release or newer. To manage them with this release instead: kubectl label crd %s app.kubernetes.io/managed-by=Helm --overwrite && kubectl annotate crd %s meta.helm.sh/release-name=%s meta.helm.sh/release-namespace=%s --overwrite" $by $crds $crds $crds $release.Name $release.Namespace) -}}
+{{- end -}}
 {{- end -}}

@@ -53,7 +53,9 @@ async fn make_manifests_writes_a_complete_install_file() {
         for deployment in deployments {
             assert_eq!(deployment["spec"]["template"]["spec"]["containers"][0]["image"], *image);
         }
-        for (kind, count) in [("CustomResourceDefinition", 2), ("Namespace", 1), ("ValidatingAdmissionPolicy", 6)] {
+        for (kind, count) in
+            [("CustomResourceDefinition", 2), ("Namespace", 1), ("ValidatingAdmissionPolicy", 9), ("ConfigMap", 3)]
+        {
             assert_eq!(of_kind(&written, kind).len(), count, "{image}: {kind}");
         }
         assert_eq!(api_server.accepts(image, ["--filename", path]).len(), written.len(), "{image}");

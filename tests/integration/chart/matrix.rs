@@ -13,7 +13,7 @@ use serde_json::{Value, json};
 use super::{
     deployed::Deployed,
     dry_run::DryRun,
-    helm::{NAMESPACE, Program, of_kind, place, root, values_files},
+    helm::{NAMESPACE, Program, chart, manifests, of_kind, place, root, values_files},
 };
 use crate::support::is_left_out;
 use crate::support::module::module;
@@ -41,7 +41,7 @@ async fn api_server_accepts_rendered_manifests_and_pods() {
     let folder = tempfile::tempdir().expect("a folder");
     let add = |options: Options, (name, file)| options.apply(module(name).join(file));
     let options = FOREIGN_CRDS.into_iter().fold(Options::default(), add);
-    let api_server = DryRun::on(options, &[NAMESPACE, "team-a", "team-b"]).await;
+    let api_server = DryRun::on(options, &[NAMESPACE, "team-a", "team-b", "456", "null"]).await;
     let client = api_server.plane.client().expect("a client");
     let helm = Program::helm();
     let pods: Api<Pod> = Api::namespaced(client, NAMESPACE);
@@ -60,6 +60,29 @@ async fn api_server_accepts_rendered_manifests_and_pods() {
             let dry = PostParams { dry_run: true, ..PostParams::default() };
             pods.create(&dry, &pod).await.unwrap_or_else(|error| panic!("{name}, {}: {error}", place(deployment)));
         }
+    }
+    // Names that YAML could read as numbers, booleans or null. kubectl reads the text of Helm.
+    let odd = json!({
+        "scopeGrants": {"123": ["a"], "on": ["b"], "null": ["c"]}, "tokens": [{"name": "123", "namespace": "456"}],
+        "api": {"keySecret": "1e3", "tls": {"secretName": "0x1"}}, "commonLabels": {"a": "on", "b": "1"},
+        "controller": {"serviceAccount": {"name": "123"}}, "monitoring": {"monitor": {"kind": "ServiceMonitor"}},
+    });
+    let values = folder.path().join("odd.json");
+    std::fs::write(&values, odd.to_string()).expect("a file");
+    let everything = root().join("charts/pat-operator/ci/everything.yaml");
+    for (release, namespace) in [("123", "456"), ("on", "null"), ("a.b", "456")] {
+        let chart = chart();
+        let text = helm.prints(
+            &[
+                &["template", release, chart.to_str().expect("text"), "--namespace", namespace],
+                &["--values", everything.to_str().expect("text"), "--values", values.to_str().expect("text")][..],
+            ]
+            .concat(),
+        );
+        let file = folder.path().join("rendered");
+        std::fs::write(&file, &text).expect("a file");
+        let accepted = api_server.accepts(release, ["--filename", file.to_str().expect("text")]);
+        assert_eq!(accepted.len(), manifests(&text).len(), "{release}: {accepted:?}");
     }
     // The same for the kustomize base.
     let accepted = api_server.accepts("kustomize", ["--kustomize", "charts/kustomize"]);
@@ -133,12 +156,13 @@ fn allowed(needs: &[RequiredAccess]) -> BTreeSet<String> {
     all
 }
 
-/// The permissions of the Roles or ClusterRoles of this name, with their namespaces.
+/// The permissions of the Roles or ClusterRoles of this name, after the namespace of the release, with their namespaces.
 fn granted(manifests: &[Value], kind: &str, name: &str) -> Vec<(String, BTreeSet<String>)> {
     let texts = |value: &Value| -> Vec<String> {
         value.as_array().into_iter().flatten().map(|text| text.as_str().expect("text").to_owned()).collect()
     };
-    let roles = of_kind(manifests, kind).into_iter().filter(|role| role["metadata"]["name"] == name);
+    let name = format!("{NAMESPACE}:{name}");
+    let roles = of_kind(manifests, kind).into_iter().filter(|role| role["metadata"]["name"] == *name);
     roles
         .map(|role| {
             let mut all = BTreeSet::new();

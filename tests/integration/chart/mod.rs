@@ -17,3 +17,4 @@ mod refusals;
 mod rest;
 mod schema;
 mod upgrade;
+mod values;

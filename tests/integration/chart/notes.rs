@@ -16,6 +16,32 @@ fn notes(set: &str) -> String {
 }
 
 #[test]
+fn notes_name_grants_without_effect() {
+    if is_left_out(Binary::Helm) {
+        return;
+    }
+    let line = |set: &str| notes(set).lines().find(|line| line.contains("has no effect")).map(str::to_owned);
+    let found = line("scopeGrants._default={read,introspect,sp:*,idn:x,introspector}").expect("a line");
+    assert!(found.starts_with("scopeGrants._default: introspect, sp:*, idn:x has no effect."), "{found}");
+    assert_eq!(line("scopeGrants._default={read,*},scopeGrants.shop={introspect}"), None);
+}
+
+#[test]
+fn notes_of_a_release_without_policies_name_its_accounts() {
+    if is_left_out(Binary::Helm) {
+        return;
+    }
+    let set = "policies.enabled=false,api.enabled=true,api.namespace=a,api.tls.secretName=a,controller.enabled=false";
+    let found = notes(set);
+    let lines =
+        "\n  policies:\n    otherAccounts:\n      verifiers: [system:serviceaccount:pat-operator:pat-operator-api]\n";
+    assert!(found.contains(lines), "{found}");
+    let found = notes("policies.enabled=false,controller.serviceAccount.name=x");
+    assert!(found.contains("      controllers: [system:serviceaccount:pat-operator:x]\nIf no release"), "{found}");
+    assert!(!notes("").contains("otherAccounts"));
+}
+
+#[test]
 fn notes_warn_only_about_plain_text_servers() {
     if is_left_out(Binary::Helm) {
         return;

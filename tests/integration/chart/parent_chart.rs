@@ -19,7 +19,9 @@ const SHOP: &str = "shop";
 fn write_parent_chart(folder: &Path, values_of_child: &Value) {
     let metadata = json!({
         "apiVersion": "v2", "name": "shop", "version": "1.0.0",
-        "dependencies": [{"name": "pat-operator", "version": env!("CARGO_PKG_VERSION")}],
+        "dependencies": [
+            {"name": "pat-operator", "version": env!("CARGO_PKG_VERSION"), "condition": "pat-operator.enabled"},
+        ],
     });
     fs::write(folder.join("Chart.yaml"), serde_yaml::to_string(&metadata).expect("YAML")).expect("a file");
     let values = json!({"global": {"region": "a"}, "pat-operator": values_of_child});
@@ -45,7 +47,7 @@ async fn parent_chart_can_ship_tokens() {
     write_parent_chart(
         &parent,
         &json!({
-            "crds": {"enabled": false}, "controller": {"enabled": false}, "policies": {"enabled": false},
+            "enabled": true, "crds": {"enabled": false}, "controller": {"enabled": false}, "policies": {"enabled": false},
             "tokens": [{"name": "ci", "labels": {"team": "shop"}, "spec": spec}, {"name": "report", "namespace": "reports"}],
         }),
     );

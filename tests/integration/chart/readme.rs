@@ -80,12 +80,14 @@ fn compare(values: &Value, schema: &Value, whole: &Value, path: &str) {
         Some(name) => &whole["$defs"][name.trim_start_matches("#/$defs/")],
         None => schema,
     };
-    let Some(known) = schema["properties"].as_object().filter(|_| schema["type"] == "object") else { return };
+    let Some(known) = schema["properties"].as_object() else { return };
     let Some(values) = values.as_object().filter(|values| !values.is_empty()) else { return };
     assert_eq!(schema["additionalProperties"], false, "{path} allows no additional properties");
     for (key, schema) in known {
-        // `global` is Helm's own, and the chart's containers have no resource claims.
-        if (path.is_empty() && key == "global") || (path.ends_with("resources") && key == "claims") {
+        // `global` is Helm's own, `enabled` is for the condition of a parent chart, and the chart's containers have no resource claims.
+        if (path.is_empty() && ["global", "enabled"].contains(&&**key))
+            || (path.ends_with("resources") && key == "claims")
+        {
             continue;
         }
         let value = values.get(key).unwrap_or_else(|| panic!("{path}.{key} is in the schema only"));

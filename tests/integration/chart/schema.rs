@@ -1,11 +1,12 @@
-//! The schema of `tokens[].spec` in values.schema.json matches the CustomResourceDefinition, so that mistakes are found without a cluster.
+//! values.schema.json: the schema of `tokens[].spec` matches the CustomResourceDefinition, so that mistakes are found without a cluster, and
+//! the defaults of missing values match values.yaml.
 
 use std::fs;
 
 use pat_operator::api::crd;
 use serde_json::{Map, Value, json};
 
-use super::helm::root;
+use super::helm::{chart, root};
 use crate::support::checked_in;
 
 const FILE: &str = "charts/pat-operator/values.schema.json";
@@ -65,4 +66,33 @@ fn values_schema_of_tokens_matches_the_crd() {
 
     let schema: Value = serde_json::from_str(&text).expect("JSON");
     assert_eq!(schema["properties"]["tokens"]["items"]["properties"]["spec"], json!({"$ref": "#/$defs/tokenSpec"}));
+}
+
+/// The part of values.yaml that `pat-operator.prepare` fills in. Maps with free keys, and lists without minItems, are left out: a user who sets
+/// them to null wants them empty.
+fn defaults(value: &Value, schema: &Value, whole: &Value) -> Option<Value> {
+    let schema = match schema["$ref"].as_str() {
+        Some(name) => &whole["$defs"][name.trim_start_matches("#/$defs/")],
+        None => schema,
+    };
+    match value {
+        Value::Object(values) => {
+            let known = schema["properties"].as_object()?;
+            let kept =
+                values.iter().filter_map(|(key, value)| Some((key.clone(), defaults(value, &known[key], whole)?)));
+            Some(Value::Object(kept.collect()))
+        }
+        Value::Array(_) => schema["minItems"].is_u64().then(|| value.clone()),
+        value => Some(value.clone()),
+    }
+}
+
+#[test]
+fn defaults_match_values_and_schema() {
+    let values: Value =
+        serde_yaml::from_str(&fs::read_to_string(chart().join("values.yaml")).expect("values.yaml")).expect("YAML");
+    let schema: Value = serde_json::from_str(&fs::read_to_string(root().join(FILE)).expect("a schema")).expect("JSON");
+    let defaults = serde_yaml::to_string(&defaults(&values, &schema, &schema)).expect("YAML");
+    let head = "# Generated from values.yaml and values.schema.json by `make generate`: do not edit.\n";
+    checked_in::compare("charts/pat-operator/files/defaults.yaml", &format!("{head}{defaults}"));
 }

@@ -285,7 +285,7 @@ async fn namespaced_release_has_rights_in_its_namespaces_only() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn tokens_without_the_crd_are_refused_with_a_hint() {
+async fn release_that_lacks_or_does_not_own_the_crds_is_refused_with_a_hint() {
     if is_left_out(Binary::Helm) {
         return;
     }
@@ -295,4 +295,25 @@ async fn tokens_without_the_crd_are_refused_with_a_hint() {
     let arguments = ["install", "pat-operator", chart.to_str().expect("text"), "--set", "tokens[0].name=app"];
     let message = helm.refuses(&arguments);
     assert!(message.contains("install the chart without tokens, then upgrade with them"), "{message}");
+
+    // Another release in the cluster.
+    let chart = chart.to_str().expect("text");
+    helm.prints(&["install", "pat-operator", chart, "--namespace", "default"]);
+    let other = ["install", "other", chart, "--namespace", "kube-system", "--set", "policies.enabled=false"];
+    let message = helm.refuses(&other);
+    let part = "crds: release pat-operator in namespace default has installed personalaccesstokens.pat-operator.io tokenowners.pat-operator.io: set crds.enabled to false";
+    assert!(message.contains(part), "{message}");
+    helm.prints(&[&other[..], &["--set", "crds.enabled=false"]].concat());
+    // The CRDs stay. The message has the command that hands them over to another release.
+    helm.prints(&["uninstall", "other", "--namespace", "kube-system"]);
+    helm.prints(&["uninstall", "pat-operator", "--namespace", "default"]);
+    let kubectl = Program::new(Binary::Kubectl, Some(plane.admin_kubeconfig()));
+    let message = helm.refuses(&other);
+    let (_, commands) = message.split_once("instead: ").expect("commands");
+    for command in commands.trim().split(" && ") {
+        let words: Vec<_> = command.split_whitespace().collect();
+        assert_eq!(words[0], "kubectl", "{command}");
+        kubectl.prints(&words[1..]);
+    }
+    helm.prints(&other);
 }

@@ -79,14 +79,17 @@ impl Program {
 
     /// Renders the chart as the release `pat-operator`, with these arguments.
     pub fn renders(&self, arguments: &[&str]) -> Vec<Value> {
-        let chart = chart();
-        let mut all = vec!["template", "pat-operator", chart.to_str().expect("text"), "--namespace", NAMESPACE];
-        all.extend(arguments);
-        manifests(&self.prints(&all))
+        self.renders_chart(&chart(), ["pat-operator", NAMESPACE], arguments)
+    }
+
+    /// Renders a chart as the release of this name and namespace.
+    pub fn renders_chart(&self, chart: &Path, [name, namespace]: [&str; 2], arguments: &[&str]) -> Vec<Value> {
+        let all = ["template", name, chart.to_str().expect("text"), "--namespace", namespace];
+        manifests(&self.prints(&[&all, arguments].concat()))
     }
 }
 
-/// Parses the manifests in a text, without empty ones.
+/// Parses the manifests in a text, without empty ones. The parser refuses a key that is given twice.
 pub fn manifests(text: &str) -> Vec<Value> {
     let documents = text.split("\n---").map(|document| serde_yaml::from_str(document).expect("YAML"));
     documents.filter(|manifest: &Value| !manifest.is_null()).collect()
