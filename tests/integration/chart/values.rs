@@ -54,7 +54,7 @@ fn set(values: &mut Value, path: &[String], value: Value) {
 /// The paths of all maps in values.yaml.
 fn maps(value: &Value, path: &[String], found: &mut Vec<Vec<String>>) {
     for (key, value) in value.as_object().into_iter().flatten() {
-        let path = [path, &[key.clone()]].concat();
+        let path = [path, std::slice::from_ref(key)].concat();
         if value.is_object() {
             maps(value, &path, found);
             found.push(path);
