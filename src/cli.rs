@@ -291,6 +291,14 @@ pub struct ApiArgs {
     #[arg(action = ArgAction::Set, num_args = 0..=1, require_equals = true, default_missing_value = "true")]
     pub read_only: bool,
 
+    /// Revoke the tokens that the holder of a token created or regenerated through this API, when that token is revoked
+    ///
+    /// They are those whose spec.parent is a PersonalAccessToken with revoked: true. Their children follow. A token whose
+    /// parent expires or is deleted is not revoked.
+    #[arg(long, env = "PAT_OPERATOR_CASCADE_REVOCATION", value_name = "BOOL", default_value_t = false)]
+    #[arg(action = ArgAction::Set, num_args = 0..=1, require_equals = true, default_missing_value = "true")]
+    pub cascade_revocation: bool,
+
     /// Sustained requests per second of each owner: 1 to 100000
     ///
     /// All tokens of an owner share the limit. Further requests get 429 with Retry-After.

@@ -22,8 +22,8 @@ pub use invalid::InvalidField;
 pub use owner::{Address, EmailPreference, Organization, OwnerMetadata, Reseller, TokenOwner, TokenOwnerSpec};
 pub use parsed::Parsed;
 pub use spec::{
-    Expiry, Owner, OwnerKind, PersonalAccessToken, PersonalAccessTokenSpec, Preset, Rotation, SecretDelivery,
-    SecretSpec, SecretTemplate,
+    Expiry, Owner, OwnerKind, ParentToken, PersonalAccessToken, PersonalAccessTokenSpec, Preset, Rotation,
+    SecretDelivery, SecretSpec, SecretTemplate,
 };
 pub use status::{Credential, CredentialState, DeliveryState, PersonalAccessTokenStatus};
 pub use stored::{StoredOwner, StoredPat};

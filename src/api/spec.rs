@@ -32,6 +32,7 @@ use super::{
     selectable = ".status.owner.name",
     selectable = ".status.owner.kind",
     selectable = ".spec.displayName",
+    selectable = ".spec.parent.uid",
     printcolumn(name = "Ready", type_ = "string", json_path = ".status.conditions[?(@.type==\"Ready\")].status"),
     printcolumn(name = "Reason", type_ = "string", json_path = ".status.conditions[?(@.type==\"Ready\")].reason"),
     printcolumn(name = "Owner", type_ = "string", json_path = ".status.owner.name"),
@@ -77,6 +78,9 @@ use super::{
 #[x_kube(validation = Rule::new("!has(self.secret) || !has(self.secret.delivery) || !has(oldSelf.secret) || has(self.secret.name) == has(oldSelf.secret.name) && (!has(self.secret.name) || self.secret.name == oldSelf.secret.name)")
     .message("with delivery: Once, the name of the Secret is immutable: to change it, delete this object and create a new one")
     .field_path(".secret.name"))]
+#[x_kube(validation = Rule::new("!has(oldSelf.parent) || has(self.parent) && self.parent == oldSelf.parent")
+    .message("parent is immutable once it is set, because a revocation may follow it: keep it as it is")
+    .field_path(".parent"))]
 pub struct PersonalAccessTokenSpec {
     /// Name shown to people in lists, 1 to 128 characters. Default: metadata.name.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -177,6 +181,12 @@ pub struct PersonalAccessTokenSpec {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub notification_target: Option<Box<NotificationTarget>>,
 
+    /// The PersonalAccessToken whose holder requested this one from the REST API, which sets it when it creates a token,
+    /// or first regenerates it. Immutable once it is set. It grants no rights. With `--cascade-revocation`, the REST API
+    /// revokes this token when the parent is revoked. Default: none.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub parent: Option<Box<ParentToken>>,
+
     /// The Secret that holds the token. Default: a Secret of type Opaque with the name of this object, which holds
     /// the token under the key `token`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -216,6 +226,18 @@ pub enum OwnerKind {
     User,
     /// A program.
     VirtualAccount,
+}
+
+/// The token with which another one was requested.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize, KubeSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct ParentToken {
+    /// Name of the PersonalAccessToken, in the same namespace, when it was recorded. For people only.
+    #[schemars(schema_with = "object_name_schema")]
+    pub name: String,
+    /// UID of the PersonalAccessToken.
+    #[schemars(schema_with = "uid_schema")]
+    pub uid: String,
 }
 
 /// When a token expires. Exactly one field must be set.
@@ -448,6 +470,15 @@ fn ids_schema(_: &mut SchemaGenerator) -> Schema {
 fn secret_name_schema(_: &mut SchemaGenerator) -> Schema {
     let words = "must be the name of a Secret: 1 to 253 lower-case letters, digits, '-' and '.', with a letter or digit at both ends and on both sides of each '.'";
     text(253, &format!("^{DNS_NAME}$"), words)
+}
+
+fn object_name_schema(_: &mut SchemaGenerator) -> Schema {
+    text(253, &format!("^{DNS_NAME}$"), "must be the name of a PersonalAccessToken")
+}
+
+fn uid_schema(_: &mut SchemaGenerator) -> Schema {
+    let words = "must be the UID of a PersonalAccessToken: copy it from its metadata.uid";
+    text(36, "^[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}$", words)
 }
 
 fn key_schema(_: &mut SchemaGenerator) -> Schema {

@@ -41,6 +41,10 @@ const LAST_CHANGES: Duration = Duration::from_secs(18);
 
 /// Runs until a signal or a fatal error.
 pub(super) async fn api(args: ApiArgs) -> anyhow::Result<()> {
+    anyhow::ensure!(
+        !(args.cascade_revocation && args.read_only),
+        "--cascade-revocation revokes tokens, and --read-only forbids it: remove one of the two"
+    );
     let bootstrap = Bootstrap::new(&args.tls)?;
     let limits = Limits { body: MAX_BODY, request: REQUEST_LIMIT, drain: BODY_DRAIN_LIMIT, ..Limits::busy() };
     let http = bootstrap.listen(args.http_addr, HTTP, limits).await?;
@@ -58,6 +62,10 @@ pub(super) async fn api(args: ApiArgs) -> anyhow::Result<()> {
         .run(async |runner| {
             let service = api.start_service().await?;
             serving = Some(service.clone());
+            if api.args.cascade_revocation {
+                let service = service.clone();
+                runner.background(async move { service.cascade_revocations().await });
+            }
             let router = server::router(service, api.metrics.clone());
             runner.serve(|end| async move { http.serve(router, end).await });
             api.start_watches(runner);

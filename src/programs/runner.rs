@@ -181,6 +181,11 @@ impl ServiceRunner {
         self.background.spawn(async move { probe(api, &freshness).await });
     }
 
+    /// Starts a task that never ends by itself.
+    pub(super) fn background(&mut self, task: impl Future<Output = ()> + Send + 'static) {
+        self.background.spawn(task);
+    }
+
     /// Starts writing last uses.
     pub(super) fn write_last_used(&mut self, client: &kube::Client, every: SignedDuration) {
         let (index, clock) = (Arc::clone(&self.parts.index), self.bootstrap.clock.clone());

@@ -72,6 +72,8 @@ pub struct TokenItem {
     pub secret: Option<String>,
     /// `spec.revokedCredentials`.
     pub revoked_credentials: Vec<String>,
+    /// The uid in `spec.parent`.
+    pub parent: Option<PatUid>,
     /// The live credentials, newest first.
     pub credentials: Vec<TokenItemCredential>,
     /// What the verdict needs.
@@ -134,6 +136,7 @@ impl TokenItem {
             once,
             secret: status.secret_name.clone(),
             revoked_credentials: spec.revoked_credentials.clone(),
+            parent: spec.parent.as_ref().and_then(|parent| parent.uid.parse().ok()),
             credentials: status.credentials.iter().filter_map(credential).collect(),
             terms: Terms::read(spec, status, false).ok()?,
         })
@@ -184,6 +187,8 @@ pub struct IssuedToken {
     pub token: Token,
     /// To be confirmed when the token is delivered.
     pub receipt: DeliveryReceipt,
+    /// When the token ends, if this is earlier than requested, or than before: it must not outlive the caller's PAT.
+    pub limited_to: Option<Time>,
 }
 
 /// A request to change a token; `None` leaves a field unchanged. Errors name the resource's fields, and dialects translate them.

@@ -18,6 +18,7 @@ use serde::Serialize;
 use zeroize::Zeroizing;
 
 use super::error::RestError;
+use crate::api::Time;
 
 /// Creates a JSON response.
 pub fn json(status: StatusCode, content: &impl Serialize) -> Response {
@@ -43,9 +44,23 @@ pub fn secret(status: StatusCode, content: &impl Serialize) -> Result<Response, 
 }
 
 /// Creates a JSON response that holds a new token, which cannot be read again. It is taken back if the response is dropped before it is
-/// sent, or cannot be written.
-pub fn token(status: StatusCode, content: &impl Serialize, receipt: DeliveryReceipt) -> Result<Response, RestError> {
-    Ok(of_json(status, receipt.with(zeroized(content)?)))
+/// sent, or cannot be written. `limited_to` is the end of the token, if the caller's PAT limits it: the header `Warning` says so.
+pub fn token(
+    status: StatusCode,
+    content: &impl Serialize,
+    receipt: DeliveryReceipt,
+    limited_to: Option<Time>,
+) -> Result<Response, RestError> {
+    let mut response = of_json(status, receipt.with(zeroized(content)?));
+    if let Some(end) = limited_to {
+        // As the Kubernetes API warns its clients (RFC 7234, section 5.5), because not every dialect has a field for it.
+        let warning =
+            format!("299 - \"the token ends at {end}, because it cannot outlive the token that requested it\"");
+        if let Ok(warning) = HeaderValue::try_from(warning) {
+            response.headers_mut().insert(header::WARNING, warning);
+        }
+    }
+    Ok(response)
 }
 
 /// Creates an empty response.

@@ -7,7 +7,7 @@ use k8s_openapi::jiff::SignedDuration;
 
 use super::{
     access_token::{AccessTokenGrant, AccessTokenSigner},
-    caller::{Permissions, RestCaller},
+    caller::{Permissions, RestCaller, includes_scope},
     error::RestError,
     model::{ChangeToken, CreateToken, IssuedToken, TokenItem},
     query::{TokenPage, TokenQuery},
@@ -115,22 +115,31 @@ impl TokenService {
             (self.allowed(decide_known(&*self.index, (self.freshness)(), record, &ANY, now))?, Some(grant.scopes))
         };
         self.index.mark_used(&record, now);
+        self.check_rate(&record)?;
+        Ok(self.caller_of(&record, narrowed))
+    }
+
+    /// Returns the caller with this credential. `narrowed` are the scopes of an access token.
+    fn caller_of(&self, record: &CredentialRef, narrowed: Option<Vec<String>>) -> RestCaller {
         let present = record.pat.scopes();
         let scopes: Vec<String> = match narrowed {
             None => present.iter().map(str::to_owned).collect(),
-            Some(granted) => granted.into_iter().filter(|scope| present.contains(scope)).collect(),
+            Some(granted) => granted.into_iter().filter(|scope| includes_scope(present.iter(), scope)).collect(),
         };
-        self.check_rate(&record)?;
-        let token_name = self.store.item(record.pat.uid).map(|item| item.display_name.clone());
-        Ok(RestCaller {
+        let item = self.store.item(record.pat.uid);
+        let name = record.pat.name();
+        RestCaller {
             owner: record.pat.owner(),
             id: record.pat.uid,
-            token_name: token_name.unwrap_or_else(|| record.pat.name().to_owned()),
+            pat_name: name.to_owned(),
+            token_name: item.as_ref().map_or(name, |item| &item.display_name).to_owned(),
             credential: record.credential().id,
             audiences: record.pat.audiences().iter().map(str::to_owned).collect(),
             permissions: Permissions::of(scopes.iter().map(String::as_str)),
             scopes,
-        })
+            resource_permissions: item.map(|item| item.permissions.clone()).unwrap_or_default(),
+            ends_at: record.pat.terms.end(),
+        }
     }
 
     /// Exchanges a PAT's id and its token for an access token. `wanted` narrows the scopes; one that the PAT lacks is `Forbidden`.
@@ -144,15 +153,14 @@ impl TokenService {
         self.index.mark_used(&record, now);
         self.check_rate(&record)?;
         let present = record.pat.scopes();
-        if wanted.is_some_and(|wanted| wanted.iter().any(|scope| !present.contains(scope))) {
+        if wanted.is_some_and(|wanted| wanted.iter().any(|scope| !includes_scope(present.iter(), scope))) {
             // The scope is not quoted: OAuth restricts the characters of descriptions.
             return Err(RestError::Forbidden("the token lacks a requested scope".into()));
         }
-        let scopes: Vec<String> = present
-            .iter()
-            .filter(|scope| wanted.is_none_or(|wanted| wanted.contains(scope)))
-            .map(str::to_owned)
-            .collect();
+        let scopes: Vec<String> = match wanted {
+            None => present.iter().map(str::to_owned).collect(),
+            Some(wanted) => wanted.iter().copied().map(str::to_owned).collect(),
+        };
         let signer = self.signer.as_ref().ok_or(RestError::Internal)?;
         let item = self.store.item(record.pat.uid);
         let validity = item.and_then(|item| item.access_token_validity).unwrap_or(MAX_VALIDITY);
@@ -210,16 +218,34 @@ impl TokenService {
         self.store.owner_by_email(email)
     }
 
-    /// Creates a token, waits until the controller has issued it, and takes it out of its Secret. The caller must have its scopes.
-    pub async fn create(&self, caller: &RestCaller, request: CreateToken) -> Result<IssuedToken, RestError> {
+    /// Creates a token, waits until the controller has issued it, and takes it out of its Secret. The caller must have its scopes and
+    /// permissions. The token ends with the caller's PAT at the latest.
+    pub async fn create(&self, caller: &RestCaller, mut request: CreateToken) -> Result<IssuedToken, RestError> {
         let writer = self.writer()?;
         let caller = self.recheck(caller)?;
-        check_scopes(&caller, &request.scopes)?;
+        caller.check_scopes(&request.scopes)?;
+        caller.check_resource_permissions(&request.permissions)?;
         self.check_expiry(&request.expiry)?;
-        // The new token gets the caller's audiences: a token for a few must not lead to one for all.
-        let issued = writer.create(request, caller.audiences.clone()).await?;
-        check_scopes_and_audiences(&self.recheck(&caller)?, &issued.item)?;
-        Ok(issued)
+        let limited_to = caller.limit_expiry(&mut request.expiry, self.now());
+        let issued = writer.create(request, &caller).await?;
+        self.recheck(&caller)?.check_issued(&issued.item)?;
+        Ok(IssuedToken { limited_to, ..issued })
+    }
+
+    /// Checks whether the caller may change a token in this way.
+    pub fn check_change(&self, caller: &RestCaller, item: &TokenItem, change: &ChangeToken) -> Result<(), RestError> {
+        if let Some(scopes) = &change.scopes {
+            caller.check_scopes(scopes)?;
+        }
+        let Some(expiry) = &change.expiry else { return Ok(()) };
+        self.check_expiry(expiry)?;
+        let extends = item.expires_at().is_some_and(|end| expiry.at.is_none_or(|at| at > end));
+        match caller.ends_at {
+            Some(own) if extends && caller.outlived_by(expiry.at) => {
+                Err(RestError::Forbidden(format!("your token ends at {own}: it cannot extend a token beyond that")))
+            }
+            _ => Ok(()),
+        }
     }
 
     /// Changes a token of this version, and waits until the store shows the change.
@@ -230,18 +256,13 @@ impl TokenService {
         change: ChangeToken,
     ) -> Result<Arc<TokenItem>, RestError> {
         let writer = self.writer()?;
-        let caller = self.recheck(caller)?;
-        if let Some(scopes) = &change.scopes {
-            check_scopes(&caller, scopes)?;
-        }
-        if let Some(expiry) = &change.expiry {
-            self.check_expiry(expiry)?;
-        }
+        self.check_change(&self.recheck(caller)?, item, &change)?;
         writer.change(item, &change).await
     }
 
     /// Issues a new credential for a token. The previous one stays valid for `grace`; with zero it is revoked at once. The caller must
-    /// have the token's scopes and audiences, which it would obtain.
+    /// have the token's scopes, permissions and audiences, which it would obtain. From now on, the token ends with the caller's PAT at the
+    /// latest.
     pub async fn regenerate(
         &self,
         caller: &RestCaller,
@@ -250,8 +271,8 @@ impl TokenService {
     ) -> Result<IssuedToken, RestError> {
         let writer = self.writer()?;
         let caller = self.recheck(caller)?;
-        check_scopes_and_audiences(&caller, item)?;
-        let issued = writer.regenerate(item, grace, self.now()).await?;
+        caller.check_rights(item)?;
+        let issued = writer.regenerate(item, grace, &caller, self.now()).await?;
         let replaced = item.id == caller.id && grace.is_some_and(|grace| grace.is_zero());
         let caller = if replaced {
             // The request itself has revoked the caller's credential, so the new one is checked instead. A revocation by another
@@ -263,7 +284,7 @@ impl TokenService {
         } else {
             self.recheck(&caller)?
         };
-        check_scopes_and_audiences(&caller, &issued.item)?;
+        caller.check_issued(&issued.item)?;
         Ok(issued)
     }
 
@@ -282,6 +303,13 @@ impl TokenService {
     /// Revokes a token without checking the caller again: a bulk revocation may include the caller's own token.
     pub async fn revoke(&self, item: &TokenItem) -> Result<Arc<TokenItem>, RestError> {
         self.writer()?.change(item, &ChangeToken { revoked: Some(true), ..ChangeToken::default() }).await
+    }
+
+    /// Revokes the tokens whose parent is revoked, now and later. Never ends, unless changes are not supported.
+    pub async fn cascade_revocations(&self) {
+        if let Ok(writer) = self.writer() {
+            writer.cascade_revocations().await;
+        }
     }
 
     /// Runs a change of several tokens to its end, even if the client disconnects.
@@ -308,15 +336,11 @@ impl TokenService {
         let now = self.now();
         let record = self.record_of(caller.id, &caller.credential).ok_or_else(|| self.unauthenticated())?;
         let record = self.allowed(decide_known(&*self.index, (self.freshness)(), record, &ANY, now))?;
-        let present = record.pat.scopes();
-        let mut caller = caller.clone();
-        caller.scopes.retain(|scope| present.contains(scope));
-        caller.audiences = record.pat.audiences().iter().map(str::to_owned).collect();
-        let permissions = Permissions::of(caller.scopes.iter().map(String::as_str));
-        if permissions != caller.permissions {
+        let present = self.caller_of(&record, Some(caller.scopes.clone()));
+        if present.permissions != caller.permissions {
             return Err(RestError::Forbidden("your token has lost scopes since the request began".into()));
         }
-        Ok(caller)
+        Ok(present)
     }
 
     fn decide(&self, token: &[u8], now: Time) -> Decision<CredentialRef> {
@@ -397,46 +421,4 @@ const ANY: Requirements<'static> = Requirements { scopes: &[], audience: Audienc
 fn too_many(wait: Duration) -> RestError {
     let seconds = wait.as_secs() + u64::from(wait.subsec_nanos() > 0);
     RestError::TooMany { retry_after: Duration::from_secs(seconds.max(1)) }
-}
-
-/// Rejects a token with scopes or audiences that the caller lacks.
-fn check_scopes_and_audiences(caller: &RestCaller, item: &TokenItem) -> Result<(), RestError> {
-    check_scopes(caller, &item.scopes)?;
-    if item.id == caller.id || audiences_within(&item.audiences, &caller.audiences) {
-        return Ok(());
-    }
-    Err(RestError::Forbidden("your token lacks an audience of this token".into()))
-}
-
-/// Whether a caller with audiences `these` gains nothing from a token with `those`. A token without audiences is for verifiers that
-/// require none, so it is neither more nor less than one with audiences.
-fn audiences_within(those: &[String], these: &[String]) -> bool {
-    those.is_empty() == these.is_empty() && those.iter().all(|one| these.contains(one))
-}
-
-/// Rejects scopes that the caller lacks.
-fn check_scopes(caller: &RestCaller, scopes: &[String]) -> Result<(), RestError> {
-    match scopes.iter().find(|scope| !caller.scopes.contains(scope)) {
-        None => Ok(()),
-        Some(lacking) => Err(RestError::Forbidden(format!("your token lacks the scope {lacking}"))),
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::audiences_within;
-
-    #[test]
-    fn no_audience_is_gained_and_none_at_all_is_an_audience_of_its_own() {
-        for (those, these, within) in [
-            (&[][..], &[][..], true),
-            (&["a"], &["a", "b"], true),
-            (&["a", "b"], &["a"], false),
-            (&["a"], &[], false),
-            (&[], &["a"], false),
-        ] {
-            let owned = |all: &[&str]| all.iter().map(|one| (*one).to_owned()).collect::<Vec<_>>();
-            assert_eq!(audiences_within(&owned(those), &owned(these)), within, "{those:?} {these:?}");
-        }
-    }
 }

@@ -37,6 +37,8 @@ struct StoreState {
     items: HashMap<PatUid, Arc<TokenItem>>,
     by_creation: RowsByCreation,
     by_owner: HashMap<Owner, RowsByCreation>,
+    /// The tokens with a parent, by the parent.
+    by_parent: HashMap<PatUid, BTreeSet<PatUid>>,
     owners: OwnerDirectory,
 }
 
@@ -69,6 +71,15 @@ impl TokenStore {
         let state = self.read();
         let mut items = state.by_owner.get(owner)?.values().map(TokenRow::item);
         items.find(|item| item.display_name == display_name).cloned()
+    }
+
+    /// Returns the tokens that are not revoked, but their parent is.
+    pub fn children_of_revoked(&self) -> Vec<Arc<TokenItem>> {
+        let state = self.read();
+        let is_revoked = |id: &PatUid| state.items.get(id).is_some_and(|item| item.revoked);
+        let parents = state.by_parent.iter().filter(|(parent, _)| is_revoked(parent));
+        let children = parents.flat_map(|(_, children)| children).filter(|child| !is_revoked(child));
+        children.filter_map(|child| state.items.get(child).cloned()).collect()
     }
 
     /// Returns what is known of an owner.
@@ -145,10 +156,13 @@ impl StoreState {
         let (id, key, item) = (item.id, (item.created_at, item.id), Arc::new(item));
         let row = TokenRow::from(item.clone());
         if let Some(old) = self.items.insert(id, item.clone()) {
-            // Creation time and owner are immutable. If they change nevertheless, the old entry must be removed.
-            if (old.created_at, &old.owner) != (item.created_at, &item.owner) {
+            // These are immutable, but a parent may be set later. If they change, the old entry must be removed.
+            if (old.created_at, &old.owner, old.parent) != (item.created_at, &item.owner, item.parent) {
                 self.forget(&old);
             }
+        }
+        if let Some(parent) = item.parent {
+            self.by_parent.entry(parent).or_default().insert(id);
         }
         if let Some(items) = self.by_owner.get_mut(&item.owner) {
             items.insert(key, row.clone());
@@ -167,6 +181,14 @@ impl StoreState {
     fn forget(&mut self, old: &TokenItem) {
         let key = (old.created_at, old.id);
         self.by_creation.remove(&key);
+        if let Some(parent) = old.parent
+            && let Some(children) = self.by_parent.get_mut(&parent)
+        {
+            children.remove(&old.id);
+            if children.is_empty() {
+                self.by_parent.remove(&parent);
+            }
+        }
         if let Some(items) = self.by_owner.get_mut(&old.owner) {
             items.remove(&key);
             if items.is_empty() {

@@ -144,9 +144,10 @@ async fn create_token(State(service): State<Arc<TokenService>>, request: Request
     let caller = service.caller(&parts.headers).await?;
     caller.require_one_of(&on_own_tokens(Verb::Manage))?;
     let request = body::create(&json(&parts.headers, body).await?, &caller, service.now())?;
-    let IssuedToken { item, token, receipt } = service.create(&caller, request).await.map_err(body::rename_fields)?;
+    let IssuedToken { item, token, receipt, limited_to } =
+        service.create(&caller, request).await.map_err(body::rename_fields)?;
     let content = CryptlexAccessToken { access_token: token.expose() };
-    let mut response = response::token(StatusCode::CREATED, &content, receipt)?;
+    let mut response = response::token(StatusCode::CREATED, &content, receipt, limited_to)?;
     // Relative, because a proxy may have added a path prefix.
     if let Ok(location) = HeaderValue::try_from(format!("personal-access-tokens/{}", item.id)) {
         response.headers_mut().insert(header::LOCATION, location);

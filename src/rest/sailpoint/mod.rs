@@ -274,10 +274,10 @@ impl SailpointState {
         caller.require_one_of(&[(TokenSet::My, Verb::Manage), (TokenSet::All, Verb::Manage)])?;
         let body = json(headers, body).await?;
         let request = body::create(&body, &caller, self.policy, self.service.now())?;
-        let IssuedToken { item, token, receipt } = self.service.create(&caller, request).await?;
+        let IssuedToken { item, token, receipt, limited_to } = self.service.create(&caller, request).await?;
         let owner = self.service.owner(&item.owner);
         let content = SailpointCreatedToken::of(&item, owner, token.expose());
-        Ok(response::token(StatusCode::OK, &content, receipt)?)
+        Ok(response::token(StatusCode::OK, &content, receipt, limited_to)?)
     }
 
     async fn change(
@@ -315,6 +315,7 @@ impl SailpointState {
         for (at, id) in ids.iter().enumerate() {
             let item = self.item(id).ok_or_else(|| RestError::invalid(format!("ids[{at}]"), "token not found"))?;
             let change = patch.apply(&item, &caller, self.policy, self.service.now())?;
+            self.service.check_change(&caller, &item, &change)?;
             planned.push((item, change));
         }
         let service = self.service.clone();

@@ -424,8 +424,8 @@ fn create_request(
 }
 
 fn show_secret(status: StatusCode, issued: IssuedToken) -> Result<Response, RestError> {
-    let IssuedToken { token, receipt, .. } = issued;
-    response::token(status, &TruefoundrySecret { token: token.expose() }, receipt)
+    let IssuedToken { token, receipt, limited_to, .. } = issued;
+    response::token(status, &TruefoundrySecret { token: token.expose() }, receipt, limited_to)
 }
 
 /// The number of tokens that are revoked concurrently.

@@ -146,7 +146,7 @@ impl SpecPatch {
 }
 
 /// Returns the merge patch for an expiry, which removes the fields of any other expiry.
-fn expiry_patch(expiry: &Expiry) -> Value {
+pub(super) fn expiry_patch(expiry: &Expiry) -> Value {
     json!({"at": expiry.at, "after": expiry.after, "never": expiry.never})
 }
 

@@ -17,6 +17,7 @@ use crate::{
     api::{CredentialState, GROUP, Owner, VERSION, duration},
     index::PatUid,
     rest::{
+        caller::RestCaller,
         error::{Conflict, RestError},
         model::{CreateToken, IssuedToken},
         request::RequestId,
@@ -42,19 +43,19 @@ const NOT_IN_TIME: RestError = RestError::Unavailable {
 };
 
 impl Writer {
-    /// Creates a token. The token is taken back if the caller stops waiting.
+    /// Creates a token with the caller's audiences, whose parent is the caller's PAT. It is taken back if the caller stops waiting.
     pub(in crate::rest) async fn create(
         &self,
         request: CreateToken,
-        audiences: Vec<String>,
+        caller: &RestCaller,
     ) -> Result<IssuedToken, RestError> {
-        let this = self.clone();
-        self.deliver(async move { this.create_and_wait(&request, &audiences).await }).await
+        let (this, caller) = (self.clone(), caller.clone());
+        self.deliver(async move { this.create_and_wait(&request, &caller).await }).await
     }
 
-    async fn create_and_wait(&self, request: &CreateToken, audiences: &[String]) -> Result<IssuedToken, RestError> {
+    async fn create_and_wait(&self, request: &CreateToken, caller: &RestCaller) -> Result<IssuedToken, RestError> {
         let deadline = Instant::now() + MINT_TIMEOUT;
-        let (name, uid) = self.post(request, audiences).await?;
+        let (name, uid) = self.post(request, caller).await?;
         debug!(name, %uid, "created the object of a new token");
         match self.mint_and_take(&name, uid, deadline).await {
             Ok(issued) => Ok(issued),
@@ -75,7 +76,7 @@ impl Writer {
         let item = self.store.item(uid).ok_or(NOT_IN_TIME)?;
         let undelivered = UndeliveredToken { name: name.to_owned(), id: uid, credential: None };
         let receipt = self.receipt(undelivered, token.id());
-        Ok(IssuedToken { item, token, receipt })
+        Ok(IssuedToken { item, token, receipt, limited_to: None })
     }
 
     fn active(&self, uid: PatUid) -> Option<TokenHash> {
@@ -87,7 +88,7 @@ impl Writer {
     }
 
     /// Creates the object under the first free name. Two requests for one display name try the same names.
-    async fn post(&self, request: &CreateToken, audiences: &[String]) -> Result<(String, PatUid), RestError> {
+    async fn post(&self, request: &CreateToken, caller: &RestCaller) -> Result<(String, PatUid), RestError> {
         let taken = || RestError::Conflict(Conflict::NameTaken(request.display_name.clone()));
         if self.store.named(&request.owner, &request.display_name).is_some() {
             return Err(taken());
@@ -95,7 +96,7 @@ impl Writer {
         let mark = RequestId::random().0;
         for slot in 0..NAME_SLOTS {
             let name = object_name(&request.owner, &request.display_name, slot);
-            let object = object(request, audiences, &name, &mark);
+            let object = object(request, caller, &name, &mark);
             let params = PostParams { field_manager: Some(FIELD_MANAGER.into()), ..PostParams::default() };
             let created = match call(self.pats().create(&params, &object)).await {
                 Ok(created) => Some(created),
@@ -170,12 +171,13 @@ fn is_requested(object: &DynamicObject, request: &CreateToken) -> bool {
     spec["displayName"] == json!(request.display_name) && spec["owner"] == json!(request.owner)
 }
 
-fn object(request: &CreateToken, audiences: &[String], name: &str, mark: &str) -> DynamicObject {
+fn object(request: &CreateToken, caller: &RestCaller, name: &str, mark: &str) -> DynamicObject {
     let mut spec = json!({
         "displayName": request.display_name,
         "owner": request.owner,
         "expiry": request.expiry,
         "secret": {"delivery": "Once"},
+        "parent": caller.as_parent(),
     });
     let mut set = |field: &str, value: Option<Value>| {
         if let Some(value) = value {
@@ -184,7 +186,8 @@ fn object(request: &CreateToken, audiences: &[String], name: &str, mark: &str) -
     };
     set("description", request.description.as_ref().map(|text| json!(text)));
     set("scopes", (!request.scopes.is_empty()).then(|| json!(request.scopes)));
-    set("audiences", (!audiences.is_empty()).then(|| json!(audiences)));
+    // A token for a few audiences must not lead to one for all.
+    set("audiences", (!caller.audiences.is_empty()).then(|| json!(caller.audiences)));
     set("permissions", (!request.permissions.is_empty()).then(|| json!(request.permissions)));
     set("accessTokenValidity", request.access_token_validity.map(|length| json!(duration::format(length))));
     set("tokenPrefix", request.token_prefix.as_ref().map(|prefix| json!(prefix.as_str())));

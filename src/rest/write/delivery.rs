@@ -97,7 +97,7 @@ pub(super) enum DeliveryError {
 
 /// Exponential backoff between attempts.
 #[derive(Debug)]
-struct DeliveryBackoff(Duration);
+pub(super) struct DeliveryBackoff(Duration);
 
 impl Default for DeliveryBackoff {
     fn default() -> Self {
@@ -107,7 +107,7 @@ impl Default for DeliveryBackoff {
 
 impl DeliveryBackoff {
     /// Returns the next pause, which doubles each time. While the server stops, pauses are short.
-    fn next(&mut self, stopping: &CancellationToken) -> Duration {
+    pub(super) fn next(&mut self, stopping: &CancellationToken) -> Duration {
         let pause = if stopping.is_cancelled() { FIRST_BACKOFF } else { self.0 };
         self.0 = MAX_BACKOFF.min(2 * pause);
         pause

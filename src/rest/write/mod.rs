@@ -2,6 +2,7 @@
 //!
 //! Every write carries the version that it was decided on, and waits until the store shows its result, so that the next list includes it.
 
+mod cascade;
 mod change;
 mod create;
 mod delivery;

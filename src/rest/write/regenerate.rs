@@ -9,13 +9,14 @@ use tracing::warn;
 
 use super::{
     CALL_TIMEOUT, RETRY_AFTER, Writer,
-    change::SpecPatch,
+    change::{SpecPatch, expiry_patch},
     delivery::{TokenInSecret, UndeliveredToken},
 };
 use crate::{
-    api::{CredentialState, Time, duration},
+    api::{CredentialState, Expiry, Time, duration},
     index::PatUid,
     rest::{
+        caller::RestCaller,
         error::{Conflict, RestError},
         model::{IssuedToken, TokenItem},
         response::DeliveryReceipt,
@@ -33,34 +34,33 @@ const NOT_IN_TIME: RestError =
     RestError::Unavailable { problem: "no new token was issued in time: try again", retry_after: RETRY_AFTER };
 
 impl Writer {
-    /// Issues a new credential. It is revoked if the caller stops waiting.
+    /// Issues a new credential. It is revoked if the caller stops waiting. The token ends with the caller's PAT at the latest, and gets it
+    /// as its parent if it has none.
     pub(in crate::rest) async fn regenerate(
         &self,
         item: &TokenItem,
         grace: Option<SignedDuration>,
-        now: Time,
-    ) -> Result<IssuedToken, RestError> {
-        let (this, item) = (self.clone(), item.clone());
-        self.deliver(async move { this.issue(&item, grace, now).await }).await
-    }
-
-    async fn issue(
-        &self,
-        item: &TokenItem,
-        grace: Option<SignedDuration>,
+        caller: &RestCaller,
         now: Time,
     ) -> Result<IssuedToken, RestError> {
         check_state(item, now)?;
+        let mut patch = regenerate_patch(cutoff(now, item), grace);
+        let limited_to = limit(&mut patch, item, caller);
+        let (this, item) = (self.clone(), item.clone());
+        let issued = self.deliver(async move { this.issue(&item, &patch).await }).await?;
+        Ok(IssuedToken { limited_to, ..issued })
+    }
+
+    async fn issue(&self, item: &TokenItem, patch: &SpecPatch) -> Result<IssuedToken, RestError> {
         let before = self.after_deliveries(item).await?;
         let key = before.data["spec"]["secret"]["key"].as_str().unwrap_or("token").to_owned();
         let known = self.credentials(item.id);
-        let patch = regenerate_patch(cutoff(now, item), grace);
-        self.patch(item, &patch).await?;
+        self.patch(item, patch).await?;
         let deadline = Instant::now() + MINT_TIMEOUT;
         let issued = self.wait_until(deadline, || self.newly_active(item.id, &known)).await;
         let Some((hash, secret)) = issued else {
             warn!(name = item.name, "the controller did not issue a new token in time");
-            self.undo(item, &patch, &before.data["spec"]).await;
+            self.undo(item, patch, &before.data["spec"]).await;
             return Err(NOT_IN_TIME);
         };
         let from = TokenInSecret { pat: item.id, name: &item.name, secret: &secret, key: &key, hash, once: item.once };
@@ -75,7 +75,7 @@ impl Writer {
         let undelivered = UndeliveredToken { name: item.name.clone(), id: item.id, credential: Some(token.id()) };
         // A token that stays in its Secret cannot be lost.
         let receipt = if item.once { self.receipt(undelivered, token.id()) } else { DeliveryReceipt::none() };
-        Ok(IssuedToken { item, token, receipt })
+        Ok(IssuedToken { item, token, receipt, limited_to: None })
     }
 
     fn credentials(&self, uid: PatUid) -> Vec<TokenHash> {
@@ -92,10 +92,10 @@ impl Writer {
     }
 
     /// Restores the fields of the patch, so that nothing is issued later without a recipient. A revocation is not
-    /// undone.
+    /// undone, and a parent is immutable.
     async fn undo(&self, item: &TokenItem, patch: &SpecPatch, before: &Value) {
-        let fields = patch.0.keys().filter(|field| *field != "revokeIfIssuedBefore");
-        let restored = fields.map(|field| (field.clone(), before[field.as_str()].clone())).collect();
+        let fields = patch.0.keys().filter(|field| !["revokeIfIssuedBefore", "parent"].contains(&field.as_str()));
+        let restored = fields.map(|field| (field.clone(), restored(field, before))).collect();
         let Some(present) = self.store.item(item.id) else { return };
         if let Err(error) = self.patch(&present, &SpecPatch(restored)).await {
             warn!(name = item.name, %error, "cannot undo the request for a new token");
@@ -127,6 +127,32 @@ fn check_state(item: &TokenItem, now: Time) -> Result<(), RestError> {
 fn cutoff(now: Time, item: &TokenItem) -> Time {
     let newest = item.credentials.iter().map(|one| one.issued_at).max();
     newest.map_or(now, |newest| now.max(newest.plus(TICK)))
+}
+
+/// Limits the token to the end of the caller's PAT, and records this PAT as its parent. Returns this end if the token ends later.
+fn limit(patch: &mut SpecPatch, item: &TokenItem, caller: &RestCaller) -> Option<Time> {
+    if item.id == caller.id {
+        return None;
+    }
+    if item.parent.is_none() {
+        patch.0.insert("parent".into(), json!(caller.as_parent()));
+    }
+    let limited_to = caller.ends_at.filter(|_| caller.outlived_by(item.expires_at()));
+    if limited_to.is_some() {
+        patch.0.insert("expiry".into(), expiry_patch(&Expiry { at: limited_to, ..Expiry::default() }));
+    }
+    limited_to
+}
+
+/// Returns the value of a merge patch that restores a field.
+fn restored(field: &str, before: &Value) -> Value {
+    match &before[field] {
+        Value::Object(expiry) if field == "expiry" => {
+            // A merge patch keeps the fields that it does not name, and only one of these may be set.
+            ["at", "after", "never"].into_iter().map(|one| (one.to_owned(), json!(expiry.get(one)))).collect()
+        }
+        value => value.clone(),
+    }
 }
 
 /// A grace period of zero is a revocation: the resource does not allow zero.

@@ -254,7 +254,7 @@ async fn cryptlex_response_has_fields_that_the_client_ignores() {
     assert_eq!((&made["name"], &made["userId"]), (&json!("ci"), &json!(id)));
 
     // After a rotation by its manifest, the id is the same and the time is set.
-    let spec = json!({"owner": {"kind": "User", "name": user}, "scopes": [MY_MANAGE], "expiry": {"after": "1d"}});
+    let spec = json!({"owner": {"kind": "User", "name": user}, "scopes": [MY_MANAGE], "expiry": {"never": true}});
     let new = stage.place.rotated("laptop", spec).await;
     eventually("the list shows the rotation", async || {
         let reply = stage.api.call("GET", &format!("{TOKENS}?sort=-name"), &new, None).await;

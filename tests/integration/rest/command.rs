@@ -20,6 +20,9 @@ async fn startup_error_is_one_line() {
     let line = ApiProcess::launch(&place, &place.kubeconfig(), &["--tls-cert=/nonexistent"]).run().await.refusal();
     assert!(line.contains("--tls-key"), "{line}");
 
+    let line = ApiProcess::launch(&place, &place.kubeconfig(), &["--cascade-revocation", "--read-only"]).run().await;
+    assert!(line.refusal().contains("--cascade-revocation"));
+
     let nobody = place.access.kubeconfig_for(&Identity::service_account(place.name(), "nobody")).unwrap();
     let line = ApiProcess::launch(&place, &nobody, &[]).run().await.refusal();
     let here = format!("in namespace {}", place.name());

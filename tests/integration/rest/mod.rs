@@ -15,6 +15,7 @@ mod exchange;
 mod faults;
 mod foreign_tokens;
 mod in_process;
+mod parent;
 mod recheck;
 mod regenerate;
 mod staleness;

@@ -1,14 +1,17 @@
 //! Regeneration of tokens.
 
 use k8s_openapi::jiff::SignedDuration;
-use pat_operator::rest::{
-    error::{Conflict, RestError},
-    model::ChangeToken,
+use pat_operator::{
+    api::Expiry,
+    rest::{
+        error::{Conflict, RestError},
+        model::ChangeToken,
+    },
 };
 use serde_json::json;
 
-use super::in_process::{InProcessApi, ada, mint_caller, new_token, remaining};
-use crate::support::process::place::{Place, eventually};
+use super::in_process::{InProcessApi, SCOPES, ada, mint_caller, new_token, remaining};
+use crate::support::process::place::{Place, eventually, in_seconds};
 
 #[tokio::test(flavor = "multi_thread")]
 async fn regenerate_delivers_a_new_token_and_the_old_one_keeps_its_grace_period() {
@@ -66,12 +69,16 @@ async fn without_a_controller_regenerate_is_undone() {
     let operator = place.operator().start();
     mint_caller(&place).await;
     let api = InProcessApi::new(&place, place.client.clone()).await;
-    let caller = api.caller(&place).await;
-    let first = api.service.create(&caller, new_token("Waiting")).await.expect("a token");
+    let brief = json!({"owner": ada(), "scopes": SCOPES, "expiry": {"at": in_seconds(3600)}});
+    place.apply("caller-brief", brief).await;
+    place.ready("caller-brief").await;
+    let first = api.service.create(&api.caller(&place).await, new_token("Waiting")).await.expect("a token");
+    let brief = api.caller_of(&place, "caller-brief").await;
     operator.terminate().await;
-    let failure = api.service.regenerate(&caller, &first.item, Some(SignedDuration::from_hours(1))).await;
+    let failure = api.service.regenerate(&brief, &first.item, Some(SignedDuration::from_hours(1))).await;
     assert!(matches!(failure, Err(RestError::Unavailable { .. })), "{failure:?}");
     let spec = place.pats().get(&first.item.name).await.unwrap().spec;
     assert_eq!((spec.rotate_if_issued_before, spec.grace_period), (None, None));
+    assert_eq!(spec.expiry, Some(Expiry { after: Some("90d".into()), ..Expiry::default() }));
     assert!(api.accepts(&first.token).await);
 }

@@ -57,7 +57,7 @@ async fn list_contains_the_requested_owners_tokens_within_permissions() {
         ("managed", "owner-id=nobody", none),
         ("managed", "owner-id=", FORBIDDEN),
         ("managed", "", FORBIDDEN),
-        ("all", "owner-id=me", FORBIDDEN),
+        ("all", "owner-id=me", own),
         ("all", "owner-id=ann@example.com", own),
         ("all", &format!("owner-id={BOB}"), bobs),
         // An owner with a TokenOwner has its id.
@@ -255,7 +255,7 @@ fn shown(rights: &[&str], owner_id: Option<&str>) -> Result<(Option<usize>, bool
     match owner_id {
         None | Some("") if all => Ok((None, false)),
         None | Some("") => Err(()),
-        Some("me") if my => Ok((Some(0), false)),
+        Some("me") if my || all => Ok((Some(0), false)),
         Some("me") if managed => Ok((Some(0), true)),
         Some("me") => Err(()),
         Some(id) if all || managed => {
