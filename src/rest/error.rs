@@ -18,6 +18,9 @@ pub enum RestError {
     /// No token with this id exists, or the caller may not know of it.
     #[error("token not found")]
     NotFound,
+    /// No single user has this email address, or the caller may not know of the user.
+    #[error("no such user")]
+    NoSuchUser,
     /// A parameter or field is invalid.
     #[error("{field}: {problem}")]
     Invalid {
@@ -87,7 +90,7 @@ impl RestError {
         match self {
             Self::Unauthenticated => "Unauthenticated",
             Self::Forbidden(_) => "Forbidden",
-            Self::NotFound => "NotFound",
+            Self::NotFound | Self::NoSuchUser => "NotFound",
             Self::Invalid { .. } => "Invalid",
             Self::Conflict(_) => "Conflict",
             Self::TooMany { .. } => "TooMany",
@@ -103,7 +106,7 @@ impl RestError {
         match self {
             Self::Unauthenticated => StatusCode::UNAUTHORIZED,
             Self::Forbidden(_) | Self::ReadOnly => StatusCode::FORBIDDEN,
-            Self::NotFound => StatusCode::NOT_FOUND,
+            Self::NotFound | Self::NoSuchUser => StatusCode::NOT_FOUND,
             Self::Invalid { .. } => StatusCode::BAD_REQUEST,
             Self::Conflict(_) => StatusCode::CONFLICT,
             Self::TooMany { .. } => StatusCode::TOO_MANY_REQUESTS,
@@ -129,6 +132,13 @@ impl RestError {
             Self::Conflict(Conflict::Managed { field, manager }) => {
                 Self::Conflict(Conflict::Managed { field: renamed(&field, names), manager })
             }
+            // A guard rail's message begins with the field, such as `spec.scopes: …`.
+            Self::Forbidden(message) => match message.split_once(": ") {
+                Some((field, rest)) if field.starts_with("spec.") => {
+                    Self::Forbidden(format!("{}: {rest}", renamed(field, names)))
+                }
+                _ => Self::Forbidden(message),
+            },
             other => other,
         }
     }

@@ -147,6 +147,11 @@ impl TokenItem {
         self.terms.end()
     }
 
+    /// Returns the time of the last rotation. The first issue is not a rotation.
+    pub fn last_rotated_at(&self) -> Option<Time> {
+        self.last_issued_at.filter(|last| self.first_issued_at.is_some_and(|first| first < *last))
+    }
+
     /// Whether the token has expired.
     pub fn is_expired(&self, now: Time) -> bool {
         self.terms.expired(now)

@@ -238,6 +238,14 @@ pub enum TokenField {
     LastUsedAt,
     /// The expiry, if any.
     ExpiresAt,
+    /// The time of the last rotation, if any.
+    LastRotatedAt,
+    /// Whether the token is revoked; `false` comes first.
+    Revoked,
+    /// The scopes, compared one after another.
+    Scopes,
+    /// The owner's name.
+    Owner,
 }
 
 /// A comparison. If the field has no value, only `IsNull`, `Ne`, `NotIn` and `NotContains` hold.
@@ -289,6 +297,10 @@ enum FieldValue<'a> {
     Id(PatUid),
     /// A time.
     Time(Time),
+    /// A flag, which can only be sorted by.
+    Flag(bool),
+    /// Texts, which can only be sorted by.
+    Texts(&'a [String]),
 }
 
 impl TokenFilter {
@@ -316,6 +328,10 @@ impl TokenField {
             Self::UpdatedAt => Some(FieldValue::Time(row.updated_at)),
             Self::LastUsedAt => row.last_used_at.map(FieldValue::Time),
             Self::ExpiresAt => row.expires_at.map(FieldValue::Time),
+            Self::LastRotatedAt => row.item().last_rotated_at().map(FieldValue::Time),
+            Self::Revoked => Some(FieldValue::Flag(row.item().revoked)),
+            Self::Scopes => Some(FieldValue::Texts(&row.item().scopes)),
+            Self::Owner => Some(FieldValue::Text(&row.item().owner.name)),
         }
     }
 }
@@ -327,6 +343,8 @@ impl FieldValue<'_> {
             (Self::Text(one), Self::Text(other)) => one.cmp(other),
             (Self::Id(one), Self::Id(other)) => one.cmp(&other),
             (Self::Time(one), Self::Time(other)) => one.cmp(&other),
+            (Self::Flag(one), Self::Flag(other)) => one.cmp(&other),
+            (Self::Texts(one), Self::Texts(other)) => one.cmp(other),
             // Values of different fields.
             _ => Ordering::Equal,
         }

@@ -203,6 +203,11 @@ impl TokenService {
         self.store.item(id)
     }
 
+    /// Returns the owner's token with this display name.
+    pub fn named(&self, owner: &Owner, display_name: &str) -> Option<Arc<TokenItem>> {
+        self.store.named(owner, display_name)
+    }
+
     /// Returns what is known of an owner.
     pub fn owner(&self, owner: &Owner) -> OwnerEntry {
         self.store.owner(owner)

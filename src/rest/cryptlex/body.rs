@@ -81,16 +81,6 @@ pub fn change(body: &[u8], item: &TokenItem) -> Result<Option<ChangeToken>, Rest
     }
 }
 
-/// Replaces the resource's field names by those of this dialect.
-pub fn rename_fields(error: RestError) -> RestError {
-    error.with_field_names(&[
-        ("spec.displayName", "name"),
-        ("spec.scopes", "scopes"),
-        ("spec.expiry", "expiresAt"),
-        ("spec.revoked", "revoked"),
-    ])
-}
-
 fn revoked(value: Option<Value>) -> Result<Option<bool>, RestError> {
     match value {
         None => Ok(None),
@@ -111,10 +101,7 @@ mod tests {
     use serde_json::json;
 
     use super::*;
-    use crate::rest::{
-        error::Conflict,
-        fixture::{NOW, RestFixture, at},
-    };
+    use crate::rest::fixture::{NOW, RestFixture, at};
 
     async fn parse(body: &str) -> Result<CreateToken, RestError> {
         let mut fixture = RestFixture::new();
@@ -206,25 +193,5 @@ mod tests {
             let error = parse(id, body).map(revoked).unwrap_err();
             assert!(matches!(&error, RestError::Invalid { field, .. } if field == "revoked"), "{body}: {error:?}");
         }
-    }
-
-    #[test]
-    fn resource_fields_have_the_dialects_names() {
-        for (theirs, ours) in [
-            ("spec.displayName", "name"),
-            ("spec.scopes", "scopes"),
-            ("spec.scopes[2]", "scopes[2]"),
-            ("spec.expiry", "expiresAt"),
-            ("spec.expiry.at", "expiresAt"),
-            ("spec.revoked", "revoked"),
-            ("spec.revokedCredentials", "spec.revokedCredentials"),
-            ("metadata.name", "metadata.name"),
-        ] {
-            assert_eq!(rename_fields(RestError::invalid(theirs, "x")), RestError::invalid(ours, "x"));
-            let managed =
-                |field: &str| RestError::Conflict(Conflict::Managed { field: field.into(), manager: "flux".into() });
-            assert_eq!(rename_fields(managed(theirs)), managed(ours));
-        }
-        assert_eq!(rename_fields(RestError::NotFound), RestError::NotFound);
     }
 }

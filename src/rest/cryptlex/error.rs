@@ -11,6 +11,15 @@ use utoipa::ToSchema;
 
 use crate::rest::{body::InvalidBody, error::RestError, response};
 
+/// The resource's fields and their names in this dialect. It has no other fields, so a problem with any other one is one with the body.
+const FIELD_NAMES: [(&str, &str); 5] = [
+    ("spec.displayName", "name"),
+    ("spec.scopes", "scopes"),
+    ("spec.expiry", "expiresAt"),
+    ("spec.revoked", "revoked"),
+    ("spec", "body"),
+];
+
 /// An error.
 #[derive(Debug, Serialize, ToSchema)]
 #[schema(as = CryptlexError)]
@@ -59,6 +68,7 @@ impl CryptlexError {
 
 impl From<RestError> for CryptlexError {
     fn from(error: RestError) -> Self {
+        let error = error.with_field_names(&FIELD_NAMES);
         Self { retry_after: error.retry_after(), ..Self::new(error.status(), error.category(), error.to_string()) }
     }
 }
@@ -93,6 +103,35 @@ mod tests {
         let body = axum::body::to_bytes(body, usize::MAX).await.unwrap();
         let wait = parts.headers.get(header::RETRY_AFTER).map(|value| value.to_str().unwrap().to_owned());
         (parts.status.as_u16(), serde_json::from_slice(&body).unwrap(), wait)
+    }
+
+    #[test]
+    fn resource_fields_have_the_dialects_names() {
+        for (theirs, ours) in [
+            ("spec.displayName", "name"),
+            ("spec.scopes", "scopes"),
+            ("spec.scopes[2]", "scopes[2]"),
+            ("spec.expiry", "expiresAt"),
+            ("spec.expiry.at", "expiresAt"),
+            ("spec.revoked", "revoked"),
+            ("spec.revokedCredentials", "body"),
+            ("spec", "body"),
+            ("specific", "specific"),
+            ("metadata.name", "metadata.name"),
+        ] {
+            let message = |error: RestError| CryptlexError::from(error).body.message;
+            assert_eq!(message(RestError::invalid(theirs, "x")), format!("{ours}: x"));
+            let managed = Conflict::Managed { field: theirs.into(), manager: "flux".into() };
+            assert_eq!(
+                message(RestError::Conflict(managed)),
+                format!("{ours} is managed by \"flux\": change it there")
+            );
+            let refused = message(RestError::Forbidden(format!("{theirs}: namespace team is not granted a: ask")));
+            let shown = if theirs.starts_with("spec.") { ours } else { theirs };
+            assert_eq!(refused, format!("{shown}: namespace team is not granted a: ask"));
+        }
+        let lacking = RestError::Forbidden("your token lacks the scope spec.a: b".into());
+        assert_eq!(CryptlexError::from(lacking).body.message, "your token lacks the scope spec.a: b");
     }
 
     #[tokio::test]

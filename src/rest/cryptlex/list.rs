@@ -34,17 +34,23 @@ const MAX_SEARCH: usize = 256;
 /// The maximum number of values of `in` and `nin`.
 const MAX_VALUES: usize = 100;
 
-const SORT_FIELDS: [(&str, TokenField); 6] = [
+/// All fields of an item. All items of a list have the same user.
+const SORT_FIELDS: [(&str, TokenField); 11] = [
     ("createdAt", TokenField::CreatedAt),
     ("updatedAt", TokenField::UpdatedAt),
     ("expiresAt", TokenField::ExpiresAt),
     ("lastUsedAt", TokenField::LastUsedAt),
+    ("lastRotatedAt", TokenField::LastRotatedAt),
     ("name", TokenField::Name),
+    ("revoked", TokenField::Revoked),
+    ("scopes", TokenField::Scopes),
+    ("userId", TokenField::Owner),
+    ("user", TokenField::Owner),
     ("id", TokenField::Id),
 ];
 
-const SORT_ERROR: &str =
-    "must be createdAt, updatedAt, expiresAt, lastUsedAt, name or id, with a leading - for descending order";
+const SORT_ERROR: &str = "must be createdAt, updatedAt, expiresAt, lastUsedAt, lastRotatedAt, name, revoked, scopes, userId, user or id, with a \
+    leading - for descending order";
 
 const FILTERS: [(&str, TokenField); 3] =
     [("id", TokenField::Id), ("createdAt", TokenField::CreatedAt), ("updatedAt", TokenField::UpdatedAt)];
@@ -61,7 +67,7 @@ pub struct CryptlexListParameters {
     #[param(minimum = 1, maximum = 100, default = 100, required = false)]
     limit: u32,
     /// The field to sort by, with a leading `-` for descending order. Ties are broken by the id. Missing values come last.
-    #[param(value_type = String, pattern = "^-?(createdAt|updatedAt|expiresAt|lastUsedAt|name|id)$", default = "createdAt", required = false)]
+    #[param(value_type = String, pattern = "^-?(createdAt|updatedAt|expiresAt|lastUsedAt|lastRotatedAt|name|revoked|scopes|userId|user|id)$", default = "createdAt", required = false)]
     sort: String,
     /// Text in the name or description, ignoring case.
     #[param(max_length = 256, required = false)]
@@ -373,7 +379,8 @@ mod tests {
             ("sort=--createdAt", "sort"),
             ("sort=created", "sort"),
             ("sort=createdAt,name", "sort"),
-            ("sort=revoked", "sort"),
+            ("sort=owner", "sort"),
+            ("sort=user.name", "sort"),
             ("page=1&page=1", "page"),
             ("search=a&query=a", "query"),
             ("createdAt[gte]=2030-01-01&createdAt%5Bgte%5D=2030-01-02", "createdAt[gte]"),

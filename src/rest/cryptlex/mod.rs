@@ -82,12 +82,17 @@ pub fn openapi() -> utoipa::openapi::OpenApi {
     document
 }
 
-/// Marks every property of these schemas as required: optional ones are `null` and never absent.
+/// The fields that are absent if they are unknown.
+const MAY_BE_ABSENT: [&str; 2] = ["createdAt", "updatedAt"];
+
+/// Marks every other property of these schemas as required: optional ones are `null` and never absent.
 fn require_all_properties(document: &mut utoipa::openapi::OpenApi, schemas: &[&str]) {
     let components = document.components.get_or_insert_default();
     for name in schemas {
         if let Some(RefOr::T(Schema::Object(object))) = components.schemas.get_mut(*name) {
-            object.required = object.properties.keys().cloned().collect();
+            let is_required =
+                |name: &&String| !MAY_BE_ABSENT.contains(&name.as_str()) || object.required.contains(*name);
+            object.required = object.properties.keys().filter(is_required).cloned().collect();
         }
     }
 }
@@ -135,7 +140,10 @@ async fn list_tokens(
     request_body = body::CryptlexCreate,
     responses(
         (status = 201, description = "The new token", body = CryptlexAccessToken,
-            headers(("location" = String, description = "The token's path, relative to this request"))),
+            headers(
+                ("location" = String, description = "The token's path, relative to this request"),
+                ("warning" = String, description = "When the token ends, if the caller's token limits it"),
+            )),
         (status = 409, description = "The caller already has a token with this name", body = CryptlexErrorBody),
     )
 )]
@@ -144,8 +152,7 @@ async fn create_token(State(service): State<Arc<TokenService>>, request: Request
     let caller = service.caller(&parts.headers).await?;
     caller.require_one_of(&on_own_tokens(Verb::Manage))?;
     let request = body::create(&json(&parts.headers, body).await?, &caller, service.now())?;
-    let IssuedToken { item, token, receipt, limited_to } =
-        service.create(&caller, request).await.map_err(body::rename_fields)?;
+    let IssuedToken { item, token, receipt, limited_to } = service.create(&caller, request).await?;
     let content = CryptlexAccessToken { access_token: token.expose() };
     let mut response = response::token(StatusCode::CREATED, &content, receipt, limited_to)?;
     // Relative, because a proxy may have added a path prefix.
@@ -198,10 +205,7 @@ async fn change_token(
     let item = find(&service, &caller, id, Verb::Manage)?;
     let item = match body::change(&json(&parts.headers, body).await?, &item)? {
         None => item,
-        Some(change) => {
-            let changed = service.change(&caller, &item, change).await;
-            changed.map_err(|error| CryptlexError::of_change(body::rename_fields(error)))?
-        }
+        Some(change) => service.change(&caller, &item, change).await.map_err(CryptlexError::of_change)?,
     };
     Ok(shown(&service, &item))
 }
@@ -226,7 +230,7 @@ async fn delete_token(
 ) -> Result<Response, CryptlexError> {
     let caller = service.caller(&headers).await?;
     let item = find(&service, &caller, id, Verb::Manage)?;
-    service.delete(&caller, &item, check_access).await.map_err(body::rename_fields)?;
+    service.delete(&caller, &item, check_access).await?;
     Ok(response::no_content())
 }
 

@@ -1,4 +1,5 @@
-//! A token and its user in Cryptlex's format. Every field is present, and `null` without a value.
+//! A token and its user in Cryptlex's format. Without a value, a field is `null`. But `createdAt` and `updatedAt` are never `null`, because
+//! clients cannot parse that: if they are unknown, they are absent.
 
 use serde::Serialize;
 use utoipa::ToSchema;
@@ -49,10 +50,12 @@ pub struct CryptlexUser<'a> {
     /// The owner's id.
     id: &'a str,
     /// The time of the TokenOwner's creation.
-    #[schema(value_type = Option<String>, format = DateTime)]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(value_type = String, required = false, format = DateTime)]
     created_at: Option<Time>,
     /// The time of the last change.
-    #[schema(value_type = Option<String>, format = DateTime)]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(value_type = String, required = false, format = DateTime)]
     updated_at: Option<Time>,
     /// The display name.
     name: &'a str,
@@ -103,10 +106,12 @@ pub struct CryptlexOrganization<'a> {
     /// The id.
     id: Option<&'a str>,
     /// The time of creation.
-    #[schema(value_type = Option<String>, format = DateTime)]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(value_type = String, required = false, format = DateTime)]
     created_at: Option<Time>,
     /// The time of the last change.
-    #[schema(value_type = Option<String>, format = DateTime)]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(value_type = String, required = false, format = DateTime)]
     updated_at: Option<Time>,
     /// The name.
     name: Option<&'a str>,
@@ -149,10 +154,12 @@ pub struct CryptlexReseller<'a> {
     /// The id.
     id: Option<&'a str>,
     /// The time of creation.
-    #[schema(value_type = Option<String>, format = DateTime)]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(value_type = String, required = false, format = DateTime)]
     created_at: Option<Time>,
     /// The time of the last change.
-    #[schema(value_type = Option<String>, format = DateTime)]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(value_type = String, required = false, format = DateTime)]
     updated_at: Option<Time>,
     /// The name.
     name: Option<&'a str>,
@@ -173,10 +180,12 @@ pub struct CryptlexMetadata<'a> {
     /// The id.
     id: Option<&'a str>,
     /// The time of creation.
-    #[schema(value_type = Option<String>, format = DateTime)]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(value_type = String, required = false, format = DateTime)]
     created_at: Option<Time>,
     /// The time of the last change.
-    #[schema(value_type = Option<String>, format = DateTime)]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(value_type = String, required = false, format = DateTime)]
     updated_at: Option<Time>,
     /// The key.
     key: &'a str,
@@ -209,8 +218,7 @@ impl<'a> CryptlexToken<'a> {
             user_id: user.id,
             user,
             last_used_at: item.last_used_at,
-            // The first issue is not a rotation.
-            last_rotated_at: item.last_issued_at.filter(|last| item.first_issued_at.is_some_and(|first| first < *last)),
+            last_rotated_at: item.last_rotated_at(),
         }
     }
 }
@@ -409,7 +417,8 @@ mod tests {
         let user = token["user"].as_object().unwrap();
         let known = ["id", "name"];
         assert!(user.iter().all(|(field, value)| known.contains(&&**field) != value.is_null()), "{user:?}");
-        assert_eq!(user.len(), 22);
+        assert!(!user.contains_key("createdAt") && !user.contains_key("updatedAt"), "{user:?}");
+        assert_eq!(user.len(), 20);
     }
 
     #[test]
@@ -434,13 +443,11 @@ mod tests {
                 "addressLine1": null, "addressLine2": null, "city": "London", "state": null, "country": null, "postalCode": null,
             })
         );
-        assert_eq!((organization.as_object().unwrap().len(), reseller.as_object().unwrap().len()), (10, 8));
+        assert_eq!((organization.as_object().unwrap().len(), reseller.as_object().unwrap().len()), (8, 6));
         assert_eq!(reseller["allowedUsers"], Value::Null);
         assert_eq!(
             user["metadata"],
-            json!([{
-                "id": null, "createdAt": null, "updatedAt": null, "key": "desk", "value": "4", "viewPermissions": null, "visible": null,
-            }])
+            json!([{"id": null, "key": "desk", "value": "4", "viewPermissions": null, "visible": null}])
         );
         assert_eq!(user["emailPreference"], json!({"metrics": null}));
     }

@@ -185,7 +185,10 @@ async fn list_tokens(
 #[utoipa::path(
     post, path = "", operation_id = "create", tag = "SailPoint", security(("pat" = [])),
     request_body(content = body::SailpointCreateToken, content_type = "application/json"),
-    responses((status = 200, description = "The new token", body = SailpointCreatedToken))
+    responses((
+        status = 200, description = "The new token", body = SailpointCreatedToken,
+        headers(("warning" = String, description = "When the token ends, if the caller's token limits it")),
+    ))
 )]
 async fn create_token(
     State(state): State<SailpointState>,

@@ -62,6 +62,10 @@ fn sorts() -> impl Strategy<Value = Vec<SortKey>> {
         TokenField::UpdatedAt,
         TokenField::LastUsedAt,
         TokenField::ExpiresAt,
+        TokenField::LastRotatedAt,
+        TokenField::Revoked,
+        TokenField::Scopes,
+        TokenField::Owner,
     ]);
     prop::collection::vec((by, any::<bool>()).prop_map(|(by, descending)| SortKey { by, descending }), 0..3)
 }
@@ -185,6 +189,10 @@ mod reference {
         match field {
             TokenField::Id => Some(item.id.to_string()),
             TokenField::Name => Some(item.display_name.clone()),
+            TokenField::LastRotatedAt => item.last_rotated_at().map(|time| time.to_string()),
+            TokenField::Revoked => Some(item.revoked.to_string()),
+            TokenField::Scopes => Some(item.scopes.join(" ")),
+            TokenField::Owner => Some(item.owner.name.clone()),
             TokenField::CreatedAt => Some(item.created_at.to_string()),
             TokenField::UpdatedAt => Some(item.updated_at.to_string()),
             TokenField::LastUsedAt => item.last_used_at.map(|time| time.to_string()),

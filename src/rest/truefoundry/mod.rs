@@ -15,7 +15,7 @@ use axum::{
     Router,
     body::Body,
     extract::{FromRequestParts, Path, RawQuery, State, rejection::PathRejection},
-    http::{HeaderMap, StatusCode, request::Parts},
+    http::{HeaderMap, HeaderValue, StatusCode, header, request::Parts},
     response::{IntoResponse, Response},
     routing::{any, delete, get, post},
 };
@@ -57,7 +57,17 @@ pub(super) fn error_response(error: RestError) -> Response {
 
 #[derive(OpenApi)]
 #[openapi(
-    paths(list_tokens, create_token, create_token_for_user, revoke_tokens, delete_token, regenerate_token, delete_jwt, session),
+    paths(
+        list_tokens,
+        create_token,
+        create_token_for_user,
+        revoke_tokens,
+        get_or_create_token,
+        delete_token,
+        regenerate_token,
+        delete_jwt,
+        session
+    ),
     components(schemas(TruefoundryErrorBody, TruefoundryErrorDetail)),
     tags((name = "TrueFoundry", description = "Personal access tokens of TrueFoundry's API"))
 )]
@@ -77,7 +87,11 @@ pub fn routes(service: Arc<TokenService>) -> Router {
         .route(TOKENS, get(list_tokens).post(create_token).fallback(method_not_allowed))
         .route(&format!("{TOKENS}/for-user"), post(create_token_for_user).fallback(method_not_allowed))
         .route(&format!("{TOKENS}/revoke/all"), delete(revoke_tokens).fallback(method_not_allowed))
-        .route(&format!("{TOKENS}/{{id}}"), delete(delete_token).fallback(method_not_allowed))
+        .route(
+            &format!("{TOKENS}/{{id}}"),
+            // HEAD must not create a token, which axum answers like GET by default.
+            get(get_or_create_token).head(head_not_allowed).delete(delete_token).fallback(method_not_allowed),
+        )
         .route(&format!("{accounts}/regenerate-token"), post(regenerate_token).fallback(method_not_allowed))
         .route(&format!("{accounts}/jwt/{{jwt_id}}"), delete(delete_jwt).fallback(method_not_allowed))
         .route("/api/svc/v1/session", get(session).fallback(method_not_allowed))
@@ -123,6 +137,17 @@ struct TruefoundryPagination {
 struct TruefoundrySecret<'a> {
     /// The token. It is not shown again.
     token: &'a str,
+}
+
+/// A token that was requested by its name.
+#[derive(Serialize, ToSchema)]
+struct TruefoundryGetOrCreate<'a> {
+    /// The token's details.
+    data: TruefoundryToken<'a>,
+    /// The token. It is not shown again.
+    token: &'a str,
+    /// Always `true`: the token was created.
+    created: bool,
 }
 
 /// The caller.
@@ -187,7 +212,11 @@ async fn list_tokens(
     post, path = "/api/svc/v1/personal-access-tokens",
     operation_id = "truefoundryCreateToken", tag = "TrueFoundry", security(("pat" = [])),
     request_body = request::TruefoundryCreate,
-    responses((status = 201, description = "The new token", body = TruefoundrySecret), TruefoundryWriteErrors)
+    responses(
+        (status = 201, description = "The new token", body = TruefoundrySecret,
+            headers(("warning" = String, description = "When the token ends, if the caller's token limits it"))),
+        TruefoundryWriteErrors,
+    )
 )]
 async fn create_token(
     State(service): State<Arc<TokenService>>,
@@ -208,7 +237,11 @@ async fn create_token(
     post, path = "/api/svc/v1/personal-access-tokens/for-user",
     operation_id = "truefoundryCreateTokenForUser", tag = "TrueFoundry", security(("pat" = [])),
     request_body = request::TruefoundryCreateForUser,
-    responses((status = 201, description = "The new token", body = TruefoundrySecret), TruefoundryWriteErrors)
+    responses(
+        (status = 201, description = "The new token", body = TruefoundrySecret,
+            headers(("warning" = String, description = "When the token ends, if the caller's token limits it"))),
+        TruefoundryWriteErrors,
+    )
 )]
 async fn create_token_for_user(
     State(service): State<Arc<TokenService>>,
@@ -244,6 +277,47 @@ async fn revoke_tokens(
     Ok(response::json(StatusCode::OK, &TruefoundryNothing {}))
 }
 
+/// Create a token by its name
+///
+/// TrueFoundry's own server also returns a token that exists. This server shows the text of a token only once, so it answers 409 then. A
+/// new token never expires, unless the caller's token does. It is otherwise as if created by POST.
+#[utoipa::path(
+    get, path = "/api/svc/v1/personal-access-tokens/{id}",
+    operation_id = "truefoundryGetOrCreateToken", tag = "TrueFoundry", security(("pat" = [])),
+    params(("id" = String, Path, description = "The token's name: 3 to 36 lowercase letters, digits and `-`")),
+    responses(
+        (status = 200, description = "The new token", body = TruefoundryGetOrCreate,
+            headers(("warning" = String, description = "When the token ends, if the caller's token limits it"))),
+        TruefoundryWriteErrors,
+    )
+)]
+async fn get_or_create_token(
+    State(service): State<Arc<TokenService>>,
+    TruefoundryCaller(caller): TruefoundryCaller,
+    name: Result<Path<String>, PathRejection>,
+) -> Result<Response, TruefoundryError> {
+    check_is_account(&caller)?;
+    caller.require_one_of(&on_own_tokens(Verb::Manage))?;
+    let Path(name) = name.map_err(|_| RestError::NotFound)?;
+    if service.named(&caller.owner, &name).is_some() {
+        let problem = "exists, and its text was shown only once, when it was created: regenerate it by its id, or choose another name";
+        return Err(RestError::Conflict(Conflict::State(format!("the token {name:?} {problem}"))).into());
+    }
+    let owner = service.owner(&caller.owner);
+    let subject = TruefoundrySubject::of(&owner);
+    let request = create_request(&caller, owner, request::by_name(name)?, service.tenant())?;
+    let IssuedToken { item, token, receipt, limited_to } = service.create(&caller, request).await?;
+    let data = TruefoundryToken::of(&item, &subject, service.tenant(), service.now());
+    let content = TruefoundryGetOrCreate { data, token: token.expose(), created: true };
+    Ok(response::token(StatusCode::OK, &content, receipt, limited_to)?)
+}
+
+async fn head_not_allowed() -> Response {
+    let mut response = TruefoundryError::method_not_allowed().into_response();
+    response.headers_mut().insert(header::ALLOW, HeaderValue::from_static("GET,DELETE"));
+    response
+}
+
 /// Delete a token
 ///
 /// It is no longer accepted.
@@ -272,7 +346,11 @@ async fn delete_token(
     operation_id = "truefoundryRegenerateToken", tag = "TrueFoundry", security(("pat" = [])),
     params(TruefoundryId),
     request_body = request::TruefoundryRegenerate,
-    responses((status = 200, description = "The regenerated token", body = TruefoundrySecret), TruefoundryWriteErrors)
+    responses(
+        (status = 200, description = "The regenerated token", body = TruefoundrySecret,
+            headers(("warning" = String, description = "When the token ends, if the caller's token limits it"))),
+        TruefoundryWriteErrors,
+    )
 )]
 async fn regenerate_token(
     State(service): State<Arc<TokenService>>,
@@ -382,8 +460,11 @@ fn find(service: &TokenService, caller: &RestCaller, id: &str) -> Result<Arc<Tok
 
 /// Returns the owner with this email, if the caller may change its tokens.
 fn owner_of(service: &TokenService, caller: &RestCaller, email: &str) -> Result<OwnerEntry, RestError> {
-    let owner = service.owner_by_email(email).ok_or(RestError::NotFound)?;
-    check_access(caller, &owner.owner)?;
+    let owner = service.owner_by_email(email).ok_or(RestError::NoSuchUser)?;
+    check_access(caller, &owner.owner).map_err(|error| match error {
+        RestError::NotFound => RestError::NoSuchUser,
+        other => other,
+    })?;
     Ok(owner)
 }
 

@@ -103,6 +103,9 @@ const NAME_ERROR: &str =
 /// The maximum grace period: a year.
 const MAX_GRACE_MINUTES: f64 = 525_600.0;
 
+/// The minutes of a day.
+const MINUTES_PER_DAY: f64 = 1_440.0;
+
 /// A token to create for the caller.
 #[derive(Deserialize, ToSchema)]
 #[serde(rename_all = "camelCase")]
@@ -162,13 +165,16 @@ pub struct TruefoundryRevokeAll {
     email: Option<Value>,
 }
 
-/// How a token is regenerated.
+/// How a token is regenerated. One of the two fields is required.
 #[derive(Deserialize, ToSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct TruefoundryRegenerate {
     /// The grace period of the previous token in minutes. 0 revokes it at once.
-    #[schema(value_type = f64, required, minimum = 0, maximum = 525_600)]
+    #[schema(value_type = Option<f64>, minimum = 0, maximum = 525_600)]
     grace_period_in_minutes: Option<Value>,
+    /// The grace period in days, as older clients send it.
+    #[schema(value_type = Option<f64>, minimum = 0, maximum = 365)]
+    grace_period_in_days: Option<Value>,
 }
 
 /// A parsed request for a new token.
@@ -203,6 +209,17 @@ pub fn create(body: &[u8], now: Time) -> Result<TruefoundryNewToken, RestError> 
     })
 }
 
+/// Returns the request for a token of the caller with this name, which never expires.
+pub fn by_name(name: String) -> Result<TruefoundryNewToken, RestError> {
+    Ok(TruefoundryNewToken {
+        name: self::name(Some(Value::String(name)))?,
+        user_email: None,
+        expiry: Expiry { never: Some(true), ..Expiry::default() },
+        account: None,
+        team: None,
+    })
+}
+
 /// Parses a request for a token of a user.
 pub fn create_for_user(body: &[u8], now: Time) -> Result<TruefoundryNewToken, RestError> {
     let fields = body::object::<TruefoundryCreateForUser>(body)?;
@@ -222,14 +239,20 @@ pub fn revoke_all(body: &[u8]) -> Result<String, RestError> {
 
 /// Parses a grace period.
 pub fn grace(body: &[u8]) -> Result<SignedDuration, RestError> {
-    const FIELD: &str = "gracePeriodInMinutes";
-    let invalid = || RestError::invalid(FIELD, format!("must be a number from 0 to {MAX_GRACE_MINUTES}"));
-    let Some(value) = body::object::<TruefoundryRegenerate>(body)?.grace_period_in_minutes else {
-        return Err(RestError::invalid(FIELD, "is required"));
+    const MINUTES: &str = "gracePeriodInMinutes";
+    const DAYS: &str = "gracePeriodInDays";
+    let fields = body::object::<TruefoundryRegenerate>(body)?;
+    let (field, value, unit) = match (fields.grace_period_in_minutes, fields.grace_period_in_days) {
+        (Some(minutes), None) => (MINUTES, minutes, 1.0),
+        (None, Some(days)) => (DAYS, days, MINUTES_PER_DAY),
+        (None, None) => return Err(RestError::invalid(MINUTES, format!("is required, or {DAYS}"))),
+        (Some(_), Some(_)) => return Err(RestError::invalid(DAYS, format!("must not be set with {MINUTES}"))),
     };
-    let minutes = value.as_f64().filter(|minutes| (0.0..=MAX_GRACE_MINUTES).contains(minutes)).ok_or_else(invalid)?;
+    let max = MAX_GRACE_MINUTES / unit;
+    let number = value.as_f64().filter(|number| (0.0..=max).contains(number));
+    let number = number.ok_or_else(|| RestError::invalid(field, format!("must be a number from 0 to {max}")))?;
     // Rounded up to whole seconds.
-    Ok(SignedDuration::from_secs((minutes * 60.0).ceil() as i64))
+    Ok(SignedDuration::from_secs((number * unit * 60.0).ceil() as i64))
 }
 
 fn text(field: &str, value: Option<Value>) -> Result<Option<String>, RestError> {
@@ -375,6 +398,20 @@ mod tests {
             assert_eq!(named(read(minutes.clone())), "gracePeriodInMinutes", "{minutes}");
         }
         assert_eq!(named(grace(b"{}")), "gracePeriodInMinutes");
+    }
+
+    #[test]
+    fn grace_period_may_be_in_days() {
+        let read = |value: Value| grace(value.to_string().as_bytes());
+        for (days, seconds) in [(json!(0), 0), (json!(1), 86_400), (json!(0.5), 43_200), (json!(365), 31_536_000)] {
+            assert_eq!(read(json!({"gracePeriodInDays": days})).unwrap().as_secs(), seconds, "{days}");
+        }
+        let both = json!({"gracePeriodInDays": 1, "gracePeriodInMinutes": null});
+        assert_eq!(read(both).unwrap().as_secs(), 86_400, "null means absent");
+        for days in [json!(-1), json!(365.1), json!("1"), json!([1])] {
+            assert_eq!(named(read(json!({"gracePeriodInDays": days.clone()}))), "gracePeriodInDays", "{days}");
+        }
+        assert_eq!(named(read(json!({"gracePeriodInDays": 1, "gracePeriodInMinutes": 1}))), "gracePeriodInDays");
     }
 
     #[test]

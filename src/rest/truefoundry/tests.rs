@@ -373,7 +373,12 @@ async fn email_must_belong_to_one_owner_and_ignores_case() {
         [("JANE@example.COM", 503), ("shared@example.com", 404), ("nobody@example.com", 404), ("jane", 404), ("", 404)]
     {
         let body = json!({"name": "new-one", "userEmail": email});
-        assert_eq!(api.status("POST", "personal-access-tokens/for-user", &caller, Some(body)).await, status, "{email}");
+        let (answered, error) = api.ask("POST", "personal-access-tokens/for-user", &caller, Some(body)).await;
+        assert_eq!(answered, status, "{email}");
+        if status == 404 {
+            let expected = json!({"statusCode": 404, "message": "no such user", "code": "NotFound"});
+            assert_eq!(error, expected, "{email}");
+        }
     }
     // Without tokens, nothing has to be written.
     let body = Some(json!({"email": "jane@example.com"}));
@@ -395,6 +400,37 @@ async fn users_token_cannot_create_tokens() {
     // Everything else is permitted.
     let own = format!("virtual-accounts/{}/regenerate-token", user.id);
     assert_eq!(api.status("POST", &own, &user, Some(json!({"gracePeriodInMinutes": 1}))).await, 503);
+}
+
+#[tokio::test]
+async fn token_is_created_by_its_name_unless_it_exists() {
+    let mut fixture = RestFixture::new();
+    let caller = fixture.account("team/ci", "Robot 1", &[MANAGE]);
+    let reader = fixture.account("team/ci", "reader", &[READ]);
+    let user = fixture.user("jane", "mine", &[MANAGE]);
+    fixture.account("team/cd", "of-another", &[]);
+    let api = TestApi::over(&fixture);
+    let named = |name: &str| format!("personal-access-tokens/{name}");
+    for name in ["Robot%201", "reader"] {
+        let (status, error) = api.get(&named(name), &caller).await;
+        assert_eq!((status, &error["code"]), (409, &json!("Conflict")), "{name}: {error}");
+        assert!(error["message"].as_str().unwrap().contains("its text was shown only once"), "{error}");
+    }
+    let head = Request::head(format!("/api/svc/v1/{}", named("new-one")));
+    let head = head.header(header::AUTHORIZATION, caller.bearer()).body(Body::empty()).unwrap();
+    let (response, _) = send(&api.0, head).await;
+    assert_eq!((response.status().as_u16(), response.headers()[header::ALLOW].to_str().unwrap()), (405, "GET,DELETE"));
+    // 503: it would be created, but the fixture cannot write.
+    for (name, known, status) in [
+        ("new-one", &caller, 503),
+        ("of-another", &caller, 503),
+        ("Robot%202", &caller, 400),
+        ("x", &caller, 400),
+        ("new-one", &reader, 403),
+        ("new-one", &user, 403),
+    ] {
+        assert_eq!(api.get(&named(name), known).await.0, status, "{name}");
+    }
 }
 
 #[tokio::test]
@@ -555,7 +591,7 @@ async fn unknown_paths_and_methods_are_refused_in_json() {
         ("PATCH", "personal-access-tokens", "GET,HEAD,POST"),
         ("GET", "personal-access-tokens/for-user", "POST"),
         ("POST", "personal-access-tokens/revoke/all", "DELETE"),
-        ("GET", "personal-access-tokens/x", "DELETE"),
+        ("PUT", "personal-access-tokens/x", "GET,HEAD,DELETE"),
         ("GET", "virtual-accounts/x/regenerate-token", "POST"),
         ("GET", "virtual-accounts/x/jwt/y", "DELETE"),
         ("POST", "session", "GET,HEAD"),
@@ -579,7 +615,7 @@ fn every_path_is_described_with_the_dialects_errors() {
             methods.as_object().unwrap().iter().map(move |(method, about)| (path, method, about))
         })
         .collect();
-    assert_eq!(operations.len(), 8);
+    assert_eq!(operations.len(), 9);
     for (path, method, about) in operations {
         assert!(path.starts_with("/api/svc/v1/"), "{path}");
         assert!(about["operationId"].as_str().unwrap().starts_with("truefoundry"), "{method} {path}");

@@ -18,6 +18,7 @@ from cryptlex_web_api_client.api.personal_access_tokens import (
 from cryptlex_web_api_client.models import (
     PersonalAccessTokenRevokeRequestModel,
     Postv3PersonalAccessTokensJsonBody,
+    UserDto,
 )
 
 
@@ -28,7 +29,17 @@ def plain(parsed):
     return parsed.to_dict() if hasattr(parsed, "to_dict") else parsed
 
 
+class Users:
+    """The users of listed tokens. The client ignores them in a token, and parses users elsewhere."""
+
+    def __init__(self, answer):
+        self.status_code = answer.status_code
+        self.parsed = [UserDto.from_dict(token["user"]) for token in json.loads(answer.content)]
+
+
 def call(client, name, arguments):
+    if name == "users":
+        return Users(listed.sync_detailed(client=client, **arguments))
     if name == "list":
         return listed.sync_detailed(client=client, **arguments)
     if name == "create":

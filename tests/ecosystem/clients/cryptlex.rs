@@ -211,6 +211,39 @@ async fn cryptlex_client_lists_with_all_parameter_combinations() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn cryptlex_client_parses_users_and_sorts_by_every_field() {
+    let stage = Stage::new("cryptlex-users", QUICK).await;
+    let user = format!("ada@{}.example.com", stage.place.name());
+    let token = stage.caller("laptop", &user, &[MY_MANAGE, "deploy"]).await;
+    let asked = json!([{"call": "users", "arguments": {}}]);
+    let Some(unknown) = calls(&stage, &token, asked.clone()).await else { return };
+    assert_eq!(unknown[0]["parsed"][0]["id"], user, "{unknown:#?}");
+    assert_eq!(unknown[0]["parsed"][0].get("createdAt"), None, "{unknown:#?}");
+    let owner = stage.owner(&user, json!({"metadata": [{"key": "desk", "value": "4"}]})).await;
+    let id = owner.uid.replace('-', "");
+    eventually("the REST server knows the owner", async || get(&stage, &token, TOKENS).await[0]["userId"] == id).await;
+    let known = calls(&stage, &token, asked).await.expect("the client is available");
+    assert_eq!(known[0]["parsed"][0]["metadata"][0]["key"], "desk", "{known:#?}");
+    assert!(known[0]["parsed"][0]["createdAt"].is_string(), "{known:#?}");
+
+    let create = |name: &str, scopes: &[&str]| json!({"call": "create", "arguments": {"name": name, "scopes": scopes}});
+    let made = json!([create("first", &["deploy"]), create("second", &[])]);
+    calls(&stage, &token, made).await.expect("the client is available");
+    let fields = get(&stage, &token, TOKENS).await[0].as_object().expect("a token").keys().cloned().collect::<Vec<_>>();
+    assert_eq!(fields.len(), 11, "{fields:?}");
+    let sorts = fields.iter().flat_map(|field| [field.clone(), format!("-{field}")]);
+    let sorts: Vec<_> = sorts.map(|sort| json!({"call": "list", "arguments": {"sort": sort}})).collect();
+    for (answer, sort) in calls(&stage, &token, json!(sorts)).await.expect("the client is available").iter().zip(&sorts)
+    {
+        assert_eq!(names(answer).len(), 3, "{sort}");
+        if sort["arguments"]["sort"] == "-scopes" {
+            assert_eq!(names(answer), ["laptop", "first", "second"]);
+        }
+    }
+    owner.remove().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn cryptlex_response_has_fields_that_the_client_ignores() {
     let stage = Stage::new("cryptlex-plain", QUICK).await;
     let user = format!("ada@{}.example.com", stage.place.name());

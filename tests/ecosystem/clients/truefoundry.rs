@@ -55,6 +55,35 @@ async fn robot(stage: &Stage, name: &str, scopes: &[&str]) -> String {
     token
 }
 
+#[tokio::test(flavor = "multi_thread")]
+async fn truefoundry_client_in_between_creates_by_name_and_counts_grace_in_days() {
+    let stage = Stage::new("truefoundry-middle", &[]).await;
+    let token = robot(&stage, "robot", &[MY_MANAGE, "deploy"]).await;
+    let get = |name: &str| one("personal_access_tokens.get", json!({"name": name}));
+    let asked = json!([get("by-name"), get("by-name"), get("robot"), get("No Name")]);
+    let Some(made) = calls_of("truefoundry-middle", &stage, &token, asked).await else { return };
+    assert_eq!(statuses(&made), [200, 409, 409, 400], "{made:#?}");
+    let (new, data) = (token_in(&made[0]), &made[0]["read"]["data"]);
+    assert_eq!((&made[0]["read"]["created"], &data["manifest"]["name"]), (&json!(true), &json!("by-name")));
+    assert_eq!(data["jwts"].as_array().map(Vec::len), Some(1), "{data}");
+    for exists in &made[1..3] {
+        let message = exists["read"]["message"].as_str().expect("a message");
+        assert!(message.contains("its text was shown only once"), "{message}");
+    }
+    stage.assert_usable(&[("by-name", &new)]).await;
+    assert_eq!(stage.verifier.forward(&new, "scope=deploy").await, 200);
+
+    let regenerate =
+        |days: Value| one("virtual_accounts.regenerate_token", json!({"id": data["id"], "grace_period_in_days": days}));
+    let asked = json!([regenerate(json!(1)), regenerate(json!(366))]);
+    let replaced = calls_of("truefoundry-middle", &stage, &token, asked).await.expect("the client is available");
+    assert_eq!(statuses(&replaced), [200, 400], "{replaced:#?}");
+    stage.verifier.forwards(&token_in(&replaced[0]), 200).await;
+    assert_eq!(stage.verifier.forward(&new, "").await, 200, "the old token is in its grace period");
+    let pat = stage.pat("by-name").await.expect("the PAT exists");
+    assert_eq!(pat.spec.grace_period.map(|grace| grace.to_string()).as_deref(), Some("1d"));
+}
+
 /// Whether a Secret of this PAT exists.
 async fn has_secret(stage: &Stage, uid: &str) -> bool {
     let secrets = stage.place.secrets().list(&Default::default()).await.expect("Secrets are listed").items;
@@ -88,6 +117,7 @@ async fn truefoundry_client_creates_regenerates_and_deletes_tokens() {
     let fields: Vec<_> = made[3..7].iter().map(|answer| &answer["read"]["details"][0]["field"]).collect();
     assert_eq!(fields, ["name", "expirationDate", "teamName", "accountName"]);
     assert_eq!(made[2]["error"], "ConflictError");
+    assert_eq!(made[7]["read"]["message"], "no such user");
     assert_eq!((&made[2]["read"]["statusCode"], &made[2]["read"]["code"]), (&json!(409), &json!("Conflict")));
     assert!(made[2]["read"]["message"].as_str().is_some_and(|words| words.contains("\"ci-token\"")), "{}", made[2]);
     let page = &made[8]["read"];

@@ -162,7 +162,7 @@ async fn rest_api_issues_only_for_permitted_owners() {
     })
     .await;
     let message = refused.json()["message"].as_str().expect("a message").to_owned();
-    let expected = "spec.scopes: namespace shop is not granted deploy: ask the administrator of pat-operator to add them, one per line, under the key shop of \
+    let expected = "scopes: namespace shop is not granted deploy: ask the administrator of pat-operator to add them, one per line, under the key shop of \
                the ConfigMap pat-operator/pat-operator-scope-grants (with Helm: the value scopeGrants.shop)";
     assert_eq!(message, expected);
     let without = api.call("POST", CRYPTLEX, &jane, Some(&json!({"name": "without", "scopes": []}))).await;

@@ -43,7 +43,7 @@ async fn fault_at(place: &Place, at: usize, fault: Fault) {
     let name = format!("fault_at {at} {fault:?}");
     let made = api.service.create(&api.caller(place).await, new_token(&name)).await;
     match made {
-        Ok(IssuedToken { item, token, receipt }) => {
+        Ok(IssuedToken { item, token, receipt, .. }) => {
             receipt.confirm();
             eventually(&format!("{name} happens"), async || faults.hit().is_some()).await;
             // A dead server does not acknowledge: the token expires, though it was delivered.

@@ -243,7 +243,7 @@ async fn answers_of_all_dialects_say_that_the_token_ends_early() {
             assert_eq!(shown.map(|time| time.floor_second()), Some(at(&end).floor_second()));
         }
     }
-    let spec = json!({"owner": account, "expiry": {"never": true}});
+    let spec = json!({"owner": account, "rotation": {"interval": "30d"}});
     stage.place.apply("endless", spec).await;
     stage.place.ready("endless").await;
     let id = uid(&stage.place, "endless").await;

@@ -1,0 +1,1 @@
+../truefoundry/call.py
