@@ -126,6 +126,8 @@ names! {
         InvalidSpec,
         /// The Secret is damaged or deleted repeatedly: 3 tokens were issued within an hour to repair it, and no more are issued until the hour has passed.
         MintLoop,
+        /// The Secret does not keep what the controller writes: an admission policy, a webhook or another client changes it each time. The message says what differs. The controller tries again, with a delay of up to 5 minutes.
+        SecretAltered,
         /// 8 credentials are live; another is issued only after one of them expires.
         TooManyLive,
         /// The namespace is being deleted, so no Secret can be created in it.

@@ -64,8 +64,8 @@ pub struct PersonalAccessTokenStatus {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub next_rotation_at: Option<Time>,
 
-    /// When tokens were issued in the last hour because the Secret was damaged or deleted. At most 3 are issued per
-    /// hour.
+    /// When tokens were issued in the last hour because the Secret was damaged or deleted, or did not keep a token that
+    /// was written to it. At most 3 are issued per hour.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(length(max = 8), extend("x-kubernetes-list-type" = "atomic"))]
     pub unplanned_mints: Vec<Time>,

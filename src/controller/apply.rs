@@ -14,11 +14,20 @@ use crate::{
     api::{MANAGED_BY, MANAGED_BY_LABEL, StoredPat},
     planner::{
         SecretContent, SecretWrite, TokenSource,
+        damage::{self, Alteration},
         observed::{OwnedMetadata, SecretRecord, SecretView, hash, owner_reference},
     },
     secret::{Digest, Layout, Rendered},
     token::{Token, TokenPrefix},
 };
+
+/// The API server's answer to a write.
+pub struct Written {
+    /// The Secret as it is stored.
+    pub secret: SecretView,
+    /// What admission changed in the write, if anything.
+    pub alteration: Option<Alteration>,
+}
 
 /// Executes a planned write, or its dry run, and returns the Secret as the API server reports it.
 ///
@@ -30,9 +39,10 @@ pub async fn write_secret(
     held: Option<&Token>,
     write: &SecretWrite,
     dry_run: bool,
-) -> Result<SecretView, Error> {
+) -> Result<Written, Error> {
     let content = SecretBody::of(cluster, pat, held, write).await?;
     let namespace = pat.namespace();
+    let sent = SecretView::of(content.create(pat, write));
     let secret = match &write.base {
         None => cluster.create_secret(namespace, content.create(pat, write), dry_run).await?,
         Some(base) => {
@@ -40,7 +50,9 @@ pub async fn write_secret(
             cluster.patch_secret(namespace, &write.name, &body, dry_run).await?
         }
     };
-    Ok(SecretView::of(secret))
+    let secret = SecretView::of(secret);
+    let alteration = damage::alteration(write, pat.uid(), &sent, &secret);
+    Ok(Written { secret, alteration })
 }
 
 /// The content that a write gives to a Secret.
@@ -92,6 +104,7 @@ impl<'a> SecretBody<'a> {
         }
     }
 
+    /// Returns the object to create.
     fn create(&self, pat: &StoredPat, write: &SecretWrite) -> Secret {
         let mut annotations = self.record.annotations();
         let mut labels = BTreeMap::from([(MANAGED_BY_LABEL.to_owned(), MANAGED_BY.to_owned())]);

@@ -8,7 +8,7 @@ use std::{
 };
 
 use super::{
-    apply,
+    apply::{self, Written},
     cluster::ClusterClient,
     error::Error,
     metrics::Metrics,
@@ -22,7 +22,7 @@ use crate::{
     planner::{
         EventToPublish, Plan, SecretContent, SecretVersion, SecretWrite, Step, TokenSource,
         intent::{ControllerConfig, secret_name},
-        observed::{Observed, SecretView, WriteRefusalKind},
+        observed::{Observed, SecretView, WriteRefusalKind, newest_version},
         plan,
     },
     service::Clock,
@@ -59,6 +59,10 @@ struct Run<'a> {
     secret: Option<Arc<SecretView>>,
     /// Secrets that this PAT controls, whatever their name.
     controlled: Vec<Arc<SecretView>>,
+    /// The newest version of those with a former name.
+    former_version: u64,
+    /// How many Secrets were deleted.
+    deletions: usize,
     /// A dry run of the next write to the Secret succeeded.
     dry_run_passed: bool,
     conflicts: usize,
@@ -88,8 +92,25 @@ impl<'a> Run<'a> {
             uncached: None,
             secret: None,
             controlled: Vec::new(),
+            former_version: 0,
+            deletions: 0,
             dry_run_passed: false,
             conflicts: 0,
+        }
+    }
+
+    /// Returns the name of the Secret according to the spec; empty if the spec is invalid.
+    fn wanted(&self) -> &str {
+        self.pat.spec.as_ref().map_or("", |spec| secret_name(&self.pat, spec))
+    }
+
+    /// Records the response to a write, which the next plan is made from.
+    fn note_written(&mut self, written: Arc<SecretView>) {
+        if *written.name == *self.wanted() {
+            self.uncached = Some(UncachedRead { name: written.name.to_string(), secret: Some(written) });
+        } else {
+            self.controlled.retain(|secret| secret.name != written.name);
+            self.controlled.push(written);
         }
     }
 }
@@ -195,9 +216,14 @@ impl Reconciler {
             }
             run.state.uncertain = false;
         }
+        run.state.repairs.take_if(|repairs| repairs.is_over(run.now));
         run.controlled = self.controlled_secrets(&run).await?;
+        let wanted = run.wanted().to_owned();
+        let concerns = |name: &str| *name == *wanted || run.controlled.iter().any(|secret| *secret.name == *name);
+        run.state.retain_refusals(concerns);
         for _ in 0..MAX_STEPS {
             let Plan { step, events, wake_at, .. } = self.plan(&mut run);
+            let target = step.secret().unwrap_or_default().to_owned();
             let result = match step {
                 Step::Rest => return Ok(wake_at),
                 // A read that is refused fails the reconcile: it is no refused write, for which the plan would wait.
@@ -212,7 +238,7 @@ impl Reconciler {
                 Ok(Next::Plan) => self.publish(&run.pat, &events).await,
                 Ok(Next::Stop) => return Ok(None),
                 Err(error) => {
-                    if self.recover(&mut run, error).await? == Next::Stop {
+                    if self.recover(&mut run, &target, error).await? == Next::Stop {
                         return Ok(None);
                     }
                 }
@@ -226,6 +252,9 @@ impl Reconciler {
         run.now = self.now();
         let pat = run.pat.clone();
         let wanted = pat.spec.as_ref().map_or("", |spec| secret_name(&pat, spec));
+        let is_former = |secret: &&Arc<SecretView>| *secret.name != *wanted && !run.state.has_deleted(&secret.name);
+        let former: Vec<_> = run.controlled.iter().filter(is_former).map(|secret| SecretView::clone(secret)).collect();
+        run.former_version = newest_version(None, &former);
         let read = run.uncached.as_ref().filter(|read| read.name == wanted);
         let is_uncached = read.is_some();
         run.secret = match read {
@@ -233,9 +262,8 @@ impl Reconciler {
             None => run.state.known_secret(&self.stores, run.key.namespace(), wanted),
         };
         // The write of the status may have succeeded although its response was lost.
-        run.state.note_publication(&pat, run.now, is_uncached.then(|| version_of(run.secret.as_deref())));
-        let is_former = |secret: &&Arc<SecretView>| *secret.name != *wanted && !run.state.has_deleted(&secret.name);
-        let former: Vec<_> = run.controlled.iter().filter(is_former).map(|secret| SecretView::clone(secret)).collect();
+        let over = newest_version(run.secret.as_deref(), &former);
+        run.state.note_publication(&pat, run.now, is_uncached.then_some(over));
         let conflicting_pat = self.stores.conflicting_pat(&pat, wanted);
         let disabled_by = self.stores.disabled_by(&pat);
         let view = Observed {
@@ -246,7 +274,9 @@ impl Reconciler {
             conflicting_pat: conflicting_pat.as_deref(),
             disabled_by: disabled_by.as_deref(),
             held: run.state.held.as_ref().map(HeldToken::public),
-            refusal: run.state.refusal.as_ref(),
+            refusals: &run.state.refusals,
+            deletions: run.deletions,
+            repairs: run.state.repairs.as_ref(),
             dry_run_accepted: run.dry_run_passed,
         };
         let plan = plan(&view, &self.config, run.now);
@@ -258,9 +288,16 @@ impl Reconciler {
 
     async fn dry_run(&self, run: &mut Run<'_>, write: &SecretWrite) -> Result<Next, Error> {
         run.dry_run_passed = false;
-        apply::write_secret(&self.cluster, &run.pat, None, write, true).await?;
-        run.dry_run_passed = true;
-        run.state.refusal = None;
+        let answer = apply::write_secret(&self.cluster, &run.pat, None, write, true).await?;
+        match answer.alteration.filter(|alteration| alteration.defeats_write) {
+            Some(alteration) => {
+                run.state.write_refused(&write.name, WriteRefusalKind::Altered, alteration.damage.message, run.now);
+            }
+            None => {
+                run.dry_run_passed = true;
+                run.state.write_accepted(&write.name);
+            }
+        }
         Ok(Next::Plan)
     }
 
@@ -281,20 +318,23 @@ impl Reconciler {
         let written = LastWrite::new(written, &version, progress);
         run.pat = written.object.clone();
         run.state.pat = Some(written);
-        run.state.note_publication(&run.pat, run.now, Some(version_of(run.secret.as_deref())));
+        let over = run.former_version.max(newest_version(run.secret.as_deref(), &[]));
+        run.state.note_publication(&run.pat, run.now, Some(over));
         Ok(Next::Plan)
     }
 
     async fn write_secret(&self, run: &mut Run<'_>, write: &SecretWrite) -> Result<Next, Error> {
         let held = run.state.held.as_ref().map(|held| &held.token);
-        let written = apply::write_secret(&self.cluster, &run.pat, held, write, false).await?;
+        let Written { secret: written, alteration } =
+            apply::write_secret(&self.cluster, &run.pat, held, write, false).await?;
         if matches!(&write.content, SecretContent::Token { token: TokenSource::Held { .. }, .. }) {
             self.metrics.minted();
         }
         let object = NamespacedName::new(run.key.namespace(), &written.name);
         self.own_writes.expect(&self.stores, WatchedKind::Secret, object, &written.resource_version, run.key);
         run.state.secret_written(&written, self.stores.progress(WatchedKind::Secret, run.key.namespace()));
-        run.uncached = Some(UncachedRead { name: written.name.to_string(), secret: Some(Arc::new(written)) });
+        run.state.note_alteration(write, alteration, run.now);
+        run.note_written(Arc::new(written));
         Ok(Next::Plan)
     }
 
@@ -304,6 +344,7 @@ impl Reconciler {
             read.secret = None;
         }
         run.state.secret_deleted(&target.name, &target.uid);
+        run.deletions += 1;
         Ok(Next::Plan)
     }
 
@@ -316,7 +357,8 @@ impl Reconciler {
     }
 
     /// Decides whether the reconcile continues after a failed step; `Err` ends it.
-    async fn recover(&self, run: &mut Run<'_>, error: Error) -> Result<Next, Error> {
+    /// `secret` is the name of the Secret that the step was to write.
+    async fn recover(&self, run: &mut Run<'_>, secret: &str, error: Error) -> Result<Next, Error> {
         let (kind, message) = match error {
             Error::Conflict { .. }
             | Error::AlreadyExists { .. }
@@ -334,7 +376,7 @@ impl Reconciler {
             Error::Render(problem) => (WriteRefusalKind::Other, problem.to_string()),
             other => return Err(other),
         };
-        run.state.write_refused(kind, message, run.now);
+        run.state.write_refused(secret, kind, message, run.now);
         self.metrics.refused();
         Ok(Next::Plan)
     }
@@ -356,7 +398,7 @@ impl Reconciler {
         let Ok(spec) = &pat.spec else { return Ok(Next::Plan) };
         let read = self.read_secret(pat.namespace(), secret_name(&pat, spec)).await?;
         let is_ours = read.secret.as_ref().is_some_and(|secret| secret.is_of(pat.uid()));
-        let version = version_of(read.secret.as_deref());
+        let version = run.former_version.max(newest_version(read.secret.as_deref(), &[]));
         let held = run.state.held.as_ref();
         let is_as_published = held.is_none_or(|held| held.published_over == Some(version));
         run.uncached = Some(read);
@@ -400,8 +442,4 @@ impl Reconciler {
 fn mint(run: &mut Run<'_>, prefix: &TokenPrefix) -> Result<Next, Error> {
     run.state.held = Some(HeldToken::new(Token::mint(prefix)?, run.now));
     Ok(Next::Plan)
-}
-
-fn version_of(secret: Option<&SecretView>) -> u64 {
-    secret.map_or(0, SecretView::version)
 }

@@ -10,7 +10,12 @@ use super::{
 };
 use crate::{
     api::{StoredPat, Time},
-    planner::observed::{HeldCredential, SecretView, WriteRefusal, WriteRefusalKind},
+    planner::{
+        SecretWrite,
+        damage::Alteration,
+        observed::{HeldCredential, SecretView, WriteRefusal, WriteRefusalKind},
+        repairs::Repairs,
+    },
     token::Token,
 };
 
@@ -25,9 +30,12 @@ pub(super) struct ReconcileState {
     pub uid: String,
     /// The token that is held in memory until the Secret holds it.
     pub held: Option<HeldToken>,
-    /// The last refusal of a write to the Secret, if none was accepted since.
-    pub refusal: Option<WriteRefusal>,
-    refusals: u32,
+    /// For each Secret, the last refusal of a write, if none was accepted since.
+    pub refusals: Vec<WriteRefusal>,
+    /// How many writes to a Secret were refused in a row, by name.
+    refused: HashMap<String, u32>,
+    /// The repairs in a row of the Secret, until the last one is long ago.
+    pub repairs: Option<Repairs>,
     /// Whether the outcome of the last request is unknown, so that the next reconcile reads from the API server first.
     pub uncertain: bool,
     /// The response to the last write of the status.
@@ -73,7 +81,8 @@ impl ReconcileState {
     /// Whether the state holds anything.
     pub fn is_worth_keeping(&self) -> bool {
         self.held.is_some()
-            || self.refusal.is_some()
+            || !self.refusals.is_empty()
+            || self.repairs.is_some()
             || self.uncertain
             || self.pat.is_some()
             || !self.secrets.is_empty()
@@ -82,22 +91,36 @@ impl ReconcileState {
 
     /// Whether a rotation is half done: a new token is published, and its write to the Secret only waits for verifiers.
     pub fn is_rotation_begun(&self) -> bool {
-        self.refusal.is_none() && self.held.as_ref().is_some_and(|held| held.published_at.is_some())
+        self.refusals.is_empty() && self.held.as_ref().is_some_and(|held| held.published_at.is_some())
     }
 
     /// Records that the API server accepted a write to the Secret.
     pub fn secret_written(&mut self, written: &SecretView, progress: WatchProgress) {
-        self.refusal = None;
-        self.refusals = 0;
         self.deleted.remove(&*written.name);
         let mut view = written.clone();
         view.last_editor = None;
         self.secrets.insert(written.name.to_string(), LastWrite::new(view, &written.resource_version, progress));
     }
 
+    /// Records whether admission changed a write to the Secret that the API server accepted, and when to try again.
+    pub fn note_alteration(&mut self, write: &SecretWrite, alteration: Option<Alteration>, now: Time) {
+        match alteration {
+            Some(Alteration { damage, defeats_write: true }) => {
+                self.write_refused(&write.name, WriteRefusalKind::Altered, damage.message, now);
+            }
+            other => {
+                self.write_accepted(&write.name);
+                self.refused.remove(&write.name);
+                let damage = other.map(|alteration| alteration.damage);
+                self.repairs = Repairs::after(self.repairs.take(), write, damage.as_ref(), now);
+            }
+        }
+    }
+
     /// Records that a Secret was deleted.
     pub fn secret_deleted(&mut self, name: &str, uid: &str) {
         self.secrets.remove(name);
+        self.write_accepted(name);
         self.deleted.insert(name.to_owned(), uid.to_owned());
     }
 
@@ -106,15 +129,30 @@ impl ReconcileState {
         self.deleted.contains_key(name)
     }
 
-    /// Records that the API server refused a write to the Secret, and when to try again.
-    pub fn write_refused(&mut self, kind: WriteRefusalKind, message: String, now: Time) {
+    /// Records that the API server refused a write to the Secret, or that admission defeated it, and when to try again.
+    pub fn write_refused(&mut self, secret: &str, kind: WriteRefusalKind, message: String, now: Time) {
+        let before = self.refused.entry(secret.to_owned()).or_default();
         let wait = match kind {
             WriteRefusalKind::NamespaceTerminating => MAX_REFUSAL_WAIT,
-            WriteRefusalKind::Other => (FIRST_REFUSAL_WAIT * 2u32.saturating_pow(self.refusals)).min(MAX_REFUSAL_WAIT),
+            WriteRefusalKind::Altered | WriteRefusalKind::Other => {
+                (FIRST_REFUSAL_WAIT * 2u32.saturating_pow(*before)).min(MAX_REFUSAL_WAIT)
+            }
         };
-        self.refusals = (self.refusals + 1).min(16);
+        *before = (*before + 1).min(16);
         let retry_at = now.plus(SignedDuration::try_from(wait).unwrap_or(SignedDuration::from_secs(300)));
-        self.refusal = Some(WriteRefusal { kind, message, retry_at });
+        self.write_accepted(secret);
+        self.refusals.push(WriteRefusal { secret: secret.to_owned(), kind, message, retry_at });
+    }
+
+    /// Records that the API server accepts writes to this Secret, as far as a dry run shows. If the next one is refused, the delay grows on.
+    pub fn write_accepted(&mut self, secret: &str) {
+        self.refusals.retain(|refusal| refusal.secret != secret);
+    }
+
+    /// Forgets refusals of writes to Secrets that no longer concern the PAT.
+    pub fn retain_refusals(&mut self, concerns: impl Fn(&str) -> bool) {
+        self.refusals.retain(|refusal| concerns(&refusal.secret));
+        self.refused.retain(|secret, _| concerns(secret));
     }
 
     /// Records when the status first shows the hash of the held token, and which version the Secret had before.

@@ -1,11 +1,11 @@
 //! Reasons that prevent a needed change of the token, temporarily or until a person acts.
 
 use super::{
-    BREAKER_MINTS, BREAKER_WINDOW,
+    BREAKER_MINTS, BREAKER_WINDOW, damage,
     inputs::{Inputs, MintReason, Need},
     lifecycle,
     minting::MintProgress,
-    observed::WriteRefusalKind,
+    observed::{WriteRefusal, WriteRefusalKind},
     ownership::SecretOwnership,
 };
 use crate::api::{Credential, MAX_LIVE_CREDENTIALS, Reason, Time};
@@ -32,7 +32,7 @@ pub(super) fn find(
     secret_conflict(inputs, ownership, need)
         .or_else(|| invalid_layout(inputs))
         .or_else(|| refused_write(inputs))
-        .or_else(|| mint_loop(inputs, need, live))
+        .or_else(|| mint_loop(inputs, ownership, need, minting, live))
         .or_else(|| too_many_live(need, minting, live))
 }
 
@@ -53,26 +53,40 @@ fn invalid_layout(inputs: &Inputs<'_>) -> Option<Blocked> {
 }
 
 fn refused_write(inputs: &Inputs<'_>) -> Option<Blocked> {
-    let refusal = inputs.observed.refusal.filter(|_| inputs.is_refused())?;
-    let reason = match refusal.kind {
-        WriteRefusalKind::NamespaceTerminating => Reason::NamespaceTerminating,
-        WriteRefusalKind::Other => Reason::ApiError,
-    };
-    Some(Blocked { reason, message: refusal.message.clone(), until: Some(refusal.retry_at) })
+    inputs.refusal().filter(|_| inputs.is_refused()).map(of_refusal)
 }
 
-fn mint_loop(inputs: &Inputs<'_>, need: Need, live: &[Credential]) -> Option<Blocked> {
+/// Returns the block by a refused write.
+pub(super) fn of_refusal(refusal: &WriteRefusal) -> Blocked {
+    let reason = match refusal.kind {
+        WriteRefusalKind::NamespaceTerminating => Reason::NamespaceTerminating,
+        WriteRefusalKind::Altered => Reason::SecretAltered,
+        WriteRefusalKind::Other => Reason::ApiError,
+    };
+    Blocked { reason, message: refusal.message.clone(), until: Some(refusal.retry_at) }
+}
+
+fn mint_loop(
+    inputs: &Inputs<'_>,
+    ownership: &SecretOwnership<'_>,
+    need: Need,
+    minting: &MintProgress,
+    live: &[Credential],
+) -> Option<Blocked> {
     let under_way = inputs.observed.held.is_some_and(|held| lifecycle::is_pending(live, &held));
-    if need != Need::Mint(MintReason::Repair) || under_way {
+    let Need::Mint(reason) = need else { return None };
+    if under_way || (reason != MintReason::Repair && !minting.lost) {
         return None;
     }
     let recent = lifecycle::recent(&inputs.base.unplanned_mints, inputs.now);
     let first_that_counts = recent.len().checked_sub(BREAKER_MINTS).map(|index| recent[index])?;
     let until = first_that_counts.plus(BREAKER_WINDOW);
     let message = format!(
-        "another client keeps changing Secret {:?}{}, and {BREAKER_MINTS} tokens were issued within an hour to repair it: find out what writes to it; no new token is issued until {}",
+        "another client or an admission policy keeps changing Secret {:?}{}: it {}, and {BREAKER_MINTS} tokens were issued within an hour to repair it; \
+         find out what changes it; no new token is issued until {}",
         inputs.secret_name,
         inputs.last_editor(),
+        damage::of_lost_token(inputs, ownership.ours()),
         until.ceil_second(),
     );
     Some(Blocked { reason: Reason::MintLoop, message, until: Some(until) })

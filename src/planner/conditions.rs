@@ -1,7 +1,7 @@
 //! The conditions of a status. Each message ends with what to do next. No message depends on the current time, because the status would
 //! then be written again and again.
 
-use super::{blocked::Blocked, delivery::closes_at, lifecycle, situation::Situation};
+use super::{blocked::Blocked, damage::Damage, delivery::closes_at, lifecycle, situation::Situation};
 use crate::api::{Condition, ConditionType, CredentialState, DeliveryState, PersonalAccessTokenStatus, Reason, Time};
 
 /// The conditions to write.
@@ -15,10 +15,15 @@ pub(super) struct Conditions {
 /// Finds the conditions for a status that is otherwise complete.
 pub(super) fn find(s: &Situation<'_>, status: &PersonalAccessTokenStatus) -> Conditions {
     let mut conditions = readiness(s, status);
+    if let Some(damage) = s.observed.repairs.and_then(|repairs| repairs.undone(s.now)).filter(|_| s.secret_holds_active)
+    {
+        conditions.add_undone_repairs(damage);
+    }
     if let Some(object) = s.observed.disabled_by.filter(|_| conditions.ready.0 == "True") {
         conditions = owner_disabled(s, object);
     }
-    conditions.blocked_until = s.blocked.as_ref().and_then(|blocked| blocked.until);
+    let blocks = s.blocked.iter().chain(&s.rename_blocked);
+    conditions.blocked_until = blocks.filter_map(|blocked| blocked.until).min();
     conditions.abnormal.extend(in_grace_period(status));
     conditions.abnormal.extend(expiring_soon(s, status));
     conditions
@@ -35,7 +40,9 @@ fn readiness(s: &Situation<'_>, status: &PersonalAccessTokenStatus) -> Condition
         let message = format!("the token expired at {end}: set a later spec.expiry to issue a new one");
         return Conditions::stalled(Reason::Expired, message);
     }
-    if let Some(blocked) = &s.blocked {
+    // What a person must mend in the spec comes first.
+    let conflict = s.rename_blocked.as_ref().filter(|blocked| blocked.reason == Reason::SecretConflict);
+    if let Some(blocked) = conflict.or(s.blocked.as_ref()).or(s.rename_blocked.as_ref()) {
         return blocked_readiness(s, status, blocked);
     }
     if s.intent.once && s.active.is_none() && status.delivery.is_some() && !s.needs_mint() {
@@ -117,8 +124,8 @@ fn in_grace_period(status: &PersonalAccessTokenStatus) -> Option<(ConditionType,
 
 fn expiring_soon(s: &Situation<'_>, status: &PersonalAccessTokenStatus) -> Option<(ConditionType, Reason, String)> {
     let active = s.active.as_ref()?;
-    let end = lifecycle::final_end(&s.intent, active)?;
-    if s.now < lifecycle::warning_from(status.first_issued_at.unwrap_or(active.issued_at), end) {
+    let (end, from) = lifecycle::warning(&s.intent, status, active, s.blocked.is_some())?;
+    if s.now < from {
         return None;
     }
     let message = if s.intent.terms.end() == Some(end) {
@@ -126,14 +133,26 @@ fn expiring_soon(s: &Situation<'_>, status: &PersonalAccessTokenStatus) -> Optio
     } else if s.intent.suspended {
         format!("the token expires at {end} and is not rotated because spec.suspend is true: set it to false")
     } else {
-        format!("the token expires at {end} and cannot be rotated: fix what the condition Ready reports")
+        format!("the token expires at {end} and cannot be rotated: fix what the other conditions report")
     };
     Some((ConditionType::ExpiringSoon, Reason::ExpiryNear, message))
 }
 
 /// Whether the active token is valid, and its holder has it or can get it.
 fn is_available(s: &Situation<'_>, status: &PersonalAccessTokenStatus) -> bool {
-    s.secret_holds_active || s.is_safe_elsewhere() || is_delivered(s, status)
+    is_in_place(s) || s.is_safe_elsewhere() || is_delivered(s, status)
+}
+
+/// Whether the Secret holds the active token where the spec says, or where the controller wrote it for an earlier spec.
+fn is_in_place(s: &Situation<'_>) -> bool {
+    let (Some(secret), Some(active)) = (s.ownership.ours(), &s.active) else { return false };
+    let where_the_spec_says =
+        s.intent.layout.as_ref().is_ok_and(|layout| s.key_of(secret, active) == Some(layout.key.as_str()));
+    let is_as_written = secret.record.as_ref().is_some_and(|record| {
+        let current = record.ledger.live.iter().find(|one| one.state == CredentialState::Active);
+        record.data_hash == secret.data_hash() && current.is_some_and(|current| current.id == active.id)
+    });
+    s.secret_holds_active && (where_the_spec_says || is_as_written)
 }
 
 /// Whether a one-time token is valid and was taken.
@@ -169,6 +188,21 @@ impl Conditions {
             ready: ("False", reason, message.clone()),
             abnormal: vec![(ConditionType::Stalled, reason, message)],
             blocked_until: None,
+        }
+    }
+
+    /// Adds that something undoes each repair of the Secret.
+    fn add_undone_repairs(&mut self, damage: &Damage) {
+        let is_told = |(type_, ..): &(ConditionType, Reason, String)| {
+            matches!(type_, ConditionType::Reconciling | ConditionType::Stalled)
+        };
+        if self.abnormal.iter().any(is_told) {
+            return;
+        }
+        if damage.lost_data {
+            *self = Self::stalled(Reason::SecretAltered, damage.message.clone());
+        } else {
+            self.abnormal.push((ConditionType::Reconciling, Reason::SecretAltered, damage.message.clone()));
         }
     }
 

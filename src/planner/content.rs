@@ -2,7 +2,7 @@
 //! where its executor finds the token.
 
 use super::{
-    lifecycle,
+    damage, lifecycle,
     observed::{HeldCredential, Ledger, SecretView, hash},
     situation::Situation,
     step::{SecretContent, SecretVersion, SecretWrite, TokenFacts, TokenSource},
@@ -95,7 +95,8 @@ pub(super) fn cleared(s: &Situation<'_>) -> Option<Box<SecretWrite>> {
     if is_clear && ledger_is_empty {
         return None;
     }
-    Some(write(s, SecretContent::Cleared { type_: secret.type_.to_string() }, &[]))
+    let write = write(s, SecretContent::Cleared { type_: secret.type_.to_string() }, &[]);
+    Some(Box::new(SecretWrite { repairs: Some(damage::of_cleared(s)), ..*write }))
 }
 
 /// Returns the facts of the active token that templates may show.
@@ -151,5 +152,6 @@ fn write(s: &Situation<'_>, content: SecretContent, live: &[Credential]) -> Box<
             .map(|record| record.owned.clone())
             .unwrap_or_default(),
         set_owner: present.is_none_or(|secret| !secret.is_controlled_by(s.uid())),
+        repairs: None,
     })
 }

@@ -11,7 +11,7 @@ use super::{
     observed::SecretRecord,
     rules::Action,
     situation::Situation,
-    step::{SecretContent, SecretWrite, TokenSource},
+    step::{SecretContent, SecretVersion, SecretWrite, TokenSource},
 };
 use crate::{
     api::{Condition, ConditionType, CredentialState, Reason},
@@ -79,6 +79,12 @@ pub(super) fn of_write(s: &Situation<'_>, write: &SecretWrite) -> Vec<EventToPub
     vec![EventToPublish::repaired(s.secret_name, &s.last_editor())]
 }
 
+/// Returns the events of the deletion of a Secret that is no longer needed: none for the former one of a rename.
+pub(super) fn of_deletion(s: &Situation<'_>, deleted: &SecretVersion) -> Vec<EventToPublish> {
+    let was_renamed = s.stored.secret_name.as_ref() == Some(&deleted.name) && deleted.name != s.secret_name;
+    if was_renamed { Vec::new() } else { vec![EventToPublish::copy_deleted(&deleted.name, s.secret_name)] }
+}
+
 /// Whether a write repairs a change by another writer, rather than following a changed spec.
 fn repairs_damage(s: &Situation<'_>, write: &SecretWrite) -> bool {
     let Some(secret) = s.ownership.ours() else { return false };
@@ -110,6 +116,8 @@ pub enum EventReason {
     Repaired,
     /// The token moved to a Secret of another name.
     Moved,
+    /// A copy of the Secret was deleted.
+    CopyDeleted,
     /// A lost status was rebuilt from the Secret.
     Restored,
     /// A condition became true.
@@ -118,8 +126,15 @@ pub enum EventReason {
 
 impl EventReason {
     /// All reasons that are not the reason of a condition.
-    pub const ALL: &'static [Self] =
-        &[Self::Rotated, Self::CredentialRevoked, Self::Lapsed, Self::Repaired, Self::Moved, Self::Restored];
+    pub const ALL: &'static [Self] = &[
+        Self::Rotated,
+        Self::CredentialRevoked,
+        Self::Lapsed,
+        Self::Repaired,
+        Self::Moved,
+        Self::CopyDeleted,
+        Self::Restored,
+    ];
 
     /// Returns the name in the event.
     pub fn as_str(self) -> &'static str {
@@ -129,6 +144,7 @@ impl EventReason {
             Self::Lapsed => "Lapsed",
             Self::Repaired => "Repaired",
             Self::Moved => "Moved",
+            Self::CopyDeleted => "CopyDeleted",
             Self::Restored => "Restored",
             Self::Condition(reason) => reason.as_str(),
         }
@@ -150,6 +166,9 @@ impl EventReason {
                 "The Secret was changed or deleted, and has been repaired. The note names the field manager that changed it, if Kubernetes records one."
             }
             Self::Moved => "The token moved to a Secret of another name.",
+            Self::CopyDeleted => {
+                "A copy of the Secret, with its label and owner reference, was found under another name and deleted."
+            }
             Self::Restored => "A lost status was rebuilt from the Secret's annotations.",
             Self::Condition(reason) => reason.meaning(),
         }
@@ -235,6 +254,14 @@ impl EventToPublish {
 
     fn moved(secret: &str) -> Self {
         Self::normal(EventReason::Moved, format!("the token moved to Secret {secret:?}"))
+    }
+
+    fn copy_deleted(copy: &str, secret: &str) -> Self {
+        let note = format!(
+            "Secret {copy:?} was deleted: it has the label and owner reference of the operator, but only Secret {secret:?} belongs to this \
+             PersonalAccessToken; to keep a copy, remove its ownerReferences, labels and annotations"
+        );
+        Self::warning(EventReason::CopyDeleted, note)
     }
 
     fn restored(secret: &str) -> Self {

@@ -2,7 +2,7 @@
 
 use super::{
     intent::{ControllerConfig, Intent},
-    observed::{Observed, SecretView},
+    observed::{Observed, SecretView, WriteRefusal},
 };
 use crate::api::{Credential, PersonalAccessTokenStatus, Time};
 
@@ -18,7 +18,7 @@ pub(super) struct Inputs<'a> {
     /// Whether `base` was rebuilt.
     pub restored: bool,
     pub intent: Intent,
-    /// The name of the Secret according to the spec.
+    /// The name of the Secret that holds the token: the one in the spec, or a former one if the rename is postponed.
     pub secret_name: &'a str,
 }
 
@@ -39,9 +39,19 @@ impl<'a> Inputs<'a> {
         self.observed.former.iter().find_map(|secret| Some((secret, self.key_of(secret, credential)?)))
     }
 
-    /// Whether the API server has refused a write, and it is too early to try again.
+    /// Returns the last write to the Secret that the API server refused.
+    pub fn refusal(&self) -> Option<&'a WriteRefusal> {
+        self.observed.refusals.iter().find(|refusal| refusal.secret == self.secret_name)
+    }
+
+    /// Whether the API server has refused a write to the Secret, and it is too early to try again.
     pub fn is_refused(&self) -> bool {
-        self.observed.refusal.is_some_and(|refusal| self.now < refusal.retry_at)
+        self.refuses(self.secret_name)
+    }
+
+    /// The same for a Secret of any name.
+    pub fn refuses(&self, secret: &str) -> bool {
+        self.observed.refusals.iter().any(|refusal| refusal.secret == secret && self.now < refusal.retry_at)
     }
 
     /// Whether a Secret records a mint that the status does not: the cached PAT is outdated, or the annotations are

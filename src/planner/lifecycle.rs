@@ -9,6 +9,7 @@ use super::{
     intent::{ControllerConfig, Intent},
     observed::{HeldCredential, SecretView},
     ownership::SecretOwnership,
+    repairs::Repairs,
 };
 use crate::{
     api::{Credential, CredentialState, Parsed, PersonalAccessTokenSpec, PersonalAccessTokenStatus, Time},
@@ -94,12 +95,13 @@ pub(super) fn separate_retired(
     (live, retired)
 }
 
-/// Makes a pending token active if the Secret holds it, and drops older pending tokens, which can no longer be written.
+/// Makes a pending token active if the Secret holds it, and drops older pending tokens, which can no longer be written. Also returns those
+/// of the dropped ones that were written, but that the Secret does not hold.
 pub(super) fn promote(
     inputs: &Inputs<'_>,
     mut live: Vec<Credential>,
     ownership: &SecretOwnership<'_>,
-) -> (Vec<Credential>, Option<Promotion>) {
+) -> (Vec<Credential>, Option<Promotion>, Vec<Credential>) {
     // If the Secret was renamed between the write and this plan, a former one holds it.
     let secrets: Vec<&SecretView> = ownership.ours().into_iter().chain(inputs.observed.former).collect();
     let is_there = |credential: &Credential| secrets.iter().any(|secret| inputs.key_of(secret, credential).is_some());
@@ -115,8 +117,27 @@ pub(super) fn promote(
         Some(Promotion { arrived: credential.clone(), replaced })
     });
     let written = newest_revision_written(inputs, &secrets);
-    live.retain(|credential| credential.state != CredentialState::Pending || credential.revision > written);
-    (live, promotion)
+    let can_arrive = |one: &Credential| one.state != CredentialState::Pending || one.revision > written;
+    let (live, dropped): (Vec<_>, Vec<_>) = live.into_iter().partition(can_arrive);
+    let was_written = |one: &Credential| {
+        let records = secrets.iter().filter_map(|secret| secret.record.as_ref());
+        records
+            .filter(|record| record.is_of(inputs.uid()))
+            .any(|record| record.ledger.live.iter().any(|old| old.id == one.id))
+    };
+    let lost = dropped.into_iter().filter(|one| was_written(one) && !is_there(one)).collect();
+    (live, promotion, lost)
+}
+
+/// Counts the mints whose tokens did not arrive as unplanned.
+pub(super) fn count_lost_mints(inputs: &mut Inputs<'_>, lost: &[Credential]) {
+    for mint in lost.iter().map(|credential| credential.issued_at) {
+        if !inputs.base.unplanned_mints.contains(&mint) {
+            let mut mints = recent(&inputs.base.unplanned_mints, inputs.now);
+            mints.push(mint);
+            inputs.base.unplanned_mints = mints;
+        }
+    }
 }
 
 /// Returns the newest revision that the annotations of our Secrets record. A pending token of this revision or an older one can no
@@ -233,16 +254,29 @@ pub(super) fn recent(mints: &[Time], now: Time) -> Vec<Time> {
     recent
 }
 
+/// Returns the end that no rotation postpones, and when to start warning of it. `is_blocked`: no token can be issued for now.
+pub(super) fn warning(
+    intent: &Intent,
+    status: &PersonalAccessTokenStatus,
+    active: &Credential,
+    is_blocked: bool,
+) -> Option<(Time, Time)> {
+    let end = final_end(intent, active, is_blocked)?;
+    let is_own_end = intent.rotation.is_some() && intent.terms.end() != Some(end);
+    let start = status.first_issued_at.filter(|_| !is_own_end).unwrap_or(active.issued_at);
+    Some((end, warning_from(start, end)))
+}
+
 /// Returns when to start warning of an end.
-pub(super) fn warning_from(start: Time, end: Time) -> Time {
+fn warning_from(start: Time, end: Time) -> Time {
     let share = (end.since(start) / WARNING_SHARE).max(SignedDuration::ZERO);
     end.minus(share.min(MAX_WARNING)).floor_second()
 }
 
 /// Returns the end that no rotation postpones: that of the whole token or, without further rotations, that of the active
 /// credential.
-pub(super) fn final_end(intent: &Intent, active: &Credential) -> Option<Time> {
-    let rotates = intent.rotation.is_some() && !intent.suspended && intent.layout.is_ok();
+fn final_end(intent: &Intent, active: &Credential, is_blocked: bool) -> Option<Time> {
+    let rotates = intent.rotation.is_some() && !intent.suspended && intent.layout.is_ok() && !is_blocked;
     let own = if rotates { None } else { active.expires_at };
     own.into_iter().chain(intent.terms.end()).min()
 }
@@ -251,6 +285,7 @@ pub(super) fn final_end(intent: &Intent, active: &Credential) -> Option<Time> {
 pub(super) fn next_wake(
     inputs: &Inputs<'_>,
     status: &PersonalAccessTokenStatus,
+    is_blocked: bool,
     blocked_until: Option<Time>,
 ) -> Option<Time> {
     let intent = &inputs.intent;
@@ -259,9 +294,8 @@ pub(super) fn next_wake(
     let revocation = intent
         .revoke_if_issued_before
         .filter(|line| status.credentials.iter().any(|credential| credential.issued_at < *line));
-    let warning = active.and_then(|active| {
-        Some(warning_from(status.first_issued_at.unwrap_or(active.issued_at), final_end(intent, active)?))
-    });
+    let warning = active.and_then(|active| warning(intent, status, active, is_blocked)).map(|(_, from)| from);
+    let retries = inputs.observed.refusals.iter().map(|refusal| refusal.retry_at);
     // A one-time token is issued again only on request.
     let last = status.last_issued_at.unwrap_or(Time::MIN);
     let requests = [intent.rotate_if_issued_before, intent.revoke_if_issued_before];
@@ -274,9 +308,11 @@ pub(super) fn next_wake(
         .chain(rotation)
         .chain(revocation)
         .chain(warning)
+        .chain(retries)
         .chain(blocked_until)
         .chain(requests)
         .chain(delivery_end)
+        .chain(inputs.observed.repairs.map(Repairs::ends_at))
         .filter(|time| *time > inputs.now)
         .min()
 }

@@ -17,6 +17,8 @@ pub(super) struct MintProgress {
     pub published: bool,
     /// Whether the status has pending credentials whose tokens no process holds.
     pub abandoned: bool,
+    /// Whether the last token that was minted to replace a lost one, or that was lost itself, has never arrived in the Secret.
+    pub lost: bool,
 }
 
 impl MintProgress {
@@ -27,8 +29,15 @@ impl MintProgress {
             held,
             published: held.is_some_and(|held| is_pending(live, &held)),
             abandoned: live.iter().filter(pending).any(|one| held.is_none_or(|held| one.id != held.id)),
+            lost: newest_was_lost(inputs, live),
         }
     }
+}
+
+/// Whether the newest unplanned mint was lost: no token as new as that has arrived, and none is on its way.
+fn newest_was_lost(inputs: &Inputs<'_>, live: &[Credential]) -> bool {
+    let Some(newest) = inputs.base.unplanned_mints.iter().max() else { return false };
+    inputs.base.last_issued_at.is_none_or(|last| last < *newest) && live.iter().all(|one| one.issued_at < *newest)
 }
 
 fn is_usable(inputs: &Inputs<'_>, live: &[Credential], held: &HeldCredential) -> bool {

@@ -6,7 +6,7 @@
 //! ```text
 //! observed + spec + status                                            intent.rs, observed.rs
 //!   -> lifecycle: which credentials are live, which have ended        lifecycle.rs
-//!   -> ownership: may the Secret be written?                          ownership.rs
+//!   -> ownership: may the Secret be written?                          ownership.rs, rename.rs
 //!   -> delivery:  has a one-time token been taken?                    delivery.rs
 //!   -> need and what blocks it                                        situation.rs, blocked.rs
 //!   -> the first rule that applies                                    rules.rs
@@ -14,11 +14,13 @@
 //! ```
 //!
 //! To find out why something happens, start with the list in `rules.rs`. `content.rs` builds the writes to the Secret, `drift.rs`
-//! compares the Secret with what was written, and [`simulate`] performs plans in memory.
+//! compares the Secret with what was written, [`damage`] says what differs, [`repairs`] delays repairs that something undoes, and
+//! [`simulate`] performs plans in memory.
 
 mod blocked;
 mod conditions;
 mod content;
+pub mod damage;
 mod delivery;
 mod drift;
 mod events;
@@ -28,6 +30,8 @@ mod lifecycle;
 mod minting;
 pub mod observed;
 mod ownership;
+mod rename;
+pub mod repairs;
 mod rules;
 pub mod simulate;
 mod situation;
@@ -110,14 +114,18 @@ fn conclude(situation: &Situation<'_>, action: Action) -> Plan {
         // The Secret is cleared before the end of the token is recorded. After it, nothing would show that the token is
         // still in the Secret.
         Action::ClearSecret(write) => plan(Step::WriteSecret(write), Vec::new()),
-        Action::DeleteSecret(version) if !record_first => plan(Step::DeleteSecret(version), Vec::new()),
+        Action::DeleteSecret(version) if !record_first => {
+            let events = events::of_deletion(situation, &version);
+            plan(Step::DeleteSecret(version), events)
+        }
         Action::DeleteDeliveredSecret(version) if !changed => plan(Step::DeleteSecret(version), Vec::new()),
         action if changed => {
             let events = events::of_status(situation, &action, &conditions);
             plan(Step::WriteStatus(Box::new(status)), events)
         }
         action => {
-            let due = lifecycle::next_wake(situation, &status, conditions.blocked_until());
+            let is_blocked = situation.blocked.is_some();
+            let due = lifecycle::next_wake(situation, &status, is_blocked, conditions.blocked_until());
             let wake_at = due.into_iter().chain(action.wait_until()).min();
             Plan { step: Step::Rest, events: Vec::new(), wake_at, keep_held }
         }

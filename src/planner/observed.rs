@@ -12,7 +12,7 @@ use k8s_openapi::{
 use serde::{Deserialize, Deserializer, Serialize};
 use sha2::{Digest as _, Sha256};
 
-use super::sorted_map::SortedMap;
+use super::{repairs::Repairs, sorted_map::SortedMap};
 use crate::{
     api::{Credential, GROUP, MANAGED_BY, MANAGED_BY_LABEL, Parsed, RESERVED_PREFIX, StoredPat, Time, VERSION},
     secret::{Digest, Layout, OPAQUE},
@@ -324,10 +324,19 @@ pub struct Observed<'a> {
     pub disabled_by: Option<&'a str>,
     /// The minted token that is held in memory.
     pub held: Option<HeldCredential>,
-    /// The last write to the Secret that the API server refused, if none has succeeded since.
-    pub refusal: Option<&'a WriteRefusal>,
+    /// For each Secret, the last write that the API server refused, if none has succeeded since.
+    pub refusals: &'a [WriteRefusal],
+    /// The repairs in a row of the Secret with the name in the spec, if something undoes them.
+    pub repairs: Option<&'a Repairs>,
+    /// The number of Secrets that were deleted in this reconcile.
+    pub deletions: usize,
     /// Whether the API server has just accepted a dry run of the next write to the Secret.
     pub dry_run_accepted: bool,
+}
+
+/// Returns the newest version of the Secret with the name in the spec and the former ones ([`SecretView::version`]); 0 if there are none.
+pub fn newest_version(secret: Option<&SecretView>, former: &[SecretView]) -> u64 {
+    secret.into_iter().chain(former).map(SecretView::version).max().unwrap_or(0)
 }
 
 /// The public part of a token that is held in memory until the Secret holds it.
@@ -341,17 +350,19 @@ pub struct HeldCredential {
     pub issued_at: Time,
     /// When its hash was published in the status.
     pub published_at: Option<Time>,
-    /// The version of the Secret just before ([`SecretView::version`]; 0 if there was none). A writer that has changed it since may
-    /// know a newer status.
+    /// The newest version of the Secrets just before ([`newest_version`]). A writer that has changed one since may know a newer
+    /// status.
     pub published_over: Option<u64>,
 }
 
-/// A write to the Secret that the API server refused.
+/// A write to the Secret that failed: the API server refused it, or admission changed it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct WriteRefusal {
+    /// The name of the Secret.
+    pub secret: String,
     /// Its kind.
     pub kind: WriteRefusalKind,
-    /// The API server's message; it never contains a Secret's values.
+    /// The API server's message, or what admission changed; it never contains a Secret's values.
     pub message: String,
     /// When to try again.
     pub retry_at: Time,
@@ -362,6 +373,8 @@ pub struct WriteRefusal {
 pub enum WriteRefusalKind {
     /// The namespace is being deleted.
     NamespaceTerminating,
+    /// Admission changed the write, so that the Secret does not hold its token.
+    Altered,
     /// Quota, admission, validation, permission.
     Other,
 }

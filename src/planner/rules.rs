@@ -12,13 +12,15 @@
 //! | Was a one-time token taken? | `find` in `delivery.rs` |
 //! | What do conditions and events say? | `conditions.rs`, `events.rs` |
 
+use k8s_openapi::jiff::SignedDuration;
+
 use super::{
     Plan, content,
     delivery::OneTimeDelivery,
     drift::{self, Drift},
     inputs::{MintReason, Need},
     lifecycle,
-    observed::SecretView,
+    observed::{SecretView, newest_version},
     ownership::SecretOwnership,
     situation::Situation,
     step::{SecretVersion, SecretWrite, Step},
@@ -28,9 +30,15 @@ use crate::{
     token::TokenPrefix,
 };
 
+/// This many Secrets are deleted in one reconcile; the next one follows after [`BETWEEN_DELETIONS`].
+const MAX_DELETIONS: usize = 8;
+const BETWEEN_DELETIONS: SignedDuration = SignedDuration::from_secs(1);
+
 type Rule = fn(&Situation<'_>) -> Option<Action>;
 
 const RULES: &[Rule] = &[
+    // What only the Secret shows
+    record_a_lost_token,
     // What the cache does not show
     read_uncached_to_judge_delivery,
     read_uncached_if_secret_is_newer,
@@ -112,6 +120,11 @@ pub(super) fn first_that_applies(situation: &Situation<'_>) -> Action {
     RULES.iter().find_map(|rule| rule(situation)).unwrap_or(Action::Rest)
 }
 
+/// Records that a token was written and the Secret does not hold it, before a further write changes the annotations that show this.
+fn record_a_lost_token(s: &Situation<'_>) -> Option<Action> {
+    s.has_lost_token.then_some(Action::Rest)
+}
+
 /// Reads from the API server if the Secret that held a one-time token is not in the cache or does not hold it: it may have been taken.
 fn read_uncached_to_judge_delivery(s: &Situation<'_>) -> Option<Action> {
     (s.delivery == OneTimeDelivery::Unknown).then_some(Action::ReadUncached { keep_held: true })
@@ -119,14 +132,15 @@ fn read_uncached_to_judge_delivery(s: &Situation<'_>) -> Option<Action> {
 
 /// Reads from the API server if the Secret records a mint that the cached PAT does not.
 fn read_uncached_if_secret_is_newer(s: &Situation<'_>) -> Option<Action> {
-    let newer = !s.observed.uncached && s.observed.secret.is_some_and(|secret| s.is_ahead(secret));
+    let secrets = s.observed.secret.into_iter().chain(s.ownership.ours());
+    let newer = !s.observed.uncached && secrets.into_iter().any(|secret| s.is_ahead(secret));
     newer.then_some(Action::ReadUncached { keep_held: true })
 }
 
 /// Reads from the API server before a token is replaced because the Secret lost it: the cache may be behind.
 fn read_uncached_before_repair(s: &Situation<'_>) -> Option<Action> {
-    let repair = !s.observed.uncached && s.need == Need::Mint(MintReason::Repair);
-    repair.then_some(Action::ReadUncached { keep_held: true })
+    let repair = s.need == Need::Mint(MintReason::Repair) || (s.needs_mint() && s.minting.lost && !s.is_refused());
+    (repair && !s.observed.uncached).then_some(Action::ReadUncached { keep_held: true })
 }
 
 /// Reads from the API server if the cache shows no Secret although one may exist: after a conflict or a refused write, and before a token's end is
@@ -166,11 +180,11 @@ fn make_room_for_a_token(s: &Situation<'_>) -> Option<Action> {
     (full && s.minting.abandoned).then(|| Action::BumpResourceVersion(content::bumped(s)))
 }
 
-/// Checks by a dry run whether the Secret can be written, before another token is minted, if an earlier one never
-/// reached the Secret.
+/// Checks by a dry run whether the Secret can be written and keeps what is written, before another token is minted, if an earlier one
+/// never reached the Secret.
 fn dry_run_before_minting_again(s: &Situation<'_>) -> Option<Action> {
     s.mint_reason()?;
-    let failed_before = s.minting.abandoned || s.observed.refusal.is_some();
+    let failed_before = s.minting.abandoned || s.minting.lost || s.refusal().is_some();
     let ask = s.minting.held.is_none() && failed_before && !s.observed.dry_run_accepted;
     ask.then(|| content::with_throwaway_token(s)).flatten().map(Action::DryRun)
 }
@@ -193,7 +207,7 @@ fn publish_the_hash(s: &Situation<'_>) -> Option<Action> {
 /// this token.
 fn read_uncached_if_secret_has_changed(s: &Situation<'_>) -> Option<Action> {
     let held = s.token_to_write()?;
-    let changed = held.published_over != Some(s.observed.secret.map_or(0, SecretView::version));
+    let changed = held.published_over != Some(newest_version(s.observed.secret, s.observed.former));
     (changed && !s.observed.uncached).then_some(Action::ReadUncached { keep_held: true })
 }
 
@@ -210,37 +224,51 @@ fn move_the_token(s: &Situation<'_>) -> Option<Action> {
     content::with_active_token(s, s.active.as_ref()?).map(Action::WriteSecret)
 }
 
-/// Repairs drift of data, labels, annotations and the owner, and applies a changed spec.
+/// Repairs drift of data, labels, annotations and the owner, and applies a changed spec. Repairs that something undoes each time wait.
+/// A Secret that the spec no longer names stays as it is, because its readers expect the former layout.
 fn repair_drift(s: &Situation<'_>) -> Option<Action> {
-    if s.need != Need::Nothing || s.blocked.is_some() || !s.secret_holds_active {
+    if s.need != Need::Nothing || s.blocked.is_some() || s.rename_blocked.is_some() || !s.secret_holds_active {
         return None;
     }
     let (secret, active) = (s.ownership.ours()?, s.active.as_ref()?);
-    match drift::find(s, secret, active)? {
-        Drift::Unconfirmed => Some(Action::ReadUncached { keep_held: false }),
-        Drift::Data => content::with_active_token(s, active).map(Action::WriteSecret),
-        Drift::Metadata { data_hash, render_hash } => {
-            content::with_metadata_only(s, data_hash, render_hash).map(Action::WriteSecret)
-        }
+    let drift = drift::find(s, secret, active)?;
+    let intended = s.intent.layout.as_ref().ok()?.render_hash(&content::facts_of_active(s, active).borrow());
+    if let Some(until) = s.observed.repairs.and_then(|repairs| repairs.wait_until(intended, s.now)) {
+        return Some(Action::Wait(until));
     }
+    let write = match drift {
+        Drift::Unconfirmed => return Some(Action::ReadUncached { keep_held: false }),
+        Drift::Data => content::with_active_token(s, active),
+        Drift::Metadata { data_hash, render_hash } => content::with_metadata_only(s, data_hash, render_hash),
+    };
+    let repairs = drift::damage(s, secret, active);
+    write.map(|write| Action::WriteSecret(Box::new(SecretWrite { repairs, ..*write })))
 }
 
-/// Removes the token from the Secret once no credential is active.
+/// Removes the token from the Secret once no credential is active. If another client writes to the Secret each time, this waits.
 fn clear_the_secret(s: &Situation<'_>) -> Option<Action> {
     if s.active.is_some() {
         return None;
     }
-    content::cleared(s).map(Action::ClearSecret)
+    let write = content::cleared(s)?;
+    let wait = s.observed.repairs.and_then(|repairs| repairs.wait_until(write.render_hash(), s.now));
+    Some(wait.map_or_else(|| Action::ClearSecret(write), Action::Wait))
 }
 
-/// Deletes a Secret with a former name once the active token is in its new place, or if that Secret holds no live
-/// token.
+/// Deletes a Secret with a former name, or a copy, once the active token is in its new place, or if that Secret holds no live token. Only
+/// some are deleted in one reconcile, so that many copies do not hold up other PATs.
 fn delete_former_secrets(s: &Situation<'_>) -> Option<Action> {
     let moved = s.active.is_none() || s.secret_holds_active || s.delivery.is_delivered();
     let useless = |secret: &SecretView| {
         !s.live.iter().any(|credential| s.key_of(secret, credential).is_some()) && !s.is_ahead(secret)
     };
-    let former = s.observed.former.iter().find(|secret| !secret.deleting && (moved || useless(secret)))?;
+    let is_former = |secret: &&SecretView| {
+        *secret.name != *s.secret_name && !secret.deleting && !s.refuses(&secret.name) && (moved || useless(secret))
+    };
+    let former = s.observed.former.iter().find(is_former)?;
+    if s.observed.deletions >= MAX_DELETIONS {
+        return Some(Action::Wait(s.now.plus(BETWEEN_DELETIONS)));
+    }
     Some(Action::DeleteSecret(SecretVersion::of(former)))
 }
 

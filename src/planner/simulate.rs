@@ -5,16 +5,21 @@
 
 use std::collections::BTreeMap;
 
-use k8s_openapi::{ByteString, api::core::v1::Secret, apimachinery::pkg::apis::meta::v1::ObjectMeta};
+use k8s_openapi::{
+    ByteString, api::core::v1::Secret, apimachinery::pkg::apis::meta::v1::ObjectMeta, jiff::SignedDuration,
+};
 use zeroize::{Zeroize, Zeroizing};
 
 use super::{
     Plan, SecretContent, SecretWrite, Step, TokenSource,
+    damage::{self, Alteration, Damage},
     intent::{ControllerConfig, secret_name},
     observed::{
-        HeldCredential, Observed, OwnedMetadata, SecretRecord, SecretView, WriteRefusal, hash, owner_reference, version,
+        HeldCredential, Observed, OwnedMetadata, SecretRecord, SecretView, WriteRefusal, WriteRefusalKind, hash,
+        newest_version, owner_reference, version,
     },
     plan,
+    repairs::Repairs,
 };
 use crate::{
     api::{InvalidField, MANAGED_BY, MANAGED_BY_LABEL, StoredPat, Time},
@@ -24,6 +29,12 @@ use crate::{
 
 /// Mints the tokens of a simulation.
 pub type Minter = Box<dyn FnMut(&TokenPrefix) -> Result<Token, MintError>>;
+
+/// Changes a Secret before it is stored; the second one is the present Secret, if there is one.
+pub type Admission = Box<dyn Fn(&mut Secret, Option<&Secret>)>;
+
+/// The wait after a write that admission defeated.
+const ALTERED_WAIT: SignedDuration = SignedDuration::from_secs(10);
 
 /// One PAT, its Secrets, and what a controller process keeps in memory.
 pub struct Simulator {
@@ -41,11 +52,16 @@ pub struct Simulator {
     pub disabled_by: Option<String>,
     /// The token that the controller holds in memory.
     pub held: Option<SimulatedToken>,
-    /// The last write that the API server refused.
-    pub refusal: Option<WriteRefusal>,
+    /// For each Secret, the last write that the API server refused, or that admission defeated.
+    pub refusals: Vec<WriteRefusal>,
+    /// The repairs in a row of the Secret.
+    pub repairs: Option<Repairs>,
+    /// Changes each write to a Secret, as a mutating admission policy does.
+    pub admission: Option<Admission>,
     mint: Minter,
     uncached: bool,
     dry_run_accepted: bool,
+    deletions: usize,
     version: u64,
 }
 
@@ -93,17 +109,22 @@ impl Simulator {
             conflicting_pat: None,
             disabled_by: None,
             held: None,
-            refusal: None,
+            refusals: Vec::new(),
+            repairs: None,
+            admission: None,
             mint,
             uncached: false,
             dry_run_accepted: false,
+            deletions: 0,
             version: 0,
         }
     }
 
     /// Begins a reconcile, which sees Secrets as the cache does: without those that lack the label.
     pub fn begin_reconcile(&mut self) {
-        (self.uncached, self.dry_run_accepted) = (false, false);
+        let now = self.now;
+        self.repairs.take_if(|repairs| repairs.is_over(now));
+        (self.uncached, self.dry_run_accepted, self.deletions) = (false, false, 0);
     }
 
     /// Returns the name of the Secret according to the spec.
@@ -116,9 +137,9 @@ impl Simulator {
         let name = self.secret_name().to_owned();
         let views: Vec<_> = self.secrets.values().cloned().map(SecretView::of).collect();
         let secret = views.iter().find(|secret| *secret.name == *name && (self.uncached || secret.is_labelled()));
-        self.note_publication(secret.map_or(0, SecretView::version));
         let is_former = |secret: &&SecretView| *secret.name != *name && secret.is_controlled_by(self.pat.uid());
         let former: Vec<_> = views.iter().filter(is_former).cloned().collect();
+        self.note_publication(newest_version(secret, &former));
         let observed = Observed {
             pat: &self.pat,
             secret,
@@ -127,7 +148,9 @@ impl Simulator {
             conflicting_pat: self.conflicting_pat.as_deref(),
             disabled_by: self.disabled_by.as_deref(),
             held: self.held.as_ref().map(SimulatedToken::public),
-            refusal: self.refusal.as_ref(),
+            refusals: &self.refusals,
+            deletions: self.deletions,
+            repairs: self.repairs.as_ref(),
             dry_run_accepted: self.dry_run_accepted,
         };
         plan(&observed, &self.config, self.now)
@@ -154,7 +177,13 @@ impl Simulator {
                 let token = (self.mint)(&prefix)?;
                 self.held = Some(SimulatedToken { token, issued_at: self.now, published: None });
             }
-            Step::DryRun(_) => (self.dry_run_accepted, self.refusal) = (true, None),
+            Step::DryRun(write) => {
+                let sent = self.secret_after(&write)?;
+                let stored = self.admit(sent.clone());
+                let defeated = self.defeat(&write, sent, stored).err();
+                self.dry_run_accepted = defeated.is_none();
+                self.refuse(&write.name, defeated);
+            }
             Step::WriteStatus(status) => {
                 self.pat.metadata.resource_version = Some(self.next_version());
                 self.pat.status = Ok(*status);
@@ -165,9 +194,16 @@ impl Simulator {
                 if base != self.version_of(&write.name) {
                     return Ok(Performed::Conflict);
                 }
-                let secret = self.secret_after(&write)?;
-                self.secrets.insert(write.name, secret);
-                self.refusal = None;
+                let sent = self.secret_after(&write)?;
+                let stored = self.admit(sent.clone());
+                match self.defeat(&write, sent, stored.clone()) {
+                    Err(refusal) => self.refuse(&write.name, Some(refusal)),
+                    Ok(damage) => {
+                        self.refuse(&write.name, None);
+                        self.repairs = Repairs::after(self.repairs.take(), &write, damage.as_ref(), self.now);
+                    }
+                }
+                self.secrets.insert(write.name, stored);
             }
             Step::DeleteSecret(target) => {
                 if self.version_of(&target.name) != Some(&target.resource_version) {
@@ -175,12 +211,42 @@ impl Simulator {
                     return Ok(Performed::Conflict);
                 }
                 self.secrets.remove(&target.name);
+                self.deletions += 1;
             }
         }
         Ok(Performed::Done)
     }
 
-    /// Returns the Secret that the API server would hold after a write.
+    /// Replaces the last refusal of writes to a Secret.
+    pub fn refuse(&mut self, secret: &str, refusal: Option<WriteRefusal>) {
+        self.refusals.retain(|refusal| refusal.secret != secret);
+        self.refusals.extend(refusal);
+    }
+
+    /// Returns a Secret as admission lets it through.
+    fn admit(&self, mut secret: Secret) -> Secret {
+        if let Some(admission) = &self.admission {
+            let present = secret.metadata.name.as_ref().and_then(|name| self.secrets.get(name));
+            admission(&mut secret, present);
+        }
+        secret
+    }
+
+    /// Returns what admission changed in a write; `Err` if the write has failed because of that.
+    fn defeat(&self, write: &SecretWrite, sent: Secret, stored: Secret) -> Result<Option<Damage>, WriteRefusal> {
+        let (sent, stored) = (SecretView::of(sent), SecretView::of(stored));
+        match damage::alteration(write, self.pat.uid(), &sent, &stored) {
+            Some(Alteration { damage, defeats_write: true }) => Err(WriteRefusal {
+                secret: write.name.clone(),
+                kind: WriteRefusalKind::Altered,
+                message: damage.message,
+                retry_at: self.now.plus(ALTERED_WAIT),
+            }),
+            other => Ok(other.map(|alteration| alteration.damage)),
+        }
+    }
+
+    /// Returns the Secret that the API server would hold after a write, without admission.
     ///
     /// # Errors
     /// A token is not where the write says, or the Secret cannot be rendered.

@@ -11,6 +11,7 @@ use super::{
     minting::MintProgress,
     observed::{HeldCredential, Observed},
     ownership::{self, SecretOwnership},
+    rename,
 };
 use crate::api::{Credential, CredentialState, InvalidField, PersonalAccessTokenStatus, Time};
 
@@ -57,12 +58,16 @@ pub(super) struct Situation<'a> {
     pub ownership: SecretOwnership<'a>,
     /// The pending token that has reached the Secret since the status was written.
     pub promotion: Option<Promotion>,
+    /// Whether a token was written since then that the Secret does not hold.
+    pub has_lost_token: bool,
     pub active: Option<Credential>,
     /// Whether the Secret with the name in the spec holds the active token.
     pub secret_holds_active: bool,
     pub delivery: OneTimeDelivery,
     pub need: Need,
     pub minting: MintProgress,
+    /// Why the Secret with the name in the spec cannot be written, if the token stays in a former one.
+    pub rename_blocked: Option<Blocked>,
     /// Why `need` cannot be met for now.
     pub blocked: Option<Blocked>,
 }
@@ -77,15 +82,24 @@ impl<'a> Deref for Situation<'a> {
 
 impl<'a> Situation<'a> {
     /// Derives the facts: lifecycle, ownership, delivery, need, and what blocks it.
-    pub fn derive(inputs: Inputs<'a>) -> Self {
+    pub fn derive(mut inputs: Inputs<'a>) -> Self {
         let (live, retired) = lifecycle::separate_retired(&inputs.intent, &inputs.base.credentials, inputs.now);
         let ownership = ownership::find(&inputs, &live);
-        let (mut live, promotion) = lifecycle::promote(&inputs, live, &ownership);
+        let (mut live, promotion, lost) = lifecycle::promote(&inputs, live, &ownership);
+        lifecycle::count_lost_mints(&mut inputs, &lost);
+        let find_active = |live: &[Credential]| live.iter().find(|one| one.state == CredentialState::Active).cloned();
+        let postponed = rename::find(&inputs, &ownership, &live, find_active(&live).as_ref());
+        let ownership = match &postponed {
+            Some(postponed) => {
+                inputs.secret_name = &postponed.former.name;
+                SecretOwnership::Ours(postponed.former)
+            }
+            None => ownership,
+        };
         if matches!(ownership, SecretOwnership::Conflict(_)) {
             // No process holds these tokens, and they cannot go into a Secret that is not ours.
             drop_all(&mut live, CredentialState::Pending);
         }
-        let find_active = |live: &[Credential]| live.iter().find(|one| one.state == CredentialState::Active).cloned();
         let is_held = |active: &Credential| ownership.ours().is_some_and(|s| inputs.key_of(s, active).is_some());
         let active = find_active(&live);
         let held = active.as_ref().is_some_and(is_held);
@@ -112,11 +126,13 @@ impl<'a> Situation<'a> {
             retired,
             ownership,
             promotion,
+            has_lost_token: !lost.is_empty(),
             active,
             secret_holds_active,
             delivery,
             need,
             minting,
+            rename_blocked: postponed.map(|postponed| postponed.blocked),
             blocked,
             inputs,
         }

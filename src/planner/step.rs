@@ -1,6 +1,9 @@
 //! The steps of a plan, with everything that their executor needs. They hold no plain token, only where to find it.
 
-use super::observed::{Ledger, OwnedMetadata, SecretView};
+use super::{
+    damage::Damage,
+    observed::{Ledger, OwnedMetadata, SecretView},
+};
 use crate::{
     api::{Parsed, PersonalAccessTokenStatus, Time},
     secret::{self, Digest, Layout},
@@ -24,6 +27,17 @@ pub enum Step {
     WriteSecret(Box<SecretWrite>),
     /// Delete a Secret that is ours and no longer needed.
     DeleteSecret(SecretVersion),
+}
+
+impl Step {
+    /// Returns the name of the Secret that it writes or deletes.
+    pub fn secret(&self) -> Option<&str> {
+        match self {
+            Self::DryRun(write) | Self::WriteSecret(write) => Some(&write.name),
+            Self::DeleteSecret(version) => Some(&version.name),
+            Self::Rest | Self::ReadUncached | Self::Mint(_) | Self::WriteStatus(_) => None,
+        }
+    }
 }
 
 /// One exact version of one Secret.
@@ -65,6 +79,19 @@ pub struct SecretWrite {
     pub previously_owned: OwnedMetadata,
     /// Whether to set the owner reference, because it is missing or names a PAT that no longer exists.
     pub set_owner: bool,
+    /// What another client did to the Secret, if this write repairs it.
+    pub repairs: Option<Damage>,
+}
+
+impl SecretWrite {
+    /// Returns the hash of what the data is rendered from after this write.
+    pub fn render_hash(&self) -> Digest {
+        match &self.content {
+            SecretContent::Token { facts, layout, .. } => layout.render_hash(&facts.borrow()),
+            SecretContent::MetadataOnly { render_hash, .. } => *render_hash,
+            SecretContent::Cleared { .. } => Digest::default(),
+        }
+    }
 }
 
 /// The content of a write to a Secret.

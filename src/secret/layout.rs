@@ -98,6 +98,12 @@ impl Layout {
         Ok(layout)
     }
 
+    /// Returns all keys that the Secret can have.
+    pub fn keys(&self) -> Vec<&str> {
+        let bare = [Some(self.key.as_str()), self.previous_key.as_deref()];
+        bare.into_iter().flatten().chain(self.body.keys()).collect()
+    }
+
     /// Whether the Secret holds the previous token during its grace period.
     pub fn wants_previous(&self) -> bool {
         self.previous_key.is_some()

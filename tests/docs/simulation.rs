@@ -100,6 +100,16 @@ impl Simulation {
         self.secrets.remove(name).expect("the Secret exists");
     }
 
+    /// A user copies a Secret with all its metadata.
+    pub fn copy(&mut self, name: &str, copy: &str) {
+        let version = self.next_version();
+        let mut secret = self.secrets[name].clone();
+        secret.metadata.name = Some(copy.into());
+        secret.metadata.uid = Some("copy".into());
+        secret.metadata.resource_version = Some(version);
+        self.secrets.insert(copy.into(), secret);
+    }
+
     /// A user changes a value of a Secret.
     pub fn tamper(&mut self, name: &str, key: &str) {
         let version = self.next_version();
@@ -172,7 +182,7 @@ impl Simulation {
                     self.wake_at = plan.wake_at;
                     return;
                 }
-                Step::DryRun(_) | Step::WriteSecret(_) if self.refuse() => continue,
+                Step::DryRun(write) | Step::WriteSecret(write) if self.refuse_write(&write.name) => continue,
                 Step::ReadUncached | Step::Mint(_) | Step::DryRun(_) => None,
                 Step::WriteStatus(_) => Some("status"),
                 Step::WriteSecret(_) | Step::DeleteSecret(_) => Some("Secret"),
@@ -202,11 +212,11 @@ impl Simulation {
     }
 
     /// Refuses the next write, if the API server refuses all writes.
-    fn refuse(&mut self) -> bool {
+    fn refuse_write(&mut self, secret: &str) -> bool {
         let Some(kind) = self.refuses else { return false };
         let message = "secrets \"app\" is forbidden: exceeded quota".into();
         let retry_at = self.now.plus(duration::parse("10s").expect("a duration"));
-        self.refusal = Some(WriteRefusal { kind, message, retry_at });
+        self.refuse(secret, Some(WriteRefusal { secret: secret.to_owned(), kind, message, retry_at }));
         true
     }
 }

@@ -110,13 +110,16 @@ pub const STATES: &[Story] = &[
         simulation.run();
         simulation.into()
     }),
-    ("`spec.secret.name` was changed to a name that is taken; the token still works in its former Secret", || {
-        let mut simulation = Simulation::settled(json!({}));
-        simulation.add_foreign("taken");
-        simulation.edit(json!({"secret": {"name": "taken"}}));
-        simulation.run();
-        simulation.into()
-    }),
+    (
+        "`spec.secret.name` was changed to a name that is taken; the token still works in its former Secret, and is rotated there",
+        || {
+            let mut simulation = Simulation::settled(json!({}));
+            simulation.add_foreign("taken");
+            simulation.edit(json!({"secret": {"name": "taken"}}));
+            simulation.run();
+            simulation.into()
+        },
+    ),
     ("The spec is invalid, and there is no token", || Simulation::settled(bad_template()).into()),
     ("The spec is invalid; an earlier token still works", || {
         let mut simulation = Simulation::settled(json!({}));
@@ -135,7 +138,7 @@ pub const STATES: &[Story] = &[
         simulation.into()
     }),
     (
-        "`spec.secret.name` was changed and the API server refuses the new Secret; the token still works in its former one",
+        "`spec.secret.name` was changed and the API server refuses the new Secret; the token still works in its former one, and is rotated there",
         || {
             let mut simulation = Simulation::settled(json!({}));
             simulation.refuses = Some(WriteRefusalKind::Other);
@@ -170,6 +173,18 @@ pub const STATES: &[Story] = &[
             simulation.events();
             simulation.run();
         }
+        simulation.into()
+    }),
+    ("An admission policy or webhook removes the token from the Secret", || {
+        let mut simulation = Simulation::new(json!({}));
+        simulation.admission = Some(Box::new(|secret, _| secret.data = None));
+        simulation.run();
+        simulation.into()
+    }),
+    ("An admission policy, a webhook or another client keeps changing a label of the Secret; the token works", || {
+        let mut simulation = Simulation::new(json!({}));
+        simulation.admission = Some(Box::new(|secret, _| secret.metadata.labels = None));
+        simulation.run();
         simulation.into()
     }),
     ("8 credentials are live and a rotation is due; the current token still works", || eight_live().into()),
@@ -211,6 +226,12 @@ pub const TRANSITIONS: &[Story] = &[
     ("`spec.secret.name` is changed", || {
         let mut simulation = Simulation::settled(json!({}));
         simulation.edit(json!({"secret": {"name": "other"}}));
+        simulation.run();
+        simulation.into()
+    }),
+    ("The Secret is copied under another name, with its label and owner reference", || {
+        let mut simulation = Simulation::settled(json!({}));
+        simulation.copy("app", "copy");
         simulation.run();
         simulation.into()
     }),
@@ -262,6 +283,15 @@ pub const TRANSITIONS: &[Story] = &[
         simulation.into()
     }),
     ("`delivery: Once`: the token is not taken within 10 minutes", || missed().into()),
+    ("An admission policy, a webhook or another client keeps changing the Secret", || {
+        let mut simulation = Simulation::settled(json!({"secret": {"template": {"data": {"config": "{{ token }}"}}}}));
+        for _ in 0..5 {
+            simulation.tamper("app", "config");
+            simulation.events();
+            simulation.run();
+        }
+        simulation.into()
+    }),
     ("The API server refuses a Secret", || refused(WriteRefusalKind::Other).into()),
 ];
 

@@ -301,6 +301,66 @@ async fn refused_rotation_keeps_the_old_token_and_adds_one_hash() {
     assert!(stage.accepts("app", &first).await);
 }
 
+/// Checks that a token is rotated in its former Secret `app` while the Secret `other` cannot be written.
+async fn assert_rotated_in_former_secret(stage: &Stage, former: &str, word: &str) {
+    let message = condition(stage, "app", ConditionType::Reconciling).await.message;
+    assert!(message.contains(word) && message.contains("rotated there"), "{message}");
+    stage.advance("30d");
+    stage.settle("app").await;
+    let token = stage.value("app", "token").await;
+    assert_ne!(token, former);
+    assert!(stage.accepts("app", &token).await);
+    assert_eq!(states(stage, "app").await, [(2, CredentialState::Active), (1, CredentialState::Grace)]);
+    assert_eq!(stage.status("app").await.secret_name.as_deref(), Some("app"));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn refused_rename_does_not_stop_rotation() {
+    let (stage, first) = issued("rename", json!({"rotation": {"interval": "30d"}})).await;
+    deny_secrets(&stage, &["CREATE"]).await;
+    stage.apply("app", json!({"rotation": {"interval": "30d"}, "secret": {"name": "other"}})).await;
+    stage.reconcile("app").await.expect("the run succeeds");
+    assert_eq!(stage.ready("app").await, ("True".into(), "Issued".into()));
+    assert_rotated_in_former_secret(&stage, &first, "the safe is full").await;
+    let second = stage.value("app", "token").await;
+
+    allow_secrets(&stage, &["CREATE"]).await;
+    stage.advance("5m");
+    stage.settle("app").await;
+    assert_eq!(stage.ready("app").await, ("True".into(), "Issued".into()));
+    assert_eq!(stage.value("other", "token").await, second, "the token moves");
+    assert!(stage.secret("app").await.is_none(), "the former Secret is deleted");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn rename_to_a_taken_name_does_not_stop_rotation() {
+    for label in [json!({}), json!({LABEL: "pat-operator"})] {
+        let (mut stage, first) = issued("taken", json!({"rotation": {"interval": "30d"}})).await;
+        let taken = json!({"metadata": {"name": "other", "labels": label}, "stringData": {"token": "theirs"}});
+        let taken: Secret = serde_json::from_value(taken).expect("a Secret");
+        stage.secrets().create(&PostParams::default(), &taken).await.expect("the Secret is created");
+        stage.apply("app", json!({"rotation": {"interval": "30d"}, "secret": {"name": "other"}})).await;
+        stage.reconcile("app").await.expect("the run succeeds");
+        for days in 1..=2 {
+            assert_eq!(stage.ready("app").await, ("False".into(), "SecretConflict".into()));
+            let message = condition(&stage, "app", ConditionType::Stalled).await.message;
+            assert!(message.contains("\"other\"") && message.contains("rotated there"), "{message}");
+            stage.restart();
+            stage.advance("30d");
+            stage.settle("app").await;
+            let token = stage.value("app", "token").await;
+            assert!(token != first && stage.accepts("app", &token).await, "rotation {days}");
+            assert_eq!(stage.value("other", "token").await, "theirs");
+        }
+        assert_eq!(stage.status("app").await.revision, Some(3));
+        stage.secrets().delete("other", &DeleteParams::default()).await.expect("the Secret is deleted");
+        stage.advance("10m");
+        stage.settle("app").await;
+        assert_eq!(stage.ready("app").await, ("True".into(), "Issued".into()));
+        assert!(stage.secret("app").await.is_none(), "the former Secret is deleted");
+    }
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn revocation_works_before_the_secret_can_be_cleared() {
     let (mut stage, token) = issued("unwiped", json!({})).await;

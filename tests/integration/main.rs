@@ -7,6 +7,7 @@ mod support;
 
 mod admission;
 mod adversity;
+mod altered;
 mod chart;
 mod compatibility;
 mod crash;

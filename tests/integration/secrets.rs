@@ -368,6 +368,32 @@ async fn pat_with_the_longest_name_gets_events() {
     assert_eq!(event_notes(&stage, &name, "Repaired").await.len(), 1);
 }
 
+// --- Copies ---------------------------------------------------------------------------------------------------------
+
+#[tokio::test(flavor = "multi_thread")]
+async fn copies_of_the_secret_are_deleted_a_few_at_a_time() {
+    const COPIES: usize = 40;
+    let (stage, token) = issued("copies").await;
+    let original = stage.secret("app").await.expect("a Secret");
+    for number in 0..COPIES {
+        let mut copy = original.clone();
+        copy.metadata.name = Some(format!("copy-{number}"));
+        (copy.metadata.uid, copy.metadata.resource_version) = (None, None);
+        copy.metadata.managed_fields = None;
+        create(&stage, serde_json::to_value(&copy).expect("JSON")).await;
+    }
+    let left = async || stage.secrets().list(&ListParams::default()).await.expect("Secrets are listed").items.len();
+    let wake = stage.reconcile("app").await.expect("the run succeeds").expect("the PAT is reconciled again");
+    assert_eq!(left().await, 1 + COPIES - 8);
+    assert_eq!(wake.since(stage.now()).as_secs(), 1);
+    stage.settle("app").await;
+    assert_eq!(left().await, 1);
+    assert_eq!(assert_works(&stage, "app", "app").await, token);
+    let notes = event_notes(&stage, "app", "CopyDeleted").await;
+    assert_eq!(notes.len(), COPIES, "each copy has an event");
+    assert!(notes.iter().any(|note| note.contains("\"copy-7\"")), "{notes:?}");
+}
+
 // --- Damage that requires a mint ------------------------------------------------------------------------------------
 
 /// Applies `damage`, and checks that a new token is issued, that the old one has its grace period, and that one event is published.
