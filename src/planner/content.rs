@@ -96,7 +96,9 @@ pub(super) fn cleared(s: &Situation<'_>) -> Option<Box<SecretWrite>> {
         return None;
     }
     let write = write(s, SecretContent::Cleared { type_: secret.type_.to_string() }, &[]);
-    Some(Box::new(SecretWrite { repairs: Some(damage::of_cleared(s)), ..*write }))
+    // Only a Secret that was cleared before is damaged; the first time it holds the token that has ended.
+    let was_cleared = secret.record.as_ref().is_some_and(|record| record.render_hash == Digest::default());
+    Some(Box::new(SecretWrite { repairs: was_cleared.then(|| damage::of_cleared(s)), ..*write }))
 }
 
 /// Returns the facts of the active token that templates may show.

@@ -148,7 +148,7 @@ pub(super) fn of_lost_token(inputs: &Inputs<'_>, secret: Option<&SecretView>) ->
     }
 }
 
-/// Returns the damage to a Secret that is cleared. The first time it still holds the token that has ended.
+/// Returns the damage to a Secret that was cleared before.
 pub(super) fn of_cleared(inputs: &Inputs<'_>) -> Damage {
     let message = format!("another client keeps writing to Secret {:?}, which is cleared", inputs.secret_name);
     Damage { message, lost_data: false }

@@ -262,7 +262,7 @@ pub(super) fn warning(
     is_blocked: bool,
 ) -> Option<(Time, Time)> {
     let end = final_end(intent, active, is_blocked)?;
-    let is_own_end = intent.rotation.is_some() && intent.terms.end() != Some(end);
+    let is_own_end = is_blocked && intent.terms.end() != Some(end);
     let start = status.first_issued_at.filter(|_| !is_own_end).unwrap_or(active.issued_at);
     Some((end, warning_from(start, end)))
 }
@@ -295,6 +295,7 @@ pub(super) fn next_wake(
         .revoke_if_issued_before
         .filter(|line| status.credentials.iter().any(|credential| credential.issued_at < *line));
     let warning = active.and_then(|active| warning(intent, status, active, is_blocked)).map(|(_, from)| from);
+    let undone = inputs.observed.repairs.filter(|repairs| repairs.undone(inputs.now).is_some()).map(Repairs::ends_at);
     let retries = inputs.observed.refusals.iter().map(|refusal| refusal.retry_at);
     // A one-time token is issued again only on request.
     let last = status.last_issued_at.unwrap_or(Time::MIN);
@@ -312,7 +313,7 @@ pub(super) fn next_wake(
         .chain(blocked_until)
         .chain(requests)
         .chain(delivery_end)
-        .chain(inputs.observed.repairs.map(Repairs::ends_at))
+        .chain(undone)
         .filter(|time| *time > inputs.now)
         .min()
 }
