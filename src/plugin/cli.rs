@@ -1,14 +1,20 @@
 //! The command line of `kubectl pat`: commands, flags and help.
 
-use std::path::PathBuf;
+use std::{path::PathBuf, time::Duration};
 
-use clap::{Args, Parser, Subcommand, ValueEnum};
+use clap::{
+    Args, Parser, Subcommand, ValueEnum,
+    builder::{OsStringValueParser, TypedValueParser},
+};
 use k8s_openapi::jiff::SignedDuration;
 
-use super::{create::CreateArgs, extend::ExtendArgs, plan::PlanArgs, terminal::Color, verify::VerifyArgs};
+use super::{
+    create::CreateArgs, error::Error, extend::ExtendArgs, plan::PlanArgs, terminal::Color, verify::VerifyArgs,
+};
 use crate::{
     api::{self, Time},
     cli::{LEASE_NAME, label, subdomain},
+    service::ConfigOverrides,
 };
 
 const ABOUT: &str = "Manage personal access tokens in a Kubernetes cluster";
@@ -45,8 +51,8 @@ Examples:
 
 /// The end of the long help of every command.
 const AFTER_LONG_HELP: &str = "\
-The plugin connects to the same cluster as kubectl: it uses --kubeconfig, KUBECONFIG or ~/.kube/config, and --context. No command \
-accepts a token as an argument or from an environment variable, because other programs can read both.
+The plugin connects to the same cluster as kubectl, with the same kubeconfig, proxy and flags, such as --context, --server and --as. No \
+command accepts a token as an argument or from an environment variable, because other programs can read both.
 
 Exit codes:
   0  success, and the answer is yes
@@ -71,11 +77,11 @@ pub struct PluginCli {
 }
 
 /// The flags that select a cluster and a namespace, as in kubectl.
-#[derive(Clone, Debug, Args)]
+#[derive(Clone, Debug, Default, Args)]
 #[command(next_help_heading = "Cluster")]
 pub struct ClusterArgs {
     /// Path to the kubeconfig file; defaults to KUBECONFIG or ~/.kube/config
-    #[arg(long, global = true, value_name = "FILE")]
+    #[arg(long, global = true, value_name = "FILE", value_parser = OsStringValueParser::new().map(PathBuf::from))]
     pub kubeconfig: Option<PathBuf>,
 
     /// Context of the kubeconfig to use; defaults to the current context
@@ -83,12 +89,155 @@ pub struct ClusterArgs {
     pub context: Option<String>,
 
     /// Namespace to use; defaults to the namespace of the context
-    #[arg(short, long, global = true, value_name = "NAME", value_parser = label)]
+    #[arg(short, long, global = true, value_name = "NAME", value_parser = optional_label)]
     pub namespace: Option<String>,
 
     /// When to use colors: auto, always or never
     #[arg(long, global = true, value_name = "WHEN", default_value = "auto", hide_possible_values = true)]
     pub color: Color,
+
+    /// The other flags of kubectl.
+    #[command(flatten)]
+    pub connection: ConnectionArgs,
+}
+
+/// The flags that change parts of the kubeconfig, as in kubectl.
+#[derive(Clone, Debug, Default, Args)]
+#[command(next_help_heading = "Connection")]
+pub struct ConnectionArgs {
+    /// Cluster of the kubeconfig to use
+    #[arg(long, global = true, value_name = "NAME", hide_short_help = true)]
+    pub cluster: Option<String>,
+
+    /// User of the kubeconfig to use
+    #[arg(long, global = true, value_name = "NAME", hide_short_help = true)]
+    pub user: Option<String>,
+
+    /// Address of the API server
+    #[arg(long, global = true, value_name = "URL", hide_short_help = true)]
+    pub server: Option<String>,
+
+    /// Name in the API server's certificate; defaults to the host of its address
+    #[arg(long, global = true, value_name = "NAME", hide_short_help = true)]
+    pub tls_server_name: Option<String>,
+
+    /// File with the certificate authorities of the API server
+    #[arg(long, global = true, value_name = "FILE", hide_short_help = true)]
+    pub certificate_authority: Option<String>,
+
+    /// Accept any certificate of the API server, which is insecure
+    #[arg(long, global = true, hide_short_help = true)]
+    pub insecure_skip_tls_verify: bool,
+
+    /// File with the client certificate
+    #[arg(long, global = true, value_name = "FILE", hide_short_help = true)]
+    pub client_certificate: Option<String>,
+
+    /// File with the key of the client certificate
+    #[arg(long, global = true, value_name = "FILE", hide_short_help = true)]
+    pub client_key: Option<String>,
+
+    /// User to impersonate
+    #[arg(long = "as", global = true, value_name = "USER", hide_short_help = true)]
+    pub impersonate: Option<String>,
+
+    /// Group to impersonate; can be repeated
+    #[arg(long = "as-group", global = true, value_name = "GROUP", hide_short_help = true)]
+    pub impersonate_groups: Vec<String>,
+
+    /// UID to impersonate
+    #[arg(long = "as-uid", global = true, value_name = "UID", hide_short_help = true)]
+    pub impersonate_uid: Option<String>,
+
+    /// Maximum time of a request, such as 1m; 0 is no limit
+    #[arg(long, global = true, value_name = "DURATION", hide_short_help = true, value_parser = parse_timeout)]
+    pub request_timeout: Option<Duration>,
+
+    /// Level of details on stderr; from 6 on, each request is printed, without headers and bodies
+    #[arg(short = 'v', long = "v", global = true, value_name = "LEVEL", hide_short_help = true)]
+    pub verbosity: Option<u8>,
+
+    /// Refused, because other programs can read command lines
+    #[arg(long, global = true, value_name = "TOKEN", hide = true)]
+    pub token: Option<RefusedSecret>,
+
+    /// Refused, because other programs can read command lines
+    #[arg(long, global = true, value_name = "PASSWORD", hide = true)]
+    pub password: Option<RefusedSecret>,
+}
+
+impl ClusterArgs {
+    /// The flags that choose and change the configuration of the client.
+    pub fn overrides(&self) -> ConfigOverrides {
+        let connection = self.connection.clone();
+        ConfigOverrides {
+            kubeconfig: self.kubeconfig.clone(),
+            context: self.context.clone(),
+            cluster: connection.cluster,
+            user: connection.user,
+            server: connection.server,
+            tls_server_name: connection.tls_server_name,
+            certificate_authority: connection.certificate_authority,
+            insecure_skip_tls_verify: connection.insecure_skip_tls_verify,
+            client_certificate: connection.client_certificate,
+            client_key: connection.client_key,
+            impersonate: connection.impersonate,
+            impersonate_uid: connection.impersonate_uid,
+            impersonate_groups: connection.impersonate_groups,
+            print_requests: connection.verbosity.is_some_and(|level| level >= PRINT_REQUESTS),
+        }
+    }
+
+    /// The namespace of `--namespace`, unless it is empty.
+    pub fn namespace(&self) -> Option<&str> {
+        self.namespace.as_deref().filter(|namespace| !namespace.is_empty())
+    }
+
+    /// Refuses the flags of kubectl that would put a secret on the command line.
+    ///
+    /// # Errors
+    /// There is such a flag.
+    pub fn refuse_secrets(&self) -> Result<(), Error> {
+        let ConnectionArgs { token, password, .. } = &self.connection;
+        let flag = match (token, password) {
+            (Some(_), _) => "--token",
+            (None, Some(_)) => "--password",
+            (None, None) => return Ok(()),
+        };
+        Err(Error::Usage(format!(
+            "{flag} is not supported, because other programs can read command lines: use a user of the kubeconfig, whose token may be in a \
+             file (tokenFile) or come from a credential plugin (exec)"
+        )))
+    }
+}
+
+/// The level from which kubectl prints requests.
+const PRINT_REQUESTS: u8 = 6;
+
+/// The value of a refused flag, which is dropped.
+#[derive(Clone, Copy, Debug)]
+pub struct RefusedSecret;
+
+impl From<String> for RefusedSecret {
+    fn from(_: String) -> Self {
+        Self
+    }
+}
+
+/// A namespace, or an empty text for the namespace of the context, as in kubectl.
+fn optional_label(text: &str) -> Result<String, String> {
+    if text.is_empty() { Ok(String::new()) } else { label(text).map_err(|error| error.to_string()) }
+}
+
+/// A duration as in kubectl, which takes seconds without a unit, too. Zero is no limit.
+fn parse_timeout(text: &str) -> Result<Duration, &'static str> {
+    let seconds = text.parse::<u64>().map(Duration::from_secs).ok();
+    let duration = || text.parse::<SignedDuration>().ok().and_then(|duration| Duration::try_from(duration).ok());
+    match seconds.or_else(duration) {
+        Some(Duration::ZERO) => Ok(Duration::MAX),
+        Some(duration) => Ok(duration),
+        None => Err("must be a duration, such as 30s or 1m; 0 is no limit"),
+    }
 }
 
 /// A command of the plugin.
@@ -429,10 +578,44 @@ mod tests {
             ("extend ci --until tomorrow", "RFC 3339"),
             ("create ci --after 1d --never", "cannot be used with"),
             ("verify kpat_secret", "unexpected argument"),
+            ("list --request-timeout soon", "such as 30s or 1m"),
+            ("list -n A_b", "lower case letters"),
         ] {
             let error = PluginCli::try_parse_from(["kubectl-pat"].into_iter().chain(line.split(' '))).expect_err(line);
             assert_eq!(error.exit_code(), 2, "{line}");
             assert!(error.to_string().contains(part), "{line}: {error}");
+        }
+    }
+
+    #[test]
+    fn connection_flags_are_those_of_kubectl() {
+        let parse = |line: &str| {
+            PluginCli::try_parse_from(["kubectl-pat", "list"].into_iter().chain(line.split(' '))).expect(line).cluster
+        };
+        let flags = parse(
+            "--context c --cluster d --user u --server https://s --as a --as-group g --as-group h --as-uid 7 -v 6",
+        )
+        .overrides();
+        let texts =
+            [&flags.context, &flags.cluster, &flags.user, &flags.server, &flags.impersonate, &flags.impersonate_uid];
+        assert_eq!(texts.map(|text| text.as_deref().unwrap_or_default()), ["c", "d", "u", "https://s", "a", "7"]);
+        assert_eq!((flags.impersonate_groups, flags.print_requests), (vec!["g".to_owned(), "h".to_owned()], true));
+        assert!(parse("--namespace=").namespace().is_none());
+        for (text, seconds) in [("5", 5), ("5s", 5), ("1m30s", 90), ("1h", 3_600)] {
+            let timeout = parse(&format!("--request-timeout={text}")).connection.request_timeout;
+            assert_eq!(timeout, Some(Duration::from_secs(seconds)), "{text}");
+        }
+        assert_eq!(parse("--request-timeout=0").connection.request_timeout, Some(Duration::MAX));
+    }
+
+    #[test]
+    fn secrets_on_the_command_line_are_refused_and_not_kept() {
+        for flag in ["--token", "--password"] {
+            let cli = PluginCli::try_parse_from(["kubectl-pat", "list", flag, "s3cret"]).expect(flag);
+            assert!(!format!("{cli:?}").contains("s3cret"));
+            let error = cli.cluster.refuse_secrets().unwrap_err();
+            assert_eq!(error.exit(), crate::plugin::output::Exit::Usage);
+            assert!(error.to_string().starts_with(flag) && !error.to_string().contains("s3cret"), "{error}");
         }
     }
 }

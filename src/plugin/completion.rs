@@ -8,7 +8,7 @@ use std::{fs, path::Path, time::Duration};
 use clap::{Arg, CommandFactory};
 
 use super::{
-    cli::{ClusterArgs, CompletionShell, PluginCli},
+    cli::{ClusterArgs, CompletionShell, ConnectionArgs, PluginCli},
     error::Error,
     output::CommandOutput,
     session::Session,
@@ -179,6 +179,13 @@ fn cluster_args(words: &[String]) -> ClusterArgs {
         context: value(&["--context"]),
         namespace: value(&["-n", "--namespace"]),
         color: Color::Never,
+        connection: ConnectionArgs {
+            cluster: value(&["--cluster"]),
+            user: value(&["--user"]),
+            server: value(&["--server"]),
+            impersonate: value(&["--as"]),
+            ..ConnectionArgs::default()
+        },
     }
 }
 

@@ -154,7 +154,7 @@ fn parse_label(text: &str) -> Result<(String, String), &'static str> {
 /// Runs the command.
 pub async fn run(cluster: &ClusterArgs, args: &CreateArgs) -> Result<CommandOutput, Error> {
     if !args.apply {
-        let manifest = build_manifest(args, cluster.namespace.as_deref());
+        let manifest = build_manifest(args, cluster.namespace());
         validate(&manifest)?;
         return Ok(CommandOutput::success(format_manifest(&manifest, args.output)));
     }

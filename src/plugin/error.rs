@@ -14,9 +14,9 @@ pub enum Error {
     Api(#[from] kube::Error),
     /// The API server did not respond in time.
     #[error(
-        "the API server did not respond within 30s: check its address in the kubeconfig and your network connection, or run `kubectl pat doctor`"
+        "the API server did not respond within {0:?}: check its address in the kubeconfig and your network connection, or run `kubectl pat doctor`"
     )]
-    Timeout,
+    Timeout(std::time::Duration),
     /// The object does not exist.
     #[error("{0}")]
     NotFound(String),

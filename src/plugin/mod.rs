@@ -80,6 +80,7 @@ pub fn main() -> ExitCode {
 
 async fn run(cli: PluginCli) -> Result<CommandOutput, Error> {
     let PluginCli { cluster, command } = cli;
+    cluster.refuse_secrets()?;
     let session = async || Session::open(&cluster).await;
     match command {
         PluginCommand::List(args) => list::run(&session().await?, &args).await,

@@ -78,8 +78,7 @@ pub async fn run(cluster: &ClusterArgs, args: &PlanArgs) -> Result<CommandOutput
         (Some(file), _) => {
             let session = if args.live { Some(Session::open(cluster).await?) } else { None };
             for manifest in read(file)? {
-                let namespace =
-                    session.as_ref().map_or(cluster.namespace.as_deref(), |session| Some(&session.namespace));
+                let namespace = session.as_ref().map_or(cluster.namespace(), |session| Some(&session.namespace));
                 let pat = complete_manifest(manifest, namespace.unwrap_or("default"), now)?;
                 let simulator = match &session {
                     Some(session) => with_stored_object(session, pat, config.clone(), now).await?,

@@ -1,6 +1,6 @@
 //! The connection of a command to its cluster: client, namespace, clock, and requests with a timeout.
 
-use std::{future::Future, time::Duration};
+use std::{future::Future, sync::OnceLock, time::Duration};
 
 use hyper::{Request, header::DATE};
 use k8s_openapi::jiff::{SignedDuration, Timestamp, fmt::rfc2822};
@@ -22,7 +22,11 @@ use crate::{
     service,
 };
 
+/// The timeout of a request without `--request-timeout`.
 const REQUEST_TIMEOUT: Duration = Duration::from_secs(30);
+
+/// The timeout of `--request-timeout`, which is the same for all requests of a command.
+static CHOSEN_TIMEOUT: OnceLock<Duration> = OnceLock::new();
 
 const PAGE_SIZE: u32 = 500;
 
@@ -44,14 +48,17 @@ pub struct Session {
 }
 
 impl Session {
-    /// Reads the kubeconfig. This sends no request.
+    /// Reads the kubeconfig, and calls its credential plugin. This sends no request.
     pub async fn open(args: &ClusterArgs) -> Result<Self, Error> {
-        let cluster = service::client::connect_as(args.kubeconfig.as_deref(), args.context.as_deref()).await?;
+        if let Some(timeout) = args.connection.request_timeout {
+            CHOSEN_TIMEOUT.get_or_init(|| timeout);
+        }
+        let cluster = service::client::connect_as(&args.overrides()).await?;
         Ok(Self {
             client: cluster.client,
             url: cluster.url,
-            namespace: args.namespace.clone().unwrap_or(cluster.namespace),
-            namespace_is_named: args.namespace.is_some(),
+            namespace: args.namespace().map_or(cluster.namespace, str::to_owned),
+            namespace_is_named: args.namespace().is_some(),
             paint: Paint::stdout(args.color),
         })
     }
@@ -150,5 +157,6 @@ impl Session {
 
 /// Sends a request with a timeout.
 pub async fn with_timeout<T>(request: impl Future<Output = kube::Result<T>>) -> Result<T, Error> {
-    tokio::time::timeout(REQUEST_TIMEOUT, request).await.map_err(|_| Error::Timeout)?.map_err(Error::Api)
+    let timeout = CHOSEN_TIMEOUT.get().copied().unwrap_or(REQUEST_TIMEOUT);
+    tokio::time::timeout(timeout, request).await.map_err(|_| Error::Timeout(timeout))?.map_err(Error::Api)
 }

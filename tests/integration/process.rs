@@ -96,7 +96,15 @@ async fn startup_errors_are_one_line() {
         ("a closed port", &closed_port, &["no API server listens at this address", "is it running"]),
         ("an unknown host name", &no_such_name, &["the API server's name cannot be resolved"]),
         ("plain HTTP to a TLS port", &plain, &["400"]),
-        ("a wrong token", &bad_token, &["rejects our credentials (401", "renew the kubeconfig's user"]),
+        (
+            "a wrong token",
+            &bad_token,
+            &[
+                "rejects our credentials (401",
+                "context \"control-plane\", server https://",
+                "renew the kubeconfig's user",
+            ],
+        ),
         ("no credentials", &nameless, &["rejects our credentials (401"]),
         ("another authority", &wrong_authority, &["no secure connection to the API server", "certificate-authority"]),
         ("an invalid authority", &no_authority, &["kubeconfig"]),
@@ -114,7 +122,11 @@ async fn startup_errors_are_one_line() {
 
     let nowhere = Launch::new(&["controller", "--health-addr=127.0.0.1:0"]).run().await.refusal();
     assert!(nowhere.contains("no kubeconfig and not in a cluster: set KUBECONFIG"), "{nowhere}");
-    let podless = Launch::new(&["controller", "--health-addr=127.0.0.1:0"]);
+    // In a pod, the operator does not use ~/.kube/config.
+    let home = tempfile::tempdir().unwrap();
+    std::fs::create_dir(home.path().join(".kube")).unwrap();
+    std::fs::write(home.path().join(".kube/config"), &good).unwrap();
+    let podless = Launch::new(&["controller", "--health-addr=127.0.0.1:0"]).env("HOME", home.path());
     let podless = podless.env("KUBERNETES_SERVICE_HOST", "127.0.0.1").env("KUBERNETES_SERVICE_PORT", "1");
     let podless = podless.run().await.refusal();
     assert!(podless.contains("without a usable ServiceAccount"), "{podless}");
