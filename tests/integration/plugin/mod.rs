@@ -8,6 +8,7 @@ mod change;
 mod complete;
 mod docs;
 mod doctor;
+mod kubeconfigs;
 mod list;
 mod plan;
 mod rights;
