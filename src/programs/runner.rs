@@ -19,7 +19,7 @@ use crate::{
     },
     service::{
         Clock, Cluster, HealthServer, HttpServer, ListenAddr, Readiness, ReadinessGate, Shutdown, TlsReloader, client,
-        http::{Limits, refuse_plain_text},
+        http::{ConnectionSlots, Limits, refuse_plain_text},
         tls::{self, TlsFiles, TlsMetrics},
         watch::{self, WatchHandler, WatchMetrics},
     },
@@ -34,6 +34,8 @@ pub(super) struct Bootstrap {
     pub(super) clock: Clock,
     tls: Option<TlsReloader>,
     insecure_listen: bool,
+    /// Shared by all servers but the health endpoint.
+    slots: Arc<ConnectionSlots>,
 }
 
 impl Bootstrap {
@@ -42,7 +44,8 @@ impl Bootstrap {
         let clock = Clock::system();
         let files = TlsFiles::from_flags(args.tls_cert.clone(), args.tls_key.clone())?;
         let tls = files.map(|files| TlsReloader::load(files, clock.clone())).transpose()?;
-        Ok(Self { shutdown, clock, tls, insecure_listen: args.insecure_listen })
+        let slots = Arc::new(ConnectionSlots::of_process());
+        Ok(Self { shutdown, clock, tls, insecure_listen: args.insecure_listen, slots })
     }
 
     /// Binds a port for requests that hold tokens: with TLS, or on loopback. `purpose` and `flag` appear in errors.
@@ -53,7 +56,8 @@ impl Bootstrap {
         limits: Limits,
     ) -> anyhow::Result<HttpServer> {
         refuse_plain_text(addr, self.tls.is_some(), self.insecure_listen, purpose, flag)?;
-        Ok(HttpServer::bind(addr, purpose, flag).await?.with_limits(limits).with_tls(self.tls.clone()))
+        let server = HttpServer::bind(addr, purpose, flag).await?;
+        Ok(server.with_limits(limits).with_slots(self.slots.clone()).with_tls(self.tls.clone()))
     }
 
     pub(super) fn log_serving(&self, server: &HttpServer, protocols: &str) {

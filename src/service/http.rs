@@ -6,6 +6,7 @@
 mod activity;
 pub mod body;
 mod connection;
+mod connections;
 #[cfg(test)]
 mod tests;
 
@@ -16,8 +17,7 @@ use std::{
 
 use axum::{extract::Request, http::HeaderMap, response::Response};
 use tokio::{
-    net::{TcpListener, TcpStream},
-    sync::Semaphore,
+    net::{TcpListener, TcpSocket, TcpStream},
     task::JoinSet,
     time::error::Elapsed,
 };
@@ -25,7 +25,11 @@ use tokio_util::sync::CancellationToken;
 use tower::Service;
 use tracing::warn;
 
-pub use self::body::{BudgetExhausted, MemoryBudget, MemoryReservation};
+use self::{activity::ConnectionActivity, connections::ConnectionSlot};
+pub use self::{
+    body::{BudgetExhausted, MemoryBudget, MemoryReservation},
+    connections::ConnectionSlots,
+};
 use super::tls::TlsReloader;
 
 /// Why an HTTP server could not start.
@@ -71,8 +75,6 @@ impl HttpError {
 /// The limits of a server.
 #[derive(Clone, Copy, Debug)]
 pub struct Limits {
-    /// Concurrent connections; further ones wait in the queue of the operating system.
-    pub connections: usize,
     /// The time limit of a TLS handshake.
     pub handshake: Duration,
     /// The time limit of a request's header, and of the first request on a new connection. Connections are checked periodically, so it
@@ -92,9 +94,9 @@ pub struct Limits {
     /// How long a response waits for the unread rest of its request's body, so that an HTTP/1 connection can be reused. Zero closes the
     /// connection instead.
     pub drain: Duration,
-    /// The maximum size of a request's header, in bytes.
+    /// The maximum size of a request's header, in bytes. With many open connections it is lower, see [`ConnectionSlots`].
     pub head: usize,
-    /// Concurrent requests on one HTTP/2 connection.
+    /// Concurrent requests on one HTTP/2 connection. With many open connections they are fewer.
     pub streams: u32,
     /// The flow-control window of an HTTP/2 connection, in bytes.
     pub window: u32,
@@ -104,7 +106,6 @@ impl Default for Limits {
     /// Limits for an endpoint with little traffic.
     fn default() -> Self {
         Self {
-            connections: 128,
             handshake: Duration::from_secs(10),
             header: Duration::from_secs(10),
             request: Duration::from_secs(30),
@@ -115,7 +116,7 @@ impl Default for Limits {
             drain: Duration::ZERO,
             head: 64 * 1024,
             streams: 64,
-            window: 128 * 1024,
+            window: 64 * 1024,
         }
     }
 }
@@ -124,7 +125,7 @@ impl Limits {
     /// Limits for a server that proxies ask about every request. A slow body times out before its request, so that the protocol's own
     /// error is returned.
     pub fn busy() -> Self {
-        Self { connections: 4096, streams: 128, request: body::TIMEOUT + Duration::from_secs(5), ..Self::default() }
+        Self { streams: 128, request: body::TIMEOUT + Duration::from_secs(5), ..Self::default() }
     }
 }
 
@@ -174,6 +175,11 @@ impl fmt::Display for ListenAddr {
     }
 }
 
+/// An extension of a request whose target had a fragment: `#` and everything behind it, which the parser drops. HTTP allows none (RFC 9112,
+/// 3.2). Over HTTP/2 it cannot be detected.
+#[derive(Clone, Copy, Debug)]
+pub struct DroppedFragment;
+
 /// A service that can answer requests, such as an axum router. It is cloned for each request.
 pub trait HttpService:
     Service<Request, Response = Response, Error = Infallible, Future: Send> + Clone + Send + 'static
@@ -185,12 +191,19 @@ impl<S> HttpService for S where
 {
 }
 
+/// The connections that the operating system queues until they are accepted, as in `TcpListener::bind`.
+const BACKLOG: u32 = 1024;
+
+/// The connection slots of a server with little traffic.
+const DEFAULT_CONNECTIONS: usize = 128;
+
 /// A server that has bound its port but does not accept connections yet.
 #[derive(Debug)]
 pub struct HttpServer {
     listener: TcpListener,
     addr: SocketAddr,
     limits: Limits,
+    slots: Arc<ConnectionSlots>,
     tls: Option<TlsReloader>,
 }
 
@@ -215,8 +228,8 @@ impl HttpServer {
         let listen = async {
             let listener = match addr {
                 ListenAddr::One(addr) => TcpListener::bind(addr).await?,
-                // An IPv6 socket accepts IPv4 as well, unless the machine has no IPv6.
-                ListenAddr::Any { port } => match TcpListener::bind(SocketAddr::from(([0; 8], port))).await {
+                ListenAddr::Any { port } => match listen_on_both_families(port) {
+                    // The machine has no IPv6.
                     Err(error) if error.kind() != io::ErrorKind::AddrInUse => {
                         TcpListener::bind(SocketAddr::from(([0; 4], port))).await?
                     }
@@ -226,13 +239,21 @@ impl HttpServer {
             Ok((listener.local_addr()?, listener))
         };
         let (local, listener) = listen.await.map_err(|error| HttpError::Listen { addr, purpose, flag, error })?;
-        Ok(Self { listener, addr: local, limits: Limits::default(), tls: None })
+        let slots = Arc::new(ConnectionSlots::new(DEFAULT_CONNECTIONS));
+        Ok(Self { listener, addr: local, limits: Limits::default(), slots, tls: None })
     }
 
     /// Sets the limits.
     #[must_use]
     pub fn with_limits(mut self, limits: Limits) -> Self {
         self.limits = limits;
+        self
+    }
+
+    /// Shares these connection slots with other servers. Without it, the server has 128 of its own.
+    #[must_use]
+    pub fn with_slots(mut self, slots: Arc<ConnectionSlots>) -> Self {
+        self.slots = slots;
         self
     }
 
@@ -250,23 +271,31 @@ impl HttpServer {
 
     /// Serves requests until cancelled, then finishes those in progress.
     pub async fn serve(self, service: impl HttpService, cancellation: CancellationToken) {
-        let slots = Arc::new(Semaphore::new(self.limits.connections));
         let mut connections = JoinSet::new();
+        let mut accepting = pin!(self.accept());
         loop {
             let accepted = tokio::select! {
                 () = cancellation.cancelled() => break,
-                accepted = accept(&self.listener, &slots) => accepted,
+                accepted = &mut accepting => accepted,
                 Some(_) = connections.join_next() => continue,
             };
+            accepting.set(self.accept());
             match accepted {
                 Ok((stream, slot)) => {
                     // A child token: polling a shared one would take its lock for each request.
                     let stop = cancellation.child_token();
-                    let serving = connection::serve(stream, self.tls.clone(), service.clone(), self.limits, stop);
-                    connections.spawn(async move {
-                        serving.await;
-                        drop(slot);
-                    });
+                    let activity = Arc::new(ConnectionActivity::default());
+                    self.slots.register(&activity, stop.clone());
+                    let tls = self.tls.clone();
+                    connections.spawn(connection::serve(
+                        stream,
+                        tls,
+                        service.clone(),
+                        self.limits,
+                        slot,
+                        activity,
+                        stop,
+                    ));
                 }
                 Err(error) => {
                     // Usually there are no file descriptors left: an immediate retry would only use the CPU.
@@ -277,6 +306,22 @@ impl HttpServer {
         }
         while connections.join_next().await.is_some() {}
     }
+
+    /// Accepts a connection, and then waits for a slot: only a connection that has arrived may close another.
+    async fn accept(&self) -> io::Result<(TcpStream, ConnectionSlot)> {
+        let (stream, _) = self.listener.accept().await?;
+        Ok((stream, self.slots.acquire().await))
+    }
+}
+
+/// Listens on IPv6 and IPv4, whatever the sysctl `net.ipv6.bindv6only` says.
+fn listen_on_both_families(port: u16) -> io::Result<TcpListener> {
+    let socket = TcpSocket::new_v6()?;
+    rustix::net::sockopt::set_ipv6_v6only(&socket, false)?;
+    // As `TcpListener::bind` does: a restarted server takes its port again.
+    socket.set_reuseaddr(true)?;
+    socket.bind(SocketAddr::from(([0; 8], port)))?;
+    socket.listen(BACKLOG)
 }
 
 /// Iterates over names and values of headers.
@@ -292,13 +337,4 @@ pub async fn timeout<F: Future>(limit: Duration, task: F) -> Result<F::Output, E
         Poll::Ready(output) => Ok(output),
         Poll::Pending => tokio::time::timeout(limit, task).await,
     }
-}
-
-async fn accept(
-    listener: &TcpListener,
-    slots: &Arc<Semaphore>,
-) -> io::Result<(TcpStream, tokio::sync::OwnedSemaphorePermit)> {
-    let slot = Arc::clone(slots).acquire_owned().await.map_err(io::Error::other)?;
-    let (stream, _) = listener.accept().await?;
-    Ok((stream, slot))
 }

@@ -18,19 +18,20 @@ use std::sync::Arc;
 
 use axum::http::HeaderMap;
 use tracing::warn;
+use zeroize::Zeroizing;
 
 use super::{
     CheckResult, Protocol, ProtocolRejection, Verifier,
     reason::DecisionReason,
     response::{self, Challenge},
-    service_account::{AccountPermission, ServiceAccountReviewer},
+    service_account::{AccountPermission, ServiceAccountReviewer, may_be_valid},
 };
 use crate::{
     auth::decision::{Audience, Requirements},
     index::{CredentialRef, PatUid},
     service::{
         authorization::{Authorization, Basic, percent_decoded},
-        http::BudgetExhausted,
+        http::{BudgetExhausted, MemoryReservation},
     },
     token::{ParseError, Presented},
 };
@@ -44,6 +45,20 @@ pub enum IntrospectionCaller {
     Unrestricted,
     /// It may introspect tokens that list an audience of its own PAT.
     Restricted(CredentialRef),
+}
+
+/// A caller, as far as it can be authenticated without the API server.
+pub enum AuthenticatedCaller {
+    /// Its PAT is valid and has the permission.
+    Pat(IntrospectionCaller),
+    /// It may be a ServiceAccount, which must be reviewed.
+    Account(AccountToken),
+}
+
+/// The token of a caller that may be a ServiceAccount.
+pub struct AccountToken {
+    token: Zeroizing<String>,
+    _share: MemoryReservation,
 }
 
 /// Why a caller may not introspect.
@@ -67,24 +82,25 @@ impl CallerAuthenticator {
         Self { verifier, accounts: client.map(ServiceAccountReviewer::new) }
     }
 
-    /// Authenticates the caller and checks its permission.
+    /// Authenticates a caller with a PAT. The token of a ServiceAccount must be reviewed.
     ///
     /// # Errors
     /// Returns an error if the caller may not introspect or cannot be authenticated at the moment.
-    pub async fn authenticate(&self, headers: &HeaderMap) -> Result<IntrospectionCaller, CallerRejection> {
+    pub fn authenticate(&self, headers: &HeaderMap) -> Result<AuthenticatedCaller, CallerRejection> {
         match Authorization::read(response::plain(headers)) {
             Authorization::Missing => Err(CallerRejection::Challenge(Challenge::Missing)),
             Authorization::Malformed => Err(CallerRejection::Challenge(Challenge::InvalidRequest)),
-            Authorization::Basic(basic) => self.authenticate_basic(&basic),
+            Authorization::Basic(basic) => self.authenticate_basic(&basic).map(AuthenticatedCaller::Pat),
             Authorization::Bearer(token) => {
                 if let Ok(token) = Presented::parse(token) {
-                    return self.authenticate_pat(token, |_| Ok(()));
+                    return self.authenticate_pat(token, |_| Ok(())).map(AuthenticatedCaller::Pat);
                 }
-                // The header stays in memory while the API server is asked.
+                let token = str::from_utf8(token).ok().filter(|token| self.accounts.is_some() && may_be_valid(token));
+                let token = token.ok_or(CallerRejection::Challenge(Challenge::InvalidToken))?;
                 let mut share = self.verifier.memory().reservation();
-                let head = response::plain(headers).map(|(name, value)| name.len() + value.len()).sum();
-                share.grow(head).map_err(|BudgetExhausted| CallerRejection::Unavailable)?;
-                self.authenticate_account(token).await
+                share.grow(token.len()).map_err(|BudgetExhausted| CallerRejection::Unavailable)?;
+                let token = Zeroizing::new(token.to_owned());
+                Ok(AuthenticatedCaller::Account(AccountToken { token, _share: share }))
             }
         }
     }
@@ -114,11 +130,15 @@ impl CallerAuthenticator {
         }
     }
 
-    async fn authenticate_account(&self, token: &[u8]) -> Result<IntrospectionCaller, CallerRejection> {
-        let (Some(accounts), Ok(token)) = (&self.accounts, str::from_utf8(token)) else {
+    /// Asks the API server whether a ServiceAccount may introspect.
+    ///
+    /// # Errors
+    /// Returns an error if the caller may not introspect or cannot be authenticated at the moment.
+    pub async fn review(&self, account: AccountToken) -> Result<IntrospectionCaller, CallerRejection> {
+        let Some(accounts) = &self.accounts else {
             return Err(CallerRejection::Challenge(Challenge::InvalidToken));
         };
-        match accounts.permission(token).await {
+        match accounts.permission(&account.token).await {
             Ok(AccountPermission::Permitted) => Ok(IntrospectionCaller::Unrestricted),
             Ok(AccountPermission::Forbidden) => {
                 Err(CallerRejection::Challenge(Challenge::InsufficientScope { scope: SCOPE.to_owned() }))

@@ -15,7 +15,7 @@ use zeroize::{Zeroize, Zeroizing};
 
 use super::{
     Protocol, Verifier,
-    caller::{CallerAuthenticator, CallerRejection, IntrospectionCaller},
+    caller::{AuthenticatedCaller, CallerAuthenticator, CallerRejection, IntrospectionCaller},
     metadata::Issuer,
     response::{self, Challenge, REALM},
 };
@@ -76,23 +76,35 @@ pub async fn answer(
     if !response::is_allowed(&head.method, ALLOWED) {
         return response::method_not_allowed(ALLOWED);
     }
-    let caller = match callers.authenticate(&head.headers).await {
-        Ok(caller) => caller,
+    let authenticated = match callers.authenticate(&head.headers) {
+        Ok(authenticated) => authenticated,
         Err(rejection) => return refuse(&rejection),
     };
-    if !is_form(&head.headers) {
-        return fail(
-            StatusCode::UNSUPPORTED_MEDIA_TYPE,
-            "invalid_request",
-            "Content-Type: must be application/x-www-form-urlencoded",
-        );
-    }
+    let is_form = is_form(&head.headers);
     // The header is no longer needed and may be large.
     drop(head);
-    let body = match response::body(body, verifier.memory()).await {
-        Ok(body) => body,
-        Err(BodyError::NoMemory(_)) => return response::with_retry_after(unavailable()),
-        Err(error) => return fail(error.status(), "invalid_request", "the body is too large, too slow or incomplete"),
+    // Read before the API server is asked: HTTP/2 buffers data that waits unread, outside the memory budget.
+    let body = if is_form { Some(response::body(body, verifier.memory()).await) } else { None };
+    let caller = match authenticated {
+        AuthenticatedCaller::Pat(caller) => caller,
+        AuthenticatedCaller::Account(account) => match callers.review(account).await {
+            Ok(caller) => caller,
+            Err(rejection) => return refuse(&rejection),
+        },
+    };
+    let body = match body {
+        Some(Ok(body)) => body,
+        Some(Err(BodyError::NoMemory(_))) => return response::with_retry_after(unavailable()),
+        Some(Err(error)) => {
+            return fail(error.status(), "invalid_request", "the body is too large, too slow or incomplete");
+        }
+        None => {
+            return fail(
+                StatusCode::UNSUPPORTED_MEDIA_TYPE,
+                "invalid_request",
+                "Content-Type: must be application/x-www-form-urlencoded",
+            );
+        }
     };
     match token(&body) {
         Ok(token) => decide(verifier, &caller, issuer, &token),
@@ -167,6 +179,11 @@ fn refuse(rejection: &CallerRejection) -> Response {
         response.headers_mut().append(header::WWW_AUTHENTICATE, basic);
     }
     response
+}
+
+/// Answers a request with too many headers.
+pub fn refuse_headers() -> Response {
+    fail(StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE, "invalid_request", "the request has too many headers")
 }
 
 fn unavailable() -> Response {

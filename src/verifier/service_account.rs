@@ -99,11 +99,7 @@ impl ServiceAccountReviewer {
     /// # Errors
     /// Returns an error if the API server does not answer.
     pub async fn permission(&self, token: &str) -> Result<AccountPermission, ReviewError> {
-        let now = Timestamp::now().as_second();
-        let Some(claims) = claims(token).filter(|claims| claims.are_plausible(now)) else {
-            return Ok(AccountPermission::NotAuthenticated);
-        };
-        let left = Duration::from_secs(u64::try_from(claims.exp.saturating_sub(now)).unwrap_or(0));
+        let Some(left) = plausible_life(token) else { return Ok(AccountPermission::NotAuthenticated) };
         let key = Sha256::digest(token).into();
         if let Some(known) = self.cached(&key) {
             return Ok(known);
@@ -155,6 +151,18 @@ impl ServiceAccountReviewer {
     fn lock(&self) -> std::sync::MutexGuard<'_, ReviewCache> {
         self.cache.lock().unwrap_or_else(PoisonError::into_inner)
     }
+}
+
+/// Whether a review of this text may succeed: it is a JWT for our audience that has not expired. Nothing else is verified.
+pub fn may_be_valid(token: &str) -> bool {
+    plausible_life(token).is_some()
+}
+
+/// Returns the time until the token expires; `None` for text that cannot be valid.
+fn plausible_life(token: &str) -> Option<Duration> {
+    let now = Timestamp::now().as_second();
+    let claims = claims(token).filter(|claims| claims.are_plausible(now))?;
+    Some(Duration::from_secs(u64::try_from(claims.exp.saturating_sub(now)).unwrap_or(0)))
 }
 
 /// Unverified claims of a JWT. They only spare the API server reviews of tokens that cannot be valid.

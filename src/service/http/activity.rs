@@ -14,6 +14,7 @@ use std::{
 };
 
 use hyper::Version;
+use memchr::memchr2;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
 /// What a connection has done so far. Nothing depends on the order of these fields, so `Relaxed` is enough.
@@ -25,10 +26,25 @@ pub(super) struct ConnectionActivity {
     partial: AtomicBool,
     http2: AtomicBool,
     retiring: AtomicBool,
+    evicted: AtomicBool,
+    /// The first line of an HTTP/1 request has a `#`, which the parser drops with everything behind it.
+    fragment: AtomicBool,
+}
+
+/// What a connection without a request in progress waits for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Waiting {
+    /// The rest of a request's header, or its first request.
+    ForRequest,
+    /// Another request.
+    Idle,
 }
 
 /// A request in progress, until dropped.
-pub(super) struct RequestInProgress(Arc<ConnectionActivity>);
+pub(super) struct RequestInProgress {
+    activity: Arc<ConnectionActivity>,
+    has_fragment: bool,
+}
 
 impl ConnectionActivity {
     /// Records that a request's header has arrived.
@@ -38,12 +54,33 @@ impl ConnectionActivity {
         }
         self.begun.fetch_add(1, Ordering::Relaxed);
         self.partial.store(false, Ordering::Relaxed);
-        RequestInProgress(self.clone())
+        // Bytes of HTTP/2 mean something else.
+        let has_fragment = self.fragment.load(Ordering::Relaxed) && version != Version::HTTP_2;
+        self.fragment.store(false, Ordering::Relaxed);
+        RequestInProgress { activity: self.clone(), has_fragment }
     }
 
     /// Makes each further request the last of its connection.
     pub(super) fn retire(&self) {
         self.retiring.store(true, Ordering::Relaxed);
+    }
+
+    /// Makes the connection end at once, and not after a grace period, when it is stopped.
+    pub(super) fn evict(&self) {
+        self.evicted.store(true, Ordering::Relaxed);
+    }
+
+    /// Whether the connection makes room for another.
+    pub(super) fn is_evicted(&self) -> bool {
+        self.evicted.load(Ordering::Relaxed)
+    }
+
+    /// Returns what the connection waits for; `None` while a request is in progress.
+    pub(super) fn waiting(&self) -> Option<Waiting> {
+        let (begun, ended) = (self.begun.load(Ordering::Relaxed), self.ended.load(Ordering::Relaxed));
+        // An HTTP/2 connection also receives bytes without a request, such as pings.
+        let partial = begun == 0 || self.partial.load(Ordering::Relaxed) && !self.is_http2();
+        (begun == ended).then_some(if partial { Waiting::ForRequest } else { Waiting::Idle })
     }
 
     /// Whether a request came by HTTP/2.
@@ -55,14 +92,19 @@ impl ConnectionActivity {
 impl RequestInProgress {
     /// Whether no other request should follow on this connection.
     pub(super) fn is_last(&self) -> bool {
-        self.0.retiring.load(Ordering::Relaxed)
+        self.activity.retiring.load(Ordering::Relaxed)
+    }
+
+    /// Whether the target of the request had a fragment (HTTP/1 only).
+    pub(super) fn has_fragment(&self) -> bool {
+        self.has_fragment
     }
 }
 
 impl Drop for RequestInProgress {
     fn drop(&mut self) {
-        self.0.ended.fetch_add(1, Ordering::Relaxed);
-        self.0.partial.store(false, Ordering::Relaxed);
+        self.activity.ended.fetch_add(1, Ordering::Relaxed);
+        self.activity.partial.store(false, Ordering::Relaxed);
     }
 }
 
@@ -102,18 +144,16 @@ impl ConnectionMonitor {
         let (begun, ended) = (activity.begun.load(Ordering::Relaxed), activity.ended.load(Ordering::Relaxed));
         let progressed = begun.wrapping_add(ended) != self.requests;
         self.requests = begun.wrapping_add(ended);
-        // An HTTP/2 connection also receives bytes without a request, such as pings.
-        let partial = begun == 0 || activity.partial.load(Ordering::Relaxed) && !activity.is_http2();
         if progressed {
             self.since = now;
             self.partial_since = None;
         }
-        if begun != ended {
+        let Some(waiting) = activity.waiting() else {
             // A request in progress has its own time limit.
             self.since = now;
             return ConnectionState::Active;
-        }
-        if !partial {
+        };
+        if waiting == Waiting::Idle {
             self.partial_since = None;
         } else if now.duration_since(*self.partial_since.get_or_insert(now)) >= self.header {
             return ConnectionState::Slow;
@@ -122,15 +162,30 @@ impl ConnectionMonitor {
     }
 }
 
-/// A stream that records incoming bytes.
+/// A stream that records incoming bytes, and whether the first line of a request has a `#`.
 pub(super) struct MonitoredStream<S> {
     stream: S,
     activity: Arc<ConnectionActivity>,
+    /// The next bytes belong to the first line of a request.
+    first_line: bool,
 }
 
 impl<S> MonitoredStream<S> {
     pub(super) fn new(stream: S, activity: Arc<ConnectionActivity>) -> Self {
-        Self { stream, activity }
+        Self { stream, activity, first_line: true }
+    }
+
+    fn record(&mut self, bytes: &[u8]) {
+        let activity = &self.activity;
+        self.first_line |= !activity.partial.swap(true, Ordering::Relaxed) && activity.waiting().is_some();
+        if !self.first_line {
+            return;
+        }
+        match memchr2(b'#', b'\n', bytes) {
+            Some(at) if bytes[at] == b'#' => activity.fragment.store(true, Ordering::Relaxed),
+            Some(_) => self.first_line = false,
+            None => {}
+        }
     }
 }
 
@@ -138,8 +193,10 @@ impl<S: AsyncRead + Unpin> AsyncRead for MonitoredStream<S> {
     fn poll_read(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<std::io::Result<()>> {
         let before = buf.filled().len();
         let polled = Pin::new(&mut self.stream).poll_read(cx, buf);
-        if buf.filled().len() > before {
-            self.activity.partial.store(true, Ordering::Relaxed);
+        let this = &mut *self;
+        let bytes = &buf.filled()[before..];
+        if !bytes.is_empty() {
+            this.record(bytes);
         }
         polled
     }

@@ -26,7 +26,7 @@ use hyper_util::{
     server::conn::auto,
 };
 use tokio::{
-    io::{AsyncRead, AsyncWrite},
+    io::{AsyncRead, AsyncReadExt, AsyncWrite},
     net::TcpStream,
     time::{MissedTickBehavior, interval, timeout},
 };
@@ -34,42 +34,74 @@ use tokio_util::sync::CancellationToken;
 use tracing::debug;
 
 use super::{
-    HttpService, Limits,
+    DroppedFragment, HttpService, Limits,
     activity::{ConnectionActivity, ConnectionMonitor, ConnectionState, MonitoredStream},
+    connections::ConnectionSlot,
 };
 use crate::service::tls::TlsReloader;
 
-/// Serves a connection until it ends.
+/// The bytes that a TLS client may send before its handshake is complete: a ClientHello, which has some hundred bytes, or 2,000 with a
+/// post-quantum key, and perhaps the first record of a request (16 KiB). rustls would buffer 64 KiB.
+const HANDSHAKE_BYTES: u64 = 32 * 1024;
+
+/// The maximum number of headers that hyper parses; its own default is 100.
+const PARSED_HEADERS: usize = 1024;
+
+/// Serves a connection until it ends. The slot is free again afterwards.
 pub(super) async fn serve(
     stream: TcpStream,
     tls: Option<TlsReloader>,
     service: impl HttpService,
     limits: Limits,
+    slot: ConnectionSlot,
+    activity: Arc<ConnectionActivity>,
     cancellation: CancellationToken,
 ) {
+    let limits = Limits { head: slot.head(limits.head), streams: slot.streams(limits.streams), ..limits };
     // A response is one write: Nagle's algorithm would only delay it.
     let _works_without = stream.set_nodelay(true);
-    let Some(tls) = tls else {
-        return http(stream, service, limits, cancellation).await;
-    };
+    match tls {
+        None => http(stream, service, limits, activity, cancellation).await,
+        // Boxed: plain-text connections do not need the room.
+        Some(tls) => Box::pin(https(stream, &tls, service, limits, activity, cancellation)).await,
+    }
+}
+
+async fn https(
+    stream: TcpStream,
+    tls: &TlsReloader,
+    service: impl HttpService,
+    limits: Limits,
+    activity: Arc<ConnectionActivity>,
+    cancellation: CancellationToken,
+) {
+    let (read, write) = stream.into_split();
+    let stream = tokio::io::join(read.take(HANDSHAKE_BYTES), write);
     let handshake = timeout(limits.handshake, tls.acceptor().accept(stream));
     let accepted = tokio::select! {
         accepted = handshake => accepted,
         () = cancellation.cancelled() => return,
     };
     match accepted {
-        Ok(Ok(stream)) => http(stream, service, limits, cancellation).await,
+        Ok(Ok(mut stream)) => {
+            stream.get_mut().0.reader_mut().set_limit(u64::MAX);
+            http(stream, service, limits, activity, cancellation).await;
+        }
         Ok(Err(error)) => debug!(%error, "TLS handshake failed"),
         Err(_) => debug!("TLS handshake timed out"),
     }
 }
 
 /// Detects HTTP/1.1 or HTTP/2 from the first bytes, also where TLS has negotiated one of them.
-async fn http<S>(stream: S, service: impl HttpService, limits: Limits, cancellation: CancellationToken)
-where
+async fn http<S>(
+    stream: S,
+    service: impl HttpService,
+    limits: Limits,
+    activity: Arc<ConnectionActivity>,
+    cancellation: CancellationToken,
+) where
     S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
 {
-    let activity = Arc::new(ConnectionActivity::default());
     let stream = TokioIo::new(MonitoredStream::new(stream, activity.clone()));
     let requests = activity.clone();
     let answer = service_fn(move |request: Request<Incoming>| {
@@ -77,7 +109,10 @@ where
         let in_progress = requests.begin(request.version());
         let mut service = service.clone();
         async move {
-            let (head, body) = request.into_parts();
+            let (mut head, body) = request.into_parts();
+            if in_progress.has_fragment() {
+                head.extensions.insert(DroppedFragment);
+            }
             if http1 && !body.is_end_stream() && !has_supported_coding(&head.headers) {
                 return Ok(unsupported_coding());
             }
@@ -107,8 +142,15 @@ where
     let mut builder = auto::Builder::new(TokioExecutor::new());
     // hyper's header timeout costs an allocation for each request; the monitor enforces it instead. Responses are small: copying one
     // behind its head is cheaper than a vectored write.
-    builder.http1().timer(TokioTimer::new()).header_read_timeout(None).max_buf_size(limits.head).writev(false);
-    let head = u32::try_from(limits.head).unwrap_or(u32::MAX);
+    builder
+        .http1()
+        .timer(TokioTimer::new())
+        .header_read_timeout(None)
+        .max_buf_size(limits.head)
+        .max_headers(PARSED_HEADERS)
+        .writev(false);
+    // HTTP/2 counts 32 bytes for each header in addition (RFC 9113, 6.5.2).
+    let head = u32::try_from(limits.head + limits.head / 2).unwrap_or(u32::MAX);
     // No pings: a client that is gone sends no requests and is closed as idle. Pings cost a lock and a clock read for each frame.
     builder
         .http2()
@@ -160,6 +202,9 @@ async fn drive<C, E>(
                 break;
             }
         }
+    }
+    if activity.is_evicted() {
+        return;
     }
     shut_down(serving.as_mut());
     match timeout(limits.grace, serving).await {

@@ -18,26 +18,44 @@ struct TestServer {
     addr: SocketAddr,
     /// Notified of each request that is refused without reading its body.
     refused: Arc<Notify>,
+    /// Notified of each request that is never answered.
+    began: Arc<Notify>,
     stop: CancellationToken,
     serving: JoinHandle<()>,
 }
 
 impl TestServer {
     async fn within(limits: Limits) -> Self {
+        Self::with_slots(limits, 128).await
+    }
+
+    async fn with_slots(limits: Limits, slots: usize) -> Self {
         let refused = Arc::new(Notify::new());
         let notify = refused.clone();
         let refuse = async move || {
             notify.notify_one();
             StatusCode::FORBIDDEN
         };
+        let began = Arc::new(Notify::new());
+        let notify = began.clone();
+        let never = async move || {
+            notify.notify_one();
+            std::future::pending::<&str>().await
+        };
         let router = Router::new()
             .route("/refused", post(refuse))
             .route("/", get(async || "hello").post(async |body: Bytes| format!("{} bytes", body.len())))
-            .route("/never", get(async || std::future::pending::<&str>().await));
+            .route(
+                "/fragment",
+                get(async |request: Request| request.extensions().get::<DroppedFragment>().is_some().to_string()),
+            )
+            .route("/never", get(never));
         let server = HttpServer::bind("127.0.0.1:0".parse().unwrap(), "tests", "--test-addr").await.unwrap();
         let (addr, stop) = (server.local_addr(), CancellationToken::new());
-        let serving = tokio::spawn(server.with_limits(limits).serve(router, stop.clone()));
-        Self { addr, refused, stop, serving }
+        let serving = tokio::spawn(
+            server.with_limits(limits).with_slots(Arc::new(ConnectionSlots::new(slots))).serve(router, stop.clone()),
+        );
+        Self { addr, refused, began, stop, serving }
     }
 
     async fn send(&self, bytes: &[u8]) -> TcpStream {
@@ -70,6 +88,7 @@ fn limits() -> Limits {
 }
 
 const GET: &[u8] = b"GET / HTTP/1.1\r\nHost: x\r\n\r\n";
+const NEVER: &[u8] = b"GET /never HTTP/1.1\r\nHost: x\r\n\r\n";
 const GET_AND_CLOSE: &[u8] = b"GET / HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n";
 
 #[tokio::test]
@@ -151,15 +170,59 @@ async fn timeout_needs_no_time_for_a_ready_future_and_ends_a_pending_one() {
 }
 
 #[tokio::test]
-async fn endless_header_is_cut_off_and_frees_its_slot() {
-    let header = Duration::from_millis(200);
-    let server = TestServer::within(Limits { connections: 1, header, ..limits() }).await;
+async fn endless_header_is_cut_off() {
+    let server = TestServer::within(Limits { header: Duration::from_millis(200), ..limits() }).await;
     let slow = server.send(b"GET / HTTP/1.1\r\nHost: x\r\nX-Slow: ").await;
-    let other = server.send(GET_AND_CLOSE).await;
-    let text = answer(other).await;
-    assert!(text.starts_with("HTTP/1.1 200 OK") && text.ends_with("hello"), "{text}");
     assert_eq!(answer(slow).await, "");
     server.stops().await;
+}
+
+#[tokio::test]
+async fn a_new_connection_closes_one_that_waits_for_its_client() {
+    let server = TestServer::with_slots(Limits { header: 2 * SOON, ..limits() }, 4).await;
+    let mut busy = vec![server.send(NEVER).await];
+    server.began.notified().await;
+    let mut idle = server.send(GET).await;
+    assert!(idle.read(&mut [0; 1024]).await.unwrap() > 0);
+    let slow = server.send(b"GET / HTTP/1.1\r\nHost: x\r\nX-Slow: ").await;
+    let silent = server.send(b"").await;
+    for closed in [slow, silent, idle] {
+        busy.push(server.send(NEVER).await);
+        server.began.notified().await;
+        assert!(rest(closed).await.is_empty());
+    }
+    server.stops().await;
+}
+
+#[tokio::test]
+async fn many_connections_get_smaller_headers_and_fewer_streams() {
+    let server = TestServer::with_slots(limits(), 300).await;
+    let request =
+        |size: usize| format!("GET / HTTP/1.1\r\nHost: x\r\nConnection: close\r\nX-Long: {}\r\n\r\n", "a".repeat(size));
+    let (long, short) = (request(60_000), request(30_000));
+    assert!(answer(server.send(long.as_bytes()).await).await.starts_with("HTTP/1.1 200 "));
+    let mut others = Vec::new();
+    for _ in 0..200 {
+        let mut other = server.send(GET).await;
+        assert!(other.read(&mut [0; 1024]).await.unwrap() > 0);
+        others.push(other);
+    }
+    assert!(answer(server.send(short.as_bytes()).await).await.starts_with("HTTP/1.1 200 "));
+    // The answer is 431, but unread bytes may turn the end of the connection into a reset.
+    let refused = answer(server.send(long.as_bytes()).await).await;
+    assert!(refused.is_empty() || refused.starts_with("HTTP/1.1 431 "), "{refused}");
+    let settings = server.send(http2::PREFACE).await;
+    settings.readable().await.unwrap();
+    drop(others);
+    server.stops().await;
+    let frames = http2::frames(&rest(settings).await);
+    let setting = |id: u8| {
+        let settings = frames.iter().find(|frame| frame.kind == http2::SETTINGS).expect("settings");
+        http2::number(settings.payload.chunks(6).find(|one| one[..2] == [0, id]).expect("the setting"))
+    };
+    // MAX_CONCURRENT_STREAMS and MAX_HEADER_LIST_SIZE (RFC 9113, 6.5.2).
+    let (streams, list) = (setting(3), setting(6));
+    assert!(streams == 10 && (60_000..65_000).contains(&list), "{streams} streams, {list} bytes");
 }
 
 #[tokio::test]
@@ -242,7 +305,7 @@ async fn error_with_a_missing_or_oversized_body_closes_the_connection() {
 #[tokio::test]
 async fn oversized_header_is_refused() {
     let server = TestServer::within(Limits { head: 8 * 1024, ..limits() }).await;
-    let many: String = (0..101).map(|n| format!("X-{n}: a\r\n")).collect();
+    let many: String = (0..1100).map(|n| format!("X-{n}: a\r\n")).collect();
     let long = format!("X-Long: {}\r\n", "a".repeat(9000));
     for headers in [many, long] {
         let request = format!("GET / HTTP/1.1\r\nHost: x\r\n{headers}\r\n");
@@ -250,6 +313,57 @@ async fn oversized_header_is_refused() {
         assert!(text.starts_with("HTTP/1.1 431 "), "{text}");
     }
     server.stops().await;
+}
+
+#[tokio::test]
+async fn hundreds_of_headers_and_a_long_header_are_accepted() {
+    let server = TestServer::within(limits()).await;
+    let many: String = (0..1000).map(|n| format!("X-{n}: a\r\n")).collect();
+    let request = format!("GET / HTTP/1.1\r\nHost: x\r\nConnection: close\r\n{many}\r\n");
+    assert!(answer(server.send(request.as_bytes()).await).await.starts_with("HTTP/1.1 200 "));
+    server.stops().await;
+}
+
+#[tokio::test]
+async fn fragment_in_the_target_is_reported() {
+    let server = TestServer::within(limits()).await;
+    for (target, fragment) in
+        [("/fragment", false), ("/fragment#a", true), ("/fragment?a=b#c", true), ("/fragment?a=%23", false)]
+    {
+        // In one piece, in two, and as the second request of a connection. The `#` of a header and of a body have no effect.
+        for (before, cut) in [
+            ("", 0),
+            ("", 8),
+            ("", target.len() + 4),
+            ("POST / HTTP/1.1\r\nHost: x\r\nX: #\r\nContent-Length: 2\r\n\r\n#\n", 0),
+        ] {
+            let mut stream = TcpStream::connect(server.addr).await.unwrap();
+            stream.set_nodelay(true).unwrap();
+            if !before.is_empty() {
+                stream.write_all(before.as_bytes()).await.unwrap();
+                assert!(stream.read(&mut [0; 1024]).await.unwrap() > 0);
+            }
+            let request = format!("GET {target} HTTP/1.1\r\nHost: x\r\nX: #\r\nConnection: close\r\n\r\n");
+            stream.write_all(&request.as_bytes()[..cut]).await.unwrap();
+            tokio::task::yield_now().await;
+            stream.write_all(&request.as_bytes()[cut..]).await.unwrap();
+            let text = answer(stream).await;
+            assert!(text.ends_with(&format!("\r\n\r\n{fragment}")), "{target} {before} {cut}: {text}");
+        }
+    }
+    server.stops().await;
+}
+
+#[tokio::test]
+async fn port_without_an_address_listens_on_both_families() {
+    let listening = HttpServer::bind(":0".parse().unwrap(), "tests", "--test-addr").await.unwrap();
+    if listening.local_addr().is_ipv4() {
+        return eprintln!("this machine has no IPv6");
+    }
+    let port = listening.local_addr().port();
+    assert!(!rustix::net::sockopt::ipv6_v6only(&listening.listener).unwrap());
+    TcpStream::connect(("127.0.0.1", port)).await.unwrap();
+    TcpStream::connect(("::1", port)).await.unwrap();
 }
 
 /// A request that is smuggled in the body of another.
@@ -389,10 +503,10 @@ async fn shutdown_finishes_requests_within_the_grace_period() {
 mod http2 {
     use super::*;
 
-    const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
+    pub(super) const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
     const HEADERS: u8 = 1;
     const RST_STREAM: u8 = 3;
-    const SETTINGS: u8 = 4;
+    pub(super) const SETTINGS: u8 = 4;
     const GOAWAY: u8 = 7;
     const CONTINUATION: u8 = 9;
     const END_STREAM: u8 = 1;
@@ -406,13 +520,13 @@ mod http2 {
         [&length[1..], &[kind, flags], &stream.to_be_bytes(), payload].concat()
     }
 
-    struct Frame {
-        kind: u8,
+    pub(super) struct Frame {
+        pub(super) kind: u8,
         stream: u32,
-        payload: Vec<u8>,
+        pub(super) payload: Vec<u8>,
     }
 
-    fn frames(mut bytes: &[u8]) -> Vec<Frame> {
+    pub(super) fn frames(mut bytes: &[u8]) -> Vec<Frame> {
         let mut frames = Vec::new();
         while let Some((head, rest)) = bytes.split_first_chunk::<9>() {
             let length = u32::from_be_bytes([0, head[0], head[1], head[2]]) as usize;
@@ -424,7 +538,7 @@ mod http2 {
         frames
     }
 
-    fn number(payload: &[u8]) -> u32 {
+    pub(super) fn number(payload: &[u8]) -> u32 {
         u32::from_be_bytes(payload[payload.len() - 4..].try_into().unwrap())
     }
 

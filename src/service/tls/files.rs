@@ -1,12 +1,14 @@
 //! Reads a certificate and its key from PEM files, with errors that say how to fix them.
 
 use std::{
-    fs, io,
+    fs,
+    io::{self, Read},
     path::{Path, PathBuf},
     sync::Arc,
 };
 
 use k8s_openapi::jiff::Timestamp;
+use rustix::fs::{Mode, OFlags};
 use rustls::{
     InconsistentKeys, ServerConfig,
     pki_types::{CertificateDer, PrivateKeyDer, pem::PemObject},
@@ -19,6 +21,9 @@ use super::validity::{self, Validity};
 /// The flags that name the files.
 const CERT: &str = "--tls-cert";
 const KEY: &str = "--tls-key";
+
+/// The maximum size of a file, in bytes: that of a Secret.
+const MAX_FILE: usize = 1024 * 1024;
 
 /// HTTP/2 first: proxies and the API server multiplex over it.
 const ALPN: [&[u8]; 2] = [b"h2", b"http/1.1"];
@@ -151,7 +156,7 @@ impl TlsFiles {
 
     pub(super) fn read(&self) -> Result<TlsFileContents, TlsError> {
         let read =
-            |flag, path: &Path| fs::read(path).map_err(|error| TlsError::Read { flag, path: path.to_owned(), error });
+            |flag, path: &Path| read_file(path).map_err(|error| TlsError::Read { flag, path: path.to_owned(), error });
         Ok(TlsFileContents { cert: read(CERT, &self.cert)?, key: Zeroizing::new(read(KEY, &self.key)?) })
     }
 
@@ -211,6 +216,25 @@ impl TlsFileContents {
         hasher.update(&*self.key);
         hasher.finalize().into()
     }
+}
+
+/// Reads a regular file of at most [`MAX_FILE`] bytes. Other files, such as FIFOs and devices, could block or never end.
+fn read_file(path: &Path) -> io::Result<Vec<u8>> {
+    // Opening a device may have effects, so its type is checked first; and it may be another file by then, so it is checked again.
+    check_regular(&fs::metadata(path)?)?;
+    let mut file =
+        fs::File::from(rustix::fs::open(path, OFlags::RDONLY | OFlags::NONBLOCK | OFlags::CLOEXEC, Mode::empty())?);
+    let metadata = file.metadata()?;
+    check_regular(&metadata)?;
+    let too_large = || io::Error::other(format!("it is larger than {MAX_FILE} bytes"));
+    let length = usize::try_from(metadata.len()).ok().filter(|length| *length <= MAX_FILE).ok_or_else(too_large)?;
+    let mut bytes = Vec::with_capacity(length + 1);
+    file.by_ref().take(MAX_FILE as u64 + 1).read_to_end(&mut bytes)?;
+    if bytes.len() > MAX_FILE { Err(too_large()) } else { Ok(bytes) }
+}
+
+fn check_regular(metadata: &fs::Metadata) -> io::Result<()> {
+    if metadata.is_file() { Ok(()) } else { Err(io::Error::other("it is not a regular file")) }
 }
 
 fn has_certificate(text: &[u8]) -> bool {

@@ -6,6 +6,7 @@ use std::{
 
 use axum::{Router, routing::get};
 use rcgen::{CertificateParams, KeyPair, date_time_ymd};
+use rustix::fs::{FileType, Mode};
 use rustls::{
     ClientConfig, RootCertStore,
     pki_types::{CertificateDer, ServerName, pem::PemObject},
@@ -229,12 +230,34 @@ async fn unusable_files_leave_the_old_certificate_in_use() {
     tokio::time::timeout(SOON, serving).await.unwrap().unwrap();
 }
 
+#[test]
+fn only_regular_files_of_limited_size_are_read() {
+    let folder = Folder::with(&Pair::until(2090));
+    let tls = folder.load().unwrap();
+    let cert = folder.files().cert;
+    let failure = |what: &str| {
+        tls.reload();
+        tls.reload();
+        assert_eq!(tls.status().failure, Some("TlsFileUnreadable"), "{what}");
+        tls.describe()
+    };
+    std::fs::remove_file(&cert).unwrap();
+    rustix::fs::mknodat(rustix::fs::CWD, &cert, FileType::Fifo, Mode::RUSR, 0).unwrap();
+    assert!(failure("a FIFO").contains("it is not a regular file"));
+    std::fs::remove_file(&cert).unwrap();
+    std::os::unix::fs::symlink("/dev/zero", &cert).unwrap();
+    assert!(failure("a device").contains("it is not a regular file"));
+    std::fs::remove_file(&cert).unwrap();
+    std::fs::File::create(&cert).unwrap().set_len(1 << 30).unwrap();
+    assert!(failure("a huge file").contains("it is larger than 1048576 bytes"));
+}
+
 #[tokio::test]
 async fn an_unfinished_handshake_is_cut_off() {
     let pair = Pair::until(2090);
     let tls = Folder::with(&pair).load().unwrap();
     let stop = CancellationToken::new();
-    let limits = Limits { connections: 1, handshake: Duration::from_millis(200), ..Limits::default() };
+    let limits = Limits { handshake: Duration::from_millis(200), ..Limits::default() };
     let (addr, serving) = serve(&tls, limits, &stop).await;
     // The first bytes of a ClientHello of 512 bytes, no bytes at all, and plain text.
     for bytes in [&[0x16, 0x03, 0x01, 0x02, 0x00, 0x01][..], b"", b"GET / HTTP/1.1\r\n\r\n"] {
@@ -245,6 +268,32 @@ async fn an_unfinished_handshake_is_cut_off() {
         assert!(!rest.starts_with(b"HTTP"));
     }
     ask(&mut connect(&connector(&[&pair]), addr).await.unwrap()).await.unwrap();
+    stop.cancel();
+    tokio::time::timeout(SOON, serving).await.unwrap().unwrap();
+}
+
+#[tokio::test]
+async fn an_endless_handshake_is_cut_off() {
+    let pair = Pair::until(2090);
+    let tls = Folder::with(&pair).load().unwrap();
+    let stop = CancellationToken::new();
+    let limits = Limits { handshake: 2 * SOON, ..Limits::default() };
+    let (addr, serving) = serve(&tls, limits, &stop).await;
+    // The start of a ClientHello of 60,000 bytes.
+    let mut hello = vec![1, 0, 0xea, 0x60, 3, 3];
+    hello.resize(50_000, 0);
+    let records = hello.chunks(10_000).flat_map(|part| [&[0x16, 3, 1, 0x27, 0x10][..], part].concat());
+    let mut half = TcpStream::connect(addr).await.unwrap();
+    let _sent_or_not = half.write_all(&records.collect::<Vec<_>>()).await;
+    let mut rest = Vec::new();
+    let _end_or_reset = tokio::time::timeout(SOON, half.read_to_end(&mut rest)).await.expect("it is cut off");
+    // A request after the handshake may be longer.
+    let mut stream = connect(&connector(&[&pair]), addr).await.unwrap();
+    let long = format!("GET / HTTP/1.1\r\nHost: x\r\nX-Long: {}\r\nConnection: close\r\n\r\n", "a".repeat(40_000));
+    stream.write_all(long.as_bytes()).await.unwrap();
+    let mut answer = Vec::new();
+    let _end = tokio::time::timeout(SOON, stream.read_to_end(&mut answer)).await.expect("an answer");
+    assert!(answer.starts_with(b"HTTP/1.1 200 "), "{}", String::from_utf8_lossy(&answer));
     stop.cancel();
     tokio::time::timeout(SOON, serving).await.unwrap().unwrap();
 }

@@ -251,3 +251,22 @@ fn only_plain_https_urls_are_issuers() {
         assert_eq!(text.parse::<Issuer>().is_ok(), good, "{text}");
     }
 }
+
+#[tokio::test]
+async fn the_body_of_a_service_account_is_read_into_the_memory_budget_before_its_review() {
+    let api_server = tower::service_fn(|_: Request<kube::client::Body>| {
+        std::future::pending::<Result<axum::http::Response<Body>, std::convert::Infallible>>()
+    });
+    let client = kube::Client::new(api_server, "default");
+    let HttpFixture { index, now, metrics, .. } = HttpFixture::new();
+    let verifier = Arc::new(Verifier::new(index, || Freshness::Fresh, now, metrics));
+    let service = VerifierService::new(Arc::clone(&verifier), HttpConfig::default(), Some(client));
+    let left = verifier.memory().left();
+    let claims = base64::engine::general_purpose::URL_SAFE_NO_PAD.encode(r#"{"aud":"pat-operator","exp":4102444800}"#);
+    let request = Request::post(PATH).header("Authorization", format!("Bearer a.{claims}.c")).header(FORM.0, FORM.1);
+    let mut asked = Box::pin(service.oneshot(request.body(Body::from(vec![b'x'; 40_000])).unwrap()));
+    assert!((&mut asked).now_or_never().is_none());
+    assert!(verifier.memory().left() <= left - 40_000);
+    drop(asked);
+    assert_eq!(verifier.memory().left(), left);
+}
