@@ -55,6 +55,8 @@ impl<'a> Authorization<'a> {
         if value.contains(&b',') {
             return Self::Malformed;
         }
+        // HTTP/1 drops blanks around a value (RFC 9110, 5.5); HTTP/2 and Envoy's gRPC may pass them on.
+        let value = trim_blanks(value);
         let (scheme, rest) = match value.iter().position(|byte| *byte == b' ') {
             Some(space) => (&value[..space], value[space..].trim_ascii_start()),
             None => (value, &[][..]),
@@ -123,6 +125,13 @@ pub fn percent_decoded(text: &[u8]) -> Zeroizing<Vec<u8>> {
     let mut decoded = Zeroizing::new(Vec::with_capacity(text.len()));
     decoded.extend(percent_decode(text));
     decoded
+}
+
+fn trim_blanks(mut value: &[u8]) -> &[u8] {
+    while let [b' ' | b'\t', rest @ ..] | [rest @ .., b' ' | b'\t'] = value {
+        value = rest;
+    }
+    value
 }
 
 /// Whether this is a token68 of RFC 9110, the grammar of a Bearer token.

@@ -4,7 +4,7 @@
 //! Secret presets write the owner as its user name.
 
 use axum::{
-    http::{HeaderMap, StatusCode, Uri},
+    http::{HeaderMap, HeaderValue, StatusCode, Uri},
     response::Response,
 };
 
@@ -18,6 +18,12 @@ use super::{
 /// Path of forward auth.
 pub const PATH: &str = "/auth/forward";
 
+/// The header in which proxies send the path and query of the client.
+const FORWARDED_URI: &str = "x-forwarded-uri";
+
+/// The name of this protocol in logs.
+const FORWARD_AUTH: &str = "forward auth";
+
 /// Prefix of all paths of Envoy's ext_authz over HTTP.
 pub const ENVOY_PREFIX: &str = "/auth/envoy/";
 
@@ -26,9 +32,13 @@ pub const ENVOY_PREFIX: &str = "/auth/envoy/";
 /// The query has the requirements. The status is 200, 401 or 403 and no other, because nginx turns any other into 500, which looks
 /// like a fault of the service. So a malformed header is 401, and "unavailable" is 403 with a body that says so.
 pub fn answer(verifier: &Verifier, log: &MisconfigurationLog, uri: &Uri, headers: &HeaderMap) -> Response {
-    let requirements = match ProxyRequirements::from_query(uri.query().unwrap_or_default()) {
+    let query = uri.query().unwrap_or_default();
+    if is_query_of_client(query, headers) {
+        return misconfigured(log, FORWARD_AUTH, &InvalidRequirements::ClientQuery);
+    }
+    let requirements = match ProxyRequirements::from_query(query) {
         Ok(requirements) => requirements,
-        Err(error) => return misconfigured(log, "forward auth", &error),
+        Err(error) => return misconfigured(log, FORWARD_AUTH, &error),
     };
     let decision = ProxyDecision::on(verifier, Protocol::ForwardAuth, response::plain(headers), &requirements);
     let status = |challenge: &Challenge| match challenge {
@@ -36,6 +46,28 @@ pub fn answer(verifier: &Verifier, log: &MisconfigurationLog, uri: &Uri, headers
         Challenge::InsufficientScope { .. } => StatusCode::FORBIDDEN,
     };
     response::to_proxy(&decision, status, StatusCode::FORBIDDEN)
+}
+
+/// Answers a request whose target had a fragment: part of the requirements is lost.
+pub fn refuse_fragment(log: &MisconfigurationLog) -> Response {
+    misconfigured(log, FORWARD_AUTH, &InvalidRequirements::Fragment)
+}
+
+/// Answers a request with too many headers.
+pub fn refuse_headers(message: String) -> Response {
+    response::text(StatusCode::FORBIDDEN, message)
+}
+
+/// Whether the proxy handed on the query of its client, which then states the requirements.
+///
+/// Caddy keeps the client's query if its `uri` has none (<https://caddyserver.com/docs/caddyfile/directives/forward_auth>). Traefik and Caddy
+/// send the client's URI in this header; nginx does not.
+fn is_query_of_client(query: &str, headers: &HeaderMap) -> bool {
+    let client_query = |uri: &'_ HeaderValue| {
+        let uri = uri.as_bytes();
+        uri.iter().position(|byte| *byte == b'?').is_some_and(|at| &uri[at + 1..] == query.as_bytes())
+    };
+    !query.is_empty() && headers.get_all(FORWARDED_URI).iter().any(client_query)
 }
 
 /// Answers a request of Envoy: `/auth/envoy/scope=a,b/audience=c/-/…`, with any method.

@@ -33,6 +33,10 @@ use super::{
     response,
     tokenreview::{self, TokenReviewConfig},
 };
+use crate::service::http::DroppedFragment;
+
+/// The maximum number of headers of a request.
+const MAX_HEADERS: usize = 512;
 
 /// Configuration of the HTTP service.
 #[derive(Clone, Debug, Default)]
@@ -80,7 +84,13 @@ impl Service<Request> for VerifierService {
     }
 
     fn call(&mut self, request: Request) -> Self::Future {
+        if request.headers().len() > MAX_HEADERS {
+            return Either::Left(ready(Ok(too_many_headers(request.uri().path()))));
+        }
         match request.uri().path() {
+            forward_auth::PATH if request.extensions().get::<DroppedFragment>().is_some() => {
+                Either::Left(ready(Ok(forward_auth::refuse_fragment(&self.state.misconfigurations))))
+            }
             forward_auth::PATH => {
                 let _span = Protocol::ForwardAuth.span().entered();
                 let HttpState { verifier, misconfigurations, .. } = &*self.state;
@@ -99,6 +109,16 @@ impl Service<Request> for VerifierService {
             }
             _ => Either::Right(self.router.call(request).boxed()),
         }
+    }
+}
+
+/// Builds the response to a request with too many headers, in the words of its protocol.
+fn too_many_headers(path: &str) -> Response {
+    let message = format!("the request has more than {MAX_HEADERS} headers: send fewer\n");
+    match path {
+        forward_auth::PATH => forward_auth::refuse_headers(message),
+        introspection::PATH => introspection::refuse_headers(),
+        _ => response::text(StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE, message),
     }
 }
 

@@ -147,20 +147,25 @@ impl IdentityHeaders {
     }
 }
 
-/// Reports whether a service could mistake this header for an identity header, because it has `_` or `.` in place of `-`.
+/// Reports whether a service could mistake this header for an identity header, because it has another character in place of `-`.
 ///
-/// CGI and some servers treat `X_Auth_Request_User` like `X-Auth-Request-User`, and no proxy overwrites it. The identity header
-/// itself is not an alias, because the proxy overwrites it.
+/// CGI and some servers treat `X_Auth_Request_User` like `X-Auth-Request-User`, some do so for every character that is neither a letter nor
+/// a digit, and no proxy overwrites it. The identity header itself is not an alias, because the proxy overwrites it.
 pub fn is_alias(name: &str) -> bool {
     let name = name.as_bytes();
-    if !name.iter().any(|byte| matches!(byte, b'_' | b'.')) {
+    if !name.iter().any(is_separator) {
         return false;
     }
     IDENTITY_HEADERS.iter().any(|header| {
         header.len() == name.len()
             && header.bytes().zip(name).all(|(expected, byte)| match byte {
-                b'_' | b'.' => expected == b'-',
+                byte if is_separator(byte) => expected == b'-',
                 byte => expected == byte.to_ascii_lowercase(),
             })
     })
+}
+
+/// Whether a character separates the words of a name, apart from `-`.
+fn is_separator(byte: &u8) -> bool {
+    !byte.is_ascii_alphanumeric() && *byte != b'-'
 }

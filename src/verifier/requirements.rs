@@ -15,6 +15,7 @@ use tracing::warn;
 use crate::{
     auth::decision::{Audience, Requirements},
     service::clock::uptime,
+    token::TokenId,
 };
 
 /// Maximum number of required scopes; no token has more.
@@ -31,6 +32,9 @@ const LOG_INTERVAL: Duration = Duration::from_hours(1);
 
 /// Maximum length of an unknown name in an error: less than the prefix, `_` and ID of a token together.
 const MAX_NAME: usize = 14;
+
+/// The length of the secret in a token.
+const SECRET_LEN: usize = 43;
 
 /// The path segment between the requirements and the client's path.
 const END: &str = "-";
@@ -62,6 +66,17 @@ pub enum InvalidRequirements {
     /// There is more than one audience.
     #[error("audience: must be only one")]
     SeveralAudiences,
+    /// A scope has a token in it, which a challenge would repeat.
+    #[error("scope: must be the name of a right, and not a token")]
+    TokenInScope,
+    /// The target of the request has a fragment.
+    #[error("the URI has an unencoded #, which ends it: write %23")]
+    Fragment,
+    /// The proxy handed on the query of its client.
+    #[error(
+        "the query is the query of X-Forwarded-Uri: give the proxy's own URI a query, such as /auth/forward?scope=…, and the client another one"
+    )]
+    ClientQuery,
     /// The path does not end the requirements.
     #[error("the requirements in the path must end with /-/")]
     Unterminated,
@@ -76,6 +91,9 @@ impl InvalidRequirements {
             Self::TooManyScopes => "RequirementTooManyScopes",
             Self::Audience => "RequirementAudience",
             Self::SeveralAudiences => "RequirementTwoAudiences",
+            Self::TokenInScope => "RequirementToken",
+            Self::Fragment => "RequirementFragment",
+            Self::ClientQuery => "RequirementClientQuery",
             Self::Unterminated => "RequirementEndless",
         }
     }
@@ -136,6 +154,9 @@ impl<'a> ProxyRequirements<'a> {
     pub fn require_scope(&mut self, scope: Cow<'a, str>) -> Result<(), InvalidRequirements> {
         if !is_text(&scope) || scope.contains(['"', '\\']) {
             return Err(InvalidRequirements::Scope);
+        }
+        if may_be_token(&scope) {
+            return Err(InvalidRequirements::TokenInScope);
         }
         if self.scopes.len() == MAX_SCOPES {
             return Err(InvalidRequirements::TooManyScopes);
@@ -218,6 +239,12 @@ fn decoded(text: &str) -> Option<Cow<'_, str>> {
         other => *other != b'+',
     });
     if is_valid { percent_decode_str(text).decode_utf8().ok() } else { None }
+}
+
+/// Whether text has the ID and the secret of a token in it, or something of that form: `_` and 55 letters and digits.
+fn may_be_token(text: &str) -> bool {
+    let digits = |text: &str| text.bytes().take_while(u8::is_ascii_alphanumeric).count();
+    text.split('_').skip(1).any(|rest| digits(rest) >= TokenId::LEN + SECRET_LEN)
 }
 
 fn is_text(text: &str) -> bool {

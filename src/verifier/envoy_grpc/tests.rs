@@ -295,6 +295,8 @@ async fn raw_headers_are_read_and_two_tokens_are_refused() {
     };
     let none = prost::bytes::Bytes::new();
     is_allowed(&ask(vec![raw(&none, &bearer)]).await);
+    let padded = [b" ", &bearer[..], b" \t "].concat();
+    is_allowed(&ask(vec![raw(&none, &padded.into())]).await);
     is_allowed(&ask(vec![raw(&bearer, &none)]).await);
     assert_eq!(denial(&ask(vec![raw(&none, &bearer), raw(&none, &bearer)]).await).0, 400);
     assert_eq!(denial(&ask(vec![raw(&none, &b"Bearer \xff\xfe"[..].into())]).await).0, 400);

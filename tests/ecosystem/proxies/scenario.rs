@@ -56,6 +56,25 @@ async fn istio_gateway_admits_only_valid_tokens() {
     check_istio(Workload::Gateway).await;
 }
 
+#[tokio::test(flavor = "multi_thread")]
+async fn caddy_does_not_let_the_client_state_the_requirements() {
+    let upstream = Upstream::start().await;
+    let verifier = Running::start().await;
+    let addrs = [verifier.verifier.http, verifier.verifier.grpc, upstream.addr];
+    // Without a query of its own, Caddy passes on the client's.
+    let bare = |text: String| text.replace("/auth/forward?scope=read", "/auth/forward");
+    let Some(mut proxy) = Proxy::start_with(Kind::Caddy, addrs, bare).await else { return };
+    let bearer = format!("Bearer {}", verifier.good.token);
+    let good = [("Authorization", &*bearer)];
+    proxy.answers(&good, |answer| answer.code == 200).await;
+    for target in ["/?scope=read", "/orders?audience=x", "/?limit=3"] {
+        let answer = ask(proxy.addr, target, &good, "").await.expect("the proxy answers");
+        assert_eq!((answer.code, Seen::of(&answer)), (403, None), "{target}: {answer:?}");
+        assert!(answer.body.contains("X-Forwarded-Uri"), "{answer:?}");
+    }
+    let _place = verifier.stop().await;
+}
+
 struct Stage {
     proxy: Proxy,
     verifier: Running,

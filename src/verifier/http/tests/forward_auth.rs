@@ -51,6 +51,9 @@ async fn any_method_any_case_and_basic_with_any_user_name_are_accepted() {
         bearer(&token),
         format!("bearer {token}"),
         format!("BEARER   {token}"),
+        format!("Bearer {token} \t"),
+        format!(" Bearer {token}"),
+        format!("{} ", basic("x", &token)),
         basic("jane@example.com", &token),
         basic("", &token),
         basic("shop/ci", &token).replace("Basic", "bAsIc"),
@@ -157,6 +160,11 @@ async fn an_alias_of_an_identity_header_is_refused() {
         ("X-Auth-Request.Scopes", 403),
         ("X_Auth_Request_Preferred_Username", 403),
         ("X-Auth-Request-Access_Token", 403),
+        ("X*Auth-Request-User", 403),
+        ("X-Auth!Request|Groups", 403),
+        ("x~auth`request^email", 403),
+        ("X-Auth-Request'Scopes", 403),
+        ("X1Auth-Request-User", 200),
     ] {
         let answer = ask(&fixture, "", &[("Authorization", &bearer(&token)), (name, "root")]).await;
         assert_eq!(answer.status, status, "{name}");
@@ -210,10 +218,80 @@ async fn an_unprintable_owner_is_refused() {
 async fn a_token_in_the_query_is_not_repeated_in_the_answer() {
     let fixture = HttpFixture::new();
     let token = fixture.put(1, json!({}));
-    for query in [format!("?{token}"), format!("?scope={token}&{token}=1"), format!("?token={token}")] {
+    for query in [
+        format!("?{token}"),
+        format!("?scope={token}&{token}=1"),
+        format!("?token={token}"),
+        format!("?scope={token}"),
+        format!("?scope=read:{token}:x"),
+        format!("?scope={}", token.replace('_', "%5F")),
+        format!("?scope={}", mistyped(&token)),
+        format!("?scope={}", &token[..token.len() - 6]),
+    ] {
         let answer = ask(&fixture, &query, &[("Authorization", &bearer(&token))]).await;
         assert_eq!(answer.status, 403);
         // Not even the whole ID; the log has the same text.
-        assert!(!answer.body.contains(&token[..17]), "{answer:?}");
+        assert!(!format!("{answer:?}").contains(&token[..17]), "{answer:?}");
     }
+}
+
+#[tokio::test]
+async fn the_query_of_the_client_states_no_requirements() {
+    let fixture = HttpFixture::new();
+    let token = fixture.put(1, json!({"scopes": ["read"], "audiences": ["shop"]}));
+    let bearer = bearer(&token);
+    for (query, forwarded, status) in [
+        ("?audience=shop", "/orders?audience=shop", 403),
+        ("?audience=shop&scope=read", "?audience=shop&scope=read", 403),
+        ("?audience=shop", "/orders?limit=3", 200),
+        ("?audience=shop", "/orders?limit=3&audience=shop", 200),
+        ("?audience=shop", "/orders", 200),
+        ("", "/orders", 401),
+        ("", "/orders?", 401),
+    ] {
+        let answer = ask(&fixture, query, &[("Authorization", &bearer), ("X-Forwarded-Uri", forwarded)]).await;
+        assert_eq!(answer.status, status, "{query} {forwarded} {answer:?}");
+        assert!(status != 403 || answer.body.contains("X-Forwarded-Uri"), "{answer:?}");
+    }
+}
+
+#[tokio::test]
+async fn too_many_headers_are_refused_with_a_body() {
+    let fixture = HttpFixture::new();
+    let caller = bearer(&fixture.put(1, json!({"scopes": ["introspect"]})));
+    let names: Vec<String> = (0..513).map(|number| format!("x-{number}")).collect();
+    let with = |count: usize| {
+        let more = names[..count].iter().map(|name| (&**name, "a"));
+        more.chain([("Authorization", &*caller), ("Content-Type", "application/x-www-form-urlencoded")])
+            .collect::<Vec<_>>()
+    };
+    for (method, path, many, few) in [
+        ("GET", "/auth/forward", 403, 200),
+        ("GET", "/auth/envoy/-/", 431, 200),
+        ("POST", "/oauth2/introspect", 431, 200),
+        ("POST", "/k8s/tokenreview", 431, 400),
+    ] {
+        assert_eq!(fixture.ask(method, path, &with(510), "token=x").await.status, few, "{path}");
+        let answer = fixture.ask(method, path, &with(511), "token=x").await;
+        assert_eq!(answer.status, many, "{path}");
+        assert!(answer.body.contains("headers"), "{answer:?}");
+    }
+}
+
+#[tokio::test]
+async fn a_requirement_cut_off_by_a_fragment_denies_valid_tokens() {
+    let fixture = HttpFixture::new();
+    let token = fixture.put(1, json!({"scopes": ["read:a"]}));
+    let request = |marked: bool| {
+        let mut request = Request::get("/auth/forward?scope=read:a").header("Authorization", bearer(&token));
+        if marked {
+            request = request.extension(DroppedFragment);
+        }
+        fixture.service.clone().oneshot(request.body(Body::empty()).unwrap())
+    };
+    assert_eq!(request(false).await.unwrap().status(), 200);
+    let denied = request(true).await.unwrap();
+    assert_eq!(denied.status(), 403);
+    let body = to_bytes(denied.into_body(), 1 << 10).await.unwrap();
+    assert!(body.starts_with(b"the proxy is misconfigured: ") && body.ends_with(b"write %23\n"), "{body:?}");
 }

@@ -55,9 +55,10 @@ proptest! {
     fn an_alias_reads_like_the_name_and_is_not_the_name(at in 0..proxy::IDENTITY_HEADERS.len(), picks: Vec<u8>) {
         let ours = proxy::IDENTITY_HEADERS[at];
         let picks = picks.into_iter().chain(std::iter::repeat(0));
+        // All characters of a name (RFC 9110, 5.6.2) that are neither letters nor digits.
+        let separators: Vec<char> = "-_.!#$%&'*+^`|~".chars().collect();
         let name: String = ours.chars().zip(picks).map(|(char, pick)| match (char, pick % 3) {
-            ('-', 1) => '_',
-            ('-', 2) => '.',
+            ('-', _) => separators[usize::from(pick) % separators.len()],
             (char, 1) => char.to_ascii_uppercase(),
             (char, _) => char,
         }).collect();
