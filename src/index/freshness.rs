@@ -200,13 +200,12 @@ mod tests {
     fn a_silent_watch_makes_the_index_stale_and_then_lost() {
         let stage = FreshnessStage::new(2);
         (0..2).for_each(|watch| stage.index.heartbeat(watch).beat());
-        stage.pass(180, true);
+        stage.pass(30, true);
         stage.index.heartbeat(1).beat();
         stage.assert(Freshness::Fresh, 0);
-        assert!(!stage.index.heartbeat(0).is_stale());
         stage.pass(1, true);
         stage.assert(Freshness::Stale, 1);
-        assert!(stage.index.heartbeat(0).is_stale() && !stage.index.heartbeat(1).is_stale());
+        assert!(!stage.index.heartbeat(0).is_stale(), "it can still be resumed");
         stage.pass(299, true);
         stage.index.heartbeat(1).beat();
         stage.assert(Freshness::Stale, 300);
@@ -230,9 +229,7 @@ mod tests {
         stage.assert(Freshness::Stale, 1);
         stage.pass(300, true);
         stage.assert(Freshness::Lost, 301);
-        stage.index.heartbeat(1).resumed();
-        stage.index.heartbeat(0).beat();
-        stage.index.heartbeat(1).beat();
+        (0..2).for_each(|watch| stage.index.heartbeat(watch).beat());
         stage.assert(Freshness::Fresh, 0);
     }
 

@@ -8,7 +8,7 @@ mod metrics;
 
 use std::{fmt::Debug, time::Duration};
 
-use futures::{Stream, StreamExt};
+use futures::StreamExt;
 use kube::{
     Api, Error, Resource,
     api::{ListParams, WatchEvent, WatchParams},
@@ -16,22 +16,28 @@ use kube::{
 };
 use rand::{TryRng, rngs::SysRng};
 use serde::de::DeserializeOwned;
-use tokio::time::{Instant, sleep, timeout};
+use tokio::time::{Instant, sleep, timeout, timeout_at};
 
 pub use self::{
     heartbeat::{SILENCE, WatchHeartbeat},
     metrics::WatchMetrics,
 };
 
-/// The maximum time without an event. Bookmarks come at most two minutes apart, so after it the connection is considered
-/// dead.
+/// The maximum time without an event or a bookmark, over all turns. After it, a list shows whether the API server went back to an older
+/// state.
 const QUIET: Duration = Duration::from_secs(150);
 
 /// The timeout until a response begins.
-const ANSWER: Duration = Duration::from_secs(30);
+const ANSWER: Duration = Duration::from_secs(10);
 
-/// The API server ends a watch after this many seconds, and the next one follows. It is longer than [`QUIET`].
-const TURN: u32 = 290;
+/// The API server ends a watch after this many seconds, and the next one follows. The cost is in docs/performance.md.
+const TURN: u32 = 15;
+
+/// A watch that the API server has not ended by then is on a dead connection.
+const DEADLINE: Duration = Duration::from_secs(20);
+
+/// The API server ends a list after this many seconds.
+const LIST_TURN: u32 = 290;
 
 /// A watch that ends sooner counts as failed.
 const TOO_SHORT: Duration = Duration::from_secs(1);
@@ -99,9 +105,12 @@ pub enum Interruption {
     /// The API server ended the watch with an error.
     #[error("{} ({})", .0.message, .0.code)]
     Ended(Box<Status>),
-    /// No response, or not even a bookmark, for too long.
+    /// A list stopped.
     #[error("no event for {} seconds", .0.as_secs())]
     Silent(Duration),
+    /// The API server did not answer, or did not end the watch. The connection may be dead.
+    #[error("no answer within {} seconds", .0.as_secs())]
+    Unanswered(Duration),
     /// The watch ended as soon as it had begun, or in the middle of a list.
     #[error("the API server ended the watch too soon")]
     TooShort,
@@ -123,7 +132,9 @@ pub async fn follow<H: WatchHandler>(
     heartbeat: WatchHeartbeat,
     report: impl Fn(WatchStatus),
 ) {
-    let mut follower = Follower { api, handler, heartbeat, report, streams: true, position: None, failures: 0 };
+    let advanced = Instant::now();
+    let mut follower =
+        Follower { api, handler, heartbeat, report, streams: true, position: None, advanced, failures: 0 };
     loop {
         let Err(interruption) = follower.list_and_watch().await else { continue };
         follower.heartbeat.interrupted();
@@ -145,6 +156,8 @@ struct Follower<H: WatchHandler, R> {
     streams: bool,
     /// The resource version of the last event; `None` if a new list is needed.
     position: Option<String>,
+    /// When the last event or bookmark arrived.
+    advanced: Instant,
     /// Consecutive failures since the last event.
     failures: u32,
 }
@@ -152,7 +165,8 @@ struct Follower<H: WatchHandler, R> {
 impl<H: WatchHandler, R: Fn(WatchStatus)> Follower<H, R> {
     /// Runs one watch to its end, after a list if one is needed.
     async fn list_and_watch(&mut self) -> Result<(), Interruption> {
-        let known = self.position.take().filter(|_| !self.heartbeat.is_stale());
+        let is_quiet = self.advanced.elapsed() >= QUIET;
+        let known = self.position.take().filter(|_| !is_quiet && !self.heartbeat.is_stale());
         if let Some(version) = known {
             self.position = Some(version.clone());
             return self.watch(&WatchParams::default().timeout(TURN), &version).await;
@@ -160,17 +174,19 @@ impl<H: WatchHandler, R: Fn(WatchStatus)> Follower<H, R> {
         self.handler.init();
         if self.streams {
             // Without a version, the list is consistent: never the state of a stale cache.
-            self.watch(&WatchParams::streaming_lists().timeout(TURN), "").await
+            self.watch(&WatchParams::streaming_lists().timeout(LIST_TURN), "").await
         } else {
             self.list_pages().await
         }
     }
 
-    /// Handles events until the watch ends. Without a position, they belong to a list.
+    /// Handles events until the watch ends. Without a position, they belong to a list, and the watch continues for a turn after it.
     async fn watch(&mut self, params: &WatchParams, version: &str) -> Result<(), Interruption> {
         let began = Instant::now();
+        let lists = self.position.is_none();
+        let mut deadline = (!lists).then_some(began + DEADLINE);
         let events = match timeout(ANSWER, self.api.watch(params, version)).await {
-            Err(_) => return Err(Interruption::Silent(ANSWER)),
+            Err(_) => return Err(Interruption::Unanswered(ANSWER)),
             Ok(Err(Error::Api(status))) if self.position.is_none() && matches!(status.code, 400 | 422) => {
                 self.streams = false;
                 return Err(Interruption::NoStreaming);
@@ -183,10 +199,16 @@ impl<H: WatchHandler, R: Fn(WatchStatus)> Follower<H, R> {
             if !settled {
                 settled = true;
                 if timeout(CAUGHT_UP, events.as_mut().peek()).await.is_err() {
-                    self.heartbeat.resumed();
+                    self.heartbeat.beat();
                 }
             }
-            let Some(event) = next(&mut events).await? else { break };
+            let event = match timeout_at(deadline.unwrap_or_else(|| Instant::now() + QUIET), events.next()).await {
+                Ok(Some(event)) => event,
+                Ok(None) => break,
+                Err(_) if !lists => return Err(Interruption::Unanswered(DEADLINE)),
+                Err(_) if self.position.is_none() => return Err(Interruption::Silent(QUIET)),
+                Err(_) => return Ok(()),
+            };
             match event {
                 Ok(event) => self.take(event)?,
                 Err(Error::SerdeError(error)) => self.undecodable(error.to_string())?,
@@ -195,6 +217,9 @@ impl<H: WatchHandler, R: Fn(WatchStatus)> Follower<H, R> {
                     self.undecodable("not an object of this kind".into())?;
                 }
                 Err(error) => return Err(Interruption::Failed(error)),
+            }
+            if deadline.is_none() && self.position.is_some() {
+                deadline = Some(Instant::now() + Duration::from_secs(TURN.into()));
             }
         }
         if self.position.is_none() || began.elapsed() < TOO_SHORT { Err(Interruption::TooShort) } else { Ok(()) }
@@ -272,6 +297,7 @@ impl<H: WatchHandler, R: Fn(WatchStatus)> Follower<H, R> {
             return Err(Interruption::Backwards);
         }
         self.position = Some(version);
+        self.advanced = Instant::now();
         self.failures = 0;
         self.heartbeat.beat();
         Ok(())
@@ -285,15 +311,10 @@ impl Interruption {
             Self::Failed(Error::Api(status)) | Self::Ended(status) => {
                 status.code == 410 || (status.code == 504 && status.message.contains("Too large resource version"))
             }
-            // A watch is also silent if a restored API server has not reached its version yet.
             Self::Silent(_) | Self::Backwards | Self::NoStreaming | Self::Unreadable => true,
-            Self::Failed(_) | Self::TooShort => false,
+            Self::Failed(_) | Self::Unanswered(_) | Self::TooShort => false,
         }
     }
-}
-
-async fn next<E>(events: &mut (impl Stream<Item = E> + Unpin)) -> Result<Option<E>, Interruption> {
-    timeout(QUIET, events.next()).await.map_err(|_| Interruption::Silent(QUIET))
 }
 
 fn version(object: &impl Resource) -> Option<String> {

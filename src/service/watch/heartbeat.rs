@@ -10,8 +10,11 @@ use std::{
 
 use crate::service::clock::uptime;
 
-/// A watch that has been silent for longer than this may have missed something: an idle watch brings a bookmark every one to two minutes.
-pub const SILENCE: Duration = Duration::from_mins(3);
+/// A watch that has not been up to date for longer than this may have missed something: a new one begins every 15 seconds.
+pub const SILENCE: Duration = Duration::from_secs(30);
+
+/// After this long without an up-to-date watch, a new list is needed.
+const RESUMABLE: Duration = Duration::from_mins(3);
 
 /// The heartbeat of one watch. Clones share it, and reading it takes no lock.
 #[derive(Clone)]
@@ -40,17 +43,12 @@ impl WatchHeartbeat {
     /// Records that the watch is up to date.
     pub fn beat(&self) {
         self.0.last.fetch_max(self.now(), Ordering::Relaxed);
-        self.resumed();
+        self.0.down_since.store(0, Ordering::Relaxed);
     }
 
     /// Records that the watch is down.
     pub fn interrupted(&self) {
         let _already = self.0.down_since.compare_exchange(0, self.now(), Ordering::Relaxed, Ordering::Relaxed);
-    }
-
-    /// Records that the watch was resumed.
-    pub fn resumed(&self) {
-        self.0.down_since.store(0, Ordering::Relaxed);
     }
 
     /// Returns the uptime of the last beat; `None` before the first full list.
@@ -65,7 +63,7 @@ impl WatchHeartbeat {
 
     /// Whether the watch has been silent for so long that only a new list helps.
     pub fn is_stale(&self) -> bool {
-        self.last_beat().unwrap_or_default() + SILENCE < (self.0.uptime)()
+        self.last_beat().unwrap_or_default() + RESUMABLE < (self.0.uptime)()
     }
 
     fn now(&self) -> u64 {

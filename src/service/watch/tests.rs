@@ -19,6 +19,8 @@ use super::*;
 enum Reply {
     /// Sends these lines and ends the response.
     Ends(Vec<Value>),
+    /// Sends these lines and ends the response after this time.
+    EndsAfter(Duration, Vec<Value>),
     /// Sends these lines and then nothing more.
     Hangs(Vec<Value>),
     /// Fails with this status.
@@ -129,9 +131,10 @@ fn summary(uri: &hyper::Uri) -> String {
 }
 
 fn answer(reply: Option<Reply>) -> hyper::Response<Body> {
-    let (lines, hangs) = match reply {
-        Some(Reply::Ends(lines)) => (lines, false),
-        Some(Reply::Hangs(lines)) => (lines, true),
+    let (lines, ends) = match reply {
+        Some(Reply::Ends(lines)) => (lines, Some(Duration::ZERO)),
+        Some(Reply::EndsAfter(time, lines)) => (lines, Some(time)),
+        Some(Reply::Hangs(lines)) => (lines, None),
         Some(Reply::Object(object)) => return hyper::Response::new(Body::from(object.to_string().into_bytes())),
         Some(Reply::Fails(code, message)) => {
             let status = json!({"kind": "Status", "status": "Failure", "message": message, "reason": "", "code": code});
@@ -139,12 +142,19 @@ fn answer(reply: Option<Reply>) -> hyper::Response<Body> {
             *response.status_mut() = hyper::StatusCode::from_u16(code).unwrap();
             return response;
         }
-        None => (Vec::new(), true),
+        None => (Vec::new(), None),
     };
     // The type first, as an API server writes it.
     let text = |line: Value| format!("{{\"type\":{},\"object\":{}}}\n", line["type"], line["object"]);
     let chunks = lines.into_iter().map(move |line| Ok::<_, Infallible>(hyper::body::Bytes::from(text(line))));
-    let rest = if hangs { stream::pending().left_stream() } else { stream::empty().right_stream() };
+    let rest = stream::once(async move {
+        match ends {
+            Some(Duration::ZERO) => {}
+            Some(time) => sleep(time).await,
+            None => std::future::pending().await,
+        }
+    });
+    let rest = rest.filter_map(async |()| None);
     hyper::Response::new(Body::from_stream(stream::iter(chunks).chain(rest)))
 }
 
@@ -259,15 +269,49 @@ async fn an_expired_version_leads_to_a_new_list() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_silent_connection_is_followed_by_a_new_list() {
+async fn a_dead_connection_is_followed_by_another_within_20_seconds() {
+    let stage = WatchStage::new(vec![
+        Reply::Hangs(vec![event("ADDED", object("a", 3, "old")), bookmark(7, true)]),
+        Reply::Hangs(vec![]),
+        Reply::Hangs(vec![event("MODIFIED", object("a", 8, "new"))]),
+    ]);
+    stage.after(2).await;
+    let began = Instant::now();
+    // Until the deadline, nothing tells it from an idle watch.
+    sleep(DEADLINE - Duration::from_millis(100)).await;
+    assert_eq!((stage.reports().len(), stage.heartbeat.down_since()), (1, None));
+    sleep(Duration::from_millis(100)).await;
+    assert!(stage.heartbeat.down_since().is_some());
+    assert_eq!(stage.reports()[1], "0: no answer within 20 seconds");
+    let asked = stage.after(3).await;
+    assert!(began.elapsed() < DEADLINE + 2 * FIRST_DELAY);
+    assert_asked(&asked, &[STREAMED, &from(7), &from(7)]);
+    assert_eq!((stage.known(), stage.heartbeat.down_since()), (vec!["a new".into()], None));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_watch_without_bookmarks_is_followed_by_a_new_list() {
     let stage = WatchStage::new(vec![Reply::Hangs(vec![event("ADDED", object("a", 3, "old")), bookmark(7, true)])]);
     let began = Instant::now();
-    let asked = stage.after(2).await;
+    let mut asked = stage.after(2).await;
+    while sorted(asked.last().unwrap()) != sorted(STREAMED) {
+        asked = stage.after(asked.len() + 1).await;
+    }
     let took = began.elapsed();
-    assert_asked(&asked, &[STREAMED; 2]);
-    assert!(took >= QUIET && took < QUIET + LONGEST_DELAY, "{took:?}");
-    assert_eq!(stage.reports()[1], "0: no event for 150 seconds");
+    assert!(took >= QUIET && took < QUIET + DEADLINE + LONGEST_DELAY, "{took:?}");
     assert_eq!(stage.known(), ["a old"]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_idle_watch_that_the_api_server_ends_stays_up_to_date() {
+    let turn = || Reply::EndsAfter(Duration::from_secs(TURN.into()), vec![bookmark(7, false)]);
+    let mut replies = vec![Reply::Hangs(vec![event("ADDED", object("a", 3, "old")), bookmark(7, true)])];
+    replies.extend((0..40).map(|_| turn()));
+    let stage = WatchStage::new(replies);
+    let asked = stage.after(41).await;
+    assert_asked(&asked[..1], &[STREAMED]);
+    assert!(asked[1..].iter().all(|one| sorted(one) == sorted(&from(7))), "{asked:?}");
+    assert_eq!(stage.reports(), ["listed"]);
 }
 
 #[tokio::test(start_paused = true)]
@@ -351,6 +395,7 @@ fn only_some_interruptions_need_a_new_list() {
         (Interruption::Failed(Error::Api(api(403, "forbidden"))), false),
         (Interruption::Ended(api(500, "etcd")), false),
         (Interruption::Silent(QUIET), true),
+        (Interruption::Unanswered(DEADLINE), false),
         (Interruption::TooShort, false),
         (Interruption::Backwards, true),
     ] {

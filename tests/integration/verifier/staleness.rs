@@ -2,7 +2,7 @@
 
 use std::time::{Duration, Instant};
 
-use control_plane::{Component, ControlPlane, Options};
+use control_plane::{Component, ControlPlane, Identity, Options};
 use kube::Api;
 use pat_operator::{
     api::StoredPat,
@@ -12,7 +12,7 @@ use pat_operator::{
 use serde_json::json;
 
 use super::index::issued;
-use crate::support::process::{SOON, place::Place, verifier::VerifierProcess};
+use crate::support::process::{SOON, place::Place, verifier::VerifierProcess, wire::Wire};
 
 #[tokio::test(flavor = "multi_thread")]
 async fn known_tokens_are_accepted_until_max_staleness() {
@@ -105,5 +105,20 @@ async fn without_etcd_unknown_tokens_are_unavailable_until_it_is_back() {
     plane.restart(Component::Etcd).await.expect("etcd is back");
     verifier.forwards(&unknown, 401).await;
     assert_eq!(verifier.forward(&known, "").await, 200);
+    verifier.process.terminate().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_revocation_arrives_although_the_present_connections_are_dead() {
+    let place = Place::new("half-open").await;
+    let token = issued(&place, &["app"]).await.remove(0);
+    let wire = Wire::to(&place.access).await;
+    let only = format!("--namespaces={}", place.name());
+    let verifier = VerifierProcess::start(&wire.kubeconfig_for(&Identity::admin()), &[&only]).await;
+    verifier.forwards(&token, 200).await;
+    wire.swallow_present_connections();
+    place.apply("app", json!({"scopes": ["a"], "revoked": true})).await;
+    // It takes up to 20 seconds, the deadline of a watch.
+    verifier.forwards(&token, 401).await;
     verifier.process.terminate().await;
 }

@@ -1,4 +1,5 @@
-//! A TCP proxy between an operator and the API server that can hold back requests. It delivers them later, but always delivers them.
+//! A TCP proxy between an operator and the API server that can hold back requests, which it delivers later, and swallow what is sent on
+//! its present connections.
 //!
 //! TLS goes end to end, so that the proxy does not see the content.
 
@@ -25,6 +26,9 @@ pub struct Wire {
     access: Access,
     addr: SocketAddr,
     held: watch::Sender<bool>,
+    /// The number of connections whose bytes are swallowed: the first ones.
+    dead: watch::Sender<usize>,
+    accepted: Arc<AtomicUsize>,
     waiting: Arc<AtomicUsize>,
     _connections: JoinSet<()>,
 }
@@ -40,17 +44,28 @@ impl Wire {
         let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");
         let addr = listener.local_addr().expect("it has an address");
         let server = access.api_server_url().trim_start_matches("https://").to_owned();
-        let held = watch::Sender::new(false);
+        let (held, dead, accepted) = (watch::Sender::new(false), watch::Sender::new(0), Arc::new(AtomicUsize::new(0)));
         let waiting = Arc::new(AtomicUsize::new(0));
         let mut connections = JoinSet::new();
         let (gate, stuck) = (held.subscribe(), waiting.clone());
+        let (until, count) = (dead.subscribe(), accepted.clone());
         connections.spawn(async move {
             let mut running = JoinSet::new();
             while let Ok((client, _)) = listener.accept().await {
-                running.spawn(connection(client, server.clone(), gate.clone(), stuck.clone(), delay));
+                let (number, mut until) = (count.fetch_add(1, Ordering::SeqCst), until.clone());
+                let (server, gate, stuck) = (server.clone(), gate.clone(), stuck.clone());
+                running.spawn(async move {
+                    let mut running = std::pin::pin!(connection(client, server, gate, stuck, delay));
+                    tokio::select! {
+                        () = &mut running => return,
+                        dies = until.wait_for(|dead| number < *dead) => drop(dies),
+                    }
+                    // Both sides stay open, but nothing is read any more.
+                    std::future::pending::<()>().await;
+                });
             }
         });
-        Self { access: access.clone(), addr, held, waiting, _connections: connections }
+        Self { access: access.clone(), addr, held, dead, accepted, waiting, _connections: connections }
     }
 
     /// A kubeconfig that connects through this proxy.
@@ -70,6 +85,11 @@ impl Wire {
     /// Delivers everything that is held back.
     pub fn release_held(&self) {
         self.held.send_replace(false);
+    }
+
+    /// Swallows everything on the present connections in both directions, without closing them. New ones work.
+    pub fn swallow_present_connections(&self) {
+        self.dead.send_replace(self.accepted.load(Ordering::SeqCst));
     }
 
     /// Waits until this many connections have data held back.
