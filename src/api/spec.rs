@@ -202,7 +202,7 @@ pub struct PersonalAccessTokenSpec {
 pub struct Owner {
     /// `User` for a person, `VirtualAccount` for a program.
     pub kind: OwnerKind,
-    /// Name of the owner, unique in the installation: 1 to 253 visible ASCII characters. For a VirtualAccount, prefer
+    /// Name of the owner, unique in the installation: 1 to 317 visible ASCII characters. For a VirtualAccount, prefer
     /// `<namespace>/<name>`: every namespace may issue tokens for its own accounts.
     #[schemars(schema_with = "owner_name_schema")]
     pub name: String,
@@ -449,7 +449,8 @@ fn prefix_schema(_: &mut SchemaGenerator) -> Schema {
 }
 
 fn owner_name_schema(_: &mut SchemaGenerator) -> Schema {
-    text(253, "^[!-~]+$", "must be 1 to 253 visible ASCII characters, without spaces")
+    // The default owner of a PAT is `<namespace>/<name>`: 63, 1 and 253 characters.
+    text(317, "^[!-~]+$", "must be 1 to 317 visible ASCII characters, without spaces")
 }
 
 fn scopes_schema(_: &mut SchemaGenerator) -> Schema {

@@ -80,10 +80,15 @@ impl Drop for AccessLog {
         let Self { metrics, caller, id, dialect, method, route, .. } = self;
         metrics.answered(*dialect, route, status, took);
         let (owner, token) = caller.get().map(|(owner, token)| (owner.as_str(), token.as_str())).unzip();
-        let (dialect, took_ms) = (dialect.as_str(), took.as_secs_f64() * 1e3);
+        let (dialect, took_ms) = (dialect.as_str(), milliseconds(took));
         let message = if self.status.is_some() { "answered" } else { "client disconnected before the response" };
         info!(target: "pat_operator::access", %id, dialect, %method, route, status, took_ms, owner, token, "{message}");
     }
+}
+
+/// Returns whole microseconds as milliseconds, so with at most three decimals.
+fn milliseconds(time: Duration) -> f64 {
+    time.as_micros() as f64 / 1e3
 }
 
 async fn handle(metrics: Arc<Metrics>, limit: Duration, mut request: Request, next: Next) -> Response {
@@ -130,4 +135,18 @@ fn error_response(dialect: Dialect, error: RestError, id: &RequestId) -> Respons
 /// An error outside of every dialect.
 fn plain_error(status: StatusCode, message: &str) -> Response {
     response::json(status, &serde_json::json!({ "message": message }))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn milliseconds_have_at_most_three_decimals() {
+        for (nanos, text) in
+            [(0, "0"), (999, "0"), (1_234_567, "1.234"), (20_000_001_999, "20000.001"), (100_100_000, "100.1")]
+        {
+            assert_eq!(milliseconds(Duration::from_nanos(nanos)).to_string(), text);
+        }
+    }
 }

@@ -51,11 +51,18 @@ impl LeaseSettings {
     }
 }
 
-/// Returns a unique identity: the name of the pod or machine, and a random suffix, because a restarted process is another
-/// instance.
+/// The maximum length of an identity in bytes: that of `reportingInstance` of an event.
+const MAX_IDENTITY: usize = 128;
+
+/// Returns a unique identity: the name of the pod or machine, cut if it is long, and a random suffix, because a restarted process is
+/// another instance.
 pub fn identity() -> String {
     let host = std::env::var("POD_NAME").ok().filter(|name| !name.is_empty());
     let host = host.unwrap_or_else(|| rustix::system::uname().nodename().to_string_lossy().into_owned());
+    unique(&host)
+}
+
+fn unique(host: &str) -> String {
     let mut random = random();
     let suffix: String = (0..8)
         .map(|_| {
@@ -64,7 +71,7 @@ pub fn identity() -> String {
             char::from_digit(digit as u32, 36).unwrap_or('0')
         })
         .collect();
-    format!("{host}_{suffix}")
+    format!("{}_{suffix}", &host[..host.floor_char_boundary(MAX_IDENTITY - 1 - suffix.len())])
 }
 
 /// Adds up to a fifth, so that instances that started together spread.
@@ -112,6 +119,17 @@ mod tests {
         let length = Duration::from_secs(10);
         for _ in 0..1_000 {
             assert!((length..length + length / 5).contains(&jittered(length)));
+        }
+    }
+
+    #[test]
+    fn long_names_are_cut_to_what_an_event_accepts() {
+        for (host, length) in
+            [("pod", 12), (&*"p".repeat(119), 128), (&*"p".repeat(253), 128), (&*"é".repeat(100), 127)]
+        {
+            let identity = unique(host);
+            assert_eq!(identity.len(), length, "{identity}");
+            assert_ne!(identity, unique(host));
         }
     }
 }
