@@ -74,7 +74,7 @@ pub enum InvalidRequirements {
     Fragment,
     /// The proxy handed on the query of its client.
     #[error(
-        "the query is the query of X-Forwarded-Uri: give the proxy's own URI a query, such as /auth/forward?scope=…, and the client another one"
+        "the query is that of the client's URI (X-Forwarded-Uri): write a query into the proxy's own URI, such as /auth/forward?scope=…"
     )]
     ClientQuery,
     /// The path does not end the requirements.

@@ -69,7 +69,7 @@ async fn caddy_does_not_let_the_client_state_the_requirements() {
     proxy.answers(&good, |answer| answer.code == 200).await;
     for target in ["/?scope=read", "/orders?audience=x", "/?limit=3"] {
         let answer = ask(proxy.addr, target, &good, "").await.expect("the proxy answers");
-        assert_eq!((answer.code, Seen::of(&answer)), (403, None), "{target}: {answer:?}");
+        assert!(answer.code == 403 && Seen::of(&answer).is_none(), "{target}: {answer:?}");
         assert!(answer.body.contains("X-Forwarded-Uri"), "{answer:?}");
     }
     let _place = verifier.stop().await;
