@@ -100,6 +100,8 @@ names! {
         InGracePeriod,
         /// The token expires soon, and no rotation is planned before that.
         ExpiringSoon,
+        /// `spec.revokeIfIssuedBefore` has taken effect, but a credential that it may have been meant for is still valid.
+        RevocationIncomplete,
     }
 }
 
@@ -132,12 +134,16 @@ names! {
         TooManyLive,
         /// The namespace is being deleted, so no Secret can be created in it.
         NamespaceTerminating,
+        /// The clocks of the controller and the API server differ by more than 5 minutes: no token is issued. The controller checks again every minute.
+        ClockSkew,
         /// The API server rejected a write; the message says why. The controller retries.
         ApiError,
         /// The token expires within 7 days, or within the last fifth of its lifetime if that is shorter.
         ExpiryNear,
         /// A replaced credential is still valid; the message says until when.
         PreviousCredentialLive,
+        /// `issuedAt` of a live credential lies in the future, so `spec.revokeIfIssuedBefore` spares it. `spec.revokedCredentials` revokes it.
+        IssuedInFuture,
     }
 }
 

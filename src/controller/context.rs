@@ -2,10 +2,14 @@
 
 use std::{
     collections::HashMap,
-    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    sync::{
+        Arc, Mutex, MutexGuard, PoisonError,
+        atomic::{AtomicBool, Ordering},
+    },
     time::Duration,
 };
 
+use k8s_openapi::jiff::SignedDuration;
 use kube::runtime::controller::Action;
 
 use super::{
@@ -20,6 +24,9 @@ use crate::service::LeaseHandle;
 
 /// The delay after the first failure of a reconcile. It doubles with each further failure, up to [`MAX_RETRY`].
 const FIRST_RETRY: Duration = Duration::from_millis(250);
+/// A larger difference between the controller's clock and the API server's is a warning.
+pub const SKEW_WARNING: SignedDuration = SignedDuration::from_secs(10);
+
 const MAX_RETRY: Duration = Duration::from_secs(120);
 
 /// The context of every reconcile.
@@ -36,6 +43,8 @@ pub struct Context {
     pub lease: LeaseHandle,
     /// The metrics.
     pub metrics: Arc<Metrics>,
+    /// Warns of clock skew.
+    pub skew_warning: SkewWarning,
 }
 
 impl Context {
@@ -70,6 +79,32 @@ impl Context {
         self.gate.close();
         self.backoff.clear();
         self.reconciler.forget_all();
+    }
+}
+
+/// Warns in the log while the controller's clock and the API server's differ by more than [`SKEW_WARNING`]: once when that begins, and
+/// once when it is over.
+#[derive(Default)]
+pub struct SkewWarning(AtomicBool);
+
+impl SkewWarning {
+    /// Checks the skew: positive if the controller's clock is ahead.
+    pub fn check(&self, skew: Option<SignedDuration>) {
+        let Some(skew) = skew else { return };
+        let is_large = skew.abs() > SKEW_WARNING;
+        if self.0.swap(is_large, Ordering::Relaxed) == is_large {
+            return;
+        }
+        if is_large {
+            let side = if skew.is_negative() { "behind" } else { "ahead of" };
+            tracing::warn!(
+                skew_seconds = skew.as_secs(),
+                "the clock of this machine is {side} the API server's: synchronise both with NTP. The controller uses the API server's time, and \
+                 issues no token while they differ by more than 5 minutes"
+            );
+        } else {
+            tracing::info!("the clocks of this machine and the API server agree again");
+        }
     }
 }
 

@@ -65,6 +65,7 @@ pub struct Metrics {
     nearest_rotation: Seconds,
     nearest_grace_end: Seconds,
     leader: Gauge,
+    clock_skew: Seconds,
 }
 
 impl Metrics {
@@ -92,6 +93,7 @@ impl Metrics {
             nearest_rotation: Seconds::default(),
             nearest_grace_end: Seconds::default(),
             leader: Gauge::default(),
+            clock_skew: Seconds::default(),
         };
         metrics.register();
         metrics
@@ -167,6 +169,12 @@ impl Metrics {
             self.nearest_grace_end.clone(),
         );
         registry.register("leader", "1 if this instance leads", self.leader.clone());
+        registry.register_with_unit(
+            "clock_skew",
+            "How far the clock of this instance is ahead of the API server's, negative if it is behind; 0 before it is measured",
+            Unit::Seconds,
+            self.clock_skew.clone(),
+        );
     }
 
     /// Counts a token that was written to a Secret.
@@ -201,6 +209,11 @@ impl Metrics {
         self.duration.observe(took.as_secs_f64());
         self.queue_lag.observe(lag.as_secs_f64());
         error.into_iter().for_each(|error| self.step_failed(error));
+    }
+
+    /// Records how far the clock is ahead of the API server's.
+    pub fn clock_skewed_by(&self, skew: SignedDuration) {
+        self.clock_skew.set(skew.as_secs_f64());
     }
 
     /// Counts an interruption of a watch.

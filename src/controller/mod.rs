@@ -45,7 +45,7 @@ use tokio_util::sync::CancellationToken;
 
 use self::{
     cluster::ClusterClient,
-    context::{Context, ObjectBackoff},
+    context::{Context, ObjectBackoff, SkewWarning},
     error::Error,
     event_handlers::{EventHandler, OwnerHandler, PatHandler, SecretHandler, Triggers},
     gate::ReconcileGate,
@@ -118,6 +118,7 @@ impl PatController {
             backoff: ObjectBackoff::default(),
             lease,
             metrics,
+            skew_warning: SkewWarning::default(),
         });
         Self {
             client,
@@ -143,6 +144,7 @@ impl PatController {
         let (context, clock) = (self.context.clone(), self.clock.clone());
         move || {
             let Context { stores, gate, lease, metrics, .. } = &*context;
+            metrics.clock_skewed_by(clock.skew().unwrap_or_default());
             metrics.text(stores, gate, lease.is_leading(), clock.now().into())
         }
     }

@@ -26,6 +26,7 @@ pub async fn reconcile(pat: Arc<StoredPat>, ctx: Arc<Context>) -> Result<Action,
         ctx.gate.forget(&key);
         return Ok(Action::await_change());
     }
+    ctx.skew_warning.check(ctx.reconciler.clock_skew());
     let Some(mut permit) = ctx.gate.enter(&key) else { return Ok(Action::await_change()) };
     let started = Instant::now();
     let result = isolated(&key, ctx.reconciler.reconcile(&key)).instrument(span(&pat)).await;

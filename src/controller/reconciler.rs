@@ -7,6 +7,8 @@ use std::{
     sync::{Arc, Mutex, MutexGuard, PoisonError},
 };
 
+use k8s_openapi::jiff::SignedDuration;
+
 use super::{
     apply::{self, Written},
     cluster::ClusterClient,
@@ -130,6 +132,11 @@ impl Reconciler {
     /// Returns the current time, which all decisions use.
     pub fn now(&self) -> Time {
         self.clock.now().into()
+    }
+
+    /// Returns how far the controller's clock is ahead of the API server's, or behind if negative; `None` before it is measured.
+    pub fn clock_skew(&self) -> Option<SignedDuration> {
+        self.clock.skew()
     }
 
     /// Reconciles one PAT until its plan rests, and returns when to reconcile it again even if nothing changes.
@@ -273,6 +280,7 @@ impl Reconciler {
             former: &former,
             conflicting_pat: conflicting_pat.as_deref(),
             disabled_by: disabled_by.as_deref(),
+            clock_skew: self.clock.skew().unwrap_or_default(),
             held: run.state.held.as_ref().map(HeldToken::public),
             refusals: &run.state.refusals,
             deletions: run.deletions,

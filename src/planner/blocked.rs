@@ -1,7 +1,9 @@
 //! Reasons that prevent a needed change of the token, temporarily or until a person acts.
 
+use k8s_openapi::jiff::SignedDuration;
+
 use super::{
-    BREAKER_MINTS, BREAKER_WINDOW, damage,
+    BREAKER_MINTS, BREAKER_WINDOW, MAX_CLOCK_SKEW, damage,
     inputs::{Inputs, MintReason, Need},
     lifecycle,
     minting::MintProgress,
@@ -9,6 +11,9 @@ use super::{
     ownership::SecretOwnership,
 };
 use crate::api::{Credential, MAX_LIVE_CREDENTIALS, Reason, Time};
+
+/// When the clocks are compared again.
+const CLOCK_CHECK: SignedDuration = SignedDuration::from_mins(1);
 
 /// A reason that prevents a needed change.
 #[derive(Clone, Debug)]
@@ -31,6 +36,7 @@ pub(super) fn find(
 ) -> Option<Blocked> {
     secret_conflict(inputs, ownership, need)
         .or_else(|| invalid_layout(inputs))
+        .or_else(|| clock_skew(inputs, need))
         .or_else(|| refused_write(inputs))
         .or_else(|| mint_loop(inputs, ownership, need, minting, live))
         .or_else(|| too_many_live(need, minting, live))
@@ -50,6 +56,19 @@ fn secret_conflict(inputs: &Inputs<'_>, ownership: &SecretOwnership<'_>, need: N
 fn invalid_layout(inputs: &Inputs<'_>) -> Option<Blocked> {
     let problem = inputs.intent.layout.as_ref().err()?;
     Some(Blocked { reason: Reason::InvalidSpec, message: problem.to_string(), until: None })
+}
+
+/// A clock that is this wrong gives tokens the wrong times, and no one knows which of the two clocks it is.
+fn clock_skew(inputs: &Inputs<'_>, need: Need) -> Option<Blocked> {
+    let skew = inputs.observed.clock_skew;
+    if !matches!(need, Need::Mint(_)) || skew.abs() <= MAX_CLOCK_SKEW {
+        return None;
+    }
+    let side = if skew.is_negative() { "behind" } else { "ahead of" };
+    let message = format!(
+        "the clock of the controller is more than 5 minutes {side} the API server's, so no token is issued: synchronise the clocks of their nodes with NTP"
+    );
+    Some(Blocked { reason: Reason::ClockSkew, message, until: Some(inputs.now.plus(CLOCK_CHECK)) })
 }
 
 fn refused_write(inputs: &Inputs<'_>) -> Option<Blocked> {

@@ -26,6 +26,7 @@ pub(super) fn find(s: &Situation<'_>, status: &PersonalAccessTokenStatus) -> Con
     conditions.blocked_until = blocks.filter_map(|blocked| blocked.until).min();
     conditions.abnormal.extend(in_grace_period(status));
     conditions.abnormal.extend(expiring_soon(s, status));
+    conditions.abnormal.extend(revocation_incomplete(s, status));
     conditions
 }
 
@@ -120,6 +121,19 @@ fn in_grace_period(status: &PersonalAccessTokenStatus) -> Option<(ConditionType,
     };
     let message = format!("{many}, the last one until {last}");
     Some((ConditionType::InGracePeriod, Reason::PreviousCredentialLive, message))
+}
+
+fn revocation_incomplete(
+    s: &Situation<'_>,
+    status: &PersonalAccessTokenStatus,
+) -> Option<(ConditionType, Reason, String)> {
+    let spared = lifecycle::spared_by_clock(&s.intent, &status.credentials, s.now)?;
+    let message = format!(
+        "spec.revokeIfIssuedBefore does not revoke token {}, because its issuedAt {} lies in the future: a clock was ahead when it was issued; \
+         to revoke it, list it in spec.revokedCredentials",
+        spared.id, spared.issued_at
+    );
+    Some((ConditionType::RevocationIncomplete, Reason::IssuedInFuture, message))
 }
 
 fn expiring_soon(s: &Situation<'_>, status: &PersonalAccessTokenStatus) -> Option<(ConditionType, Reason, String)> {

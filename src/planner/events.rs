@@ -24,6 +24,9 @@ pub(super) fn of_status(s: &Situation<'_>, action: &Action, conditions: &Conditi
     if s.restored {
         events.push(EventToPublish::restored(s.secret_name));
     }
+    if s.corrected {
+        events.push(EventToPublish::corrected());
+    }
     // Retired credentials stay in the status while their tokens cannot be removed from the Secret.
     if !matches!(action, Action::KeepRecord) {
         events.extend(s.retired.iter().filter_map(|retired| EventToPublish::retired(s, retired)));
@@ -120,6 +123,8 @@ pub enum EventReason {
     CopyDeleted,
     /// A lost status was rebuilt from the Secret.
     Restored,
+    /// A status held values that the controller never writes, and was corrected.
+    Corrected,
     /// A condition became true.
     Condition(Reason),
 }
@@ -134,6 +139,7 @@ impl EventReason {
         Self::Moved,
         Self::CopyDeleted,
         Self::Restored,
+        Self::Corrected,
     ];
 
     /// Returns the name in the event.
@@ -146,6 +152,7 @@ impl EventReason {
             Self::Moved => "Moved",
             Self::CopyDeleted => "CopyDeleted",
             Self::Restored => "Restored",
+            Self::Corrected => "Corrected",
             Self::Condition(reason) => reason.as_str(),
         }
     }
@@ -170,6 +177,9 @@ impl EventReason {
                 "A copy of the Secret, with its label and owner reference, was found under another name and deleted."
             }
             Self::Restored => "A lost status was rebuilt from the Secret's annotations.",
+            Self::Corrected => {
+                "The status held a revision or credentials that the controller never writes. They were corrected or removed."
+            }
             Self::Condition(reason) => reason.meaning(),
         }
     }
@@ -262,6 +272,12 @@ impl EventToPublish {
              PersonalAccessToken; to keep a copy, remove its ownerReferences, labels and annotations"
         );
         Self::warning(EventReason::CopyDeleted, note)
+    }
+
+    fn corrected() -> Self {
+        let note = "another client wrote values to status.revision or status.credentials that the controller never writes: they were \
+                    corrected or removed; find out who may write personalaccesstokens/status";
+        Self::warning(EventReason::Corrected, note.into())
     }
 
     fn restored(secret: &str) -> Self {

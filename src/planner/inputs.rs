@@ -17,6 +17,8 @@ pub(super) struct Inputs<'a> {
     pub base: PersonalAccessTokenStatus,
     /// Whether `base` was rebuilt.
     pub restored: bool,
+    /// Whether `base` was corrected: the status held values that the controller never writes.
+    pub corrected: bool,
     pub intent: Intent,
     /// The name of the Secret that holds the token: the one in the spec, or a former one if the rename is postponed.
     pub secret_name: &'a str,

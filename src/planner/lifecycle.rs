@@ -24,6 +24,9 @@ const MAX_JITTER: SignedDuration = SignedDuration::from_hours(12);
 const MAX_WARNING: SignedDuration = SignedDuration::from_hours(7 * 24);
 const WARNING_SHARE: i32 = 5;
 
+/// A time that is later than now by more than this lies in the future. Clocks are compared by headers with whole seconds.
+const FUTURE_TOLERANCE: SignedDuration = SignedDuration::from_secs(1);
+
 /// A credential that has ended, and why.
 #[derive(Clone, Debug)]
 pub(super) struct RetiredCredential {
@@ -267,6 +270,23 @@ pub(super) fn warning(
     Some((end, warning_from(start, end)))
 }
 
+/// Moves unplanned mints that lie in the future to now, because a clock was ahead when they were recorded. Otherwise they would count for
+/// longer than [`BREAKER_WINDOW`].
+pub(super) fn correct_unplanned_mints(base: &mut PersonalAccessTokenStatus, now: Time) {
+    base.unplanned_mints.iter_mut().filter(|mint| lies_in_the_future(**mint, now)).for_each(|mint| *mint = now);
+}
+
+/// Returns the live credential that `spec.revokeIfIssuedBefore` spares although it takes effect, because the credential was issued by a clock
+/// that was ahead: its issue lies in the future.
+pub(super) fn spared_by_clock<'c>(intent: &Intent, live: &'c [Credential], now: Time) -> Option<&'c Credential> {
+    let line = intent.revoke_if_issued_before.filter(|line| *line <= now)?;
+    live.iter().find(|one| one.issued_at >= line && lies_in_the_future(one.issued_at, now))
+}
+
+fn lies_in_the_future(time: Time, now: Time) -> bool {
+    time.since(now) > FUTURE_TOLERANCE
+}
+
 /// Returns when to start warning of an end.
 fn warning_from(start: Time, end: Time) -> Time {
     let share = (end.since(start) / WARNING_SHARE).max(SignedDuration::ZERO);
@@ -304,6 +324,7 @@ pub(super) fn next_wake(
     // This includes a token that was taken, because its receipt may never be acknowledged.
     let delivery_end = active.filter(|_| intent.once).map(|active| delivery::closes_at(active.issued_at));
     let ends = status.credentials.iter().filter_map(|credential| credential.expires_at);
+    let spared = spared_by_clock(intent, &status.credentials, inputs.now).map(|spared| spared.issued_at);
     // Times that have passed are left out, so an overdue rotation waits only for `blocked_until`.
     ends.chain(intent.terms.end())
         .chain(rotation)
@@ -314,6 +335,7 @@ pub(super) fn next_wake(
         .chain(requests)
         .chain(delivery_end)
         .chain(undone)
+        .chain(spared)
         .filter(|time| *time > inputs.now)
         .min()
 }

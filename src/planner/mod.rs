@@ -5,6 +5,7 @@
 //!
 //! ```text
 //! observed + spec + status                                            intent.rs, observed.rs
+//!   -> correction: values that the controller never writes            correction.rs
 //!   -> lifecycle: which credentials are live, which have ended        lifecycle.rs
 //!   -> ownership: may the Secret be written?                          ownership.rs, rename.rs
 //!   -> delivery:  has a one-time token been taken?                    delivery.rs
@@ -20,6 +21,7 @@
 mod blocked;
 mod conditions;
 mod content;
+mod correction;
 pub mod damage;
 mod delivery;
 mod drift;
@@ -62,6 +64,9 @@ pub const BREAKER_MINTS: usize = 3;
 
 /// See [`BREAKER_MINTS`].
 pub const BREAKER_WINDOW: SignedDuration = SignedDuration::from_hours(1);
+
+/// With a larger difference between the clocks of the controller and the API server, no token is issued.
+pub const MAX_CLOCK_SKEW: SignedDuration = SignedDuration::from_mins(5);
 
 /// One step, with its events and the time of the next plan.
 #[derive(Debug)]

@@ -8,6 +8,7 @@ use k8s_openapi::{
     ByteString,
     api::core::v1::Secret,
     apimachinery::pkg::apis::meta::v1::{ManagedFieldsEntry, OwnerReference},
+    jiff::SignedDuration,
 };
 use serde::{Deserialize, Deserializer, Serialize};
 use sha2::{Digest as _, Sha256};
@@ -322,6 +323,8 @@ pub struct Observed<'a> {
     pub conflicting_pat: Option<&'a str>,
     /// The name of a TokenOwner that disables the owner of the PAT, if there is one.
     pub disabled_by: Option<&'a str>,
+    /// How far the controller's clock is ahead of the API server's, or behind if negative. The time of the plan is already corrected.
+    pub clock_skew: SignedDuration,
     /// The minted token that is held in memory.
     pub held: Option<HeldCredential>,
     /// For each Secret, the last write that the API server refused, if none has succeeded since.

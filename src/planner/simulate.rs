@@ -50,6 +50,8 @@ pub struct Simulator {
     pub conflicting_pat: Option<String>,
     /// The name of a TokenOwner that disables the owner of the PAT, if there is one.
     pub disabled_by: Option<String>,
+    /// How far the controller's clock is ahead of the API server's, or behind if negative. `now` is already corrected.
+    pub clock_skew: SignedDuration,
     /// The token that the controller holds in memory.
     pub held: Option<SimulatedToken>,
     /// For each Secret, the last write that the API server refused, or that admission defeated.
@@ -108,6 +110,7 @@ impl Simulator {
             config,
             conflicting_pat: None,
             disabled_by: None,
+            clock_skew: SignedDuration::ZERO,
             held: None,
             refusals: Vec::new(),
             repairs: None,
@@ -147,6 +150,7 @@ impl Simulator {
             former: &former,
             conflicting_pat: self.conflicting_pat.as_deref(),
             disabled_by: self.disabled_by.as_deref(),
+            clock_skew: self.clock_skew,
             held: self.held.as_ref().map(SimulatedToken::public),
             refusals: &self.refusals,
             deletions: self.deletions,

@@ -4,6 +4,7 @@ use std::ops::Deref;
 
 use super::{
     blocked::{self, Blocked},
+    correction,
     delivery::{self, OneTimeDelivery},
     inputs::{Inputs, MintReason, Need},
     intent::{ControllerConfig, Intent, secret_name},
@@ -36,10 +37,12 @@ impl<'a> Inputs<'a> {
         let restored = ownership::restored_status(observed, config, stored);
         let was_restored = restored.is_some();
         let mut base = restored.unwrap_or_else(|| stored.clone());
+        let corrected = correction::correct(&mut base, observed);
+        lifecycle::correct_unplanned_mints(&mut base, now);
         lifecycle::fix_starting_points(&mut base, spec, observed.held.as_ref(), config, now);
         let intent = Intent::read(pat, spec, &base).map_err(invalid)?;
         let secret_name = secret_name(pat, spec);
-        Ok(Self { observed, config, now, stored, base, restored: was_restored, intent, secret_name })
+        Ok(Self { observed, config, now, stored, base, restored: was_restored, corrected, intent, secret_name })
     }
 
     /// Whether the active credential is due for replacement.
@@ -176,6 +179,7 @@ impl<'a> Situation<'a> {
     /// Whether a change must be recorded in the status before the Secret is written or deleted.
     pub fn must_record_first(&self) -> bool {
         self.restored
+            || self.corrected
             || self.promotion.is_some()
             || !self.retired.is_empty()
             || matches!(self.delivery, OneTimeDelivery::Received | OneTimeDelivery::Missed)

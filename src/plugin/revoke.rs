@@ -86,11 +86,7 @@ fn revocation(args: &RevokeArgs, pat: &PatObject, now: Time) -> Result<SpecChang
         return Ok(SpecChange { field: "revoked", patch: json!({"revoked": null}), manifest: "revoked: false".into() });
     }
     if args.reissue {
-        return Ok(SpecChange {
-            field: "revokeIfIssuedBefore",
-            patch: json!({"revokeIfIssuedBefore": now}),
-            manifest: format!("revokeIfIssuedBefore: {now}"),
-        });
+        return Ok(reissue(pat, now));
     }
     if args.id.is_empty() {
         return Ok(SpecChange { field: "revoked", patch: json!({"revoked": true}), manifest: "revoked: true".into() });
@@ -100,10 +96,24 @@ fn revocation(args: &RevokeArgs, pat: &PatObject, now: Time) -> Result<SpecChang
     Ok(SpecChange { field: "revokedCredentials", patch: json!({"revokedCredentials": ids}), manifest })
 }
 
+/// Revokes every token issued until now. A token whose issue lies in the future, because a clock was ahead, is named too: that needs no
+/// clock.
+fn reissue(pat: &PatObject, now: Time) -> SpecChange {
+    let mut patch = json!({"revokeIfIssuedBefore": now});
+    let mut manifest = format!("revokeIfIssuedBefore: {now}");
+    let live = pat.status().credentials;
+    let spared: Vec<_> = live.iter().filter(|one| one.issued_at >= now).map(|one| one.id.to_string()).collect();
+    if !spared.is_empty() {
+        let ids = with_ids(pat, spared);
+        manifest.push_str(&format!(", revokedCredentials: [{}]", ids.join(", ")));
+        patch["revokedCredentials"] = json!(ids);
+    }
+    SpecChange { field: "revokeIfIssuedBefore", patch, manifest }
+}
+
 /// Returns spec.revokedCredentials with the given IDs added.
 fn revoked_ids(args: &RevokeArgs, pat: &PatObject) -> Result<Vec<String>, Error> {
-    let live: Vec<String> = pat.status().credentials.into_iter().map(|one| one.id.to_string()).collect();
-    let mut ids = pat.spec().revoked_credentials;
+    let live = live_ids(pat);
     for id in &args.id {
         if !live.iter().any(|one| one == id.as_str()) {
             return Err(Error::NotFound(format!(
@@ -112,8 +122,19 @@ fn revoked_ids(args: &RevokeArgs, pat: &PatObject) -> Result<Vec<String>, Error>
                 if live.is_empty() { "none".to_owned() } else { live.join(", ") }
             )));
         }
-        if !ids.iter().any(|one| one == id.as_str()) {
-            ids.push(id.to_string());
+    }
+    Ok(with_ids(pat, args.id.iter().map(|id| id.to_string())))
+}
+
+fn live_ids(pat: &PatObject) -> Vec<String> {
+    pat.status().credentials.into_iter().map(|one| one.id.to_string()).collect()
+}
+
+fn with_ids(pat: &PatObject, more: impl IntoIterator<Item = String>) -> Vec<String> {
+    let (live, mut ids) = (live_ids(pat), pat.spec().revoked_credentials);
+    for id in more {
+        if !ids.contains(&id) {
+            ids.push(id);
         }
     }
     // Entries of credentials that no longer exist have no effect.
@@ -121,5 +142,36 @@ fn revoked_ids(args: &RevokeArgs, pat: &PatObject) -> Result<Vec<String>, Error>
         let Some(stale) = ids.iter().position(|id| !live.contains(id)) else { break };
         ids.remove(stale);
     }
-    Ok(ids)
+    ids
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::Value;
+
+    use super::*;
+
+    #[test]
+    fn reissue_names_tokens_whose_issue_lies_in_the_future() {
+        let change = |issued_at: &str, listed: Value| {
+            let credential = json!({
+                "id": "aaaaaaaaaaaa", "revision": 1, "sha256": "0".repeat(64), "state": "Active", "issuedAt": issued_at,
+            });
+            let object = json!({
+                "apiVersion": "pat-operator.io/v1alpha1", "kind": "PersonalAccessToken", "metadata": {"name": "ci"},
+                "spec": {"revokedCredentials": listed}, "status": {"credentials": [credential]},
+            });
+            let pat = PatObject::parse(serde_json::from_value(object).unwrap()).unwrap();
+            reissue(&pat, "2030-01-01T00:00:00Z".parse().unwrap())
+        };
+        let past = change("2029-12-31T23:59:59Z", json!([]));
+        assert_eq!(past.patch, json!({"revokeIfIssuedBefore": "2030-01-01T00:00:00Z"}));
+        let full: Vec<_> = (0..8).map(|number| format!("bbbbbbbbbbb{number}")).collect();
+        for (issued_at, listed) in [("2030-01-01T00:00:20Z", json!([])), ("2030-01-03T00:00:00Z", json!(full))] {
+            let future = change(issued_at, listed);
+            let ids = future.patch["revokedCredentials"].as_array().expect("it names tokens");
+            assert!(ids.len() <= MAX_IDS && ids.contains(&json!("aaaaaaaaaaaa")), "{ids:?}");
+            assert!(future.manifest.contains("revokedCredentials: ["), "{}", future.manifest);
+        }
+    }
 }

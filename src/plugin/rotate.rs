@@ -1,5 +1,6 @@
 //! `kubectl pat rotate`: issues a new token now. The old token stays valid for its grace period.
 
+use k8s_openapi::jiff::SignedDuration;
 use serde_json::json;
 
 use super::{
@@ -13,6 +14,9 @@ use super::{
     wait,
 };
 use crate::api::Time;
+
+/// A token issued up to this long after the cluster's time, which is known to the second, was issued just now.
+const JUST_NOW: SignedDuration = SignedDuration::from_secs(5);
 
 /// Runs the command.
 pub async fn run(session: &Session, args: &RotateArgs) -> Result<CommandOutput, Error> {
@@ -50,10 +54,14 @@ fn rotation(pat: &PatObject, now: Time) -> Result<SpecChange, Error> {
         return Err(Error::Refused(format!("{name}: cannot be rotated: {}", token_state(pat, now).message)));
     }
     if let Some(active) = pat.active().filter(|active| active.issued_at >= now) {
-        return Err(Error::Refused(format!(
-            "{name}: token {} was issued just now, so there is no older token to rotate",
-            active.id
-        )));
+        return Err(Error::Refused(if active.issued_at.since(now) < JUST_NOW {
+            format!("{name}: token {} was issued just now, so there is no older token to rotate", active.id)
+        } else {
+            format!(
+                "{name}: the issue of token {} lies in the future ({}), because a clock was ahead, so its rotation cannot be requested by time; replace it at once with `kubectl pat revoke {name} --reissue`",
+                active.id, active.issued_at
+            )
+        }));
     }
     Ok(SpecChange {
         field: "rotateIfIssuedBefore",

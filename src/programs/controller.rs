@@ -36,7 +36,7 @@ pub(super) async fn controller(args: ControllerArgs) -> anyhow::Result<()> {
     let identity = lease::identity();
     let elector = args.leader_elect.then(|| elector(&args, &cluster, &identity));
     let lease = elector.as_ref().map_or_else(LeaseHandle::always, LeaderElector::watch);
-    let clock = Clock::system();
+    let clock = Clock::system().corrected_by(cluster.server_time.clone());
     let options = options(&args, &identity);
     let controller =
         PatController::new(cluster.client.clone(), options, clock.clone(), lease.clone(), caches_full.clone());

@@ -12,9 +12,15 @@ use std::{
 
 use k8s_openapi::jiff::{SignedDuration, Timestamp};
 
+use super::server_time::ServerTime;
+
 /// A wall clock with microseconds, the resolution of Kubernetes' `MicroTime`. Clones show the same time.
 #[derive(Clone, Debug, Default)]
-pub struct Clock(ClockSource);
+pub struct Clock {
+    source: ClockSource,
+    /// Measures the skew, and corrects it.
+    server: ServerTime,
+}
 
 #[derive(Clone, Debug, Default)]
 enum ClockSource {
@@ -26,18 +32,34 @@ enum ClockSource {
 impl Clock {
     /// Returns the clock of the machine.
     pub fn system() -> Self {
-        Self(ClockSource::System)
+        Self::default()
     }
 
     /// Returns a clock that stands still at `start` until the hand moves it.
     pub fn driven(start: Timestamp) -> (Self, ClockHand) {
         let micros = Arc::new(AtomicI64::new(start.as_microsecond()));
-        (Self(ClockSource::Driven(Arc::clone(&micros))), ClockHand(micros))
+        (Self { source: ClockSource::Driven(Arc::clone(&micros)), ..Self::default() }, ClockHand(micros))
     }
 
-    /// Returns the current time.
+    /// Returns a clock that shows the same time, corrected by that of the API server.
+    #[must_use]
+    pub fn corrected_by(self, server: ServerTime) -> Self {
+        Self { server, ..self }
+    }
+
+    /// Returns the current time: that of the clock, or the nearest time that the API server's clock can show.
     pub fn now(&self) -> Timestamp {
-        match &self.0 {
+        let own = self.uncorrected();
+        self.server.now().map_or(own, |server| from_micros(server.nearest(own).as_microsecond()))
+    }
+
+    /// Returns how far the clock, uncorrected, is ahead of the API server's, or behind if negative; `None` before it is measured.
+    pub fn skew(&self) -> Option<SignedDuration> {
+        Some(self.server.now()?.skew_of(self.uncorrected()))
+    }
+
+    fn uncorrected(&self) -> Timestamp {
+        match &self.source {
             ClockSource::System => from_micros(Timestamp::now().as_microsecond()),
             ClockSource::Driven(micros) => from_micros(micros.load(Ordering::SeqCst)),
         }
@@ -93,6 +115,25 @@ mod tests {
         assert_eq!(clone.now().to_string(), "2026-01-01T23:59:59.123456Z");
         hand.set(start);
         assert_eq!(clone.now(), clock.now());
+    }
+
+    #[tokio::test]
+    async fn a_clock_is_corrected_by_the_api_server() {
+        let server = ServerTime::default();
+        let date: Timestamp = "2027-01-15T08:00:00Z".parse().unwrap();
+        let (clock, hand) = Clock::driven(date);
+        let clock = clock.corrected_by(server.clone());
+        assert_eq!((clock.now(), clock.skew()), (date, None));
+        let response = hyper::Response::builder().header("Date", "Fri, 15 Jan 2027 08:00:00 GMT").body(()).unwrap();
+        server.observe(async { Ok::<_, std::convert::Infallible>(response) }).await.unwrap();
+        for hours in [48, -48] {
+            hand.set(date);
+            hand.advance(SignedDuration::from_hours(hours));
+            // The machine's uptime passes meanwhile.
+            let (skew, off) = (clock.skew().expect("it is measured"), clock.now().duration_since(date));
+            assert_eq!(skew.as_hours().abs() + i64::from(skew.as_hours().abs() == 47), 48, "{skew:?}");
+            assert!(off.as_mins() < 5 && !off.is_negative(), "{off:?}");
+        }
     }
 
     #[test]

@@ -3,7 +3,7 @@
 //! Each condition, reason and event must occur in a story. Otherwise the test fails.
 
 use pat_operator::{
-    api::{Condition, ConditionType},
+    api::{Condition, ConditionType, duration},
     planner::observed::WriteRefusalKind,
 };
 use serde_json::json;
@@ -98,6 +98,20 @@ pub const STATES: &[Story] = &[
     }),
     ("`spec.suspend`, without a token", || Simulation::settled(json!({"suspend": true})).into()),
     ("A `TokenOwner` disables the owner", || owner_disabled().into()),
+    ("The clocks of controller and API server differ by more than 5 minutes, and there is no token", || {
+        let mut simulation = Simulation::new(json!({}));
+        simulation.clock_skew = duration::parse("2d").expect("a duration");
+        simulation.run();
+        simulation.into()
+    }),
+    ("The clocks differ, and a rotation is due; the current token still works", || {
+        let mut simulation = Simulation::settled(json!({"rotation": {"interval": "30d"}}));
+        simulation.clock_skew = duration::parse("2d").expect("a duration");
+        simulation.advance("30d");
+        simulation.run();
+        simulation.into()
+    }),
+    ("`spec.revokeIfIssuedBefore` spares a token whose issue lies in the future", || spared().into()),
     ("Another owner has a Secret with that name", || {
         let mut simulation = Simulation::new(json!({}));
         simulation.add_foreign("app");
@@ -276,6 +290,13 @@ pub const TRANSITIONS: &[Story] = &[
         simulation.run();
         simulation.into()
     }),
+    ("Another client writes credentials to the status that are none", || {
+        let mut simulation = Simulation::settled(json!({}));
+        simulation.pat.status.as_mut().expect("a status").credentials[0].sha256 = "none".into();
+        simulation.run();
+        simulation.into()
+    }),
+    ("`spec.revokeIfIssuedBefore` spares a token whose issue lies in the future", || spared().into()),
     ("`delivery: Once`: the token is taken", || taken().into()),
     ("`delivery: Once`: a second token is requested after that", || {
         let mut simulation = taken();
@@ -298,6 +319,15 @@ pub const TRANSITIONS: &[Story] = &[
 fn owner_disabled() -> Simulation {
     let mut simulation = Simulation::settled(json!({}));
     simulation.disabled_by = Some("shop".into());
+    simulation.run();
+    simulation
+}
+
+/// Issued while a clock was an hour ahead.
+fn spared() -> Simulation {
+    let mut simulation = Simulation::settled(json!({}));
+    simulation.now = simulation.now.minus(duration::parse("1h").expect("a duration"));
+    simulation.edit(json!({"revokeIfIssuedBefore": simulation.now()}));
     simulation.run();
     simulation
 }

@@ -1,6 +1,6 @@
 //! Checks of the operator: its Lease, the versions and permissions of its Deployments, and its certificates.
 
-use std::collections::BTreeSet;
+use std::{collections::BTreeSet, time::Duration};
 
 use futures::{StreamExt, TryStreamExt, stream};
 use k8s_openapi::{
@@ -9,7 +9,7 @@ use k8s_openapi::{
         coordination::v1::{Lease, LeaseSpec},
         core::v1::{Container, Secret},
     },
-    jiff::SignedDuration,
+    jiff::{SignedDuration, Timestamp},
 };
 use kube::{Api, ResourceExt, api::ListParams};
 use rustls::pki_types::{CertificateDer, pem::PemObject};
@@ -28,12 +28,17 @@ use crate::{
     api::Time,
     certificates::{self, CertificateRequest},
     cli::LEASE_NAME,
-    controller::preflight,
+    controller::{context::SKEW_WARNING as CLOCK_SKEW_WARNING, preflight},
+    planner::MAX_CLOCK_SKEW,
     service::{
         preflight::{AccessCheck, ServiceAccount},
+        server_time::TimeRange,
         tls::validity,
     },
 };
+
+/// The time that the renewal of a Lease takes at most, from the holder's clock to the API server's.
+const RENEWAL: Duration = Duration::from_secs(5);
 
 /// A certificate should be renewed before it has less time left.
 const RENEW_BEFORE: SignedDuration = SignedDuration::from_hours(14 * 24);
@@ -120,9 +125,15 @@ pub async fn check_lease(session: &Session, args: &DoctorArgs, report: &mut Repo
     let now = session.cluster_now().await?;
     let mut namespaces = BTreeSet::new();
     for lease in leases {
+        let renewed = renewal_by_server(&lease);
         let namespace = lease.metadata.namespace.unwrap_or_default();
         let name = format!("{namespace}/{}", args.lease_name);
-        report.push(rate_lease(&name, &namespace, lease.spec.unwrap_or_default(), now));
+        let spec = lease.spec.unwrap_or_default();
+        let by_holder = spec.renew_time.as_ref().map(|time| time.0);
+        let skew =
+            renewed.zip(by_holder).map(|(server, holder)| TimeRange::of_seconds(server, RENEWAL).skew_of(holder));
+        report.0.extend(skew.and_then(|skew| rate_clock(&name, skew)));
+        report.push(rate_lease(&name, &namespace, spec, renewed.or(by_holder).map(Time::from), now));
         namespaces.insert(namespace);
     }
     Ok(namespaces)
@@ -145,8 +156,32 @@ async fn find_leases(session: &Session, args: &DoctorArgs) -> Result<Option<Vec<
     Ok(found.map(|list| list.items))
 }
 
-fn rate_lease(name: &str, namespace: &str, spec: LeaseSpec, now: Time) -> Finding {
-    let age = spec.renew_time.as_ref().map(|time| now.since(Time::from(time.0)));
+/// Returns when the Lease was last written, by the clock of the API server, in whole seconds. Its `renewTime` is by the clock of its holder.
+fn renewal_by_server(lease: &Lease) -> Option<Timestamp> {
+    let entries = lease.metadata.managed_fields.iter().flatten();
+    entries.filter_map(|entry| entry.time.as_ref().map(|time| time.0)).max()
+}
+
+/// Rates how far the clock of the controller is ahead of the API server's; `None` if they agree.
+fn rate_clock(lease: &str, skew: SignedDuration) -> Option<Finding> {
+    let (tone, effect) = match skew.abs() {
+        skew if skew > MAX_CLOCK_SKEW => (Tone::Bad, "no token is issued"),
+        skew if skew > CLOCK_SKEW_WARNING => (Tone::Warning, "the controller corrects its time"),
+        _ => return None,
+    };
+    let side = if skew.is_negative() { "behind" } else { "ahead of" };
+    Some(Finding::new(
+        tone,
+        format!(
+            "the clock of the controller that holds Lease {lease} is {} {side} the API server's: {effect}",
+            time_format::format_duration(skew)
+        ),
+        "synchronise the clocks of their nodes with NTP (timedatectl, chronyc tracking)",
+    ))
+}
+
+fn rate_lease(name: &str, namespace: &str, spec: LeaseSpec, renewed: Option<Time>, now: Time) -> Finding {
+    let age = renewed.map(|time| now.since(time));
     let limit = SignedDuration::from_secs(i64::from(spec.lease_duration_seconds.unwrap_or(15)) + 5);
     let ago = |age| format!("{} ago", time_format::format_duration(age));
     match (spec.holder_identity.filter(|holder| !holder.is_empty()), age) {
@@ -405,6 +440,33 @@ mod tests {
         assert_eq!(secrets(json!({"name": "c", "args": ["controller"], "env": variable})), ["c", "d"]);
         let none = ["controller", "--serving-certificate-namespace=e"];
         assert!(secrets(json!({"name": "c", "args": none})).is_empty());
+    }
+
+    #[test]
+    fn clock_of_the_controller_is_rated_by_its_lease() {
+        let lease = |renewed: &str, written: &str| -> Lease {
+            let entry = json!({"manager": "pat-operator", "operation": "Update", "time": written});
+            let metadata = json!({"name": "l", "namespace": "n", "managedFields": [entry]});
+            serde_json::from_value(json!({"metadata": metadata, "spec": {"renewTime": renewed}})).expect("a Lease")
+        };
+        for (renewed, tone, part) in [
+            ("2030-01-01T00:00:00.000000Z", None, ""),
+            ("2029-12-31T23:59:52.000000Z", None, ""),
+            (
+                "2030-01-01T00:00:20.000000Z",
+                Some(Tone::Warning),
+                "14s ahead of the API server's: the controller corrects",
+            ),
+            ("2029-12-31T23:59:40.000000Z", Some(Tone::Warning), "20s behind the API server's"),
+            ("2030-01-03T00:00:10.000000Z", Some(Tone::Bad), "ahead of the API server's: no token is issued"),
+        ] {
+            let lease = lease(renewed, "2030-01-01T00:00:00Z");
+            let server = renewal_by_server(&lease).expect("it was written");
+            let holder = lease.spec.and_then(|spec| spec.renew_time).expect("it was renewed").0;
+            let rated = rate_clock("n/l", TimeRange::of_seconds(server, RENEWAL).skew_of(holder));
+            assert_eq!(rated.as_ref().map(|found| found.tone), tone, "{renewed}");
+            assert!(rated.is_none_or(|found| found.what.contains(part) && !found.fix.is_empty()), "{renewed}");
+        }
     }
 
     #[test]

@@ -111,16 +111,10 @@ impl SpecPatch {
             fields.insert("revokeIfIssuedBefore".into(), json!(time));
         }
         if let Some(id) = &change.revoke_credential {
-            let mut ids: Vec<&str> = item.revoked_credentials.iter().map(String::as_str).collect();
-            if ids.contains(&id.as_str()) {
-                return Ok(Self(fields));
+            let is_listed = item.revoked_credentials.iter().any(|listed| listed == id.as_str());
+            if !is_listed {
+                fields.insert("revokedCredentials".into(), json!(with_revoked(item, &[id.as_str()])));
             }
-            if ids.len() >= MAX_LIVE_CREDENTIALS {
-                // A credential that is no longer live stays dead without being listed.
-                ids.retain(|id| item.credentials.iter().any(|live| live.id.as_str() == *id));
-            }
-            ids.push(id.as_str());
-            fields.insert("revokedCredentials".into(), json!(ids));
         }
         Ok(Self(fields))
     }
@@ -143,6 +137,17 @@ impl SpecPatch {
         }
         Ok(())
     }
+}
+
+/// Returns `spec.revokedCredentials` with more IDs of live credentials.
+pub(super) fn with_revoked<'a>(item: &'a TokenItem, more: &[&'a str]) -> Vec<&'a str> {
+    let mut ids: Vec<&str> = item.revoked_credentials.iter().map(String::as_str).collect();
+    ids.extend(more.iter().filter(|id| !item.revoked_credentials.iter().any(|listed| listed == *id)));
+    if ids.len() > MAX_LIVE_CREDENTIALS {
+        // A credential that is no longer live stays dead without being listed.
+        ids.retain(|id| more.contains(id) || item.credentials.iter().any(|live| live.id.as_str() == *id));
+    }
+    ids
 }
 
 /// Returns the merge patch for an expiry, which removes the fields of any other expiry.

@@ -9,7 +9,7 @@ use tracing::warn;
 
 use super::{
     CALL_TIMEOUT, RETRY_AFTER, Writer,
-    change::{SpecPatch, expiry_patch},
+    change::{SpecPatch, expiry_patch, with_revoked},
     delivery::{TokenInSecret, UndeliveredToken},
 };
 use crate::{
@@ -44,7 +44,7 @@ impl Writer {
         now: Time,
     ) -> Result<IssuedToken, RestError> {
         check_state(item, now)?;
-        let mut patch = regenerate_patch(cutoff(now, item), grace);
+        let mut patch = regenerate_patch(now, item, grace);
         let limited_to = limit(&mut patch, item, caller);
         let (this, item) = (self.clone(), item.clone());
         let issued = self.deliver(async move { this.issue(&item, &patch).await }).await?;
@@ -94,7 +94,8 @@ impl Writer {
     /// Restores the fields of the patch, so that nothing is issued later without a recipient. A revocation is not
     /// undone, and a parent is immutable.
     async fn undo(&self, item: &TokenItem, patch: &SpecPatch, before: &Value) {
-        let fields = patch.0.keys().filter(|field| !["revokeIfIssuedBefore", "parent"].contains(&field.as_str()));
+        const KEPT: [&str; 3] = ["revokeIfIssuedBefore", "revokedCredentials", "parent"];
+        let fields = patch.0.keys().filter(|field| !KEPT.contains(&field.as_str()));
         let restored = fields.map(|field| (field.clone(), restored(field, before))).collect();
         let Some(present) = self.store.item(item.id) else { return };
         if let Err(error) = self.patch(&present, &SpecPatch(restored)).await {
@@ -155,12 +156,19 @@ fn restored(field: &str, before: &Value) -> Value {
     }
 }
 
-/// A grace period of zero is a revocation: the resource does not allow zero.
-fn regenerate_patch(cutoff: Time, grace: Option<SignedDuration>) -> SpecPatch {
+/// A grace period of zero is a revocation: the resource does not allow zero. It names credentials that were issued by a clock that is ahead
+/// of this one: a time in the future would spare them until then, and would end their successors.
+fn regenerate_patch(now: Time, item: &TokenItem, grace: Option<SignedDuration>) -> SpecPatch {
+    let cutoff = cutoff(now, item);
     let mut fields = Map::new();
     match grace {
         Some(grace) if grace.is_zero() => {
-            fields.insert("revokeIfIssuedBefore".into(), json!(cutoff));
+            fields.insert("revokeIfIssuedBefore".into(), json!(now));
+            let future = item.credentials.iter().filter(|one| one.issued_at >= now).map(|one| one.id.as_str());
+            let future: Vec<_> = future.collect();
+            if !future.is_empty() {
+                fields.insert("revokedCredentials".into(), json!(with_revoked(item, &future)));
+            }
         }
         Some(grace) => {
             fields.insert("rotateIfIssuedBefore".into(), json!(cutoff));

@@ -50,6 +50,7 @@ use self::{
     resolve::{Connection, resolve, set_client_certificate},
 };
 pub use self::{explain::explain_api_error, resolve::ConfigOverrides};
+use super::server_time::ServerTime;
 
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
 
@@ -71,6 +72,8 @@ pub struct Cluster {
     pub url: String,
     /// The namespace of the pod, or of the kubeconfig's context.
     pub namespace: String,
+    /// The time of the API server, as its responses tell it.
+    pub server_time: ServerTime,
 }
 
 /// Why there is no client. It has no `source`, which might quote a kubeconfig.
@@ -245,9 +248,12 @@ fn build(config: Config, setup: &Setup) -> Result<Cluster, ClientError> {
         Some(context) => format!("context {context:?}, server {url}"),
         None => format!("server {url}"),
     };
+    let server_time = ServerTime::default();
+    let measured = server_time.clone();
     // The first layer sees a request first and its response last.
     let service = ServiceBuilder::new()
         .map_response(move |response| explain_response(response, &place))
+        .map_future(move |response| measured.clone().observe(response))
         .layer(config.base_uri_layer())
         .layer(option_layer(setup.print_requests.then_some(PrintRequests)))
         .layer(AsyncFilterLayer::new(setup.credentials.clone()))
@@ -255,7 +261,7 @@ fn build(config: Config, setup: &Setup) -> Result<Cluster, ClientError> {
         .map_err(BoxError::from)
         .service(legacy::Client::builder(TokioExecutor::new()).build(connector));
     let namespace = config.default_namespace.clone();
-    Ok(Cluster { client: Client::new(service, namespace.clone()), url, namespace })
+    Ok(Cluster { client: Client::new(service, namespace.clone()), url, namespace, server_time })
 }
 
 /// Connections with this module's timeouts. Callers retry by themselves, each with its own backoff.

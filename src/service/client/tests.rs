@@ -25,7 +25,7 @@ async fn retry_after_is_kept() {
 async fn an_unreachable_api_server_is_explained() {
     install_crypto();
     let config = Config::new("http://127.0.0.1:1".parse().unwrap());
-    let Cluster { client, url, namespace } = client(config).unwrap();
+    let Cluster { client, url, namespace, .. } = client(config).unwrap();
     assert_eq!((&*url, &*namespace), ("http://127.0.0.1:1", "default"));
     let line = explain_api_error(&client.apiserver_version().await.unwrap_err());
     assert!(line.starts_with("no API server listens at this address: Connection refused"), "{line}");

@@ -4,6 +4,7 @@
 
 use crate::support::states;
 
+mod clocks;
 mod delivery;
 mod expiry;
 mod issue;

@@ -126,6 +126,62 @@ async fn status_fields_are_removed_despite_changed_managed_fields() {
     assert_eq!(stage.status("app").await.expires_at, None);
 }
 
+/// A live credential as another client could write it.
+fn planted(number: usize, state: &str, more: serde_json::Value) -> serde_json::Value {
+    let mut credential = json!({
+        "id": format!("planted{number:05}"), "revision": 1, "sha256": format!("{number:064}"), "state": state,
+        "issuedAt": "2026-01-01T00:00:00Z",
+    });
+    credential.as_object_mut().expect("a map").extend(more.as_object().expect("a map").clone());
+    credential
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn status_values_that_the_controller_never_writes_are_corrected() {
+    let mut stage = Stage::new("planted").await;
+    let eight = |state: &str, more: serde_json::Value| -> serde_json::Value {
+        json!({"credentials": (0..8).map(|number| planted(number, state, more.clone())).collect::<Vec<_>>()})
+    };
+    for (name, status) in [
+        ("last-revision", json!({"revision": i64::MAX})),
+        (
+            "great-revisions",
+            json!({"revision": i64::MAX, "credentials": [planted(0, "Grace", json!({"revision": i64::MAX, "expiresAt": "2999-01-01T00:00:00Z"}))]}),
+        ),
+        ("negative-revision", json!({"credentials": [planted(0, "Active", json!({"revision": -1}))]})),
+        ("no-id", json!({"credentials": [planted(0, "Active", json!({"id": "../../etc"}))]})),
+        ("no-hash", json!({"credentials": [planted(0, "Active", json!({"sha256": "A".repeat(64)}))]})),
+        ("no-hashes", eight("Grace", json!({"sha256": "none", "expiresAt": "2999-01-01T00:00:00Z"}))),
+        ("active", eight("Active", json!({}))),
+        ("endless-grace", eight("Grace", json!({}))),
+        ("the-same", eight("Pending", json!({"id": "planted00000"}))),
+    ] {
+        stage.apply(name, json!({})).await;
+        stage.settle(name).await;
+        let patch = Patch::Merge(json!({"status": status}));
+        stage.pats().patch_status(name, &PatchParams::default(), &patch).await.expect("the status is written");
+        stage.settle(name).await;
+        assert_eq!(conditions(&stage, name).await[0], "Ready=True Issued", "{name}");
+        let token = stage.value(name, "token").await;
+        assert!(stage.accepts(name, &token).await, "{name}: a token that is called ready is accepted");
+        assert_eq!(reasons(&stage, name).await.iter().filter(|one| *one == "Corrected").count(), 1, "{name}");
+
+        // It goes on as before.
+        stage.advance("1m");
+        stage.apply(name, json!({"rotateIfIssuedBefore": stage.now()})).await;
+        stage.settle(name).await;
+        let rotated = stage.value(name, "token").await;
+        assert!(rotated != token && stage.accepts(name, &rotated).await, "{name}");
+        let status = stage.status(name).await;
+        assert!(status.revision.is_some_and(|revision| (2..9).contains(&revision)), "{name}: {status:#?}");
+        assert!(
+            status.credentials.iter().all(|one| one.id.value().is_some() && one.sha256.value().is_some()),
+            "{name}"
+        );
+        assert_rests(&mut stage, name).await;
+    }
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn events_report_each_transition_once() {
     let mut stage = Stage::new("events").await;
