@@ -116,7 +116,7 @@ fn missing_values_have_their_defaults() {
     assert_eq!(helm.renders_chart(&empty, ["pat-operator", NAMESPACE], &["--values", &nulls]), expected);
 }
 
-/// A parent chart with one dependency for each map of values.yaml, in which this map is null.
+/// A parent chart with several dependencies: each has one map of the first level null, or all maps of another level.
 #[test]
 fn each_map_of_values_can_be_null() {
     if is_left_out(Binary::Helm) {
@@ -129,26 +129,34 @@ fn each_map_of_values_can_be_null() {
     // Without a certificate, the chart refuses a server.
     paths.retain(|path| !["verifier.tls", "api.tls"].contains(&&*path.join(".")));
     assert!(paths.len() > 30, "{paths:?}");
+    let (first, deeper): (Vec<_>, Vec<_>) = paths.into_iter().partition(|path| path.len() == 1);
+    let mut cases: Vec<Vec<Vec<String>>> = first.into_iter().map(|path| vec![path]).collect();
+    let deepest = deeper.iter().map(Vec::len).max().expect("nested maps");
+    cases.extend(
+        (2..=deepest).map(|depth| deeper.iter().filter(|path| path.len() == depth).cloned().collect::<Vec<_>>()),
+    );
     let (mut dependencies, mut values) = (Vec::new(), json!({}));
-    for (number, path) in paths.iter().enumerate() {
+    for (number, paths) in cases.iter().enumerate() {
         let alias = format!("n{number}");
         dependencies.push(json!({"name": "pat-operator", "version": env!("CARGO_PKG_VERSION"), "alias": alias}));
         values[&alias] = everything();
-        set(&mut values[&alias], path, Value::Null);
+        for path in paths {
+            set(&mut values[&alias], path, Value::Null);
+        }
     }
     let metadata = json!({"apiVersion": "v2", "name": "parent", "version": "1.0.0", "dependencies": dependencies});
     fs::write(folder.path().join("Chart.yaml"), serde_yaml::to_string(&metadata).expect("YAML")).expect("a file");
     fs::write(folder.path().join("values.yaml"), serde_yaml::to_string(&values).expect("YAML")).expect("a file");
     copy(&chart(), &folder.path().join("charts/pat-operator"));
     let rendered = Program::helm().renders_chart(folder.path(), ["parent", NAMESPACE], &[]);
-    for (number, path) in paths.iter().enumerate() {
+    for (number, paths) in cases.iter().enumerate() {
         let controller = format!("parent-n{number}-controller");
         let mut deployments = of_kind(&rendered, "Deployment").into_iter();
-        assert!(deployments.any(|one| one["metadata"]["name"] == *controller), "{path:?}");
+        assert!(deployments.any(|one| one["metadata"]["name"] == *controller), "{paths:?}");
     }
     // Null does not turn a guard off.
     for (kind, each) in [("NetworkPolicy", 1), ("ValidatingAdmissionPolicyBinding", 9)] {
-        assert!(of_kind(&rendered, kind).len() >= each * paths.len(), "{kind}");
+        assert!(of_kind(&rendered, kind).len() >= each * cases.len(), "{kind}");
     }
     for binding in of_kind(&rendered, "ValidatingAdmissionPolicyBinding") {
         assert_eq!(binding["spec"]["validationActions"], json!(["Deny"]), "{}", place(binding));
