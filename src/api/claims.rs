@@ -6,20 +6,22 @@ use kube::KubeSchema;
 use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 use serde::{Deserialize, Serialize};
 
+use super::spec::name;
+
 /// A right to one resource.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct Permission {
     /// Fully qualified name of the resource in the product that owns it, 1 to 256 characters.
     #[serde(rename = "resourceFQN")]
-    #[schemars(length(min = 1, max = 256))]
+    #[schemars(schema_with = "name_schema")]
     pub resource_fqn: String,
     /// Type of the resource, 1 to 256 characters.
-    #[schemars(length(min = 1, max = 256))]
+    #[schemars(schema_with = "name_schema")]
     pub resource_type: String,
     /// ID of the role on the resource, 1 to 256 characters.
     #[serde(rename = "roleID")]
-    #[schemars(length(min = 1, max = 256))]
+    #[schemars(schema_with = "name_schema")]
     pub role_id: String,
 }
 
@@ -33,7 +35,7 @@ pub struct NotificationTarget {
     /// Name of the channel in the program that sends the notification, 1 to 256 characters. Default: the default
     /// channel of that program.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    #[schemars(length(min = 1, max = 256))]
+    #[schemars(schema_with = "name_schema")]
     pub channel: Option<String>,
     /// Email addresses of the recipients: up to 32, each of 1 to 254 characters. Default: none.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
@@ -48,11 +50,15 @@ pub enum NotificationType {
     Email,
 }
 
+fn name_schema(_: &mut SchemaGenerator) -> Schema {
+    name(256)
+}
+
 fn recipients_schema(_: &mut SchemaGenerator) -> Schema {
     json_schema!({
         "type": "array",
         "x-kubernetes-list-type": "atomic",
         "maxItems": 32,
-        "items": {"type": "string", "minLength": 1, "maxLength": 254},
+        "items": name(254),
     })
 }

@@ -118,6 +118,22 @@ mod tests {
     }
 
     #[test]
+    fn patterns_are_no_prose() {
+        for (file, crd) in all() {
+            let yaml = yaml(&crd);
+            let patterns: Vec<_> = yaml.lines().filter(|line| line.trim_start().starts_with("pattern:")).collect();
+            assert!(patterns.len() > 5, "{file}: {patterns:?}");
+            assert!(!yaml.contains("format: duration") && !yaml.contains("format: date-time"), "{file}");
+            for pattern in patterns {
+                assert!(
+                    !pattern.trim_start_matches(' ').trim_start_matches("pattern: ").contains(' '),
+                    "{file}: {pattern}"
+                );
+            }
+        }
+    }
+
+    #[test]
     fn lines_of_a_paragraph_are_joined_and_paragraphs_are_kept() {
         assert_eq!(unwrapped("One\nsentence. Another\none.\n\nNext."), "One sentence. Another one.\n\nNext.");
     }

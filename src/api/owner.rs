@@ -7,7 +7,10 @@ use kube::{CustomResource, KubeSchema};
 use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 use serde::{Deserialize, Serialize};
 
-use super::{Owner, Time, spec::text};
+use super::{
+    Owner, Time,
+    spec::{name, text},
+};
 
 /// A description of a token owner for people and for the REST API. It can also disable all tokens of the owner.
 #[expect(clippy::duplicated_attributes, reason = "printer columns of the same type are not duplicates")]
@@ -41,7 +44,7 @@ pub struct TokenOwnerSpec {
 
     /// Name shown to people, 1 to 256 characters. Default: subject.name.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    #[schemars(length(min = 1, max = 256))]
+    #[schemars(schema_with = "name_256")]
     pub display_name: Option<String>,
 
     /// Email address, up to 254 characters. The REST API can look up the owner by it, and the verifier passes it to
@@ -52,17 +55,17 @@ pub struct TokenOwnerSpec {
 
     /// First name, 1 to 256 characters. Returned by the REST API. Default: none.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    #[schemars(length(min = 1, max = 256))]
+    #[schemars(schema_with = "name_256")]
     pub first_name: Option<String>,
 
     /// Last name, 1 to 256 characters. Returned by the REST API. Default: none.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    #[schemars(length(min = 1, max = 256))]
+    #[schemars(schema_with = "name_256")]
     pub last_name: Option<String>,
 
     /// Company, 1 to 256 characters. Returned by the REST API. Default: none.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    #[schemars(length(min = 1, max = 256))]
+    #[schemars(schema_with = "name_256")]
     pub company: Option<String>,
 
     /// Groups of the owner: up to 256, each of 1 to 253 characters. The verifier passes them to services and to the
@@ -79,7 +82,7 @@ pub struct TokenOwnerSpec {
 
     /// Name of the main role, 1 to 256 characters. Returned by the REST API. Default: none.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    #[schemars(length(min = 1, max = 256))]
+    #[schemars(schema_with = "name_256")]
     pub role: Option<String>,
 
     /// If `true`, no token of the owner is accepted. Setting it back to `false` makes tokens that are still live
@@ -109,7 +112,7 @@ pub struct TokenOwnerSpec {
 
     /// ID of the organization, 1 to 128 characters. Returned by the REST API. Default: none.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    #[schemars(length(min = 1, max = 128))]
+    #[schemars(schema_with = "name_128")]
     pub organization_id: Option<String>,
 
     /// The organization of the owner. Returned by the REST API. Default: none.
@@ -118,7 +121,7 @@ pub struct TokenOwnerSpec {
 
     /// ID of the reseller, 1 to 128 characters. Returned by the REST API. Default: none.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    #[schemars(length(min = 1, max = 128))]
+    #[schemars(schema_with = "name_128")]
     pub reseller_id: Option<String>,
 
     /// The reseller of the owner. Returned by the REST API. Default: none.
@@ -146,7 +149,7 @@ pub struct TokenOwnerSpec {
 pub struct Organization {
     /// ID of the organization, 1 to 128 characters.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    #[schemars(length(min = 1, max = 128))]
+    #[schemars(schema_with = "name_128")]
     pub id: Option<String>,
     /// When the organization was created (RFC 3339).
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -156,7 +159,7 @@ pub struct Organization {
     pub updated_at: Option<Time>,
     /// Name of the organization, 1 to 256 characters.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    #[schemars(length(min = 1, max = 256))]
+    #[schemars(schema_with = "name_256")]
     pub name: Option<String>,
     /// Email address of the organization, up to 254 characters.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -172,7 +175,7 @@ pub struct Organization {
     pub allowed_users: Option<i64>,
     /// ID of the organization's reseller, 1 to 128 characters.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    #[schemars(length(min = 1, max = 128))]
+    #[schemars(schema_with = "name_128")]
     pub reseller_id: Option<String>,
     /// Postal address of the organization.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -218,7 +221,7 @@ pub struct Address {
 pub struct Reseller {
     /// ID of the reseller, 1 to 128 characters.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    #[schemars(length(min = 1, max = 128))]
+    #[schemars(schema_with = "name_128")]
     pub id: Option<String>,
     /// When the reseller was created (RFC 3339).
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -228,7 +231,7 @@ pub struct Reseller {
     pub updated_at: Option<Time>,
     /// Name of the reseller, 1 to 256 characters.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    #[schemars(length(min = 1, max = 256))]
+    #[schemars(schema_with = "name_256")]
     pub name: Option<String>,
     /// Email address of the reseller, up to 254 characters.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -254,7 +257,7 @@ pub struct Reseller {
 pub struct OwnerMetadata {
     /// ID of the pair, 1 to 128 characters.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    #[schemars(length(min = 1, max = 128))]
+    #[schemars(schema_with = "name_128")]
     pub id: Option<String>,
     /// When the pair was created (RFC 3339).
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -263,7 +266,7 @@ pub struct OwnerMetadata {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub updated_at: Option<Time>,
     /// Key, 1 to 256 characters.
-    #[schemars(length(min = 1, max = 256))]
+    #[schemars(schema_with = "name_256")]
     pub key: String,
     /// Value, up to 4096 characters.
     #[schemars(length(max = 4096))]
@@ -286,10 +289,18 @@ pub struct EmailPreference {
     pub metrics: Option<bool>,
 }
 
+fn name_256(_: &mut SchemaGenerator) -> Schema {
+    name(256)
+}
+
+fn name_128(_: &mut SchemaGenerator) -> Schema {
+    name(128)
+}
+
 fn email_schema(_: &mut SchemaGenerator) -> Schema {
     text(
         254,
-        r"^[^@\s]+@[^@\s]+$",
+        r"^[^@\s\x00-\x1F\x7F-\x9F]+@[^@\s\x00-\x1F\x7F-\x9F]+$",
         "must be an email address of up to 254 characters, with one '@' and without spaces, such as ada@example.com",
     )
 }
@@ -315,6 +326,6 @@ fn names(max_items: usize, max_length: usize) -> Schema {
         "type": "array",
         "x-kubernetes-list-type": "set",
         "maxItems": max_items,
-        "items": {"type": "string", "minLength": 1, "maxLength": max_length},
+        "items": name(max_length),
     })
 }

@@ -12,6 +12,7 @@ use serde::{Deserialize, Serialize};
 
 use super::{
     LengthOfTime, MANAGED_BY_LABEL, NotificationTarget, Permission, PersonalAccessTokenStatus, RESERVED_PREFIX, Time,
+    duration,
 };
 
 /// A personal access token: a random secret with an owner, scopes and an expiry. The operator keeps it in a Secret,
@@ -66,7 +67,7 @@ use super::{
 #[x_kube(validation = Rule::new("has(self.owner) == has(oldSelf.owner) && (!has(self.owner) || self.owner == oldSelf.owner)")
     .message("owner is immutable: to issue a token for another owner, delete this object and create a new one")
     .field_path(".owner"))]
-#[x_kube(validation = Rule::new("!has(self.gracePeriod) || !has(self.rotation) || self.gracePeriod < self.rotation.interval")
+#[x_kube(validation = Rule::new(duration::shorter("has(self.gracePeriod) && has(self.rotation)", "self.gracePeriod", "self.rotation.interval"))
     .message("gracePeriod must be shorter than rotation.interval, so that at most one replaced token is valid at a time")
     .field_path(".gracePeriod"))]
 #[x_kube(validation = Rule::new("!has(self.rotation) || !has(self.secret) || !has(self.secret.delivery)")
@@ -84,7 +85,7 @@ use super::{
 pub struct PersonalAccessTokenSpec {
     /// Name shown to people in lists, 1 to 128 characters. Default: metadata.name.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    #[schemars(length(min = 1, max = 128))]
+    #[schemars(schema_with = "display_name_schema")]
     pub display_name: Option<String>,
 
     /// What the token is for, in up to 1024 characters. For people only; no program reads it.
@@ -173,7 +174,7 @@ pub struct PersonalAccessTokenSpec {
     /// Lifetime of an access token that the REST API issues for this token, such as `1h`: from 15 seconds to 12
     /// hours. An access token never outlives this token. Default: 12 hours.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    #[x_kube(validation = Rule::new("self >= duration('15s') && self <= duration('12h')").message("accessTokenValidity must be from 15s to 12h"))]
+    #[x_kube(validation = Rule::new(duration::between(15, 43_200)).message("accessTokenValidity must be from 15s to 12h"))]
     pub access_token_validity: Option<LengthOfTime>,
 
     /// Where to send notifications about rotations. Stored for programs that send them; the operator itself sends
@@ -265,7 +266,7 @@ pub struct Rotation {
     /// How long a token is used before it is replaced, such as `30d`; at least 10 seconds. To spread the rotations of
     /// many tokens, each happens up to 5 % of the interval early (at most 12 hours), never late. If the operator is
     /// down, the current token stays valid for one more interval and then expires.
-    #[x_kube(validation = Rule::new("self >= duration('10s')").message("interval must be at least 10s"))]
+    #[x_kube(validation = Rule::new(duration::at_least(10)).message("interval must be at least 10s"))]
     pub interval: LengthOfTime,
 }
 
@@ -307,8 +308,8 @@ pub struct SecretSpec {
     /// domain of your own (`example.com/token`). Default: the type that the preset requires, otherwise `Opaque`. To
     /// change it, change the name of the Secret too.
     #[serde(default, rename = "type", skip_serializing_if = "Option::is_none")]
-    #[schemars(length(min = 1, max = 253))]
-    #[x_kube(validation = Rule::new("self in ['Opaque', 'kubernetes.io/basic-auth', 'kubernetes.io/dockerconfigjson'] || self.matches('^[a-z0-9]([-a-z0-9]*[a-z0-9])?(\\\\.[a-z0-9]([-a-z0-9]*[a-z0-9])?)+/[A-Za-z0-9]([-A-Za-z0-9_.]*[A-Za-z0-9])?$') && !self.matches('^([^/]*\\\\.)?(kubernetes\\\\.io|k8s\\\\.io|pat-operator\\\\.io)/')")
+    #[schemars(length(max = 1012))]
+    #[x_kube(validation = Rule::new("size(self) <= 253 && (self in ['Opaque', 'kubernetes.io/basic-auth', 'kubernetes.io/dockerconfigjson'] || self.matches('^[a-z0-9]([-a-z0-9]*[a-z0-9])?(\\\\.[a-z0-9]([-a-z0-9]*[a-z0-9])?)+/[A-Za-z0-9]([-A-Za-z0-9_.]*[A-Za-z0-9])?$') && !self.matches('^([^/]*\\\\.)?(kubernetes\\\\.io|k8s\\\\.io|pat-operator\\\\.io)/'))")
         .message("type must be Opaque, kubernetes.io/basic-auth, kubernetes.io/dockerconfigjson or a name in a domain of your own, such as example.com/token"))]
     pub type_: Option<String>,
 
@@ -423,16 +424,38 @@ const DATA_KEY: &str = r"^\.?[-_a-zA-Z0-9][-._a-zA-Z0-9]*$";
 const DATA_KEY_WORDS: &str =
     "must be a key of a Secret: 1 to 253 letters, digits, '-', '_' and '.', but not '.' and not starting with '..'";
 
-/// Returns the schema of a text of 1 to `max_length` characters that matches `pattern`. The pattern must not contain a
-/// single quotation mark.
+/// Returns `maxLength` for a text whose rule limits it to `max_length` characters. It only bounds the cost of the rule: for a longer text,
+/// the API server would complain about bytes and not evaluate the rule, which has the message for people.
+pub(super) fn bound(max_length: usize) -> usize {
+    4 * max_length
+}
+
+/// Returns the schema of a text of up to `max_length` characters that matches `pattern`. The pattern must not match an empty text
+/// if there must be one, and must not contain a single quotation mark.
 pub(super) fn text(max_length: usize, pattern: &str, words: &str) -> Schema {
+    let matches = matches("self", pattern);
     json_schema!({
         "type": "string",
-        "minLength": 1,
-        "maxLength": max_length,
+        "maxLength": bound(max_length),
         "pattern": pattern,
-        "x-kubernetes-validations": [{"rule": matches("self", pattern), "message": words}],
+        "x-kubernetes-validations": [{"rule": format!("size(self) <= {max_length} && {matches}"), "message": words}],
     })
+}
+
+/// Returns the schema of a name that people read: 1 to `max_length` characters in one line.
+pub(super) fn name(max_length: usize) -> Schema {
+    json_schema!({
+        "type": "string",
+        "maxLength": bound(max_length),
+        "x-kubernetes-validations": [{
+            "rule": format!("size(self) <= {max_length} && {}", matches("self", r"^[^\x00-\x1F\x7F-\x9F]+$")),
+            "message": format!("must be 1 to {max_length} characters, without line breaks and other control characters"),
+        }],
+    })
+}
+
+fn display_name_schema(_: &mut SchemaGenerator) -> Schema {
+    name(128)
 }
 
 fn matches(what: &str, pattern: &str) -> String {
@@ -501,9 +524,7 @@ fn username_schema(_: &mut SchemaGenerator) -> Schema {
 fn labels_schema(_: &mut SchemaGenerator) -> Schema {
     let pattern = "^(([A-Za-z0-9][-A-Za-z0-9_.]*)?[A-Za-z0-9])?$";
     let words = "must be the value of a label: empty, or up to 63 letters, digits, '-', '_' and '.', with a letter or digit at both ends";
-    let mut value = text(63, pattern, words);
-    value.remove("minLength");
-    metadata_map("labels", value)
+    metadata_map("labels", text(63, pattern, words))
 }
 
 fn annotations_schema(_: &mut SchemaGenerator) -> Schema {

@@ -109,9 +109,12 @@ fn type_of(schema: &Value) -> String {
     if let Some(values) = schema["enum"].as_array() {
         return values.iter().map(|value| code(&text(value))).collect::<Vec<_>>().join(" or ");
     }
+    let says = text(&schema["x-kubernetes-validations"][0]["message"]);
     match (text(&schema["type"]).as_str(), text(&schema["format"]).as_str()) {
-        ("string", "duration") => "duration".to_owned(),
-        ("string", "date-time") => "timestamp".to_owned(),
+        ("string", _) if says.starts_with("must be a duration") => "duration".to_owned(),
+        ("string", _) if says.starts_with("must be a date, a time") => "timestamp".to_owned(),
+        // The message has the limits.
+        ("string", _) if !says.is_empty() => "string".to_owned(),
         ("string", _) => format!("string{}", limits("minLength", "maxLength", "characters")),
         ("boolean", _) => "boolean".to_owned(),
         ("integer", _) => "integer".to_owned(),

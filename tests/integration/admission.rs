@@ -345,6 +345,54 @@ async fn objects_are_stored_as_sent_and_a_second_apply_changes_nothing() {
     }
 }
 
+#[tokio::test]
+async fn wrong_units_times_and_names_are_explained_in_one_sentence() {
+    let api = Api::new(Kind::PersonalAccessToken, "sentences").await;
+    let duration = "must be a duration greater than zero: whole weeks";
+    let time = "must be a date, a time and Z or an offset";
+    let name = "must be 1 to 128 characters, without line breaks and other control characters";
+    let scope = "must be 1 to 128 visible ASCII characters";
+    let mut cases = Vec::new();
+    for text in
+        ["5", "5y", "30 days", "P1D", "0.5h", "", "forever and ever, until the end of time", "99999999999999999999d"]
+    {
+        cases.extend([
+            (json!({"gracePeriod": text}), duration),
+            (json!({"expiry": {"after": text}}), duration),
+            (json!({"accessTokenValidity": text}), duration),
+            (json!({"rotation": {"interval": text}, "gracePeriod": "1h"}), duration),
+        ]);
+    }
+    for text in [
+        "tomorrow",
+        "2030-12-31",
+        "2030-02-30T00:00:00Z",
+        "2030-12-31T23:59:60Z",
+        "",
+        "2030-12-31 23:59:59 in the evening, by the clock of the town hall",
+    ] {
+        cases.extend([(json!({"expiry": {"at": text}}), time), (json!({"revokeIfIssuedBefore": text}), time)]);
+    }
+    for text in ["a\nb", "a\0b", "", "\u{85}", &"é".repeat(129), &"x".repeat(129)] {
+        cases.push((json!({"displayName": text}), name));
+    }
+    cases.extend([(json!({"scopes": ["x".repeat(129)]}), scope), (json!({"scopes": [""]}), scope)]);
+    for (spec, sentence) in cases {
+        let Err(kube::Error::Api(status)) = api.try_create(&api.manifest(Some(&spec))).await else {
+            panic!("{spec} is accepted")
+        };
+        // The API server repeats an invalid value.
+        let message = status.message.replace("until the end of time", "");
+        assert!(
+            message.contains(sentence) && !message.contains("<nil>") && !message.contains("bytes"),
+            "{spec}: {message}"
+        );
+    }
+    for text in ["é".repeat(128), "Ada's token: \"ci\" 🔑".to_owned()] {
+        api.try_create(&api.manifest(Some(&json!({"displayName": text})))).await.expect("a name is accepted");
+    }
+}
+
 /// Reads an object as the operator does.
 fn follow(kind: Kind, stored: &Value) -> Result<(), String> {
     if kind == Kind::TokenOwner {
@@ -426,6 +474,8 @@ fn collect(path: &str, schema: &Value, bounds: &mut BTreeSet<Bound>) {
             "x-kubernetes-list-type" if value == "atomic" => continue,
             "enum" => add(path, "Unsupported value".into()),
             "format" => add(path, format!("must be of type {}", value.as_str().expect("a format"))),
+            // It only bounds the cost of the rules, which have the limit.
+            "maxLength" if schema["x-kubernetes-validations"].is_array() => continue,
             "maxItems" | "maxProperties" => add(path, format!("must have at most {value} items")),
             "maxLength" => add(path, format!("may not be more than {value} bytes")),
             "minimum" => add(path, format!("should be greater than or equal to {}", value.as_f64().expect("a number"))),
