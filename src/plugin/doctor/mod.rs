@@ -89,7 +89,8 @@ pub async fn run(session: &Session, args: &DoctorArgs) -> Result<CommandOutput, 
     let is_served = cluster::check_crds(session, &mut report).await?;
     check_own_permissions(session, &mut report).await?;
     let found = operator::check_lease(session, args, &mut report).await?;
-    let namespaces = args.operator_namespace.clone().map_or(found, |namespace| BTreeSet::from([namespace]));
+    let named = args.operator_namespace.clone().map(|namespace| BTreeSet::from([namespace]));
+    let namespaces = named.unwrap_or_else(|| found.namespaces.clone());
     if namespaces.is_empty() {
         report.add(
             Tone::Muted,
@@ -97,10 +98,12 @@ pub async fn run(session: &Session, args: &DoctorArgs) -> Result<CommandOutput, 
             "pass the namespace of the operator with --operator-namespace",
         );
     }
+    let mut programs = Vec::new();
     for namespace in &namespaces {
-        operator::check_deployments(session, namespace, &mut report).await?;
+        programs.extend(operator::check_deployments(session, namespace, &mut report).await?);
         operator::check_certificates(session, namespace, &mut report).await?;
     }
+    operator::check_common_lease(session, args, &found, programs, &mut report).await?;
     if is_served {
         check_tokens(session, &mut report).await?;
     }

@@ -53,8 +53,11 @@ const COMPONENT: &str = "app.kubernetes.io/component";
 const VERSION: &str = "app.kubernetes.io/version";
 
 /// A Deployment of one program of the operator.
-struct DeployedProgram {
+#[derive(Clone)]
+pub struct DeployedProgram {
+    namespace: String,
     name: String,
+    replicas: i32,
     component: String,
     version: Option<String>,
     account: String,
@@ -64,19 +67,42 @@ struct DeployedProgram {
 impl DeployedProgram {
     /// Reads a Deployment; `None` if it does not run a program of the operator.
     fn read(deployment: Deployment) -> Option<Self> {
-        let name = deployment.name_any();
+        let (namespace, name) = (deployment.namespace().unwrap_or_default(), deployment.name_any());
         let component = deployment.labels().get(COMPONENT)?.clone();
         let version = deployment.labels().get(VERSION).cloned();
-        let pod = deployment.spec?.template.spec?;
+        let spec = deployment.spec?;
+        let (replicas, pod) = (spec.replicas.unwrap_or(1), spec.template.spec?);
         let account = pod.service_account_name.filter(|name| !name.is_empty()).unwrap_or_else(|| "default".to_owned());
         let runs_component = |one: &Container| one.args.iter().flatten().next() == Some(&component);
         let container = pod.containers.into_iter().find(runs_component)?;
-        Some(Self { name, component, version, account, container })
+        Some(Self { namespace, name, replicas, component, version, account, container })
     }
 
-    /// The value of a flag, or of its environment variable.
+    /// The value of a flag, or of its environment variable. The last one counts.
     fn flag(&self, name: &str) -> Option<&str> {
-        self.flags(name).into_iter().next()
+        self.flags(name).into_iter().next_back()
+    }
+
+    /// The namespace and the name of the Lease that it shares with other controllers; `None` without leader election.
+    fn lease(&self) -> Option<(&str, &str)> {
+        let lease =
+            (self.flag("lease-namespace").unwrap_or(&self.namespace), self.flag("lease-name").unwrap_or(LEASE_NAME));
+        (self.flag("leader-elect") != Some("false")).then_some(lease)
+    }
+
+    /// The namespaces that it manages; all if there is none.
+    fn namespaces(&self) -> Vec<&str> {
+        let names = self.flag("namespaces").unwrap_or_default().split(',').map(str::trim);
+        names.filter(|name| !name.is_empty()).collect()
+    }
+
+    /// Whether it manages objects that another controller manages, too. Different label selectors are meant to share the objects out.
+    fn overlaps(&self, other: &Self) -> bool {
+        let (own, others) = (self.namespaces(), other.namespaces());
+        let shares_a_namespace = own.is_empty() || others.is_empty() || own.iter().any(|name| others.contains(name));
+        let selector = |one: &Self| one.flag("label-selector").unwrap_or_default().to_owned();
+        let (own, others) = (selector(self), selector(other));
+        shares_a_namespace && (own.is_empty() || others.is_empty() || own == others)
     }
 
     /// All values of a flag that can be repeated. The environment variable counts only if the flag is absent.
@@ -105,15 +131,24 @@ impl DeployedProgram {
     }
 }
 
-/// Checks the Lease of the controller. Returns the namespaces that contain one.
-pub async fn check_lease(session: &Session, args: &DoctorArgs, report: &mut Report) -> Result<BTreeSet<String>, Error> {
+/// The namespaces that contain a Lease of the controller.
+#[derive(Default)]
+pub struct FoundLeases {
+    /// All of them.
+    pub namespaces: BTreeSet<String>,
+    /// Those whose Lease is held at the moment.
+    pub held: BTreeSet<String>,
+}
+
+/// Checks the Lease of the controller.
+pub async fn check_lease(session: &Session, args: &DoctorArgs, report: &mut Report) -> Result<FoundLeases, Error> {
     let Some(leases) = find_leases(session, args).await? else {
         report.add(
             Tone::Muted,
             format!("leader of the operator: you may not list leases.coordination.k8s.io to find Lease {}", args.lease_name),
             "pass the namespace of the operator with --operator-namespace, or ask an administrator to run `kubectl pat doctor`",
         );
-        return Ok(BTreeSet::new());
+        return Ok(FoundLeases::default());
     };
     if leases.is_empty() {
         report.add(
@@ -123,7 +158,7 @@ pub async fn check_lease(session: &Session, args: &DoctorArgs, report: &mut Repo
         );
     }
     let now = session.cluster_now().await?;
-    let mut namespaces = BTreeSet::new();
+    let mut found = FoundLeases::default();
     for lease in leases {
         let renewed = renewal_by_server(&lease);
         let namespace = lease.metadata.namespace.unwrap_or_default();
@@ -133,10 +168,87 @@ pub async fn check_lease(session: &Session, args: &DoctorArgs, report: &mut Repo
         let skew =
             renewed.zip(by_holder).map(|(server, holder)| TimeRange::of_seconds(server, RENEWAL).skew_of(holder));
         report.0.extend(skew.and_then(|skew| rate_clock(&name, skew)));
-        report.push(rate_lease(&name, &namespace, spec, renewed.or(by_holder).map(Time::from), now));
-        namespaces.insert(namespace);
+        let finding = rate_lease(&name, &namespace, spec, renewed.or(by_holder).map(Time::from), now);
+        if finding.tone == Tone::Good {
+            found.held.insert(namespace.clone());
+        }
+        report.push(finding);
+        found.namespaces.insert(namespace);
     }
-    Ok(namespaces)
+    Ok(found)
+}
+
+/// Checks that controllers that manage the same objects have a common Lease. Without one, each undoes the work of the other.
+pub async fn check_common_lease(
+    session: &Session,
+    args: &DoctorArgs,
+    leases: &FoundLeases,
+    known: Vec<DeployedProgram>,
+    report: &mut Report,
+) -> Result<(), Error> {
+    let mut programs = known;
+    // A controller with another Lease may run in any namespace.
+    if args.operator_namespace.is_none() {
+        let api: Api<Deployment> = Api::all(session.client.clone());
+        let labelled = ListParams::default().labels(&format!("{COMPONENT}=controller"));
+        if let Some(all) = unless_forbidden(with_timeout(api.list(&labelled)).await)? {
+            programs = all.items.into_iter().filter_map(DeployedProgram::read).collect();
+        }
+    }
+    programs.retain(|program| program.component == "controller" && program.replicas > 0);
+    let findings = rate_common_lease(&programs, &leases.held, &args.lease_name);
+    if findings.is_empty() && programs.len() > 1 {
+        report
+            .ok(format!("no two of the {} controllers manage the same objects without a common Lease", programs.len()));
+    }
+    findings.into_iter().for_each(|finding| report.push(finding));
+    Ok(())
+}
+
+/// Returns the problems of these controllers. `held` are the namespaces whose Lease of the name `lease_name` is held.
+fn rate_common_lease(controllers: &[DeployedProgram], held: &BTreeSet<String>, lease_name: &str) -> Vec<Finding> {
+    let mut findings = Vec::new();
+    let label = |one: &DeployedProgram| {
+        let lease = one
+            .lease()
+            .map_or_else(|| "no leader election".to_owned(), |(namespace, name)| format!("Lease {namespace}/{name}"));
+        format!("{}/{} ({lease})", one.namespace, one.name)
+    };
+    for (index, one) in controllers.iter().enumerate() {
+        if one.replicas > 1 && one.lease().is_none() {
+            findings.push(Finding::new(
+                Tone::Bad,
+                format!(
+                    "Deployment {}/{} runs {} controllers without leader election",
+                    one.namespace, one.name, one.replicas
+                ),
+                "remove --leader-elect=false, or set replicas to 1",
+            ));
+        }
+        let rivals = controllers[index + 1..].iter().filter(|other| one.overlaps(other));
+        for other in rivals.filter(|other| one.lease().is_none() || one.lease() != other.lease()) {
+            findings.push(Finding::new(
+                Tone::Bad,
+                format!(
+                    "Deployments {} and {} manage the same objects without a common Lease, so each undoes the work of the other",
+                    label(one),
+                    label(other)
+                ),
+                "uninstall one of them, set --lease-namespace and --lease-name of both to the same Lease, or give them different --namespaces",
+            ));
+        }
+    }
+    let is_known =
+        |namespace: &&String| controllers.iter().any(|one| one.lease() == Some((namespace.as_str(), lease_name)));
+    if held.len() > 1 && !held.iter().all(|namespace| is_known(&namespace)) {
+        let names: Vec<_> = held.iter().map(|namespace| format!("{namespace}/{lease_name}")).collect();
+        findings.push(Finding::new(
+            Tone::Warning,
+            format!("several controllers hold a Lease of their own: {}", names.join(", ")),
+            "check that their --namespaces differ; otherwise uninstall all but one, or give them a common Lease",
+        ));
+    }
+    findings
 }
 
 /// Lists the Leases with the name of the controller's Lease; `None` if the user may not list Leases.
@@ -201,8 +313,12 @@ fn rate_lease(name: &str, namespace: &str, spec: LeaseSpec, renewed: Option<Time
     }
 }
 
-/// Checks the Deployments of the operator in one namespace.
-pub async fn check_deployments(session: &Session, namespace: &str, report: &mut Report) -> Result<(), Error> {
+/// Checks the Deployments of the operator in one namespace, and returns them.
+pub async fn check_deployments(
+    session: &Session,
+    namespace: &str,
+    report: &mut Report,
+) -> Result<Vec<DeployedProgram>, Error> {
     let api: Api<Deployment> = Api::namespaced(session.client.clone(), namespace);
     let labelled = ListParams::default().labels(&format!("{COMPONENT} in ({})", COMPONENTS.join(",")));
     let what = "version and permissions of the operator";
@@ -212,7 +328,7 @@ pub async fn check_deployments(session: &Session, namespace: &str, report: &mut 
             format!("{what}: you may not list deployments.apps in namespace {namespace}"),
             format!("get the permission with `kubectl create role pat-list-deployments -n {namespace} --verb=list --resource=deployments.apps` and a RoleBinding, or ask an administrator to run `kubectl pat doctor`"),
         );
-        return Ok(());
+        return Ok(Vec::new());
     };
     let programs: Vec<_> = found.items.into_iter().filter_map(DeployedProgram::read).collect();
     if programs.is_empty() {
@@ -229,7 +345,7 @@ pub async fn check_deployments(session: &Session, namespace: &str, report: &mut 
     for controller in programs.iter().filter(|program| program.component == "controller") {
         check_permissions(session, namespace, controller, report).await?;
     }
-    Ok(())
+    Ok(programs)
 }
 
 /// Compares the version label of a Deployment with the version of the plugin.
@@ -260,12 +376,8 @@ async fn check_permissions(
 ) -> Result<(), Error> {
     let certificate_names = certificates::preflight::names(&controller.certificates());
     let certificate_namespace = controller.flag("serving-certificate-namespace").unwrap_or(namespace);
-    let names = controller.flag("namespaces").unwrap_or_default().split(',').map(str::trim);
-    let namespaces: Vec<_> = names.filter(|name| !name.is_empty()).map(str::to_owned).collect();
-    let lease =
-        (controller.flag("lease-namespace").unwrap_or(namespace), controller.flag("lease-name").unwrap_or(LEASE_NAME));
-    let is_elected = controller.flag("leader-elect") != Some("false");
-    let mut checks = preflight::questions(&namespaces, is_elected.then_some(lease));
+    let namespaces: Vec<_> = controller.namespaces().into_iter().map(str::to_owned).collect();
+    let mut checks = preflight::questions(&namespaces, controller.lease());
     checks.extend(certificates::preflight::questions(certificate_namespace, &certificate_names));
     let account = ServiceAccount { namespace, name: &controller.account };
     if namespaces.is_empty() {
@@ -425,6 +537,47 @@ mod tests {
             ("leader-elect", None),
         ] {
             assert_eq!(program.flag(flag), value, "{flag}");
+        }
+    }
+
+    fn controller(name: &str, replicas: i32, args: &[&str]) -> DeployedProgram {
+        let args: Vec<_> = ["controller"].iter().chain(args).collect();
+        let container = json!({"name": "c", "args": args});
+        let program = program(json!({COMPONENT: "controller"}), container).expect("a program of the operator");
+        DeployedProgram { namespace: name.to_owned(), replicas, ..program }
+    }
+
+    #[test]
+    fn controllers_without_a_common_lease_are_broken_if_they_manage_the_same_objects() {
+        let common = ["--lease-namespace=x", "--lease-name=y"];
+        for (one, two, problems) in [
+            (&[][..], &[][..], 1),
+            (&common, &common, 0),
+            (&common, &["--lease-namespace=x"], 1),
+            (&["--namespaces=a,b"], &["--namespaces=c"], 0),
+            (&["--namespaces=a,b"], &["--namespaces", "b, c"], 1),
+            (&["--namespaces=a"], &[], 1),
+            (&["--label-selector=shard=1"], &["--label-selector=shard=2"], 0),
+            (&["--label-selector=shard=1"], &[], 1),
+            (&["--lease-namespace=x", "--lease-name=y", "--leader-elect=false"], &common, 1),
+        ] {
+            let controllers = [controller("one", 2, one), controller("two", 1, two)];
+            let found = rate_common_lease(&controllers, &BTreeSet::new(), LEASE_NAME);
+            let rivals = found.iter().filter(|finding| finding.what.contains("without a common Lease")).count();
+            assert_eq!(rivals, problems, "{one:?} {two:?}: {found:?}");
+            let alone = found.len() - rivals;
+            assert_eq!(alone, usize::from(one.contains(&"--leader-elect=false")), "{one:?}: {found:?}");
+            assert!(found.iter().all(|finding| finding.tone == Tone::Bad && !finding.fix.is_empty()));
+        }
+    }
+
+    #[test]
+    fn held_leases_of_unknown_controllers_are_a_warning() {
+        let held = |names: &[&str]| names.iter().map(|name| (*name).to_owned()).collect::<BTreeSet<_>>();
+        let known = [controller("one", 1, &["--namespaces=a"]), controller("two", 1, &["--namespaces=b"])];
+        for (names, warnings) in [(&["one"][..], 0), (&["one", "two"], 0), (&["one", "three"], 1), (&["three"], 0)] {
+            let found = rate_common_lease(&known, &held(names), LEASE_NAME);
+            assert_eq!(found.len(), warnings, "{names:?}: {found:?}");
         }
     }
 

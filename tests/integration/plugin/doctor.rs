@@ -149,6 +149,23 @@ async fn version_and_permissions_of_the_controller_are_checked() {
     }
     assert!(!ran.out.contains("9.9.9"), "a Deployment of another program:\n{}", ran.out);
 
+    // Without Pods, it does not count. It has another Lease than the first one.
+    let mut second = deployment("second", "controller", ours, &["controller"]);
+    create::<Deployment>(&runner, second.clone()).await;
+    assert!(!runner.pat(&doctor).out.contains("without a common Lease"));
+    for name in ["third", "fourth"] {
+        (second["metadata"]["name"], second["spec"]["replicas"]) = (name.into(), 1.into());
+        second["spec"]["template"]["spec"]["containers"][0]["args"] =
+            json!(["controller", format!("--lease-name={name}")]);
+        create::<Deployment>(&runner, second.clone()).await;
+    }
+    let part = format!(
+        "broken   Deployments {here}/fourth (Lease {here}/fourth) and {here}/third (Lease {here}/third) manage the same objects without a \
+         common Lease"
+    );
+    let ran = runner.pat(&doctor);
+    assert!(ran.code == 1 && ran.out.contains(&part), "{part} is missing in:\n{}", ran.out);
+
     let rule = json!({"apiGroups": ["*"], "resources": ["*"], "verbs": ["*"]});
     let account = json!({"kind": "ServiceAccount", "name": "operator", "namespace": here});
     grant(&runner, "operator", rule, account).await;
