@@ -483,24 +483,30 @@ fn time(text: &str) -> Result<Time, &'static str> {
 
 /// Parses an RFC 1123 label, such as the name of a namespace.
 pub(crate) fn label(text: &str) -> Result<String, String> {
-    let is_edge = |c: u8| c.is_ascii_lowercase() || c.is_ascii_digit();
-    let bytes = text.as_bytes();
-    let good = matches!(bytes, [first, .., last] | [first @ last] if is_edge(*first) && is_edge(*last))
-        && bytes.len() <= 63
-        && bytes.iter().all(|&c| is_edge(c) || c == b'-');
-    if good {
+    if is_label(text) && text.len() <= 63 {
         Ok(text.to_owned())
     } else {
         Err(format!("{text:?} is not a valid name: write up to 63 lower case letters, digits and inner hyphens"))
     }
 }
 
-/// Parses an RFC 1123 subdomain, such as the name of most objects: labels joined by dots.
+/// Parses an RFC 1123 subdomain, such as the name of most objects: labels joined by dots. As in Kubernetes, only their total length
+/// is limited (<https://kubernetes.io/docs/concepts/overview/working-with-objects/names/>).
 pub(crate) fn subdomain(text: &str) -> Result<String, String> {
     if text.len() > 253 {
         return Err("a name has at most 253 characters".to_owned());
     }
-    text.split('.').try_for_each(|part| label(part).map(drop)).map(|()| text.to_owned())
+    if text.split('.').all(is_label) {
+        Ok(text.to_owned())
+    } else {
+        Err(format!("{text:?} is not a valid name: write lower case letters, digits, and inner hyphens and dots"))
+    }
+}
+
+fn is_label(text: &str) -> bool {
+    let is_edge = |c: u8| c.is_ascii_lowercase() || c.is_ascii_digit();
+    matches!(text.as_bytes(), [first, .., last] | [first @ last] if is_edge(*first) && is_edge(*last))
+        && text.bytes().all(|c| is_edge(c) || c == b'-')
 }
 
 #[cfg(test)]

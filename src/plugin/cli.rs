@@ -9,7 +9,15 @@ use clap::{
 use k8s_openapi::jiff::SignedDuration;
 
 use super::{
-    create::CreateArgs, error::Error, extend::ExtendArgs, plan::PlanArgs, terminal::Color, verify::VerifyArgs,
+    create::CreateArgs,
+    error::Error,
+    extend::ExtendArgs,
+    find::FindArgs,
+    plan::PlanArgs,
+    sort::{SortBy, SortByParser},
+    targets::TargetArgs,
+    terminal::Color,
+    verify::VerifyArgs,
 };
 use crate::{
     api::{self, Time},
@@ -44,6 +52,9 @@ Examples:
 
   # Show the owner of a token and whether it is valid; reads stdin or a hidden prompt
   kubectl pat verify
+
+  # Find the tokens in a text that leaked, and who owns them
+  kubectl pat find -A < leaked.log
 
   # Find problems with a token or with the installation
   kubectl pat show ci
@@ -250,6 +261,9 @@ pub enum PluginCommand {
 Examples:
   kubectl pat list -A
   kubectl pat list -l team=shop -o wide
+  kubectl pat list -A --sort-by expires
+  kubectl pat list --sort-by .metadata.creationTimestamp
+  kubectl pat list -w                        print changes until you press Ctrl-C
   kubectl pat list -o json | jq -r '.items[].metadata.name'"
     )]
     List(ListArgs),
@@ -269,8 +283,12 @@ Examples:
 The token is printed to a terminal. To write it to a pipe or a file, pass --force. The token is checked first: if it is not valid, \
 nothing is printed, and the exit code is 3.
 
+With --take, the command prints a token that is delivered once (spec.secret.delivery: Once), and then deletes its Secret, which tells the \
+operator that the token was taken.
+
 Examples:
   kubectl pat reveal ci
+  kubectl pat reveal setup --take
   kubectl pat reveal ci --force | docker login registry.example.com --username ci --password-stdin
   kubectl pat reveal ci --previous")]
     Reveal(RevealArgs),
@@ -279,23 +297,35 @@ Examples:
 Sets spec.rotateIfIssuedBefore to the current time. Programs that use the old token keep working during its grace period. If a token \
 may have leaked, use revoke instead.
 
+With --selector or --all-namespaces, the command lists the tokens that it finds, and asks for confirmation; --yes skips the question. It \
+changes no other tokens than these. If some changes fail, it prints a table of all of them and exits with code 1.
+
 Examples:
   kubectl pat rotate ci
-  kubectl pat rotate ci deploy --wait")]
+  kubectl pat rotate ci deploy --wait
+  kubectl pat rotate -l team=shop
+  kubectl pat rotate -A -l team=shop --yes")]
     Rotate(RotateArgs),
     /// Revoke tokens immediately, without a grace period
     #[command(after_long_help = "\
 Verifiers refuse a revoked token within moments, and programs that use it stop working. The command therefore asks for confirmation; \
 --yes skips the question.
 
+With --selector or --all-namespaces, the command first lists the tokens that it finds, and changes no others. If some changes fail, it \
+prints a table of all of them and exits with code 1.
+
 Examples:
   kubectl pat revoke ci                      revoke all tokens of ci, and issue no new one
   kubectl pat revoke ci --reissue            revoke all tokens of ci, and issue a new one
   kubectl pat revoke ci --id 0aB1cD2eF3gH    revoke one credential; if it is the active one, a new one is issued
-  kubectl pat revoke ci --undo               issue a new token again; revoked tokens stay revoked")]
+  kubectl pat revoke ci --undo               issue a new token again; revoked tokens stay revoked
+  kubectl pat revoke -l team=shop --reissue  revoke the tokens with a label, and issue new ones
+  kubectl pat revoke -A -l team=shop --yes   revoke them in all namespaces")]
     Revoke(RevokeArgs),
     /// Change when a token expires
     Extend(ExtendArgs),
+    /// Find the owner of tokens by their IDs, or in a text that leaked
+    Find(FindArgs),
     /// Show the owner of a token and whether it is valid
     Verify(VerifyArgs),
     /// Wait until a token is ready, rotated or dead
@@ -398,6 +428,14 @@ pub struct ListArgs {
     /// Output format; defaults to a table
     #[arg(short, long, value_name = "FORMAT")]
     pub output: Option<ListOutputFormat>,
+
+    /// Key to sort by, or a JSONPath such as .metadata.name; tokens without a value come last
+    #[arg(long, value_name = "KEY", default_value = "next", value_parser = SortByParser)]
+    pub sort_by: SortBy,
+
+    /// Print the tokens, and then each change of one
+    #[arg(short, long)]
+    pub watch: bool,
 }
 
 /// Flags of `show`.
@@ -426,6 +464,10 @@ pub struct RevealArgs {
     /// Print the replaced token from spec.secret.previousKey, which is still valid
     #[arg(long)]
     pub previous: bool,
+
+    /// Take a token that is delivered once: delete its Secret after printing it
+    #[arg(long, conflicts_with = "previous")]
+    pub take: bool,
 }
 
 /// The flags that `rotate`, `revoke` and `extend` share.
@@ -443,9 +485,9 @@ pub struct ChangeArgs {
 /// Flags of `rotate`.
 #[derive(Clone, Debug, Args)]
 pub struct RotateArgs {
-    /// Names of the tokens
-    #[arg(required = true, value_name = "NAME", value_parser = subdomain)]
-    pub names: Vec<String>,
+    /// The tokens.
+    #[command(flatten)]
+    pub targets: TargetArgs,
 
     /// Wait until the Secrets contain the new tokens
     #[arg(long, conflicts_with = "dry_run")]
@@ -463,25 +505,21 @@ pub struct RotateArgs {
 /// Flags of `revoke`.
 #[derive(Clone, Debug, Args)]
 pub struct RevokeArgs {
-    /// Names of the tokens
-    #[arg(required = true, value_name = "NAME", value_parser = subdomain)]
-    pub names: Vec<String>,
+    /// The tokens.
+    #[command(flatten)]
+    pub targets: TargetArgs,
 
     /// Issue a new token at once
     #[arg(long, conflicts_with_all = ["id", "undo"])]
     pub reissue: bool,
 
     /// Revoke only the credential with this ID (see kubectl pat list -o wide); can be repeated
-    #[arg(long, value_name = "ID", conflicts_with = "undo")]
+    #[arg(long, value_name = "ID", conflicts_with_all = ["undo", "selector", "all_namespaces"])]
     pub id: Vec<crate::token::TokenId>,
 
     /// Clear spec.revoked, so that a new token is issued; revoked tokens stay revoked
     #[arg(long)]
     pub undo: bool,
-
-    /// Skip the confirmation
-    #[arg(short, long)]
-    pub yes: bool,
 
     /// The shared flags.
     #[command(flatten)]
@@ -574,6 +612,13 @@ mod tests {
             ("revoke ci --id kpat_x", "12 ASCII letters and digits"),
             ("revoke ci --undo --reissue", "cannot be used with"),
             ("list -A -n shop", "cannot be used with"),
+            ("list --sort-by size", "must be one of next, name, age, expires, last-used, owner, state, or a JSONPath"),
+            ("rotate", "<NAME>"),
+            ("rotate ci -l team=shop", "cannot be used with"),
+            ("rotate ci -A", "cannot be used with"),
+            ("rotate --selector=", "must not be empty"),
+            ("revoke -A -n shop", "cannot be used with"),
+            ("revoke -l team=shop --id 000000000000", "cannot be used with"),
             ("extend ci", "--by"),
             ("extend ci --until tomorrow", "RFC 3339"),
             ("create ci --after 1d --never", "cannot be used with"),

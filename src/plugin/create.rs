@@ -14,6 +14,7 @@ use super::{
     output::{CommandOutput, json_text, yaml_text},
     pat::PatObject,
     session::{Session, with_timeout},
+    spec_change::refuse_if_deleted,
 };
 use crate::{
     api::{GROUP, LengthOfTime, OwnerKind, PersonalAccessTokenSpec, VERSION},
@@ -39,11 +40,11 @@ pub struct CreateArgs {
     pub name: String,
 
     /// Scope of the token, such as packages:write; can be repeated
-    #[arg(short, long = "scope", value_name = "SCOPE")]
+    #[arg(short, long = "scope", value_name = "SCOPE", value_parser = parse_one)]
     pub scopes: Vec<String>,
 
     /// Service that accepts the token; can be repeated
-    #[arg(long = "audience", value_name = "AUDIENCE")]
+    #[arg(long = "audience", value_name = "AUDIENCE", value_parser = parse_one)]
     pub audiences: Vec<String>,
 
     /// Owner of the token: a user name, or va:NAMESPACE/NAME for a program; defaults to va:<namespace>/<name>
@@ -148,7 +149,21 @@ impl From<PresetArg> for crate::api::Preset {
 
 fn parse_label(text: &str) -> Result<(String, String), &'static str> {
     let (key, value) = text.split_once('=').ok_or("must be KEY=VALUE, such as team=shop")?;
+    if value.contains([',', '=', ' ']) {
+        return Err("must be one label; repeat the flag for each label, as in -l team=shop -l tier=web");
+    }
     Ok((key.to_owned(), value.to_owned()))
+}
+
+/// Parses one scope or audience. It may contain a comma, but a comma on the command line is meant to separate two.
+fn parse_one(text: &str) -> Result<String, &'static str> {
+    match text.contains([',', ' ']) {
+        false => Ok(text.to_owned()),
+        true => Err(
+            "contains a comma or a space; repeat the flag for each value, as in --scope repo:read --scope repo:write. For a value that has \
+             a comma, write the manifest yourself.",
+        ),
+    }
 }
 
 /// Runs the command.
@@ -162,6 +177,7 @@ pub async fn run(cluster: &ClusterArgs, args: &CreateArgs) -> Result<CommandOutp
     let manifest = build_manifest(args, Some(&session.namespace));
     validate(&manifest)?;
     let before = session.find_pat(&args.name).await?;
+    before.as_ref().map_or(Ok(()), refuse_if_deleted)?;
     let params = PatchParams { dry_run: args.dry_run, ..PatchParams::apply(FIELD_MANAGER) };
     let api = session.pats(Some(&session.namespace));
     let object: DynamicObject = with_timeout(api.patch(&args.name, &params, &Patch::Apply(&manifest))).await?;
@@ -307,6 +323,9 @@ mod tests {
             ("ci --rotate-every 1.5d", "such as 30d"),
             ("ci --once --rotate-every 1d", "cannot be used with"),
             ("ci --label team", "KEY=VALUE"),
+            ("ci --label team=shop,tier=web", "repeat the flag for each label"),
+            ("ci --scope a,b", "repeat the flag for each value, as in --scope repo:read --scope repo:write"),
+            ("ci --audience https://a,https://b", "repeat the flag for each value"),
             ("ci --prefix Kpat", "lower-case"),
         ] {
             let error = manifest_of(line).expect_err(line);

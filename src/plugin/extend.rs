@@ -10,8 +10,9 @@ use super::{
     output::CommandOutput,
     pat::PatObject,
     session::Session,
-    spec_change::{SpecChange, apply_change, dry_run_suffix, print_notes},
+    spec_change::{SpecChange, apply_change, dry_run_suffix, print_notes, refuse_if_deleted},
     state::read_terms,
+    targets::Target,
     time_format,
 };
 use crate::{
@@ -80,7 +81,9 @@ pub struct ExtendArgs {
 /// Runs the command.
 pub async fn run(session: &Session, args: &ExtendArgs) -> Result<CommandOutput, Error> {
     let now = session.now();
-    let changed = apply_change(session, &args.name, args.change, |pat| {
+    let target = Target::named(session, &args.name);
+    let changed = apply_change(session, &target, args.change, |pat| {
+        refuse_if_deleted(pat)?;
         let expiry = match (args.expiry.expiry(), args.by) {
             (Some(expiry), _) => expiry,
             (None, Some(by)) => extended(pat, by)?,

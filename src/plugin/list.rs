@@ -8,9 +8,10 @@ use super::{
     output::{CommandOutput, Table, json_text, yaml_text},
     pat::PatObject,
     session::Session,
-    state::{TokenState, UpcomingEvent, read_terms, token_state, upcoming_events},
+    sort::sort,
+    state::{TokenState, UpcomingEvent, end, token_state, upcoming_events},
     terminal::Tone,
-    time_format,
+    time_format, watch,
 };
 use crate::api::{CredentialState, Time};
 
@@ -18,13 +19,11 @@ use crate::api::{CredentialState, Time};
 pub async fn run(session: &Session, args: &ListArgs) -> Result<CommandOutput, Error> {
     let namespace = (!args.all_namespaces).then_some(&*session.namespace);
     let now = session.now();
-    let mut rows: Vec<ListRow> = session
-        .list_pats(namespace, args.selector.as_deref())
-        .await?
-        .into_iter()
-        .map(|pat| ListRow::new(pat, now))
-        .collect();
-    sort(&mut rows);
+    let pats = session.list_pats(namespace, args.selector.as_deref()).await?;
+    let rows = sort(pats.into_iter().map(|pat| ListRow::new(pat, now)).collect(), &args.sort_by)?;
+    if args.watch {
+        return watch::follow(session, args, rows).await;
+    }
     let objects = || -> Value {
         let items: Vec<_> = rows.iter().map(|row| row.pat.printable()).collect();
         json!({"apiVersion": "v1", "kind": "List", "metadata": {}, "items": items})
@@ -32,9 +31,7 @@ pub async fn run(session: &Session, args: &ListArgs) -> Result<CommandOutput, Er
     let text = match args.output {
         Some(ListOutputFormat::Json) => json_text(&objects()),
         Some(ListOutputFormat::Yaml) => yaml_text(&objects()),
-        Some(ListOutputFormat::Name) => {
-            rows.iter().map(|row| format!("personalaccesstoken.pat-operator.io/{}\n", row.pat.name())).collect()
-        }
+        Some(ListOutputFormat::Name) => rows.iter().map(object_name).collect(),
         None | Some(ListOutputFormat::Wide) if rows.is_empty() => {
             let scope = namespace.map_or("in this cluster".to_owned(), |name| format!("in namespace {name}"));
             let hint = if args.all_namespaces {
@@ -45,35 +42,42 @@ pub async fn run(session: &Session, args: &ListArgs) -> Result<CommandOutput, Er
             eprintln!("no PersonalAccessTokens found {scope}; {hint}");
             String::new()
         }
-        None => table(&rows, args.all_namespaces, false, now).render(session.paint, 0),
-        Some(ListOutputFormat::Wide) => table(&rows, args.all_namespaces, true, now).render(session.paint, 0),
+        None | Some(ListOutputFormat::Wide) => table(&rows, args, now).render(session.paint, 0),
     };
     Ok(CommandOutput::success(text))
 }
 
-struct ListRow {
-    pat: PatObject,
-    state: TokenState,
-    next: Option<UpcomingEvent>,
+/// The line of an object with `-o name`.
+pub fn object_name(row: &ListRow) -> String {
+    format!("personalaccesstoken.pat-operator.io/{}\n", row.pat.name())
+}
+
+/// One token of the list.
+pub struct ListRow {
+    /// The object.
+    pub pat: PatObject,
+    /// Its state.
+    pub state: TokenState,
+    /// What happens to it next.
+    pub next: Option<UpcomingEvent>,
 }
 
 impl ListRow {
-    fn new(pat: PatObject, now: Time) -> Self {
+    /// The row of an object.
+    pub fn new(pat: PatObject, now: Time) -> Self {
         Self { state: token_state(&pat, now), next: upcoming_events(&pat, now).into_iter().next(), pat }
+    }
+
+    /// The row of an object that does not exist any more.
+    pub fn deleted(pat: PatObject) -> Self {
+        let state = TokenState { word: "Deleted".to_owned(), tone: Tone::Muted, message: String::new() };
+        Self { state, next: None, pat }
     }
 }
 
-/// Sorts by the next event. Tokens without one come last, those that need action first.
-fn sort(rows: &mut [ListRow]) {
-    rows.sort_by(|a, b| {
-        let key =
-            |row: &ListRow| (row.next.is_none(), row.next.as_ref().map(|next| next.at), row.state.tone != Tone::Bad);
-        let name = |row: &ListRow| (row.pat.namespace().to_owned(), row.pat.name().to_owned());
-        key(a).cmp(&key(b)).then_with(|| name(a).cmp(&name(b)))
-    });
-}
-
-fn table(rows: &[ListRow], with_namespace: bool, wide: bool, now: Time) -> Table {
+/// The table of rows, with the columns that the flags ask for.
+pub fn table(rows: &[ListRow], args: &ListArgs, now: Time) -> Table {
+    let (with_namespace, wide) = (args.all_namespaces, args.output == Some(ListOutputFormat::Wide));
     let mut head = Vec::new();
     if with_namespace {
         head.push("NAMESPACE");
@@ -93,7 +97,6 @@ fn table(rows: &[ListRow], with_namespace: bool, wide: bool, now: Time) -> Table
             Some(next) => (Tone::Plain, format!("{} {}", next.verb, relative(Some(next.at)))),
             None => (Tone::Plain, String::new()),
         };
-        let expires = read_terms(pat).and_then(|terms| terms.end());
         let mut row = Vec::new();
         if with_namespace {
             row.push((Tone::Plain, pat.namespace().to_owned()));
@@ -103,7 +106,7 @@ fn table(rows: &[ListRow], with_namespace: bool, wide: bool, now: Time) -> Table
             (state.tone, state.word.clone()),
             (Tone::Plain, pat.owner()),
             next,
-            (Tone::Plain, relative(expires)),
+            (Tone::Plain, relative(end(pat).filter(|_| state.word != "Deleted"))),
             (Tone::Plain, relative(status.last_used_at)),
             (Tone::Plain, age.map_or_else(String::new, |age| time_format::format_duration(now.since(age)))),
         ]);
@@ -113,7 +116,7 @@ fn table(rows: &[ListRow], with_namespace: bool, wide: bool, now: Time) -> Table
                 other => format!("{} ({})", one.id, other.as_str()),
             };
             row.extend([
-                (Tone::Plain, pat.secret_name()),
+                (Tone::Plain, status.secret_name.clone().unwrap_or_default()),
                 (Tone::Plain, pat.spec().scopes.join(",")),
                 (Tone::Plain, status.credentials.iter().map(credential).collect::<Vec<_>>().join(",")),
                 (Tone::Plain, state.message.clone()),

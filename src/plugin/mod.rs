@@ -13,9 +13,11 @@ mod create;
 mod doctor;
 pub mod error;
 mod extend;
+mod find;
 mod forecast;
 mod gitops;
 mod list;
+mod manifest;
 pub mod output;
 mod pat;
 mod plan;
@@ -24,26 +26,26 @@ mod revoke;
 mod rotate;
 mod session;
 mod show;
+mod sort;
 mod spec_change;
 mod state;
+mod targets;
 mod terminal;
 mod time_format;
 mod verify;
 mod wait;
+mod watch;
 
-use std::{
-    env,
-    io::{self, ErrorKind, Write},
-    process::ExitCode,
-};
+use std::{env, io::ErrorKind, process::ExitCode};
 
 use clap::Parser;
 
 use self::{
     cli::{PluginCli, PluginCommand},
     error::Error,
-    output::{CommandOutput, Exit},
+    output::{CommandOutput, Exit, write_stdout},
     session::Session,
+    terminal::plain,
 };
 use crate::{service::client::install_crypto, token::Presented};
 
@@ -56,7 +58,8 @@ pub fn main() -> ExitCode {
     if env::args_os().any(|word| contains_token(word.as_encoded_bytes())) {
         eprintln!(
             "error: the command line contains a token, and other programs can read it there. Revoke the token with \
-             `kubectl pat revoke NAME --reissue`. To verify a token, pass it to `kubectl pat verify` on stdin."
+             `kubectl pat revoke NAME --reissue`. To find its NAME, pass the token to `kubectl pat find -A` on stdin; to verify it, to \
+             `kubectl pat verify`."
         );
         return Exit::Usage.into();
     }
@@ -90,6 +93,7 @@ async fn run(cli: PluginCli) -> Result<CommandOutput, Error> {
         PluginCommand::Rotate(args) => rotate::run(&session().await?, &args).await,
         PluginCommand::Revoke(args) => revoke::run(&session().await?, &args).await,
         PluginCommand::Extend(args) => extend::run(&session().await?, &args).await,
+        PluginCommand::Find(args) => find::run(&cluster, &args).await,
         PluginCommand::Verify(args) => verify::run(&cluster, &args).await,
         PluginCommand::Wait(args) => wait::run(&session().await?, &args).await,
         PluginCommand::Plan(args) => plan::run(&cluster, &args).await,
@@ -102,16 +106,19 @@ async fn run(cli: PluginCli) -> Result<CommandOutput, Error> {
 
 /// Prints the output. A closed pipe is not an error: its reader has read enough.
 fn print(output: &CommandOutput) -> Result<(), Error> {
-    let mut stdout = io::stdout().lock();
-    match stdout.write_all(output.text.as_bytes()).and_then(|()| stdout.flush()) {
-        Err(error) if error.kind() == ErrorKind::BrokenPipe => Ok(()),
-        result => result.map_err(Error::io("stdout")),
+    match write_stdout(&output.text) {
+        Err(error) if error.kind() == ErrorKind::BrokenPipe => {}
+        result => result.map_err(Error::io("stdout"))?,
     }
+    for error in &output.errors {
+        eprintln!("error: {}", plain(error));
+    }
+    Ok(())
 }
 
 /// Whether any part of the text is a token.
 fn contains_token(text: &[u8]) -> bool {
-    text.split(|byte| !byte.is_ascii_alphanumeric() && *byte != b'_').any(|word| Presented::parse(word).is_ok())
+    Presented::find_in(text).next().is_some()
 }
 
 #[cfg(test)]
@@ -122,9 +129,12 @@ mod tests {
     #[test]
     fn token_is_found_anywhere_in_an_argument() {
         let token = Token::mint(&"kpat".parse().unwrap()).unwrap();
-        for text in
-            [token.expose().to_owned(), format!("--token={}", token.expose()), format!("Bearer {}", token.expose())]
-        {
+        for text in [
+            token.expose().to_owned(),
+            format!("--token={}", token.expose()),
+            format!("Bearer {}", token.expose()),
+            format!("x{}x", token.expose()),
+        ] {
             assert!(contains_token(text.as_bytes()));
         }
         assert!(!contains_token(b"kpat_not-a-token") && !contains_token(b""));

@@ -59,6 +59,11 @@ impl PatObject {
         self.stored.status.clone().unwrap_or_default()
     }
 
+    /// Whether the object is being deleted, which ends its tokens.
+    pub fn is_deleted(&self) -> bool {
+        self.stored.metadata.deletion_timestamp.is_some()
+    }
+
     /// The active credential, which is the one in the Secret.
     pub fn active(&self) -> Option<Credential> {
         self.status().credentials.into_iter().find(|one| one.state == CredentialState::Active)

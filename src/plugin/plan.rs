@@ -1,24 +1,25 @@
 //! `kubectl pat plan`: shows what the operator would do with a manifest or an object. It simulates the controller and writes nothing.
 
-use std::{
-    fs,
-    io::{self, Read},
-    path::{Path, PathBuf},
-};
+use std::path::PathBuf;
 
 use clap::Args;
 use k8s_openapi::{
     api::core::v1::Secret,
     jiff::{SignedDuration, Timestamp},
 };
-use kube::{Api, api::DynamicObject};
+use kube::{
+    Api,
+    api::{DynamicObject, Patch, PatchParams, ValidationDirective},
+};
 use serde_json::{Value, json};
 
 use super::{
+    FIELD_MANAGER,
     cli::{ClusterArgs, parse_time},
     error::Error,
     forecast::forecast,
-    output::CommandOutput,
+    manifest,
+    output::{CommandOutput, Exit},
     pat::PatObject,
     session::{Session, with_timeout},
     state::upcoming_events,
@@ -26,10 +27,11 @@ use super::{
     time_format,
 };
 use crate::{
-    api::{self, GROUP, Time},
+    api::{self, ConditionType, Reason, Time},
     cli::subdomain,
     controller::stores::conflicting_pat,
     planner::{intent::ControllerConfig, simulate::Simulator},
+    service,
     token::Token,
 };
 
@@ -38,11 +40,13 @@ use crate::{
 #[command(group = clap::ArgGroup::new("what").args(["name", "file"]).required(true))]
 #[command(after_long_help = "\
 With a file, the command does not contact a cluster and plans a new object. With --live, it plans a change of the existing object. \
-A plan does not show what the API server refuses (validation rules, policies, quotas). Use kubectl apply --dry-run=server for that.
+Unknown and duplicate fields and invalid specs are errors, with exit code 1, so the command also checks manifests in CI. Without a \
+cluster, it cannot check the validation rules of the API server, admission policies and quotas; --server-dry-run checks these too.
 
 Examples:
   kubectl pat plan -f ci.yaml
   kubectl pat create ci --rotate-every 7d | kubectl pat plan -f -
+  kubectl pat plan -f ci.yaml --server-dry-run
   kubectl pat plan -f ci.yaml --live
   kubectl pat plan ci
   kubectl pat plan ci --at 2030-12-31T23:59:59Z")]
@@ -59,6 +63,10 @@ pub struct PlanArgs {
     #[arg(long, requires = "file")]
     pub live: bool,
 
+    /// Also send the manifest to the API server, as a dry run that saves nothing
+    #[arg(long, requires = "file")]
+    pub server_dry_run: bool,
+
     /// Time to plan for; defaults to now
     #[arg(long, value_name = "TIME", value_parser = parse_time)]
     pub at: Option<Time>,
@@ -73,71 +81,89 @@ pub async fn run(cluster: &ClusterArgs, args: &PlanArgs) -> Result<CommandOutput
     let now = args.at.unwrap_or_else(|| Timestamp::now().into());
     let config = ControllerConfig { default_lifetime: args.default_lifetime, ..ControllerConfig::default() };
     let paint = Paint::stdout(cluster.color);
-    let mut text = String::new();
+    let mut output = CommandOutput::success("");
     match (&args.file, &args.name) {
         (Some(file), _) => {
-            let session = if args.live { Some(Session::open(cluster).await?) } else { None };
-            for manifest in read(file)? {
-                let namespace = session.as_ref().map_or(cluster.namespace(), |session| Some(&session.namespace));
-                let pat = complete_manifest(manifest, namespace.unwrap_or("default"), now)?;
-                let simulator = match &session {
-                    Some(session) => with_stored_object(session, pat, config.clone(), now).await?,
-                    None => simulator(pat, config.clone(), now),
-                };
-                text.push_str(&page(simulator, paint)?);
+            let session = if args.live || args.server_dry_run { Some(Session::open(cluster).await?) } else { None };
+            let namespace = match &session {
+                Some(session) => session.namespace.clone(),
+                None => offline_namespace(cluster)?,
+            };
+            for manifest in manifest::read(file)? {
+                let name = manifest.object["metadata"]["name"].as_str().unwrap_or("(no name)").to_owned();
+                let namespace = manifest.object["metadata"]["namespace"].as_str().unwrap_or(&namespace).to_owned();
+                let mut problems = manifest.problems;
+                problems.extend(check_namespace(cluster, &namespace));
+                if let Some(session) = session.as_ref().filter(|_| args.server_dry_run && problems.is_empty()) {
+                    problems.extend(dry_run(session, &namespace, &name, &manifest.object).await?);
+                }
+                if problems.is_empty() {
+                    let pat = complete_manifest(manifest.object, &namespace, now)?;
+                    let simulator = match session.as_ref().filter(|_| args.live) {
+                        Some(session) => with_stored_object(session, pat, config.clone(), now).await?,
+                        None => simulator(pat, config.clone(), now),
+                    };
+                    problems.extend(add_page(&mut output, simulator, paint)?);
+                }
+                output.errors.extend(problems.iter().map(|problem| format!("{namespace}/{name}: {problem}")));
             }
         }
         (None, Some(name)) => {
             let session = Session::open(cluster).await?;
             let pat = session.get_pat(name).await?;
-            text = page(with_surroundings(&session, pat, config, now).await?, paint)?;
+            let simulator = with_surroundings(&session, pat, config, now).await?;
+            let problem = add_page(&mut output, simulator, paint)?;
+            output.errors.extend(problem.map(|problem| format!("{}/{name}: {problem}", session.namespace)));
         }
         (None, None) => return Err(Error::Usage("pass the name of a token, or a manifest with -f".into())),
     }
-    Ok(CommandOutput::success(text))
+    if !output.errors.is_empty() {
+        output.exit = Exit::Failed;
+    }
+    Ok(output)
 }
 
-/// Reads the PersonalAccessTokens of a file, and ignores other objects.
-fn read(file: &Path) -> Result<Vec<Value>, Error> {
-    let mut text = String::new();
-    if file == Path::new("-") {
-        io::stdin().lock().read_to_string(&mut text).map_err(Error::io("stdin"))?;
-    } else {
-        text = fs::read_to_string(file).map_err(Error::io(file.display().to_string()))?;
-    }
-    let not_yaml = |error: serde_yaml::Error| {
-        // Further lines quote the file, which may contain Secrets.
-        let line = error.to_string().lines().next().unwrap_or_default().to_owned();
-        Error::Usage(format!("{}: invalid YAML: {line}", file.display()))
+/// Returns the namespace of the flags or of the context, or `default`. It opens no connection, because a credential plugin could
+/// read the manifest from stdin.
+fn offline_namespace(cluster: &ClusterArgs) -> Result<String, Error> {
+    let named = cluster.namespace().map(str::to_owned);
+    let namespace =
+        named.map_or_else(|| service::client::context_namespace(&cluster.overrides()), |name| Ok(Some(name)))?;
+    Ok(namespace.unwrap_or_else(|| "default".to_owned()))
+}
+
+/// Returns a problem if the namespace of a manifest is not the one of `--namespace`, which kubectl refuses too.
+fn check_namespace(cluster: &ClusterArgs, namespace: &str) -> Option<String> {
+    let other = cluster.namespace().filter(|named| *named != namespace)?;
+    Some(format!("metadata.namespace: must be {other}, as in --namespace"))
+}
+
+/// Applies a manifest as a dry run. Returns what the API server refuses, one line for each field.
+async fn dry_run(session: &Session, namespace: &str, name: &str, object: &Value) -> Result<Vec<String>, Error> {
+    // Fields of other field managers are no reason to refuse a manifest.
+    let apply = PatchParams::apply(FIELD_MANAGER).force();
+    let params = PatchParams { dry_run: true, field_validation: Some(ValidationDirective::Strict), ..apply };
+    let api = session.pats(Some(namespace));
+    let error = match with_timeout(api.patch(name, &params, &Patch::Apply(object))).await {
+        Ok(_) => return Ok(Vec::new()),
+        Err(error) => error,
     };
-    let documents: Vec<Value> = serde_yaml::from_multiple(&text).map_err(not_yaml)?;
-    let parts = documents.into_iter().flat_map(|document| match &document["items"] {
-        Value::Array(items) if document["kind"] == "List" => items.clone(),
-        _ => vec![document],
-    });
-    let ours = |value: &Value| {
-        let group = value["apiVersion"].as_str().and_then(|version| version.split('/').next());
-        value["kind"] == "PersonalAccessToken" && group == Some(GROUP)
-    };
-    let found: Vec<_> = parts.filter(ours).collect();
-    if found.is_empty() {
-        return Err(Error::Usage(format!(
-            "{}: no PersonalAccessToken of {GROUP} found; print one with `kubectl pat create NAME`",
-            file.display()
-        )));
+    match &error {
+        Error::Api(kube::Error::Api(status)) if matches!(status.code, 400 | 403 | 404 | 409 | 422) => {
+            let causes = status.details.iter().flat_map(|details| &details.causes);
+            // A cause without a field only says that others are missing.
+            let causes = causes.filter(|cause| !matches!(&*cause.field, "" | "<nil>"));
+            let lines: Vec<_> = causes.map(|cause| format!("{}: {}", cause.field, cause.message)).collect();
+            Ok(if lines.is_empty() { vec![error.to_string()] } else { lines })
+        }
+        _ => Err(error),
     }
-    Ok(found)
 }
 
 /// Completes a manifest as the API server does when it creates the object.
 fn complete_manifest(mut manifest: Value, namespace: &str, now: Time) -> Result<PatObject, Error> {
     let metadata = &mut manifest["metadata"];
-    if metadata["name"].as_str().is_none_or(str::is_empty) {
-        return Err(Error::Usage("metadata.name: required in the manifest".into()));
-    }
-    if metadata["namespace"].is_null() {
-        metadata["namespace"] = namespace.into();
-    }
+    metadata["namespace"] = namespace.into();
     metadata["uid"] = "to-be".into();
     metadata["resourceVersion"] = "1".into();
     metadata["generation"] = 1.into();
@@ -157,12 +183,7 @@ async fn with_stored_object(
     config: ControllerConfig,
     now: Time,
 ) -> Result<Simulator, Error> {
-    let there = Session {
-        namespace: pat.namespace().to_owned(),
-        client: session.client.clone(),
-        url: session.url.clone(),
-        ..*session
-    };
+    let there = session.in_namespace(pat.namespace());
     match there.find_pat(pat.name()).await? {
         Some(mut live) => {
             if live.stored.spec != pat.stored.spec {
@@ -204,11 +225,13 @@ fn simulator(pat: PatObject, config: ControllerConfig, now: Time) -> Simulator {
     Simulator::new(pat.stored, config, now, Box::new(Token::mint))
 }
 
-fn page(mut simulator: Simulator, paint: Paint) -> Result<String, Error> {
+/// Adds the plan to the output. Returns why the spec is invalid, if it is.
+fn add_page(output: &mut CommandOutput, mut simulator: Simulator, paint: Paint) -> Result<Option<String>, Error> {
     let began = simulator.now;
     let found = forecast(&mut simulator).map_err(|error| Error::Refused(error.to_string()))?;
     let pat = &simulator.pat;
-    let mut text = format!("{}\n", paint.tint(Tone::Title, format!("{}/{}", pat.namespace(), pat.name())));
+    let text = &mut output.text;
+    text.push_str(&format!("{}\n", paint.tint(Tone::Title, format!("{}/{}", pat.namespace(), pat.name()))));
     for (number, step) in found.steps.iter().enumerate() {
         let wait = step.at.since(began);
         let when =
@@ -225,19 +248,23 @@ fn page(mut simulator: Simulator, paint: Paint) -> Result<String, Error> {
     let object = serde_json::from_value(object).map_err(|error| Error::Refused(error.to_string()))?;
     let then = PatObject { object, stored: pat.clone() };
     text.push_str("  then:\n");
-    let ahead = upcoming_events(&then, simulator.now);
-    for next in &ahead {
-        text.push_str(&format!("     {}  {}\n", time_format::format_time(next.at, began), plain(&next.what)));
+    let mut ahead: Vec<_> =
+        upcoming_events(&then, simulator.now).into_iter().map(|next| (next.at, next.what)).collect();
+    let wake = found.wake_at.filter(|wake| ahead.iter().all(|(at, _)| at != wake));
+    ahead.extend(wake.map(|at| (at, "the operator checks the token again".to_owned())));
+    ahead.sort_by_key(|(at, _)| *at);
+    for (at, what) in &ahead {
+        text.push_str(&format!("     {}  {}\n", time_format::format_time(*at, began), plain(what)));
     }
-    match found.wake_at {
-        None if ahead.is_empty() => text.push_str("     no scheduled events\n"),
-        Some(at) if ahead.iter().all(|next| next.at != at) => {
-            text.push_str(&format!(
-                "     {}  the operator checks the token again\n",
-                time_format::format_time(at, began)
-            ));
-        }
-        _ => {}
+    if ahead.is_empty() {
+        text.push_str("     no scheduled events\n");
     }
-    Ok(text)
+    Ok(invalid_spec(&then))
+}
+
+/// Returns why the spec is invalid, if it is.
+fn invalid_spec(pat: &PatObject) -> Option<String> {
+    let conditions = pat.status().conditions.into_iter();
+    let mut invalid = conditions.filter(|one| one.reason == Reason::InvalidSpec.as_str());
+    invalid.find(|one| one.type_ == ConditionType::Stalled.as_str()).map(|one| one.message)
 }

@@ -4,19 +4,25 @@
 
 use std::io::{self, IsTerminal};
 
-use k8s_openapi::{ByteString, api::core::v1::Secret};
-use kube::Api;
-use zeroize::Zeroizing;
+use k8s_openapi::{ByteString, api::core::v1::Secret, apimachinery::pkg::apis::meta::v1::ObjectMeta};
+use kube::{
+    Api,
+    api::{DeleteParams, Preconditions},
+};
+use zeroize::{Zeroize, Zeroizing};
 
 use super::{
     cli::RevealArgs,
     error::Error,
-    output::{CommandOutput, Exit},
+    output::{CommandOutput, Exit, write_stdout},
     pat::PatObject,
     session::{Session, with_timeout},
     state::{is_owner_disabled, read_terms, token_state},
 };
-use crate::{api::DeliveryState, token::Presented};
+use crate::{
+    api::{DeliveryState, SecretDelivery},
+    token::Presented,
+};
 
 /// Runs the command.
 pub async fn run(session: &Session, args: &RevealArgs) -> Result<CommandOutput, Error> {
@@ -27,6 +33,13 @@ pub async fn run(session: &Session, args: &RevealArgs) -> Result<CommandOutput, 
         ));
     }
     let pat = session.get_pat(&args.name).await?;
+    if args.take && pat.spec().secret.is_none_or(|secret| secret.delivery != Some(SecretDelivery::Once)) {
+        return Err(Error::Refused(
+            "--take is for tokens with spec.secret.delivery: Once; the operator would replace the deleted Secret of another token, so run \
+             the command without --take"
+                .into(),
+        ));
+    }
     let key = if args.previous { previous_key(&pat)? } else { pat.secret_key() };
     let name = pat.secret_name();
     if pat.status().delivery == Some(DeliveryState::Delivered) {
@@ -36,8 +49,8 @@ pub async fn run(session: &Session, args: &RevealArgs) -> Result<CommandOutput, 
         )));
     }
     let api: Api<Secret> = Api::namespaced(session.client.clone(), pat.namespace());
-    let secret = with_timeout(api.get_opt(&name)).await?;
-    let mut data = secret.and_then(|secret| secret.data).unwrap_or_default();
+    let Secret { metadata, data, .. } = with_timeout(api.get_opt(&name)).await?.unwrap_or_default();
+    let mut data = data.unwrap_or_default();
     let value = data.remove(&key).map(|ByteString(value)| Zeroizing::new(value));
     data.into_values().for_each(|ByteString(value)| drop(Zeroizing::new(value)));
     let value = value.ok_or_else(|| {
@@ -55,7 +68,33 @@ pub async fn run(session: &Session, args: &RevealArgs) -> Result<CommandOutput, 
     if is_terminal {
         text.push('\n');
     }
-    Ok(CommandOutput { text, exit: Exit::Success })
+    if args.take {
+        // Only a token that was printed counts as taken.
+        write_stdout(&text).map_err(Error::io("stdout"))?;
+        text.zeroize();
+        take(&api, &name, metadata, &args.name).await?;
+    }
+    Ok(CommandOutput { text, errors: Vec::new(), exit: Exit::Success })
+}
+
+/// Deletes the Secret in the version that was printed, which tells the operator that the token was taken.
+async fn take(api: &Api<Secret>, secret: &str, printed: ObjectMeta, name: &str) -> Result<(), Error> {
+    let preconditions = Preconditions { uid: printed.uid, resource_version: printed.resource_version };
+    let params = DeleteParams { preconditions: Some(preconditions), ..DeleteParams::default() };
+    match with_timeout(api.delete(secret, &params)).await {
+        Ok(_) => {
+            eprintln!("note: Secret {secret} was deleted, so this token cannot be printed again");
+            Ok(())
+        }
+        Err(error) if error.is_api_status(409) => Err(Error::Refused(format!(
+            "Secret {secret} changed while its token was printed, and was not deleted; run `kubectl pat reveal {name} --take` again, and use \
+             the token of that run"
+        ))),
+        Err(error) => Err(Error::Refused(format!(
+            "the token was printed, but Secret {secret} was not deleted: {error}; the token is revoked after 10 minutes unless you delete the \
+             Secret with `kubectl delete secret {secret}`"
+        ))),
+    }
 }
 
 fn previous_key(pat: &PatObject) -> Result<String, Error> {

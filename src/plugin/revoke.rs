@@ -12,7 +12,9 @@ use super::{
     output::CommandOutput,
     pat::PatObject,
     session::Session,
-    spec_change::{SpecChange, apply_change, dry_run_suffix, print_notes},
+    spec_change::{ChangedPat, SpecChange, apply_change, dry_run_suffix, print_notes, refuse_if_deleted},
+    state::read_terms,
+    targets::{self, Action, Outcomes, Target, TargetArgs},
     terminal,
 };
 use crate::api::Time;
@@ -26,28 +28,57 @@ const RECORD_LIMIT: Duration = Duration::from_secs(10);
 /// Runs the command.
 pub async fn run(session: &Session, args: &RevokeArgs) -> Result<CommandOutput, Error> {
     let now = session.cluster_now().await?;
-    if !args.undo && !args.yes && !args.change.dry_run {
-        confirm(session, args)?;
+    let TargetArgs { names, yes, .. } = &args.targets;
+    if !names.is_empty() && !args.undo && !yes && !args.change.dry_run {
+        confirm(session, names)?;
     }
-    let mut text = String::new();
-    for name in &args.names {
+    let targets = targets::find(session, &args.targets, args.change.dry_run, action(args)).await?;
+    let revoke = async |session: &Session, target: &Target| {
         if args.undo {
-            wait_until_recorded(session, name).await;
+            wait_until_recorded(session, &target.name).await;
         }
-        let changed = apply_change(session, name, args.change, |pat| revocation(args, pat, now)).await?;
+        let changed = apply_change(session, target, args.change, |pat| revocation(args, pat, now)).await?;
         print_notes(&changed.notes);
-        let result = match () {
-            () if args.undo => "is no longer revoked; a new token is issued",
-            () if args.reissue => "revoked; a new token is issued",
-            () if !args.id.is_empty() => "credential revoked",
-            () => "revoked; no new token is issued",
-        };
-        let is_full = !args.undo && changed.change.field == "revoked";
-        let suspended =
-            if is_full && changed.pat.spec().suspend == Some(true) { " (the token was also suspended)" } else { "" };
-        text.push_str(&format!("{name} {result}{suspended}{}\n", dry_run_suffix(args.change)));
+        Ok(format!("{}{}", describe_result(args, &changed, now), dry_run_suffix(args.change)))
+    };
+    let outcomes = Outcomes::of(session, targets, revoke).await;
+    outcomes.describe(&args.targets, session.paint, if args.undo { "changed" } else { "revoked" })
+}
+
+/// What the command does to tokens that a selector finds.
+fn action(args: &RevokeArgs) -> &'static Action {
+    const REVOKE: Action = Action {
+        verb: "Revoke",
+        consequence: "Programs that use these tokens stop working at once. ",
+        applies: |pat| pat.spec().revoked != Some(true),
+    };
+    const UNDO: Action = Action {
+        verb: "Undo the revocation of",
+        consequence: "New tokens are issued. ",
+        applies: |pat| pat.spec().revoked == Some(true),
+    };
+    if args.undo { &UNDO } else { &REVOKE }
+}
+
+/// Describes the result, in the state of the object after the change.
+fn describe_result(args: &RevokeArgs, changed: &ChangedPat, now: Time) -> String {
+    let spec = changed.pat.spec();
+    let issued = match () {
+        () if spec.revoked == Some(true) => "no new token is issued while spec.revoked is true",
+        () if spec.suspend == Some(true) => "no new token is issued while spec.suspend is true",
+        () if read_terms(&changed.pat).is_some_and(|terms| terms.expired(now)) => {
+            "no new token is issued, because the token expired; change that with kubectl pat extend"
+        }
+        () => "a new token is issued",
+    };
+    match () {
+        () if args.undo && !changed.is_changed => "was not revoked; nothing was changed".to_owned(),
+        () if args.undo => format!("is no longer revoked; {issued}"),
+        () if args.reissue => format!("revoked; {issued}"),
+        () if !args.id.is_empty() => "credential revoked".to_owned(),
+        () if spec.suspend == Some(true) => "revoked; no new token is issued (the token was also suspended)".to_owned(),
+        () => "revoked; no new token is issued".to_owned(),
     }
-    Ok(CommandOutput::success(text))
 }
 
 /// Waits until the controller has recorded the revocation. If that takes too long or the user may not watch, the API server says why it
@@ -64,8 +95,8 @@ async fn wait_until_recorded(session: &Session, name: &str) {
 }
 
 /// Asks the user to confirm. Without a terminal, `--yes` is required.
-fn confirm(session: &Session, args: &RevokeArgs) -> Result<(), Error> {
-    let names = args.names.join(", ");
+fn confirm(session: &Session, names: &[String]) -> Result<(), Error> {
+    let names = names.join(", ");
     if !terminal::can_ask() {
         return Err(Error::Usage(format!(
             "programs that use {names} stop working at once; use --yes to confirm the revocation"
@@ -81,6 +112,9 @@ fn confirm(session: &Session, args: &RevokeArgs) -> Result<(), Error> {
 }
 
 fn revocation(args: &RevokeArgs, pat: &PatObject, now: Time) -> Result<SpecChange, Error> {
+    if args.undo || args.reissue {
+        refuse_if_deleted(pat)?;
+    }
     if args.undo {
         // An absent field means the same as false, and leaves no difference to the manifest in Git.
         return Ok(SpecChange { field: "revoked", patch: json!({"revoked": null}), manifest: "revoked: false".into() });

@@ -1,4 +1,6 @@
-//! `kubectl pat rotate`: issues a new token now. The old token stays valid for its grace period.
+//! `kubectl pat rotate`: issues new tokens now. The old tokens stay valid for their grace period.
+
+use std::{cell::RefCell, collections::BTreeMap};
 
 use k8s_openapi::jiff::SignedDuration;
 use serde_json::json;
@@ -6,11 +8,12 @@ use serde_json::json;
 use super::{
     cli::{RotateArgs, WaitArgs, WaitGoal},
     error::Error,
-    output::{CommandOutput, Exit},
+    output::CommandOutput,
     pat::PatObject,
     session::Session,
-    spec_change::{SpecChange, apply_change, dry_run_suffix, print_notes},
+    spec_change::{SpecChange, apply_change, dry_run_suffix, print_notes, refuse_if_deleted},
     state::token_state,
+    targets::{self, Action, Outcomes, Target},
     wait,
 };
 use crate::api::Time;
@@ -18,39 +21,47 @@ use crate::api::Time;
 /// A token issued up to this long after the cluster's time, which is known to the second, was issued just now.
 const JUST_NOW: SignedDuration = SignedDuration::from_secs(5);
 
+/// What the command does to tokens that a selector finds. A revoked token has nothing to rotate.
+const ACTION: Action = Action {
+    verb: "Rotate",
+    consequence: "Replaced tokens stay valid for their grace period. ",
+    applies: |pat| pat.spec().revoked != Some(true),
+};
+
 /// Runs the command.
 pub async fn run(session: &Session, args: &RotateArgs) -> Result<CommandOutput, Error> {
     let now = session.cluster_now().await?;
-    let mut text = String::new();
-    let mut revisions = Vec::new();
-    for name in &args.names {
-        let changed = apply_change(session, name, args.change, |pat| rotation(pat, now)).await?;
+    let targets = targets::find(session, &args.targets, args.change.dry_run, &ACTION).await?;
+    let revisions = RefCell::new(BTreeMap::new());
+    let request = async |session: &Session, target: &Target| {
+        let changed = apply_change(session, target, args.change, |pat| rotation(pat, now)).await?;
         print_notes(&changed.notes);
         let suspended = if changed.pat.spec().suspend == Some(true) {
             "; no token is issued while spec.suspend is true"
         } else {
             ""
         };
-        text.push_str(&format!("{name} rotation requested{}{suspended}\n", dry_run_suffix(args.change)));
-        revisions.push((name, changed.pat.status().revision.unwrap_or_default()));
+        let revision = changed.pat.status().revision.unwrap_or_default();
+        revisions.borrow_mut().insert((target.namespace.clone(), target.name.clone()), revision);
+        Ok(format!("rotation requested{}{suspended}", dry_run_suffix(args.change)))
+    };
+    let mut outcomes = Outcomes::of(session, targets, request).await;
+    if args.wait {
+        let wait = async |session: &Session, target: &Target| {
+            let revision = revisions.borrow().get(&(target.namespace.clone(), target.name.clone())).copied();
+            let goal = WaitArgs { name: target.name.clone(), goal: WaitGoal::Rotation, timeout: args.timeout };
+            let output = wait::wait_until(session, &goal, revision).await?;
+            Ok(output.text.trim_start_matches(&*target.name).trim().to_owned())
+        };
+        outcomes = outcomes.then(session, wait).await;
     }
-    if !args.wait {
-        return Ok(CommandOutput::success(text));
-    }
-    for (name, revision) in revisions {
-        let args = WaitArgs { name: name.clone(), goal: WaitGoal::Rotation, timeout: args.timeout };
-        let output = wait::wait_until(session, &args, Some(revision)).await?;
-        text.push_str(&output.text);
-        if output.exit != Exit::Success {
-            return Ok(CommandOutput::with_exit(text, output.exit));
-        }
-    }
-    Ok(CommandOutput::success(text))
+    outcomes.describe(&args.targets, session.paint, "rotated")
 }
 
 fn rotation(pat: &PatObject, now: Time) -> Result<SpecChange, Error> {
     let name = pat.name();
-    if pat.spec().revoked == Some(true) || pat.stored.metadata.deletion_timestamp.is_some() {
+    refuse_if_deleted(pat)?;
+    if pat.spec().revoked == Some(true) {
         return Err(Error::Refused(format!("{name}: cannot be rotated: {}", token_state(pat, now).message)));
     }
     if let Some(active) = pat.active().filter(|active| active.issued_at >= now) {

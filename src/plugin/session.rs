@@ -96,6 +96,12 @@ impl Session {
         }
     }
 
+    /// The same connection for another namespace.
+    #[must_use]
+    pub fn in_namespace(&self, namespace: &str) -> Self {
+        Self { namespace: namespace.to_owned(), client: self.client.clone(), url: self.url.clone(), ..*self }
+    }
+
     /// Gets an object in the namespace.
     pub async fn get_pat(&self, name: &str) -> Result<PatObject, Error> {
         self.find_pat(name).await?.ok_or_else(|| {

@@ -1,6 +1,8 @@
 //! `kubectl pat show`: shows the details of a token, its history and its upcoming events.
 
-use k8s_openapi::api::events::v1::Event;
+use std::collections::BTreeSet;
+
+use k8s_openapi::api::{core::v1::Secret, events::v1::Event};
 use kube::{Api, api::ListParams};
 
 use super::{
@@ -10,11 +12,14 @@ use super::{
     output::{CommandOutput, Table, json_text, yaml_text},
     pat::PatObject,
     session::{Session, with_timeout},
-    state::{read_terms, token_state, upcoming_events},
-    terminal::{Paint, Tone, plain},
+    state::{credential_state, describe_end, read_terms, token_state, upcoming_events},
+    terminal::{self, Paint, Tone, plain, wrap},
     time_format,
 };
-use crate::api::{CredentialState, Time};
+use crate::{
+    api::{DeliveryState, Time},
+    auth::verdict::Verdict,
+};
 
 /// Runs the command.
 pub async fn run(session: &Session, args: &ShowArgs) -> Result<CommandOutput, Error> {
@@ -30,7 +35,19 @@ pub async fn run(session: &Session, args: &ShowArgs) -> Result<CommandOutput, Er
         Err(error) if error.is_api_status(403) => None,
         Err(error) => return Err(error),
     };
-    Ok(CommandOutput::success(page(&pat, events.as_deref(), session.now(), session.paint)))
+    let secret = secret_exists(session, &pat).await?;
+    let page = Page { pat: &pat, secret, events: events.as_deref(), now: session.now(), paint: session.paint };
+    Ok(CommandOutput::success(page.render(terminal::width())))
+}
+
+/// Whether the Secret exists; `None` if the user may not know. Only its metadata is read.
+async fn secret_exists(session: &Session, pat: &PatObject) -> Result<Option<bool>, Error> {
+    let api: Api<Secret> = Api::namespaced(session.client.clone(), pat.namespace());
+    match with_timeout(api.get_metadata_opt(&pat.secret_name())).await {
+        Ok(found) => Ok(Some(found.is_some())),
+        Err(error) if error.is_api_status(403) => Ok(None),
+        Err(error) => Err(error),
+    }
 }
 
 /// A past or upcoming event.
@@ -58,47 +75,83 @@ async fn list_events(session: &Session, pat: &PatObject) -> Result<Vec<TimelineE
     Ok(ours.filter_map(to_entry).collect())
 }
 
-fn page(pat: &PatObject, events: Option<&[TimelineEntry]>, now: Time, paint: Paint) -> String {
-    let (spec, status, state) = (pat.spec(), pat.status(), token_state(pat, now));
-    let mut text = String::new();
-    let mut line = |name: &str, value: String| {
-        if !value.is_empty() {
-            text.push_str(&format!("{:<14} {value}\n", format!("{name}:")));
-        }
-    };
-    let listed =
-        |items: &[String], none: &str| if items.is_empty() { none.to_owned() } else { plain(&items.join(", ")) };
-    line("Name", format!("{}/{}", pat.namespace(), pat.name()));
-    line("State", format!("{}  {}", paint.tint(state.tone, &state.word), plain(&state.message)).trim_end().to_owned());
-    line("Display name", plain(&spec.display_name.clone().unwrap_or_default()));
-    line("Description", plain(&spec.description.clone().unwrap_or_default()));
-    line("Owner", plain(&pat.owner()));
-    line("Scopes", listed(&spec.scopes, "none (the token grants no access)"));
-    line("Audiences", listed(&spec.audiences, ""));
-    line("Secret", format!("{} (key {})", pat.secret_name(), pat.secret_key()));
-    let end = read_terms(pat).and_then(|terms| terms.end());
-    line("Expires", end.map_or_else(|| "never".to_owned(), |end| time_format::format_time(end, now)));
-    line(
-        "Last used",
-        status
-            .last_used_at
-            .map_or_else(|| "never reported by a verifier".to_owned(), |at| time_format::format_time(at, now)),
-    );
-    line("Managed by", gitops::find_source(&pat.object).map_or_else(String::new, |source| plain(&source.to_string())));
-    heading(&mut text, paint, "Credentials");
-    text.push_str(&credentials(pat, now).render(paint, 2));
-    heading(&mut text, paint, "Conditions");
-    text.push_str(&conditions(pat, now).render(paint, 2));
-    heading(&mut text, paint, "Timeline");
-    text.push_str(&timeline(pat, events.unwrap_or_default(), now).render(paint, 2));
-    if events.is_none() {
-        text.push_str("  (Kubernetes events are missing: you may not list events.events.k8s.io in this namespace)\n");
-    }
-    text
+/// What the page shows.
+struct Page<'a> {
+    pat: &'a PatObject,
+    /// Whether the Secret exists, if the user may know.
+    secret: Option<bool>,
+    /// The events of the object, if the user may list them.
+    events: Option<&'a [TimelineEntry]>,
+    now: Time,
+    paint: Paint,
 }
 
-fn heading(text: &mut String, paint: Paint, title: &str) {
-    text.push_str(&format!("\n{}\n", paint.tint(Tone::Title, title)));
+/// The width of the names of fields, with the space after them.
+const NAMES: usize = 15;
+
+impl Page<'_> {
+    /// Renders the page in lines of at most `width` characters.
+    fn render(&self, width: usize) -> String {
+        let Self { pat, now, paint, .. } = *self;
+        let state = token_state(pat, now);
+        let mut text = String::new();
+        for (name, value) in self.fields() {
+            let lines = wrap(&value, width.saturating_sub(NAMES)).join(&format!("\n{}", " ".repeat(NAMES)));
+            // The state begins with its word.
+            let lines = match lines.strip_prefix(&state.word) {
+                Some(rest) if name == "State" => format!("{}{rest}", paint.tint(state.tone, &state.word)),
+                _ => lines,
+            };
+            text.push_str(&format!("{:<NAMES$}{lines}\n", format!("{name}:")));
+        }
+        for (title, table) in [
+            ("Credentials", credentials(pat, now)),
+            ("Conditions", conditions(pat, now, &state.message)),
+            ("Timeline", timeline(pat, self.events.unwrap_or_default(), now)),
+        ] {
+            text.push_str(&format!("\n{}\n{}", paint.tint(Tone::Title, title), table.render_within(paint, 2, width)));
+        }
+        if self.events.is_none() {
+            let missing = "(Kubernetes events are missing: you may not list events.events.k8s.io in this namespace)";
+            wrap(missing, width.saturating_sub(2)).iter().for_each(|line| text.push_str(&format!("  {line}\n")));
+        }
+        text
+    }
+
+    /// The fields at the top of the page: their names and values. Fields without a value are left out.
+    fn fields(&self) -> Vec<(&'static str, String)> {
+        let Self { pat, now, .. } = *self;
+        let (spec, status, state) = (pat.spec(), pat.status(), token_state(pat, now));
+        let listed = |items: &[String], none: &str| if items.is_empty() { none.to_owned() } else { items.join(", ") };
+        let used = |at| time_format::format_time(at, now);
+        let fields = [
+            ("Name", format!("{}/{}", pat.namespace(), pat.name())),
+            ("State", format!("{}  {}", state.word, state.message).trim_end().to_owned()),
+            ("Display name", spec.display_name.unwrap_or_default()),
+            ("Description", spec.description.unwrap_or_default()),
+            ("Owner", pat.owner()),
+            ("Scopes", listed(&spec.scopes, "none (the token grants no access)")),
+            ("Audiences", listed(&spec.audiences, "")),
+            ("Secret", self.secret()),
+            ("Expires", describe_end(pat, now)),
+            ("Last used", status.last_used_at.map_or_else(|| "never reported by a verifier".to_owned(), used)),
+            ("Managed by", gitops::find_source(&pat.object).map_or_else(String::new, |source| source.to_string())),
+        ];
+        fields.into_iter().filter(|(_, value)| !value.is_empty()).map(|(name, value)| (name, plain(&value))).collect()
+    }
+
+    fn secret(&self) -> String {
+        let status = self.pat.status();
+        // A user who may not read Secrets sees what the operator recorded.
+        let is_missing = self.secret.map_or(status.secret_name.is_none(), |exists| !exists);
+        let missing = match status.delivery {
+            _ if !is_missing => "",
+            Some(DeliveryState::Delivered) => "; deleted when the token was taken",
+            Some(DeliveryState::NotDelivered) => "; deleted because the token was not taken in time",
+            _ => "; does not exist",
+        };
+        format!("{} (key {}{missing})", self.pat.secret_name(), self.pat.secret_key())
+    }
 }
 
 fn credentials(pat: &PatObject, now: Time) -> Table {
@@ -106,20 +159,19 @@ fn credentials(pat: &PatObject, now: Time) -> Table {
     let (status, terms) = (pat.status(), read_terms(pat));
     for one in &status.credentials {
         let verdict = terms.as_ref().map(|terms| terms.judge(one, now));
-        let (tone, state) = match (verdict, one.state) {
-            (Some(verdict), _) if !verdict.is_valid() => (Tone::Bad, format!("{verdict:?}")),
-            (_, CredentialState::Active) => (Tone::Good, one.state.as_str().to_owned()),
-            _ => (Tone::Warning, one.state.as_str().to_owned()),
+        let (tone, state) = credential_state(terms.as_ref(), one, now);
+        let end = one.expires_at.into_iter().chain(terms.as_ref().and_then(|terms| terms.end())).min();
+        let end = match verdict {
+            // It ended when it was revoked, and that time is not recorded here.
+            Some(Verdict::Deleted | Verdict::Revoked | Verdict::RevokedByTime | Verdict::RevokedById) => String::new(),
+            _ => end.map_or_else(|| "never".to_owned(), |end| time_format::format_relative(end, now)),
         };
         table.add_row(vec![
             (Tone::Plain, one.id.to_string()),
             (Tone::Plain, one.revision.to_string()),
             (tone, state),
             (Tone::Plain, time_format::format_relative(one.issued_at, now)),
-            (
-                Tone::Plain,
-                one.expires_at.map_or_else(|| "never".to_owned(), |end| time_format::format_relative(end, now)),
-            ),
+            (Tone::Plain, end),
             (
                 Tone::Plain,
                 status.usage.get(one.id.as_str()).map_or_else(String::new, |at| time_format::format_relative(*at, now)),
@@ -129,8 +181,10 @@ fn credentials(pat: &PatObject, now: Time) -> Table {
     table
 }
 
-fn conditions(pat: &PatObject, now: Time) -> Table {
+/// The conditions. A message that the page already shows is not repeated.
+fn conditions(pat: &PatObject, now: Time, shown: &str) -> Table {
     let mut table = Table::new(&["TYPE", "STATUS", "REASON", "SINCE", "MESSAGE"]);
+    let mut shown = BTreeSet::from([shown.to_owned()]);
     for one in pat.status().conditions {
         let is_good = (one.type_ == "Ready") == one.is_true();
         let tone = match &*one.type_ {
@@ -143,7 +197,7 @@ fn conditions(pat: &PatObject, now: Time) -> Table {
             (tone, one.status.to_string()),
             (Tone::Plain, one.reason.to_string()),
             (Tone::Plain, time_format::format_duration(now.since(one.last_transition_time))),
-            (Tone::Plain, one.message),
+            (Tone::Plain, if shown.insert(one.message.clone()) { one.message } else { "(as above)".to_owned() }),
         ]);
     }
     table

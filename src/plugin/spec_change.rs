@@ -11,6 +11,7 @@ use super::{
     gitops::{field_owners, find_source},
     pat::PatObject,
     session::{Session, with_timeout},
+    targets::Target,
     terminal::plain,
 };
 
@@ -31,8 +32,8 @@ pub struct SpecChange {
 pub struct ChangedPat {
     /// The object after the change.
     pub pat: PatObject,
-    /// The change that was made.
-    pub change: SpecChange,
+    /// Whether the spec differs from the one before.
+    pub is_changed: bool,
     /// Notes for the user, for stderr.
     pub notes: Vec<String>,
 }
@@ -40,12 +41,14 @@ pub struct ChangedPat {
 /// Changes one object. `decide` chooses the change, and is called again if others changed the object in the meantime.
 pub async fn apply_change(
     session: &Session,
-    name: &str,
+    target: &Target,
     args: ChangeArgs,
     decide: impl Fn(&PatObject) -> Result<SpecChange, Error>,
 ) -> Result<ChangedPat, Error> {
+    let name = &*target.name;
     for _ in 0..MAX_ATTEMPTS {
         let pat = session.get_pat(name).await?;
+        target.check(&pat)?;
         let change = decide(&pat)?;
         let notes = check_field_owners(&pat, &change, args.force)?;
         let version = pat.stored.resource_version();
@@ -54,13 +57,28 @@ pub async fn apply_change(
             PatchParams { field_manager: Some(FIELD_MANAGER.into()), dry_run: args.dry_run, ..Default::default() };
         let api = session.pats(Some(pat.namespace()));
         match with_timeout(api.patch(name, &params, &Patch::Merge(&body))).await {
-            Ok(object) => return Ok(ChangedPat { pat: PatObject::parse(object)?, change, notes }),
+            Ok(object) => {
+                let is_changed = object.metadata.generation != pat.stored.metadata.generation;
+                return Ok(ChangedPat { pat: PatObject::parse(object)?, is_changed, notes });
+            }
             Err(error) if error.is_api_status(409) => {}
             Err(error) => return Err(error),
         }
     }
     Err(Error::Refused(format!(
         "{name}: conflicting changes in {MAX_ATTEMPTS} attempts; try again, or run `kubectl pat show {name}` to see what changes it"
+    )))
+}
+
+/// Refuses a change that has no effect because the object is being deleted.
+pub fn refuse_if_deleted(pat: &PatObject) -> Result<(), Error> {
+    let (name, namespace) = (pat.name(), pat.namespace());
+    if !pat.is_deleted() {
+        return Ok(());
+    }
+    Err(Error::Refused(format!(
+        "{name}: the object is being deleted, so its tokens are no longer valid, and no token is issued; wait until it is gone with \
+         `kubectl wait --for=delete pat/{name} -n {namespace}`, then create it again"
     )))
 }
 

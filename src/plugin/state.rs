@@ -4,10 +4,10 @@
 
 use k8s_openapi::jiff::SignedDuration;
 
-use super::{pat::PatObject, terminal::Tone};
+use super::{pat::PatObject, terminal::Tone, time_format};
 use crate::{
-    api::{Condition, ConditionType, CredentialState, DeliveryState, Reason, Time},
-    auth::verdict::Terms,
+    api::{Condition, ConditionType, Credential, CredentialState, DeliveryState, Expiry, Reason, Time},
+    auth::verdict::{Terms, Verdict},
     planner::DELIVERY_WINDOW,
 };
 
@@ -42,13 +42,45 @@ pub fn is_owner_disabled(pat: &PatObject) -> bool {
     find_condition(pat, ConditionType::Ready).is_some_and(|ready| ready.reason == Reason::OwnerDisabled.as_str())
 }
 
+/// Returns when a token expires. Without an expiry, or if its token is already dead for another reason, it is `None`.
+pub fn end(pat: &PatObject) -> Option<Time> {
+    let is_dead = pat.is_deleted() || pat.spec().revoked == Some(true);
+    read_terms(pat).filter(|_| !is_dead)?.end()
+}
+
+/// Describes when a token expires, also if that is not decided yet. Empty if its token is already dead for another reason.
+pub fn describe_end(pat: &PatObject, now: Time) -> String {
+    let spec = pat.spec();
+    if pat.is_deleted() || spec.revoked == Some(true) {
+        return String::new();
+    }
+    let Some(terms) = read_terms(pat) else { return "unknown, because the spec is invalid".to_owned() };
+    match (terms.end(), &spec.expiry) {
+        (Some(end), _) => time_format::format_time(end, now),
+        (None, Some(Expiry { after: Some(after), .. })) => format!("{after} after the first token is issued"),
+        (None, None) if spec.rotation.is_none() => {
+            "after the default lifetime of the installation, which begins with the first token".to_owned()
+        }
+        (None, _) => "never".to_owned(),
+    }
+}
+
+/// Returns the state of one credential: its state in the status, or why it is not valid.
+pub fn credential_state(terms: Option<&Terms>, credential: &Credential, now: Time) -> (Tone, String) {
+    match (terms.map(|terms| terms.judge(credential, now)), credential.state) {
+        (Some(verdict), _) if !verdict.is_valid() => (Tone::Bad, format!("{verdict:?}")),
+        (_, CredentialState::Active) => (Tone::Good, credential.state.as_str().to_owned()),
+        _ => (Tone::Warning, credential.state.as_str().to_owned()),
+    }
+}
+
 fn find_condition(pat: &PatObject, type_: ConditionType) -> Option<Condition> {
     pat.status().conditions.into_iter().find(|one| one.type_ == type_.as_str())
 }
 
 /// Returns the state of a token at `now`.
 pub fn token_state(pat: &PatObject, now: Time) -> TokenState {
-    if pat.stored.metadata.deletion_timestamp.is_some() {
+    if pat.is_deleted() {
         return TokenState::new("Deleting", Tone::Muted, "the object is being deleted; its tokens are no longer valid");
     }
     if let Err(problem) = &pat.stored.spec {
@@ -74,7 +106,11 @@ pub fn token_state(pat: &PatObject, now: Time) -> TokenState {
         );
     };
     let observed = pat.status().observed_generation;
-    if observed.is_some() && pat.stored.metadata.generation > observed {
+    let is_outdated = observed.is_some() && pat.stored.metadata.generation > observed;
+    if let Some(refused) = refused_state(pat, now).filter(|_| is_outdated || ready.is_true()) {
+        return refused;
+    }
+    if is_outdated {
         return TokenState::new(
             "Changed",
             Tone::Warning,
@@ -86,6 +122,30 @@ pub fn token_state(pat: &PatObject, now: Time) -> TokenState {
         ("Unknown", reason) => TokenState::new(reason, Tone::Warning, ready.message),
         _ => ready_state(pat, &ready),
     }
+}
+
+/// Returns the state of a token that verifiers refuse, but that the operator has not replaced yet; `None` if it is valid.
+fn refused_state(pat: &PatObject, now: Time) -> Option<TokenState> {
+    let terms = read_terms(pat)?;
+    let credentials = pat.status().credentials;
+    let verdict = |one| terms.judge(one, now);
+    let active = credentials.iter().find(|one| one.state == CredentialState::Active);
+    let refused = active.filter(|active| !verdict(active).is_valid());
+    let none_is_valid = credentials.iter().all(|one| !verdict(one).is_valid());
+    let refused = refused.or_else(|| credentials.first().filter(|_| none_is_valid))?;
+    let (reason, why) = match verdict(refused) {
+        Verdict::RevokedByTime => (Reason::Revoked, "is revoked by spec.revokeIfIssuedBefore".to_owned()),
+        Verdict::RevokedById => (Reason::Revoked, "is revoked by spec.revokedCredentials".to_owned()),
+        _ => {
+            let end = refused.expires_at.map_or_else(String::new, |end| format!(" at {end}"));
+            (Reason::Expired, format!("expired{end}"))
+        }
+    };
+    let message = format!(
+        "token {} {why}, and the operator has not replaced it yet; check the operator with `kubectl pat doctor`",
+        refused.id
+    );
+    Some(TokenState::new(reason.as_str(), Tone::Bad, message))
 }
 
 /// Returns the state of a token that is valid.
@@ -129,12 +189,15 @@ pub struct UpcomingEvent {
 /// Returns the upcoming events of a token, the next one first.
 pub fn upcoming_events(pat: &PatObject, now: Time) -> Vec<UpcomingEvent> {
     let (spec, status) = (pat.spec(), pat.status());
-    let Some(terms) = read_terms(pat) else { return Vec::new() };
+    let Some(terms) = read_terms(pat).filter(|_| !pat.is_deleted()) else { return Vec::new() };
+    let live: Vec<_> = status.credentials.iter().filter(|one| terms.judge(one, now).is_valid()).collect();
+    if live.is_empty() && status.delivery == Some(DeliveryState::NotDelivered) {
+        return Vec::new();
+    }
     let mut all = Vec::new();
     let mut add = |at: Time, verb: &'static str, what: String| {
         all.push(UpcomingEvent { at, verb, what, is_overdue: at.plus(OVERDUE_AFTER) < now });
     };
-    let live = status.credentials.iter().filter(|one| terms.judge(one, now).is_valid());
     for credential in live {
         match (credential.state, credential.expires_at) {
             (CredentialState::Grace, Some(end)) => {
@@ -172,6 +235,7 @@ pub fn upcoming_events(pat: &PatObject, now: Time) -> Vec<UpcomingEvent> {
 
 #[cfg(test)]
 mod tests {
+    use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time as ApiTime;
     use serde_json::{Value, json};
 
     use super::*;
@@ -224,10 +288,77 @@ mod tests {
         }
     }
 
+    fn credential(id: &str, state: &str, end: &str) -> Value {
+        let hash = "0".repeat(64);
+        json!({"id": id, "revision": 1, "sha256": hash, "state": state, "issuedAt": "2030-01-01T00:00:00Z", "expiresAt": end})
+    }
+
+    #[test]
+    fn token_that_verifiers_refuse_is_not_shown_as_changed_or_ready() {
+        let now = NOW.parse().unwrap();
+        let (late, past) = ("2030-03-01T00:00:00Z", "2030-01-09T00:00:00Z");
+        let active = credential("AAAAAAAAAAAA", "Active", late);
+        let ended = credential("AAAAAAAAAAAA", "Active", past);
+        let grace = credential("BBBBBBBBBBBB", "Grace", late);
+        for (spec, credentials, observed, word) in [
+            (json!({"revokeIfIssuedBefore": NOW}), json!([active]), 0, "Revoked"),
+            (json!({"revokedCredentials": ["AAAAAAAAAAAA"]}), json!([active]), 0, "Revoked"),
+            (json!({"revokedCredentials": ["AAAAAAAAAAAA"]}), json!([active, grace]), 0, "Revoked"),
+            (json!({"revokedCredentials": ["BBBBBBBBBBBB"]}), json!([active, grace]), 0, "Changed"),
+            (json!({"revokeIfIssuedBefore": late}), json!([active]), 0, "Changed"),
+            (json!({"revokeIfIssuedBefore": NOW}), json!([grace]), 0, "Revoked"),
+            (json!({}), json!([ended]), 1, "Expired"),
+            (json!({}), json!([ended, grace]), 0, "Expired"),
+            (json!({}), json!([active]), 1, "Ready"),
+            (json!({}), json!([active]), 0, "Changed"),
+        ] {
+            let case = format!("{spec} {credentials}");
+            let status = json!({"conditions": ready("True", "Issued"), "observedGeneration": observed, "credentials": credentials});
+            let state = token_state(&pat(spec, status), now);
+            assert_eq!(state.word, word, "{case}");
+            assert_eq!(state.message.contains("doctor"), matches!(word, "Revoked" | "Expired"), "{state:?}");
+        }
+        // The operator's own reason is better than what follows from the credentials.
+        let status =
+            json!({"conditions": ready("False", "SecretConflict"), "observedGeneration": 1, "credentials": [ended]});
+        assert_eq!(token_state(&pat(json!({}), status), now).word, "SecretConflict");
+    }
+
+    #[test]
+    fn end_of_a_token_is_described_before_it_is_decided() {
+        let now = NOW.parse().unwrap();
+        let tomorrow = "2030-01-11T00:00:00Z (in 24h)";
+        for (spec, status, text) in [
+            (json!({"expiry": {"after": "90d"}}), json!({}), "90d after the first token is issued"),
+            (json!({"expiry": {"after": "9d"}}), json!({"firstIssuedAt": "2030-01-02T00:00:00Z"}), tomorrow),
+            (json!({}), json!({}), "after the default lifetime of the installation, which begins with the first token"),
+            (json!({}), json!({"defaultExpiresAt": "2030-01-11T00:00:00Z"}), tomorrow),
+            (json!({"rotation": {"interval": "1d"}}), json!({}), "never"),
+            (json!({"expiry": {"never": true}}), json!({}), "never"),
+            (json!({"expiry": {"at": "2030-01-11T00:00:00Z"}}), json!({}), tomorrow),
+            (json!({"expiry": {"at": "2030-01-11T00:00:00Z"}, "revoked": true}), json!({}), ""),
+            (json!({"expiry": {"after": "never"}}), json!({}), "unknown, because the spec is invalid"),
+        ] {
+            assert_eq!(describe_end(&pat(spec.clone(), status), now), text, "{spec}");
+        }
+    }
+
+    #[test]
+    fn dead_token_has_no_upcoming_events() {
+        let now: Time = NOW.parse().unwrap();
+        let spec = json!({"expiry": {"at": "2031-01-01T00:00:00Z"}});
+        let credentials = [credential("AAAAAAAAAAAA", "Active", "2031-01-01T00:00:00Z")];
+        let status = json!({"nextRotationAt": "2030-01-11T00:00:00Z", "credentials": credentials});
+        let mut deleted = pat(spec.clone(), status);
+        assert_eq!(upcoming_events(&deleted, now).len(), 2);
+        deleted.stored.metadata.deletion_timestamp = Some(ApiTime(now.timestamp()));
+        assert_eq!((upcoming_events(&deleted, now), end(&deleted)), (vec![], None));
+        let missed = json!({"delivery": "NotDelivered"});
+        assert_eq!(upcoming_events(&pat(spec, missed), now), []);
+    }
+
     #[test]
     fn upcoming_events_are_sorted_and_marked_overdue() {
-        let hash = "0".repeat(64);
-        let credential = |id: &str, state: &str, end: &str| json!({"id": id, "revision": 1, "sha256": hash, "state": state, "issuedAt": "2030-01-01T00:00:00Z", "expiresAt": end});
         let status = json!({
             "conditions": ready("True", "Issued"),
             "nextRotationAt": "2030-01-09T00:00:00Z",

@@ -60,6 +60,11 @@ impl Paint {
         })
     }
 
+    /// The setting without colors.
+    pub fn plain() -> Self {
+        Self(false)
+    }
+
     /// Returns the text in the color of its tone, without control characters of its own.
     pub fn tint(self, tone: Tone, text: impl fmt::Display) -> String {
         let text = plain(&text.to_string());
@@ -89,6 +94,35 @@ pub fn plain(text: &str) -> String {
     text.chars().map(shown).collect()
 }
 
+/// The width of the terminal on stdout, in columns, at least 40; unlimited if stdout is no terminal.
+pub fn width() -> usize {
+    let size = rustix::termios::tcgetwinsize(io::stdout());
+    match size.map(|size| usize::from(size.ws_col)) {
+        Ok(columns @ 1..) => columns.max(40),
+        _ => usize::MAX,
+    }
+}
+
+/// Breaks a text between words, into lines of at most `width` characters. A longer word has a line of its own.
+///
+/// textwrap would be one more dependency for a dozen lines.
+pub fn wrap(text: &str, width: usize) -> Vec<String> {
+    if text.chars().count() <= width {
+        return vec![text.to_owned()];
+    }
+    let mut lines: Vec<String> = Vec::new();
+    for word in text.split_whitespace() {
+        match lines.last_mut() {
+            Some(line) if line.chars().count() + 1 + word.chars().count() <= width => {
+                line.push(' ');
+                line.push_str(word);
+            }
+            _ => lines.push(word.to_owned()),
+        }
+    }
+    lines
+}
+
 /// Whether the plugin can ask the user a question.
 pub fn can_ask() -> bool {
     io::stdin().is_terminal() && io::stderr().is_terminal()
@@ -111,6 +145,15 @@ mod tests {
         assert_eq!(Paint(false).tint(Tone::Bad, "a\x1b[2Jb\nc"), "a\u{fffd}[2Jb c");
         assert_eq!(Paint(true).tint(Tone::Good, "a"), "\x1b[32ma\x1b[0m");
         assert_eq!(Paint(true).tint(Tone::Plain, "a"), "a");
+    }
+
+    #[test]
+    fn text_is_wrapped_between_words() {
+        assert_eq!(wrap("a  b", 4), ["a  b"]);
+        assert_eq!(wrap("aa bb cc", 5), ["aa bb", "cc"]);
+        assert_eq!(wrap("aa bbbbbbb c", 4), ["aa", "bbbbbbb", "c"]);
+        assert_eq!(wrap("üü üü", 5), ["üü üü"]);
+        assert_eq!(wrap("", 4), [""]);
     }
 
     #[test]

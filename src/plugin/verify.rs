@@ -106,9 +106,7 @@ pub async fn run(cluster: &ClusterArgs, args: &VerifyArgs) -> Result<CommandOutp
 /// Reads the token from stdin, without trailing whitespace. On a terminal it shows a hidden prompt.
 fn read_token() -> Result<Zeroizing<Vec<u8>>, Error> {
     if io::stdin().is_terminal() {
-        let typed = rpassword::prompt_password("Token (input is hidden): ").map_err(Error::io("terminal"))?;
-        let typed = Zeroizing::new(typed);
-        return Ok(Zeroizing::new(typed.trim().as_bytes().to_vec()));
+        return prompt("Token (input is hidden): ");
     }
     let mut text = Zeroizing::new(Vec::with_capacity(MAX_INPUT as usize + 1));
     io::stdin().lock().take(MAX_INPUT).read_to_end(&mut text).map_err(Error::io("stdin"))?;
@@ -121,6 +119,12 @@ fn read_token() -> Result<Zeroizing<Vec<u8>>, Error> {
         ));
     }
     Ok(text)
+}
+
+/// Reads a line from the terminal, without showing it.
+pub fn prompt(question: &str) -> Result<Zeroizing<Vec<u8>>, Error> {
+    let typed = Zeroizing::new(rpassword::prompt_password(question).map_err(Error::io("terminal"))?);
+    Ok(Zeroizing::new(typed.trim().as_bytes().to_vec()))
 }
 
 /// Lists all tokens that the user may list. Also returns the searched scope, for messages.
@@ -141,7 +145,7 @@ async fn list_visible(session: &Session) -> Result<(Vec<PatObject>, String), Err
 
 /// Finds the event about the end of a token that is no longer in a status. The API server keeps events for about an hour. A user who
 /// may not list events gets a less specific message.
-async fn find_revocation_event(session: &Session, id: &str) -> Result<Option<String>, Error> {
+pub async fn find_revocation_event(session: &Session, id: &str) -> Result<Option<String>, Error> {
     let about = ListParams::default().fields("regarding.kind=PersonalAccessToken");
     let mut events = None;
     for api in [Api::<Event>::all(session.client.clone()), Api::namespaced(session.client.clone(), &session.namespace)]

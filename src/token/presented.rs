@@ -107,6 +107,15 @@ impl<'a> Presented<'a> {
         str::from_utf8(input).map(Self).map_err(|_| ParseError::Alphabet)
     }
 
+    /// Finds the tokens anywhere in a text. The checksum tells where a token begins and ends, so any text may surround it.
+    pub fn find_in(text: &'a [u8]) -> impl Iterator<Item = Self> {
+        memchr::memchr_iter(b'_', text).filter_map(|separator| {
+            let end = separator + 1 + BODY_LEN;
+            let begins = (prefix::MIN_LEN..=prefix::MAX_LEN).filter_map(|length| separator.checked_sub(length));
+            begins.filter_map(|begin| text.get(begin..end)).find_map(|candidate| Self::parse(candidate).ok())
+        })
+    }
+
     /// Wraps text that was parsed or minted before.
     pub(super) fn trusted(text: &'a str) -> Self {
         Self(text)

@@ -165,6 +165,19 @@ pub async fn connect_as(flags: &ConfigOverrides) -> Result<Cluster, ClientError>
     open(connection, flags.print_requests).await
 }
 
+/// Returns the namespace of the context that [`connect_as`] uses, if it has one. It only reads files, and calls no credential plugin.
+///
+/// # Errors
+/// The kubeconfig cannot be used.
+pub fn context_namespace(flags: &ConfigOverrides) -> Result<Option<String>, ClientError> {
+    match read(&find_files(flags.kubeconfig.as_deref()), flags)? {
+        Ok(connection) => Ok(connection.namespace),
+        Err(_) if is_pod() => Ok(pod_namespace()),
+        Err(ClientError::NoConfiguration) => Ok(None),
+        Err(error) => Err(error),
+    }
+}
+
 fn find_files(flag: Option<&Path>) -> Files {
     Files::find(flag, env::var_os("KUBECONFIG").as_deref(), env::home_dir().as_deref())
 }

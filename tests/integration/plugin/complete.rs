@@ -26,6 +26,8 @@ async fn kubectl_completes_commands_flags_values_and_names() {
     for (words, suggestion) in [
         (&["re"][..], "reveal"),
         (&["list", "--all"], "--all-namespaces"),
+        (&["list", "--sort-by", "las"], "last-used"),
+        (&["revoke", "--sel"], "--selector"),
         (&["wait", "x", "--for", ""], "rotation"),
         (&["show", "-n", namespace, ""], "ci-token"),
         (&["rotate", "-n", namespace, "other", "ci"], "ci-token"),
@@ -47,7 +49,7 @@ fn every_command_has_a_manual_page() {
         |name: &str| fs::read_to_string(folder.path().join(name)).unwrap_or_else(|error| panic!("{name}: {error}"));
     assert!(page("kubectl-pat.1").contains("Exit codes"));
     for command in
-        ["list", "create", "show", "reveal", "rotate", "revoke", "extend", "verify", "wait", "plan", "doctor"]
+        ["list", "create", "show", "reveal", "rotate", "revoke", "extend", "find", "verify", "wait", "plan", "doctor"]
     {
         assert!(page(&format!("kubectl-pat-{command}.1")).contains("Examples"), "{command}");
     }

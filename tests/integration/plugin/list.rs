@@ -1,8 +1,14 @@
 //! `list`: order, columns and output formats.
 
+use std::{
+    io::{BufRead, BufReader},
+    process::{Child, ChildStdout, Stdio},
+};
+
+use kube::api::DeleteParams;
 use serde_json::{Value, json};
 
-use super::runner::{PluginRunner, run};
+use super::runner::{PLUGIN, PluginRunner, run};
 use crate::support::process::place::in_seconds;
 
 fn names(table: &str) -> Vec<&str> {
@@ -85,8 +91,112 @@ async fn closed_pipe_is_not_an_error() {
         runner.place.apply(&format!("t{n}"), json!({})).await;
     }
     let mut shell = std::process::Command::new("bash");
-    let line = format!("set -o pipefail; {} list -A -o json | head -c 1", super::runner::PLUGIN);
+    let line = format!("set -o pipefail; {PLUGIN} list -A -o json | head -c 1");
     shell.args(["-c", &line]).env("KUBECONFIG", runner.place.kubeconfig());
     let ran = run(shell, None);
     assert_eq!((ran.code, &*ran.out, &*ran.err), (0, "{", ""));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn list_is_sorted_by_a_key_or_a_path() {
+    let runner = PluginRunner::new("pat-sort").await;
+    for (name, team, spec) in [
+        ("b", "2", json!({"expiry": {"at": in_seconds(86_400)}, "owner": {"kind": "User", "name": "zoe"}})),
+        ("c", "1", json!({"expiry": {"at": in_seconds(3_600)}})),
+        ("a", "3", json!({"expiry": {"never": true}})),
+    ] {
+        runner.place.apply_labelled(name, json!({"team": team}), spec).await;
+    }
+    for (key, order) in [
+        ("name", ["a", "b", "c"]),
+        ("expires", ["c", "b", "a"]),
+        ("owner", ["a", "c", "b"]),
+        (".metadata.labels.team", ["c", "b", "a"]),
+        ("{.metadata.name}", ["a", "b", "c"]),
+        (".spec.expiry.at", ["c", "b", "a"]),
+        (".spec.owner.name", ["b", "a", "c"]),
+    ] {
+        assert_eq!(names(&runner.pat(&format!("list --sort-by {key}")).success()), order, "{key}");
+        let json: Value =
+            serde_json::from_str(&runner.pat(&format!("list -o json --sort-by {key}")).success()).unwrap();
+        assert_eq!(json["items"][0]["metadata"]["name"], order[0], "{key}");
+    }
+    let err = runner.pat("list --sort-by .spec.nonsense").failed(2);
+    assert!(err.contains("no token has a value at .spec.nonsense"), "{err}");
+}
+
+/// A list that prints changes. Dropping it ends the program.
+struct Watch {
+    child: Child,
+    lines: std::io::Lines<BufReader<ChildStdout>>,
+}
+
+impl Watch {
+    fn start(runner: &PluginRunner, words: &[&str]) -> Self {
+        let mut plugin = std::process::Command::new(PLUGIN);
+        plugin.env("KUBECONFIG", runner.place.kubeconfig()).args(["list", "-w", "-n", runner.place.name()]).args(words);
+        let mut child = plugin.stdout(Stdio::piped()).spawn().expect("the plugin starts");
+        let lines = BufReader::new(child.stdout.take().expect("stdout is a pipe")).lines();
+        Self { child, lines }
+    }
+
+    /// The words of the next line that fulfils a predicate.
+    fn next(&mut self, holds: impl Fn(&[&str]) -> bool) -> Vec<String> {
+        for line in &mut self.lines {
+            let line = line.expect("text");
+            let words: Vec<_> = line.split_whitespace().collect();
+            if holds(&words) {
+                return words.into_iter().map(str::to_owned).collect();
+            }
+        }
+        panic!("the watch ended");
+    }
+}
+
+impl Drop for Watch {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn watch_prints_the_list_and_then_each_change() {
+    let (runner, _operator) = PluginRunner::with_operator("pat-watch").await;
+    runner.place.apply("a", json!({})).await;
+    runner.place.ready("a").await;
+    let mut watch = Watch::start(&runner, &[]);
+    assert_eq!(watch.next(|_| true)[0], "NAME");
+    assert_eq!(watch.next(|_| true)[..2], ["a", "Ready"]);
+    runner.place.apply("b", json!({})).await;
+    watch.next(|words| words[..2] == ["b", "Ready"]);
+    runner.place.apply("b", json!({"revoked": true})).await;
+    watch.next(|words| words[..2] == ["b", "Revoked"]);
+    runner.place.pats().delete("a", &DeleteParams::default()).await.unwrap();
+    watch.next(|words| words[..2] == ["a", "Deleted"]);
+
+    let mut names = Watch::start(&runner, &["-o", "name"]);
+    assert_eq!(names.next(|_| true), ["personalaccesstoken.pat-operator.io/b"]);
+    runner.place.apply("c", json!({"suspend": true})).await;
+    names.next(|words| words == ["personalaccesstoken.pat-operator.io/c"]);
+
+    // The end of the reader ends the command.
+    let mut shell = std::process::Command::new("bash");
+    let line = format!("set -o pipefail; {PLUGIN} list -w -n {} -o json | head -c 1", runner.place.name());
+    shell.args(["-c", &line]).env("KUBECONFIG", runner.place.kubeconfig());
+    let ran = tokio::task::spawn_blocking(|| run(shell, None));
+    while !ran.is_finished() {
+        // Each change is written to the pipe.
+        runner.place.apply("c", json!({"suspend": true, "description": in_seconds(0)})).await;
+    }
+    let ran = ran.await.unwrap();
+    assert_eq!((ran.code, &*ran.out, &*ran.err), (0, "{", ""));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn watch_without_the_permission_ends_with_an_error() {
+    let runner = PluginRunner::new("pat-nowatch").await;
+    let user = runner.kubeconfig_of(&format!("eve-{}", runner.place.name()));
+    let err = runner.pat_as(&user, "list -w").failed(1);
+    assert!(err.contains("may not list personalaccesstokens"), "{err}");
 }

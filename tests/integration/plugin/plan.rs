@@ -29,20 +29,169 @@ fn manifest_is_planned_without_a_cluster() {
 }
 
 #[test]
-fn invalid_manifest_is_refused() {
-    for (text, part) in [
-        ("kind: Pod", "no PersonalAccessToken of pat-operator.io found"),
-        ("{", "invalid YAML"),
-        ("apiVersion: pat-operator.io/v1alpha1\nkind: PersonalAccessToken\nspec: {}", "metadata.name: required"),
-    ] {
+fn file_without_a_token_is_a_usage_error() {
+    for (text, part) in [("kind: Pod", "no PersonalAccessToken of pat-operator.io found"), ("{", "invalid YAML")] {
         let err = offline(&["plan", "-f", "-"], text).failed(2);
         assert!(err.contains(part), "{err}");
     }
-    let text =
-        "apiVersion: pat-operator.io/v1alpha1\nkind: PersonalAccessToken\nmetadata: {name: a}\nspec: {scopes: 7}";
-    assert!(offline(&["plan", "-f", "-"], text).success().contains("InvalidSpec"));
     let err = offline(&["plan", "-f", "/nonexistent/file"], "").failed(1);
     assert!(err.contains("/nonexistent/file"), "{err}");
+}
+
+/// A manifest with these lines after `metadata: {name: a}`.
+fn manifest(rest: &str) -> String {
+    format!("apiVersion: pat-operator.io/v1alpha1\nkind: PersonalAccessToken\nmetadata: {{name: a}}\n{rest}")
+}
+
+#[test]
+fn everything_that_the_api_server_refuses_strictly_is_an_error() {
+    let secret = "spec: {secret: {template: {preset: BasicAuth, hostname: x}}}";
+    let list = format!(
+        "apiVersion: v1\nkind: List\nitems:\n- {}",
+        manifest("spec: {suspend: true, suspend: true}").replace('\n', "\n  ")
+    );
+    for (text, line) in [
+        (manifest("spec: {scope: [x]}"), "default/a: spec.scope: unknown field; did you mean spec.scopes?"),
+        (manifest("spec: {displayname: x}"), "spec.displayname: unknown field; did you mean spec.displayName?"),
+        (manifest(secret), "default/a: spec.secret.template.hostname: unknown field"),
+        (manifest("spec: {permissions: [{role: x}]}"), "default/a: spec.permissions[0].role: unknown field"),
+        (manifest("specs: {}"), "default/a: specs: unknown field; did you mean spec?"),
+        (
+            manifest("").replace("name: a", "name: a, label: {}"),
+            "metadata.label: unknown field; did you mean metadata.labels?",
+        ),
+        (manifest("spec: {scopes: [x], scopes: [y]}"), "default/a: spec.scopes: duplicate field"),
+        (manifest("spec: {permissions: [{x: 1, x: 2}]}"), "default/a: spec.permissions[0].x: duplicate field"),
+        (list, "default/a: spec.suspend: duplicate field"),
+        (manifest("spec: {scopes: 7}"), "default/a: spec: invalid type: integer `7`"),
+        (manifest("spec: {expiry: {after: 5}}"), "default/a: spec: "),
+        (manifest("spec: {expiry: {after: 5y}}"), "default/a: spec.expiry.after: \"5y\" is not a duration"),
+        (manifest("spec: {}").replace("v1alpha1", "v1"), "apiVersion: must be pat-operator.io/v1alpha1"),
+        (
+            manifest("spec: {}").replace("kind: Personal", "kind: Perso"),
+            "kind: must be PersonalAccessToken or TokenOwner",
+        ),
+        (manifest("spec: {}").replace("name: a", ""), "default/(no name): metadata.name: required"),
+        (
+            manifest("spec: {}").replace("name: a", "name: A_b"),
+            "default/A_b: metadata.name: \"A_b\" is not a valid name",
+        ),
+    ] {
+        let err = offline(&["plan", "-f", "-"], &text).failed(1);
+        assert!(err.starts_with("error: ") && err.contains(line), "{text}\n{err}");
+    }
+}
+
+#[test]
+fn every_problem_of_a_file_is_reported_and_the_other_manifests_are_planned() {
+    let bad = manifest("spec: {scope: [x], suspend: true, suspend: true}").replace("name: a", "name: bad");
+    let ran = offline(&["plan", "-f", "-"], &format!("{bad}\n---\n{}\n---\nkind: Pod\n", manifest("spec: {}")));
+    assert_eq!((ran.code, ran.err.lines().count()), (1, 2), "{ran:?}");
+    assert!(
+        ran.err.contains("default/bad: spec.suspend: duplicate") && ran.err.contains("spec.scope: unknown"),
+        "{ran:?}"
+    );
+    assert!(ran.out.starts_with("default/a\n  1. mint") && !ran.out.contains("default/bad"), "{ran:?}");
+}
+
+#[test]
+fn manifest_that_the_api_server_accepts_is_planned() {
+    let merged = "base: &base {scopes: [x]}\n";
+    for text in [
+        // A null equals an absent field.
+        manifest("spec: {displayName: null, scopes: null, secret: {labels: null}}"),
+        manifest("spec: {secret: {labels: {any: thing}, annotations: {a.b/c: d}}}\nstatus: {revision: 1}"),
+        manifest("spec: {secret: {template: {data: {any.key: '{{ token }}'}}}}"),
+        manifest("spec: &spec {suspend: true}").replace("metadata:", "metadata: &m"),
+        manifest("spec:\n  <<: {scopes: [x], suspend: false}\n  suspend: false"),
+    ] {
+        offline(&["plan", "-f", "-"], &text).success();
+    }
+    let err = offline(&["plan", "-f", "-"], &format!("{merged}{}", manifest("spec: *base"))).failed(1);
+    assert!(err.contains("default/a: base: unknown field"), "{err}");
+}
+
+#[test]
+fn namespace_is_that_of_the_context() {
+    let folder = tempfile::tempdir().unwrap();
+    let (file, ran) = (folder.path().join("config"), folder.path().join("ran"));
+    // A credential plugin may read stdin, which has the manifest.
+    let kubeconfig = json!({
+        "apiVersion": "v1", "kind": "Config", "current-context": "shop",
+        "contexts": [
+            {"name": "shop", "context": {"cluster": "c", "user": "u", "namespace": "team-shop"}},
+            {"name": "bare", "context": {"cluster": "c", "user": "u"}},
+        ],
+        "clusters": [{"name": "c", "cluster": {"server": "https://127.0.0.1:1"}}],
+        "users": [{"name": "u", "user": {"exec": {
+            "apiVersion": "client.authentication.k8s.io/v1", "command": "touch", "args": [ran], "interactiveMode": "Never",
+        }}}],
+    });
+    std::fs::write(&file, kubeconfig.to_string()).unwrap();
+    let plan = |words: &[&str], text: &str| {
+        let config = ["--kubeconfig", file.to_str().expect("a path")];
+        offline(&[&["plan", "-f", "-"], words, &config].concat(), text)
+    };
+    let text = manifest("spec: {}");
+    for (words, namespace) in [
+        (&[][..], "team-shop"),
+        (&["--context", "bare"], "default"),
+        (&["-n", "other"], "other"),
+        (&["--context", "bare", "-n", "other"], "other"),
+    ] {
+        let out = plan(words, &text).success();
+        assert!(out.starts_with(&format!("{namespace}/a\n")), "{words:?}: {out}");
+    }
+    assert!(!ran.exists(), "a credential plugin ran");
+    let named = text.replace("name: a", "name: a, namespace: own");
+    assert!(plan(&[], &named).success().starts_with("own/a\n"));
+    let err = plan(&["-n", "other"], &named).failed(1);
+    assert!(err.contains("metadata.namespace: must be other, as in --namespace"), "{err}");
+    let err = plan(&["--context", "nowhere"], &text).failed(1);
+    assert!(err.contains("nowhere"), "{err}");
+}
+
+#[test]
+fn what_happens_then_is_sorted() {
+    let text =
+        offline(&["plan", "-f", "-"], &manifest("spec: {expiry: {after: 90d}, rotation: {interval: 30d}}")).success();
+    let (_, then) = text.split_once("then:\n").expect("a part with what happens then");
+    let times: Vec<_> = then.lines().map(|line| line.split_whitespace().next().expect("a time")).collect();
+    assert!(times.len() > 1 && times.is_sorted(), "{text}");
+    let text = offline(&["plan", "-f", "-"], &manifest("spec: {}")).success();
+    let (_, then) = text.split_once("then:\n").expect("a part with what happens then");
+    assert!(then.lines().count() == 2 && then.lines().last().is_some_and(|last| last.contains("expires")), "{text}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn server_side_dry_run_checks_what_only_the_api_server_knows() {
+    let runner = PluginRunner::new("pat-dry").await;
+    runner.place.apply("taken", json!({"owner": {"kind": "VirtualAccount", "name": "a"}})).await;
+    for (text, part) in [
+        (manifest("spec: {gracePeriod: 2d, rotation: {interval: 1d}}"), "gracePeriod must be shorter than"),
+        (manifest("spec: {secret: {labels: {a: '-'}}}"), "must be the value of a label"),
+        (
+            manifest("spec: {owner: {kind: VirtualAccount, name: b}}").replace("name: a", "name: taken"),
+            "owner is immutable",
+        ),
+    ] {
+        runner.piped("plan -f -", &text).success();
+        let ran = runner.piped("plan -f - --server-dry-run", &text);
+        assert!(ran.code == 1 && ran.out.is_empty() && !ran.err.contains("<nil>"), "{ran:?}");
+        assert!(
+            ran.err.starts_with("error: ") && ran.err.contains("/a: spec") || ran.err.contains("/taken: spec"),
+            "{ran:?}"
+        );
+        assert!(ran.err.contains(part), "{ran:?}");
+    }
+    let text = runner.piped("plan -f - --server-dry-run", &manifest("spec: {}")).success();
+    assert!(text.contains("3. create Secret a (Opaque)"), "{text}");
+    assert!(runner.place.pats().get_opt("a").await.unwrap().is_none(), "a dry run saves nothing");
+    let elsewhere = manifest("spec: {}").replace("name: a", "name: a, namespace: pat-dry-missing");
+    let mut kubectl = runner.kubectl(&runner.place.kubeconfig());
+    kubectl.args(["pat", "plan", "-f", "-", "--server-dry-run"]);
+    let err = run(kubectl, Some(&elsewhere)).failed(1);
+    assert!(err.contains("namespaces \"pat-dry-missing\" not found"), "{err}");
 }
 
 #[test]

@@ -140,8 +140,11 @@ async fn delivery_once_is_reported() {
     runner.place.until("setup", "waiting", |status| status.delivery.is_some()).await;
     let listed = runner.pat("list").success();
     assert!(listed.contains("Waiting") && listed.contains("must be taken in "), "{listed}");
+    assert!(runner.pat("reveal setup").failed(1).contains("use --force"));
     let token = runner.pat("reveal setup --force").success();
-    runner.place.secrets().delete("setup", &Default::default()).await.unwrap();
+    let taken = runner.pat("reveal setup --force --take");
+    assert_eq!((taken.code, &taken.out), (0, &token), "{taken:?}");
+    assert!(taken.err.contains("note: Secret setup was deleted"), "{taken:?}");
     runner.place.until("setup", "taken", |status| status.secret_name.is_none()).await;
     let refused = runner.pat("reveal setup --force").failed(3);
     assert!(
@@ -149,4 +152,12 @@ async fn delivery_once_is_reported() {
         "{refused}"
     );
     assert!(runner.piped("verify", &token).success().starts_with("valid "));
+    let page = runner.pat("show setup").success();
+    assert!(page.contains("setup (key token; deleted when the token was taken)"), "{page}");
+
+    runner.pat("create ci --apply").success();
+    runner.pat("wait ci --timeout 60s").success();
+    let refused = runner.pat("reveal ci --force --take");
+    assert!(refused.code == 1 && refused.out.is_empty() && refused.err.contains("delivery: Once"), "{refused:?}");
+    assert!(!runner.place.token("ci").await.is_empty(), "the Secret stays");
 }

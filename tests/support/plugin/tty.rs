@@ -13,7 +13,7 @@ use std::{
 use rustix::{
     fs::{Mode, OFlags},
     pty,
-    termios::{LocalModes, tcgetattr},
+    termios::{LocalModes, Winsize, tcgetattr, tcsetwinsize},
 };
 
 use crate::support::process::SOON;
@@ -29,9 +29,16 @@ pub struct Terminal {
 impl Terminal {
     /// Runs a program on a new controlling terminal, so that /dev/tty works too.
     pub fn run(command: &Command) -> Self {
+        Self::run_in(command, 0)
+    }
+
+    /// The same, on a terminal with this many columns; 0 if it does not tell.
+    pub fn run_in(command: &Command, columns: u16) -> Self {
         let master = pty::openpt(pty::OpenptFlags::RDWR | pty::OpenptFlags::NOCTTY).expect("a pseudo-terminal");
         pty::grantpt(&master).expect("the slave is accessible");
         pty::unlockpt(&master).expect("the slave is unlocked");
+        let size = Winsize { ws_row: 0, ws_col: columns, ws_xpixel: 0, ws_ypixel: 0 };
+        tcsetwinsize(&master, size).expect("the terminal has a size");
         let name = pty::ptsname(&master, Vec::new()).expect("the slave has a name");
         let slave = || -> OwnedFd {
             rustix::fs::open(&name, OFlags::RDWR | OFlags::NOCTTY, Mode::empty()).expect("the slave opens")
