@@ -191,6 +191,22 @@ async fn access_token_is_limited_to_its_pat() {
 }
 
 #[tokio::test]
+async fn access_token_can_be_narrowed_to_a_scope_that_one_of_its_pat_includes() {
+    let mut fixture = RestFixture::new();
+    let ada = fixture.user("ada", "Laptop", &["sp:my-personal-access-tokens:manage"]);
+    let service = fixture.service();
+    let id = ada.id.to_string();
+    let exchange = |scope: &str| service.exchange(id.as_bytes(), ada.token.expose().as_bytes(), Some(&[scope]));
+    let exchanged = exchange(READ).unwrap();
+    assert_eq!(exchanged.scopes, [READ]);
+    let caller = service.caller(&headers(&[&format!("Bearer {}", *exchanged.token)])).await.unwrap();
+    assert!(
+        caller.permissions.allow(TokenSet::My, Verb::Read) && !caller.permissions.allow(TokenSet::My, Verb::Manage)
+    );
+    assert!(matches!(exchange("sp:all-personal-access-tokens:read"), Err(RestError::Forbidden(_))));
+}
+
+#[tokio::test]
 async fn access_token_expires_at_the_earliest_end() {
     let mut fixture = RestFixture::new();
     let owner = json!({"kind": "User", "name": "ada"});
