@@ -40,6 +40,7 @@ async fn lifetimes_are_limited_by_namespace() {
     let home = Place::new("lifetimes-home").await;
     let (named, other, free) =
         (Place::new("lifetimes-named").await, Place::new("lifetimes-other").await, Place::new("lifetimes-free").await);
+    let broken = Place::new("lifetimes-broken").await;
     for (name, spec) in [
         ("year", expiry(json!({"after": "365d"}))),
         ("eternal", expiry(json!({"never": true}))),
@@ -54,16 +55,16 @@ async fn lifetimes_are_limited_by_namespace() {
         json!({
             "_default": "maxLifetime: 1d12h", "_defaultLifetime": "90d",
             named.name(): "# for machines\n  maxLifetime:  60d \nmaxInterval: 20d\r\nallowNever: false\n",
-            free.name(): "",
+            free.name(): "", broken.name(): "maxLifetime: 1y\nallowNever: False\n",
         }),
     )
     .await;
-    let guard = Guard::apply("lifetimes", &home, &[&named, &other, &free]).await;
+    let guard = Guard::apply("lifetimes", &home, &[&named, &other, &free, &broken]).await;
     let mut apis = Vec::new();
-    for place in [&named, &other, &free] {
+    for place in [&named, &other, &free, &broken] {
         apis.push(pats(&people::administrator_of(place, "ann").await.1, place.name()));
     }
-    let [in_named, in_other, in_free] = &apis[..] else { unreachable!("three places") };
+    let [in_named, in_other, in_free, in_broken] = &apis[..] else { unreachable!("four places") };
     eventually_within(Duration::from_secs(180), "the limits are in force", async || {
         let refused = Create::Post.dry_run(in_other, &pat("x", json!({}))).await;
         refused.is_err_and(|sentence| sentence.starts_with("spec.expiry: "))
@@ -99,6 +100,11 @@ async fn lifetimes_are_limited_by_namespace() {
         let sentence = "spec.expiry: a token of namespace {} may live for at most 1d12h: set after to at most that, or set spec.rotation";
         refusal(&other, "_default", sentence.to_owned())
     };
+    // A limit that cannot be read is not "no limit".
+    let unreadable = || {
+        let sentence = "spec.expiry: maxLifetime or maxInterval of namespace {} is no duration such as 90d or 12h";
+        refusal(&broken, broken.name(), sentence.to_owned())
+    };
     let with = |mut spec: Value, more: Value| {
         spec.as_object_mut().expect("a map").extend(more.as_object().expect("a map").clone());
         spec
@@ -127,6 +133,7 @@ async fn lifetimes_are_limited_by_namespace() {
         (in_free, json!({}), Ok(())),
         (in_free, expiry(json!({"never": true})), Ok(())),
         (in_free, rotation("999d"), Ok(())),
+        (in_broken, json!({}), unreadable()),
     ];
     for (api, spec, expected) in cases {
         for create in Create::ALL {
