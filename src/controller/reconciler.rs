@@ -227,7 +227,7 @@ impl Reconciler {
         run.controlled = self.controlled_secrets(&run).await?;
         let wanted = run.wanted().to_owned();
         let concerns = |name: &str| *name == *wanted || run.controlled.iter().any(|secret| *secret.name == *name);
-        run.state.retain_refusals(concerns);
+        run.state.retain_refusals(run.now, concerns);
         for _ in 0..MAX_STEPS {
             let Plan { step, events, wake_at, .. } = self.plan(&mut run);
             let target = step.secret().unwrap_or_default().to_owned();

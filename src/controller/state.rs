@@ -149,9 +149,11 @@ impl ReconcileState {
         self.refusals.retain(|refusal| refusal.secret != secret);
     }
 
-    /// Forgets refusals of writes to Secrets that no longer concern the PAT.
-    pub fn retain_refusals(&mut self, concerns: impl Fn(&str) -> bool) {
-        self.refusals.retain(|refusal| concerns(&refusal.secret));
+    /// Forgets refusals of writes to Secrets that no longer concern the PAT, and those that the clock showed a wrong time for: no delay is
+    /// longer than [`MAX_REFUSAL_WAIT`].
+    pub fn retain_refusals(&mut self, now: Time, concerns: impl Fn(&str) -> bool) {
+        let longest = SignedDuration::try_from(MAX_REFUSAL_WAIT).unwrap_or(SignedDuration::MAX);
+        self.refusals.retain(|refusal| concerns(&refusal.secret) && refusal.retry_at.since(now) <= longest);
         self.refused.retain(|secret, _| concerns(secret));
     }
 

@@ -64,11 +64,19 @@ fn clock_skew(inputs: &Inputs<'_>, need: Need) -> Option<Blocked> {
     if !matches!(need, Need::Mint(_)) || skew.abs() <= MAX_CLOCK_SKEW {
         return None;
     }
-    let side = if skew.is_negative() { "behind" } else { "ahead of" };
-    let message = format!(
+    Some(Blocked {
+        reason: Reason::ClockSkew,
+        message: skew_message(inputs),
+        until: Some(inputs.now.plus(CLOCK_CHECK)),
+    })
+}
+
+/// Returns what is wrong with the clocks and what to do, when the skew is too large.
+pub(super) fn skew_message(inputs: &Inputs<'_>) -> String {
+    let side = if inputs.observed.clock_skew.is_negative() { "behind" } else { "ahead of" };
+    format!(
         "the clock of the controller is more than 5 minutes {side} the API server's, so no token is issued: synchronise the clocks of their nodes with NTP"
-    );
-    Some(Blocked { reason: Reason::ClockSkew, message, until: Some(inputs.now.plus(CLOCK_CHECK)) })
+    )
 }
 
 fn refused_write(inputs: &Inputs<'_>) -> Option<Blocked> {

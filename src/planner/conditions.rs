@@ -1,7 +1,9 @@
 //! The conditions of a status. Each message ends with what to do next. No message depends on the current time, because the status would
 //! then be written again and again.
 
-use super::{blocked::Blocked, damage::Damage, delivery::closes_at, lifecycle, situation::Situation};
+use super::{
+    MAX_CLOCK_SKEW, blocked, blocked::Blocked, damage::Damage, delivery::closes_at, lifecycle, situation::Situation,
+};
 use crate::api::{Condition, ConditionType, CredentialState, DeliveryState, PersonalAccessTokenStatus, Reason, Time};
 
 /// The conditions to write.
@@ -41,6 +43,10 @@ fn readiness(s: &Situation<'_>, status: &PersonalAccessTokenStatus) -> Condition
         let message = format!("the token expired at {end}: set a later spec.expiry to issue a new one");
         return Conditions::stalled(Reason::Expired, message);
     }
+    if let Some(end) = ended_by_server_time(s) {
+        let message = format!("{}; by the API server's clock the token expired at {end}", blocked::skew_message(s));
+        return Conditions::stalled(Reason::ClockSkew, message);
+    }
     // What a person must mend in the spec comes first.
     let conflict = s.rename_blocked.as_ref().filter(|blocked| blocked.reason == Reason::SecretConflict);
     if let Some(blocked) = conflict.or(s.blocked.as_ref()).or(s.rename_blocked.as_ref()) {
@@ -61,6 +67,13 @@ fn readiness(s: &Situation<'_>, status: &PersonalAccessTokenStatus) -> Condition
         abnormal: vec![(ConditionType::Reconciling, Reason::Issuing, message)],
         blocked_until: None,
     }
+}
+
+/// Returns when the active token expired by the API server's clock, if the controller's clock is too far behind to show it.
+fn ended_by_server_time(s: &Situation<'_>) -> Option<Time> {
+    let skew = s.observed.clock_skew;
+    let end = [s.intent.terms.end(), s.active.as_ref()?.expires_at].into_iter().flatten().min()?;
+    (skew < -MAX_CLOCK_SKEW && end.since(s.now) <= -skew).then_some(end)
 }
 
 fn blocked_readiness(s: &Situation<'_>, status: &PersonalAccessTokenStatus, blocked: &Blocked) -> Conditions {

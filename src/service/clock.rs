@@ -14,6 +14,9 @@ use k8s_openapi::jiff::{SignedDuration, Timestamp};
 
 use super::server_time::ServerTime;
 
+/// A larger skew is not corrected: it cannot be known which of the two clocks is wrong.
+const MAX_CORRECTION: SignedDuration = SignedDuration::from_mins(5);
+
 /// A wall clock with microseconds, the resolution of Kubernetes' `MicroTime`. Clones show the same time.
 #[derive(Clone, Debug, Default)]
 pub struct Clock {
@@ -47,10 +50,16 @@ impl Clock {
         Self { server, ..self }
     }
 
-    /// Returns the current time: that of the clock, or the nearest time that the API server's clock can show.
+    /// Returns the current time: that of the clock, or the nearest time that the API server's clock can show. If they differ by more
+    /// than 5 minutes, it is that of the clock.
     pub fn now(&self) -> Timestamp {
         let own = self.uncorrected();
-        self.server.now().map_or(own, |server| from_micros(server.nearest(own).as_microsecond()))
+        match self.server.now() {
+            Some(server) if server.skew_of(own).abs() <= MAX_CORRECTION => {
+                from_micros(server.nearest(own).as_microsecond())
+            }
+            _ => own,
+        }
     }
 
     /// Returns how far the clock, uncorrected, is ahead of the API server's, or behind if negative; `None` before it is measured.

@@ -8,7 +8,7 @@ use std::{
 
 use hyper::{
     HeaderMap, Response,
-    header::{DATE, HeaderValue},
+    header::{AGE, DATE, HeaderValue},
 };
 use k8s_openapi::jiff::{SignedDuration, Timestamp, fmt::rfc2822};
 
@@ -78,7 +78,10 @@ impl ServerTime {
     pub async fn observe<B, E>(self, response: impl Future<Output = Result<Response<B>, E>>) -> Result<Response<B>, E> {
         let sent = uptime();
         let response = response.await?;
-        self.record(response.headers(), sent, uptime());
+        // An answer from a cache, or an error that a proxy made, does not tell the API server's time.
+        if response.status().is_success() && !response.headers().contains_key(AGE) {
+            self.record(response.headers(), sent, uptime());
+        }
         Ok(response)
     }
 
