@@ -17,7 +17,11 @@ pub(super) struct Conditions {
 /// Finds the conditions for a status that is otherwise complete.
 pub(super) fn find(s: &Situation<'_>, status: &PersonalAccessTokenStatus) -> Conditions {
     let mut conditions = readiness(s, status);
-    if let Some(damage) = s.observed.repairs.and_then(|repairs| repairs.undone(s.now)).filter(|_| s.secret_holds_active)
+    if let Some(damage) = s
+        .observed
+        .repairs
+        .and_then(|repairs| repairs.undone(s.now))
+        .filter(|_| s.secret_holds_active || s.is_safe_elsewhere())
     {
         conditions.add_undone_repairs(damage);
     }

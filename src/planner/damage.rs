@@ -138,6 +138,17 @@ pub fn alteration(write: &SecretWrite, uid: &str, sent: &SecretView, stored: &Se
     Some(Alteration { damage: Damage { message, lost_data: differences.lost_data }, defeats_write })
 }
 
+/// Returns the damage to a Secret to which the token is copied again and again. The first time it is only new.
+pub(super) fn of_move(inputs: &Inputs<'_>, secret: Option<&SecretView>) -> Damage {
+    let message = format!(
+        "another client keeps changing Secret {:?}: it {}; the token stays in its former Secret, and the controller copies it again after a delay: \
+         find out what changes it",
+        inputs.secret_name,
+        of_lost_token(inputs, secret)
+    );
+    Damage { message, lost_data: false }
+}
+
 /// Returns how the Secret lost its token, as a part of a message.
 pub(super) fn of_lost_token(inputs: &Inputs<'_>, secret: Option<&SecretView>) -> String {
     let key = inputs.intent.layout.as_ref().map_or("token", |layout| layout.key.as_str());

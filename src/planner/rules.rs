@@ -15,7 +15,7 @@
 use k8s_openapi::jiff::SignedDuration;
 
 use super::{
-    Plan, content,
+    Plan, content, damage,
     delivery::OneTimeDelivery,
     drift::{self, Drift},
     inputs::{MintReason, Need},
@@ -216,12 +216,16 @@ fn write_the_new_token(s: &Situation<'_>) -> Option<Action> {
     content::with_new_token(s, &s.token_to_write()?).map(Action::WriteSecret)
 }
 
-/// Copies the active token from a former Secret after `spec.secret.name` has changed.
+/// Copies the active token from a former Secret after `spec.secret.name` has changed. If something removes it each time, this waits.
 fn move_the_token(s: &Situation<'_>) -> Option<Action> {
     if s.need != Need::Move || s.blocked.is_some() {
         return None;
     }
-    content::with_active_token(s, s.active.as_ref()?).map(Action::WriteSecret)
+    let write = content::with_active_token(s, s.active.as_ref()?)?;
+    if let Some(until) = s.observed.repairs.and_then(|repairs| repairs.wait_until(write.render_hash(), s.now)) {
+        return Some(Action::Wait(until));
+    }
+    Some(Action::WriteSecret(Box::new(SecretWrite { repairs: Some(damage::of_move(s, s.ownership.ours())), ..*write })))
 }
 
 /// Repairs drift of data, labels, annotations and the owner, and applies a changed spec. Repairs that something undoes each time wait.

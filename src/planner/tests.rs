@@ -1046,6 +1046,8 @@ proptest! {
 fn past_failures_stay_fixed() {
     use Happening::*;
     let histories: &[(Option<i64>, &[Happening])] = &[
+        // A token that was removed from the Secret with the new name was copied to it without end.
+        (None, &[Wait(1), Rename(1), Undo(Some(0)), Reconcile]),
         // (The test itself ignored that time passes while a token is minted.)
         (None, &[RotateNow, DieAfter(0), RevokeNow, ClockBack(1), Wait(1)]),
         // A revoked token stayed in a Secret without the label.
