@@ -752,7 +752,7 @@ async fn kill_and_restart(work: Work, kill_point: KillPoint) -> BTreeSet<String>
     let at_rest = place.pats().get("app").await.expect("the PAT exists").metadata.resource_version;
     assert_eq!(version, at_rest, "invariant 4");
     for process in [&first, &second, &third] {
-        assert!(process.has_logged(&["kube_client"]), "the log is complete:\n{process}");
+        assert!(process.has_logged(&["hyper_util"]), "the log is complete:\n{process}");
         process.log().iter().for_each(|line| canary::collect("the log of a process", line));
     }
     let metrics = third.metrics().await.text;
