@@ -40,7 +40,6 @@ async fn metadata_that_gives_rights_elsewhere_is_denied() {
     let labels =
         format!("# ours\n{}\n  example.com/exact\nexample.com/any-*\n", lists["labels"].as_str().expect("text"));
     lists["labels"] = json!(labels);
-    lists["types"] = json!(format!("{}\nkubernetes.io/dockerconfigjson\n", lists["types"].as_str().expect("text")));
     put_parameters(&place, DENIED, lists).await;
     let guard = Guard::apply("secret-metadata", &place, &[&place]).await;
     let api = pats(&people::administrator_of(&place, "ann").await.1, place.name());
@@ -66,12 +65,6 @@ async fn metadata_that_gives_rights_elsewhere_is_denied() {
         (secret(json!({"type": "helm.sh/release.v1"})), denied("spec.secret.type: helm.sh/release.v1")),
         (secret(json!({"type": "rke.cattle.io/machine-plan"})), denied("spec.secret.type: rke.cattle.io/machine-plan")),
         (secret(json!({"type": "helm.sh/release.v2"})), Ok(())),
-        // A preset has a type of its own.
-        (
-            secret(json!({"template": {"preset": "DockerConfigJson", "host": "registry.example.com"}})),
-            denied("spec.secret.type: kubernetes.io/dockerconfigjson"),
-        ),
-        (secret(json!({"template": {"preset": "BasicAuth"}})), Ok(())),
         (secret(json!({"type": "example.com/token"})), Ok(())),
         (cluster.clone(), denied("spec.secret.labels: argocd.argoproj.io/secret-type")),
         (label("argocd.argoproj.io/secret-type", "repository"), Ok(())),
