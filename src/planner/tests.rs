@@ -1004,7 +1004,7 @@ fn histories(cases: u32) -> ProptestConfig {
 }
 
 proptest! {
-    #![proptest_config(histories(10_000))]
+    #![proptest_config(histories(4_000))]
 
     #[test]
     fn no_history_breaks_an_invariant(rotation in proptest::option::of(30i64..200_000), history in vec(happening_with_changes(), 1..24)) {
