@@ -13,6 +13,7 @@ pub mod certificates;
 pub mod cli;
 pub mod controller;
 pub mod index;
+pub mod issuer;
 pub mod planner;
 #[cfg(feature = "plugin")]
 pub mod plugin;

@@ -11,6 +11,7 @@ const LAYERS: &[(&str, &[&str])] = &[
     ("token", &[]),
     ("api", &["token"]),
     ("service", &[]),
+    ("issuer", &["api", "service", "token"]),
     ("secret", &["api", "token"]),
     ("auth", &["api", "token"]),
     ("index", &["api", "auth", "service", "token"]),

@@ -46,10 +46,15 @@ use self::{
     explain::{explain_build_error, one_line, shorten},
     kubeconfig::{Files, KubeconfigError},
     print::PrintRequests,
-    proxy::{Proxy, ProxyVariables, Route},
+    proxy::ProxyVariables,
     resolve::{Connection, resolve, set_client_certificate},
 };
-pub use self::{explain::explain_api_error, resolve::ConfigOverrides};
+pub use self::{
+    explain::explain_api_error,
+    proxy::{Proxy, Route, Stream as ProxyStream},
+    resolve::ConfigOverrides,
+    trust::trusting,
+};
 use super::server_time::ServerTime;
 
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);

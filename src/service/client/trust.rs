@@ -5,6 +5,7 @@
 
 use std::sync::Arc;
 
+use hyper::Uri;
 use k8s_openapi::jiff::Timestamp;
 use kube::{Config, client::ConfigExt};
 use rustls::{
@@ -36,6 +37,17 @@ pub fn client_config(config: &Config) -> Result<ClientConfig, kube::Error> {
         }
     }
     Ok(tls)
+}
+
+/// The TLS settings of a client that trusts these authorities, or without any those of the system.
+///
+/// # Errors
+/// The certificate authorities cannot be used.
+pub fn trusting(roots: Option<Vec<CertificateDer<'static>>>) -> Result<ClientConfig, kube::Error> {
+    super::install_crypto();
+    let mut config = Config::new(Uri::from_static("https://localhost"));
+    config.root_cert = roots.map(|roots| roots.iter().map(|root| root.to_vec()).collect());
+    client_config(&config)
 }
 
 /// Accepts a certificate that is listed as an authority, and certificates that such authorities signed.

@@ -1,0 +1,221 @@
+//! Clients of the systems that issue tokens. One file for each system implements [`Driver`].
+//!
+//! ```text
+//! driver(kind, endpoint) -> cryptlex | sailpoint | truefoundry | gitlab | gitea | argocd -> client -> the system
+//! ```
+//!
+//! A driver keeps no state of tokens and decides nothing: it never retries a create, and does not know who asked for the token. What all have
+//! in common is in [`client`]: TLS, proxies, timeouts, budgets and error messages. `docs/new-issuer.md` says how to add a system.
+
+pub mod address;
+pub mod budget;
+pub mod client;
+mod cryptlex;
+mod endpoint;
+pub mod error;
+mod limits;
+mod token;
+mod wire;
+
+use std::sync::Arc;
+
+use async_trait::async_trait;
+
+pub use self::{
+    address::AddressPolicy,
+    budget::CallBudget,
+    endpoint::{ConfigError, Endpoint, IssuerCredential},
+    error::CallError,
+    limits::{IssuerLimits, limits},
+    token::PlainToken,
+};
+use crate::api::{Permission, Time};
+
+/// A system that issues tokens.
+#[async_trait]
+pub trait Driver: Send + Sync {
+    /// Checks that the system answers, accepts the credential, and that the credential has the rights that do not depend on a target.
+    ///
+    /// # Errors
+    /// It does not, or they are missing.
+    async fn check(&self) -> Result<ServerInfo, CallError>;
+
+    /// Creates a token. The request is sent once at most. [`CallError::is_outcome_unknown`] says whether the token may exist after an error.
+    ///
+    /// # Errors
+    /// The system refused the request, or its answer was lost.
+    async fn create(&self, target: &IssuerTarget, request: &NewToken) -> Result<CreatedToken, CallError>;
+
+    /// Deletes a token. A token that does not exist is no error. Success is no proof that it is gone: some systems answer so for tokens that
+    /// the credential may not see. A list that began afterwards is the proof.
+    ///
+    /// # Errors
+    /// The system refused the request, or its answer was lost.
+    async fn delete(&self, target: &IssuerTarget, id: &str) -> Result<(), CallError>;
+
+    /// Lists all tokens of a target that may be accepted, from all pages.
+    ///
+    /// # Errors
+    /// One page could not be read, or the list changed while its pages were read.
+    async fn list(&self, target: &IssuerTarget) -> Result<Vec<RemoteToken>, CallError>;
+}
+
+/// The systems.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum SystemKind {
+    /// SailPoint Identity Security Cloud.
+    SailPoint,
+    /// TrueFoundry.
+    TrueFoundry,
+    /// Cryptlex.
+    Cryptlex,
+    /// GitLab.
+    GitLab,
+    /// Gitea and Forgejo.
+    Gitea,
+    /// Argo CD.
+    ArgoCd,
+}
+
+impl SystemKind {
+    /// All systems.
+    pub const ALL: [Self; 6] =
+        [Self::SailPoint, Self::TrueFoundry, Self::Cryptlex, Self::GitLab, Self::Gitea, Self::ArgoCd];
+
+    /// Returns the name of the system for people.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::SailPoint => "SailPoint",
+            Self::TrueFoundry => "TrueFoundry",
+            Self::Cryptlex => "Cryptlex",
+            Self::GitLab => "GitLab",
+            Self::Gitea => "Gitea",
+            Self::ArgoCd => "Argo CD",
+        }
+    }
+}
+
+/// What [`Driver::check`] learned of a system.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct ServerInfo {
+    /// The version of the server, if it tells.
+    pub version: Option<String>,
+}
+
+/// What a token is for in its system.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub enum IssuerTarget {
+    /// The account of the credential: SailPoint, Cryptlex, Gitea, and personal access tokens of TrueFoundry.
+    Account,
+    /// A virtual account of TrueFoundry that has the name of the token and holds nothing but it.
+    TrueFoundryVirtualAccount,
+    /// A token of GitLab.
+    GitLab {
+        /// The owner of the token.
+        owner: GitLabOwner,
+        /// The role of a project's or group's token; GitLab's default is `Maintainer`.
+        access_level: Option<GitLabAccessLevel>,
+    },
+    /// A token of a local account of Argo CD.
+    ArgoCdAccount {
+        /// The name of the account.
+        account: String,
+    },
+    /// A token of a role of a project of Argo CD.
+    ArgoCdRole {
+        /// The name of the project.
+        project: String,
+        /// The name of the role.
+        role: String,
+    },
+}
+
+impl IssuerTarget {
+    /// Rejects targets that only other systems have.
+    fn require_account(&self) -> Result<(), CallError> {
+        match self {
+            Self::Account => Ok(()),
+            _ => Err(CallError::Unsupported("this target belongs to another system")),
+        }
+    }
+}
+
+/// The owner of a token of GitLab.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub enum GitLabOwner {
+    /// A project, by its number or its full path.
+    Project(String),
+    /// A group, by its number or its full path.
+    Group(String),
+    /// A user, by number. Only an administrator may create tokens of others.
+    User(u64),
+}
+
+/// A role of GitLab (<https://docs.gitlab.com/api/access_requests/#valid-access-levels>).
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum GitLabAccessLevel {
+    /// 10.
+    Guest,
+    /// 15.
+    Planner,
+    /// 20.
+    Reporter,
+    /// 30.
+    Developer,
+    /// 40.
+    Maintainer,
+    /// 50.
+    Owner,
+}
+
+/// A token to create.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct NewToken {
+    /// The name: 3 to 36 of `a-z`, `0-9` and `-`, with a letter in front. No other token has it.
+    pub name: String,
+    /// The scopes, in the words of the system.
+    pub scopes: Vec<String>,
+    /// Rights to single resources: TrueFoundry's virtual accounts.
+    pub permissions: Vec<Permission>,
+    /// The expiry. The driver rounds it as [`IssuerLimits`] says.
+    pub expires_at: Option<Time>,
+}
+
+/// A token that was created.
+#[derive(Debug)]
+pub struct CreatedToken {
+    /// The id by which it is deleted and listed.
+    pub id: String,
+    /// The token.
+    pub token: PlainToken,
+    /// What a client needs besides the token and changes with it, such as SailPoint's client id. It is not secret.
+    pub client_id: Option<String>,
+    /// The expiry, as the system says. `None`: it never expires, or the system does not say.
+    pub expires_at: Option<Time>,
+}
+
+/// A token in a list.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct RemoteToken {
+    /// The id by which it is deleted.
+    pub id: String,
+    /// The name.
+    pub name: String,
+    /// Whether the system may accept it: it is neither revoked nor expired.
+    pub live: bool,
+    /// The expiry. `None`: it never expires, or the system does not say.
+    pub expires_at: Option<Time>,
+    /// The last use, if the system tells.
+    pub last_used_at: Option<Time>,
+}
+
+/// Makes the client of a system.
+///
+/// # Errors
+/// The address, the certificates or the kind of credential do not fit.
+pub fn driver(kind: SystemKind, endpoint: &Endpoint) -> Result<Arc<dyn Driver>, ConfigError> {
+    match kind {
+        SystemKind::Cryptlex => Ok(Arc::new(cryptlex::Cryptlex::new(endpoint)?)),
+        _ => Err(ConfigError::Unsupported(kind.as_str())),
+    }
+}
