@@ -23,7 +23,7 @@ pub use owner::{Address, EmailPreference, Organization, OwnerMetadata, Reseller,
 pub use parsed::Parsed;
 pub use spec::{
     Expiry, Owner, OwnerKind, ParentToken, PersonalAccessToken, PersonalAccessTokenSpec, Preset, Rotation,
-    SecretDelivery, SecretSpec, SecretTemplate,
+    SecretDelivery, SecretSpec, SecretTemplate, with_revoked,
 };
 pub use status::{Credential, CredentialState, DeliveryState, PersonalAccessTokenStatus};
 pub use stored::{StoredOwner, StoredPat};

@@ -454,6 +454,21 @@ pub(super) fn name(max_length: usize) -> Schema {
     })
 }
 
+/// Returns `spec.revokedCredentials` with more IDs of live credentials. A list that is too long loses the IDs of credentials that are no
+/// longer live: these stay dead without being listed.
+pub fn with_revoked<'a>(listed: &'a [String], more: &[&'a str], is_live: impl Fn(&str) -> bool) -> Vec<&'a str> {
+    let mut ids: Vec<&str> = listed.iter().map(String::as_str).collect();
+    for id in more {
+        if !ids.contains(id) {
+            ids.push(id);
+        }
+    }
+    if ids.len() > super::MAX_LIVE_CREDENTIALS {
+        ids.retain(|id| more.contains(id) || is_live(id));
+    }
+    ids
+}
+
 fn display_name_schema(_: &mut SchemaGenerator) -> Schema {
     name(128)
 }
@@ -570,4 +585,18 @@ fn template_data_schema(_: &mut SchemaGenerator) -> Schema {
             },
         ],
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn full_list_of_revoked_ids_loses_only_those_that_are_not_live() {
+        let listed: Vec<_> = (0..8).map(|number| number.to_string()).collect();
+        let is_live = |id: &str| id == "3" || id == "new";
+        assert_eq!(with_revoked(&listed, &["new"], is_live), ["3", "new"]);
+        assert_eq!(with_revoked(&listed, &["3"], is_live), listed);
+        assert_eq!(with_revoked(&listed[..7], &["new", "new"], is_live).len(), 8);
+    }
 }

@@ -60,18 +60,21 @@ pub struct ListRow {
     pub state: TokenState,
     /// What happens to it next.
     pub next: Option<UpcomingEvent>,
+    /// When it expires, unless it is dead already.
+    pub end: Option<Time>,
 }
 
 impl ListRow {
     /// The row of an object.
     pub fn new(pat: PatObject, now: Time) -> Self {
-        Self { state: token_state(&pat, now), next: upcoming_events(&pat, now).into_iter().next(), pat }
+        let next = upcoming_events(&pat, now).into_iter().next();
+        Self { state: token_state(&pat, now), next, end: end(&pat), pat }
     }
 
     /// The row of an object that does not exist any more.
     pub fn deleted(pat: PatObject) -> Self {
         let state = TokenState { word: "Deleted".to_owned(), tone: Tone::Muted, message: String::new() };
-        Self { state, next: None, pat }
+        Self { state, next: None, end: None, pat }
     }
 }
 
@@ -87,7 +90,7 @@ pub fn table(rows: &[ListRow], args: &ListArgs, now: Time) -> Table {
         head.extend(["SECRET", "SCOPES", "CREDENTIALS", "MESSAGE"]);
     }
     let mut table = Table::new(&head);
-    for ListRow { pat, state, next } in rows {
+    for ListRow { pat, state, next, end } in rows {
         let status = pat.status();
         let relative =
             |time: Option<Time>| time.map_or_else(String::new, |time| time_format::format_relative(time, now));
@@ -106,7 +109,7 @@ pub fn table(rows: &[ListRow], args: &ListArgs, now: Time) -> Table {
             (state.tone, state.word.clone()),
             (Tone::Plain, pat.owner()),
             next,
-            (Tone::Plain, relative(end(pat).filter(|_| state.word != "Deleted"))),
+            (Tone::Plain, relative(*end)),
             (Tone::Plain, relative(status.last_used_at)),
             (Tone::Plain, age.map_or_else(String::new, |age| time_format::format_duration(now.since(age)))),
         ]);

@@ -1,11 +1,7 @@
 //! The PersonalAccessTokens in a file of manifests. Reading is strict, as with `kubectl apply --validate=strict`: an unknown or
 //! duplicate field is a problem, and is reported with its path.
 
-use std::{
-    fmt,
-    io::{self, Read},
-    path::Path,
-};
+use std::{collections::BTreeMap, fmt, fs, io, path::Path, sync::LazyLock};
 
 use k8s_openapi::{
     apiextensions_apiserver::pkg::apis::apiextensions::v1::{
@@ -70,11 +66,11 @@ impl Manifest {
 /// # Errors
 /// The file is unreadable or not YAML, or has no PersonalAccessToken.
 pub fn read(file: &Path) -> Result<Vec<Manifest>, Error> {
-    let name = if file == Path::new("-") { "stdin".to_owned() } else { file.display().to_string() };
-    let mut text = String::new();
-    let read =
-        if file == Path::new("-") { io::stdin().lock().read_to_string(&mut text) } else { fs_read(file, &mut text) };
-    read.map_err(Error::io(&*name))?;
+    let (name, text) = match file.to_str() {
+        Some("-") => ("stdin".to_owned(), io::read_to_string(io::stdin())),
+        _ => (file.display().to_string(), fs::read_to_string(file)),
+    };
+    let text = text.map_err(Error::io(&*name))?;
     let not_yaml = |error: serde_yaml::Error| {
         // Further lines quote the file, which may contain Secrets.
         let line = error.to_string().lines().next().unwrap_or_default().to_owned();
@@ -89,10 +85,6 @@ pub fn read(file: &Path) -> Result<Vec<Manifest>, Error> {
         )));
     }
     Ok(found)
-}
-
-fn fs_read(file: &Path, text: &mut String) -> io::Result<usize> {
-    std::fs::File::open(file)?.read_to_string(text)
 }
 
 /// Checks an object of our API group; `None` for one that has no plan.
@@ -221,26 +213,31 @@ impl<'de> Visitor<'de> for DocumentVisitor {
 
 // ---- unknown fields
 
+/// The schemas of the fields that the CustomResourceDefinition describes: `spec` and `status`.
+static FIELDS: LazyLock<BTreeMap<String, JSONSchemaProps>> = LazyLock::new(|| {
+    let mut schemas = crd::crd().spec.versions.into_iter().filter_map(|version| version.schema?.open_api_v3_schema);
+    schemas.next().and_then(|schema| schema.properties).unwrap_or_default()
+});
+
+/// The names of the fields of `metadata`.
+static METADATA_FIELDS: LazyLock<Vec<String>> = LazyLock::new(|| {
+    let schema = ObjectMeta::json_schema(&mut SchemaGenerator::default());
+    schema.get("properties").and_then(Value::as_object).into_iter().flat_map(Map::keys).cloned().collect()
+});
+
 /// Adds a problem for each field that neither Kubernetes nor the CustomResourceDefinition knows.
 fn add_unknown_fields(object: &Value, problems: &mut Vec<String>) {
-    let versions = crd::crd().spec.versions.into_iter();
-    let schema = versions.filter_map(|version| version.schema?.open_api_v3_schema).next().unwrap_or_default();
-    let parts = schema.properties.unwrap_or_default();
-    let own: Vec<&str> =
-        ["apiVersion", "kind", "metadata"].into_iter().chain(parts.keys().map(String::as_str)).collect();
-    for (name, part) in object.as_object().into_iter().flatten() {
-        match parts.get(name) {
-            Some(schema) => walk(part, schema, name, problems),
-            None if own.contains(&name.as_str()) => {}
-            None => problems.push(unknown("", name, own.iter().copied())),
+    let known = || ["apiVersion", "kind", "metadata"].into_iter().chain(FIELDS.keys().map(String::as_str));
+    for (name, field) in object.as_object().into_iter().flatten() {
+        match FIELDS.get(name) {
+            Some(schema) => walk(field, schema, name, problems),
+            None if known().any(|known| known == name) => {}
+            None => problems.push(unknown("", name, known())),
         }
     }
-    let metadata = ObjectMeta::json_schema(&mut SchemaGenerator::default());
-    let known = metadata.get("properties").and_then(Value::as_object).into_iter().flatten();
-    let known: Vec<&str> = known.map(|(name, _)| name.as_str()).collect();
     for name in object["metadata"].as_object().into_iter().flat_map(Map::keys) {
-        if !known.contains(&name.as_str()) {
-            problems.push(unknown("metadata", name, known.iter().copied()));
+        if !METADATA_FIELDS.contains(name) {
+            problems.push(unknown("metadata", name, METADATA_FIELDS.iter().map(String::as_str)));
         }
     }
 }

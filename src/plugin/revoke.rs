@@ -17,10 +17,7 @@ use super::{
     targets::{self, Action, Outcomes, Target, TargetArgs},
     terminal,
 };
-use crate::api::Time;
-
-/// The maximum number of items in spec.revokedCredentials.
-const MAX_IDS: usize = 8;
+use crate::api::{Time, with_revoked};
 
 /// How long `--undo` waits until the controller has recorded the revocation. Until then, the API server refuses to take it back.
 const RECORD_LIMIT: Duration = Duration::from_secs(10);
@@ -97,18 +94,11 @@ async fn wait_until_recorded(session: &Session, name: &str) {
 /// Asks the user to confirm. Without a terminal, `--yes` is required.
 fn confirm(session: &Session, names: &[String]) -> Result<(), Error> {
     let names = names.join(", ");
-    if !terminal::can_ask() {
-        return Err(Error::Usage(format!(
-            "programs that use {names} stop working at once; use --yes to confirm the revocation"
-        )));
-    }
     let question =
         format!("Programs that use {names} in namespace {} stop working at once. Revoke?", session.namespace);
-    match terminal::confirm(&question) {
-        Ok(true) => Ok(()),
-        Ok(false) => Err(Error::Refused("revocation not confirmed, nothing was changed".into())),
-        Err(error) => Err(Error::io("terminal")(error)),
-    }
+    terminal::confirm(&question, || {
+        format!("programs that use {names} stop working at once; use --yes to confirm the revocation")
+    })
 }
 
 fn revocation(args: &RevokeArgs, pat: &PatObject, now: Time) -> Result<SpecChange, Error> {
@@ -136,9 +126,9 @@ fn reissue(pat: &PatObject, now: Time) -> SpecChange {
     let mut patch = json!({"revokeIfIssuedBefore": now});
     let mut manifest = format!("revokeIfIssuedBefore: {now}");
     let live = pat.status().credentials;
-    let spared: Vec<_> = live.iter().filter(|one| one.issued_at >= now).map(|one| one.id.to_string()).collect();
+    let spared: Vec<_> = live.iter().filter(|one| one.issued_at >= now).map(|one| one.id.as_str()).collect();
     if !spared.is_empty() {
-        let ids = with_ids(pat, spared);
+        let ids = with_ids(pat, &spared);
         manifest.push_str(&format!(", revokedCredentials: [{}]", ids.join(", ")));
         patch["revokedCredentials"] = json!(ids);
     }
@@ -157,26 +147,17 @@ fn revoked_ids(args: &RevokeArgs, pat: &PatObject) -> Result<Vec<String>, Error>
             )));
         }
     }
-    Ok(with_ids(pat, args.id.iter().map(|id| id.to_string())))
+    Ok(with_ids(pat, &args.id.iter().map(AsRef::as_ref).collect::<Vec<_>>()))
 }
 
 fn live_ids(pat: &PatObject) -> Vec<String> {
     pat.status().credentials.into_iter().map(|one| one.id.to_string()).collect()
 }
 
-fn with_ids(pat: &PatObject, more: impl IntoIterator<Item = String>) -> Vec<String> {
-    let (live, mut ids) = (live_ids(pat), pat.spec().revoked_credentials);
-    for id in more {
-        if !ids.contains(&id) {
-            ids.push(id);
-        }
-    }
-    // Entries of credentials that no longer exist have no effect.
-    while ids.len() > MAX_IDS {
-        let Some(stale) = ids.iter().position(|id| !live.contains(id)) else { break };
-        ids.remove(stale);
-    }
-    ids
+fn with_ids(pat: &PatObject, more: &[&str]) -> Vec<String> {
+    let (listed, live) = (pat.spec().revoked_credentials, live_ids(pat));
+    let ids = with_revoked(&listed, more, |id| live.iter().any(|live| live == id));
+    ids.into_iter().map(str::to_owned).collect()
 }
 
 #[cfg(test)]
@@ -184,6 +165,7 @@ mod tests {
     use serde_json::Value;
 
     use super::*;
+    use crate::api::MAX_LIVE_CREDENTIALS;
 
     #[test]
     fn reissue_names_tokens_whose_issue_lies_in_the_future() {
@@ -204,7 +186,7 @@ mod tests {
         for (issued_at, listed) in [("2030-01-01T00:00:20Z", json!([])), ("2030-01-03T00:00:00Z", json!(full))] {
             let future = change(issued_at, listed);
             let ids = future.patch["revokedCredentials"].as_array().expect("it names tokens");
-            assert!(ids.len() <= MAX_IDS && ids.contains(&json!("aaaaaaaaaaaa")), "{ids:?}");
+            assert!(ids.len() <= MAX_LIVE_CREDENTIALS && ids.contains(&json!("aaaaaaaaaaaa")), "{ids:?}");
             assert!(future.manifest.contains("revokedCredentials: ["), "{}", future.manifest);
         }
     }

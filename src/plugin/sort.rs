@@ -10,7 +10,7 @@ use clap::{
 use jsonpath_rust::JsonPath;
 use serde_json::Value;
 
-use super::{error::Error, list::ListRow, state::end, terminal::Tone};
+use super::{error::Error, list::ListRow, terminal::Tone};
 use crate::api::Time;
 
 /// A named key.
@@ -97,7 +97,7 @@ impl SortValue {
             SortBy::Key(SortKey::Age) => {
                 pat.stored.metadata.creation_timestamp.as_ref().map(|time| Self::Time(time.0.into()))
             }
-            SortBy::Key(SortKey::Expires) => end(pat).map(Self::Time),
+            SortBy::Key(SortKey::Expires) => row.end.map(Self::Time),
             SortBy::Key(SortKey::LastUsed) => pat.status().last_used_at.map(Self::Time),
             SortBy::Key(SortKey::Owner) => Some(Self::Text(pat.owner())),
             SortBy::Key(SortKey::State) => Some(Self::Text(row.state.word.clone())),

@@ -120,20 +120,14 @@ fn confirm(session: &Session, pats: &[PatObject], action: &Action) -> Result<(),
         table.add_row(cells.map(|cell| (Tone::Plain, cell.to_owned())).to_vec());
     }
     eprint!("{}", table.render(Paint::plain(), 0));
-    let (verb, count) = (action.verb, pats.len());
-    let tokens = if count == 1 { "this token".to_owned() } else { format!("these {count} tokens") };
-    if !terminal::can_ask() {
-        return Err(Error::Usage(format!("{} {tokens}? Nothing was changed; use --yes to confirm", action.verb)));
-    }
-    let question = format!("{}{verb} {tokens}?", action.consequence);
-    match terminal::confirm(&question) {
-        Ok(true) => Ok(()),
-        Ok(false) => Err(Error::Refused("not confirmed, nothing was changed".into())),
-        Err(error) => Err(Error::io("terminal")(error)),
-    }
+    let tokens = if pats.len() == 1 { "this token".to_owned() } else { format!("these {} tokens", pats.len()) };
+    let question = format!("{} {tokens}?", action.verb);
+    terminal::confirm(&format!("{}{question}", action.consequence), || {
+        format!("{question} Nothing was changed; use --yes to confirm")
+    })
 }
 
-/// What became of the change of each token: the results, each without the name of the token, or an error.
+/// The result of changing each token: lines without the name of the token, or an error.
 #[derive(Default)]
 pub struct Outcomes(Vec<(Target, Result<Vec<String>, Error>)>);
 
@@ -179,15 +173,13 @@ impl Outcomes {
     ///
     /// # Errors
     /// The change of a single token failed.
-    pub fn describe(self, args: &TargetArgs, paint: Paint, what: &str) -> Result<CommandOutput, Error> {
+    pub fn describe(mut self, args: &TargetArgs, paint: Paint, what: &str) -> Result<CommandOutput, Error> {
         let total = self.0.len();
         let failed = self.0.iter().filter(|(_, result)| result.is_err()).count();
-        if let [(_, Err(_))] = &self.0[..] {
-            return self
-                .0
-                .into_iter()
-                .try_for_each(|(_, result)| result.map(drop))
-                .map(|()| CommandOutput::success(""));
+        if total == 1
+            && let Some((_, Err(error))) = self.0.pop_if(|(_, result)| result.is_err())
+        {
+            return Err(error);
         }
         let label = |target: &Target| match args.all_namespaces {
             true => format!("{}/{}", target.namespace, target.name),

@@ -10,6 +10,8 @@ use clap::{
     builder::styling::{AnsiColor, Style},
 };
 
+use super::error::Error;
+
 /// The values of `--color`.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
 pub enum Color {
@@ -123,17 +125,21 @@ pub fn wrap(text: &str, width: usize) -> Vec<String> {
     lines
 }
 
-/// Whether the plugin can ask the user a question.
-pub fn can_ask() -> bool {
-    io::stdin().is_terminal() && io::stderr().is_terminal()
-}
-
 /// Asks the user to confirm. Every answer except yes is a no.
-pub fn confirm(question: &str) -> io::Result<bool> {
+///
+/// # Errors
+/// The user did not confirm. Without a terminal, the error is `unasked`.
+pub fn confirm(question: &str, unasked: impl FnOnce() -> String) -> Result<(), Error> {
+    if !io::stdin().is_terminal() || !io::stderr().is_terminal() {
+        return Err(Error::Usage(unasked()));
+    }
     eprint!("{question} [y/N] ");
     let mut answer = String::new();
-    io::stdin().read_line(&mut answer)?;
-    Ok(matches!(answer.trim().to_ascii_lowercase().as_str(), "y" | "yes"))
+    io::stdin().read_line(&mut answer).map_err(Error::io("terminal"))?;
+    match answer.trim().to_ascii_lowercase().as_str() {
+        "y" | "yes" => Ok(()),
+        _ => Err(Error::Refused("not confirmed, nothing was changed".into())),
+    }
 }
 
 #[cfg(test)]

@@ -70,15 +70,15 @@ impl RestCaller {
     /// Rejects a token with rights that the caller lacks, or that ends later than the caller's PAT.
     pub fn check_issued(&self, item: &TokenItem) -> Result<(), RestError> {
         self.check_rights(item)?;
-        if self.outlived_by(item.expires_at()) {
+        if self.end_before(item.expires_at()).is_some() {
             return Err(RestError::Forbidden("your token ends earlier since the request began".into()));
         }
         Ok(())
     }
 
-    /// Whether a token with this end outlives the caller's PAT; `None` for never.
-    pub fn outlived_by(&self, end: Option<Time>) -> bool {
-        self.ends_at.is_some_and(|own| end.is_none_or(|end| end > own))
+    /// Returns the end of the caller's PAT if it is before this end, which is `None` for never.
+    pub fn end_before(&self, end: Option<Time>) -> Option<Time> {
+        self.ends_at.filter(|own| end.is_none_or(|end| end > *own))
     }
 
     /// Limits the expiry of a token that is issued at `now` to the end of the caller's PAT. Returns this end if it was later.
@@ -88,7 +88,7 @@ impl RestCaller {
         let after = expiry.after.as_ref().and_then(|after| after.parse().ok()).map(|after| now.plus(after));
         let wanted = expiry.at.or(after);
         *expiry = Expiry { at: Some(wanted.map_or(own, |wanted| wanted.min(own))), ..Expiry::default() };
-        self.outlived_by(wanted).then_some(own)
+        self.end_before(wanted)
     }
 
     /// Returns the caller's PAT as the parent of another one.

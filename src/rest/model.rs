@@ -8,7 +8,7 @@ use super::response::DeliveryReceipt;
 use crate::{
     api::{
         Credential, Expiry, LengthOfTime, NotificationTarget, Owner, OwnerKind, Permission, PersonalAccessTokenStatus,
-        StoredPat, Time,
+        StoredPat, Time, with_revoked,
     },
     auth::verdict::Terms,
     index::PatUid,
@@ -140,6 +140,12 @@ impl TokenItem {
             credentials: status.credentials.iter().filter_map(credential).collect(),
             terms: Terms::read(spec, status, false).ok()?,
         })
+    }
+
+    /// Returns `spec.revokedCredentials` with more IDs of live credentials.
+    pub fn with_revoked<'a>(&'a self, more: &[&'a str]) -> Vec<&'a str> {
+        let is_live = |id: &str| self.credentials.iter().any(|live| live.id.as_str() == id);
+        with_revoked(&self.revoked_credentials, more, is_live)
     }
 
     /// Returns the expiry of the whole token.

@@ -245,8 +245,8 @@ impl TokenService {
         let Some(expiry) = &change.expiry else { return Ok(()) };
         self.check_expiry(expiry)?;
         let extends = item.expires_at().is_some_and(|end| expiry.at.is_none_or(|at| at > end));
-        match caller.ends_at {
-            Some(own) if extends && caller.outlived_by(expiry.at) => {
+        match caller.end_before(expiry.at) {
+            Some(own) if extends => {
                 Err(RestError::Forbidden(format!("your token ends at {own}: it cannot extend a token beyond that")))
             }
             _ => Ok(()),

@@ -11,7 +11,7 @@ use tokio::time::Instant;
 
 use super::{ApiServerError, FIELD_MANAGER, STORE_TIMEOUT, Writer, call, check_retry};
 use crate::{
-    api::{Expiry, MAX_LIVE_CREDENTIALS, StoredPat, duration},
+    api::{Expiry, StoredPat, duration},
     rest::{
         error::{Conflict, RestError},
         model::{ChangeToken, TokenItem},
@@ -113,7 +113,7 @@ impl SpecPatch {
         if let Some(id) = &change.revoke_credential {
             let is_listed = item.revoked_credentials.iter().any(|listed| listed == id.as_str());
             if !is_listed {
-                fields.insert("revokedCredentials".into(), json!(with_revoked(item, &[id.as_str()])));
+                fields.insert("revokedCredentials".into(), json!(item.with_revoked(&[id.as_str()])));
             }
         }
         Ok(Self(fields))
@@ -137,17 +137,6 @@ impl SpecPatch {
         }
         Ok(())
     }
-}
-
-/// Returns `spec.revokedCredentials` with more IDs of live credentials.
-pub(super) fn with_revoked<'a>(item: &'a TokenItem, more: &[&'a str]) -> Vec<&'a str> {
-    let mut ids: Vec<&str> = item.revoked_credentials.iter().map(String::as_str).collect();
-    ids.extend(more.iter().filter(|id| !item.revoked_credentials.iter().any(|listed| listed == *id)));
-    if ids.len() > MAX_LIVE_CREDENTIALS {
-        // A credential that is no longer live stays dead without being listed.
-        ids.retain(|id| more.contains(id) || item.credentials.iter().any(|live| live.id.as_str() == *id));
-    }
-    ids
 }
 
 /// Returns the merge patch for an expiry, which removes the fields of any other expiry.

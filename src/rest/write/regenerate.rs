@@ -9,7 +9,7 @@ use tracing::warn;
 
 use super::{
     CALL_TIMEOUT, RETRY_AFTER, Writer,
-    change::{SpecPatch, expiry_patch, with_revoked},
+    change::{SpecPatch, expiry_patch},
     delivery::{TokenInSecret, UndeliveredToken},
 };
 use crate::{
@@ -138,7 +138,7 @@ fn limit(patch: &mut SpecPatch, item: &TokenItem, caller: &RestCaller) -> Option
     if item.parent.is_none() {
         patch.0.insert("parent".into(), json!(caller.as_parent()));
     }
-    let limited_to = caller.ends_at.filter(|_| caller.outlived_by(item.expires_at()));
+    let limited_to = caller.end_before(item.expires_at());
     if limited_to.is_some() {
         patch.0.insert("expiry".into(), expiry_patch(&Expiry { at: limited_to, ..Expiry::default() }));
     }
@@ -167,7 +167,7 @@ fn regenerate_patch(now: Time, item: &TokenItem, grace: Option<SignedDuration>) 
             let future = item.credentials.iter().filter(|one| one.issued_at >= now).map(|one| one.id.as_str());
             let future: Vec<_> = future.collect();
             if !future.is_empty() {
-                fields.insert("revokedCredentials".into(), json!(with_revoked(item, &future)));
+                fields.insert("revokedCredentials".into(), json!(item.with_revoked(&future)));
             }
         }
         Some(grace) => {
