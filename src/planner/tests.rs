@@ -1128,7 +1128,7 @@ fn token_that_admission_removes_is_minted_once_and_reported() {
                     "{what}"
                 );
                 let told =
-                    world.status().conditions.iter().find(|one| one.reason == "SecretAltered").expect("it is told");
+                    world.status().conditions.iter().find(|one| one.reason == "SecretAltered").expect("it is reported");
                 assert!(told.message.contains("data.token") && told.message.contains("pat-operator"), "{told:?}");
                 assert_eq!(world.status().unplanned_mints.len(), 1, "{what}: it counts as unplanned");
 
@@ -1161,7 +1161,7 @@ fn token_that_admission_removes_except_in_dry_runs_trips_the_breaker() {
     world.restart();
     world.settle(usize::MAX >> 1);
     assert_eq!(world.ready(), ("False".into(), "MintLoop".into()));
-    let stalled = world.status().conditions.iter().find(|one| one.type_ == "Stalled").expect("it is told");
+    let stalled = world.status().conditions.iter().find(|one| one.type_ == "Stalled").expect("it is reported");
     assert!(stalled.message.contains("data.token"), "{}", stalled.message);
     // A revocation does not get past the breaker.
     let minted = world.minted.len();
@@ -1197,7 +1197,7 @@ fn what_admission_adds_or_strips_is_repaired_less_and_less_often() {
 
             world.admission = None;
             world.run_for(seconds(301));
-            assert_eq!(world.condition(ConditionType::Reconciling), None, "{what}: it is not told any more");
+            assert_eq!(world.condition(ConditionType::Reconciling), None, "{what}: it is no longer reported");
             world.check_at_rest();
         }
     }
@@ -1364,7 +1364,7 @@ fn no_token_is_issued_while_clocks_differ_by_more_than_five_minutes() {
         world.advance(seconds(86_400));
         world.converge(seconds(30));
         assert_eq!((world.ready(), world.minted.len()), (("True".into(), "Issued".into()), 1));
-        assert_eq!(world.condition(ConditionType::Reconciling).expect("it is told").1, "ClockSkew");
+        assert_eq!(world.condition(ConditionType::Reconciling).expect("it is reported").1, "ClockSkew");
         let now = world.now;
         world.spec().revoke_if_issued_before = Some(now);
         world.converge(seconds(30));
