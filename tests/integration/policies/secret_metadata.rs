@@ -36,10 +36,13 @@ fn default_lists() -> Value {
 async fn metadata_that_gives_rights_elsewhere_is_denied() {
     let place = Place::new("secret-metadata").await;
     place.apply("before", secret(json!({"type": "helm.sh/release.v1", "labels": {"a": "b"}}))).await;
+    place.apply("netrc", secret(json!({"template": {"preset": "Netrc", "host": "example.com"}}))).await;
     let mut lists = default_lists();
     let labels =
         format!("# ours\n{}\n  example.com/exact\nexample.com/any-*\n", lists["labels"].as_str().expect("text"));
     lists["labels"] = json!(labels);
+    let types = lists["types"].as_str().expect("text");
+    lists["types"] = json!(format!("{types}\nkubernetes.io/dockerconfigjson\n"));
     put_parameters(&place, DENIED, lists).await;
     let guard = Guard::apply("secret-metadata", &place, &[&place]).await;
     let api = pats(&people::administrator_of(&place, "ann").await.1, place.name());
@@ -59,6 +62,7 @@ async fn metadata_that_gives_rights_elsewhere_is_denied() {
     };
     let label = |key: &str, value: &str| secret(json!({"labels": {key: value}}));
     let annotation = |key: &str, value: &str| secret(json!({"annotations": {key: value}}));
+    let docker = secret(json!({"template": {"preset": "DockerConfigJson", "host": "registry.example.com"}}));
     let cases = [
         (json!({}), Ok(())),
         (secret(json!({"name": "x"})), Ok(())),
@@ -66,6 +70,16 @@ async fn metadata_that_gives_rights_elsewhere_is_denied() {
         (secret(json!({"type": "rke.cattle.io/machine-plan"})), denied("spec.secret.type: rke.cattle.io/machine-plan")),
         (secret(json!({"type": "helm.sh/release.v2"})), Ok(())),
         (secret(json!({"type": "example.com/token"})), Ok(())),
+        (docker.clone(), denied("spec.secret.type: kubernetes.io/dockerconfigjson")),
+        (
+            secret(
+                json!({"type": "kubernetes.io/dockerconfigjson", "template": {"data": {".dockerconfigjson": "{}"}}}),
+            ),
+            denied("spec.secret.type: kubernetes.io/dockerconfigjson"),
+        ),
+        (secret(json!({"template": {"preset": "BasicAuth"}})), Ok(())),
+        (secret(json!({"template": {"preset": "Netrc", "host": "example.com"}})), Ok(())),
+        (secret(json!({"template": {"data": {"a": "{{ token }}"}}})), Ok(())),
         (cluster.clone(), denied("spec.secret.labels: argocd.argoproj.io/secret-type")),
         (label("argocd.argoproj.io/secret-type", "repository"), Ok(())),
         (label("argocd.argoproj.io/secret-type", "repo-creds"), Ok(())),
@@ -107,6 +121,12 @@ async fn metadata_that_gives_rights_elsewhere_is_denied() {
             let found = change.dry_run(&api, "before", &json!({ "spec": spec })).await;
             assert_eq!(found, expected, "{change:?}: {spec}");
         }
+    }
+    // The preset decides the type, also if it is all that changes.
+    let preset = json!({"spec": {"secret": {"name": "new", "template": docker["secret"]["template"]}}});
+    for change in Change::ALL {
+        let found = change.dry_run(&api, "netrc", &preset).await;
+        assert_eq!(found, denied("spec.secret.type: kubernetes.io/dockerconfigjson"), "{change:?}");
     }
     guard.end().await;
 }
