@@ -80,7 +80,7 @@ use super::{
     .message("with delivery: Once, the name of the Secret is immutable: to change it, delete this object and create a new one")
     .field_path(".secret.name"))]
 #[x_kube(validation = Rule::new("!has(oldSelf.parent) || has(self.parent) && self.parent == oldSelf.parent")
-    .message("parent is immutable once it is set, because a revocation may follow it: keep it as it is")
+    .message("parent is immutable once it is set, so that this token can be revoked with its parent: keep the stored value, also in a manifest that replaces the object")
     .field_path(".parent"))]
 pub struct PersonalAccessTokenSpec {
     /// Name shown to people in lists, 1 to 128 characters. Default: metadata.name.
@@ -138,7 +138,9 @@ pub struct PersonalAccessTokenSpec {
     pub rotate_if_issued_before: Option<Time>,
 
     /// Revokes every token issued before this time (RFC 3339) at once, without a grace period, and issues a new
-    /// token. A time in the future takes effect when it is reached. Default: not set.
+    /// token. A time in the future takes effect when it is reached; until then, remove or change it to cancel the
+    /// revocation. Keep a time in the past while status.credentials lists a token that it revokes: without it, that
+    /// token is valid again. Default: not set.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub revoke_if_issued_before: Option<Time>,
 
