@@ -54,6 +54,13 @@ impl CallBudget {
         self.lock().refilled(self.per_minute)
     }
 
+    /// Returns the part of the calls of a minute that is used, from 0 to 1; 1 during a pause.
+    pub fn used(&self) -> f64 {
+        let mut state = self.lock();
+        let is_paused = state.refilled(self.per_minute).is_err() && state.paused_until.is_some();
+        if is_paused { 1.0 } else { 1.0 - state.left / f64::from(self.per_minute) }
+    }
+
     /// Takes one call. Dropping the permit ends it.
     pub(super) fn take(&self) -> Result<OwnedSemaphorePermit, Duration> {
         let permit = self.at_once.clone().try_acquire_owned().map_err(|_| CROWDED)?;
@@ -103,7 +110,7 @@ mod tests {
         assert_eq!(budget.take().unwrap_err(), Duration::from_secs(1));
         assert_eq!(budget.check().unwrap_err(), Duration::from_secs(1));
         tokio::time::advance(Duration::from_millis(2_100)).await;
-        assert!(budget.check().is_ok());
+        assert!(budget.check().is_ok() && (0.96..0.97).contains(&budget.used()), "{}", budget.used());
         assert!(budget.take().is_ok() && budget.take().is_ok());
         let wait = budget.take().unwrap_err();
         assert!(wait > Duration::from_millis(800) && wait < Duration::from_secs(1), "{wait:?}");
@@ -125,7 +132,7 @@ mod tests {
         let budget = CallBudget::new(60, 2);
         budget.pause(Duration::from_secs(30));
         budget.pause(Duration::from_secs(10));
-        assert_eq!(budget.take().unwrap_err(), Duration::from_secs(30));
+        assert_eq!((budget.take().unwrap_err(), budget.used()), (Duration::from_secs(30), 1.0));
         tokio::time::advance(Duration::from_secs(30)).await;
         assert!(budget.take().is_ok());
         budget.pause(Duration::MAX);

@@ -131,7 +131,7 @@ pub fn bearer(token: &PlainToken) -> Result<HeaderValue, ConfigError> {
     if token.expose().is_empty() {
         return Err(ConfigError::CredentialText("token"));
     }
-    sensitive(&Zeroizing::new(format!("Bearer {}", token.expose())), "token")
+    sensitive(format!("Bearer {}", token.expose()), "token")
 }
 
 /// Makes the header of Basic authentication (RFC 7617), and its base64 text, which no message may hold.
@@ -144,11 +144,13 @@ pub fn basic(user: &str, password: &PlainToken) -> Result<(HeaderValue, PlainTok
     }
     let pair = Zeroizing::new(format!("{user}:{}", password.expose()));
     let encoded = PlainToken::new(STANDARD.encode(pair.as_bytes()));
-    Ok((sensitive(&Zeroizing::new(format!("Basic {}", encoded.expose())), "password")?, encoded))
+    Ok((sensitive(format!("Basic {}", encoded.expose()), "password")?, encoded))
 }
 
-fn sensitive(text: &str, name: &'static str) -> Result<HeaderValue, ConfigError> {
-    let mut header = HeaderValue::from_str(text).map_err(|_| ConfigError::CredentialText(name))?;
+/// Makes a header that is not shown by `Debug`, and zeroized when its last clone is dropped.
+fn sensitive(text: String, name: &'static str) -> Result<HeaderValue, ConfigError> {
+    let bytes = Bytes::from_owner(Zeroizing::new(text.into_bytes()));
+    let mut header = HeaderValue::from_maybe_shared(bytes).map_err(|_| ConfigError::CredentialText(name))?;
     header.set_sensitive(true);
     Ok(header)
 }

@@ -38,7 +38,7 @@ pub enum IssuerCredential {
         /// The client secret.
         secret: PlainToken,
     },
-    /// User and password: Gitea.
+    /// User and password, or a token in its place: Gitea.
     Basic {
         /// The user.
         user: String,
@@ -104,9 +104,6 @@ pub enum ConfigError {
     /// The credential cannot be sent in a header.
     #[error("auth: the {0} must be printable ASCII characters, and not empty")]
     CredentialText(&'static str),
-    /// There is no driver for the system.
-    #[error("{0} is not supported")]
-    Unsupported(&'static str),
 }
 
 impl ConfigError {
@@ -121,7 +118,6 @@ impl ConfigError {
             Self::Url | Self::Http | Self::Address => "InvalidUrl",
             Self::CaBundle | Self::TrustStore => "InvalidCaBundle",
             Self::Credential { .. } | Self::CredentialText(_) => "InvalidCredential",
-            Self::Unsupported(_) => "Unsupported",
         }
     }
 }

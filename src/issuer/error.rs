@@ -100,6 +100,9 @@ pub enum CallError {
     /// The list changed while its pages were read.
     #[error("the list of tokens changed while it was read")]
     ListChanged,
+    /// The credential lacks a right, by what the system tells of it.
+    #[error("the credential lacks a right: {0}")]
+    MissingRight(&'static str),
     /// The request cannot be expressed in the system's API. Nothing was sent.
     #[error("{0}")]
     Unsupported(&'static str),
@@ -111,7 +114,7 @@ impl CallError {
         match self {
             Self::Refused { .. } => "Refused",
             Self::Unauthorized { .. } => "Unauthorized",
-            Self::Forbidden { .. } => "Forbidden",
+            Self::Forbidden { .. } | Self::MissingRight(_) => "Forbidden",
             Self::NotFound { .. } => "NotFound",
             Self::Conflict { .. } => "Conflict",
             Self::RateLimited { .. } => "RateLimited",
@@ -146,6 +149,7 @@ impl CallError {
             | Self::OverBudget { .. }
             | Self::AddressRefused
             | Self::Unreachable { .. }
+            | Self::MissingRight(_)
             | Self::Unsupported(_) => false,
         }
     }
@@ -179,6 +183,7 @@ impl CallError {
             | Self::Malformed { .. }
             | Self::TooLarge
             | Self::ListChanged
+            | Self::MissingRight(_)
             | Self::Unsupported(_) => {}
         }
         error

@@ -43,10 +43,12 @@ pub fn limits(kind: SystemKind, target: &IssuerTarget) -> IssuerLimits {
             IssuerLimits { requires_expiry: true, whole_days: true, max_lifetime: Some(DAY * 365), ..usual }
         }
         SystemKind::Gitea => IssuerLimits { expires: false, ..usual },
-        SystemKind::ArgoCd => {
-            IssuerLimits { id_is_name: matches!(target, IssuerTarget::ArgoCdAccount { .. }), ..usual }
+        SystemKind::ArgoCd => IssuerLimits { id_is_name: true, ..usual },
+        // `expiration_date` of a virtual account's manifest is a date.
+        SystemKind::TrueFoundry => {
+            IssuerLimits { whole_days: *target == IssuerTarget::TrueFoundryVirtualAccount, ..usual }
         }
-        SystemKind::TrueFoundry | SystemKind::Cryptlex => usual,
+        SystemKind::Cryptlex => usual,
     }
 }
 

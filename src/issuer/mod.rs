@@ -8,13 +8,18 @@
 //! in common is in [`client`]: TLS, proxies, timeouts, budgets and error messages. `docs/new-issuer.md` says how to add a system.
 
 pub mod address;
+mod argocd;
 pub mod budget;
 pub mod client;
 mod cryptlex;
 mod endpoint;
 pub mod error;
+mod gitea;
+mod gitlab;
 mod limits;
+mod sailpoint;
 mod token;
+mod truefoundry;
 mod wire;
 
 use std::sync::Arc;
@@ -168,6 +173,20 @@ pub enum GitLabAccessLevel {
     Owner,
 }
 
+impl GitLabAccessLevel {
+    /// Returns the number of the role.
+    pub fn number(self) -> u8 {
+        match self {
+            Self::Guest => 10,
+            Self::Planner => 15,
+            Self::Reporter => 20,
+            Self::Developer => 30,
+            Self::Maintainer => 40,
+            Self::Owner => 50,
+        }
+    }
+}
+
 /// A token to create.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct NewToken {
@@ -214,8 +233,12 @@ pub struct RemoteToken {
 /// # Errors
 /// The address, the certificates or the kind of credential do not fit.
 pub fn driver(kind: SystemKind, endpoint: &Endpoint) -> Result<Arc<dyn Driver>, ConfigError> {
-    match kind {
-        SystemKind::Cryptlex => Ok(Arc::new(cryptlex::Cryptlex::new(endpoint)?)),
-        _ => Err(ConfigError::Unsupported(kind.as_str())),
-    }
+    Ok(match kind {
+        SystemKind::SailPoint => Arc::new(sailpoint::SailPoint::new(endpoint)?),
+        SystemKind::TrueFoundry => Arc::new(truefoundry::TrueFoundry::new(endpoint)?),
+        SystemKind::Cryptlex => Arc::new(cryptlex::Cryptlex::new(endpoint)?),
+        SystemKind::GitLab => Arc::new(gitlab::GitLab::new(endpoint)?),
+        SystemKind::Gitea => Arc::new(gitea::Gitea::new(endpoint)?),
+        SystemKind::ArgoCd => Arc::new(argocd::ArgoCd::new(endpoint)?),
+    })
 }

@@ -1,6 +1,6 @@
 //! What the answers of several systems have in common.
 
-use std::time::SystemTime;
+use std::{collections::BTreeMap, time::SystemTime};
 
 use k8s_openapi::jiff::{Timestamp, civil, tz::TimeZone};
 use serde::{Deserialize, Deserializer, de::Error as _};
@@ -18,6 +18,17 @@ pub(super) fn time<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<
     parse(text).map(Some).ok_or_else(|| D::Error::custom("not a time"))
 }
 
+/// The same for a field that other people fill with free text: anything else than a time is none.
+pub(super) fn lenient_time<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<Time>, D::Error> {
+    let text = Option::<String>::deserialize(deserializer)?;
+    Ok(text.as_deref().filter(|text| !text.starts_with("9999-12-31")).and_then(parse))
+}
+
+/// Returns the date of a time, in UTC.
+pub(super) fn date(time: Time) -> String {
+    TimeZone::UTC.to_datetime(time.timestamp()).date().to_string()
+}
+
 fn parse(text: &str) -> Option<Time> {
     let utc = |time: civil::DateTime| time.to_zoned(TimeZone::UTC).ok().map(|zoned| zoned.timestamp());
     let timestamp = text.parse::<Timestamp>().ok();
@@ -27,6 +38,77 @@ fn parse(text: &str) -> Option<Time> {
 /// Returns the time of this computer.
 pub(super) fn now() -> Time {
     Timestamp::try_from(SystemTime::now()).map_or(Time::MIN, Time::from)
+}
+
+/// Returns the version of a server as far as it has the usual characters: it is shown in a status.
+pub(super) fn version(text: &str) -> String {
+    let is_usual = |one: &char| one.is_ascii_alphanumeric() || matches!(one, '.' | '-' | '+' | '_');
+    text.chars().filter(is_usual).take(64).collect()
+}
+
+/// How often a list is read that changes meanwhile.
+const ATTEMPTS: usize = 3;
+
+/// Reads a list again if it changed meanwhile. `read` gets the number of attempts before.
+///
+/// # Errors
+/// The error of the last attempt.
+pub(super) async fn read_again<F, T>(read: impl Fn(usize) -> F) -> Result<T, CallError>
+where
+    F: Future<Output = Result<T, CallError>>,
+{
+    for attempt in 0..ATTEMPTS - 1 {
+        match read(attempt).await {
+            Err(CallError::ListChanged) => {}
+            other => return other,
+        }
+    }
+    read(ATTEMPTS - 1).await
+}
+
+/// The tokens of several pages whose server tells the number of all. A deleted token moves those after it to an earlier page, so that one of
+/// them is on no page that is read. Then fewer are found than there are.
+#[derive(Default)]
+pub(super) struct Collected {
+    tokens: BTreeMap<String, RemoteToken>,
+    total: Option<usize>,
+    pages: usize,
+}
+
+impl Collected {
+    /// Adds a page, with the number of all tokens if the server tells it. Returns whether there is something new on it.
+    ///
+    /// # Errors
+    /// The number is another one than before.
+    pub(super) fn add(
+        &mut self,
+        page: impl IntoIterator<Item = RemoteToken>,
+        total: Option<usize>,
+    ) -> Result<bool, CallError> {
+        if self.pages > 0 && total != self.total {
+            return Err(CallError::ListChanged);
+        }
+        (self.pages, self.total) = (self.pages + 1, total);
+        let known = self.tokens.len();
+        self.tokens.extend(page.into_iter().map(|token| (token.id.clone(), token)));
+        Ok(self.tokens.len() > known)
+    }
+
+    /// Whether all tokens were found.
+    pub(super) fn is_complete(&self) -> bool {
+        self.total.is_some_and(|total| self.tokens.len() >= total)
+    }
+
+    /// Returns the tokens.
+    ///
+    /// # Errors
+    /// Some are missing.
+    pub(super) fn finish(self) -> Result<Vec<RemoteToken>, CallError> {
+        if self.total.is_some_and(|total| total != self.tokens.len()) {
+            return Err(CallError::ListChanged);
+        }
+        Ok(self.tokens.into_values().collect())
+    }
 }
 
 /// Finds the token that a create has just made, for systems that do not answer with its id. Any error means that the token exists and nobody
@@ -66,5 +148,45 @@ mod tests {
             assert_eq!(read.map(|time| time.to_string()).as_deref(), expected, "{text}");
         }
         assert!(time(json!("tomorrow")).is_err() && time(json!(1)).is_err());
+    }
+    #[test]
+    fn free_text_is_no_time() {
+        assert_eq!(lenient_time(json!("tomorrow")).unwrap(), None);
+        assert_eq!(lenient_time(json!("2025-08-01T12:00")).unwrap().unwrap().to_string(), "2025-08-01T12:00:00Z");
+    }
+
+    #[test]
+    fn a_version_has_only_usual_characters() {
+        assert_eq!(version("1.26.0+rc-1\n<script>"), "1.26.0+rc-1script");
+    }
+
+    fn token(id: u32) -> RemoteToken {
+        RemoteToken { id: id.to_string(), name: String::new(), live: true, expires_at: None, last_used_at: None }
+    }
+
+    #[test]
+    fn a_list_is_complete_if_all_tokens_were_found() {
+        let pages = |pages: &[(&[u32], Option<usize>)]| {
+            let mut found = Collected::default();
+            for (ids, total) in pages {
+                found.add(ids.iter().copied().map(token), *total)?;
+            }
+            found.finish().map(|tokens| tokens.len())
+        };
+        assert_eq!(pages(&[(&[1, 2], Some(3)), (&[3], Some(3))]), Ok(3));
+        assert_eq!(pages(&[(&[1, 2], None), (&[3], None)]), Ok(3));
+        assert_eq!(pages(&[(&[1, 2], Some(4)), (&[4], Some(3))]), Err(CallError::ListChanged), "1 was deleted");
+        assert_eq!(pages(&[(&[1, 2], Some(3)), (&[2], Some(3))]), Err(CallError::ListChanged), "3 is on no page");
+    }
+
+    #[tokio::test]
+    async fn a_changed_list_is_read_three_times() {
+        let count = std::cell::Cell::new(0);
+        let read = |attempt| {
+            assert_eq!(attempt, count.replace(count.get() + 1));
+            std::future::ready(Err::<(), _>(CallError::ListChanged))
+        };
+        assert_eq!((read_again(read).await, count.get()), (Err(CallError::ListChanged), 3));
+        assert_eq!(read_again(|_| std::future::ready(Ok(7))).await, Ok(7));
     }
 }

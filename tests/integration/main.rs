@@ -13,6 +13,7 @@ mod compatibility;
 mod crash;
 mod disabled_owner;
 mod fence;
+mod issuer;
 mod layers;
 mod leader;
 mod lease;

@@ -243,6 +243,38 @@ async fn addresses_are_checked_by_name_and_by_number() {
     assert!(client(&Endpoint { addresses: allowed, ..by_name }).send(Call::get("/x")).await.is_ok());
 }
 
+#[tokio::test]
+async fn only_a_configured_proxy_is_used() {
+    let (url, mut requests) = server(response("200 OK", "", "{}")).await;
+    let proxy = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let proxy_url = format!("http://user:pw@{}", proxy.local_addr().unwrap());
+    let asked = tokio::spawn(async move {
+        let (mut stream, _) = proxy.accept().await.unwrap();
+        let (mut request, mut part) = (Vec::new(), [0; 4096]);
+        while !request.ends_with(b"\r\n\r\n") {
+            let length = stream.read(&mut part).await.unwrap();
+            request.extend_from_slice(&part[..length]);
+        }
+        let request = String::from_utf8(request).unwrap();
+        let mut server = tokio::net::TcpStream::connect(request.split(' ').nth(1).unwrap()).await.unwrap();
+        stream.write_all(b"HTTP/1.1 200 OK\r\n\r\n").await.unwrap();
+        tokio::spawn(async move { tokio::io::copy_bidirectional(&mut stream, &mut server).await });
+        request
+    });
+    // The proxy resolves the name, so the policy does not apply.
+    let proxied =
+        Endpoint { proxy: Proxy::parse(&proxy_url), addresses: AddressPolicy::public_only(), ..endpoint(&url) };
+    client(&proxied).send(Call::get("/x")).await.expect("an answer through the proxy");
+    let connect = asked.await.unwrap();
+    let authority = url.trim_start_matches("http://");
+    assert!(connect.starts_with(&format!("CONNECT {authority} HTTP/1.1\r\n")), "{connect}");
+    assert!(connect.to_lowercase().contains("proxy-authorization: basic"), "{connect}");
+    assert!(!connect.contains(TOKEN) && requests.recv().await.unwrap().starts_with("GET /x"), "{connect}");
+    // Its listener is gone.
+    let error = client(&proxied).send(Call::get("/x")).await.err().unwrap();
+    assert!(matches!(error, CallError::Unreachable { .. }) && !error.to_string().contains("pw@"), "{error:?}");
+}
+
 #[test]
 fn only_usable_urls_are_accepted() {
     for (url, expected) in [

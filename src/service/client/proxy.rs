@@ -50,6 +50,11 @@ impl fmt::Display for Proxy {
 }
 
 impl Proxy {
+    /// Reads the URL of an HTTP, HTTPS or SOCKS5 proxy, which may have a user and a password. `None` if it is no such URL.
+    pub fn parse(text: &str) -> Option<Self> {
+        Url::parse(text).and_then(Self::new)
+    }
+
     /// Reads `proxy-url` of a kubeconfig.
     ///
     /// # Errors

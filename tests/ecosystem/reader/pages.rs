@@ -51,6 +51,7 @@ followed! {
     kubectl_pat_page_commands_work: "docs/kubectl-pat.md", Chart;
     metrics_page_commands_work: "docs/metrics.md", Nothing;
     migration_page_commands_work: "docs/migration.md", Installed;
+    new_issuer_page_commands_work: "docs/new-issuer.md", Nothing;
     operations_page_commands_work: "docs/operations.md", Velero;
     performance_page_commands_work: "docs/performance.md", Nothing;
     reference_commands_work: "docs/reference.md", Nothing;
