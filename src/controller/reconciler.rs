@@ -53,7 +53,7 @@ struct Run<'a> {
     key: &'a NamespacedName,
     pat: Arc<StoredPat>,
     state: &'a mut ReconcileState,
-    /// The time at which the current step was planned.
+    /// The time at which the current step was planned. It does not go back within a reconcile.
     now: Time,
     /// The Secret as read from the API server in this reconcile.
     uncached: Option<UncachedRead>,
@@ -256,7 +256,8 @@ impl Reconciler {
 
     /// Plans the next step from what is known now.
     fn plan(&self, run: &mut Run<'_>) -> Plan {
-        run.now = self.now();
+        // The clocks of API servers differ, and the last answer corrects ours.
+        run.now = run.now.max(self.now());
         let pat = run.pat.clone();
         let wanted = pat.spec.as_ref().map_or("", |spec| secret_name(&pat, spec));
         let is_former = |secret: &&Arc<SecretView>| *secret.name != *wanted && !run.state.has_deleted(&secret.name);

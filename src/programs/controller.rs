@@ -12,7 +12,7 @@ use crate::{
     certificates::{self, CertificateManager, CertificateRequest},
     cli::ControllerArgs,
     controller::{ControllerOptions, PatController, preflight},
-    planner::intent::ControllerConfig,
+    planner::{MAX_CLOCK_SKEW, intent::ControllerConfig},
     service::{
         Clock, Cluster, HealthServer, LeaderElector, LeaseError, LeaseHandle, LeaseSettings, PreflightError, Readiness,
         ReadinessGate, Shutdown, lease,
@@ -36,7 +36,7 @@ pub(super) async fn controller(args: ControllerArgs) -> anyhow::Result<()> {
     let identity = lease::identity();
     let elector = args.leader_elect.then(|| elector(&args, &cluster, &identity));
     let lease = elector.as_ref().map_or_else(LeaseHandle::always, LeaderElector::watch);
-    let clock = Clock::system().corrected_by(cluster.server_time.clone());
+    let clock = Clock::system().corrected_by(cluster.server_time.clone(), MAX_CLOCK_SKEW);
     let options = options(&args, &identity);
     let controller =
         PatController::new(cluster.client.clone(), options, clock.clone(), lease.clone(), caches_full.clone());

@@ -14,15 +14,19 @@ use k8s_openapi::jiff::{SignedDuration, Timestamp};
 
 use super::server_time::ServerTime;
 
-/// A larger skew is not corrected: it cannot be known which of the two clocks is wrong.
-const MAX_CORRECTION: SignedDuration = SignedDuration::from_mins(5);
-
 /// A wall clock with microseconds, the resolution of Kubernetes' `MicroTime`. Clones show the same time.
 #[derive(Clone, Debug, Default)]
 pub struct Clock {
     source: ClockSource,
-    /// Measures the skew, and corrects it.
+    correction: Option<Correction>,
+}
+
+/// The correction of a clock by the API server's.
+#[derive(Clone, Debug)]
+struct Correction {
     server: ServerTime,
+    /// A larger skew is not corrected: it cannot be known which of the two clocks is wrong.
+    max: SignedDuration,
 }
 
 #[derive(Clone, Debug, Default)]
@@ -44,27 +48,26 @@ impl Clock {
         (Self { source: ClockSource::Driven(Arc::clone(&micros)), ..Self::default() }, ClockHand(micros))
     }
 
-    /// Returns a clock that shows the same time, corrected by that of the API server.
+    /// Returns a clock that shows the same time, corrected by that of the API server, if they differ by at most `max`.
     #[must_use]
-    pub fn corrected_by(self, server: ServerTime) -> Self {
-        Self { server, ..self }
+    pub fn corrected_by(self, server: ServerTime, max: SignedDuration) -> Self {
+        Self { correction: Some(Correction { server, max }), ..self }
     }
 
-    /// Returns the current time: that of the clock, or the nearest time that the API server's clock can show. If they differ by more
-    /// than 5 minutes, it is that of the clock.
+    /// Returns the current time. With a correction, it is the time nearest to the clock's that the API server's clock can show.
     pub fn now(&self) -> Timestamp {
         let own = self.uncorrected();
-        match self.server.now() {
-            Some(server) if server.skew_of(own).abs() <= MAX_CORRECTION => {
-                from_micros(server.nearest(own).as_microsecond())
-            }
+        let Some(Correction { server, max }) = &self.correction else { return own };
+        match server.now() {
+            Some(server) if server.skew_of(own).abs() <= *max => from_micros(server.nearest(own).as_microsecond()),
             _ => own,
         }
     }
 
-    /// Returns how far the clock, uncorrected, is ahead of the API server's, or behind if negative; `None` before it is measured.
+    /// Returns how far the clock, uncorrected, is ahead of the API server's, or behind if negative; `None` without a correction, and
+    /// before it is measured.
     pub fn skew(&self) -> Option<SignedDuration> {
-        Some(self.server.now()?.skew_of(self.uncorrected()))
+        Some(self.correction.as_ref()?.server.now()?.skew_of(self.uncorrected()))
     }
 
     fn uncorrected(&self) -> Timestamp {
@@ -131,7 +134,7 @@ mod tests {
         let server = ServerTime::default();
         let date: Timestamp = "2027-01-15T08:00:00Z".parse().unwrap();
         let (clock, hand) = Clock::driven(date);
-        let clock = clock.corrected_by(server.clone());
+        let clock = clock.corrected_by(server.clone(), SignedDuration::from_mins(5));
         assert_eq!((clock.now(), clock.skew()), (date, None));
         let response = hyper::Response::builder().header("Date", "Fri, 15 Jan 2027 08:00:00 GMT").body(()).unwrap();
         server.observe(async { Ok::<_, std::convert::Infallible>(response) }).await.unwrap();

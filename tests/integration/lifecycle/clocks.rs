@@ -6,6 +6,7 @@ use control_plane::Identity;
 use k8s_openapi::jiff::{SignedDuration, Timestamp};
 use pat_operator::{
     api::{ConditionType, CredentialState::Active, Time},
+    planner::MAX_CLOCK_SKEW,
     service::client,
 };
 use serde_json::json;
@@ -19,7 +20,7 @@ async fn measured(prefix: &str, seconds: i64) -> Stage {
     let config = stage.access.config_for(&Identity::admin()).expect("a configuration");
     let cluster = client::client(config).expect("a client");
     cluster.client.apiserver_version().await.expect("the API server answers");
-    stage.clock = stage.clock.clone().corrected_by(cluster.server_time.clone());
+    stage.clock = stage.clock.clone().corrected_by(cluster.server_time.clone(), MAX_CLOCK_SKEW);
     stage.hand.advance(SignedDuration::from_secs(seconds));
     stage.restart_with(cluster.client);
     stage
