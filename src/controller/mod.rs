@@ -58,7 +58,7 @@ use self::{
 use crate::{
     api::{MANAGED_BY, MANAGED_BY_LABEL, StoredPat},
     planner::intent::ControllerConfig,
-    service::{Clock, LeaseHandle, ReadinessGate},
+    service::{Clock, LeaseHandle, ReadinessGate, scoped},
 };
 
 /// The time that running reconciles have to finish when the process stops. The lease is released after it.
@@ -179,11 +179,11 @@ impl PatController {
         for scope in scopes {
             let pats = PatHandler::new(stores.clone(), scope.clone());
             let selector = self.options.label_selector.clone();
-            let api = watches::scoped(self.client.clone(), scope.as_deref());
+            let api = scoped(&self.client, scope.as_deref());
             watches.spawn(self.watch(WatchedKind::Pat, api, selector, pats));
             let secrets = SecretHandler::new(stores.clone(), scope.clone());
             let managed = Some(format!("{MANAGED_BY_LABEL}={MANAGED_BY}"));
-            let api = watches::scoped(self.client.clone(), scope.as_deref());
+            let api = scoped(&self.client, scope.as_deref());
             watches.spawn(self.watch(WatchedKind::Secret, api, managed, secrets));
         }
         if self.watches_owners {

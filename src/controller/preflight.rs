@@ -7,6 +7,7 @@ use crate::{
     service::{
         PreflightError, ReadinessGate,
         preflight::{self, AccessCheck, RequiredAccess},
+        scoped,
     },
 };
 
@@ -90,10 +91,7 @@ pub async fn check_selector(
     selector: Option<&str>,
 ) -> Result<(), PreflightError> {
     let Some(selector) = selector else { return Ok(()) };
-    let api: Api<StoredPat> = match namespaces.first() {
-        Some(namespace) => Api::namespaced(client.clone(), namespace),
-        None => Api::all(client.clone()),
-    };
+    let api: Api<StoredPat> = scoped(client, namespaces.first().map(String::as_str));
     match api.list_metadata(&ListParams::default().labels(selector).limit(1)).await {
         Ok(_) => Ok(()),
         Err(kube::Error::Api(status)) if status.code == 400 => Err(PreflightError::BadSelector(status.message.clone())),

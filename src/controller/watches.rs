@@ -3,9 +3,8 @@
 use std::time::Duration;
 
 use futures::StreamExt;
-use k8s_openapi::NamespaceResourceScope;
 use kube::{
-    Api, Client, Resource,
+    Api,
     runtime::{
         WatchStreamExt,
         utils::Backoff,
@@ -50,17 +49,6 @@ pub async fn watch<H: EventHandler>(
             }
         }
         sleep(WAIT_BEFORE_LIST).await;
-    }
-}
-
-/// Returns the API of one namespace, or of all.
-pub fn scoped<K>(client: Client, namespace: Option<&str>) -> Api<K>
-where
-    K: Resource<DynamicType = (), Scope = NamespaceResourceScope>,
-{
-    match namespace {
-        Some(namespace) => Api::namespaced(client, namespace),
-        None => Api::all(client),
     }
 }
 

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use anyhow::{Context, anyhow};
 use k8s_openapi::jiff::SignedDuration;
-use kube::{Api, Resource};
+use kube::Api;
 use tokio::task::{JoinError, JoinHandle, JoinSet};
 use tokio_util::sync::CancellationToken;
 use tracing::info;
@@ -20,6 +20,7 @@ use crate::{
     service::{
         Clock, Cluster, HealthServer, HttpServer, ListenAddr, Readiness, ReadinessGate, Shutdown, TlsReloader, client,
         http::{ConnectionSlots, Limits, refuse_plain_text},
+        scoped,
         tls::{self, TlsFiles, TlsMetrics},
         watch::{self, WatchHandler, WatchMetrics},
     },
@@ -227,16 +228,6 @@ impl ServiceRunner {
         self.background.shutdown().await;
         self.health_end.cancel();
         let _ = self.health.await;
-    }
-}
-
-fn scoped<K: Resource<DynamicType = (), Scope = kube::core::NamespaceResourceScope>>(
-    client: &kube::Client,
-    namespace: Option<&str>,
-) -> Api<K> {
-    match namespace {
-        Some(namespace) => Api::namespaced(client.clone(), namespace),
-        None => Api::all(client.clone()),
     }
 }
 

@@ -34,10 +34,10 @@ use pat_operator::{
         reconciler::Reconciler,
         stored_secret::StoredSecret,
         stores::Stores,
-        watches::{scoped, watch},
+        watches::watch,
     },
     planner::intent::ControllerConfig,
-    service::{Clock, ClockHand},
+    service::{Clock, ClockHand, scoped},
 };
 use serde_json::Value;
 use tokio::task::JoinSet;
@@ -80,10 +80,10 @@ impl Operator {
         let scope = Some(namespace.to_owned());
         let pats = PatHandler::new(stores.clone(), scope.clone());
         let secrets = SecretHandler::new(stores.clone(), scope.clone());
-        let api = scoped(watching.clone(), scope.as_deref());
+        let api = scoped(watching, scope.as_deref());
         watches.spawn(async move { watch(api, None, pats, drop).await });
         let ours = format!("{MANAGED_BY_LABEL}={MANAGED_BY}");
-        let api = scoped(watching.clone(), scope.as_deref());
+        let api = scoped(watching, scope.as_deref());
         watches.spawn(async move { watch(api, Some(&ours), secrets, drop).await });
         Self { stores, reconciler, metrics, _watches: watches }
     }

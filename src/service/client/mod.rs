@@ -36,8 +36,8 @@ use hyper_util::{
     },
     rt::TokioExecutor,
 };
-use k8s_openapi::jiff::Timestamp;
-use kube::{Client, Config, client::ConfigExt, config::InClusterError};
+use k8s_openapi::{NamespaceResourceScope, jiff::Timestamp};
+use kube::{Api, Client, Config, Resource, client::ConfigExt, config::InClusterError};
 use serde_json::json;
 use tower::{BoxError, ServiceBuilder, filter::AsyncFilterLayer, util::option_layer};
 
@@ -239,6 +239,17 @@ async fn open(connection: Connection, print_requests: bool) -> Result<Cluster, C
         config.default_namespace = pod_namespace().unwrap_or(config.default_namespace);
     }
     build(config, &Setup { credentials, proxy, context, print_requests })
+}
+
+/// Returns the API of one namespace, or of all.
+pub fn scoped<K>(client: &Client, namespace: Option<&str>) -> Api<K>
+where
+    K: Resource<DynamicType = (), Scope = NamespaceResourceScope>,
+{
+    match namespace {
+        Some(namespace) => Api::namespaced(client.clone(), namespace),
+        None => Api::all(client.clone()),
+    }
 }
 
 /// Builds a client with this module's timeouts, for a configuration without bearer token, password, credential plugin and proxy.
