@@ -1,6 +1,6 @@
 //! Checks before the controller starts: the resource exists, and every request of the controller is allowed.
 
-use kube::{Api, Client, api::ListParams, core::ApiResource};
+use kube::{Api, Client, api::ListParams};
 
 use crate::{
     api::{FIELD_MANAGER, GROUP, PersonalAccessToken, StoredPat, VERSION, crd},
@@ -104,7 +104,6 @@ pub async fn check_selector(
 /// # Errors
 /// The policy `status` refuses it, as it does for a controller beside the chart that is not listed there.
 pub async fn check_status_policy(client: &Client, namespaces: &[String]) -> Result<(), PreflightError> {
-    let resource = ApiResource::erase::<PersonalAccessToken>(&());
     let value = "policies.otherAccounts.controllers";
-    preflight::check_status_policy(client, &resource, namespaces, FIELD_MANAGER, value).await
+    preflight::check_status_policy::<PersonalAccessToken>(client, namespaces, FIELD_MANAGER, value).await
 }

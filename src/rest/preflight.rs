@@ -1,6 +1,6 @@
 //! Checks before the REST server starts: the resources exist, and every request that it will make is permitted.
 
-use kube::{Client, core::ApiResource};
+use kube::Client;
 
 use crate::{
     api::{GROUP, PersonalAccessToken, VERIFIER_FIELD_MANAGER, VERSION, crd},
@@ -50,8 +50,7 @@ impl RestPreflight<'_> {
             questions.push(AccessCheck { namespace, group: "", resource: "secrets", subresource: "", verb, name });
         }
         preflight::check_permissions(client, questions).await?;
-        let resource = ApiResource::erase::<PersonalAccessToken>(&());
-        preflight::warn_of_status_policy(client, &resource, self.namespace, VERIFIER_FIELD_MANAGER).await;
+        preflight::warn_of_status_policy::<PersonalAccessToken>(client, self.namespace, VERIFIER_FIELD_MANAGER).await;
         Ok(())
     }
 }

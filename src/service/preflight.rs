@@ -1,27 +1,36 @@
 //! Checks before a program starts: whether a resource is served, whether namespaces exist, and whether all later requests are permitted, by RBAC and
 //! by the admission policy for statuses.
 
-use std::time::Duration;
+use std::{fmt, time::Duration};
 
 use futures::{StreamExt, TryStreamExt, stream};
-use k8s_openapi::api::{
-    authentication::v1::UserInfo,
-    authorization::v1::{
-        ResourceAttributes, SelfSubjectAccessReview, SelfSubjectAccessReviewSpec, SubjectAccessReview,
-        SubjectAccessReviewSpec,
+use k8s_openapi::{
+    NamespaceResourceScope,
+    api::{
+        authentication::v1::UserInfo,
+        authorization::v1::{
+            ResourceAttributes, SelfSubjectAccessReview, SelfSubjectAccessReviewSpec, SubjectAccessReview,
+            SubjectAccessReviewSpec,
+        },
+        core::v1::Namespace,
     },
-    core::v1::Namespace,
 };
 use kube::{
-    Api, Client,
+    Api, Client, Resource,
     api::{ListParams, Patch, PatchParams, PostParams},
-    core::{ApiResource, DynamicObject},
 };
+use serde::de::DeserializeOwned;
 
-use super::{client::explain_api_error, readiness::ReadinessGate};
+use super::{
+    client::{explain_api_error, scoped},
+    readiness::ReadinessGate,
+};
 
 /// The interval of checks for a missing resource.
 const CHECK_EVERY: Duration = Duration::from_secs(2);
+
+/// The number of concurrent requests.
+const CONCURRENT_CHECKS: usize = 8;
 
 /// Permissions that a program needs: API group, resource, subresource, verbs.
 pub type RequiredAccess = (&'static str, &'static str, &'static str, &'static [&'static str]);
@@ -220,7 +229,7 @@ pub async fn check_permissions(client: &Client, questions: Vec<AccessCheck<'_>>)
             let allowed = question.is_allowed(client).await?;
             Ok((!allowed).then(|| question.words()))
         })
-        .buffer_unordered(8)
+        .buffer_unordered(CONCURRENT_CHECKS)
         .try_collect()
         .await
         .map_err(|error: kube::Error| PreflightError::Unreachable(explain_api_error(&error)))?;
@@ -234,36 +243,45 @@ pub async fn check_permissions(client: &Client, questions: Vec<AccessCheck<'_>>)
 /// This is no error: the namespace may be created later, and its tokens are then served.
 pub async fn warn_of_missing_namespaces(client: &Client, namespaces: &[String], flag: &str) {
     let api: Api<Namespace> = Api::all(client.clone());
-    for name in namespaces {
-        if let Ok(None) = api.get_metadata_opt(name).await {
+    let mut found = stream::iter(namespaces)
+        .map(|name| {
+            let api = api.clone();
+            async move { (name, api.get_metadata_opt(name).await) }
+        })
+        .buffered(CONCURRENT_CHECKS);
+    while let Some((name, found)) = found.next().await {
+        if let Ok(None) = found {
             tracing::warn!("{flag}: namespace {name} does not exist: create it, or correct the flag and start again");
         }
     }
 }
 
-/// Checks that the chart's admission policy `status` lets this identity write statuses: by a dry run that changes nothing, on one object of the
-/// resource in the first namespace that has one (in any if none is given). Without an object, or after any other error, there is no answer.
+/// Checks that the chart's admission policy `status` lets this identity write statuses: by a dry run that changes nothing, on one object in the
+/// first namespace that has one (in any if none is given). Without an object, or after any other error, there is no answer.
 ///
 /// `value` is the value of the chart that lists the identities.
 ///
 /// # Errors
 /// The policy refuses the write.
-pub async fn check_status_policy(
+pub async fn check_status_policy<K>(
     client: &Client,
-    resource: &ApiResource,
     namespaces: &[String],
     field_manager: &str,
     value: &'static str,
-) -> Result<(), PreflightError> {
-    let apis = match namespaces {
-        [] => vec![Api::<DynamicObject>::all_with(client.clone(), resource)],
-        names => names.iter().map(|name| Api::namespaced_with(client.clone(), name, resource)).collect(),
+) -> Result<(), PreflightError>
+where
+    K: Resource<DynamicType = (), Scope = NamespaceResourceScope> + Clone + DeserializeOwned + fmt::Debug,
+{
+    let scopes = match namespaces {
+        [] => vec![None],
+        names => names.iter().map(|name| Some(name.as_str())).collect(),
     };
-    for api in apis {
+    for scope in scopes {
+        let api: Api<K> = scoped(client, scope);
         let Ok(found) = api.list_metadata(&ListParams::default().limit(1)).await else { continue };
         let Some(metadata) = found.items.into_iter().next().map(|one| one.metadata) else { continue };
         let (Some(namespace), Some(name)) = (metadata.namespace, metadata.name) else { continue };
-        let api: Api<DynamicObject> = Api::namespaced_with(client.clone(), &namespace, resource);
+        let api: Api<K> = Api::namespaced(client.clone(), &namespace);
         let params =
             PatchParams { dry_run: true, field_manager: Some(field_manager.to_owned()), ..PatchParams::default() };
         let answer = api.patch_status(&name, &params, &Patch::Merge(serde_json::json!({}))).await;
@@ -279,14 +297,12 @@ pub async fn check_status_policy(
 }
 
 /// Warns if the chart's admission policies refuse to let this identity record when tokens are used. Its server works nevertheless.
-pub async fn warn_of_status_policy(
-    client: &Client,
-    resource: &ApiResource,
-    namespaces: &[String],
-    field_manager: &str,
-) {
+pub async fn warn_of_status_policy<K>(client: &Client, namespaces: &[String], field_manager: &str)
+where
+    K: Resource<DynamicType = (), Scope = NamespaceResourceScope> + Clone + DeserializeOwned + fmt::Debug,
+{
     let value = "policies.otherAccounts.verifiers";
-    if let Err(error) = check_status_policy(client, resource, namespaces, field_manager, value).await {
+    if let Err(error) = check_status_policy::<K>(client, namespaces, field_manager, value).await {
         tracing::warn!("the times of last use cannot be recorded: {error}");
     }
 }

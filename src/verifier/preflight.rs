@@ -1,6 +1,6 @@
 //! Checks before the verifier starts: the resources are installed, and every request it makes is permitted.
 
-use kube::{Client, core::ApiResource};
+use kube::Client;
 
 use crate::{
     api::{GROUP, PersonalAccessToken, VERIFIER_FIELD_MANAGER, VERSION, crd},
@@ -32,7 +32,6 @@ pub async fn check(client: &Client, namespaces: &[String], crd_there: &Readiness
         questions.extend(preflight::questions(OWNER_NEEDS, &[]));
     }
     preflight::check_permissions(client, questions).await?;
-    let resource = ApiResource::erase::<PersonalAccessToken>(&());
-    preflight::warn_of_status_policy(client, &resource, namespaces, VERIFIER_FIELD_MANAGER).await;
+    preflight::warn_of_status_policy::<PersonalAccessToken>(client, namespaces, VERIFIER_FIELD_MANAGER).await;
     Ok(())
 }
