@@ -107,11 +107,10 @@ impl ControllerProgram {
         stopping: CancellationToken,
         end: &CancellationToken,
     ) -> anyhow::Result<()> {
-        tokio::select! {
+        let watches_owners = tokio::select! {
             () = stopping.cancelled() => return Ok(()),
             ready = self.preflight(elector.as_ref().map(LeaderElector::lease)) => ready?,
-        }
-        let watches_owners = preflight::can_watch_owners(&self.client, self.args.namespaces.names()).await?;
+        };
         let controller = controller.watching_owners(watches_owners);
         let release = end.child_token();
         let mut election = elector.map(|elector| elect(elector, controller.caches_are_full(), release.clone()));
@@ -143,7 +142,8 @@ impl ControllerProgram {
         result
     }
 
-    async fn preflight(&self, lease: Option<(&str, &str)>) -> Result<(), PreflightError> {
+    /// Waits for the prerequisites, and returns whether the controller can watch TokenOwners.
+    async fn preflight(&self, lease: Option<(&str, &str)>) -> Result<bool, PreflightError> {
         let namespaces = self.args.namespaces.names();
         preflight::wait_for_crd(&self.client, &self.crd_established).await?;
         warn_of_missing_namespaces(&self.client, namespaces, "--namespaces").await;
@@ -152,7 +152,8 @@ impl ControllerProgram {
         let checks = certificates::preflight::questions(self.certificates.namespace(), &names);
         check_permissions(&self.client, checks).await?;
         preflight::check_selector(&self.client, namespaces, self.args.label_selector.as_deref()).await?;
-        preflight::check_status_policy(&self.client, namespaces).await
+        preflight::check_status_policy(&self.client, namespaces).await?;
+        preflight::can_watch_owners(&self.client, namespaces).await
     }
 }
 
