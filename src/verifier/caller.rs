@@ -17,6 +17,7 @@
 use std::sync::Arc;
 
 use axum::http::HeaderMap;
+use k8s_openapi::jiff::Timestamp;
 use tracing::warn;
 use zeroize::Zeroizing;
 
@@ -24,7 +25,7 @@ use super::{
     CheckResult, Protocol, ProtocolRejection, Verifier,
     reason::DecisionReason,
     response::{self, Challenge},
-    service_account::{AccountPermission, ServiceAccountReviewer, may_be_valid},
+    service_account::{AccountPermission, ServiceAccountReviewer, plausible_expiry},
 };
 use crate::{
     auth::decision::{Audience, Requirements},
@@ -58,6 +59,7 @@ pub enum AuthenticatedCaller {
 /// The token of a caller that may be a ServiceAccount.
 pub struct AccountToken {
     token: Zeroizing<String>,
+    expires: Timestamp,
     _share: MemoryReservation,
 }
 
@@ -95,12 +97,13 @@ impl CallerAuthenticator {
                 if let Ok(token) = Presented::parse(token) {
                     return self.authenticate_pat(token, |_| Ok(())).map(AuthenticatedCaller::Pat);
                 }
-                let token = str::from_utf8(token).ok().filter(|token| self.accounts.is_some() && may_be_valid(token));
-                let token = token.ok_or(CallerRejection::Challenge(Challenge::InvalidToken))?;
+                let token = str::from_utf8(token).ok().filter(|_| self.accounts.is_some());
+                let plausible = token.and_then(|token| Some((token, plausible_expiry(token)?)));
+                let (token, expires) = plausible.ok_or(CallerRejection::Challenge(Challenge::InvalidToken))?;
                 let mut share = self.verifier.memory().reservation();
                 share.grow(token.len()).map_err(|BudgetExhausted| CallerRejection::Unavailable)?;
                 let token = Zeroizing::new(token.to_owned());
-                Ok(AuthenticatedCaller::Account(AccountToken { token, _share: share }))
+                Ok(AuthenticatedCaller::Account(AccountToken { token, expires, _share: share }))
             }
         }
     }
@@ -138,7 +141,7 @@ impl CallerAuthenticator {
         let Some(accounts) = &self.accounts else {
             return Err(CallerRejection::Challenge(Challenge::InvalidToken));
         };
-        match accounts.permission(&account.token).await {
+        match accounts.permission(&account.token, account.expires).await {
             Ok(AccountPermission::Permitted) => Ok(IntrospectionCaller::Unrestricted),
             Ok(AccountPermission::Forbidden) => {
                 Err(CallerRejection::Challenge(Challenge::InsufficientScope { scope: SCOPE.to_owned() }))

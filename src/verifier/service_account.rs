@@ -94,12 +94,12 @@ impl ServiceAccountReviewer {
         Self { client, permits: Semaphore::new(MAX_CONCURRENT), cache: Mutex::default() }
     }
 
-    /// Returns whether the holder of this token may introspect.
+    /// Returns whether the holder of this token may introspect. `expires` is that of [`plausible_expiry`].
     ///
     /// # Errors
     /// Returns an error if the API server does not answer.
-    pub async fn permission(&self, token: &str) -> Result<AccountPermission, ReviewError> {
-        let Some(left) = plausible_life(token) else { return Ok(AccountPermission::NotAuthenticated) };
+    pub async fn permission(&self, token: &str, expires: Timestamp) -> Result<AccountPermission, ReviewError> {
+        let left = Duration::try_from(expires.duration_since(Timestamp::now())).unwrap_or_default();
         let key = Sha256::digest(token).into();
         if let Some(known) = self.cached(&key) {
             return Ok(known);
@@ -153,16 +153,12 @@ impl ServiceAccountReviewer {
     }
 }
 
-/// Whether a review of this text may succeed: it is a JWT for our audience that has not expired. Nothing else is verified.
-pub fn may_be_valid(token: &str) -> bool {
-    plausible_life(token).is_some()
-}
-
-/// Returns the time until the token expires; `None` for text that cannot be valid.
-fn plausible_life(token: &str) -> Option<Duration> {
-    let now = Timestamp::now().as_second();
-    let claims = claims(token).filter(|claims| claims.are_plausible(now))?;
-    Some(Duration::from_secs(u64::try_from(claims.exp.saturating_sub(now)).unwrap_or(0)))
+/// Returns when the token expires; `None` if no review can succeed, because the text is not a JWT for our audience, or has expired.
+/// Nothing else is verified.
+pub fn plausible_expiry(token: &str) -> Option<Timestamp> {
+    let claims = claims(token).filter(|claims| claims.are_plausible(Timestamp::now().as_second()))?;
+    // A time beyond the calendar never comes.
+    Some(Timestamp::from_second(claims.exp).unwrap_or(Timestamp::MAX))
 }
 
 /// Unverified claims of a JWT. They only spare the API server reviews of tokens that cannot be valid.
