@@ -2,6 +2,7 @@
 
 use std::{fmt, path::PathBuf, pin::Pin, sync::Arc};
 
+use base64::{Engine, engine::general_purpose::STANDARD};
 use hyper::{
     Request,
     header::{AUTHORIZATION, HeaderValue},
@@ -10,10 +11,7 @@ use k8s_openapi::jiff::{SignedDuration, Timestamp};
 use tokio::sync::Mutex;
 use tower::{BoxError, filter::AsyncPredicate};
 
-use super::{
-    exec::{ExecCredential, ExecPlugin},
-    resolve::bearer_header,
-};
+use super::exec::{ExecCredential, ExecPlugin};
 
 /// How long a token file is not read again. client-go caches it for a minute, less ten seconds.
 const FILE_PERIOD: SignedDuration = SignedDuration::from_secs(50);
@@ -105,7 +103,8 @@ async fn run(plugin: &Arc<ExecPlugin>) -> Result<ExecCredential, CredentialError
 }
 
 /// Why there are no credentials. It quotes none.
-#[derive(Debug)]
+#[derive(Debug, thiserror::Error)]
+#[error("{0}")]
 pub struct CredentialError(String);
 
 impl CredentialError {
@@ -114,14 +113,6 @@ impl CredentialError {
         Self(message.into())
     }
 }
-
-impl fmt::Display for CredentialError {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&self.0)
-    }
-}
-
-impl std::error::Error for CredentialError {}
 
 /// Adds the `Authorization` header to requests.
 #[derive(Clone)]
@@ -182,6 +173,33 @@ impl<B: Send + 'static> AsyncPredicate<Request<B>> for Credentials {
             Ok(request)
         })
     }
+}
+
+/// The header of a bearer token, without the white space around it; `None` if there is no token.
+///
+/// # Errors
+/// A header cannot have the characters of the token.
+pub fn bearer_header(token: &str) -> Result<Option<HeaderValue>, &'static str> {
+    let token = token.trim();
+    if token.is_empty() {
+        return Ok(None);
+    }
+    sensitive(format!("Bearer {token}")).map(Some).ok_or("the token has line breaks or control characters")
+}
+
+/// The header of a user and a password.
+///
+/// # Errors
+/// They are too long for a header.
+pub fn basic_header(user: &str, password: &str) -> Result<HeaderValue, &'static str> {
+    let basic = STANDARD.encode(format!("{user}:{password}"));
+    sensitive(format!("Basic {basic}")).ok_or("the user or the password is too long")
+}
+
+fn sensitive(text: String) -> Option<HeaderValue> {
+    let mut value = HeaderValue::try_from(text).ok()?;
+    value.set_sensitive(true);
+    Some(value)
 }
 
 #[cfg(test)]

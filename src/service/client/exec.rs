@@ -13,7 +13,7 @@ use base64::{Engine, engine::general_purpose::STANDARD};
 use k8s_openapi::jiff::Timestamp;
 use serde_json::{Value, json};
 
-use super::kubeconfig::{Cluster, Exec};
+use super::kubeconfig::{Cluster, Exec, read_or};
 
 /// The versions of `ExecCredential` that a plugin may use.
 const API_VERSIONS: [&str; 2] = ["client.authentication.k8s.io/v1", "client.authentication.k8s.io/v1beta1"];
@@ -104,8 +104,7 @@ impl ExecPlugin {
 fn cluster_info(cluster: &Cluster) -> Result<Value, String> {
     let authority = match (&*cluster.certificate_authority_data, &*cluster.certificate_authority) {
         ([], "") => Vec::new(),
-        ([], file) => std::fs::read(file).map_err(|error| format!("cannot read {file}: {error}"))?,
-        (data, _) => data.to_vec(),
+        (data, file) => read_or(data, file)?,
     };
     let mut info = json!({ "server": cluster.server });
     let mut add = |key: &str, value: Value, is_set: bool| {

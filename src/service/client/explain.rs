@@ -27,6 +27,12 @@ pub fn explain_build_error(error: &kube::Error) -> String {
     }
 }
 
+/// Explains why there are no credentials.
+pub fn explain_credentials(error: &CredentialError) -> String {
+    let reason = shorten(&error.to_string());
+    format!("no credentials for the API server: {reason}; try the same with kubectl, or fix the user in the kubeconfig")
+}
+
 fn explain_status(status: &Status) -> String {
     let message = shorten(&status.message);
     match status.code {
@@ -95,9 +101,7 @@ impl<'m> RbacRefusal<'m> {
 fn explain_transport(error: &(dyn StdError + 'static)) -> String {
     for cause in causes(error) {
         if let Some(error) = cause.downcast_ref::<CredentialError>() {
-            return format!(
-                "no credentials for the API server: {error}; try the same with kubectl, or fix the user in the kubeconfig"
-            );
+            return explain_credentials(error);
         }
         if let Some(error) = cause.downcast_ref::<ProxyError>() {
             return format!(

@@ -7,7 +7,7 @@ use std::{
     collections::BTreeMap,
     env,
     ffi::OsStr,
-    fmt, fs, io,
+    fs, io,
     path::{Path, PathBuf},
 };
 
@@ -26,19 +26,14 @@ const BASE64: GeneralPurpose =
 const EXEC_EXTENSION: &str = "client.authentication.k8s.io/exec";
 
 /// Why a kubeconfig cannot be used. It names fields and files, and quotes no values.
-#[derive(Debug, PartialEq, Eq)]
+#[derive(Debug, PartialEq, Eq, thiserror::Error)]
+#[error("{0}")]
 pub struct KubeconfigError(String);
 
 impl KubeconfigError {
     /// An error with this explanation.
     pub fn new(message: impl Into<String>) -> Self {
         Self(message.into())
-    }
-}
-
-impl fmt::Display for KubeconfigError {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&self.0)
     }
 }
 
@@ -263,6 +258,18 @@ impl Kubeconfig {
         for (name, context) in next.contexts {
             self.contexts.entry(name).or_insert(context);
         }
+    }
+}
+
+/// Returns the data; if it is empty, that of the file.
+///
+/// # Errors
+/// The file cannot be read.
+pub fn read_or(data: &[u8], file: &str) -> std::result::Result<Vec<u8>, String> {
+    if data.is_empty() {
+        fs::read(file).map_err(|error| format!("cannot read {file}: {error}"))
+    } else {
+        Ok(data.to_vec())
     }
 }
 

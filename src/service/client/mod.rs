@@ -43,7 +43,7 @@ use tower::{BoxError, ServiceBuilder, filter::AsyncFilterLayer, util::option_lay
 
 use self::{
     credentials::{Authorization, CredentialError, Credentials, TokenFile},
-    explain::{explain_build_error, one_line, shorten},
+    explain::{explain_build_error, explain_credentials, one_line, shorten},
     kubeconfig::{Files, KubeconfigError},
     print::PrintRequests,
     proxy::ProxyVariables,
@@ -102,10 +102,7 @@ pub enum ClientError {
     )]
     InCluster(InClusterError),
     /// The credential plugin of the kubeconfig, or the token of the ServiceAccount, gives no credentials.
-    #[error(
-        "no credentials for the API server: {}; try the same with kubectl, or fix the user in the kubeconfig",
-        shorten(&.0.to_string())
-    )]
+    #[error("{}", explain_credentials(.0))]
     Credentials(CredentialError),
     /// The configuration was read, but no client can be built from it.
     #[error("cannot build a client for {url}: {}", explain_build_error(.error))]

@@ -5,8 +5,7 @@
 
 use std::{env, error::Error as StdError, fmt, net::IpAddr, sync::Arc};
 
-use base64::{Engine, engine::general_purpose::STANDARD};
-use hyper::{Uri, header::HeaderValue};
+use hyper::Uri;
 use hyper_rustls::{HttpsConnector, MaybeHttpsStream};
 use hyper_util::{
     client::legacy::connect::{
@@ -20,6 +19,7 @@ use tokio::net::TcpStream;
 use tower::{BoxError, Service, ServiceExt};
 
 use super::{
+    credentials::basic_header,
     kubeconfig::KubeconfigError,
     url::{Url, UserInfo},
 };
@@ -226,8 +226,7 @@ where
 {
     let mut tunnel = Tunnel::new(proxy.uri.clone(), connector);
     if let Some(UserInfo { user, password }) = &proxy.user {
-        let basic = STANDARD.encode(format!("{user}:{password}"));
-        tunnel = tunnel.with_auth(HeaderValue::try_from(format!("Basic {basic}"))?);
+        tunnel = tunnel.with_auth(basic_header(user, password)?);
     }
     Ok(tunnel.oneshot(with_port(server)?).await?)
 }

@@ -3,10 +3,10 @@
 //!
 //! The rules are those of client-go's `tools/clientcmd` (client_config.go, validation.go) and `rest`.
 
-use std::{fs, path::PathBuf};
+use std::path::PathBuf;
 
 use base64::{Engine, engine::general_purpose::STANDARD};
-use hyper::{Uri, header::HeaderValue};
+use hyper::Uri;
 use k8s_openapi::jiff::Timestamp;
 use kube::Config;
 use rustls::{
@@ -15,9 +15,9 @@ use rustls::{
 };
 
 use super::{
-    credentials::{Authorization, TokenFile},
+    credentials::{Authorization, TokenFile, basic_header, bearer_header},
     exec::ExecPlugin,
-    kubeconfig::{Cluster, Context, Kubeconfig, KubeconfigError, User},
+    kubeconfig::{Cluster, Context, Kubeconfig, KubeconfigError, User, read_or},
     proxy::{Proxy, ProxyVariables},
     url::{Url, UserInfo},
 };
@@ -306,14 +306,6 @@ fn certificates(pem: &[u8]) -> Vec<Vec<u8>> {
     usable.map(|certificate| certificate.to_vec()).collect()
 }
 
-fn read_or(data: &[u8], file: &str) -> std::result::Result<Vec<u8>, String> {
-    if data.is_empty() {
-        fs::read(file).map_err(|error| format!("cannot read {file}: {error}"))
-    } else {
-        Ok(data.to_vec())
-    }
-}
-
 /// Sets the client certificate, and returns the other credentials. A credential plugin counts only without others.
 fn authenticate(
     config: &mut Config,
@@ -338,7 +330,7 @@ fn authenticate(
         return Ok(Authorization::Fixed(header));
     }
     if !user.username.is_empty() {
-        return basic_header(&user.username, &user.password).map(Authorization::Fixed);
+        return Ok(Authorization::Fixed(basic_header(&user.username, &user.password)?));
     }
     match (user.exec, user.auth_provider) {
         (Some(exec), _) if !certified => Ok(Authorization::Exec(ExecPlugin::new(exec, cluster)?)),
@@ -363,27 +355,4 @@ fn authenticate(
 pub fn set_client_certificate(config: &mut Config, certificate: &[u8], key: &[u8]) {
     config.auth_info.client_certificate_data = Some(STANDARD.encode(certificate));
     config.auth_info.client_key_data = Some(STANDARD.encode(key).into());
-}
-
-/// The header of a bearer token, without the white space around it; `None` if there is no token.
-///
-/// # Errors
-/// A header cannot have the characters of the token.
-pub fn bearer_header(token: &str) -> std::result::Result<Option<HeaderValue>, &'static str> {
-    let token = token.trim();
-    if token.is_empty() {
-        return Ok(None);
-    }
-    sensitive(format!("Bearer {token}")).map(Some).ok_or("the token has line breaks or control characters")
-}
-
-fn basic_header(user: &str, password: &str) -> std::result::Result<HeaderValue, String> {
-    let basic = STANDARD.encode(format!("{user}:{password}"));
-    sensitive(format!("Basic {basic}")).ok_or_else(|| "the user or the password is too long".into())
-}
-
-fn sensitive(text: String) -> Option<HeaderValue> {
-    let mut value = HeaderValue::try_from(text).ok()?;
-    value.set_sensitive(true);
-    Some(value)
 }
