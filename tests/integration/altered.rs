@@ -3,9 +3,12 @@
 //! The operator compares the API server's answer with what it sent. It must neither mint without end nor write without end, and the
 //! status must tell what differs.
 
-use std::{collections::BTreeSet, time::Instant};
+use std::collections::BTreeSet;
 
-use crate::support::stage::{SOON, Stage};
+use crate::support::{
+    process::place::eventually_within,
+    stage::{SOON, Stage},
+};
 use k8s_openapi::api::{
     admissionregistration::v1::{MutatingAdmissionPolicy, MutatingAdmissionPolicyBinding},
     core::v1::Secret,
@@ -63,7 +66,7 @@ impl Alteration {
         let bindings: Api<MutatingAdmissionPolicyBinding> = Api::all(stage.client.clone());
         let binding = serde_json::from_value(binding).expect("a binding");
         bindings.create(&PostParams::default(), &binding).await.expect("the binding is created");
-        until_probe(stage, changes).await;
+        eventually_within(3 * SOON, "the policy is in force", async || changes(&probe(stage).await)).await;
         Self(name)
     }
 
@@ -73,11 +76,7 @@ impl Alteration {
         let policies: Api<MutatingAdmissionPolicy> = Api::all(stage.client.clone());
         bindings.delete(&self.0, &DeleteParams::default()).await.expect("the binding is deleted");
         policies.delete(&self.0, &DeleteParams::default()).await.expect("the policy is deleted");
-        let deadline = Instant::now() + 3 * SOON;
-        while changes(&probe(stage).await) {
-            assert!(Instant::now() < deadline, "the policy stays in force");
-            tokio::time::sleep(std::time::Duration::from_millis(20)).await;
-        }
+        eventually_within(3 * SOON, "the policy is not in force", async || !changes(&probe(stage).await)).await;
     }
 }
 
@@ -95,14 +94,6 @@ async fn probe(stage: &Stage) -> Secret {
     let secret = serde_json::from_value(secret).expect("a Secret");
     let params = PostParams { dry_run: true, ..Default::default() };
     stage.secrets().create(&params, &secret).await.expect("the probe is accepted")
-}
-
-async fn until_probe(stage: &Stage, changed: fn(&Secret) -> bool) {
-    let deadline = Instant::now() + 3 * SOON;
-    while !changed(&probe(stage).await) {
-        assert!(Instant::now() < deadline, "the policy is not in force");
-        tokio::time::sleep(std::time::Duration::from_millis(20)).await;
-    }
 }
 
 fn token_differs(secret: &Secret) -> bool {
