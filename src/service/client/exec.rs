@@ -25,12 +25,21 @@ pub struct ExecPlugin {
     cluster: Option<Value>,
 }
 
+/// A client certificate and its key, both in PEM.
+#[derive(PartialEq, Eq)]
+pub struct ClientCertificate {
+    /// The certificate.
+    pub certificate: String,
+    /// The key.
+    pub key: String,
+}
+
 /// What a plugin printed: a token, a client certificate, or both.
 pub struct ExecCredential {
     /// The bearer token; empty if there is none.
     pub token: String,
-    /// The client certificate and its key, both in PEM.
-    pub certificate: Option<(String, String)>,
+    /// The client certificate.
+    pub certificate: Option<ClientCertificate>,
     /// When the credentials expire.
     pub expires: Option<Timestamp>,
 }
@@ -146,7 +155,7 @@ fn read(output: &[u8], api_version: &str) -> Result<ExecCredential, &'static str
         ("", "") if token.is_empty() => return Err("printed neither a token nor a client certificate"),
         ("", "") => None,
         ("", _) | (_, "") => return Err("printed only one of clientCertificateData and clientKeyData"),
-        (certificate, key) => Some((certificate.to_owned(), key.to_owned())),
+        (certificate, key) => Some(ClientCertificate { certificate: certificate.to_owned(), key: key.to_owned() }),
     };
     Ok(ExecCredential { token, certificate, expires })
 }
@@ -167,7 +176,8 @@ mod tests {
         let yaml = format!("kind: ExecCredential\napiVersion: {V1}\nstatus:\n  token: s3cret\n  clientKeyData: null\n");
         assert_eq!(read(&yaml).ok().unwrap().token, "s3cret");
         let pair = status(json!({"clientCertificateData": "c", "clientKeyData": "k"}));
-        assert_eq!(read(&pair).ok().unwrap().certificate, Some(("c".into(), "k".into())));
+        let found = read(&pair).ok().unwrap().certificate.expect("a certificate");
+        assert_eq!((&*found.certificate, &*found.key), ("c", "k"));
         for (output, reason) in [
             (String::new(), "did not print an ExecCredential"),
             ("s3cret".into(), "did not print an ExecCredential"),

@@ -1,7 +1,7 @@
 //! The client of the API server, for the configuration that kubectl would use.
 //!
 //! ```text
-//! kubeconfig (files) -> resolve (one connection) -> credentials, exec, proxy, trust -> the client
+//! kubeconfig (files) -> resolve (one connection) -> credentials, exec, proxy, trust -> transport -> the client
 //! ```
 //!
 //! kube's own loader refuses or misreads much that kubectl takes. So this module reads kubeconfigs itself, and gives kube only what both
@@ -16,6 +16,7 @@ mod proxy;
 mod resolve;
 #[cfg(test)]
 mod tests;
+mod transport;
 mod trust;
 mod url;
 
@@ -29,25 +30,21 @@ use hyper::{
 };
 use hyper_rustls::{FixedServerNameResolver, HttpsConnector, HttpsConnectorBuilder};
 use hyper_timeout::TimeoutConnector;
-use hyper_util::{
-    client::legacy::{
-        self,
-        connect::{Connect, HttpConnector},
-    },
-    rt::TokioExecutor,
-};
-use k8s_openapi::{NamespaceResourceScope, jiff::Timestamp};
+use hyper_util::client::legacy::connect::{Connect, HttpConnector};
+use k8s_openapi::NamespaceResourceScope;
 use kube::{Api, Client, Config, Resource, client::ConfigExt, config::InClusterError};
 use serde_json::json;
-use tower::{BoxError, ServiceBuilder, filter::AsyncFilterLayer, util::option_layer};
+use tower::{ServiceBuilder, util::option_layer};
 
 use self::{
-    credentials::{Authorization, CredentialError, Credentials, TokenFile},
+    credentials::{Authorization, Credential, CredentialError, Credentials, TokenFile},
+    exec::ClientCertificate,
     explain::{explain_build_error, explain_credentials, one_line, shorten},
     kubeconfig::{Files, KubeconfigError},
     print::PrintRequests,
     proxy::ProxyVariables,
     resolve::{Connection, resolve, set_client_certificate},
+    transport::Transport,
 };
 pub use self::{
     explain::explain_api_error,
@@ -55,7 +52,7 @@ pub use self::{
     resolve::ConfigOverrides,
     trust::trusting,
 };
-use super::server_time::ServerTime;
+use super::{clock::uptime, server_time::ServerTime};
 
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
 
@@ -216,7 +213,7 @@ fn pod_namespace() -> Option<String> {
 fn in_cluster() -> Result<Connection, ClientError> {
     let mut config = Config::incluster().map_err(ClientError::InCluster)?;
     let authorization = match config.auth_info.token_file.take() {
-        Some(path) => TokenFile::open(path.into(), None, Timestamp::now())
+        Some(path) => TokenFile::open(path.into(), None, uptime())
             .map(Authorization::File)
             .map_err(|reason| ClientError::Credentials(CredentialError::new(reason)))?,
         None => Authorization::None,
@@ -227,15 +224,13 @@ fn in_cluster() -> Result<Connection, ClientError> {
 /// Gets the credentials, and builds the client.
 async fn open(connection: Connection, print_requests: bool) -> Result<Cluster, ClientError> {
     let Connection { mut config, authorization, proxy, context, namespace } = connection;
-    let (credentials, certificate) = Credentials::obtain(authorization).await.map_err(ClientError::Credentials)?;
-    if let Some((certificate, key)) = certificate {
-        set_client_certificate(&mut config, certificate.as_bytes(), key.as_bytes());
-    }
+    let credentials = Credentials::obtain(authorization).await.map_err(ClientError::Credentials)?;
+    let credential = credentials.current().await.map_err(ClientError::Credentials)?;
     if namespace.is_none() && is_pod() {
         // As in kubectl, also for a kubeconfig without a namespace.
         config.default_namespace = pod_namespace().unwrap_or(config.default_namespace);
     }
-    build(config, &Setup { credentials, proxy, context, print_requests })
+    build(config, Setup { credentials, credential, proxy, context, print_requests })
 }
 
 /// Returns the API of one namespace, or of all.
@@ -254,44 +249,54 @@ where
 /// # Errors
 /// The configuration's certificates or keys cannot be used.
 pub fn client(config: Config) -> Result<Cluster, ClientError> {
-    build(config, &Setup { credentials: Credentials::none(), proxy: None, context: None, print_requests: false })
+    build(config, Setup::default())
 }
 
 /// What a client has besides kube's configuration.
+#[derive(Default)]
 struct Setup {
     credentials: Credentials,
+    /// The current one.
+    credential: Credential,
     proxy: Option<Proxy>,
     context: Option<String>,
     print_requests: bool,
 }
 
-fn build(config: Config, setup: &Setup) -> Result<Cluster, ClientError> {
+fn build(config: Config, setup: Setup) -> Result<Cluster, ClientError> {
+    let Setup { credentials, credential, proxy, context, print_requests } = setup;
     let url = config.cluster_url.to_string().trim_end_matches('/').to_owned();
     let failed = |error| ClientError::Build { url: url.clone(), error };
-    let connector = connector(&config, setup.proxy.clone()).map_err(failed)?;
     let headers = config.extra_headers_layer().map_err(failed)?;
-    let place = match &setup.context {
+    let place = match &context {
         Some(context) => format!("context {context:?}, server {url}"),
         None => format!("server {url}"),
     };
+    let (base_uri, namespace) = (config.base_uri_layer(), config.default_namespace.clone());
+    let transport = Transport::new(credentials, credential, move |certificate| match certificate {
+        None => connector(&config, proxy.clone()),
+        Some(ClientCertificate { certificate, key }) => {
+            let mut config = config.clone();
+            set_client_certificate(&mut config, certificate.as_bytes(), key.as_bytes());
+            connector(&config, proxy.clone())
+        }
+    });
+    let transport = transport.map_err(failed)?;
     let server_time = ServerTime::default();
     let measured = server_time.clone();
     // The first layer sees a request first and its response last.
     let service = ServiceBuilder::new()
         .map_response(move |response| explain_response(response, &place))
         .map_future(move |response| measured.clone().observe(response))
-        .layer(config.base_uri_layer())
-        .layer(option_layer(setup.print_requests.then_some(PrintRequests)))
-        .layer(AsyncFilterLayer::new(setup.credentials.clone()))
+        .layer(base_uri)
+        .layer(option_layer(print_requests.then_some(PrintRequests)))
         .layer(headers)
-        .map_err(BoxError::from)
-        .service(legacy::Client::builder(TokioExecutor::new()).build(connector));
-    let namespace = config.default_namespace.clone();
+        .service(transport);
     Ok(Cluster { client: Client::new(service, namespace.clone()), url, namespace, server_time })
 }
 
 /// Connections with this module's timeouts. Callers retry by themselves, each with its own backoff.
-fn connector(config: &Config, proxy: Option<Proxy>) -> kube::Result<impl Connect + Clone + Send + Sync + 'static> {
+fn connector(config: &Config, proxy: Option<Proxy>) -> kube::Result<impl Connect + Clone + Send + Sync + use<>> {
     let tls = trust::client_config(config)?;
     let name = config.tls_server_name.clone().map(rustls::pki_types::ServerName::try_from).transpose();
     let name = name.map_err(|error| kube::Error::Service(error.into()))?;

@@ -7,7 +7,6 @@ use std::path::PathBuf;
 
 use base64::{Engine, engine::general_purpose::STANDARD};
 use hyper::Uri;
-use k8s_openapi::jiff::Timestamp;
 use kube::Config;
 use rustls::{
     RootCertStore,
@@ -21,6 +20,7 @@ use super::{
     proxy::{Proxy, ProxyVariables},
     url::{Url, UserInfo},
 };
+use crate::service::clock::uptime;
 
 type Result<T> = std::result::Result<T, KubeconfigError>;
 
@@ -323,8 +323,7 @@ fn authenticate(
         if !user.username.is_empty() {
             return Err("it has a token and a password; only one is allowed".into());
         }
-        return TokenFile::open(user.token_file.into(), bearer_header(&user.token)?, Timestamp::now())
-            .map(Authorization::File);
+        return TokenFile::open(user.token_file.into(), bearer_header(&user.token)?, uptime()).map(Authorization::File);
     }
     if let Some(header) = bearer_header(&user.token)? {
         return Ok(Authorization::Fixed(header));

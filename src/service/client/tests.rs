@@ -169,8 +169,8 @@ mod mangled {
         let flags = ConfigOverrides { context: Some(context.to_owned()), ..ConfigOverrides::default() };
         let found = resolve(kubeconfig, &flags, &ProxyVariables::default()).map_err(|error| error.to_string())?;
         let Some(Connection { config, proxy, .. }) = found else { return Ok(()) };
-        let setup = Setup { credentials: Credentials::none(), proxy, context: None, print_requests: true };
-        build(config, &setup).map(drop).map_err(|error| error.to_string())
+        let setup = Setup { proxy, print_requests: true, ..Setup::default() };
+        build(config, setup).map(drop).map_err(|error| error.to_string())
     }
 
     proptest! {
