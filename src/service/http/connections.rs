@@ -29,8 +29,8 @@ const MIN_CONNECTIONS: usize = 16;
 /// The bytes of headers that the open connections share equally, between the bounds of one connection.
 const SHARED_HEADS: usize = 8 * 1024 * 1024;
 
-/// The minimum size of a request's header, in bytes; hyper accepts no smaller buffer.
-const MIN_HEAD: usize = 8 * 1024;
+/// The minimum size of a request's header, in bytes. Clients and proxies send longer ones than servers with 8 KiB accept.
+const MIN_HEAD: usize = 16 * 1024;
 
 /// The concurrent HTTP/2 requests that the open connections share equally, between the bounds of one connection.
 const SHARED_STREAMS: usize = 2048;
@@ -187,7 +187,7 @@ mod tests {
         assert_eq!(bounds(1), (LIMIT, 128));
         assert_eq!(bounds(128), (LIMIT, 16));
         assert_eq!(bounds(256), (LIMIT / 2, 8));
-        assert_eq!(bounds(MAX_CONNECTIONS), (MIN_HEAD, 8));
+        assert_eq!(bounds(MAX_CONNECTIONS), (16 * 1024, 8));
     }
 
     #[test]

@@ -1,5 +1,6 @@
 //! Tests of every status, header and body of the HTTP protocols, over an index in memory.
 
+mod connections;
 mod envoy;
 mod forward_auth;
 mod introspection;
