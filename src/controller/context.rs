@@ -2,11 +2,8 @@
 
 use std::{
     collections::HashMap,
-    sync::{
-        Arc, Mutex, MutexGuard, PoisonError,
-        atomic::{AtomicBool, Ordering},
-    },
-    time::Duration,
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    time::{Duration, Instant},
 };
 
 use k8s_openapi::jiff::SignedDuration;
@@ -26,6 +23,9 @@ use crate::service::LeaseHandle;
 const FIRST_RETRY: Duration = Duration::from_millis(250);
 /// A larger difference between the controller's clock and the API server's is a warning.
 pub const SKEW_WARNING: SignedDuration = SignedDuration::from_secs(10);
+
+/// The shortest time between two lines of the log about the skew.
+const SKEW_LOG_PERIOD: Duration = Duration::from_mins(10);
 
 const MAX_RETRY: Duration = Duration::from_secs(120);
 
@@ -83,18 +83,38 @@ impl Context {
 }
 
 /// Warns in the log while the controller's clock and the API server's differ by more than [`SKEW_WARNING`]: once when that begins, and
-/// once when it is over.
+/// once when it is over. API servers whose clocks differ answer in turn, so that both happen again and again: this is told once in
+/// [`SKEW_LOG_PERIOD`].
 #[derive(Default)]
-pub struct SkewWarning(AtomicBool);
+pub struct SkewWarning(Mutex<SkewLog>);
+
+/// What the log says of the skew.
+#[derive(Default)]
+struct SkewLog {
+    is_large: bool,
+    /// When it was last told.
+    told: Option<Instant>,
+}
+
+impl SkewLog {
+    /// Returns whether the skew is large, if that is news.
+    fn update(&mut self, skew: SignedDuration, now: Instant) -> Option<bool> {
+        let is_large = skew.abs() > SKEW_WARNING;
+        let is_soon = self.told.is_some_and(|told| now.duration_since(told) < SKEW_LOG_PERIOD);
+        if is_large == self.is_large || is_soon {
+            return None;
+        }
+        *self = Self { is_large, told: Some(now) };
+        Some(is_large)
+    }
+}
 
 impl SkewWarning {
     /// Checks the skew: positive if the controller's clock is ahead.
     pub fn check(&self, skew: Option<SignedDuration>) {
         let Some(skew) = skew else { return };
-        let is_large = skew.abs() > SKEW_WARNING;
-        if self.0.swap(is_large, Ordering::Relaxed) == is_large {
-            return;
-        }
+        let mut log = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let Some(is_large) = log.update(skew, Instant::now()) else { return };
         if is_large {
             let side = if skew.is_negative() { "behind" } else { "ahead of" };
             tracing::warn!(
@@ -140,6 +160,18 @@ impl ObjectBackoff {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_skew_that_comes_and_goes_is_told_once_in_ten_minutes() {
+        let (mut log, start) = (SkewLog::default(), Instant::now());
+        let mut told = Vec::new();
+        for minute in 0..=21 {
+            let seconds = if minute % 2 == 0 { 11 } else { 9 };
+            let news = log.update(SignedDuration::from_secs(seconds), start + Duration::from_mins(minute));
+            told.extend(news.map(|is_large| (minute, is_large)));
+        }
+        assert_eq!(told, [(0, true), (11, false)]);
+    }
 
     #[test]
     fn backoff_doubles_per_pat_and_respects_retry_after() {
