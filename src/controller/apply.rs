@@ -14,7 +14,7 @@ use crate::{
     api::{MANAGED_BY, MANAGED_BY_LABEL, StoredPat},
     planner::{
         SecretContent, SecretWrite, TokenSource,
-        damage::{self, Alteration},
+        damage::{self, Damage},
         observed::{OwnedMetadata, SecretRecord, SecretView, hash, owner_reference},
     },
     secret::{Digest, Layout, Rendered},
@@ -25,8 +25,8 @@ use crate::{
 pub struct Written {
     /// The Secret as it is stored.
     pub secret: SecretView,
-    /// What admission changed in the write, if anything.
-    pub alteration: Option<Alteration>,
+    /// What admission changed in the write, if anything; an error if the write has failed because of it.
+    pub alteration: Result<Option<Damage>, Damage>,
 }
 
 /// Executes a planned write, or its dry run, and returns the Secret as the API server reports it.

@@ -298,11 +298,9 @@ impl Reconciler {
     async fn dry_run(&self, run: &mut Run<'_>, write: &SecretWrite) -> Result<Next, Error> {
         run.dry_run_passed = false;
         let answer = apply::write_secret(&self.cluster, &run.pat, None, write, true).await?;
-        match answer.alteration.filter(|alteration| alteration.defeats_write) {
-            Some(alteration) => {
-                run.state.write_refused(&write.name, WriteRefusalKind::Altered, alteration.damage.message, run.now);
-            }
-            None => {
+        match answer.alteration {
+            Err(damage) => run.state.write_refused(&write.name, WriteRefusalKind::Altered, damage.message, run.now),
+            Ok(_) => {
                 run.dry_run_passed = true;
                 run.state.write_accepted(&write.name);
             }

@@ -12,7 +12,7 @@ use crate::{
     api::{StoredPat, Time},
     planner::{
         SecretWrite,
-        damage::Alteration,
+        damage::Damage,
         observed::{HeldCredential, SecretView, WriteRefusal, WriteRefusalKind},
         repairs::Repairs,
     },
@@ -103,15 +103,12 @@ impl ReconcileState {
     }
 
     /// Records whether admission changed a write to the Secret that the API server accepted, and when to try again.
-    pub fn note_alteration(&mut self, write: &SecretWrite, alteration: Option<Alteration>, now: Time) {
+    pub fn note_alteration(&mut self, write: &SecretWrite, alteration: Result<Option<Damage>, Damage>, now: Time) {
         match alteration {
-            Some(Alteration { damage, defeats_write: true }) => {
-                self.write_refused(&write.name, WriteRefusalKind::Altered, damage.message, now);
-            }
-            other => {
+            Err(damage) => self.write_refused(&write.name, WriteRefusalKind::Altered, damage.message, now),
+            Ok(damage) => {
                 self.write_accepted(&write.name);
                 self.refused.remove(&write.name);
-                let damage = other.map(|alteration| alteration.damage);
                 self.repairs = Repairs::after(self.repairs.take(), write, damage.as_ref(), now);
             }
         }

@@ -23,15 +23,6 @@ pub struct Damage {
     pub lost_data: bool,
 }
 
-/// A write that admission changed on its way.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Alteration {
-    /// What differs from what was sent.
-    pub damage: Damage,
-    /// Whether the write has failed: the Secret does not hold the token that was written, or holds data although it was cleared.
-    pub defeats_write: bool,
-}
-
 /// The differences that have been found so far.
 #[derive(Debug, Default)]
 pub(super) struct Differences {
@@ -96,10 +87,18 @@ impl std::fmt::Display for Differences {
     }
 }
 
-/// Compares what the API server stored with what the controller sent for the PAT with this uid; `None` if nothing differs.
+/// Compares what the API server stored with what the controller sent for the PAT with this uid, and returns what differs, if anything.
 ///
 /// The answer is to the write itself, so only admission can have changed it.
-pub fn alteration(write: &SecretWrite, uid: &str, sent: &SecretView, stored: &SecretView) -> Option<Alteration> {
+///
+/// # Errors
+/// What differs, if the write has failed: the Secret does not hold the token that was written, or holds data although it was cleared.
+pub fn alteration(
+    write: &SecretWrite,
+    uid: &str,
+    sent: &SecretView,
+    stored: &SecretView,
+) -> Result<Option<Damage>, Damage> {
     let mut differences = Differences::default();
     if !matches!(write.content, SecretContent::MetadataOnly { .. }) {
         compare_data(&mut differences, sent, stored);
@@ -118,9 +117,9 @@ pub fn alteration(write: &SecretWrite, uid: &str, sent: &SecretView, stored: &Se
         differences.add("the owner reference is missing");
     }
     if differences.is_empty() {
-        return None;
+        return Ok(None);
     }
-    let defeats_write = match &write.content {
+    let has_failed = match &write.content {
         SecretContent::Token { layout, .. } => {
             let token = sent.data.get(&layout.key);
             !stored.data.iter().any(|(_, value)| Some(value) == token)
@@ -135,7 +134,8 @@ pub fn alteration(write: &SecretWrite, uid: &str, sent: &SecretView, stored: &Se
          exempt Secrets with the label {MANAGED_BY_LABEL}={MANAGED_BY}",
         write.name
     );
-    Some(Alteration { damage: Damage { message, lost_data: differences.lost_data }, defeats_write })
+    let damage = Damage { message, lost_data: differences.lost_data };
+    if has_failed { Err(damage) } else { Ok(Some(damage)) }
 }
 
 /// Returns the damage to a Secret to which the token is copied again and again. The first time it is only new.

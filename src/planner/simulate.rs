@@ -12,7 +12,7 @@ use zeroize::{Zeroize, Zeroizing};
 
 use super::{
     Plan, SecretContent, SecretWrite, Step, TokenSource,
-    damage::{self, Alteration, Damage},
+    damage::{self, Damage},
     intent::{ControllerConfig, secret_name},
     observed::{
         HeldCredential, Observed, OwnedMetadata, SecretRecord, SecretView, WriteRefusal, WriteRefusalKind, hash,
@@ -239,15 +239,12 @@ impl Simulator {
     /// Returns what admission changed in a write; `Err` if the write has failed because of that.
     fn defeat(&self, write: &SecretWrite, sent: Secret, stored: Secret) -> Result<Option<Damage>, WriteRefusal> {
         let (sent, stored) = (SecretView::of(sent), SecretView::of(stored));
-        match damage::alteration(write, self.pat.uid(), &sent, &stored) {
-            Some(Alteration { damage, defeats_write: true }) => Err(WriteRefusal {
-                secret: write.name.clone(),
-                kind: WriteRefusalKind::Altered,
-                message: damage.message,
-                retry_at: self.now.plus(ALTERED_WAIT),
-            }),
-            other => Ok(other.map(|alteration| alteration.damage)),
-        }
+        damage::alteration(write, self.pat.uid(), &sent, &stored).map_err(|damage| WriteRefusal {
+            secret: write.name.clone(),
+            kind: WriteRefusalKind::Altered,
+            message: damage.message,
+            retry_at: self.now.plus(ALTERED_WAIT),
+        })
     }
 
     /// Returns the Secret that the API server would hold after a write, without admission.
