@@ -15,7 +15,8 @@
 use k8s_openapi::jiff::SignedDuration;
 
 use super::{
-    Plan, content, damage,
+    Plan, content,
+    damage::{self, Damage},
     delivery::OneTimeDelivery,
     drift::{self, Drift},
     inputs::{MintReason, Need},
@@ -27,6 +28,7 @@ use super::{
 };
 use crate::{
     api::{ConditionType, Credential, CredentialState, MAX_LIVE_CREDENTIALS, Reason, Time},
+    secret::Digest,
     token::TokenPrefix,
 };
 
@@ -222,10 +224,8 @@ fn move_the_token(s: &Situation<'_>) -> Option<Action> {
         return None;
     }
     let write = content::with_active_token(s, s.active.as_ref()?)?;
-    if let Some(until) = s.observed.repairs.and_then(|repairs| repairs.wait_until(write.render_hash(), s.now)) {
-        return Some(Action::Wait(until));
-    }
-    Some(Action::WriteSecret(Box::new(SecretWrite { repairs: Some(damage::of_move(s, s.ownership.ours())), ..*write })))
+    let damage = damage::of_move(s, s.ownership.ours());
+    Some(wait_for_repair(s, write.render_hash()).unwrap_or_else(|| write_repairing(*write, Some(damage))))
 }
 
 /// Repairs drift of data, labels, annotations and the owner, and applies a changed spec. Repairs that something undoes each time wait.
@@ -237,16 +237,15 @@ fn repair_drift(s: &Situation<'_>) -> Option<Action> {
     let (secret, active) = (s.ownership.ours()?, s.active.as_ref()?);
     let drift = drift::find(s, secret, active)?;
     let intended = s.intent.layout.as_ref().ok()?.render_hash(&content::facts_of_active(s, active).borrow());
-    if let Some(until) = s.observed.repairs.and_then(|repairs| repairs.wait_until(intended, s.now)) {
-        return Some(Action::Wait(until));
+    if let Some(wait) = wait_for_repair(s, intended) {
+        return Some(wait);
     }
     let write = match drift {
         Drift::Unconfirmed => return Some(Action::ReadUncached { keep_held: false }),
         Drift::Data => content::with_active_token(s, active),
         Drift::Metadata { data_hash, render_hash } => content::with_metadata_only(s, data_hash, render_hash),
     };
-    let repairs = drift::damage(s, secret, active);
-    write.map(|write| Action::WriteSecret(Box::new(SecretWrite { repairs, ..*write })))
+    Some(write_repairing(*write?, drift::damage(s, secret, active)))
 }
 
 /// Removes the token from the Secret once no credential is active. If another client writes to the Secret each time, this waits.
@@ -255,8 +254,16 @@ fn clear_the_secret(s: &Situation<'_>) -> Option<Action> {
         return None;
     }
     let write = content::cleared(s)?;
-    let wait = s.observed.repairs.and_then(|repairs| repairs.wait_until(write.render_hash(), s.now));
-    Some(wait.map_or_else(|| Action::ClearSecret(write), Action::Wait))
+    Some(wait_for_repair(s, write.render_hash()).unwrap_or(Action::ClearSecret(write)))
+}
+
+/// Waits if something has undone the repairs to this content each time.
+fn wait_for_repair(s: &Situation<'_>, intended: Digest) -> Option<Action> {
+    s.observed.repairs?.wait_until(intended, s.now).map(Action::Wait)
+}
+
+fn write_repairing(write: SecretWrite, repairs: Option<Damage>) -> Action {
+    Action::WriteSecret(Box::new(SecretWrite { repairs, ..write }))
 }
 
 /// Deletes a Secret with a former name, or a copy, once the active token is in its new place, or if that Secret holds no live token. Only
