@@ -49,8 +49,8 @@ impl Repairs {
 
     /// Whether the last repair is so long ago that the next one is not in a row with it.
     pub fn is_over(&self, now: Time) -> bool {
-        // After a jump of the clock, the last repair can lie in the future.
-        now < self.last || self.ends_at() <= now
+        // After a small step of the clock back, the last repair lies in the future. After a large one, its time means nothing.
+        self.last.since(now) > MAX_WAIT || self.ends_at() <= now
     }
 
     /// Returns when [`Repairs::is_over`] becomes true.
@@ -68,5 +68,22 @@ impl Repairs {
         self.undone(now).filter(|_| self.intended == intended)?;
         let wait = FIRST_WAIT.saturating_mul(1 << (self.count - AT_ONCE).min(16)).min(MAX_WAIT);
         Some(self.last.plus(wait)).filter(|until| now < *until)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_small_step_of_the_clock_back_does_not_end_repairs_in_a_row() {
+        let last: Time = "2026-01-01T00:00:00Z".parse().unwrap();
+        let damage = Damage { message: String::new(), lost_data: false };
+        let repairs = Repairs { intended: Digest::default(), count: AT_ONCE, last, damage, by_admission: false };
+        for (seconds, is_over) in [(-301, true), (-300, false), (-1, false), (0, false), (599, false), (600, true)] {
+            let now = last.plus(SignedDuration::from_secs(seconds));
+            assert_eq!(repairs.is_over(now), is_over, "{seconds}");
+            assert_eq!(repairs.wait_until(Digest::default(), now).is_some(), !is_over && seconds < 10, "{seconds}");
+        }
     }
 }
