@@ -309,7 +309,7 @@ fn base_url(endpoint: &Endpoint) -> Result<String, ConfigError> {
     }
     match uri.scheme_str() {
         Some("https") => {}
-        Some("http") if endpoint.http_hosts.iter().any(|excepted| excepted.eq_ignore_ascii_case(host)) => {}
+        Some("http") if endpoint.http_hosts.iter().any(|excepted| bare(excepted).eq_ignore_ascii_case(bare(host))) => {}
         Some("http") => return Err(ConfigError::Http),
         _ => return Err(ConfigError::Url),
     }
@@ -319,9 +319,14 @@ fn base_url(endpoint: &Endpoint) -> Result<String, ConfigError> {
     Ok(endpoint.url.trim_end_matches('/').to_owned())
 }
 
+/// A host without the brackets of an IPv6 address.
+fn bare(host: &str) -> &str {
+    host.trim_start_matches('[').trim_end_matches(']')
+}
+
 /// The host of a URL if it is an address. Connectors do not resolve these.
 fn literal(uri: &Uri) -> Option<IpAddr> {
-    uri.host()?.trim_start_matches('[').trim_end_matches(']').parse().ok()
+    bare(uri.host()?).parse().ok()
 }
 
 /// Connects to the endpoint, or to its proxy. The type of the stream is the same for both.

@@ -57,10 +57,10 @@ impl Cryptlex {
 
     /// Reads all pages, the oldest token first. Each page begins at the last time of creation of the one before, so that no token is missed
     /// if others are deleted meanwhile.
-    async fn pages(&self, mut waits: bool) -> Result<Vec<RemoteToken>, CallError> {
+    async fn pages(&self, search: Option<&str>, mut waits: bool) -> Result<Vec<RemoteToken>, CallError> {
         let (now, mut tokens, mut from) = (wire::now(), BTreeMap::new(), None::<String>);
         loop {
-            let page = self.page(PAGE, from.as_deref(), waits).await?;
+            let page = self.page(PAGE, from.as_deref(), search, waits).await?;
             let (is_last, known) = (page.len() < PAGE, tokens.len());
             from = page.last().map(|item| item.created_at.clone());
             tokens.extend(page.into_iter().map(|item| (item.id.clone(), item)));
@@ -74,11 +74,18 @@ impl Cryptlex {
         }
     }
 
-    async fn page(&self, limit: usize, from: Option<&str>, waits: bool) -> Result<Vec<Item>, CallError> {
+    async fn page(
+        &self,
+        limit: usize,
+        from: Option<&str>,
+        search: Option<&str>,
+        waits: bool,
+    ) -> Result<Vec<Item>, CallError> {
         let limit = limit.to_string();
-        let query = [("limit", &*limit), ("sort", "createdAt"), ("createdAt[gte]", from.unwrap_or_default())];
-        let used = if from.is_some() { &query[..] } else { &query[..2] };
-        let call = Call::get(with_query(&path(&TOKENS)?, used)).authorized(&self.authorization);
+        let mut query = vec![("limit", &*limit), ("sort", "createdAt")];
+        query.extend(from.map(|from| ("createdAt[gte]", from)));
+        query.extend(search.map(|text| ("search", text)));
+        let call = Call::get(with_query(&path(&TOKENS)?, &query)).authorized(&self.authorization);
         self.client.send(if waits { call.waiting() } else { call }).await?.json()
     }
 }
@@ -98,7 +105,7 @@ impl Item {
 #[async_trait]
 impl Driver for Cryptlex {
     async fn check(&self) -> Result<ServerInfo, CallError> {
-        self.page(1, None, false).await?;
+        self.page(1, None, None, false).await?;
         Ok(ServerInfo::default())
     }
 
@@ -107,7 +114,11 @@ impl Driver for Cryptlex {
         let body = json!({"name": request.name, "scopes": request.scopes, "expiresAt": request.expires_at});
         let call = Call::new(Method::POST, path(&TOKENS)?).authorized(&self.authorization).json(&body);
         let Created { access_token } = self.client.send(call).await?.json()?;
-        let listed = self.pages(true).await;
+        let mut listed = self.pages(Some(&request.name), true).await;
+        // What the search looks at is not documented.
+        if wire::created(&request.name, &listed).is_err() {
+            listed = self.pages(None, true).await;
+        }
         let token = wire::created(&request.name, &listed)?;
         Ok(CreatedToken { id: token.id.clone(), token: access_token, client_id: None, expires_at: token.expires_at })
     }
@@ -121,6 +132,6 @@ impl Driver for Cryptlex {
 
     async fn list(&self, target: &IssuerTarget) -> Result<Vec<RemoteToken>, CallError> {
         target.require_account()?;
-        self.pages(false).await
+        self.pages(None, false).await
     }
 }

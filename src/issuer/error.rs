@@ -66,9 +66,9 @@ pub enum CallError {
     #[error("the name of the issuer resolves to an address that is not allowed")]
     AddressRefused,
     /// There is no connection. Nothing was sent.
-    #[error("no connection to the issuer: {reason}")]
+    #[error("no connection to the issuer{}", quoted(.reason))]
     Unreachable {
-        /// Why.
+        /// Why; may name what the server's certificate is for.
         reason: String,
     },
     /// The connection broke, or the server failed, after the request was sent.
@@ -173,11 +173,11 @@ impl CallError {
             | Self::Forbidden { message }
             | Self::NotFound { message }
             | Self::Conflict { message, .. }
+            | Self::Unreachable { reason: message }
             | Self::Unavailable { message, .. } => message.clear(),
             Self::RateLimited { .. }
             | Self::OverBudget { .. }
             | Self::AddressRefused
-            | Self::Unreachable { .. }
             | Self::TimedOut
             | Self::Redirected { .. }
             | Self::Malformed { .. }
@@ -226,6 +226,9 @@ fn texts(field: &Value, depth: usize) -> String {
 /// Makes one line of visible characters, without words that hold a part of a secret, and shortens it.
 pub(super) fn clean(text: &str, secrets: &[&str]) -> String {
     let visible: String = text.chars().map(|one| if is_visible(one) { one } else { ' ' }).collect();
+    // A secret of several words is found as a whole only.
+    let whole = secrets.iter().filter(|secret| !secret.is_empty());
+    let visible = whole.fold(visible, |text, secret| text.replace(secret, REDACTED));
     let words = visible.split_whitespace().map(|word| if holds(word, secrets) { REDACTED } else { word });
     let line = words.collect::<Vec<_>>().join(" ");
     match line.char_indices().nth(MAX_MESSAGE) {
@@ -287,12 +290,13 @@ mod tests {
 
     #[test]
     fn words_with_a_part_of_a_secret_are_redacted() {
-        let secrets = ["glpat-0123456789abcdef", "pw"];
+        let secrets = ["glpat-0123456789abcdef", "pw", "a b c"];
         for (text, expected) in [
             ("token glpat-0123456789abcdef is unknown", "token [redacted] is unknown"),
             ("token=\"glpat-01…\" is unknown", "[redacted] is unknown"),
             ("ends in 9abcdef.", "ends in [redacted]"),
-            ("user:pw@host", "[redacted]"),
+            ("user:pw@host", "user:[redacted]@host"),
+            ("the phrase a b c", "the phrase [redacted]"),
             ("abcde is too short", "abcde is too short"),
         ] {
             assert_eq!(clean(text, &secrets), expected, "{text}");
@@ -314,5 +318,7 @@ mod tests {
         let error = CallError::Forbidden { message: "internal data".to_owned() };
         assert!(error.to_string().ends_with("(HTTP status 403): internal data"));
         assert!(error.without_message().to_string().ends_with("(HTTP status 403)"));
+        let error = CallError::Unreachable { reason: "certificate for internal.example.com".to_owned() };
+        assert_eq!(error.without_message().to_string(), "no connection to the issuer");
     }
 }
