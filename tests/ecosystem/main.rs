@@ -8,6 +8,7 @@ mod support;
 mod chart;
 mod clients;
 mod gitops;
+mod issuers;
 mod plugin;
 mod proxies;
 mod reader;

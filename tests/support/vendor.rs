@@ -1,6 +1,7 @@
 //! Systems that issue tokens: clients of them, and servers that behave as their documentation says.
 
 pub mod argocd;
+pub mod gitea;
 pub mod gitlab;
 
 use std::{

@@ -109,7 +109,7 @@ impl Assets {
         [Binary::Etcd, Binary::KubeApiserver, Binary::KubeControllerManager, Binary::Kubectl, Binary::Helm];
 
     /// Third-party programs for the tests with the ecosystem.
-    pub const ECOSYSTEM: [Binary; 9] = [
+    pub const ECOSYSTEM: [Binary; 10] = [
         Binary::FluxVerdict,
         Binary::ArgocdVerdict,
         Binary::Istiod,
@@ -119,6 +119,7 @@ impl Assets {
         Binary::Sops,
         Binary::AgeKeygen,
         Binary::Velero,
+        Binary::Gitea,
     ];
 
     /// Finds programs, and downloads or builds those that are missing.

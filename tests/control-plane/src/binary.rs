@@ -35,11 +35,13 @@ pub enum Binary {
     AgeKeygen,
     /// Velero, which backs up and restores; also its plugin that keeps backups in a folder.
     Velero,
+    /// Gitea, a Git server that issues tokens.
+    Gitea,
 }
 
 impl Binary {
     /// Every program, in build order: those of the control plane come first.
-    pub const ALL: [Self; 14] = [
+    pub const ALL: [Self; 15] = [
         Self::Etcd,
         Self::KubeApiserver,
         Self::KubeControllerManager,
@@ -54,6 +56,7 @@ impl Binary {
         Self::Sops,
         Self::AgeKeygen,
         Self::Velero,
+        Self::Gitea,
     ];
 
     /// The file name.
@@ -73,6 +76,7 @@ impl Binary {
             Self::Sops => "sops",
             Self::AgeKeygen => "age-keygen",
             Self::Velero => "velero",
+            Self::Gitea => "gitea",
         }
     }
 
@@ -99,6 +103,7 @@ impl Binary {
             Self::Sops => &go_build::SOPS,
             Self::AgeKeygen => &go_build::AGE,
             Self::Velero => &go_build::VELERO,
+            Self::Gitea => &go_build::GITEA,
         }
     }
 
@@ -115,6 +120,7 @@ impl Binary {
             Self::SealedSecrets => "github.com/bitnami/sealed-secrets/cmd/controller",
             Self::Sops => "github.com/getsops/sops/v3/cmd/sops",
             Self::AgeKeygen => "filippo.io/age/cmd/age-keygen",
+            Self::Gitea => "code.gitea.io/gitea",
         }
     }
 
@@ -126,7 +132,7 @@ impl Binary {
             Self::FluxVerdict | Self::Kubeseal | Self::SealedSecrets => 120,
             Self::Helm | Self::ArgocdVerdict | Self::Sops => 180,
             Self::Velero => 240,
-            Self::KubeApiserver | Self::Istiod => 360,
+            Self::KubeApiserver | Self::Istiod | Self::Gitea => 360,
         })
     }
 

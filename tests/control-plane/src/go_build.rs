@@ -57,6 +57,7 @@ pub(crate) static KREW: Module = module!("krew", "sigs.k8s.io/krew");
 pub(crate) static SEALED_SECRETS: Module = module!("sealed-secrets", "github.com/bitnami/sealed-secrets");
 pub(crate) static SOPS: Module = module!("sops", "github.com/getsops/sops/v3");
 pub(crate) static AGE: Module = module!("age", "filippo.io/age");
+pub(crate) static GITEA: Module = module!("gitea", "code.gitea.io/gitea");
 pub(crate) static VELERO: Module = module!("velero", "github.com/vmware-tanzu/velero", "main.go");
 
 impl Module {
@@ -69,7 +70,12 @@ impl Module {
         self.go_mod.lines().find_map(|line| required(line).filter(|word| word.starts_with('v'))).unwrap_or("unpinned")
     }
 
-    /// The linker flags: no symbols, and for Kubernetes the version that it reports.
+    /// The build tags: for Gitea its database.
+    fn tags(&self) -> &'static str {
+        if self.name == "gitea" { "sqlite,sqlite_unlock_notify" } else { "" }
+    }
+
+    /// The linker flags: no symbols, and for Kubernetes and Gitea the version that they report.
     fn linker_flags(&self) -> String {
         let version = self.version();
         let mut parts = version.trim_start_matches('v').split('.');
@@ -78,6 +84,7 @@ impl Module {
                 "-s -w -X k8s.io/component-base/version.gitVersion={version} -X \
                  k8s.io/component-base/version.gitMajor={major} -X k8s.io/component-base/version.gitMinor={minor}"
             ),
+            ("gitea", ..) => format!("-s -w -X main.Version={}", version.trim_start_matches('v')),
             _ => "-s -w".to_owned(),
         }
     }
@@ -87,6 +94,7 @@ impl Module {
         let flags = self.linker_flags();
         let mut parts = vec![self.go_mod, self.go_sum, &flags, env::consts::OS, env::consts::ARCH];
         parts.extend(self.main_go);
+        parts.extend(Some(self.tags()).filter(|tags| !tags.is_empty()));
         format!("{}-{}-{:08x}", self.name, self.version(), fnv1a(&parts))
     }
 }
@@ -100,6 +108,7 @@ pub(crate) fn build(binary: Binary, source: &Path, output: &Path) -> Result<(), 
     let mut go = Command::new("go");
     go.current_dir(source)
         .args(["build", "-trimpath", "-mod=readonly", "-ldflags", &binary.module().linker_flags()])
+        .args(["-tags", binary.module().tags()])
         .arg("-o")
         .arg(output)
         .arg(binary.package())

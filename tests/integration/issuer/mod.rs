@@ -5,5 +5,6 @@
 
 mod argocd;
 mod gitlab;
+mod own_api;
 mod pages;
 mod virtual_account;

@@ -1,0 +1,3 @@
+//! Drivers against the real servers of other systems.
+
+mod gitea;
