@@ -102,6 +102,8 @@ names! {
         ExpiringSoon,
         /// `spec.revokeIfIssuedBefore` has taken effect, but a credential that it may have been meant for is still valid.
         RevocationIncomplete,
+        /// The Secret still holds a token that is no longer valid, because it could not be removed. Verifiers refuse the token.
+        SecretNotCleared,
     }
 }
 
@@ -130,6 +132,8 @@ names! {
         MintLoop,
         /// The Secret does not keep what the controller writes: an admission policy, a webhook or another client changes it each time. The message says what differs. The controller tries again, with a delay of up to 5 minutes.
         SecretAltered,
+        /// The Secret is immutable, so Kubernetes refuses every change of its data. Delete it: the controller creates it again with a new token. Once its token is no longer valid, the controller deletes it.
+        SecretImmutable,
         /// 8 credentials are live; another is issued only after one of them expires.
         TooManyLive,
         /// The namespace is being deleted, so no Secret can be created in it.

@@ -18,8 +18,8 @@ pub struct PersonalAccessTokenStatus {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub observed_generation: Option<i64>,
 
-    /// Conditions of the token: Ready, which is always present, and Reconciling, Stalled, InGracePeriod, ExpiringSoon and
-    /// RevocationIncomplete, which are present while they are true.
+    /// Conditions of the token: Ready, which is always present, and Reconciling, Stalled, InGracePeriod, ExpiringSoon,
+    /// RevocationIncomplete and SecretNotCleared, which are present while they are true.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(length(max = 16), extend("x-kubernetes-list-type" = "map", "x-kubernetes-list-map-keys" = ["type"]))]
     pub conditions: Vec<Condition>,

@@ -25,6 +25,7 @@ impl<'de> Deserialize<'de> for StoredSecret {
             metadata: Metadata,
             #[serde(rename = "type")]
             type_: Option<String>,
+            immutable: Option<bool>,
             data: Option<BTreeMap<String, ByteString>>,
         }
         #[derive(Deserialize)]
@@ -39,7 +40,7 @@ impl<'de> Deserialize<'de> for StoredSecret {
             labels: Option<BTreeMap<String, String>>,
             annotations: Option<BTreeMap<String, String>>,
         }
-        let Read { metadata, type_, data } = Read::deserialize(deserializer)?;
+        let Read { metadata, type_, immutable, data } = Read::deserialize(deserializer)?;
         let metadata = ObjectMeta {
             namespace: metadata.namespace,
             name: metadata.name,
@@ -51,7 +52,7 @@ impl<'de> Deserialize<'de> for StoredSecret {
             annotations: metadata.annotations,
             ..ObjectMeta::default()
         };
-        Ok(Self(Secret { metadata, type_, data, ..Secret::default() }))
+        Ok(Self(Secret { metadata, type_, immutable, data, ..Secret::default() }))
     }
 }
 

@@ -7,10 +7,10 @@ use super::{
     inputs::{Inputs, MintReason, Need},
     lifecycle,
     minting::MintProgress,
-    observed::{WriteRefusal, WriteRefusalKind},
+    observed::{SecretView, WriteRefusal, WriteRefusalKind},
     ownership::SecretOwnership,
 };
-use crate::api::{Credential, MAX_LIVE_CREDENTIALS, Reason, Time};
+use crate::api::{Credential, CredentialState, MAX_LIVE_CREDENTIALS, Reason, Time};
 
 /// When the clocks are compared again.
 const CLOCK_CHECK: SignedDuration = SignedDuration::from_mins(1);
@@ -36,8 +36,9 @@ pub(super) fn find(
 ) -> Option<Blocked> {
     secret_conflict(inputs, ownership, need)
         .or_else(|| invalid_layout(inputs))
+        .or_else(|| immutable_secret(inputs, ownership, need, live))
         .or_else(|| clock_skew(inputs, need))
-        .or_else(|| refused_write(inputs))
+        .or_else(|| refused_write(inputs, ownership))
         .or_else(|| mint_loop(inputs, ownership, need, minting, live))
         .or_else(|| too_many_live(need, minting, live))
 }
@@ -56,6 +57,35 @@ fn secret_conflict(inputs: &Inputs<'_>, ownership: &SecretOwnership<'_>, need: N
 fn invalid_layout(inputs: &Inputs<'_>) -> Option<Blocked> {
     let problem = inputs.intent.layout.as_ref().err()?;
     Some(Blocked { reason: Reason::InvalidSpec, message: problem.to_string(), until: None })
+}
+
+/// An immutable Secret with a token in use is not deleted for a new token: its readers would find no Secret for a moment.
+fn immutable_secret(
+    inputs: &Inputs<'_>,
+    ownership: &SecretOwnership<'_>,
+    need: Need,
+    live: &[Credential],
+) -> Option<Blocked> {
+    let secret = ownership.ours().filter(|secret| secret.immutable && !inputs.intent.once)?;
+    let active = live.iter().find(|one| one.state == CredentialState::Active)?;
+    let Need::Mint(reason) = need else { return None };
+    let what = if reason == MintReason::Repair {
+        "the token, which it does not hold, cannot be written to it".to_owned()
+    } else {
+        let until = active.expires_at.map_or_else(String::new, |end| format!(" until {end}"));
+        format!("the token in it, which works{until}, cannot be rotated")
+    };
+    let until = Some(lifecycle::conflict_retry(inputs.uid(), inputs.now));
+    Some(Blocked { reason: Reason::SecretImmutable, message: immutable_message(secret, &what), until })
+}
+
+/// Returns the message about an immutable Secret, with what cannot be done because of that.
+pub(super) fn immutable_message(secret: &SecretView, what: &str) -> String {
+    format!(
+        "Secret {:?} is immutable, so Kubernetes refuses every change of its data, and {what}: delete the Secret, and the controller creates it \
+         again with a new token",
+        secret.name
+    )
 }
 
 /// A clock that is this wrong gives tokens the wrong times, and no one knows which of the two clocks it is.
@@ -79,8 +109,12 @@ pub(super) fn skew_message(inputs: &Inputs<'_>) -> String {
     )
 }
 
-fn refused_write(inputs: &Inputs<'_>) -> Option<Blocked> {
-    inputs.refusal().filter(|_| inputs.is_refused()).map(of_refusal)
+fn refused_write(inputs: &Inputs<'_>, ownership: &SecretOwnership<'_>) -> Option<Blocked> {
+    let blocked = inputs.refusal().filter(|_| inputs.is_refused()).map(of_refusal)?;
+    let is_immutable = |secret: &&SecretView| secret.immutable && !inputs.intent.once;
+    let Some(secret) = ownership.ours().filter(is_immutable) else { return Some(blocked) };
+    let message = immutable_message(secret, &format!("it cannot be updated ({})", blocked.message));
+    Some(Blocked { reason: Reason::SecretImmutable, message, ..blocked })
 }
 
 /// Returns the block by a refused write.

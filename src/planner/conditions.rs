@@ -2,7 +2,8 @@
 //! then be written again and again.
 
 use super::{
-    MAX_CLOCK_SKEW, blocked, blocked::Blocked, damage::Damage, delivery::closes_at, lifecycle, situation::Situation,
+    MAX_CLOCK_SKEW, blocked, blocked::Blocked, content, damage::Damage, delivery::closes_at, lifecycle,
+    situation::Situation,
 };
 use crate::api::{Condition, ConditionType, CredentialState, DeliveryState, PersonalAccessTokenStatus, Reason, Time};
 
@@ -33,6 +34,7 @@ pub(super) fn find(s: &Situation<'_>, status: &PersonalAccessTokenStatus) -> Con
     conditions.abnormal.extend(in_grace_period(status));
     conditions.abnormal.extend(expiring_soon(s, status));
     conditions.abnormal.extend(revocation_incomplete(s, status));
+    conditions.abnormal.extend(secret_not_cleared(s));
     conditions
 }
 
@@ -151,6 +153,24 @@ fn revocation_incomplete(
         spared.id, spared.issued_at
     );
     Some((ConditionType::RevocationIncomplete, Reason::IssuedInFuture, message))
+}
+
+/// Reports that a token that has ended stays in the Secret. If the Secret loses its label, only this condition shows that it must still be
+/// cleared.
+fn secret_not_cleared(s: &Situation<'_>) -> Option<(ConditionType, Reason, String)> {
+    let has_ended = s.active.is_none() && !s.needs_mint();
+    let secret = s.ownership.ours().filter(|secret| has_ended && !content::is_clear(secret))?;
+    let (reason, what) = match s.refusal().map(blocked::of_refusal) {
+        Some(refusal) => {
+            (refusal.reason, format!("which cannot be removed: {}; the controller tries again", refusal.message))
+        }
+        None if secret.immutable => {
+            (Reason::SecretImmutable, "and is immutable, so the controller deletes it".to_owned())
+        }
+        None => return None,
+    };
+    let message = format!("Secret {:?} still holds a token that is no longer valid, {what}", secret.name);
+    Some((ConditionType::SecretNotCleared, reason, message))
 }
 
 fn expiring_soon(s: &Situation<'_>, status: &PersonalAccessTokenStatus) -> Option<(ConditionType, Reason, String)> {

@@ -85,20 +85,24 @@ pub(super) fn bumped(s: &Situation<'_>) -> Box<SecretWrite> {
 /// Removes the token; `None` if the Secret is not ours or holds no token.
 pub(super) fn cleared(s: &Situation<'_>) -> Option<Box<SecretWrite>> {
     let secret = s.ownership.ours()?;
-    let wanted = cleared_data(&secret.type_);
-    let is_clear = secret.data.len() == wanted.iter().count()
-        && wanted.iter().all(|(key, value)| secret.data.get(key) == Some(&hash(value)));
     let ledger_is_empty = secret
         .record
         .as_ref()
         .is_none_or(|record| record.ledger.live.iter().all(|old| old.expires_at.is_some_and(|end| end <= s.now)));
-    if is_clear && ledger_is_empty {
+    if is_clear(secret) && ledger_is_empty {
         return None;
     }
     let write = write(s, SecretContent::Cleared { type_: secret.type_.to_string() }, &[]);
     // Only a Secret that was cleared before is damaged; the first time it holds the token that has ended.
     let was_cleared = secret.record.as_ref().is_some_and(|record| record.render_hash == Digest::default());
     Some(Box::new(SecretWrite { repairs: was_cleared.then(|| damage::of_cleared(s)), ..*write }))
+}
+
+/// Whether the Secret holds only what its type requires.
+pub(super) fn is_clear(secret: &SecretView) -> bool {
+    let wanted = cleared_data(&secret.type_);
+    secret.data.len() == wanted.iter().count()
+        && wanted.iter().all(|(key, value)| secret.data.get(key) == Some(&hash(value)))
 }
 
 /// Returns the facts of the active token that templates may show.

@@ -3,7 +3,8 @@
 //! A holder takes the token by deleting the Secret in the version that it read, before it uses the token or passes it on. The
 //! deletion is the receipt. A program that takes the token for a client, such as the REST API, annotates the PAT first. It then
 //! acknowledges the receipt by removing the annotation, or the token is revoked after [`DELIVERY_WINDOW`]. When the controller
-//! itself ends a delivery, it first clears the Secret, then records the end, and then deletes the Secret.
+//! itself ends a delivery, it first clears the Secret, then records the end, and then deletes the Secret. A Secret that cannot be cleared is
+//! deleted after the end is recorded.
 
 use k8s_openapi::jiff::SignedDuration;
 

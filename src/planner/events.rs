@@ -27,10 +27,7 @@ pub(super) fn of_status(s: &Situation<'_>, action: &Action, conditions: &Conditi
     if s.corrected {
         events.push(EventToPublish::corrected());
     }
-    // Retired credentials stay in the status while their tokens cannot be removed from the Secret.
-    if !matches!(action, Action::KeepRecord) {
-        events.extend(s.retired.iter().filter_map(|retired| EventToPublish::retired(s, retired)));
-    }
+    events.extend(s.retired.iter().filter_map(|retired| EventToPublish::retired(s, retired)));
     if let Some(promotion) = s.promotion.as_ref().filter(|_| s.delivery != OneTimeDelivery::Missed)
         && !s.base.unplanned_mints.contains(&promotion.arrived.issued_at)
     {
@@ -49,13 +46,17 @@ impl Conditions {
         let is_routine = |reason: Reason| {
             matches!(reason, Reason::Issued | Reason::Issuing | Reason::Suspended | Reason::PreviousCredentialLive)
         };
+        // The deletion of an immutable Secret has an event of its own.
+        let is_routine = |type_: ConditionType, reason: Reason| {
+            is_routine(reason) || (type_, reason) == (ConditionType::SecretNotCleared, Reason::SecretImmutable)
+        };
         let is_new = |type_: ConditionType, reason: Reason| {
             let before = present.iter().find(|condition| condition.type_ == type_.as_str());
             before.is_none_or(|before| !before.is_true() || before.reason != reason.as_str())
         };
         self.abnormal
             .iter()
-            .filter(|(type_, reason, _)| is_new(*type_, *reason) && !is_routine(*reason))
+            .filter(|(type_, reason, _)| is_new(*type_, *reason) && !is_routine(*type_, *reason))
             .map(|(_, reason, message)| EventToPublish {
                 warning: !matches!(reason, Reason::Revoked | Reason::OwnerDisabled),
                 reason: EventReason::Condition(*reason),
@@ -121,6 +122,8 @@ pub enum EventReason {
     Moved,
     /// A copy of the Secret was deleted.
     CopyDeleted,
+    /// An immutable Secret without a valid token was deleted.
+    SecretDeleted,
     /// A lost status was rebuilt from the Secret.
     Restored,
     /// A status held values that the controller never writes, and was corrected.
@@ -138,6 +141,7 @@ impl EventReason {
         Self::Repaired,
         Self::Moved,
         Self::CopyDeleted,
+        Self::SecretDeleted,
         Self::Restored,
         Self::Corrected,
     ];
@@ -151,6 +155,7 @@ impl EventReason {
             Self::Repaired => "Repaired",
             Self::Moved => "Moved",
             Self::CopyDeleted => "CopyDeleted",
+            Self::SecretDeleted => "SecretDeleted",
             Self::Restored => "Restored",
             Self::Corrected => "Corrected",
             Self::Condition(reason) => reason.as_str(),
@@ -175,6 +180,9 @@ impl EventReason {
             Self::Moved => "The token moved to a Secret of another name.",
             Self::CopyDeleted => {
                 "A copy of the Secret, with its label and owner reference, was found under another name and deleted."
+            }
+            Self::SecretDeleted => {
+                "An immutable Secret without a valid token was deleted, because the old token could not be removed from it."
             }
             Self::Restored => "A lost status was rebuilt from the Secret's annotations.",
             Self::Corrected => {
@@ -272,6 +280,16 @@ impl EventToPublish {
              PersonalAccessToken; to keep a copy, remove its ownerReferences, labels and annotations"
         );
         Self::warning(EventReason::CopyDeleted, note)
+    }
+
+    /// Reports the deletion of an immutable Secret.
+    pub(super) fn immutable_deleted(s: &Situation<'_>, deleted: &SecretVersion) -> Self {
+        let then = if s.needs_mint() { "; it is created again with a new token" } else { "" };
+        let note = format!(
+            "Secret {:?} was deleted: it held no valid token, and is immutable, so that its data could not be changed{then}",
+            deleted.name
+        );
+        Self::warning(EventReason::SecretDeleted, note)
     }
 
     fn corrected() -> Self {

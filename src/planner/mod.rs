@@ -124,6 +124,10 @@ fn conclude(situation: &Situation<'_>, action: Action) -> Plan {
             plan(Step::DeleteSecret(version), events)
         }
         Action::DeleteDeliveredSecret(version) if !changed => plan(Step::DeleteSecret(version), Vec::new()),
+        Action::DeleteImmutableSecret(version) if !changed => {
+            let events = vec![EventToPublish::immutable_deleted(situation, &version)];
+            plan(Step::DeleteSecret(version), events)
+        }
         action if changed => {
             let events = events::of_status(situation, &action, &conditions);
             plan(Step::WriteStatus(Box::new(status)), events)

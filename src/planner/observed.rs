@@ -115,6 +115,8 @@ pub struct SecretView {
     pub resource_version: String,
     /// Whether it has a deletionTimestamp.
     pub deleting: bool,
+    /// Whether Kubernetes refuses every change of its data.
+    pub immutable: bool,
     /// `type`
     pub type_: Cow<'static, str>,
     /// Its controller.
@@ -158,6 +160,7 @@ impl SecretView {
             uid: metadata.uid.unwrap_or_default(),
             resource_version: metadata.resource_version.unwrap_or_default(),
             deleting: metadata.deletion_timestamp.is_some(),
+            immutable: secret.immutable == Some(true),
             type_: secret.type_.filter(|type_| type_ != OPAQUE).map_or(OPAQUE.into(), Cow::Owned),
             controller,
             labels,

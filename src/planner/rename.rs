@@ -35,6 +35,11 @@ pub(super) fn find<'a>(
             message: message.clone(),
             until: Some(lifecycle::conflict_retry(inputs.uid(), inputs.now)),
         },
+        SecretOwnership::Ours(secret) if secret.immutable => Blocked {
+            reason: Reason::SecretImmutable,
+            message: blocked::immutable_message(secret, "the token cannot be written to it"),
+            until: Some(lifecycle::conflict_retry(inputs.uid(), inputs.now)),
+        },
         _ => {
             // A token that is being issued is written to the former Secret before the rename is tried again.
             let is_issuing = inputs.observed.held.is_some_and(|held| lifecycle::is_pending(live, &held));

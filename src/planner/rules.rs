@@ -47,8 +47,8 @@ const RULES: &[Rule] = &[
     read_uncached_before_repair,
     read_uncached_if_secret_seems_absent,
     // What the API server refuses
-    keep_record_while_clearing_is_refused,
     wait_while_writes_are_refused,
+    delete_an_immutable_secret,
     // A new token
     make_room_for_a_token,
     dry_run_before_minting_again,
@@ -86,12 +86,12 @@ pub(super) enum Action {
     WriteSecret(Box<SecretWrite>),
     /// Remove the token from the Secret.
     ClearSecret(Box<SecretWrite>),
-    /// Keep ended credentials in the status, because their token is still in the Secret, which cannot be written.
-    KeepRecord,
     /// Delete a Secret.
     DeleteSecret(SecretVersion),
     /// Delete the Secret of a one-time delivery, after the status shows how the delivery ended.
     DeleteDeliveredSecret(SecretVersion),
+    /// Delete an immutable Secret, after the status shows that its token has ended.
+    DeleteImmutableSecret(SecretVersion),
     /// Wait until this time.
     Wait(Time),
     /// Wait until something changes.
@@ -146,7 +146,7 @@ fn read_uncached_before_repair(s: &Situation<'_>) -> Option<Action> {
 }
 
 /// Reads from the API server if the cache shows no Secret although one may exist: after a conflict or a refused write, and before a token's end is
-/// recorded. A Secret that lost its label is not watched, but must still be cleared.
+/// recorded, or if the status says that a token remains in it. A Secret that lost its label is not watched, but must still be cleared.
 fn read_uncached_if_secret_seems_absent(s: &Situation<'_>) -> Option<Action> {
     if s.observed.uncached || !matches!(s.ownership, SecretOwnership::Absent) {
         return None;
@@ -157,22 +157,34 @@ fn read_uncached_if_secret_seems_absent(s: &Situation<'_>) -> Option<Action> {
             .iter()
             .any(|reason| ready.reason == reason.as_str())
     });
+    let is_marked =
+        s.stored.conditions.iter().any(|condition| condition.type_ == ConditionType::SecretNotCleared.as_str());
     // A one-time token in its grace period never goes back into a Secret.
     let taken = |credential: &Credential| s.intent.once && credential.state == CredentialState::Grace;
     let ending = s.need == Need::Nothing
         && s.active.is_none()
         && (s.stored.conditions.is_empty() || !s.stored.credentials.iter().all(taken));
-    (was_blocked || ending).then_some(Action::ReadUncached { keep_held: true })
-}
-
-/// Keeps an ended credential in the status while the API server refuses the write that would remove its token from the Secret.
-fn keep_record_while_clearing_is_refused(s: &Situation<'_>) -> Option<Action> {
-    (s.is_refused() && s.active.is_none() && content::cleared(s).is_some()).then_some(Action::KeepRecord)
+    (was_blocked || ending || is_marked).then_some(Action::ReadUncached { keep_held: true })
 }
 
 /// Writes no Secret until it is time to try a refused write again.
 fn wait_while_writes_are_refused(s: &Situation<'_>) -> Option<Action> {
     s.is_refused().then_some(Action::Rest)
+}
+
+/// Deletes an immutable Secret once its token has ended, because the token cannot be removed from it, or if a new token needs its name.
+/// While the token in it is in use, a person decides when its readers can do without it (`immutable_secret` in `blocked.rs`).
+fn delete_an_immutable_secret(s: &Situation<'_>) -> Option<Action> {
+    let is_in_use = if s.intent.once { s.delivery == OneTimeDelivery::Waiting } else { s.active.is_some() };
+    let secret = s.ownership.ours().filter(|secret| secret.immutable && !is_in_use)?;
+    if s.mint_reason().is_none() && content::cleared(s).is_none() {
+        return None;
+    }
+    Some(if s.observed.uncached {
+        Action::DeleteImmutableSecret(SecretVersion::of(secret))
+    } else {
+        Action::ReadUncached { keep_held: s.needs_held_token() }
+    })
 }
 
 /// Bumps the Secret's resourceVersion if abandoned pending tokens leave no room for a new one: then they can be dropped.

@@ -33,8 +33,8 @@ pub type Minter = Box<dyn FnMut(&TokenPrefix) -> Result<Token, MintError>>;
 /// Changes a Secret before it is stored; the second one is the present Secret, if there is one.
 pub type Admission = Box<dyn Fn(&mut Secret, Option<&Secret>)>;
 
-/// The wait after a write that admission defeated.
-const ALTERED_WAIT: SignedDuration = SignedDuration::from_secs(10);
+/// The wait after a write that the API server refused, or that admission defeated.
+const REFUSED_WAIT: SignedDuration = SignedDuration::from_secs(10);
 
 /// One PAT, its Secrets, and what a controller process keeps in memory.
 pub struct Simulator {
@@ -184,7 +184,8 @@ impl Simulator {
             Step::DryRun(write) => {
                 let sent = self.secret_after(&write)?;
                 let stored = self.admit(sent.clone());
-                let defeated = self.defeat(&write, sent, stored).err();
+                let refused = self.refuse_data_of_immutable(&stored);
+                let defeated = refused.or_else(|| self.defeat(&write, sent, stored).err());
                 self.dry_run_accepted = defeated.is_none();
                 self.refuse(&write.name, defeated);
             }
@@ -200,6 +201,10 @@ impl Simulator {
                 }
                 let sent = self.secret_after(&write)?;
                 let stored = self.admit(sent.clone());
+                if let Some(refusal) = self.refuse_data_of_immutable(&stored) {
+                    self.refuse(&write.name, Some(refusal));
+                    return Ok(Performed::Done);
+                }
                 match self.defeat(&write, sent, stored.clone()) {
                     Err(refusal) => self.refuse(&write.name, Some(refusal)),
                     Ok(damage) => {
@@ -236,6 +241,18 @@ impl Simulator {
         secret
     }
 
+    /// Returns how the API server refuses to store a Secret because the present one is immutable and has other data; `None` if it does not.
+    fn refuse_data_of_immutable(&self, stored: &Secret) -> Option<WriteRefusal> {
+        let name = stored.metadata.name.as_ref()?;
+        let present = self.secrets.get(name).filter(|present| present.immutable == Some(true))?;
+        (present.immutable != stored.immutable || present.data != stored.data).then(|| WriteRefusal {
+            secret: name.clone(),
+            kind: WriteRefusalKind::Other,
+            message: format!("Secret {name:?} is invalid: data: Forbidden: field is immutable when `immutable` is set"),
+            retry_at: self.now.plus(REFUSED_WAIT),
+        })
+    }
+
     /// Returns what admission changed in a write; `Err` if the write has failed because of that.
     fn defeat(&self, write: &SecretWrite, sent: Secret, stored: Secret) -> Result<Option<Damage>, WriteRefusal> {
         let (sent, stored) = (SecretView::of(sent), SecretView::of(stored));
@@ -243,7 +260,7 @@ impl Simulator {
             secret: write.name.clone(),
             kind: WriteRefusalKind::Altered,
             message: damage.message,
-            retry_at: self.now.plus(ALTERED_WAIT),
+            retry_at: self.now.plus(REFUSED_WAIT),
         })
     }
 
@@ -287,7 +304,8 @@ impl Simulator {
             },
             ..Default::default()
         };
-        Ok(Secret { metadata, type_: old.type_.or(content.type_), data: Some(content.data), ..Default::default() })
+        let (type_, immutable) = (old.type_.or(content.type_), old.immutable);
+        Ok(Secret { metadata, type_, immutable, data: Some(content.data), ..Default::default() })
     }
 
     /// Returns the content of a Secret after a write; `present` is its data before.

@@ -14,7 +14,7 @@ pub(super) fn next(s: &Situation<'_>, action: &Action) -> (PersonalAccessTokenSt
     let mut status = PersonalAccessTokenStatus {
         observed_generation: s.observed.pat.metadata.generation,
         owner: Some(s.intent.owner.clone()),
-        delivery: delivery(s, action),
+        delivery: s.delivery.state(),
         credentials: credentials(s, action),
         ..s.base.clone()
     };
@@ -44,7 +44,6 @@ pub(super) fn next(s: &Situation<'_>, action: &Action) -> (PersonalAccessTokenSt
 
 fn credentials(s: &Situation<'_>, action: &Action) -> Vec<Credential> {
     match action {
-        Action::KeepRecord => s.base.credentials.clone(),
         Action::Publish(_, new) => {
             let mut credentials = s.live.clone();
             credentials.push(new.clone());
@@ -53,10 +52,6 @@ fn credentials(s: &Situation<'_>, action: &Action) -> Vec<Credential> {
         }
         _ => s.live.clone(),
     }
-}
-
-fn delivery(s: &Situation<'_>, action: &Action) -> Option<DeliveryState> {
-    if matches!(action, Action::KeepRecord) { s.base.delivery } else { s.delivery.state() }
 }
 
 /// Returns the Secret that holds the token: the one with the name in the spec, but not while the active token is only

@@ -58,6 +58,8 @@ struct World {
     taken: HashSet<String>,
     /// The tokens that a program took for a client and has not acknowledged yet.
     in_flight: HashSet<String>,
+    /// The tokens in Secrets that were deleted before the status said that they wait: the client that deleted one may have read it.
+    deleted_early: HashSet<String>,
     /// When the newest token that could be taken was issued; `None` again once `spec.revoked` has been recorded.
     offered: Option<Time>,
 }
@@ -108,6 +110,7 @@ impl World {
             created_late: HashSet::new(),
             taken: HashSet::new(),
             in_flight: HashSet::new(),
+            deleted_early: HashSet::new(),
             offered: None,
         }
     }
@@ -267,6 +270,7 @@ impl World {
                 }
                 Step::DeleteSecret(target) => {
                     self.writes += 1;
+                    self.events.extend(plan.events);
                     assert_eq!(
                         self.secrets[&target.name].metadata.resource_version.as_ref(),
                         Some(&target.resource_version)
@@ -365,7 +369,14 @@ impl World {
             (None, Some(view)) if !view.is_labelled() => {}
             _ => panic!("the plan was made for another Secret"),
         }
+        let before = self.secrets.get(&write.name).cloned();
+        let name = write.name.clone();
         self.perform(Step::WriteSecret(write)).unwrap();
+        let is_frozen = before.as_ref().is_some_and(|before| before.immutable == Some(true));
+        if is_frozen && self.secrets.get(&name) == before.as_ref() {
+            self.writes -= 1;
+            return;
+        }
         if let Some(undo) = self.undo {
             self.tamper(|secret| undo(secret, None));
         }
@@ -423,8 +434,12 @@ impl World {
         let name = self.secret_name();
         let version = self.next_version();
         if let Some(secret) = self.secrets.get_mut(&name).filter(|_| name != "foreign") {
+            let before = secret.clone();
             edit(secret);
             secret.metadata.resource_version = Some(version);
+            if before.immutable == Some(true) {
+                (secret.immutable, secret.data) = (before.immutable, before.data);
+            }
         }
     }
 
@@ -528,6 +543,10 @@ impl World {
                     };
                     if fits {
                         let version = self.next_version();
+                        let is_frozen = |there: &Secret| there.immutable == Some(true) && there.data != secret.data;
+                        if self.secrets.get(&name).is_some_and(is_frozen) {
+                            continue;
+                        }
                         secret.metadata.resource_version = Some(version);
                         self.created_late.extend(there.is_none().then(|| name.clone()));
                         self.secrets.insert(name, *secret);
@@ -609,10 +628,20 @@ impl World {
         let terms = Terms::read(spec, status, false).unwrap();
         let active = status.credentials.iter().find(|credential| credential.state == CredentialState::Active);
         let token = self.token(&self.secret_name());
+        // A person must delete an immutable Secret. It can lack what the spec asks for.
+        let is_refused = status.conditions.iter().any(|one| ["SecretImmutable", "ApiError"].contains(&&*one.reason));
+        let is_frozen = is_refused && self.secrets.values().any(|secret| secret.immutable == Some(true));
         match ready.as_str() {
             "True" if status.delivery == Some(DeliveryState::Delivered) => {
                 let sha256 = active.expect("a token that works").sha256.to_string();
-                assert!(self.taken.contains(&sha256) || self.in_flight.contains(&sha256));
+                assert!([&self.taken, &self.in_flight, &self.deleted_early].iter().any(|held| held.contains(&sha256)));
+            }
+            "True" if is_frozen => {
+                let active = active.expect("a token that works");
+                assert_eq!(terms.judge(active, self.now), Verdict::Valid);
+                let views: Vec<_> = self.secrets.values().cloned().map(SecretView::of).collect();
+                let place = views.iter().find(|secret| secret.key_of(&active.sha256, "token").is_some());
+                assert_eq!(place.map(|secret| &*secret.name), status.secret_name.as_deref());
             }
             "True" => {
                 let active = active.expect("a token that works");
@@ -622,7 +651,8 @@ impl World {
             }
             "False" => assert!(
                 ["Revoked", "Expired", "Suspended", "MintLoop", "TooManyLive", "SecretConflict", "NotDelivered"]
-                    .contains(&reason.as_str()),
+                    .contains(&reason.as_str())
+                    || is_frozen && ["SecretImmutable", "ApiError"].contains(&reason.as_str()),
                 "{reason}"
             ),
             other => panic!("Ready is {other} ({reason}) at rest"),
@@ -639,10 +669,12 @@ impl World {
                 );
             }
         }
+        let is_live = |credential: &Credential| terms.judge(credential, self.now).is_valid();
+        assert!(status.credentials.iter().all(is_live), "a credential that has ended is listed: {status:#?}");
         let others = self.secrets.values().cloned().map(SecretView::of);
         let others =
             others.filter(|secret| secret.is_controlled_by("uid-1") && *secret.name != *self.secret_name()).count();
-        if ready == "True" || ["Revoked", "Expired"].contains(&reason.as_str()) {
+        if ready == "True" && !is_frozen || ["Revoked", "Expired"].contains(&reason.as_str()) {
             assert_eq!(others, 0, "a former Secret was left behind");
         }
         if self.once() {
@@ -655,14 +687,16 @@ impl World {
     fn check_delivery_at_rest(&mut self) {
         let status = self.status().clone();
         let waiting = status.delivery == Some(DeliveryState::Waiting);
-        let held = self.token(&self.secret_name()).map(|token| hash(token.as_bytes()).to_string());
+        let secret = self.secrets.get(&self.secret_name()).cloned().map(SecretView::of);
         for credential in &status.credentials {
-            let in_secret = waiting && held.as_ref() == Some(&credential.sha256.to_string());
+            let holds_it = |secret: &SecretView| secret.key_of(&credential.sha256, "token").is_some();
+            let in_secret = waiting && secret.as_ref().is_some_and(holds_it);
             // It is in flight to its holder, for at most 10 minutes.
             let in_flight = self.pat.unacknowledged.as_deref() == Some(credential.id.as_str())
                 && self.in_flight.contains(&credential.sha256.to_string())
                 && self.now < credential.issued_at.plus(DELIVERY_WINDOW);
-            let held = in_secret || in_flight || self.taken.contains(&credential.sha256.to_string());
+            let sha256 = credential.sha256.to_string();
+            let held = in_secret || in_flight || self.taken.contains(&sha256) || self.deleted_early.contains(&sha256);
             assert!(held, "no one holds it: {status:#?}");
         }
         if waiting {
@@ -729,6 +763,7 @@ enum Happening {
     EditOther,
     StripLabel,
     StripOwner,
+    Freeze,
     Take,
     Announce,
     Acknowledge,
@@ -803,6 +838,7 @@ fn happening() -> impl Strategy<Value = Happening> {
         1 => Just(EditOther),
         1 => Just(StripLabel),
         1 => Just(StripOwner),
+        1 => Just(Freeze),
         1 => Just(StatusLost),
         2 => Just(Restart),
         6 => (0usize..4).prop_map(DieAfter),
@@ -909,13 +945,12 @@ fn edit_secret(world: &mut World, happening: &Happening) -> bool {
     match happening {
         DeleteSecret => {
             let name = world.secret_name();
-            if name != "foreign" {
-                let removed = world.secrets.remove(&name).is_some();
-                let waiting = removed && world.status().delivery == Some(DeliveryState::Waiting);
+            if let Some(secret) = (name != "foreign").then(|| world.secrets.remove(&name)).flatten() {
                 // Deleting a waiting Secret means that its token was taken.
-                if waiting {
+                if world.status().delivery == Some(DeliveryState::Waiting) {
                     world.note_taken();
                 }
+                world.deleted_early.extend(SecretView::of(secret).data.iter().map(|(_, hash)| hash.to_string()));
             }
         }
         Take => {
@@ -935,6 +970,7 @@ fn edit_secret(world: &mut World, happening: &Happening) -> bool {
         }),
         StripLabel => world.tamper(|secret| secret.metadata.labels = None),
         StripOwner => world.tamper(|secret| secret.metadata.owner_references = None),
+        Freeze => world.tamper(|secret| secret.immutable = Some(true)),
         // Only one of the two: the other client would change the Secret before the operator sees the answer to its write.
         Admission(n) => {
             world.undo = None;
@@ -1296,6 +1332,130 @@ fn refused_rotation_is_reported_before_the_token_ends() {
     world.run_for_days(1);
     assert_eq!(world.condition(ConditionType::ExpiringSoon), None);
     world.check_at_rest();
+}
+
+fn freeze(world: &mut World) {
+    happen(world, &Happening::Freeze);
+}
+
+#[test]
+fn rotation_into_an_immutable_secret_mints_nothing_until_the_secret_is_deleted() {
+    let mut world = World::new(json!({"rotation": {"interval": "30d"}}));
+    world.converge(seconds(60));
+    freeze(&mut world);
+    world.run_for_days(31);
+    assert_eq!((world.ready(), world.minted.len()), (("True".into(), "Issued".into()), 1));
+    assert_eq!(world.condition(ConditionType::Reconciling), Some(("True".into(), "SecretImmutable".into())));
+    assert_eq!(world.condition(ConditionType::ExpiringSoon), None);
+    world.check_at_rest();
+    world.run_for_days(23);
+    assert_eq!(world.condition(ConditionType::ExpiringSoon), Some(("True".into(), "ExpiryNear".into())));
+    assert_eq!(world.minted.len(), 1);
+
+    happen(&mut world, &Happening::DeleteSecret);
+    world.converge(seconds(10));
+    assert_eq!((world.ready(), world.minted.len()), (("True".into(), "Issued".into()), 2));
+    assert_eq!(world.condition(ConditionType::Reconciling), None);
+    world.check_at_rest();
+}
+
+#[test]
+fn spec_that_an_immutable_secret_cannot_follow_is_reported() {
+    let mut world = World::new(json!({}));
+    world.converge(seconds(60));
+    freeze(&mut world);
+    world.spec().secret.get_or_insert_default().labels = BTreeMap::from([("a".to_owned(), "b".to_owned())]);
+    world.converge(seconds(60));
+    assert_eq!(world.condition(ConditionType::Reconciling), None, "labels can change");
+    happen(&mut world, &Happening::Template(true));
+    world.converge(seconds(5));
+    assert_eq!((world.ready(), world.minted.len()), (("True".into(), "Issued".into()), 1));
+    assert_eq!(world.condition(ConditionType::Reconciling), Some(("True".into(), "SecretImmutable".into())));
+    world.check_at_rest();
+}
+
+/// How a token ends.
+type End = (&'static str, fn(&mut World));
+
+#[test]
+fn immutable_secret_is_deleted_when_its_token_ends() {
+    let ends: [End; 5] = [
+        ("revoked", |world| happen(world, &Happening::Revoked(true))),
+        ("expired", |world| happen(world, &Happening::ExpiryAt(-1))),
+        ("revoked by time", |world| happen(world, &Happening::RevokeNow)),
+        ("suspended until its end", |world| {
+            happen(world, &Happening::Suspend(true));
+            world.advance(seconds(60 * 86_400));
+        }),
+        ("not rotated in time", |world| world.advance(seconds(60 * 86_400))),
+    ];
+    for (what, end) in ends {
+        for label in [true, false] {
+            let mut world = World::new(json!({"rotation": {"interval": "30d"}}));
+            world.converge(seconds(60));
+            let token = world.token("t").expect("a token");
+            freeze(&mut world);
+            if !label {
+                happen(&mut world, &Happening::StripLabel);
+            }
+            world.advance(seconds(1));
+            end(&mut world);
+            world.begin_reconcile();
+            let mut deletions = Vec::new();
+            for _ in 0..40 {
+                let plan = world.next_plan();
+                match plan.step {
+                    Step::Rest => break,
+                    Step::Mint(_) => world.mint(plan.step),
+                    Step::WriteStatus(status) => world.write_status(*status),
+                    Step::DeleteSecret(target) => {
+                        assert_eq!(plan.events[0].reason, EventReason::SecretDeleted);
+                        let is_new = |credential: &Credential| credential.revision > 1;
+                        assert!(world.status().credentials.iter().all(is_new), "{what}: the end is recorded first");
+                        deletions.push(target.name.clone());
+                        world.perform(Step::DeleteSecret(target)).unwrap();
+                    }
+                    step => drop(world.perform(step).unwrap()),
+                }
+                world.check();
+            }
+            assert_eq!(deletions, ["t"], "{what}");
+            assert!(world.token("t").is_none_or(|new| new != token), "{what}");
+            assert_eq!(world.condition(ConditionType::SecretNotCleared), None, "{what}");
+            world.check_at_rest();
+        }
+    }
+}
+
+#[test]
+fn dead_token_that_cannot_be_cleared_is_not_listed_and_is_cleared_later() {
+    for once in [false, true] {
+        let secret = if once { json!({"delivery": "Once"}) } else { json!({}) };
+        for end in [Happening::Revoked(true), Happening::ExpiryAt(-1)] {
+            let mut world = World::new(json!({"secret": secret}));
+            world.converge(seconds(60));
+            world.refused = Some("t");
+            happen(&mut world, &end);
+            world.run_for(seconds(60));
+            assert!(world.status().credentials.is_empty(), "{end:?}");
+            assert_eq!(world.condition(ConditionType::SecretNotCleared), Some(("True".into(), "ApiError".into())));
+            // Neither a restart nor the loss of the label or the status hides it.
+            world.restart();
+            happen(&mut world, &Happening::StripLabel);
+            world.run_for(seconds(60));
+            assert!(world.token("t").is_some(), "{end:?}");
+            assert_eq!(world.condition(ConditionType::SecretNotCleared), Some(("True".into(), "ApiError".into())));
+            world.lose_status();
+            world.run_for(seconds(60));
+            assert_eq!(world.condition(ConditionType::SecretNotCleared), Some(("True".into(), "ApiError".into())));
+            world.refused = None;
+            world.restart();
+            world.run_for(seconds(60));
+            assert!(world.token("t").is_none(), "{end:?}");
+            assert_eq!(world.condition(ConditionType::SecretNotCleared), None);
+            world.check_at_rest();
+        }
+    }
 }
 
 #[test]

@@ -118,6 +118,14 @@ impl Simulation {
         secret.data.get_or_insert_default().insert(key.into(), ByteString(b"something else".to_vec()));
     }
 
+    /// A user makes a Secret immutable.
+    pub fn freeze(&mut self, name: &str) {
+        let version = self.next_version();
+        let secret = self.secrets.get_mut(name).expect("the Secret exists");
+        secret.metadata.resource_version = Some(version);
+        secret.immutable = Some(true);
+    }
+
     /// A user removes the status.
     pub fn lose_status(&mut self) {
         self.pat.status = Ok(Default::default());

@@ -161,6 +161,15 @@ pub const STATES: &[Story] = &[
             simulation.into()
         },
     ),
+    ("The Secret is immutable and a rotation is due; the current token still works", || frozen().into()),
+    ("The Secret is immutable and does not hold the token", || {
+        let mut simulation = Simulation::settled(json!({}));
+        simulation.tamper("app", "token");
+        simulation.freeze("app");
+        simulation.run();
+        simulation.into()
+    }),
+    ("The API server refuses to remove a token that has ended from the Secret", || uncleared().into()),
     ("The namespace is being deleted, and there is no token", || {
         refused(WriteRefusalKind::NamespaceTerminating).into()
     }),
@@ -314,11 +323,36 @@ pub const TRANSITIONS: &[Story] = &[
         simulation.into()
     }),
     ("The API server refuses a Secret", || refused(WriteRefusalKind::Other).into()),
+    ("The API server refuses to remove a token that has ended from the Secret", || uncleared().into()),
+    ("The Secret is immutable and a rotation is due", || frozen().into()),
+    ("The Secret is immutable, and `spec.revoked` is set", || {
+        let mut simulation = Simulation::settled(json!({}));
+        simulation.freeze("app");
+        simulation.edit(json!({"revoked": true}));
+        simulation.run();
+        simulation.into()
+    }),
 ];
 
 fn owner_disabled() -> Simulation {
     let mut simulation = Simulation::settled(json!({}));
     simulation.disabled_by = Some("shop".into());
+    simulation.run();
+    simulation
+}
+
+fn frozen() -> Simulation {
+    let mut simulation = Simulation::settled(json!({"rotation": {"interval": "30d"}}));
+    simulation.freeze("app");
+    simulation.advance("30d");
+    simulation.run();
+    simulation
+}
+
+fn uncleared() -> Simulation {
+    let mut simulation = Simulation::settled(json!({}));
+    simulation.refuses = Some(WriteRefusalKind::Other);
+    simulation.edit(json!({"revoked": true}));
     simulation.run();
     simulation
 }

@@ -370,15 +370,25 @@ async fn revocation_works_before_the_secret_can_be_cleared() {
     assert!(!stage.accepts("app", &token).await);
     assert_eq!(stage.ready("app").await, ("False".into(), "Revoked".into()));
     assert_eq!(stage.value("app", "token").await, token);
+    assert_eq!(stage.status("app").await.credentials, [], "the status lists live credentials only");
+    let left = condition(&stage, "app", ConditionType::SecretNotCleared).await;
+    assert!(left.reason == "ApiError" && left.message.contains("the safe is full"), "{left:?}");
     assert!(wake.since(stage.now()).as_secs() <= 300, "{wake}");
+    // Without its label the Secret is not watched. The condition reminds the controller of it.
+    let patch = Patch::Merge(json!({"metadata": {"labels": {LABEL: null}}}));
+    allow_secrets(&stage, &["UPDATE"]).await;
+    stage.secrets().patch("app", &PatchParams::default(), &patch).await.expect("the edit is accepted");
+    deny_secrets(&stage, &["UPDATE"]).await;
+    let versions = stage.versions().await;
     stage.restart();
     let wake = reconcile(&stage, "app").await.expect("a fresh process retries as well");
     assert!(wake.since(stage.now()).as_secs() <= 300, "{wake}");
+    assert_eq!(stage.versions().await, versions, "the status stays the same");
     allow_secrets(&stage, &["UPDATE"]).await;
     stage.hand.set(wake.timestamp());
     stage.settle("app").await;
     assert_eq!(stage.data("app").await, BTreeMap::new());
-    assert_eq!(stage.status("app").await.credentials, []);
+    assert!(stage.condition("app", ConditionType::SecretNotCleared).await.is_none());
 }
 
 #[tokio::test(flavor = "multi_thread")]

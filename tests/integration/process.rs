@@ -704,13 +704,12 @@ async fn no_token_is_in_logs_metrics_events_or_status() {
         tokens.insert(place.token(name).await);
     }
     assert_eq!(tokens.len(), 12);
-    // A write to an immutable Secret is refused, and the API server's message is reported.
     let frozen = json!({"immutable": true});
     place.secrets().patch("plain", &PatchParams::default(), &Patch::Merge(frozen)).await.unwrap();
     let mut again = specs[0].1.clone();
     again["rotateIfIssuedBefore"] = in_seconds(0).into();
     place.apply("plain", again).await;
-    place.has("plain", "Reconciling", "True", "ApiError").await;
+    place.has("plain", "Reconciling", "True", "SecretImmutable").await;
 
     let mut places = vec![("metrics", operator.metrics().await.text)];
     let events: Api<k8s_openapi::api::events::v1::Event> = Api::namespaced(place.client.clone(), place.name());

@@ -901,8 +901,8 @@ async fn terminating_secret_is_waited_for() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn immutable_secret_is_reported_and_its_successor_filled() {
-    let (stage, first) = issued("immutable").await;
+async fn rotation_into_an_immutable_secret_waits_until_the_secret_is_deleted() {
+    let (mut stage, first) = issued("immutable").await;
     edit(&stage, "app", "intruder", json!({"immutable": true})).await;
     stage.settle("app").await;
     assert_works(&stage, "app", "app").await;
@@ -911,26 +911,127 @@ async fn immutable_secret_is_reported_and_its_successor_filled() {
     // The rotation is due but impossible. The old token stays valid.
     assert_eq!(assert_works(&stage, "app", "app").await, first);
     let reconciling = condition(&stage, "app", ConditionType::Reconciling).await;
-    assert_eq!(reconciling.reason, "ApiError");
-    assert!(reconciling.message.contains("immutable"), "{}", reconciling.message);
-    for _ in 0..6 {
-        let wake = stage.reconcile("app").await.expect("the run succeeds").expect("the PAT is retried");
-        assert!(wake.since(stage.now()).as_secs() <= 300, "{wake}");
-        stage.hand.set(wake.timestamp());
-        stage.reconcile("app").await.expect("the run succeeds");
-        let pending =
-            states(&stage, "app").await.iter().filter(|(_, state)| *state == CredentialState::Pending).count();
-        assert!(pending <= 1, "pending hashes accumulate");
+    assert_eq!(reconciling.reason, "SecretImmutable");
+    for part in ["\"app\" is immutable", "works until", "delete the Secret"] {
+        assert!(reconciling.message.contains(part), "{}", reconciling.message);
     }
+    assert_eq!(event_notes(&stage, "app", "SecretImmutable").await.len(), 1);
+    let versions = stage.versions().await;
+    for _ in 0..3 {
+        stage.restart();
+        let wake = stage.settle("app").await.expect("the PAT is reconciled again");
+        stage.hand.set(wake.timestamp());
+    }
+    assert_eq!(stage.versions().await, versions, "no token is minted for a Secret that cannot hold it");
+    assert_eq!(states(&stage, "app").await, [(1, CredentialState::Active)]);
+
     delete_secret(&stage, "app").await;
-    let wake = stage.settle("app").await.expect("the PAT is retried");
-    assert!(wake.since(stage.now()).as_secs() <= 300, "{wake}");
-    stage.hand.set(wake.timestamp());
     stage.settle("app").await;
     let second = assert_works(&stage, "app", "app").await;
     assert_ne!(first, second);
     assert!(stage.condition("app", ConditionType::Reconciling).await.is_none());
     assert!(stage.accepts("app", &first).await, "in grace");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn template_that_an_immutable_secret_cannot_follow_is_reported() {
+    let (stage, token) = issued("immutable").await;
+    edit(&stage, "app", "intruder", json!({"immutable": true})).await;
+    let spec = |text: &str| json!({"rotation": {"interval": "30d"}, "gracePeriod": "1h", "secret": {"labels": {"team": "b"}, "template": {"data": {"env": text}}}});
+    stage.apply("app", spec("NEW={{ token }}")).await;
+    stage.settle("app").await;
+    assert_eq!(assert_works(&stage, "app", "app").await, token);
+    let reconciling = condition(&stage, "app", ConditionType::Reconciling).await;
+    assert_eq!(reconciling.reason, "SecretImmutable");
+    for part in ["\"app\" is immutable", "field is immutable when", "delete the Secret"] {
+        assert!(reconciling.message.contains(part), "{}", reconciling.message);
+    }
+    // Labels can change.
+    stage.apply("app", spec("TOKEN={{ token }}")).await;
+    stage.advance("5m");
+    stage.settle("app").await;
+    assert_eq!(assert_works(&stage, "app", "app").await, token);
+    assert!(stage.condition("app", ConditionType::Reconciling).await.is_none());
+    assert_eq!(stage.secret("app").await.expect("a Secret").labels()["team"], "b");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn immutable_secret_is_deleted_when_its_token_ends() {
+    let spec = |more: Value| {
+        let mut spec =
+            json!({"rotation": {"interval": "30d"}, "gracePeriod": "1h", "secret": {"labels": {"team": "a"}}});
+        spec.as_object_mut().expect("a map").extend(more.as_object().expect("a map").clone());
+        spec
+    };
+    for (what, label, end) in [
+        ("revoked", "pat-operator", json!({"revoked": true})),
+        ("revoked, without the label", "", json!({"revoked": true})),
+        ("expired", "pat-operator", json!({"expiry": {"at": "2020-01-01T00:00:00Z"}})),
+        ("suspended until its end", "pat-operator", json!({"suspend": true})),
+    ] {
+        let (mut stage, token) = issued("immutable").await;
+        edit(&stage, "app", "intruder", json!({"immutable": true, "metadata": {"labels": {LABEL: label}}})).await;
+        stage.apply("app", spec(end.clone())).await;
+        if end.get("suspend").is_some() {
+            stage.settle("app").await;
+            assert_eq!(stage.value("app", "token").await, token, "{what}: it works until its end");
+            stage.advance("60d");
+        }
+        stage.settle("app").await;
+        assert!(stage.secret("app").await.is_none(), "{what}");
+        assert!(!stage.accepts("app", &token).await, "{what}");
+        assert_eq!(states(&stage, "app").await, [], "{what}");
+        let notes = event_notes(&stage, "app", "SecretDeleted").await;
+        assert!(matches!(&notes[..], [note] if note.contains("\"app\" was deleted")), "{what}: {notes:?}");
+        assert!(stage.condition("app", ConditionType::SecretNotCleared).await.is_none(), "{what}");
+        let versions = stage.versions().await;
+        stage.restart();
+        stage.settle("app").await;
+        assert_eq!(stage.versions().await, versions, "{what}");
+
+        stage.apply("app", spec(json!({}))).await;
+        stage.settle("app").await;
+        assert_ne!(assert_works(&stage, "app", "app").await, token, "{what}: a new Secret holds a new token");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn immutable_secret_is_replaced_when_its_token_is_revoked_or_not_rotated_in_time() {
+    for revoke in [true, false] {
+        let (stage, token) = issued("immutable").await;
+        let uid = stage.secret("app").await.expect("a Secret").uid();
+        edit(&stage, "app", "intruder", json!({"immutable": true})).await;
+        if revoke {
+            stage.advance("1h");
+            stage.apply("app", json!({"rotation": {"interval": "30d"}, "revokeIfIssuedBefore": stage.now()})).await;
+        } else {
+            stage.advance("60d");
+        }
+        stage.settle("app").await;
+        assert_ne!(assert_works(&stage, "app", "app").await, token);
+        assert!(!stage.accepts("app", &token).await);
+        assert_ne!(stage.secret("app").await.expect("a Secret").uid(), uid);
+        assert_eq!(event_notes(&stage, "app", "SecretDeleted").await.len(), 1);
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn immutable_secret_of_a_one_time_token_is_deleted_after_the_end_is_recorded() {
+    let mut stage = Stage::new("immutable-once").await;
+    stage.apply("app", json!({"secret": {"delivery": "Once"}})).await;
+    stage.settle("app").await;
+    let token = stage.value("app", "token").await;
+    edit(&stage, "app", "intruder", json!({"immutable": true})).await;
+    stage.settle("app").await;
+    assert_eq!(assert_works(&stage, "app", "app").await, token);
+    stage.advance("10m");
+    stage.settle("app").await;
+    assert!(stage.secret("app").await.is_none());
+    assert_eq!(stage.ready("app").await, ("False".into(), "NotDelivered".into()), "its deletion is no receipt");
+    assert!(!stage.accepts("app", &token).await);
+    stage.restart();
+    stage.settle("app").await;
+    assert_eq!(stage.ready("app").await, ("False".into(), "NotDelivered".into()));
 }
 
 #[tokio::test(flavor = "multi_thread")]
