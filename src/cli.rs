@@ -139,6 +139,14 @@ pub struct ControllerArgs {
     #[arg(long, env = "PAT_OPERATOR_RESTORE_ISSUED_BEFORE", value_name = "TIME", value_parser = time)]
     pub restore_issued_before: Option<Time>,
 
+    /// Also publish events for first tokens and for deliveries
+    ///
+    /// `Issued` when a token is issued that replaces none, and `Delivered` when a token with delivery: Once is taken. Each costs one more
+    /// write. Without the flag they are only logged.
+    #[arg(long, env = "PAT_OPERATOR_ISSUE_EVENTS", value_name = "BOOL", default_value_t = false)]
+    #[arg(action = ArgAction::Set, num_args = 0..=1, require_equals = true, default_missing_value = "true")]
+    pub issue_events: bool,
+
     /// Elect a leader among several instances; the others stand by
     ///
     /// Without leader election, make sure that only one instance runs.

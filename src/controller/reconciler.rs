@@ -357,8 +357,11 @@ impl Reconciler {
 
     async fn publish(&self, pat: &StoredPat, events: &[EventToPublish]) {
         for event in events {
-            self.metrics.event_published(event.reason);
             tracing::info!(reason = %event.reason, "{}", event.note);
+            if event.reason.is_routine() && !self.config.issue_events {
+                continue;
+            }
+            self.metrics.event_published(event.reason);
             self.cluster.publish_event(pat, event).await;
         }
     }

@@ -14,7 +14,7 @@ use super::{
     step::{SecretContent, SecretVersion, SecretWrite, TokenSource},
 };
 use crate::{
-    api::{Condition, ConditionType, CredentialState, Reason},
+    api::{Condition, ConditionType, Credential, CredentialState, Reason},
     auth::verdict::Verdict,
 };
 
@@ -31,7 +31,10 @@ pub(super) fn of_status(s: &Situation<'_>, action: &Action, conditions: &Conditi
     if let Some(promotion) = s.promotion.as_ref().filter(|_| s.delivery != OneTimeDelivery::Missed)
         && !s.base.unplanned_mints.contains(&promotion.arrived.issued_at)
     {
-        events.extend(EventToPublish::rotated(promotion));
+        events.push(EventToPublish::arrived(s, promotion));
+    }
+    if let Some(active) = s.active.as_ref().filter(|_| s.delivery == OneTimeDelivery::Received) {
+        events.push(EventToPublish::delivered(active));
     }
     if let Action::Publish(MintReason::Repair, _) = action {
         events.push(EventToPublish::repaired_by_mint(s));
@@ -110,6 +113,10 @@ fn repairs_damage(s: &Situation<'_>, write: &SecretWrite) -> bool {
 /// Why an event is published.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum EventReason {
+    /// A token was issued that replaced none.
+    Issued,
+    /// A one-time token was taken.
+    Delivered,
     /// A new token replaced another, which stays valid for its grace period.
     Rotated,
     /// A credential was revoked.
@@ -135,6 +142,8 @@ pub enum EventReason {
 impl EventReason {
     /// All reasons that are not the reason of a condition.
     pub const ALL: &'static [Self] = &[
+        Self::Issued,
+        Self::Delivered,
         Self::Rotated,
         Self::CredentialRevoked,
         Self::Lapsed,
@@ -149,6 +158,8 @@ impl EventReason {
     /// Returns the name in the event.
     pub fn as_str(self) -> &'static str {
         match self {
+            Self::Issued => "Issued",
+            Self::Delivered => "Delivered",
             Self::Rotated => "Rotated",
             Self::CredentialRevoked => "CredentialRevoked",
             Self::Lapsed => "Lapsed",
@@ -162,9 +173,20 @@ impl EventReason {
         }
     }
 
+    /// Whether nothing is unusual about it, so that its event is published only with `--issue-events`. It is always logged.
+    pub fn is_routine(self) -> bool {
+        matches!(self, Self::Issued | Self::Delivered)
+    }
+
     /// Returns the meaning, as the documentation states it.
     pub fn meaning(self) -> &'static str {
         match self {
+            Self::Issued => {
+                "A token was issued that replaces none: the first one, or one after every other has ended. Published only with `--issue-events`."
+            }
+            Self::Delivered => {
+                "With `delivery: Once`, the holder took the token. Published only with `--issue-events`."
+            }
             Self::Rotated => {
                 "A new token replaced the previous one, which keeps working until the end of its grace period."
             }
@@ -219,15 +241,28 @@ impl EventToPublish {
         Self { warning: true, reason, note }
     }
 
-    /// Reports a rotation; `None` if no token was replaced.
-    fn rotated(promotion: &Promotion) -> Option<Self> {
-        let (arrived, replaced) = (&promotion.arrived, promotion.replaced.as_ref()?);
+    /// Reports a token that has reached the Secret.
+    fn arrived(s: &Situation<'_>, promotion: &Promotion) -> Self {
+        let arrived = &promotion.arrived;
+        let Some(replaced) = &promotion.replaced else {
+            let note = format!(
+                "token {} (revision {}) was issued to Secret {:?}",
+                arrived.id, arrived.revision, s.secret_name
+            );
+            return Self::normal(EventReason::Issued, note);
+        };
         let until = replaced.expires_at.map_or_else(String::new, |end| format!(" until {end}"));
         let note = format!(
             "token {} (revision {}) replaced {}, which keeps working{until}",
             arrived.id, arrived.revision, replaced.id
         );
-        Some(Self::normal(EventReason::Rotated, note))
+        Self::normal(EventReason::Rotated, note)
+    }
+
+    /// Reports that the holder of a one-time token has taken it.
+    fn delivered(active: &Credential) -> Self {
+        let note = format!("token {} was delivered: its holder deleted the Secret", active.id);
+        Self::normal(EventReason::Delivered, note)
     }
 
     /// Reports the end of a credential, unless a condition reports it.

@@ -12,7 +12,7 @@ use crate::{
     token::TokenPrefix,
 };
 
-/// The part of the controller's configuration that plans depend on.
+/// The part of the controller's configuration that plans and their events depend on.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ControllerConfig {
     /// The lifetime of a token whose spec has neither `expiry` nor `rotation`.
@@ -21,6 +21,8 @@ pub struct ControllerConfig {
     pub publish_lead: SignedDuration,
     /// After a restore, a PAT takes over Secrets that a PAT with another uid wrote, if their credentials were issued before this time.
     pub restore_issued_before: Option<Time>,
+    /// Whether to publish events that are routine (`EventReason::is_routine`).
+    pub issue_events: bool,
 }
 
 impl Default for ControllerConfig {
@@ -29,6 +31,7 @@ impl Default for ControllerConfig {
             default_lifetime: SignedDuration::from_hours(90 * 24),
             publish_lead: SignedDuration::from_secs(2),
             restore_issued_before: None,
+            issue_events: false,
         }
     }
 }

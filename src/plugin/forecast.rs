@@ -32,7 +32,7 @@ pub struct ForecastStep {
     pub at: Time,
     /// What happens.
     pub what: String,
-    /// The events that would be published.
+    /// The events that would be published by default.
     pub events: Vec<String>,
 }
 
@@ -65,7 +65,8 @@ pub fn forecast(simulator: &mut Simulator) -> Result<Forecast, SimulationError> 
         };
         simulator.perform(plan.step)?;
         if let Some(what) = what {
-            steps.push(ForecastStep { at, what, events: plan.events.iter().map(event).collect() });
+            let events = plan.events.iter().filter(|event| !event.reason.is_routine()).map(event).collect();
+            steps.push(ForecastStep { at, what, events });
         }
     }
     Ok(Forecast { steps, wake_at: None })

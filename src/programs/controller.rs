@@ -85,6 +85,7 @@ fn options(args: &ControllerArgs, identity: &str) -> ControllerOptions {
             default_lifetime: args.default_lifetime,
             publish_lead: args.publish_lead,
             restore_issued_before: args.restore_issued_before,
+            issue_events: args.issue_events,
         },
         instance: Some(identity.to_owned()),
     }

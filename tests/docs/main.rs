@@ -40,7 +40,7 @@ use pat_operator::{
     verifier,
 };
 
-use self::stories::{STATES, StoryEnd, TRANSITIONS};
+use self::stories::{PublishedEvent, STATES, StoryEnd, TRANSITIONS};
 
 const PAGE: &str = include_str!("conditions.md.in");
 
@@ -169,7 +169,8 @@ fn state_table(states: &[(&str, StoryEnd)]) -> String {
 
 fn transition_table(transitions: &[(&str, StoryEnd)]) -> String {
     let rows = transitions.iter().map(|(name, end)| {
-        let events: Vec<_> = end.events.iter().map(|event| code(&event.reason)).collect();
+        let flag = |event: &PublishedEvent| if event.is_routine { " (with `--issue-events`)" } else { "" };
+        let events: Vec<_> = end.events.iter().map(|event| format!("{}{}", code(&event.reason), flag(event))).collect();
         let none = || "none".to_owned();
         vec![(*name).to_owned(), if events.is_empty() { none() } else { events.join(", ") }]
     });
@@ -189,7 +190,8 @@ fn events(ends: &[&StoryEnd]) -> String {
         let warning = heard.get(reason.as_str()).unwrap_or_else(|| panic!("no story has event {reason}; add one"));
         rows.push(vec![code(reason), type_(*warning), reason.meaning().into()]);
     }
-    for reason in Reason::ALL {
+    let is_an_event = |reason: &&Reason| EventReason::ALL.iter().any(|event| event.as_str() == reason.as_str());
+    for reason in Reason::ALL.iter().filter(|reason| !is_an_event(reason)) {
         if let Some(warning) = heard.get(reason.as_str()) {
             rows.push(vec![
                 code(reason),

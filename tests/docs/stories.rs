@@ -23,6 +23,8 @@ pub struct StoryEnd {
 pub struct PublishedEvent {
     pub reason: String,
     pub warning: bool,
+    /// Whether it is published only with `--issue-events`.
+    pub is_routine: bool,
 }
 
 impl StoryEnd {
@@ -36,7 +38,11 @@ impl From<Simulation> for StoryEnd {
     fn from(mut simulation: Simulation) -> Self {
         let (conditions, frames) = (simulation.conditions().to_vec(), simulation.frames().to_vec());
         let events = simulation.events().into_iter();
-        let published = events.map(|event| PublishedEvent { reason: event.reason.to_string(), warning: event.warning });
+        let published = events.map(|event| PublishedEvent {
+            reason: event.reason.to_string(),
+            warning: event.warning,
+            is_routine: event.reason.is_routine(),
+        });
         Self { conditions, events: published.collect(), frames }
     }
 }

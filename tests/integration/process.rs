@@ -195,7 +195,7 @@ async fn help_lists_every_flag_and_variable() {
         assert!(stderr.contains(&format!("--{long}")), "{variable}: {stderr}");
         variables += 1;
     }
-    assert_eq!(variables, 14);
+    assert_eq!(variables, 15);
     let short = Launch::new(&["controller", "-h"]).run().await;
     assert_eq!(short.code, 0, "{short}");
 }
@@ -232,6 +232,7 @@ async fn environment_variables_set_every_flag() {
         .env("PAT_OPERATOR_DEFAULT_LIFETIME", "10d")
         .env("PAT_OPERATOR_PUBLISH_LEAD", "5s")
         .env("PAT_OPERATOR_RESTORE_ISSUED_BEFORE", in_seconds(0))
+        .env("PAT_OPERATOR_ISSUE_EVENTS", "true")
         .env("PAT_OPERATOR_LEADER_ELECT", "true")
         .env("PAT_OPERATOR_LEASE_NAME", "shard.a")
         .env("PAT_OPERATOR_LEASE_NAMESPACE", elsewhere.name())
@@ -255,6 +256,10 @@ async fn environment_variables_set_every_flag() {
     assert_eq!(place.ready("restored").await, restored, "the Secret was adopted");
     place.apply_labelled("mine", json!({"shard": "a"}), json!({})).await;
     place.ready("mine").await;
+    eventually("the event is published", async || {
+        place.events("mine").await.iter().any(|(reason, _)| reason == "Issued")
+    })
+    .await;
     let status = place.status("mine").await;
     let lifetime = status.default_expires_at.unwrap().since(status.first_issued_at.unwrap());
     assert_eq!(lifetime.as_hours(), 240, "{lifetime}");
@@ -306,6 +311,7 @@ async fn missing_crd_is_awaited_and_logged_once() {
     operator.is_ready().await;
     place.apply("app", json!({})).await;
     place.ready("app").await;
+    operator.logs(&["INFO", "reason=Issued", "was issued to Secret"]).await;
     let warnings = operator.log().iter().filter(|line| line.contains("is not installed")).count();
     assert_eq!(warnings, 1, "{operator}");
     operator.terminate().await;

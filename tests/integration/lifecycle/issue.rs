@@ -2,7 +2,10 @@
 
 use k8s_openapi::api::core::v1::Secret;
 use kube::api::{DeleteParams, ObjectMeta, PostParams};
-use pat_operator::api::{CredentialState, Owner, OwnerKind};
+use pat_operator::{
+    api::{CredentialState, Owner, OwnerKind},
+    planner::intent::ControllerConfig,
+};
 use serde_json::json;
 
 use super::observe::{Write, after, assert_rests, conditions, labels, lines, mark, revision, since};
@@ -46,6 +49,30 @@ async fn manifest_creates_a_token_in_a_secret() {
     assert_eq!((owners[0].controller, owners[0].block_owner_deletion), (Some(true), None));
     assert_eq!(stage.events("app").await, [], "a first mint publishes no event");
     assert_rests(&mut stage, "app").await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn issue_and_delivery_have_events_if_configured() {
+    for issue_events in [false, true] {
+        let stage = Stage::with("issue-events", ControllerConfig { issue_events, ..Default::default() }).await;
+        stage.apply("app", json!({"rotation": {"interval": "30d"}})).await;
+        stage.settle("app").await;
+        stage.advance("30d");
+        stage.settle("app").await;
+        let expected: &[_] = if issue_events { &["Issued", "Rotated"] } else { &["Rotated"] };
+        assert_eq!(reasons(&stage, "app").await, expected);
+
+        stage.apply("once", json!({"secret": {"delivery": "Once"}})).await;
+        stage.settle("once").await;
+        stage.secrets().delete("once", &DeleteParams::default()).await.expect("the Secret is deleted");
+        stage.settle("once").await;
+        let expected: &[_] = if issue_events { &["Issued", "Delivered"] } else { &[] };
+        assert_eq!(reasons(&stage, "once").await, expected);
+    }
+}
+
+async fn reasons(stage: &Stage, name: &str) -> Vec<String> {
+    stage.events(name).await.into_iter().map(|(reason, _)| reason).collect()
 }
 
 #[tokio::test(flavor = "multi_thread")]
