@@ -35,7 +35,7 @@ pub struct VendorRequest {
     pub query: BTreeMap<String, String>,
     /// The headers.
     pub headers: HeaderMap,
-    /// The body; `null` for none.
+    /// The body: `null` for none, and a string if it is no JSON.
     pub body: Value,
 }
 
@@ -88,7 +88,11 @@ async fn read(request: Request) -> VendorRequest {
         path: parts.uri.path().split('/').skip(1).map(decode).collect(),
         query: form_urlencoded::parse(query.as_bytes()).into_owned().collect(),
         headers: parts.headers,
-        body: if body.is_empty() { Value::Null } else { serde_json::from_slice(&body).expect("JSON") },
+        body: match serde_json::from_slice(&body) {
+            Ok(body) => body,
+            Err(_) if body.is_empty() => Value::Null,
+            Err(_) => Value::String(String::from_utf8(body.to_vec()).expect("UTF-8")),
+        },
     }
 }
 

@@ -7,4 +7,5 @@ mod argocd;
 mod gitlab;
 mod own_api;
 mod pages;
+mod sailpoint;
 mod virtual_account;
