@@ -204,7 +204,7 @@ impl Route {
     /// Connects to the server. TLS with the server comes later.
     ///
     /// # Errors
-    /// There is no connection; [`ProxyError`] if there is a proxy.
+    /// There is no connection; `ProxyError` if there is a proxy.
     pub async fn connect(self, server: Uri) -> Result<Stream, BoxError> {
         let Some(proxy) = self.proxy else { return Ok(self.tcp.oneshot(server).await?.into()) };
         let stream = match proxy.protocol {
