@@ -215,11 +215,7 @@ async fn velero_restores_tokens_and_revoked_ones_stay_revoked() {
     let shop = namespaces.get("shop").await.expect("the namespace is restored");
     assert_eq!(shop.labels().get("kept").map(String::as_str), Some("true"));
     for name in names().await {
-        eventually("its Secret is in conflict", async || {
-            let status = release.pats("shop").get(&name).await.expect("the PAT is restored").status.unwrap_or_default();
-            status.conditions.iter().any(|one| one.type_ == "Ready" && one.reason == "SecretConflict")
-        })
-        .await;
+        wait_for_reason(&release, &name, "SecretConflict").await;
     }
     for token in [&ci, &previous, &jane, &closed, &leaked] {
         assert_eq!(verifier.forward(token, "").await, 401, "the controller adopts nothing by default");
@@ -235,11 +231,12 @@ async fn velero_restores_tokens_and_revoked_ones_stay_revoked() {
     assert_eq!(verifier.forward(&leaked, "").await, 401);
 
     // Only the TokenOwner disables the token of the disabled owner.
-    assert_eq!(release.ready("shop", "closed").await, closed);
+    wait_for_reason(&release, "closed", "OwnerDisabled").await;
     assert_eq!(verifier.forward(&closed, "").await, 401);
     let owners: Api<TokenOwner> = Api::all(release.client.clone());
     let open = Patch::Merge(json!({"spec": {"disabled": false}}));
     owners.patch("closed", &PatchParams::default(), &open).await.expect("the API server accepts the patch");
+    assert_eq!(release.ready("shop", "closed").await, closed);
     verifier.forwards(&closed, 200).await;
     owners.delete("closed", &DeleteParams::default()).await.expect("the TokenOwner is deleted");
     assert_phase(velero.run(of_owners), "Completed");
@@ -256,6 +253,15 @@ async fn velero_restores_tokens_and_revoked_ones_stay_revoked() {
         let restless = errors.value(r#"pat_operator_reconcile_errors_total{category="Restless"}"#);
         assert_eq!(restless, 0.0, "{controller}");
     }
+}
+
+/// Waits until a PAT of the namespace `shop` is not ready for this reason.
+async fn wait_for_reason(release: &Release, pat: &str, reason: &str) {
+    eventually("the condition Ready has the reason", async || {
+        let status = release.pats("shop").get(pat).await.expect("the PAT is restored").status.unwrap_or_default();
+        status.conditions.iter().any(|one| one.type_ == "Ready" && one.reason == reason)
+    })
+    .await;
 }
 
 /// Upgrades the release with this `restoreIssuedBefore`, and replaces its controllers.
