@@ -4,7 +4,8 @@
 
 use std::{path::PathBuf, str::FromStr};
 
-use clap::{ArgAction, Args, Parser, Subcommand};
+use clap::{ArgAction, Args, Parser, Subcommand, ValueEnum};
+use ipnet::IpNet;
 use k8s_openapi::jiff::SignedDuration;
 
 use crate::{
@@ -81,6 +82,15 @@ pub enum Command {
     Crds,
 }
 
+/// A kind of issuer.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum IssuerScope {
+    /// ClusterTokenIssuers
+    Cluster,
+    /// TokenIssuers
+    Namespaced,
+}
+
 /// Flags of `pat-operator controller`.
 #[derive(Clone, Debug, Args)]
 pub struct ControllerArgs {
@@ -146,6 +156,30 @@ pub struct ControllerArgs {
     #[arg(long, env = "PAT_OPERATOR_ISSUE_EVENTS", value_name = "BOOL", default_value_t = false)]
     #[arg(action = ArgAction::Set, num_args = 0..=1, require_equals = true, default_missing_value = "true")]
     pub issue_events: bool,
+
+    /// Kinds of issuers to serve, separated by commas: cluster, namespaced [default: none]
+    ///
+    /// `cluster` serves ClusterTokenIssuers. Their credentials are Secrets in the namespace of the controller. `namespaced` serves
+    /// TokenIssuers. Every user who may create one can then make the controller send requests to public addresses. Cannot be combined
+    /// with --namespaces. If several controllers share a cluster, set this flag for only one of them.
+    #[arg(long, env = "PAT_OPERATOR_ISSUERS", value_name = "KINDS", value_delimiter = ',')]
+    pub issuers: Vec<IssuerScope>,
+
+    /// Namespace of the credentials of ClusterTokenIssuers [default: that of the pod, or of the kubeconfig's context]
+    #[arg(long, env = "PAT_OPERATOR_ISSUER_NAMESPACE", value_name = "NAME", value_parser = label)]
+    pub issuer_namespace: Option<String>,
+
+    /// Hosts of issuers that may be reached by plain HTTP, separated by commas, without the port
+    ///
+    /// For tests and for systems behind an encrypting network. Credentials and tokens cross the network unencrypted.
+    #[arg(long, env = "PAT_OPERATOR_ISSUER_INSECURE_HOSTS", value_name = "HOSTS", value_delimiter = ',', value_parser = host)]
+    pub issuer_insecure_hosts: Vec<String>,
+
+    /// Networks that TokenIssuers may reach although their addresses are not public, separated by commas
+    ///
+    /// Such as 10.20.0.0/16. ClusterTokenIssuers may reach every address.
+    #[arg(long, env = "PAT_OPERATOR_ISSUER_NETWORKS", value_name = "NETWORKS", value_delimiter = ',')]
+    pub issuer_networks: Vec<IpNet>,
 
     /// Elect a leader among several instances; the others stand by
     ///
@@ -515,6 +549,16 @@ fn is_label(text: &str) -> bool {
     let is_edge = |c: u8| c.is_ascii_lowercase() || c.is_ascii_digit();
     matches!(text.as_bytes(), [first, .., last] | [first @ last] if is_edge(*first) && is_edge(*last))
         && text.bytes().all(|c| is_edge(c) || c == b'-')
+}
+
+/// Parses a host name or an address, without a port.
+fn host(text: &str) -> Result<String, String> {
+    let is_host = !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_alphanumeric() || b".-".contains(&byte));
+    if is_host {
+        Ok(text.to_owned())
+    } else {
+        Err("write a host name or an IPv4 address, without scheme and port".into())
+    }
 }
 
 #[cfg(test)]

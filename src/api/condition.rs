@@ -100,6 +100,8 @@ names! {
         InGracePeriod,
         /// The token expires soon, and no rotation is planned before that.
         ExpiringSoon,
+        /// Tokens of the issuer have no expiry: the token works there until the controller revokes it.
+        ExpiryNotEnforced,
         /// `spec.revokeIfIssuedBefore` has taken effect, but a credential that it may have been meant for is still valid.
         RevocationIncomplete,
         /// The Secret still holds a token that is no longer valid, because it could not be removed. Verifiers refuse the token.
@@ -142,6 +144,18 @@ names! {
         ClockSkew,
         /// The API server rejected a write; the message says why. The controller retries.
         ApiError,
+        /// The issuer does not exist or cannot be used; the message says what to fix. Issued tokens work until they expire, and are not rotated.
+        IssuerNotReady,
+        /// A call to the issuer failed; the message says why. The controller retries.
+        IssuerUnavailable,
+        /// The policy of the issuer does not permit the token. A token issued before works until it expires, and is not rotated.
+        IssuerPolicy,
+        /// The token was revoked at the issuer twice within a day, so no other is issued until 24 hours after the first revocation. `spec.rotateIfIssuedBefore` issues one earlier.
+        RevokedRemotely,
+        /// The tokens are revoked, expired or no longer wanted, and the controller is revoking them at the issuer. They may work until the revocation is confirmed.
+        Revoking,
+        /// Tokens of this system have no expiry. The controller revokes them when they end.
+        RemoteExpiryUnknown,
         /// The token expires within 7 days, or within the last fifth of its lifetime if that is shorter.
         ExpiryNear,
         /// A replaced credential is still valid; the message says until when.

@@ -7,7 +7,7 @@ use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::{
 };
 use kube::CustomResourceExt;
 
-use super::{PersonalAccessToken, TokenOwner};
+use super::{ClusterTokenIssuer, PersonalAccessToken, TokenIssuer, TokenOwner};
 
 /// Name of the CustomResourceDefinition of `PersonalAccessToken`.
 pub const NAME: &str = "personalaccesstokens.pat-operator.io";
@@ -20,6 +20,18 @@ pub const OWNER_NAME: &str = "tokenowners.pat-operator.io";
 
 /// Plural of `TokenOwner`, as used in URLs and ClusterRoles.
 pub const OWNER_PLURAL: &str = "tokenowners";
+
+/// Name of the CustomResourceDefinition of `TokenIssuer`.
+pub const ISSUER_NAME: &str = "tokenissuers.pat-operator.io";
+
+/// Plural of `TokenIssuer`, as used in URLs and Roles.
+pub const ISSUER_PLURAL: &str = "tokenissuers";
+
+/// Name of the CustomResourceDefinition of `ClusterTokenIssuer`.
+pub const CLUSTER_ISSUER_NAME: &str = "clustertokenissuers.pat-operator.io";
+
+/// Plural of `ClusterTokenIssuer`, as used in URLs and ClusterRoles.
+pub const CLUSTER_ISSUER_PLURAL: &str = "clustertokenissuers";
 
 /// Returns the message for a cluster that lacks the CustomResourceDefinition `name`.
 pub fn how_to_install(name: &str) -> String {
@@ -37,8 +49,13 @@ pub fn owner_crd() -> CustomResourceDefinition {
 }
 
 /// Returns all CustomResourceDefinitions, each with the name of its file in `crds/`.
-pub fn all() -> [(&'static str, CustomResourceDefinition); 2] {
-    [("personalaccesstokens.yaml", crd()), ("tokenowners.yaml", owner_crd())]
+pub fn all() -> [(&'static str, CustomResourceDefinition); 4] {
+    [
+        ("clustertokenissuers.yaml", finished(ClusterTokenIssuer::crd())),
+        ("personalaccesstokens.yaml", crd()),
+        ("tokenissuers.yaml", finished(TokenIssuer::crd())),
+        ("tokenowners.yaml", owner_crd()),
+    ]
 }
 
 /// Corrects what the derive generates, in every schema of the definition.

@@ -8,8 +8,10 @@ pub mod condition;
 pub mod crd;
 pub mod duration;
 pub mod invalid;
+pub mod issuer;
 pub mod owner;
 pub mod parsed;
+pub mod remote;
 pub mod spec;
 pub mod status;
 pub mod stored;
@@ -19,14 +21,22 @@ pub use claims::{NotificationTarget, NotificationType, Permission};
 pub use condition::{Condition, ConditionType, Reason};
 pub use duration::{InvalidDuration, LengthOfTime};
 pub use invalid::InvalidField;
+pub use issuer::{
+    ClusterTokenIssuer, ClusterTokenIssuerSpec, ISSUER_AUTH_TYPE, IssuerAuth, IssuerLimits, IssuerPolicy, IssuerStatus,
+    IssuerSystem, LocalIssuer, ObjectName, PolicyRule, RemoteSystem, TokenIssuer, TokenIssuerSpec,
+};
 pub use owner::{Address, EmailPreference, Organization, OwnerMetadata, Reseller, TokenOwner, TokenOwnerSpec};
 pub use parsed::Parsed;
+pub use remote::{
+    ArgoCdTarget, DeletionPolicy, GitLabAccessLevel, GitLabTarget, IssuerKind, IssuerReference, RemoteFacts,
+    RemoteTarget, TrueFoundryTarget, TrueFoundryTokenType,
+};
 pub use spec::{
     Expiry, Owner, OwnerKind, ParentToken, PersonalAccessToken, PersonalAccessTokenSpec, Preset, Rotation,
     SecretDelivery, SecretSpec, SecretTemplate, with_revoked,
 };
 pub use status::{Credential, CredentialState, DeliveryState, PersonalAccessTokenStatus};
-pub use stored::{StoredOwner, StoredPat};
+pub use stored::{StoredClusterTokenIssuer, StoredIssuer, StoredOwner, StoredPat, StoredTokenIssuer};
 pub use time::Time;
 
 /// API group of all resources of this project, and the prefix of its annotations.
@@ -50,6 +60,10 @@ pub const RESERVED_PREFIX: &str = "pat-operator.io/";
 /// A program that takes a token on behalf of a client sets it before it deletes the Secret, and removes it once the client has
 /// the token. While it is set, a missing Secret does not acknowledge receipt, and the credential is revoked after 10 minutes.
 pub const UNACKNOWLEDGED: &str = "pat-operator.io/unacknowledged";
+
+/// Finalizer of a `PersonalAccessToken` with tokens of another system: the object stays until they are revoked there. A TokenIssuer has it
+/// while tokens use it.
+pub const REMOTE_TOKENS: &str = "pat-operator.io/remote-tokens";
 
 /// Recommended label that names the program that manages an object
 /// (<https://kubernetes.io/docs/concepts/overview/working-with-objects/common-labels/>).

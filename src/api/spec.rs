@@ -11,8 +11,8 @@ use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 use serde::{Deserialize, Serialize};
 
 use super::{
-    LengthOfTime, MANAGED_BY_LABEL, NotificationTarget, Permission, PersonalAccessTokenStatus, RESERVED_PREFIX, Time,
-    duration,
+    ArgoCdTarget, DeletionPolicy, GitLabTarget, IssuerReference, LengthOfTime, MANAGED_BY_LABEL, NotificationTarget,
+    Permission, PersonalAccessTokenStatus, RESERVED_PREFIX, Time, TrueFoundryTarget, duration,
 };
 
 /// A personal access token: a random secret with an owner, scopes and an expiry. The operator keeps it in a Secret,
@@ -51,13 +51,13 @@ use super::{
     // The next two rules keep revoked credentials dead: until the controller has removed a credential from the status, only the spec says
     // that it is revoked. A write of the status never changes the spec, so it always meets them.
     validation = Rule::new(
-        "!has(oldSelf.spec.revoked) || !oldSelf.spec.revoked || has(self.spec.revoked) && self.spec.revoked || !has(oldSelf.status) || !has(oldSelf.status.credentials) || oldSelf.status.credentials.size() == 0"
+        "!has(oldSelf.spec.revoked) || !oldSelf.spec.revoked || has(self.spec.revoked) && self.spec.revoked || !has(oldSelf.status) || (!has(oldSelf.status.credentials) || oldSelf.status.credentials.size() == 0) && (!has(oldSelf.status.remoteCredentials) || oldSelf.status.remoteCredentials.all(credential, credential.state == 'Revoking'))"
     )
     .message("the controller has not recorded this revocation yet, and without revoked: true the revoked tokens would be valid again: wait until status.credentials is empty, then try again")
     .field_path(".spec.revoked")
     .reason(Reason::FieldValueForbidden),
     validation = Rule::new(
-        "!has(oldSelf.spec.revokedCredentials) || has(self.spec.revoked) && self.spec.revoked || !has(oldSelf.status) || !has(oldSelf.status.credentials) || oldSelf.spec.revokedCredentials.all(id, has(self.spec.revokedCredentials) && id in self.spec.revokedCredentials || !oldSelf.status.credentials.exists(credential, credential.id == id))"
+        "!has(oldSelf.spec.revokedCredentials) || has(self.spec.revoked) && self.spec.revoked || !has(oldSelf.status) || oldSelf.spec.revokedCredentials.all(id, has(self.spec.revokedCredentials) && id in self.spec.revokedCredentials || (!has(oldSelf.status.credentials) || !oldSelf.status.credentials.exists(credential, credential.id == id)) && (!has(oldSelf.status.remoteCredentials) || !oldSelf.status.remoteCredentials.exists(credential, credential.id == id && credential.state != 'Revoking')))"
     )
     .message("the controller has not recorded the revocation of an ID that this change removes, and its credential would be valid again: wait until status.credentials no longer lists the ID, then try again")
     .field_path(".spec.revokedCredentials")
@@ -82,6 +82,14 @@ use super::{
 #[x_kube(validation = Rule::new("!has(oldSelf.parent) || has(self.parent) && self.parent == oldSelf.parent")
     .message("parent is immutable once it is set, so that this token can be revoked with its parent: keep the stored value, also in a manifest that replaces the object")
     .field_path(".parent"))]
+#[x_kube(validation = Rule::new("has(self.issuerRef) == has(oldSelf.issuerRef) && (!has(self.issuerRef) || self.issuerRef == oldSelf.issuerRef)")
+    .message("issuerRef is immutable: to use another issuer, delete this object and create a new one")
+    .field_path(".issuerRef"))]
+#[x_kube(validation = Rule::new("has(self.issuerRef) || !has(self.gitLab) && !has(self.argoCD) && !has(self.trueFoundry) && !has(self.deletionPolicy)")
+    .message("gitLab, argoCD, trueFoundry and deletionPolicy are only for tokens of other systems: set issuerRef, or remove them")
+    .field_path(".issuerRef"))]
+#[x_kube(validation = Rule::new("[has(self.gitLab), has(self.argoCD), has(self.trueFoundry)].filter(x, x).size() <= 1")
+    .message("set at most one of gitLab, argoCD and trueFoundry: the one of the issuer's system"))]
 pub struct PersonalAccessTokenSpec {
     /// Name shown to people in lists, 1 to 128 characters. Default: metadata.name.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -189,6 +197,28 @@ pub struct PersonalAccessTokenSpec {
     /// revokes this token when the parent is revoked. Default: none.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub parent: Option<Box<ParentToken>>,
+
+    /// The TokenIssuer or ClusterTokenIssuer that issues the token. Immutable. Default: the operator itself issues it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub issuer_ref: Option<Box<IssuerReference>>,
+
+    /// With an issuer of GitLab, what the token is for. Required there.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub git_lab: Option<Box<GitLabTarget>>,
+
+    /// With an issuer of Argo CD, what the token is for. Required there.
+    #[serde(default, rename = "argoCD", skip_serializing_if = "Option::is_none")]
+    pub argo_cd: Option<Box<ArgoCdTarget>>,
+
+    /// With an issuer of TrueFoundry, what the token is for. Default: a personal access token of the account of the
+    /// issuer's credential.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub true_foundry: Option<Box<TrueFoundryTarget>>,
+
+    /// With an issuer of another system, what happens to the tokens there when this object is deleted: see
+    /// [`DeletionPolicy`], whose description `kubectl explain` shows here.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub deletion_policy: Option<DeletionPolicy>,
 
     /// The Secret that holds the token. Default: a Secret of type Opaque with the name of this object, which holds
     /// the token under the key `token`.
@@ -393,7 +423,8 @@ pub struct SecretTemplate {
     /// Keys and the templates of their values: up to 16 keys, each template of up to 16,384 characters, and up to 64
     /// KiB for all values of the Secret together. `{{ token }}` is replaced by the token. Variables: `token`,
     /// `previousToken`, `id`, `previousId`, `owner`, `username`, `displayName`, `namespace`, `name`, `scopes`,
-    /// `audiences`, `issuedAt`, `expiresAt`; a variable without a value is empty. Filters: `b64encode`, `tojson`,
+    /// `audiences`, `issuedAt`, `expiresAt`, and `remoteId`, the ID of a token of another system there; a variable
+    /// without a value is empty. Filters: `b64encode`, `tojson`,
     /// `urlencode`, as in `{{ token | b64encode }}`. To write a literal `{{`, use `{{ "{{" }}`. Conditions and loops
     /// are not supported.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -420,7 +451,7 @@ pub enum Preset {
 // Each grammar appears twice: the pattern serves tools that validate manifests offline, and the CEL rule has the message that
 // people see.
 
-const DNS_NAME: &str = r"[a-z0-9]([-a-z0-9]*[a-z0-9])?(\.[a-z0-9]([-a-z0-9]*[a-z0-9])?)*";
+pub(super) const DNS_NAME: &str = r"[a-z0-9]([-a-z0-9]*[a-z0-9])?(\.[a-z0-9]([-a-z0-9]*[a-z0-9])?)*";
 // The API server rejects a Secret with a key that is `.` or starts with `..`.
 const DATA_KEY: &str = r"^\.?[-_a-zA-Z0-9][-._a-zA-Z0-9]*$";
 const DATA_KEY_WORDS: &str =

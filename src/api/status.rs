@@ -7,7 +7,7 @@ use std::collections::BTreeMap;
 use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 use serde::{Deserialize, Serialize};
 
-use super::{Condition, Owner, Parsed, Time};
+use super::{Condition, Owner, Parsed, RemoteFacts, Time};
 use crate::token::{TokenHash, TokenId};
 
 /// Observed state of a token. The verifier writes `lastUsedAt` and `usage`; the controller writes everything else.
@@ -19,7 +19,7 @@ pub struct PersonalAccessTokenStatus {
     pub observed_generation: Option<i64>,
 
     /// Conditions of the token: Ready, which is always present, and Reconciling, Stalled, InGracePeriod, ExpiringSoon,
-    /// RevocationIncomplete and SecretNotCleared, which are present while they are true.
+    /// ExpiryNotEnforced, RevocationIncomplete and SecretNotCleared, which are present while they are true.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(length(max = 16), extend("x-kubernetes-list-type" = "map", "x-kubernetes-list-map-keys" = ["type"]))]
     pub conditions: Vec<Condition>,
@@ -76,6 +76,17 @@ pub struct PersonalAccessTokenStatus {
     #[schemars(length(max = 8), extend("x-kubernetes-list-type" = "atomic"))]
     pub credentials: Vec<Credential>,
 
+    /// With an issuer of another system, all tokens there that are or may be live, newest first. No verifier of this
+    /// operator accepts them.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 8), extend("x-kubernetes-list-type" = "atomic"))]
+    pub remote_credentials: Vec<Credential>,
+
+    /// Times within the last day at which the controller found that its token had been revoked at the issuer.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 8), extend("x-kubernetes-list-type" = "atomic"))]
+    pub revoked_remotely_at: Vec<Time>,
+
     /// When a verifier last accepted a token of this object, accurate to a few minutes.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub last_used_at: Option<Time>,
@@ -84,6 +95,14 @@ pub struct PersonalAccessTokenStatus {
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     #[schemars(schema_with = "usage_schema")]
     pub usage: BTreeMap<String, Time>,
+}
+
+impl PersonalAccessTokenStatus {
+    /// Returns the live credentials, whatever system issued them.
+    pub fn live(&self) -> impl Iterator<Item = &Credential> + Clone {
+        let is_live = |credential: &&Credential| credential.state != CredentialState::Revoking;
+        self.credentials.iter().chain(&self.remote_credentials).filter(is_live)
+    }
 }
 
 /// Delivery state of a token with `delivery: Once`.
@@ -109,16 +128,19 @@ pub struct Credential {
     /// SHA-256 of the whole token, as 64 lower-case hexadecimal digits.
     #[schemars(length(max = 64))]
     pub sha256: Parsed<TokenHash>,
-    /// State of the credential: Pending, Active or Grace.
+    /// State of the credential: Pending, Active, Grace or, at the issuer, Revoking.
     pub state: CredentialState,
     /// When the credential was issued.
     pub issued_at: Time,
     /// When the credential expires. Absent if it never expires.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub expires_at: Option<Time>,
+    /// Details of a token of another system.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub remote: Option<Box<RemoteFacts>>,
 }
 
-/// State of a live credential.
+/// State of a credential.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, JsonSchema)]
 pub enum CredentialState {
     /// Verifiers accept the credential, but the Secret does not hold it yet.
@@ -127,6 +149,8 @@ pub enum CredentialState {
     Active,
     /// The credential was replaced and stays valid until its grace period ends.
     Grace,
+    /// A token of another system that has ended here and is being revoked there.
+    Revoking,
 }
 
 impl CredentialState {
@@ -136,6 +160,7 @@ impl CredentialState {
             Self::Pending => "Pending",
             Self::Active => "Active",
             Self::Grace => "Grace",
+            Self::Revoking => "Revoking",
         }
     }
 }

@@ -12,8 +12,9 @@ use serde::{Deserialize, Deserializer, de::DeserializeOwned};
 use serde_json::value::RawValue;
 
 use super::{
-    PersonalAccessToken, PersonalAccessTokenSpec, PersonalAccessTokenStatus, Time, TokenOwner, TokenOwnerSpec,
-    UNACKNOWLEDGED, VERIFIER_FIELD_MANAGER,
+    ClusterTokenIssuer, IssuerStatus, PersonalAccessToken, PersonalAccessTokenSpec, PersonalAccessTokenStatus,
+    REMOTE_TOKENS, Time, TokenIssuer, TokenIssuerSpec, TokenOwner, TokenOwnerSpec, UNACKNOWLEDGED,
+    VERIFIER_FIELD_MANAGER,
 };
 
 /// Implements `kube::Resource` for a type that holds only a part of `$resource`. `$metadata` is the path to its metadata.
@@ -95,6 +96,46 @@ impl<'de> Deserialize<'de> for StoredPat {
     }
 }
 
+/// A stored `TokenIssuer` or `ClusterTokenIssuer`. Spec and status may fail to decode.
+#[derive(Clone, Debug)]
+pub struct StoredIssuer {
+    /// Metadata of the object, without labels, annotations and managed fields.
+    pub metadata: ObjectMeta,
+    /// The spec, or why it does not decode.
+    pub spec: Result<TokenIssuerSpec, String>,
+    /// The status (empty if there is none), or why it does not decode.
+    pub status: Result<IssuerStatus, String>,
+}
+
+/// A stored `TokenIssuer`.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(transparent)]
+pub struct StoredTokenIssuer(pub StoredIssuer);
+
+/// A stored `ClusterTokenIssuer`.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(transparent)]
+pub struct StoredClusterTokenIssuer(pub StoredIssuer);
+
+impl<'de> Deserialize<'de> for StoredIssuer {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        #[derive(Deserialize)]
+        struct IssuerParts {
+            #[serde(default)]
+            metadata: SlimMetadata,
+            #[serde(default = "no_spec", deserialize_with = "leniently")]
+            spec: Result<TokenIssuerSpec, String>,
+            #[serde(default = "no_issuer_status", deserialize_with = "leniently_optional")]
+            status: Result<IssuerStatus, String>,
+        }
+        let IssuerParts { metadata, spec, status } = IssuerParts::deserialize(deserializer)?;
+        Ok(Self { metadata: metadata.into(), spec, status })
+    }
+}
+
+impl_resource!(StoredTokenIssuer, TokenIssuer, NamespaceResourceScope, 0.metadata);
+impl_resource!(StoredClusterTokenIssuer, ClusterTokenIssuer, ClusterResourceScope, 0.metadata);
+
 impl<'de> Deserialize<'de> for StoredOwner {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         #[derive(Deserialize)]
@@ -120,6 +161,7 @@ struct SlimMetadata {
     generation: Option<i64>,
     creation_timestamp: Option<ApiTime>,
     deletion_timestamp: Option<ApiTime>,
+    finalizers: Option<Vec<String>>,
     annotations: SlimAnnotations,
     managed_fields: Vec<FieldChange>,
 }
@@ -167,6 +209,7 @@ impl From<SlimMetadata> for ObjectMeta {
             generation: slim.generation,
             creation_timestamp: slim.creation_timestamp,
             deletion_timestamp: slim.deletion_timestamp,
+            finalizers: slim.finalizers,
             ..Self::default()
         }
     }
@@ -174,6 +217,10 @@ impl From<SlimMetadata> for ObjectMeta {
 
 fn no_spec<T>() -> Result<T, String> {
     Err("spec is missing".into())
+}
+
+fn no_issuer_status() -> Result<IssuerStatus, String> {
+    Ok(IssuerStatus::default())
 }
 
 fn no_status() -> Result<PersonalAccessTokenStatus, String> {
@@ -213,6 +260,11 @@ impl StoredPat {
     /// Returns the name of the object.
     pub fn name(&self) -> &str {
         self.metadata.name.as_deref().unwrap_or_default()
+    }
+
+    /// Whether the finalizer [`REMOTE_TOKENS`] holds the object until its tokens are revoked at their issuer.
+    pub fn has_finalizer(&self) -> bool {
+        self.metadata.finalizers.iter().flatten().any(|finalizer| finalizer == REMOTE_TOKENS)
     }
 
     /// Returns the version that the next write must be based on.

@@ -148,6 +148,7 @@ mod tests {
             state: CredentialState::Active,
             issued_at: at(issued),
             expires_at: ends.map(at),
+            remote: None,
         }
     }
 

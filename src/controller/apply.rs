@@ -18,7 +18,7 @@ use crate::{
         observed::{OwnedMetadata, SecretRecord, SecretView, hash, owner_reference},
     },
     secret::{Digest, Layout, Rendered},
-    token::{Token, TokenPrefix},
+    token::{Token, TokenHash, TokenPrefix},
 };
 
 /// The API server's answer to a write.
@@ -36,7 +36,7 @@ pub struct Written {
 pub async fn write_secret(
     cluster: &ClusterClient,
     pat: &StoredPat,
-    held: Option<&Token>,
+    held: Option<(&str, TokenHash)>,
     write: &SecretWrite,
     dry_run: bool,
 ) -> Result<Written, Error> {
@@ -68,7 +68,7 @@ impl<'a> SecretBody<'a> {
     async fn of(
         cluster: &ClusterClient,
         pat: &StoredPat,
-        held: Option<&Token>,
+        held: Option<(&str, TokenHash)>,
         write: &'a SecretWrite,
     ) -> Result<Self, Error> {
         let record = |data_hash: Digest, render_hash: Digest, owned: OwnedMetadata| SecretRecord {
@@ -174,7 +174,7 @@ fn texts(map: &BTreeMap<String, String>) -> impl Iterator<Item = (String, Value)
 struct TokenSources<'a> {
     cluster: &'a ClusterClient,
     namespace: &'a str,
-    held: Option<&'a Token>,
+    held: Option<(&'a str, TokenHash)>,
     read: BTreeMap<String, ReadSecret>,
 }
 
@@ -193,8 +193,8 @@ impl TokenSources<'_> {
             }
             TokenSource::Held { sha256 } => self
                 .held
-                .filter(|token| token.hash() == *sha256)
-                .map(|token| Zeroizing::new(token.expose().to_owned()))
+                .filter(|(_, hash)| hash == sha256)
+                .map(|(token, _)| Zeroizing::new(token.to_owned()))
                 .ok_or_else(|| Error::TokenMoved { place: "memory".into() }),
             TokenSource::Secret { target, key, sha256 } => {
                 let moved = || Error::TokenMoved { place: format!("Secret {:?}", target.name) };

@@ -25,7 +25,9 @@ use serde::{Serialize, de::IgnoredAny};
 use serde_json::{Map, Value, json};
 
 use super::{error::Error, stored_secret::StoredSecret};
-use crate::api::{Credential, FIELD_MANAGER, GROUP, PersonalAccessTokenStatus, StoredPat, Time, VERSION};
+use crate::api::{
+    Credential, FIELD_MANAGER, GROUP, PersonalAccessTokenStatus, REMOTE_TOKENS, StoredPat, Time, VERSION,
+};
 use crate::planner::{EventReason, EventToPublish, SecretVersion};
 
 /// The timeout of one request. After it the outcome is unknown.
@@ -78,6 +80,22 @@ impl ClusterClient {
         let params = PatchParams { field_manager: Some(FIELD_MANAGER.into()), ..Default::default() };
         let body = json!({"metadata": StatusPrecondition::of(&written), "status": whole});
         with_timeout(&what, api.patch_status(pat.name(), &params, &Patch::Merge(&body))).await
+    }
+
+    /// Adds or removes the finalizer of a PAT, if the object still has the version of `pat`. Returns `None` if the object is gone after that.
+    pub async fn set_finalizer(&self, pat: &StoredPat, present: bool) -> Result<Option<StoredPat>, Error> {
+        let what = format!("patch finalizers of PersonalAccessToken {}/{}", pat.namespace(), pat.name());
+        let others = pat.metadata.finalizers.iter().flatten().filter(|finalizer| *finalizer != REMOTE_TOKENS);
+        let finalizers: Vec<_> = others.map(String::as_str).chain(present.then_some(REMOTE_TOKENS)).collect();
+        let version = pat.resource_version();
+        let body = json!({"metadata": {"uid": pat.uid(), "resourceVersion": version, "finalizers": finalizers}});
+        let params = PatchParams { field_manager: Some(FIELD_MANAGER.into()), ..Default::default() };
+        let api = self.pats(pat.namespace());
+        match with_timeout(&what, api.patch(pat.name(), &params, &Patch::Merge(&body))).await {
+            Ok(written) => Ok(Some(written)),
+            Err(Error::NotFound { .. }) => Ok(None),
+            Err(error) => Err(error),
+        }
     }
 
     /// Creates a Secret. An existing one is never touched.

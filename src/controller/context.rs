@@ -36,7 +36,7 @@ pub struct Context {
     /// The reconciler.
     pub reconciler: Reconciler,
     /// Limits and orders reconciles.
-    pub gate: ReconcileGate,
+    pub gate: Arc<ReconcileGate>,
     /// Delays the retries of each PAT.
     pub backoff: ObjectBackoff,
     /// Whether this process leads.
@@ -83,8 +83,8 @@ impl Context {
 }
 
 /// Warns in the log while the controller's clock and the API server's differ by more than [`SKEW_WARNING`]: once when that begins, and
-/// once when it is over. API servers whose clocks differ answer in turn, so that both happen again and again: this is told once in
-/// [`SKEW_LOG_PERIOD`].
+/// once when it is over. API servers whose clocks differ answer in turn, so that both happen again and again: the log says so once in 10
+/// minutes.
 #[derive(Default)]
 pub struct SkewWarning(Mutex<SkewLog>);
 

@@ -1,19 +1,21 @@
 //! The handlers of watch events. Each event updates the stores and then the progress of its watch, and returns the PATs to
 //! reconcile.
 
-use std::{collections::HashSet, fmt::Debug, sync::Arc};
+use std::{collections::HashSet, fmt::Debug, marker::PhantomData, sync::Arc};
 
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use kube::{Resource, runtime::watcher::Event};
 use serde::de::DeserializeOwned;
 
 use super::{
+    issuers::{IssuerKey, Issuers},
     namespaced_name::NamespacedName,
     secret_index::controlling_pat,
     stored_secret::StoredSecret,
     stores::{Stores, WatchedKind, version},
 };
 use crate::{
-    api::{Owner, StoredOwner, StoredPat},
+    api::{Owner, StoredClusterTokenIssuer, StoredIssuer, StoredOwner, StoredPat, StoredTokenIssuer},
     planner::observed::SecretView,
 };
 
@@ -218,6 +220,80 @@ impl EventHandler for OwnerHandler {
             }
         };
         Triggers { pats: self.stores.pats_of(&changed), list_complete, ..Triggers::default() }
+    }
+}
+
+/// Applies the events of a watch of issuers to the issuers. `K` is one of the two kinds.
+pub struct IssuerHandler<K> {
+    issuers: Arc<Issuers>,
+    /// The issuers of the list that is being received.
+    listed: HashSet<IssuerKey>,
+    kind: PhantomData<fn() -> K>,
+}
+
+/// One of the two kinds of issuer.
+pub trait WatchedIssuer: Resource<DynamicType = ()> + Clone + Debug + DeserializeOwned + Send + 'static {
+    /// Whether it is namespaced.
+    const NAMESPACED: bool;
+
+    /// Returns what both kinds have in common.
+    fn into_stored(self) -> StoredIssuer;
+}
+
+impl WatchedIssuer for StoredTokenIssuer {
+    const NAMESPACED: bool = true;
+
+    fn into_stored(self) -> StoredIssuer {
+        self.0
+    }
+}
+
+impl WatchedIssuer for StoredClusterTokenIssuer {
+    const NAMESPACED: bool = false;
+
+    fn into_stored(self) -> StoredIssuer {
+        self.0
+    }
+}
+
+impl<K> IssuerHandler<K> {
+    /// Creates a handler.
+    pub fn new(issuers: Arc<Issuers>) -> Self {
+        Self { issuers, listed: HashSet::new(), kind: PhantomData }
+    }
+}
+
+impl<K: WatchedIssuer> EventHandler for IssuerHandler<K> {
+    type Object = K;
+
+    fn handle(&mut self, event: Event<K>) -> Triggers {
+        let key = |metadata: &ObjectMeta| IssuerKey {
+            namespace: metadata.namespace.clone().filter(|_| K::NAMESPACED),
+            name: metadata.name.clone().unwrap_or_default(),
+        };
+        let (pats, list_complete) = match event {
+            Event::Init => {
+                self.listed.clear();
+                return Triggers::default();
+            }
+            Event::InitApply(issuer) => {
+                let issuer = issuer.into_stored();
+                let key = key(&issuer.metadata);
+                self.listed.insert(key.clone());
+                (self.issuers.apply(key, issuer), false)
+            }
+            Event::Apply(issuer) => {
+                let issuer = issuer.into_stored();
+                (self.issuers.apply(key(&issuer.metadata), issuer), false)
+            }
+            Event::Delete(issuer) => (self.issuers.remove(&key(issuer.meta())), false),
+            Event::InitDone => {
+                let listed = std::mem::take(&mut self.listed);
+                let gone = self.issuers.keys(K::NAMESPACED).into_iter().filter(|key| !listed.contains(key));
+                (gone.flat_map(|key| self.issuers.remove(&key)).collect(), true)
+            }
+        };
+        Triggers { pats, list_complete, ..Triggers::default() }
     }
 }
 

@@ -238,7 +238,7 @@ impl Metrics {
 
     fn update_gauges(&self, stores: &Stores, now: Time) {
         let mut tokens: BTreeMap<(String, String), i64> = BTreeMap::new();
-        let mut credentials = [0i64; 3];
+        let mut credentials = [0i64; 4];
         let (mut expiry, mut rotation, mut grace) = (f64::INFINITY, f64::INFINITY, f64::INFINITY);
         for pat in stores.pats().state() {
             let Ok(status) = &pat.status else { continue };
@@ -248,10 +248,10 @@ impl Metrics {
                 |ready| (ready.status.to_string(), ready.reason.to_string()),
             );
             *tokens.entry(key).or_default() += 1;
-            for credential in &status.credentials {
+            for credential in status.credentials.iter().chain(&status.remote_credentials) {
                 credentials[credential.state as usize] += 1;
             }
-            if status.credentials.is_empty() {
+            if status.live().next().is_none() {
                 continue;
             }
             if let Some(end) = status.expires_at {
@@ -268,7 +268,9 @@ impl Metrics {
         for ((ready, reason), count) in tokens {
             self.tokens.get_or_create(&ByReason { ready, reason }).set(count);
         }
-        for state in [CredentialState::Pending, CredentialState::Active, CredentialState::Grace] {
+        for state in
+            [CredentialState::Pending, CredentialState::Active, CredentialState::Grace, CredentialState::Revoking]
+        {
             self.credentials.get_or_create(&ByState { state: state.as_str() }).set(credentials[state as usize]);
         }
         self.secrets.set(stores.secret_count() as i64);

@@ -14,6 +14,7 @@ mod disabled_owners;
 pub mod error;
 pub mod event_handlers;
 pub mod gate;
+pub mod issuers;
 pub mod metrics;
 pub mod namespaced_name;
 mod own_writes;
@@ -47,8 +48,9 @@ use self::{
     cluster::ClusterClient,
     context::{Context, ObjectBackoff, SkewWarning},
     error::Error,
-    event_handlers::{EventHandler, OwnerHandler, PatHandler, SecretHandler, Triggers},
+    event_handlers::{EventHandler, IssuerHandler, OwnerHandler, PatHandler, SecretHandler, Triggers},
     gate::ReconcileGate,
+    issuers::{IssuerSettings, Issuers},
     metrics::Metrics,
     namespaced_name::NamespacedName,
     reconcile::{error_policy, reconcile},
@@ -56,7 +58,7 @@ use self::{
     stores::{Stores, WatchedKind},
 };
 use crate::{
-    api::{MANAGED_BY, MANAGED_BY_LABEL, StoredPat},
+    api::{MANAGED_BY, MANAGED_BY_LABEL, StoredClusterTokenIssuer, StoredPat, StoredTokenIssuer},
     planner::intent::ControllerConfig,
     service::{Clock, LeaseHandle, ReadinessGate, scoped},
 };
@@ -77,6 +79,8 @@ pub struct ControllerOptions {
     pub config: ControllerConfig,
     /// The name of this process in events.
     pub instance: Option<String>,
+    /// What the flags say about issuers of other systems.
+    pub issuers: IssuerSettings,
 }
 
 /// The controller of PersonalAccessTokens, before it runs.
@@ -89,6 +93,7 @@ pub struct PatController {
     full: CancellationToken,
     /// How many watches have not delivered their first list yet.
     missing_lists: Arc<watch::Sender<usize>>,
+    issuers: Option<Arc<Issuers>>,
     context: Arc<Context>,
 }
 
@@ -111,10 +116,16 @@ impl PatController {
         let metrics = Arc::new(Metrics::new());
         let cluster = ClusterClient::new(client.clone(), options.instance.clone());
         let config = options.config.clone();
+        let gate = Arc::new(ReconcileGate::new(options.concurrency));
+        let issuers = options.issuers.is_enabled().then(|| {
+            let settings = options.issuers.clone();
+            Arc::new(Issuers::new(client.clone(), stores.clone(), gate.clone(), clock.clone(), settings))
+        });
+        let reconciler = Reconciler::new(cluster, stores.clone(), config, clock.clone(), metrics.clone());
         let context = Arc::new(Context {
-            reconciler: Reconciler::new(cluster, stores.clone(), config, clock.clone(), metrics.clone()),
+            reconciler: reconciler.with_issuers(issuers.clone()),
             stores,
-            gate: ReconcileGate::new(options.concurrency),
+            gate,
             backoff: ObjectBackoff::default(),
             lease,
             metrics,
@@ -128,6 +139,7 @@ impl PatController {
             caches_full,
             full: CancellationToken::new(),
             missing_lists: Arc::new(watch::Sender::new(0)),
+            issuers,
             context,
         }
     }
@@ -173,7 +185,10 @@ impl PatController {
             [] => vec![None],
             namespaces => namespaces.iter().cloned().map(Some).collect(),
         };
-        self.missing_lists.send_replace(2 * scopes.len() + usize::from(self.watches_owners));
+        let issuers = self.options.issuers.clone();
+        let cluster_wide = [self.watches_owners, issuers.cluster, issuers.namespaced];
+        let cluster_wide = cluster_wide.into_iter().filter(|watched| *watched).count();
+        self.missing_lists.send_replace(2 * scopes.len() + cluster_wide);
         let mut watches = JoinSet::new();
         let stores = &self.context.stores;
         for scope in scopes {
@@ -189,6 +204,14 @@ impl PatController {
         if self.watches_owners {
             let owners = OwnerHandler::new(stores.clone());
             watches.spawn(self.watch(WatchedKind::Owner, Api::all(self.client.clone()), None, owners));
+        }
+        if let Some(all) = self.issuers.as_ref().filter(|_| issuers.cluster) {
+            let handler = IssuerHandler::<StoredClusterTokenIssuer>::new(all.clone());
+            watches.spawn(self.watch(WatchedKind::ClusterIssuer, Api::all(self.client.clone()), None, handler));
+        }
+        if let Some(all) = self.issuers.as_ref().filter(|_| issuers.namespaced) {
+            let handler = IssuerHandler::<StoredTokenIssuer>::new(all.clone());
+            watches.spawn(self.watch(WatchedKind::Issuer, Api::all(self.client.clone()), None, handler));
         }
         watches
     }
@@ -251,6 +274,10 @@ impl PatController {
         tracing::info!(pats = pats.len(), "leading: reconciling every PersonalAccessToken");
         pats.into_iter().for_each(|pat| context.gate.trigger(pat));
 
+        let mut issuers = JoinSet::new();
+        if let Some(all) = &self.issuers {
+            issuers.spawn(all.clone().run());
+        }
         let term = CancellationToken::new();
         let outcomes = Controller::for_stream(stream::pending(), context.stores.pats())
             .with_config(Config::default().concurrency(self.slots()))
@@ -277,6 +304,7 @@ impl PatController {
                 () = limit => {}
             }
         }
+        issuers.shutdown().await;
         context.end_term();
         result
     }

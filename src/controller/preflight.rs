@@ -60,6 +60,26 @@ pub async fn can_watch_owners(client: &Client, namespaces: &[String]) -> Result<
     }
 }
 
+/// The requests of the controller about issuers and their tokens, in the whole cluster.
+pub const ISSUER_NEEDS: &[RequiredAccess] = &[
+    (GROUP, crd::PLURAL, "", &["patch"]),
+    (GROUP, crd::CLUSTER_ISSUER_PLURAL, "", &["list", "watch"]),
+    (GROUP, crd::CLUSTER_ISSUER_PLURAL, "status", &["patch"]),
+    (GROUP, crd::ISSUER_PLURAL, "", &["list", "watch"]),
+    (GROUP, crd::ISSUER_PLURAL, "status", &["patch"]),
+    ("", "namespaces", "", &["get"]),
+];
+
+/// Returns the permissions that the controller needs to serve these kinds of issuers.
+pub fn issuer_questions(namespaced: bool) -> Vec<AccessCheck<'static>> {
+    let is_needed = |(_, resource, ..): &&RequiredAccess| namespaced || *resource != crd::ISSUER_PLURAL;
+    let needs: Vec<_> = ISSUER_NEEDS.iter().filter(is_needed).copied().collect();
+    let mut questions = preflight::questions(&needs, &[]);
+    // The UID of this namespace names the cluster.
+    questions.iter_mut().filter(|one| one.resource == "namespaces").for_each(|one| one.name = "kube-system");
+    questions
+}
+
 /// Returns the permissions that the controller needs to watch TokenOwners.
 pub fn owner_questions() -> Vec<AccessCheck<'static>> {
     preflight::questions(OWNER_NEEDS, &[])

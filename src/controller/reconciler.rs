@@ -13,16 +13,18 @@ use super::{
     apply::{self, Written},
     cluster::ClusterClient,
     error::Error,
+    issuers::Issuers,
     metrics::Metrics,
     namespaced_name::NamespacedName,
     own_writes::OwnWrites,
-    state::{HeldToken, LastWrite, ReconcileState},
+    state::{HeldText, HeldToken, LastWrite, ReconcileState},
     stores::{Stores, WatchProgress, WatchedKind},
 };
 use crate::{
-    api::{PersonalAccessTokenStatus, StoredPat, Time},
+    api::{CredentialState, PersonalAccessTokenStatus, StoredPat, Time},
     planner::{
-        EventToPublish, Plan, SecretContent, SecretVersion, SecretWrite, Step, TokenSource,
+        EventToPublish, Plan, RemoteDeletion, RemoteRequest, SecretContent, SecretVersion, SecretWrite, Step,
+        TokenSource,
         intent::{ControllerConfig, secret_name},
         observed::{Observed, SecretView, WriteRefusalKind, newest_version},
         plan,
@@ -44,6 +46,8 @@ pub struct Reconciler {
     config: ControllerConfig,
     clock: Clock,
     metrics: Arc<Metrics>,
+    /// The issuers of other systems, if they are enabled.
+    issuers: Option<Arc<Issuers>>,
     states: Mutex<HashMap<NamespacedName, ReconcileState>>,
     own_writes: OwnWrites,
 }
@@ -126,7 +130,22 @@ impl Reconciler {
         clock: Clock,
         metrics: Arc<Metrics>,
     ) -> Self {
-        Self { cluster, stores, config, clock, metrics, states: Mutex::default(), own_writes: OwnWrites::default() }
+        Self {
+            cluster,
+            stores,
+            config,
+            clock,
+            metrics,
+            issuers: None,
+            states: Mutex::default(),
+            own_writes: OwnWrites::default(),
+        }
+    }
+
+    /// Sets the issuers of other systems.
+    #[must_use]
+    pub fn with_issuers(self, issuers: Option<Arc<Issuers>>) -> Self {
+        Self { issuers, ..self }
     }
 
     /// Returns the current time, which all decisions use.
@@ -176,6 +195,7 @@ impl Reconciler {
         self.own_writes.forget(kind, key.clone());
         if kind == WatchedKind::Pat {
             self.states().remove(key);
+            self.issuers.iter().for_each(|issuers| drop(issuers.take_finished(key)));
         }
     }
 
@@ -183,6 +203,9 @@ impl Reconciler {
     pub fn forget_all(&self) {
         self.states().clear();
         self.own_writes.clear();
+        if let Some(issuers) = &self.issuers {
+            issuers.forget_finished();
+        }
     }
 
     /// Records that a watch has delivered this version of an object. If the controller itself wrote it, returns the PAT
@@ -217,6 +240,9 @@ impl Reconciler {
             _ => stored,
         };
         let mut run = Run::new(key, pat, state, self.now());
+        for call in self.issuers.iter().flat_map(|issuers| issuers.take_finished(key)) {
+            run.state.note_call(call);
+        }
         if run.state.uncertain {
             if self.read_uncached(&mut run).await? == Next::Stop {
                 return Ok(None);
@@ -232,7 +258,13 @@ impl Reconciler {
             let Plan { step, events, wake_at, .. } = self.plan(&mut run);
             let target = step.secret().unwrap_or_default().to_owned();
             let result = match step {
-                Step::Rest => return Ok(wake_at),
+                Step::Rest => {
+                    if let Ok(status) = &run.pat.status {
+                        run.state.retain_revoked(status);
+                    }
+                    self.await_confirmation(&run);
+                    return Ok(wake_at);
+                }
                 // A read that is refused fails the reconcile: it is no refused write, for which the plan would wait.
                 Step::ReadUncached => Ok(self.read_secret_uncached(&mut run).await?),
                 Step::Mint(prefix) => mint(&mut run, &prefix),
@@ -240,6 +272,11 @@ impl Reconciler {
                 Step::WriteStatus(status) => self.write_status(&mut run, *status).await,
                 Step::WriteSecret(write) => self.write_secret(&mut run, &write).await,
                 Step::DeleteSecret(target) => self.delete_secret(&mut run, &target).await,
+                Step::Reserve => reserve(&mut run),
+                Step::AddFinalizer => self.set_finalizer(&mut run, true).await,
+                Step::RemoveFinalizer(names) => self.release(&mut run, names).await,
+                Step::CreateRemote(request) => Ok(self.create_remote(&mut run, *request)),
+                Step::DeleteRemote(deletion) => Ok(self.delete_remote(&mut run, *deletion)),
             };
             match result {
                 Ok(Next::Plan) => self.publish(&run.pat, &events).await,
@@ -274,6 +311,7 @@ impl Reconciler {
         run.state.note_publication(&pat, run.now, is_uncached.then_some(over));
         let conflicting_pat = self.stores.conflicting_pat(&pat, wanted);
         let disabled_by = self.stores.disabled_by(&pat);
+        let issuer = self.issuers.as_ref().map(|issuers| issuers.facts(&pat)).unwrap_or_default();
         let view = Observed {
             pat: &pat,
             secret: run.secret.as_deref(),
@@ -283,6 +321,10 @@ impl Reconciler {
             disabled_by: disabled_by.as_deref(),
             clock_skew: self.clock.skew().unwrap_or_default(),
             held: run.state.held.as_ref().map(HeldToken::public),
+            issuer: issuer.view.as_deref(),
+            remote_lists: &issuer.lists,
+            calls: &run.state.calls,
+            created: run.state.held.as_ref().and_then(|held| held.text.facts()),
             refusals: &run.state.refusals,
             deletions: run.deletions,
             repairs: run.state.repairs.as_ref(),
@@ -331,7 +373,7 @@ impl Reconciler {
     }
 
     async fn write_secret(&self, run: &mut Run<'_>, write: &SecretWrite) -> Result<Next, Error> {
-        let held = run.state.held.as_ref().map(|held| &held.token);
+        let held = run.state.held.as_ref().and_then(|held| held.text.token());
         let Written { secret: written, alteration } =
             apply::write_secret(&self.cluster, &run.pat, held, write, false).await?;
         if matches!(&write.content, SecretContent::Token { token: TokenSource::Held { .. }, .. }) {
@@ -353,6 +395,47 @@ impl Reconciler {
         run.state.secret_deleted(&target.name, &target.uid);
         run.deletions += 1;
         Ok(Next::Plan)
+    }
+
+    async fn set_finalizer(&self, run: &mut Run<'_>, present: bool) -> Result<Next, Error> {
+        let Some(written) = self.cluster.set_finalizer(&run.pat, present).await? else { return Ok(Next::Stop) };
+        let version = written.resource_version().to_owned();
+        self.own_writes.expect(&self.stores, WatchedKind::Pat, run.key.clone(), &version, run.key);
+        let progress = self.stores.progress(WatchedKind::Pat, run.key.namespace());
+        let written = LastWrite::new(written, &version, progress);
+        run.pat = written.object.clone();
+        run.state.pat = Some(written);
+        Ok(Next::Plan)
+    }
+
+    /// Lets a PAT go that is being deleted. `left` names the tokens that stay at the issuer.
+    async fn release(&self, run: &mut Run<'_>, left: Vec<String>) -> Result<Next, Error> {
+        if let Some(issuers) = self.issuers.as_ref().filter(|_| !left.is_empty()) {
+            issuers.leave(&run.pat, left).await?;
+        }
+        self.set_finalizer(run, false).await?;
+        Ok(Next::Stop)
+    }
+
+    fn create_remote(&self, run: &mut Run<'_>, request: RemoteRequest) -> Next {
+        let held = run.state.held.as_ref().map(|held| held.text.id());
+        let began = self.issuers.as_ref().zip(held).is_some_and(|(issuers, id)| issuers.create(&run.pat, id, request));
+        run.state.note_call_begun(began, run.now);
+        Next::Plan
+    }
+
+    fn delete_remote(&self, run: &mut Run<'_>, deletion: RemoteDeletion) -> Next {
+        let began = self.issuers.as_ref().is_some_and(|issuers| issuers.delete(&run.pat, deletion));
+        run.state.note_call_begun(began, run.now);
+        Next::Plan
+    }
+
+    /// Asks for a new list of the issuer's tokens if a revocation waits for it.
+    fn await_confirmation(&self, run: &Run<'_>) {
+        let (Some(issuers), Ok(status)) = (&self.issuers, &run.pat.status) else { return };
+        if status.remote_credentials.iter().any(|credential| credential.state == CredentialState::Revoking) {
+            issuers.poll_soon(&run.pat);
+        }
     }
 
     async fn publish(&self, pat: &StoredPat, events: &[EventToPublish]) {
@@ -386,6 +469,14 @@ impl Reconciler {
             Error::Render(problem) => (WriteRefusalKind::Other, problem.to_string()),
             other => return Err(other),
         };
+        // A refused change of the PAT's finalizer concerns no Secret.
+        if secret.is_empty() {
+            return Err(Error::Unavailable {
+                what: format!("patch PersonalAccessToken {}", run.key),
+                message,
+                retry_after: None,
+            });
+        }
         run.state.write_refused(secret, kind, message, run.now);
         self.metrics.refused();
         Ok(Next::Plan)
@@ -449,7 +540,14 @@ impl Reconciler {
     }
 }
 
+/// Draws the ID of a token that the issuer of another system is to create.
+fn reserve(run: &mut Run<'_>) -> Result<Next, Error> {
+    let id = Token::mint(&TokenPrefix::default())?.id();
+    run.state.held = Some(HeldToken::new(HeldText::Reserved(id), run.now));
+    Ok(Next::Plan)
+}
+
 fn mint(run: &mut Run<'_>, prefix: &TokenPrefix) -> Result<Next, Error> {
-    run.state.held = Some(HeldToken::new(Token::mint(prefix)?, run.now));
+    run.state.held = Some(HeldToken::new(HeldText::Minted(Token::mint(prefix)?), run.now));
     Ok(Next::Plan)
 }

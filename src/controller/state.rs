@@ -3,20 +3,23 @@
 use std::{collections::HashMap, sync::Arc, time::Duration};
 
 use k8s_openapi::jiff::SignedDuration;
+use zeroize::Zeroizing;
 
 use super::{
+    issuers::{FinishedCall, FinishedResult},
     namespaced_name::NamespacedName,
     stores::{Stores, WatchProgress, WatchedKind, version},
 };
 use crate::{
-    api::{StoredPat, Time},
+    api::{PersonalAccessTokenStatus, StoredPat, Time},
     planner::{
         SecretWrite,
         damage::Damage,
         observed::{HeldCredential, SecretView, WriteRefusal, WriteRefusalKind},
+        remote::{CreatedFacts, FailedCall, IssuerCalls},
         repairs::Repairs,
     },
-    token::Token,
+    token::{Token, TokenHash, TokenId},
 };
 
 /// The delay before a refused write is tried again. It doubles with each refusal, up to [`MAX_REFUSAL_WAIT`].
@@ -42,16 +45,66 @@ pub(super) struct ReconcileState {
     pub pat: Option<LastWrite<StoredPat>>,
     /// The responses to the last writes of Secrets, by name.
     secrets: HashMap<String, LastWrite<SecretView>>,
+    /// The calls at the issuer of another system.
+    pub calls: IssuerCalls,
+    /// How many calls have failed in a row.
+    pub failed_calls: u32,
     /// The uids of the Secrets that were deleted, by name.
     deleted: HashMap<String, String>,
 }
 
 /// A minted token, and when and over which version of the Secret its hash was published.
 pub(super) struct HeldToken {
-    pub token: Token,
+    pub text: HeldText,
     issued_at: Time,
     published_at: Option<Time>,
     pub published_over: Option<u64>,
+}
+
+/// The token itself, if it exists yet.
+pub(super) enum HeldText {
+    /// The operator minted it.
+    Minted(Token),
+    /// An issuer of another system is to create it.
+    Reserved(TokenId),
+    /// An issuer of another system created it.
+    Created {
+        /// The ID of its credential.
+        id: TokenId,
+        /// The token.
+        text: Zeroizing<String>,
+        /// Its SHA-256.
+        hash: TokenHash,
+        /// What the issuer answered.
+        facts: CreatedFacts,
+    },
+}
+
+impl HeldText {
+    /// Returns the ID of the credential.
+    pub fn id(&self) -> TokenId {
+        match self {
+            Self::Minted(token) => token.id(),
+            Self::Reserved(id) | Self::Created { id, .. } => *id,
+        }
+    }
+
+    /// Returns the token and its hash, if it exists.
+    pub fn token(&self) -> Option<(&str, TokenHash)> {
+        match self {
+            Self::Minted(token) => Some((token.expose(), token.hash())),
+            Self::Created { text, hash, .. } => Some((text, *hash)),
+            Self::Reserved(_) => None,
+        }
+    }
+
+    /// Returns what the issuer answered.
+    pub fn facts(&self) -> Option<&CreatedFacts> {
+        match self {
+            Self::Created { facts, .. } => Some(facts),
+            Self::Minted(_) | Self::Reserved(_) => None,
+        }
+    }
 }
 
 /// The response to a write, and the epoch of the watch at that time.
@@ -87,6 +140,7 @@ impl ReconcileState {
             || self.pat.is_some()
             || !self.secrets.is_empty()
             || !self.deleted.is_empty()
+            || self.calls != IssuerCalls::default()
     }
 
     /// Whether a rotation is half done: a new token is published, and its write to the Secret only waits for verifiers.
@@ -112,6 +166,59 @@ impl ReconcileState {
                 self.repairs = Repairs::after(self.repairs.take(), write, damage.as_ref(), now);
             }
         }
+    }
+
+    /// Records that a call at the issuer has begun, or that the issuer cannot be called.
+    pub fn note_call_begun(&mut self, began: bool, now: Time) {
+        if began {
+            self.calls.running = true;
+        } else {
+            self.note_failed_call("it cannot be called yet".into(), None, now);
+        }
+    }
+
+    /// Records the result of a call at the issuer.
+    pub fn note_call(&mut self, call: FinishedCall) {
+        if call.uid != self.uid {
+            return;
+        }
+        self.calls.running = false;
+        match call.result {
+            FinishedResult::Created(id, Ok(created)) => {
+                self.note_success();
+                if let Some(held) = self.held.as_mut().filter(|held| held.text.id() == id) {
+                    let facts = CreatedFacts { id: created.id, expires_at: created.expires_at };
+                    let (text, hash) = (Zeroizing::new(created.token.expose().to_owned()), created.token.hash());
+                    held.text = HeldText::Created { id, text, hash, facts };
+                }
+            }
+            FinishedResult::Created(_, Err(error)) => {
+                // If the token exists all the same, nobody has it.
+                if error.is_outcome_unknown() {
+                    self.held = None;
+                }
+                self.note_failed_call(error.to_string(), error.retry_after(), call.ended_at);
+            }
+            FinishedResult::Deleted(name, Ok(())) => {
+                self.note_success();
+                self.calls.revoked.insert(name, call.ended_at);
+            }
+            FinishedResult::Deleted(_, Err(error)) => {
+                self.note_failed_call(error.to_string(), error.retry_after(), call.ended_at);
+            }
+        }
+    }
+
+    fn note_success(&mut self) {
+        (self.calls.failed, self.failed_calls) = (None, 0);
+    }
+
+    fn note_failed_call(&mut self, message: String, retry_after: Option<Duration>, now: Time) {
+        let wait = (FIRST_REFUSAL_WAIT * 2u32.saturating_pow(self.failed_calls)).min(MAX_REFUSAL_WAIT);
+        let wait = wait.max(retry_after.unwrap_or_default());
+        self.failed_calls = (self.failed_calls + 1).min(16);
+        let retry_at = now.plus(SignedDuration::try_from(wait).unwrap_or(SignedDuration::from_secs(300)));
+        self.calls.failed = Some(FailedCall { message, retry_at });
     }
 
     /// Records that a Secret was deleted.
@@ -154,11 +261,18 @@ impl ReconcileState {
         self.refused.retain(|secret, _| concerns(secret));
     }
 
+    /// Forgets revocations of tokens that the status no longer lists.
+    pub fn retain_revoked(&mut self, status: &PersonalAccessTokenStatus) {
+        let names: Vec<_> = status.remote_credentials.iter().filter_map(|one| one.remote.as_ref()).collect();
+        self.calls.revoked.retain(|name, _| names.iter().any(|remote| remote.name == *name));
+    }
+
     /// Records when the status first shows the hash of the held token, and which version the Secret had before.
     pub fn note_publication(&mut self, pat: &StoredPat, now: Time, over: Option<u64>) {
         let (Some(held), Ok(status)) = (&mut self.held, &pat.status) else { return };
-        let id = held.token.id();
-        if held.published_at.is_none() && status.credentials.iter().any(|credential| credential.id == id) {
+        let id = held.text.id();
+        let mut published = status.credentials.iter().chain(&status.remote_credentials);
+        if held.published_at.is_none() && published.any(|credential| credential.id == id) {
             held.published_at = Some(now);
             held.published_over = over;
         }
@@ -198,16 +312,16 @@ impl ReconcileState {
 }
 
 impl HeldToken {
-    /// Creates the entry of a token that was minted at `issued_at`.
-    pub fn new(token: Token, issued_at: Time) -> Self {
-        Self { token, issued_at, published_at: None, published_over: None }
+    /// Creates the entry of a token that was minted, or whose ID was drawn, at `issued_at`.
+    pub fn new(text: HeldText, issued_at: Time) -> Self {
+        Self { text, issued_at, published_at: None, published_over: None }
     }
 
     /// Returns the part that the planner may see.
     pub fn public(&self) -> HeldCredential {
         HeldCredential {
-            id: self.token.id(),
-            hash: self.token.hash(),
+            id: self.text.id(),
+            hash: self.text.token().map(|(_, hash)| hash),
             issued_at: self.issued_at,
             published_at: self.published_at,
             published_over: self.published_over,

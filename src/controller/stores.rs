@@ -33,6 +33,10 @@ pub enum WatchedKind {
     Secret,
     /// `TokenOwner`
     Owner,
+    /// `TokenIssuer`
+    Issuer,
+    /// `ClusterTokenIssuer`
+    ClusterIssuer,
 }
 
 impl WatchedKind {
@@ -42,6 +46,8 @@ impl WatchedKind {
             Self::Pat => "PersonalAccessToken",
             Self::Secret => "Secret",
             Self::Owner => "TokenOwner",
+            Self::Issuer => "TokenIssuer",
+            Self::ClusterIssuer => "ClusterTokenIssuer",
         }
     }
 }

@@ -84,6 +84,7 @@ fn controller(client: Client, lease: LeaseHandle, names: &[&str]) -> PatControll
         concurrency: 2,
         config: ControllerConfig::default(),
         instance: None,
+        issuers: IssuerSettings::default(),
     };
     let controller = PatController::new(client, options, Clock::system(), lease, ReadinessGate::closed("caches", ""));
     names.iter().for_each(|name| deliver(&controller, Event::Apply(pat(name))));

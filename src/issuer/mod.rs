@@ -16,7 +16,6 @@ mod endpoint;
 pub mod error;
 mod gitea;
 mod gitlab;
-mod limits;
 mod sailpoint;
 mod token;
 mod truefoundry;
@@ -31,10 +30,9 @@ pub use self::{
     budget::CallBudget,
     endpoint::{ConfigError, Endpoint, IssuerCredential},
     error::CallError,
-    limits::{IssuerLimits, limits},
     token::PlainToken,
 };
-use crate::api::{Permission, Time};
+use crate::api::{GitLabAccessLevel, Permission, Time};
 
 /// A system that issues tokens.
 #[async_trait]
@@ -156,37 +154,6 @@ pub enum GitLabOwner {
     User(u64),
 }
 
-/// A role of GitLab (<https://docs.gitlab.com/api/access_requests/#valid-access-levels>).
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub enum GitLabAccessLevel {
-    /// 10.
-    Guest,
-    /// 15.
-    Planner,
-    /// 20.
-    Reporter,
-    /// 30.
-    Developer,
-    /// 40.
-    Maintainer,
-    /// 50.
-    Owner,
-}
-
-impl GitLabAccessLevel {
-    /// Returns the number of the role.
-    pub fn number(self) -> u8 {
-        match self {
-            Self::Guest => 10,
-            Self::Planner => 15,
-            Self::Reporter => 20,
-            Self::Developer => 30,
-            Self::Maintainer => 40,
-            Self::Owner => 50,
-        }
-    }
-}
-
 /// A token to create.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct NewToken {
@@ -196,7 +163,7 @@ pub struct NewToken {
     pub scopes: Vec<String>,
     /// Rights to single resources: TrueFoundry's virtual accounts.
     pub permissions: Vec<Permission>,
-    /// The expiry. The driver rounds it as [`IssuerLimits`] says.
+    /// The expiry, within the limits of the system ([`IssuerLimits`](crate::api::IssuerLimits)).
     pub expires_at: Option<Time>,
 }
 

@@ -9,6 +9,7 @@ use super::{
     minting::MintProgress,
     observed::{SecretView, WriteRefusal, WriteRefusalKind},
     ownership::SecretOwnership,
+    remote,
 };
 use crate::api::{Credential, CredentialState, MAX_LIVE_CREDENTIALS, Reason, Time};
 
@@ -37,10 +38,11 @@ pub(super) fn find(
     secret_conflict(inputs, ownership, need)
         .or_else(|| invalid_layout(inputs))
         .or_else(|| immutable_secret(inputs, ownership, need, live))
+        .or_else(|| issuer(inputs, need, minting))
         .or_else(|| clock_skew(inputs, need))
         .or_else(|| refused_write(inputs, ownership))
         .or_else(|| mint_loop(inputs, ownership, need, minting, live))
-        .or_else(|| too_many_live(need, minting, live))
+        .or_else(|| too_many_live(need, minting, live, inputs.revoking()))
 }
 
 fn secret_conflict(inputs: &Inputs<'_>, ownership: &SecretOwnership<'_>, need: Need) -> Option<Blocked> {
@@ -127,6 +129,59 @@ pub(super) fn of_refusal(refusal: &WriteRefusal) -> Blocked {
     Blocked { reason, message: refusal.message.clone(), until: Some(refusal.retry_at) }
 }
 
+/// Finds why the issuer of another system issues no token, or why the policy of a local one permits none.
+fn issuer(inputs: &Inputs<'_>, need: Need, minting: &MintProgress) -> Option<Blocked> {
+    let reference = inputs.spec.issuer_ref.as_deref()?;
+    let blocked = |reason, message| Some(Blocked { reason, message, until: None });
+    if let Some(invalid) = inputs.remote.as_ref().and_then(|remote| remote.invalid.as_ref()) {
+        return blocked(Reason::InvalidSpec, invalid.to_string());
+    }
+    if !matches!(need, Need::Mint(_)) {
+        return None;
+    }
+    let Some(issuer) = inputs.observed.issuer else {
+        let (kind, name) = (reference.kind.as_str(), &reference.name);
+        let message = format!(
+            "{kind} {name:?} does not exist, or this controller does not serve its kind: create it, or check the controller's flag --issuers"
+        );
+        return blocked(Reason::IssuerNotReady, message);
+    };
+    if let Some(message) = remote::refused_by_policy(inputs, issuer) {
+        return blocked(Reason::IssuerPolicy, message);
+    }
+    if let Some(problem) = &issuer.problem {
+        return blocked(problem.reason, problem.message.clone());
+    }
+    if inputs.remote.is_some() && inputs.remote_intent().is_none() {
+        let message = format!("{} no longer issues tokens of another system: restore it", issuer.title);
+        return blocked(Reason::IssuerNotReady, message);
+    }
+    if remote::is_unwanted(inputs) {
+        let until = remote::unwanted_until(inputs);
+        let when = until.map_or_else(String::new, |until| format!(" until {}", until.ceil_second()));
+        let message = format!(
+            "the token was revoked at {} twice within a day, so no other is issued{when}: find out who revokes it; to issue one now, set \
+             spec.rotateIfIssuedBefore to the current time",
+            issuer.title
+        );
+        return Some(Blocked { reason: Reason::RevokedRemotely, message, until });
+    }
+    if let Some(failed) = inputs.observed.calls.failed.as_ref().filter(|failed| inputs.now < failed.retry_at) {
+        let message = format!("{}: {}; the controller tries again", issuer.title, failed.message);
+        return Some(Blocked { reason: Reason::IssuerUnavailable, message, until: Some(failed.retry_at) });
+    }
+    let is_unknown = |one: &Credential| one.remote.as_ref().is_some_and(|remote| remote.id.is_none());
+    if !minting.published && inputs.revoking().iter().any(is_unknown) {
+        let message = format!(
+            "{} did not confirm whether it created the last token: the controller lists the issuer's tokens, revokes that token if it exists, and \
+             then requests another",
+            issuer.title
+        );
+        return blocked(Reason::IssuerUnavailable, message);
+    }
+    None
+}
+
 fn mint_loop(
     inputs: &Inputs<'_>,
     ownership: &SecretOwnership<'_>,
@@ -153,17 +208,17 @@ fn mint_loop(
     Some(Blocked { reason: Reason::MintLoop, message, until: Some(until) })
 }
 
-fn too_many_live(need: Need, minting: &MintProgress, live: &[Credential]) -> Option<Blocked> {
-    let full = !minting.published && !minting.abandoned && live.len() >= MAX_LIVE_CREDENTIALS;
+fn too_many_live(need: Need, minting: &MintProgress, live: &[Credential], revoking: &[Credential]) -> Option<Blocked> {
+    let count = live.len() + revoking.len();
+    let full = !minting.published && !minting.abandoned && count >= MAX_LIVE_CREDENTIALS;
     if !full || !matches!(need, Need::Mint(_)) {
         return None;
     }
     let next = live.iter().filter_map(|credential| credential.expires_at).min();
     let when = next.map_or_else(String::new, |end| format!(", at {}", end.ceil_second()));
     let message = format!(
-        "{} credentials are live, which is the maximum: the next token is issued when one of them expires{when}; to revoke one now, list it \
-         in spec.revokedCredentials; to avoid this, set a longer spec.rotation.interval or a shorter spec.gracePeriod",
-        live.len()
+        "{count} credentials are live, which is the maximum: the next token is issued when one of them expires{when}; to revoke one now, list it \
+         in spec.revokedCredentials; to avoid this, set a longer spec.rotation.interval or a shorter spec.gracePeriod"
     );
     Some(Blocked { reason: Reason::TooManyLive, message, until: next })
 }

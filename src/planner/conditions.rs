@@ -33,6 +33,7 @@ pub(super) fn find(s: &Situation<'_>, status: &PersonalAccessTokenStatus) -> Con
     conditions.blocked_until = blocks.filter_map(|blocked| blocked.until).min();
     conditions.abnormal.extend(in_grace_period(status));
     conditions.abnormal.extend(expiring_soon(s, status));
+    conditions.abnormal.extend(expiry_not_enforced(s));
     conditions.abnormal.extend(revocation_incomplete(s, status));
     conditions.abnormal.extend(secret_not_cleared(s));
     conditions
@@ -40,6 +41,9 @@ pub(super) fn find(s: &Situation<'_>, status: &PersonalAccessTokenStatus) -> Con
 
 /// Finds `Ready`, and with it `Reconciling` or `Stalled`.
 fn readiness(s: &Situation<'_>, status: &PersonalAccessTokenStatus) -> Conditions {
+    if let Some(conditions) = remote_revocation(s, status) {
+        return conditions;
+    }
     if s.intent.revoked {
         let message =
             "spec.revoked is true: every token is revoked and none is issued; set it to false to issue a new one";
@@ -75,6 +79,54 @@ fn readiness(s: &Situation<'_>, status: &PersonalAccessTokenStatus) -> Condition
     }
 }
 
+/// Reports that tokens of another system are revoked here, but perhaps not yet there.
+fn remote_revocation(s: &Situation<'_>, status: &PersonalAccessTokenStatus) -> Option<Conditions> {
+    let is_over = s.intent.revoked || s.intent.deleting || s.intent.terms.expired(s.now);
+    let message = being_revoked(s, status).filter(|_| is_over)?;
+    Some(Conditions {
+        ready: ("False", Reason::Revoking, message.clone()),
+        abnormal: vec![(ConditionType::Reconciling, Reason::Revoking, message)],
+        blocked_until: None,
+    })
+}
+
+/// Returns the message about tokens that are being revoked at the issuer; `None` if there are none.
+fn being_revoked(s: &Situation<'_>, status: &PersonalAccessTokenStatus) -> Option<String> {
+    let revoking = status.remote_credentials.iter().filter(|one| one.state == CredentialState::Revoking);
+    let names: Vec<_> = revoking.filter_map(|one| one.remote.as_ref()).map(|remote| remote.name.as_str()).collect();
+    if names.is_empty() {
+        return None;
+    }
+    let reference = s.spec.issuer_ref.as_deref()?;
+    let title = format!("{} {:?}", reference.kind.as_str(), reference.name);
+    let why = match s.observed.issuer {
+        None => format!("; {title} does not exist: create it again, or revoke them at the issuer yourself"),
+        Some(issuer) => match (&issuer.problem, &s.observed.calls.failed) {
+            (Some(problem), _) => format!("; last problem: {}", problem.message),
+            (None, Some(failed)) => format!("; last problem: {}", failed.message),
+            (None, None) => String::new(),
+        },
+    };
+    Some(format!(
+        "the controller is revoking these tokens at {title}: {}; they may work until the issuer confirms it{why}",
+        names.join(", ")
+    ))
+}
+
+/// Reports a token that its issuer never ends by itself.
+fn expiry_not_enforced(s: &Situation<'_>) -> Option<(ConditionType, Reason, String)> {
+    let active = s.active.as_ref()?;
+    let target = &active.remote.as_deref()?.target;
+    if s.observed.issuer?.system.limits(target).expires {
+        return None;
+    }
+    let message = format!(
+        "tokens of this issuer have no expiry: token {} works until the controller revokes it, so keep the controller running",
+        active.id
+    );
+    Some((ConditionType::ExpiryNotEnforced, Reason::RemoteExpiryUnknown, message))
+}
+
 /// Returns when the active token expired by the API server's clock, if the controller's clock is too far behind to show it.
 fn ended_by_server_time(s: &Situation<'_>) -> Option<Time> {
     let skew = s.observed.clock_skew;
@@ -84,7 +136,7 @@ fn ended_by_server_time(s: &Situation<'_>) -> Option<Time> {
 
 fn blocked_readiness(s: &Situation<'_>, status: &PersonalAccessTokenStatus, blocked: &Blocked) -> Conditions {
     let works = is_available(s, status) && !matches!(blocked.reason, Reason::SecretConflict | Reason::InvalidSpec);
-    let retries = blocked.reason == Reason::ApiError || works;
+    let retries = matches!(blocked.reason, Reason::ApiError | Reason::IssuerUnavailable) || works;
     let type_ = if retries { ConditionType::Reconciling } else { ConditionType::Stalled };
     let ready = if works {
         ("True", Reason::Issued, issued(s, status))
@@ -131,7 +183,7 @@ fn owner_disabled(s: &Situation<'_>, object: &str) -> Conditions {
 }
 
 fn in_grace_period(status: &PersonalAccessTokenStatus) -> Option<(ConditionType, Reason, String)> {
-    let in_grace = status.credentials.iter().filter(|credential| credential.state == CredentialState::Grace);
+    let in_grace = status.live().filter(|credential| credential.state == CredentialState::Grace);
     let ends: Vec<_> = in_grace.filter_map(|credential| credential.expires_at).collect();
     let last = ends.iter().max()?;
     let many = match ends.len() {
@@ -146,7 +198,7 @@ fn revocation_incomplete(
     s: &Situation<'_>,
     status: &PersonalAccessTokenStatus,
 ) -> Option<(ConditionType, Reason, String)> {
-    let spared = lifecycle::spared_by_clock(&s.intent, &status.credentials, s.now)?;
+    let spared = lifecycle::spared_by_clock(&s.intent, status.live(), s.now)?;
     let message = format!(
         "spec.revokeIfIssuedBefore does not revoke token {}, because its issuedAt {} lies in the future: a clock was ahead when it was issued; \
          to revoke it, list it in spec.revokedCredentials",

@@ -27,8 +27,9 @@ pub(super) fn with_new_token(s: &Situation<'_>, held: &HeldCredential) -> Option
         previous_id,
         issued_at: held.issued_at,
         expires_at: s.intent.terms.end(),
+        remote_id: s.observed.created.map(|created| created.id.clone()),
     };
-    let token = TokenSource::Held { sha256: held.hash };
+    let token = TokenSource::Held { sha256: held.hash? };
     Some(write(s, SecretContent::Token { token, previous, facts, layout }, &after))
 }
 
@@ -40,6 +41,7 @@ pub(super) fn with_throwaway_token(s: &Situation<'_>) -> Option<Box<SecretWrite>
         previous_id: None,
         issued_at: s.now,
         expires_at: s.intent.terms.end(),
+        remote_id: None,
     };
     let content = SecretContent::Token { token: TokenSource::Throwaway, previous: None, facts, layout };
     Some(write(s, content, &s.live))
@@ -112,6 +114,7 @@ pub(super) fn facts_of_active(s: &Situation<'_>, active: &Credential) -> TokenFa
         previous_id: previous(s, &s.live).map(|(id, _)| id),
         issued_at: active.issued_at,
         expires_at: s.intent.terms.end(),
+        remote_id: active.remote.as_ref().and_then(|remote| remote.id.clone()),
     }
 }
 

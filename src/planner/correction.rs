@@ -4,7 +4,7 @@
 use std::collections::HashSet;
 
 use super::observed::{Observed, SecretView};
-use crate::api::{Credential, CredentialState, PersonalAccessTokenStatus};
+use crate::api::{Credential, CredentialState, Parsed, PersonalAccessTokenStatus};
 
 /// No object is ever issued more tokens. JSON readers keep integers up to this one.
 const MAX_REVISION: i64 = 1 << 53;
@@ -19,14 +19,22 @@ pub(super) fn correct(status: &mut PersonalAccessTokenStatus, observed: &Observe
     let (mut ids, mut hashes) = (HashSet::new(), HashSet::new());
     let active = active(&status.credentials, observed);
     status.credentials.retain(|one| {
-        let (Some(id), Some(hash)) = (one.id.value(), one.sha256.value()) else { return false };
+        let Some(id) = one.id.value() else { return false };
+        // An issuer of another system has not created a pending token yet.
+        let has_no_hash = matches!(&one.sha256, Parsed::Text(text) if text.is_empty());
+        let is_to_be_created = one.remote.is_some() && one.state == CredentialState::Pending && has_no_hash;
+        let hash = one.sha256.value();
+        if hash.is_none() && !is_to_be_created {
+            return false;
+        }
         let is_the_active = active.as_ref() == Some(one);
         let is_possible = match one.state {
             CredentialState::Pending => true,
             CredentialState::Active => is_the_active,
             CredentialState::Grace => one.expires_at.is_some(),
+            CredentialState::Revoking => false,
         };
-        is_possible && ids.insert(*id) && hashes.insert(*hash)
+        is_possible && ids.insert(*id) && hash.is_none_or(|hash| hashes.insert(*hash))
     });
     let mut wrong = status.revision != revision || status.credentials.len() != before;
     for credential in &mut status.credentials {

@@ -36,6 +36,7 @@ pub(super) fn of_status(s: &Situation<'_>, action: &Action, conditions: &Conditi
     if let Some(active) = s.active.as_ref().filter(|_| s.delivery == OneTimeDelivery::Received) {
         events.push(EventToPublish::delivered(active));
     }
+    events.extend(s.gone.iter().filter_map(|gone| EventToPublish::lost_at_issuer(s, gone)));
     if let Action::Publish(MintReason::Repair, _) = action {
         events.push(EventToPublish::repaired_by_mint(s));
     }
@@ -92,6 +93,21 @@ pub(super) fn of_deletion(s: &Situation<'_>, deleted: &SecretVersion) -> Vec<Eve
     if was_renamed { Vec::new() } else { vec![EventToPublish::copy_deleted(&deleted.name, s.secret_name)] }
 }
 
+/// Returns the events of the end of a PAT whose tokens are not confirmed to be revoked.
+pub(super) fn of_release(s: &Situation<'_>) -> Vec<EventToPublish> {
+    let left = s.stored.remote_credentials.iter().filter_map(|one| one.remote.as_ref());
+    let left: Vec<_> = left.map(|remote| remote.name.as_str()).collect();
+    if left.is_empty() {
+        return Vec::new();
+    }
+    let note = format!(
+        "the issuer cannot be used, and 10 minutes have passed since the deletion, so the object is removed; these tokens may still work at the \
+         issuer: {}; revoke them there",
+        left.join(", ")
+    );
+    vec![EventToPublish::warning(EventReason::TokensLeftAtIssuer, clipped(&note))]
+}
+
 /// Whether a write repairs a change by another writer, rather than following a changed spec.
 fn repairs_damage(s: &Situation<'_>, write: &SecretWrite) -> bool {
     let Some(secret) = s.ownership.ours() else { return false };
@@ -135,6 +151,10 @@ pub enum EventReason {
     Restored,
     /// A status held values that the controller never writes, and was corrected.
     Corrected,
+    /// The issuer of another system no longer has a token that had not ended.
+    LostAtIssuer,
+    /// The object was deleted, and its tokens may still work at their issuer.
+    TokensLeftAtIssuer,
     /// A condition became true.
     Condition(Reason),
 }
@@ -153,6 +173,8 @@ impl EventReason {
         Self::SecretDeleted,
         Self::Restored,
         Self::Corrected,
+        Self::LostAtIssuer,
+        Self::TokensLeftAtIssuer,
     ];
 
     /// Returns the name in the event.
@@ -169,6 +191,8 @@ impl EventReason {
             Self::SecretDeleted => "SecretDeleted",
             Self::Restored => "Restored",
             Self::Corrected => "Corrected",
+            Self::LostAtIssuer => "LostAtIssuer",
+            Self::TokensLeftAtIssuer => "TokensLeftAtIssuer",
             Self::Condition(reason) => reason.as_str(),
         }
     }
@@ -209,6 +233,12 @@ impl EventReason {
             Self::Restored => "A lost status was rebuilt from the Secret's annotations.",
             Self::Corrected => {
                 "The status held a revision or credentials that the controller never writes. They were corrected or removed."
+            }
+            Self::LostAtIssuer => {
+                "A token that had not expired is no longer at the issuer: someone revoked it there. It is replaced, unless this is the second time within a day."
+            }
+            Self::TokensLeftAtIssuer => {
+                "The object was deleted while its issuer could not be used. The note names the tokens that may still work there."
             }
             Self::Condition(reason) => reason.meaning(),
         }
@@ -325,6 +355,17 @@ impl EventToPublish {
             deleted.name
         );
         Self::warning(EventReason::SecretDeleted, note)
+    }
+
+    /// Reports a token that was revoked at its issuer; `None` for one in its grace period.
+    fn lost_at_issuer(s: &Situation<'_>, gone: &Credential) -> Option<Self> {
+        let issuer = s.observed.issuer.filter(|_| gone.state == CredentialState::Active)?;
+        let name = &gone.remote.as_deref()?.name;
+        let note = format!(
+            "{} no longer has token {name} (ID {}), although it had not expired: someone revoked it there; find out who",
+            issuer.title, gone.id
+        );
+        Some(Self::warning(EventReason::LostAtIssuer, note))
     }
 
     fn corrected() -> Self {

@@ -3,8 +3,9 @@
 use super::{
     intent::{ControllerConfig, Intent},
     observed::{Observed, SecretView, WriteRefusal},
+    remote::{Remote, RemoteIntent},
 };
-use crate::api::{Credential, PersonalAccessTokenStatus, Time};
+use crate::api::{Credential, PersonalAccessTokenSpec, PersonalAccessTokenStatus, Time};
 
 /// The inputs of a plan, parsed.
 pub(super) struct Inputs<'a> {
@@ -19,7 +20,10 @@ pub(super) struct Inputs<'a> {
     pub restored: bool,
     /// Whether `base` was corrected: the status held values that the controller never writes.
     pub corrected: bool,
+    pub spec: &'a PersonalAccessTokenSpec,
     pub intent: Intent,
+    /// What only tokens of other systems have.
+    pub remote: Option<Remote>,
     /// The name of the Secret that holds the token: the one in the spec, or a former one if the rename is postponed.
     pub secret_name: &'a str,
 }
@@ -28,6 +32,16 @@ impl<'a> Inputs<'a> {
     /// Returns the uid of the PAT.
     pub fn uid(&self) -> &'a str {
         self.observed.pat.uid()
+    }
+
+    /// Returns what is requested from the issuer of another system.
+    pub fn remote_intent(&self) -> Option<&RemoteIntent> {
+        self.remote.as_ref()?.intent.as_ref()
+    }
+
+    /// Returns the credentials that have ended and are being revoked at the issuer.
+    pub fn revoking(&self) -> &[Credential] {
+        self.remote.as_ref().map_or(&[], |remote| &remote.revoking)
     }
 
     /// Returns the key under which a Secret holds a credential's token.

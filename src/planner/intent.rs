@@ -57,6 +57,10 @@ pub struct Intent {
     pub revoked: bool,
     /// Credentials issued before this time are revoked.
     pub revoke_if_issued_before: Option<Time>,
+    /// Whether the object is being deleted.
+    pub deleting: bool,
+    /// The hash of the parameters of a token of another system.
+    pub remote_parameters: Option<String>,
     /// The terms of validity of the credentials.
     pub terms: Terms,
     /// The layout of the Secret. An error here does not end a token.
@@ -113,6 +117,8 @@ impl Intent {
             suspended: spec.suspend.unwrap_or_default(),
             revoked: spec.revoked.unwrap_or_default(),
             revoke_if_issued_before: spec.revoke_if_issued_before,
+            deleting: pat.metadata.deletion_timestamp.is_some(),
+            remote_parameters: None,
             terms,
             layout,
         })
@@ -120,7 +126,7 @@ impl Intent {
 
     /// Whether there should be a token.
     pub(super) fn wants_token(&self, now: Time) -> bool {
-        !self.revoked && !self.terms.expired(now)
+        !self.revoked && !self.deleting && !self.terms.expired(now)
     }
 }
 

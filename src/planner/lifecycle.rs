@@ -9,10 +9,11 @@ use super::{
     intent::{ControllerConfig, Intent},
     observed::{HeldCredential, SecretView},
     ownership::SecretOwnership,
+    remote,
     repairs::Repairs,
 };
 use crate::{
-    api::{Credential, CredentialState, Parsed, PersonalAccessTokenSpec, PersonalAccessTokenStatus, Time},
+    api::{Credential, CredentialState, Parsed, PersonalAccessTokenSpec, PersonalAccessTokenStatus, RemoteFacts, Time},
     auth::verdict::Verdict,
 };
 
@@ -162,6 +163,10 @@ fn newest_revision_written(inputs: &Inputs<'_>, secrets: &[&SecretView]) -> i64 
 /// Only the end of the whole token shortens a grace period. A rotated credential lives for two intervals, so that the operator may be
 /// down for one. A change of `spec.rotation` never moves the end closer than one grace period from now.
 fn deadline(intent: &Intent, credential: &Credential, now: Time) -> Option<Time> {
+    if credential.remote.is_some() {
+        // Its issuer has fixed it.
+        return credential.expires_at;
+    }
     let token_end = intent.terms.end();
     let own_end = if credential.state == CredentialState::Grace {
         credential.expires_at
@@ -197,15 +202,21 @@ pub(super) fn retire_active(inputs: &Inputs<'_>, live: &mut Vec<Credential>) -> 
 }
 
 /// Returns the pending credential of a held token.
-pub(super) fn credential(intent: &Intent, held: &HeldCredential, revision: i64) -> Credential {
+pub(super) fn credential(inputs: &Inputs<'_>, held: &HeldCredential, revision: i64) -> Credential {
+    let intent = &inputs.intent;
     let by_rotation = intent.rotation.map(|interval| missed_rotation_end(held.issued_at, interval));
+    let remote = inputs.remote_intent();
     Credential {
         id: Parsed::Value(held.id),
         revision,
-        sha256: Parsed::Value(held.hash),
+        sha256: held.hash.map_or_else(|| Parsed::Text("".into()), Parsed::Value),
         state: CredentialState::Pending,
         issued_at: held.issued_at,
-        expires_at: by_rotation.into_iter().chain(intent.terms.end()).min(),
+        expires_at: match remote {
+            Some(remote) => remote.end(held.issued_at, intent.rotation, intent.terms.end()),
+            None => by_rotation.into_iter().chain(intent.terms.end()).min(),
+        },
+        remote: remote.map(|remote| Box::new(remote.record(inputs.uid(), revision, held.id.as_str()))),
     }
 }
 
@@ -215,14 +226,23 @@ pub(super) fn is_pending(live: &[Credential], held: &HeldCredential) -> bool {
 }
 
 /// Returns when the active credential is due for replacement; `None` if it will not be replaced.
+///
+/// A token of another system is replaced when half of its life there is over, if that is earlier, and when its parameters change.
 pub(super) fn rotation_due(uid: &str, intent: &Intent, active: &Credential) -> Option<Time> {
     let by_interval = intent
         .rotation
         .map(|interval| active.issued_at.plus(interval - jitter(uid, active.revision, interval)).floor_second());
     let on_request = intent.rotate_if_issued_before.filter(|line| active.issued_at < *line);
+    let remote = active.remote.as_deref();
+    let half_life = active.expires_at.filter(|_| remote.is_some() && intent.rotation.is_some());
+    let half_life = half_life.map(|end| active.issued_at.plus(end.since(active.issued_at) / 2).floor_second());
+    let is_outdated =
+        |remote: &RemoteFacts| intent.remote_parameters.as_ref().is_some_and(|now| *now != remote.parameters);
     by_interval
         .into_iter()
         .chain(on_request)
+        .chain(half_life)
+        .chain(remote.filter(|remote| is_outdated(remote)).map(|_| active.issued_at))
         .min()
         // A rotation does not extend the token, so there is none at or after its end.
         .filter(|due| intent.terms.end().is_none_or(|end| *due < end))
@@ -278,9 +298,13 @@ pub(super) fn correct_unplanned_mints(base: &mut PersonalAccessTokenStatus, now:
 
 /// Returns the live credential that `spec.revokeIfIssuedBefore` spares although it takes effect, because the credential was issued by a clock
 /// that was ahead: its issue lies in the future.
-pub(super) fn spared_by_clock<'c>(intent: &Intent, live: &'c [Credential], now: Time) -> Option<&'c Credential> {
+pub(super) fn spared_by_clock<'c>(
+    intent: &Intent,
+    mut live: impl Iterator<Item = &'c Credential>,
+    now: Time,
+) -> Option<&'c Credential> {
     let line = intent.revoke_if_issued_before.filter(|line| *line <= now)?;
-    live.iter().find(|one| one.issued_at >= line && lies_in_the_future(one.issued_at, now))
+    live.find(|one| one.issued_at >= line && lies_in_the_future(one.issued_at, now))
 }
 
 fn lies_in_the_future(time: Time, now: Time) -> bool {
@@ -309,22 +333,23 @@ pub(super) fn next_wake(
     blocked_until: Option<Time>,
 ) -> Option<Time> {
     let intent = &inputs.intent;
-    let active = status.credentials.iter().find(|credential| credential.state == CredentialState::Active);
+    let active = status.live().find(|credential| credential.state == CredentialState::Active);
     let rotation = active.filter(|_| !intent.suspended).and_then(|active| rotation_due(inputs.uid(), intent, active));
-    let revocation = intent
-        .revoke_if_issued_before
-        .filter(|line| status.credentials.iter().any(|credential| credential.issued_at < *line));
+    let revocation =
+        intent.revoke_if_issued_before.filter(|line| status.live().any(|credential| credential.issued_at < *line));
     let warning = active.and_then(|active| warning(intent, status, active, is_blocked)).map(|(_, from)| from);
     let undone = inputs.observed.repairs.filter(|repairs| repairs.undone(inputs.now).is_some()).map(Repairs::ends_at);
     let retries = inputs.observed.refusals.iter().map(|refusal| refusal.retry_at);
+    let retries = retries.chain(inputs.observed.calls.failed.iter().map(|failed| failed.retry_at));
+    let unwanted = remote::unwanted_until(inputs);
     // A one-time token is issued again only on request.
     let last = status.last_issued_at.unwrap_or(Time::MIN);
     let requests = [intent.rotate_if_issued_before, intent.revoke_if_issued_before];
     let requests = requests.into_iter().flatten().filter(|line| intent.once && last < *line);
     // This includes a token that was taken, because its receipt may never be acknowledged.
     let delivery_end = active.filter(|_| intent.once).map(|active| delivery::closes_at(active.issued_at));
-    let ends = status.credentials.iter().filter_map(|credential| credential.expires_at);
-    let spared = spared_by_clock(intent, &status.credentials, inputs.now).map(|spared| spared.issued_at);
+    let ends = status.live().filter_map(|credential| credential.expires_at);
+    let spared = spared_by_clock(intent, status.live(), inputs.now).map(|spared| spared.issued_at);
     // Times that have passed are left out, so an overdue rotation waits only for `blocked_until`.
     ends.chain(intent.terms.end())
         .chain(rotation)
@@ -336,6 +361,8 @@ pub(super) fn next_wake(
         .chain(delivery_end)
         .chain(undone)
         .chain(spared)
+        .chain(unwanted)
+        .chain(remote::release_at(inputs))
         .filter(|time| *time > inputs.now)
         .min()
 }

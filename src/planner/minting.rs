@@ -5,6 +5,7 @@ use super::{
     inputs::Inputs,
     lifecycle::{self, is_pending},
     observed::HeldCredential,
+    remote,
 };
 use crate::api::{Credential, CredentialState};
 
@@ -13,8 +14,12 @@ use crate::api::{Credential, CredentialState};
 pub(super) struct MintProgress {
     /// The token held in memory, if it can still be used.
     pub held: Option<HeldCredential>,
-    /// Whether its hash is in the status.
+    /// Whether its hash is in the status or, before an issuer of another system has created it, its name.
     pub published: bool,
+    /// Whether the issuer of another system has not created it yet.
+    pub to_be_created: bool,
+    /// Whether the issuer has created it, and its hash is not in the status yet.
+    pub unrecorded: bool,
     /// Whether the status has pending credentials whose tokens no process holds.
     pub abandoned: bool,
     /// Whether the last token that was minted to replace a lost one, or that was lost itself, has never arrived in the Secret.
@@ -28,6 +33,8 @@ impl MintProgress {
         Self {
             held,
             published: held.is_some_and(|held| is_pending(live, &held)),
+            to_be_created: held.is_some_and(|held| held.hash.is_none()),
+            unrecorded: held.is_some_and(|held| remote::is_unrecorded(live, &held)),
             abandoned: live.iter().filter(pending).any(|one| held.is_none_or(|held| one.id != held.id)),
             lost: newest_was_lost(inputs, live),
         }
@@ -44,8 +51,17 @@ fn is_usable(inputs: &Inputs<'_>, live: &[Credential], held: &HeldCredential) ->
     // A published token that is no longer pending has reached the Secret or has ended, so it must not be published
     // again.
     let used_up = held.published_at.is_some() && !is_pending(live, held);
-    let credential = lifecycle::credential(&inputs.intent, held, 0);
+    let credential = lifecycle::credential(inputs, held, 0);
+    // A later request could take effect after a list has shown that there is no such token.
+    let too_late = held.hash.is_none() && inputs.now > held.issued_at.plus(remote::LATEST_REQUEST);
+    // What was permitted for other parameters must not be requested with these.
+    let recorded = live.iter().find(|credential| credential.id == held.id).and_then(|one| one.remote.as_deref());
+    let is_outdated =
+        recorded.is_some_and(|remote| Some(&remote.parameters) != inputs.intent.remote_parameters.as_ref());
+    let is_outdated = is_outdated && held.hash.is_none();
     !used_up
+        && !is_outdated
+        && !too_late
         && delivery::is_fresh(inputs, held.issued_at)
         && inputs.intent.terms.judge(&credential, inputs.now).is_valid()
 }

@@ -15,8 +15,8 @@
 //! ```
 //!
 //! To find out why something happens, start with the list in `rules.rs`. `content.rs` builds the writes to the Secret, `drift.rs`
-//! compares the Secret with what was written, [`damage`] says what differs, [`repairs`] delays repairs that something undoes, and
-//! [`simulate`] performs plans in memory.
+//! compares the Secret with what was written, [`damage`] says what differs, [`repairs`] delays repairs that something undoes, [`remote`]
+//! has what differs for tokens of other systems, and [`simulate`] performs plans in memory.
 
 mod blocked;
 mod conditions;
@@ -32,6 +32,9 @@ mod lifecycle;
 mod minting;
 pub mod observed;
 mod ownership;
+pub mod remote;
+#[cfg(test)]
+mod remote_tests;
 mod rename;
 pub mod repairs;
 mod rules;
@@ -45,7 +48,9 @@ mod tests;
 
 pub use delivery::DELIVERY_WINDOW;
 pub use events::{EventReason, EventToPublish};
-pub use step::{SecretContent, SecretVersion, SecretWrite, Step, TokenFacts, TokenSource};
+pub use step::{
+    RemoteDeletion, RemoteRequest, SecretContent, SecretVersion, SecretWrite, Step, TokenFacts, TokenSource,
+};
 
 use k8s_openapi::jiff::SignedDuration;
 
@@ -127,6 +132,10 @@ fn conclude(situation: &Situation<'_>, action: Action) -> Plan {
         Action::DeleteImmutableSecret(version) if !changed => {
             let events = vec![EventToPublish::immutable_deleted(situation, &version)];
             plan(Step::DeleteSecret(version), events)
+        }
+        Action::RemoveFinalizer if !changed => {
+            let events = events::of_release(situation);
+            plan(Step::RemoveFinalizer(Vec::new()), events)
         }
         action if changed => {
             let events = events::of_status(situation, &action, &conditions);

@@ -13,7 +13,11 @@ use k8s_openapi::{
 use serde::{Deserialize, Deserializer, Serialize};
 use sha2::{Digest as _, Sha256};
 
-use super::{repairs::Repairs, sorted_map::SortedMap};
+use super::{
+    remote::{CreatedFacts, IssuerCalls, IssuerView, RemoteList},
+    repairs::Repairs,
+    sorted_map::SortedMap,
+};
 use crate::{
     api::{Credential, GROUP, MANAGED_BY, MANAGED_BY_LABEL, Parsed, RESERVED_PREFIX, StoredPat, Time, VERSION},
     secret::{Digest, Layout, OPAQUE},
@@ -330,6 +334,14 @@ pub struct Observed<'a> {
     pub clock_skew: SignedDuration,
     /// The minted token that is held in memory.
     pub held: Option<HeldCredential>,
+    /// The issuer of the tokens, if it is another system and known.
+    pub issuer: Option<&'a IssuerView>,
+    /// The newest complete lists of the issuer's tokens for the target of the PAT, newest first.
+    pub remote_lists: &'a [RemoteList],
+    /// What the process knows of its calls at the issuer.
+    pub calls: &'a IssuerCalls,
+    /// What the issuer answered to the creation of the held token.
+    pub created: Option<&'a CreatedFacts>,
     /// For each Secret, the last write that the API server refused, if none has succeeded since.
     pub refusals: &'a [WriteRefusal],
     /// The repairs in a row of the Secret with the name in the spec, if something undoes them.
@@ -350,8 +362,8 @@ pub fn newest_version(secret: Option<&SecretView>, former: &[SecretView]) -> u64
 pub struct HeldCredential {
     /// Its id.
     pub id: TokenId,
-    /// Its hash.
-    pub hash: TokenHash,
+    /// Its hash; `None` if an issuer of another system has not created it yet.
+    pub hash: Option<TokenHash>,
     /// When it was minted.
     pub issued_at: Time,
     /// When its hash was published in the status.

@@ -23,8 +23,9 @@ use super::{
     lifecycle,
     observed::{SecretView, newest_version},
     ownership::SecretOwnership,
+    remote,
     situation::Situation,
-    step::{SecretVersion, SecretWrite, Step},
+    step::{RemoteDeletion, RemoteRequest, SecretVersion, SecretWrite, Step},
 };
 use crate::{
     api::{ConditionType, Credential, CredentialState, MAX_LIVE_CREDENTIALS, Reason, Time},
@@ -41,6 +42,9 @@ type Rule = fn(&Situation<'_>) -> Option<Action>;
 const RULES: &[Rule] = &[
     // What only the Secret shows
     record_a_lost_token,
+    // Tokens of other systems that have ended
+    leave_tokens_at_the_issuer,
+    revoke_at_the_issuer,
     // What the cache does not show
     read_uncached_to_judge_delivery,
     read_uncached_if_secret_is_newer,
@@ -50,10 +54,14 @@ const RULES: &[Rule] = &[
     wait_while_writes_are_refused,
     delete_an_immutable_secret,
     // A new token
+    add_the_finalizer,
+    end_abandoned_tokens,
     make_room_for_a_token,
     dry_run_before_minting_again,
     mint_a_token,
     publish_the_hash,
+    create_at_the_issuer,
+    record_what_the_issuer_created,
     read_uncached_if_secret_has_changed,
     write_the_new_token,
     // The Secret as it should be
@@ -62,6 +70,7 @@ const RULES: &[Rule] = &[
     clear_the_secret,
     delete_former_secrets,
     delete_a_secret_that_delivers_nothing,
+    remove_the_finalizer,
     // Nothing to do yet
     wait_for_verifiers,
 ];
@@ -88,6 +97,20 @@ pub(super) enum Action {
     ClearSecret(Box<SecretWrite>),
     /// Delete a Secret.
     DeleteSecret(SecretVersion),
+    /// Draw the ID of a token of another system.
+    Reserve,
+    /// Add the finalizer that holds the object until its tokens are revoked at their issuer.
+    AddFinalizer,
+    /// Remove it, after the status shows that the tokens are gone.
+    RemoveFinalizer,
+    /// Remove it, and leave these tokens at the issuer.
+    LeaveTokens(Vec<String>),
+    /// Create the held token at its issuer.
+    CreateRemote(Box<RemoteRequest>),
+    /// Record in the status what the issuer has created.
+    Record(Credential),
+    /// Revoke a token at its issuer.
+    DeleteRemote(Box<RemoteDeletion>),
     /// Delete the Secret of a one-time delivery, after the status shows how the delivery ended.
     DeleteDeliveredSecret(SecretVersion),
     /// Delete an immutable Secret, after the status shows that its token has ended.
@@ -106,6 +129,11 @@ impl Action {
             Self::DryRun(write) => (Step::DryRun(write), keep_held),
             Self::Mint(prefix) => (Step::Mint(prefix), keep_held),
             Self::BumpResourceVersion(write) => (Step::WriteSecret(write), keep_held),
+            Self::Reserve => (Step::Reserve, keep_held),
+            Self::AddFinalizer => (Step::AddFinalizer, keep_held),
+            Self::LeaveTokens(names) => (Step::RemoveFinalizer(names), keep_held),
+            Self::CreateRemote(request) => (Step::CreateRemote(request), keep_held),
+            Self::DeleteRemote(deletion) => (Step::DeleteRemote(deletion), keep_held),
             action => return Err(action),
         };
         Ok(Plan { keep_held, ..Plan::new(step) })
@@ -122,9 +150,22 @@ pub(super) fn first_that_applies(situation: &Situation<'_>) -> Action {
     RULES.iter().find_map(|rule| rule(situation)).unwrap_or(Action::Rest)
 }
 
-/// Records that a token was written and the Secret does not hold it, before a further write changes the annotations that show this.
+/// Records that a token was written and the Secret does not hold it, before a further write changes the annotations that show this; or that
+/// the issuer of another system no longer has a token, before another is requested.
 fn record_a_lost_token(s: &Situation<'_>) -> Option<Action> {
-    s.has_lost_token.then_some(Action::Rest)
+    (s.has_lost_token || !s.gone.is_empty()).then_some(Action::Rest)
+}
+
+/// Lets a PAT go that is being deleted with `deletionPolicy: Orphan`.
+fn leave_tokens_at_the_issuer(s: &Situation<'_>) -> Option<Action> {
+    let leaves = s.intent.deleting && remote::leaves_tokens(s.spec) && !s.observed.calls.running;
+    let names = |one: &Credential| one.remote.as_ref().map(|remote| remote.name.clone());
+    leaves.then(|| Action::LeaveTokens(s.base.credentials.iter().chain(s.revoking()).filter_map(names).collect()))
+}
+
+/// Revokes a token at its issuer, after the status shows that it has ended.
+fn revoke_at_the_issuer(s: &Situation<'_>) -> Option<Action> {
+    remote::next_deletion(s).map(|deletion| Action::DeleteRemote(Box::new(deletion)))
 }
 
 /// Reads from the API server if the Secret that held a one-time token is not in the cache or does not hold it: it may have been taken.
@@ -163,7 +204,7 @@ fn read_uncached_if_secret_seems_absent(s: &Situation<'_>) -> Option<Action> {
     let taken = |credential: &Credential| s.intent.once && credential.state == CredentialState::Grace;
     let ending = s.need == Need::Nothing
         && s.active.is_none()
-        && (s.stored.conditions.is_empty() || !s.stored.credentials.iter().all(taken));
+        && (s.stored.conditions.is_empty() || !s.stored.live().all(taken));
     (was_blocked || ending || is_marked).then_some(Action::ReadUncached { keep_held: true })
 }
 
@@ -187,6 +228,19 @@ fn delete_an_immutable_secret(s: &Situation<'_>) -> Option<Action> {
     })
 }
 
+/// Adds the finalizer before the first token of another system is requested: Kubernetes accepts no new finalizer on an object that is being
+/// deleted.
+fn add_the_finalizer(s: &Situation<'_>) -> Option<Action> {
+    s.mint_reason()?;
+    (s.remote.is_some() && !s.observed.pat.has_finalizer()).then_some(Action::AddFinalizer)
+}
+
+/// Bumps the Secret's resourceVersion, or creates the Secret without a token, if the issuer may have created a token that no process holds:
+/// then the token can be dropped and revoked, and no process that was paused can write it to the Secret.
+fn end_abandoned_tokens(s: &Situation<'_>) -> Option<Action> {
+    (s.remote.is_some() && s.minting.abandoned).then(|| Action::BumpResourceVersion(content::bumped(s)))
+}
+
 /// Bumps the Secret's resourceVersion if abandoned pending tokens leave no room for a new one: then they can be dropped.
 fn make_room_for_a_token(s: &Situation<'_>) -> Option<Action> {
     s.mint_reason()?;
@@ -206,7 +260,10 @@ fn dry_run_before_minting_again(s: &Situation<'_>) -> Option<Action> {
 /// Mints a token into memory if one is needed and none is held.
 fn mint_a_token(s: &Situation<'_>) -> Option<Action> {
     s.mint_reason()?;
-    s.minting.held.is_none().then(|| Action::Mint(s.intent.prefix.clone()))
+    s.minting.held.is_none().then(|| match s.remote {
+        Some(_) => Action::Reserve,
+        None => Action::Mint(s.intent.prefix.clone()),
+    })
 }
 
 /// Publishes the hash of the held token before the token is written.
@@ -214,7 +271,24 @@ fn publish_the_hash(s: &Situation<'_>) -> Option<Action> {
     let reason = s.mint_reason()?;
     let held = s.minting.held.filter(|_| !s.minting.published)?;
     let revision = s.base.revision.unwrap_or_default() + 1;
-    Some(Action::Publish(reason, lifecycle::credential(&s.intent, &held, revision)))
+    Some(Action::Publish(reason, lifecycle::credential(s, &held, revision)))
+}
+
+/// Asks the issuer to create the published token.
+fn create_at_the_issuer(s: &Situation<'_>) -> Option<Action> {
+    s.mint_reason()?;
+    let held = s.minting.held.filter(|_| s.minting.published && s.minting.to_be_created)?;
+    let credential = s.live.iter().find(|credential| credential.id == held.id)?;
+    let may_call = !s.observed.calls.running && s.observed.calls.may_retry(s.now);
+    let request = s.remote_intent()?.request(credential).filter(|_| may_call)?;
+    Some(Action::CreateRemote(Box::new(request)))
+}
+
+/// Records the ID and the hash of a token that the issuer has created, before it is written to the Secret.
+fn record_what_the_issuer_created(s: &Situation<'_>) -> Option<Action> {
+    let held = s.minting.held.filter(|_| s.minting.unrecorded)?;
+    let credential = s.live.iter().find(|credential| credential.id == held.id)?;
+    Some(Action::Record(remote::created(credential, held.hash?, s.observed.created?)))
 }
 
 /// Reads from the API server before the new token is written, if the Secret has changed since its hash was published: another leader may have ended
@@ -306,6 +380,15 @@ fn delete_a_secret_that_delivers_nothing(s: &Situation<'_>) -> Option<Action> {
     } else {
         Action::ReadUncached { keep_held: false }
     })
+}
+
+/// Lets a PAT go that is being deleted, once all of its tokens are gone. If the issuer cannot be used, it goes after 10 minutes.
+fn remove_the_finalizer(s: &Situation<'_>) -> Option<Action> {
+    if !s.intent.deleting || s.observed.calls.running {
+        return None;
+    }
+    let is_empty = s.stored.remote_credentials.is_empty() && s.base.credentials.is_empty() && s.revoking().is_empty();
+    (is_empty || remote::may_give_up(s)).then_some(Action::RemoveFinalizer)
 }
 
 /// Waits until verifiers have seen the published hash, if a valid token is being rotated.

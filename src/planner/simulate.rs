@@ -19,12 +19,14 @@ use super::{
         newest_version, owner_reference, version,
     },
     plan,
+    remote::{CreatedFacts, FailedCall, IssuerCalls, IssuerView, ListedToken, RemoteList},
     repairs::Repairs,
+    step::{RemoteDeletion, RemoteRequest},
 };
 use crate::{
-    api::{InvalidField, MANAGED_BY, MANAGED_BY_LABEL, StoredPat, Time},
+    api::{InvalidField, MANAGED_BY, MANAGED_BY_LABEL, REMOTE_TOKENS, RemoteTarget, StoredPat, Time},
     secret::{Digest, Layout, Rendered, cleared_data},
-    token::{MintError, Token, TokenPrefix},
+    token::{MintError, Token, TokenHash, TokenPrefix},
 };
 
 /// Mints the tokens of a simulation.
@@ -35,6 +37,12 @@ pub type Admission = Box<dyn Fn(&mut Secret, Option<&Secret>)>;
 
 /// The wait after a write that the API server refused, or that admission defeated.
 const REFUSED_WAIT: SignedDuration = SignedDuration::from_secs(10);
+
+/// The wait after a call at the issuer that failed.
+const CALL_WAIT: SignedDuration = SignedDuration::from_secs(10);
+
+/// When a creation whose answer was lost takes effect, if it is late.
+const CREATED_LATE: SignedDuration = SignedDuration::from_secs(60);
 
 /// One PAT, its Secrets, and what a controller process keeps in memory.
 pub struct Simulator {
@@ -58,6 +66,10 @@ pub struct Simulator {
     pub refusals: Vec<WriteRefusal>,
     /// The repairs in a row of the Secret.
     pub repairs: Option<Repairs>,
+    /// The issuer of another system.
+    pub issuer: Option<SimulatedIssuer>,
+    /// Whether the finalizer was removed from an object that is being deleted: it no longer exists.
+    pub released: bool,
     /// Changes each write to a Secret, as a mutating admission policy does.
     pub admission: Option<Admission>,
     mint: Minter,
@@ -75,6 +87,123 @@ pub struct SimulatedToken {
     pub issued_at: Time,
     /// When its hash was published in the status, and the version of the Secret at that time.
     pub published: Option<(Time, u64)>,
+    /// Whether it exists: an issuer of another system creates it after it was published.
+    pub exists: bool,
+}
+
+/// An issuer of another system, and what the controller process knows of it.
+pub struct SimulatedIssuer {
+    /// The issuer as the planner sees it.
+    pub view: IssuerView,
+    /// The tokens that exist there, by name.
+    pub tokens: BTreeMap<String, SimulatedRemoteToken>,
+    /// The target of all tokens.
+    pub target: RemoteTarget,
+    /// The newest two lists, newest first.
+    pub lists: Vec<RemoteList>,
+    /// The calls.
+    pub calls: IssuerCalls,
+    /// What it answered to the creation of the held token.
+    pub created: Option<CreatedFacts>,
+    /// How it answers the next call; afterwards calls succeed again.
+    pub next_answer: RemoteAnswer,
+    /// Tokens that will exist later: when, and under which name.
+    late: Vec<(Time, String, SimulatedRemoteToken)>,
+    next_id: u64,
+}
+
+/// A token at a simulated issuer.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct SimulatedRemoteToken {
+    /// Its ID there.
+    pub id: String,
+    /// Its hash.
+    pub sha256: TokenHash,
+    /// When it ends.
+    pub expires_at: Option<Time>,
+}
+
+/// How a simulated issuer answers a call.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum RemoteAnswer {
+    /// It does what was asked.
+    #[default]
+    Success,
+    /// It refuses, and nothing has changed.
+    Refusal,
+    /// It does what was asked, but the answer is lost.
+    LostAfter,
+    /// The call is lost before it takes effect.
+    LostBefore,
+    /// The answer is lost, and the call takes effect after a minute.
+    LostLate,
+}
+
+impl SimulatedIssuer {
+    /// Creates an issuer without any token.
+    pub fn new(view: IssuerView) -> Self {
+        Self {
+            view,
+            tokens: BTreeMap::new(),
+            target: RemoteTarget::default(),
+            lists: Vec::new(),
+            calls: IssuerCalls::default(),
+            created: None,
+            next_answer: RemoteAnswer::Success,
+            late: Vec::new(),
+            next_id: 0,
+        }
+    }
+
+    /// Lists the tokens, as the controller does at regular intervals.
+    pub fn poll(&mut self, now: Time) {
+        let (due, late) = std::mem::take(&mut self.late).into_iter().partition(|(at, ..)| *at <= now);
+        self.late = late;
+        let due: Vec<(Time, String, SimulatedRemoteToken)> = due;
+        self.tokens.extend(due.into_iter().map(|(_, name, token)| (name, token)));
+        let is_live = |token: &SimulatedRemoteToken| token.expires_at.is_none_or(|end| now < end);
+        let live = self.tokens.iter().filter(|(_, token)| is_live(token));
+        let live = live.map(|(name, token)| (name.clone(), ListedToken { id: token.id.clone() })).collect();
+        self.lists.insert(0, RemoteList { target: self.target.clone(), begun_at: now, live });
+        self.lists.truncate(2);
+    }
+
+    /// Creates a token; `None` if the answer is lost.
+    fn create(&mut self, request: &RemoteRequest, sha256: TokenHash, now: Time) -> Option<CreatedFacts> {
+        let answer = std::mem::take(&mut self.next_answer);
+        self.next_id += 1;
+        let id = self.next_id.to_string();
+        let token = SimulatedRemoteToken { id: id.clone(), sha256, expires_at: request.expires_at };
+        if answer == RemoteAnswer::LostLate {
+            self.late.push((now.plus(CREATED_LATE), request.name.clone(), token));
+        } else if matches!(answer, RemoteAnswer::Success | RemoteAnswer::LostAfter) {
+            self.tokens.insert(request.name.clone(), token);
+            if answer == RemoteAnswer::Success {
+                self.calls.failed = None;
+                return Some(CreatedFacts { id, expires_at: request.expires_at });
+            }
+        }
+        self.fail(now);
+        None
+    }
+
+    fn delete(&mut self, deletion: &RemoteDeletion, now: Time) {
+        let answer = std::mem::take(&mut self.next_answer);
+        if matches!(answer, RemoteAnswer::Success | RemoteAnswer::LostAfter) {
+            self.tokens.retain(|_, token| token.id != deletion.id);
+        }
+        if answer == RemoteAnswer::Success {
+            self.calls.failed = None;
+            self.calls.revoked.insert(deletion.name.clone(), now);
+        } else {
+            self.fail(now);
+        }
+    }
+
+    fn fail(&mut self, now: Time) {
+        let message = "the issuer did not answer".to_owned();
+        self.calls.failed = Some(FailedCall { message, retry_at: now.plus(CALL_WAIT) });
+    }
 }
 
 /// How the API server answered a step.
@@ -114,6 +243,8 @@ impl Simulator {
             held: None,
             refusals: Vec::new(),
             repairs: None,
+            issuer: None,
+            released: false,
             admission: None,
             mint,
             uncached: false,
@@ -143,6 +274,7 @@ impl Simulator {
         let is_former = |secret: &&SecretView| *secret.name != *name && secret.is_controlled_by(self.pat.uid());
         let former: Vec<_> = views.iter().filter(is_former).cloned().collect();
         self.note_publication(newest_version(secret, &former));
+        let no_calls = IssuerCalls::default();
         let observed = Observed {
             pat: &self.pat,
             secret,
@@ -152,6 +284,10 @@ impl Simulator {
             disabled_by: self.disabled_by.as_deref(),
             clock_skew: self.clock_skew,
             held: self.held.as_ref().map(SimulatedToken::public),
+            issuer: self.issuer.as_ref().map(|issuer| &issuer.view),
+            remote_lists: self.issuer.as_ref().map_or(&[], |issuer| &issuer.lists),
+            calls: self.issuer.as_ref().map_or(&no_calls, |issuer| &issuer.calls),
+            created: self.issuer.as_ref().and_then(|issuer| issuer.created.as_ref()),
             refusals: &self.refusals,
             deletions: self.deletions,
             repairs: self.repairs.as_ref(),
@@ -179,9 +315,46 @@ impl Simulator {
             Step::ReadUncached => self.uncached = true,
             Step::Mint(prefix) => {
                 let token = (self.mint)(&prefix)?;
-                self.held = Some(SimulatedToken { token, issued_at: self.now, published: None });
+                self.held = Some(SimulatedToken { token, issued_at: self.now, published: None, exists: true });
+            }
+            Step::Reserve => {
+                if let Some(issuer) = &mut self.issuer {
+                    issuer.created = None;
+                }
+                let token = (self.mint)(&TokenPrefix::default())?;
+                self.held = Some(SimulatedToken { token, issued_at: self.now, published: None, exists: false });
+            }
+            Step::AddFinalizer => {
+                self.pat.metadata.resource_version = Some(self.next_version());
+                self.pat.metadata.finalizers.get_or_insert_default().push(REMOTE_TOKENS.into());
+            }
+            Step::RemoveFinalizer(_) => {
+                self.pat.metadata.resource_version = Some(self.next_version());
+                self.pat.metadata.finalizers = None;
+                self.released = true;
+            }
+            Step::CreateRemote(request) => {
+                if let (Some(issuer), Some(held)) = (&mut self.issuer, &mut self.held) {
+                    let was_refusal = issuer.next_answer == RemoteAnswer::Refusal;
+                    issuer.created = issuer.create(&request, held.token.hash(), self.now);
+                    held.exists = issuer.created.is_some();
+                    // After a refusal the same request can be sent again. Otherwise the token may exist, and nobody has it.
+                    if !held.exists && !was_refusal {
+                        self.held = None;
+                    }
+                }
+            }
+            Step::DeleteRemote(deletion) => {
+                if let Some(issuer) = &mut self.issuer {
+                    issuer.delete(&deletion, self.now);
+                }
             }
             Step::DryRun(write) => {
+                let base = write.base.as_ref().map(|base| base.resource_version.as_str());
+                if base != self.version_of(&write.name) {
+                    self.uncached = true;
+                    return Ok(Performed::Conflict);
+                }
                 let sent = self.secret_after(&write)?;
                 let stored = self.admit(sent.clone());
                 let refused = self.refuse_data_of_immutable(&stored);
@@ -363,7 +536,8 @@ impl Simulator {
     /// Records when the hash of the held token was published in the status, and the version of the Secret at that time.
     fn note_publication(&mut self, over: u64) {
         let (Some(held), Ok(status)) = (&mut self.held, &self.pat.status) else { return };
-        if held.published.is_none() && status.credentials.iter().any(|credential| credential.id == held.token.id()) {
+        let mut published = status.credentials.iter().chain(&status.remote_credentials);
+        if held.published.is_none() && published.any(|credential| credential.id == held.token.id()) {
             held.published = Some((self.now, over));
         }
     }
@@ -404,7 +578,7 @@ impl SimulatedToken {
     fn public(&self) -> HeldCredential {
         HeldCredential {
             id: self.token.id(),
-            hash: self.token.hash(),
+            hash: self.exists.then(|| self.token.hash()),
             issued_at: self.issued_at,
             published_at: self.published.map(|(at, _)| at),
             published_over: self.published.map(|(_, over)| over),

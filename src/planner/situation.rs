@@ -12,6 +12,7 @@ use super::{
     minting::MintProgress,
     observed::{HeldCredential, Observed},
     ownership::{self, SecretOwnership},
+    remote::{self, Remote},
     rename,
 };
 use crate::api::{Credential, CredentialState, InvalidField, PersonalAccessTokenStatus, Time};
@@ -29,20 +30,36 @@ impl<'a> Inputs<'a> {
     /// Reads spec and status, and rebuilds a status that was lost.
     pub fn read(observed: &'a Observed<'a>, config: &'a ControllerConfig, now: Time) -> Result<Self, Unplannable<'a>> {
         let pat = observed.pat;
-        let (Ok(stored), None) = (&pat.status, &pat.metadata.deletion_timestamp) else {
+        let Ok(stored) = &pat.status else { return Err(Unplannable::LeaveAlone) };
+        // The finalizer is there until the tokens are revoked at their issuer.
+        if pat.metadata.deletion_timestamp.is_some() && !pat.has_finalizer() {
             return Err(Unplannable::LeaveAlone);
-        };
+        }
         let invalid = |problem| Unplannable::InvalidSpec(stored, problem);
         let spec = pat.spec.as_ref().map_err(|problem| invalid(InvalidField::new("spec", problem.clone())))?;
         let restored = ownership::restored_status(observed, config, stored);
         let was_restored = restored.is_some();
         let mut base = restored.unwrap_or_else(|| stored.clone());
+        let remote = Remote::read(observed, spec, &mut base);
         let corrected = correction::correct(&mut base, observed);
         lifecycle::correct_unplanned_mints(&mut base, now);
         lifecycle::fix_starting_points(&mut base, spec, observed.held.as_ref(), config, now);
-        let intent = Intent::read(pat, spec, &base).map_err(invalid)?;
+        let mut intent = Intent::read(pat, spec, &base).map_err(invalid)?;
+        intent.remote_parameters = remote.as_ref().and_then(|remote| Some(remote.intent.as_ref()?.parameters.clone()));
         let secret_name = secret_name(pat, spec);
-        Ok(Self { observed, config, now, stored, base, restored: was_restored, corrected, intent, secret_name })
+        Ok(Self {
+            observed,
+            config,
+            now,
+            stored,
+            base,
+            restored: was_restored,
+            corrected,
+            intent,
+            remote,
+            spec,
+            secret_name,
+        })
     }
 
     /// Whether the active credential is due for replacement.
@@ -58,6 +75,8 @@ pub(super) struct Situation<'a> {
     pub live: Vec<Credential>,
     /// The credentials that have ended since the status was written.
     pub retired: Vec<RetiredCredential>,
+    /// The tokens that their issuer no longer has, although they have not ended.
+    pub gone: Vec<Credential>,
     pub ownership: SecretOwnership<'a>,
     /// The pending token that has reached the Secret since the status was written.
     pub promotion: Option<Promotion>,
@@ -86,7 +105,8 @@ impl<'a> Deref for Situation<'a> {
 impl<'a> Situation<'a> {
     /// Derives the facts: lifecycle, ownership, delivery, need, and what blocks it.
     pub fn derive(mut inputs: Inputs<'a>) -> Self {
-        let (live, retired) = lifecycle::separate_retired(&inputs.intent, &inputs.base.credentials, inputs.now);
+        let (mut live, retired) = lifecycle::separate_retired(&inputs.intent, &inputs.base.credentials, inputs.now);
+        let gone = remote::take_gone(inputs.observed, &mut live);
         let ownership = ownership::find(&inputs, &live);
         let (mut live, promotion, lost) = lifecycle::promote(&inputs, live, &ownership);
         lifecycle::count_lost_mints(&mut inputs, &lost);
@@ -127,6 +147,7 @@ impl<'a> Situation<'a> {
         Self {
             live,
             retired,
+            gone,
             ownership,
             promotion,
             has_lost_token: !lost.is_empty(),
@@ -163,14 +184,16 @@ impl<'a> Situation<'a> {
     /// Returns the published token, if it may be written to the Secret now.
     pub fn token_to_write(&self) -> Option<HeldCredential> {
         self.mint_reason()?;
-        let held = self.minting.held.filter(|_| self.minting.published)?;
+        let is_ready = self.minting.published && !self.minting.to_be_created && !self.minting.unrecorded;
+        let held = self.minting.held.filter(|_| is_ready)?;
         self.verifiers_ready_at().is_none().then_some(held)
     }
 
     /// Returns when verifiers will have seen the published hash; `None` if there is no need to wait. Only a rotation waits: if the
     /// Secret holds no token, the new one is written at once.
     pub fn verifiers_ready_at(&self) -> Option<Time> {
-        let rotating = self.secret_holds_active && self.mint_reason() == Some(MintReason::Rotation);
+        let rotating =
+            self.remote.is_none() && self.secret_holds_active && self.mint_reason() == Some(MintReason::Rotation);
         let held = self.minting.held.filter(|_| rotating && self.minting.published)?;
         let ready_at = held.published_at.unwrap_or(self.now).plus(self.config.publish_lead);
         (self.now < ready_at).then_some(ready_at)
@@ -182,6 +205,7 @@ impl<'a> Situation<'a> {
             || self.corrected
             || self.promotion.is_some()
             || !self.retired.is_empty()
+            || !self.gone.is_empty()
             || matches!(self.delivery, OneTimeDelivery::Received | OneTimeDelivery::Missed)
     }
 

@@ -3,7 +3,7 @@
 use super::{
     conditions::{self, Conditions},
     inputs::MintReason,
-    lifecycle,
+    lifecycle, remote,
     rules::Action,
     situation::Situation,
 };
@@ -18,6 +18,11 @@ pub(super) fn next(s: &Situation<'_>, action: &Action) -> (PersonalAccessTokenSt
         credentials: credentials(s, action),
         ..s.base.clone()
     };
+    if s.remote.is_some() {
+        let live = std::mem::take(&mut status.credentials);
+        status.remote_credentials = remote::next_credentials(s, live);
+        status.revoked_remotely_at = remote::revoked_remotely_at(s, &s.gone);
+    }
     status.secret_name = secret_name(s, status.delivery);
     status.last_issued_at = last_issued_at(s);
     if let Action::Publish(reason, credential) = action {
@@ -44,6 +49,10 @@ pub(super) fn next(s: &Situation<'_>, action: &Action) -> (PersonalAccessTokenSt
 
 fn credentials(s: &Situation<'_>, action: &Action) -> Vec<Credential> {
     match action {
+        Action::Record(created) => {
+            let is_created = |one: &Credential| one.id == created.id;
+            s.live.iter().map(|one| if is_created(one) { created } else { one }).cloned().collect()
+        }
         Action::Publish(_, new) => {
             let mut credentials = s.live.clone();
             credentials.push(new.clone());

@@ -5,7 +5,7 @@ use super::{
     observed::{Ledger, OwnedMetadata, SecretView},
 };
 use crate::{
-    api::{Parsed, PersonalAccessTokenStatus, Time},
+    api::{Parsed, Permission, PersonalAccessTokenStatus, RemoteTarget, Time},
     secret::{self, Digest, Layout},
     token::{TokenHash, TokenPrefix},
 };
@@ -27,6 +27,16 @@ pub enum Step {
     WriteSecret(Box<SecretWrite>),
     /// Delete a Secret that is ours and no longer needed.
     DeleteSecret(SecretVersion),
+    /// Draw the ID of a token of another system into memory and plan again.
+    Reserve,
+    /// Add the finalizer [`REMOTE_TOKENS`](crate::api::REMOTE_TOKENS) to the PAT.
+    AddFinalizer,
+    /// Remove it. The names of the tokens that stay at the issuer are recorded there first.
+    RemoveFinalizer(Vec<String>),
+    /// Create the held token at its issuer. The step is done when the call begins; plan again when it ends.
+    CreateRemote(Box<RemoteRequest>),
+    /// Revoke a token at its issuer, in the same way.
+    DeleteRemote(Box<RemoteDeletion>),
 }
 
 impl Step {
@@ -35,9 +45,45 @@ impl Step {
         match self {
             Self::DryRun(write) | Self::WriteSecret(write) => Some(&write.name),
             Self::DeleteSecret(version) => Some(&version.name),
-            Self::Rest | Self::ReadUncached | Self::Mint(_) | Self::WriteStatus(_) => None,
+            Self::Rest
+            | Self::ReadUncached
+            | Self::Mint(_)
+            | Self::WriteStatus(_)
+            | Self::Reserve
+            | Self::AddFinalizer
+            | Self::RemoveFinalizer(_)
+            | Self::CreateRemote(_)
+            | Self::DeleteRemote(_) => None,
         }
     }
+}
+
+/// What is requested from an issuer.
+#[derive(Clone, Debug, PartialEq)]
+pub struct RemoteRequest {
+    /// The name of the token, unique for all time.
+    pub name: String,
+    /// What the token is for.
+    pub target: RemoteTarget,
+    /// Its scopes at the issuer.
+    pub scopes: Vec<String>,
+    /// Its permissions at the issuer.
+    pub permissions: Vec<Permission>,
+    /// When it is to end.
+    pub expires_at: Option<Time>,
+    /// The request must not be sent after this time.
+    pub latest: Time,
+}
+
+/// A token to revoke at its issuer.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct RemoteDeletion {
+    /// Its name.
+    pub name: String,
+    /// Its ID.
+    pub id: String,
+    /// What it is for.
+    pub target: RemoteTarget,
 }
 
 /// One exact version of one Secret.
@@ -157,6 +203,8 @@ pub struct TokenFacts {
     pub issued_at: Time,
     /// When the whole token expires.
     pub expires_at: Option<Time>,
+    /// The ID of the token at its issuer, if that is another system.
+    pub remote_id: Option<String>,
 }
 
 impl TokenFacts {
@@ -167,6 +215,7 @@ impl TokenFacts {
             previous_id: self.previous_id.as_deref(),
             issued_at: self.issued_at,
             expires_at: self.expires_at,
+            remote_id: self.remote_id.as_deref(),
         }
     }
 }

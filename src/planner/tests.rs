@@ -277,6 +277,7 @@ impl World {
                     );
                     self.perform(Step::DeleteSecret(target)).unwrap();
                 }
+                step => unreachable!("no token is of another system: {step:?}"),
             }
             self.check();
             self.events.clear();
@@ -326,9 +327,16 @@ impl World {
                 );
             }
         }
+        // The planner moves mints that lie in the future to now, which can be when the new token was minted.
+        let mut known = self.status().clone();
+        lifecycle::correct_unplanned_mints(&mut known, self.now);
+        let known = known.unplanned_mints;
+        let at = |mints: &[Time], time: Time| mints.iter().filter(|mint| **mint == time).count();
         for new in &status.credentials {
             assert!(!self.retired.contains(&new.sha256.to_string()), "{} was retired and is live again", new.id);
-            if !before.iter().any(|old| old.id == new.id) && status.unplanned_mints.contains(&new.issued_at) {
+            if !before.iter().any(|old| old.id == new.id)
+                && at(&status.unplanned_mints, new.issued_at) > at(&known, new.issued_at)
+            {
                 self.repair_mints.push(new.issued_at);
             }
         }
@@ -466,6 +474,7 @@ impl World {
                     break;
                 }
                 Step::Rest | Step::DeleteSecret(_) => break,
+                step => unreachable!("no token is of another system: {step:?}"),
             }
         }
         self.restart();
@@ -514,6 +523,7 @@ impl World {
                     break;
                 }
                 Step::ReadUncached | Step::Rest | Step::DeleteSecret(_) => break,
+                step => unreachable!("no token is of another system: {step:?}"),
             }
         }
         (self.pat, self.held, self.refusals) = (present, in_work, refusals);
@@ -996,9 +1006,8 @@ fn run_operator(world: &mut World, happening: &Happening) {
         }
         ClockBack(by) => {
             world.now = world.now.minus(seconds(*by));
-            // Otherwise mints that now lie in the future would block others for longer than an hour.
-            let now = world.now;
-            world.repair_mints.iter_mut().for_each(|mint| *mint = (*mint).min(now));
+            // The time between two mints stays the same.
+            world.repair_mints.iter_mut().for_each(|mint| *mint = mint.minus(seconds(*by)));
         }
         DefaultLifetime(lifetime) => world.config.default_lifetime = seconds(*lifetime),
         StatusLost => world.lose_status(),
@@ -1039,25 +1048,39 @@ fn histories(cases: u32) -> ProptestConfig {
     config
 }
 
+/// Lives through a history, and then comes to rest.
+fn live_through(rotation: Option<i64>, history: &[Happening]) {
+    let spec = match rotation {
+        Some(interval) => json!({"rotation": {"interval": format!("{interval}s")}}),
+        None => json!({}),
+    };
+    let mut world = World::new(spec);
+    world.secrets.insert("foreign".into(), foreign("foreign"));
+    for event in history {
+        happen(&mut world, event);
+    }
+    world.let_go();
+    world.remove_obstacles();
+    world.converge(seconds(60));
+    world.check_at_rest();
+    assert_eq!(world.secrets["foreign"], foreign("foreign"));
+}
+
+proptest! {
+    #![proptest_config(histories(10_000))]
+
+    #[test]
+    fn no_history_breaks_an_invariant(rotation in proptest::option::of(30i64..200_000), history in vec(happening(), 1..24)) {
+        live_through(rotation, &history);
+    }
+}
+
 proptest! {
     #![proptest_config(histories(4_000))]
 
     #[test]
-    fn no_history_breaks_an_invariant(rotation in proptest::option::of(30i64..200_000), history in vec(happening_with_changes(), 1..24)) {
-        let spec = match rotation {
-            Some(interval) => json!({"rotation": {"interval": format!("{interval}s")}}),
-            None => json!({}),
-        };
-        let mut world = World::new(spec);
-        world.secrets.insert("foreign".into(), foreign("foreign"));
-        for event in &history {
-            happen(&mut world, event);
-        }
-        world.let_go();
-        world.remove_obstacles();
-        world.converge(seconds(60));
-        world.check_at_rest();
-        prop_assert_eq!(&world.secrets["foreign"], &foreign("foreign"));
+    fn no_history_of_changed_writes_breaks_an_invariant(rotation in proptest::option::of(30i64..200_000), history in vec(happening_with_changes(), 1..24)) {
+        live_through(rotation, &history);
     }
 }
 
@@ -1082,6 +1105,10 @@ proptest! {
 fn past_failures_stay_fixed() {
     use Happening::*;
     let histories: &[(Option<i64>, &[Happening])] = &[
+        // (In the simulator, the dry run of a creation did not show that the Secret exists.)
+        (None, &[Reconcile, Freeze, StatusLost, StripLabel, PauseBeforeWrite]),
+        // (The test itself moved mints closer together when the clock went back.)
+        (Some(17_893), &[Reconcile, Undo(Some(0)), Wait(21_389), Admission(None), ClockBack(1)]),
         // A token that was removed from the Secret with the new name was copied to it without end.
         (None, &[Wait(1), Rename(1), Undo(Some(0)), Reconcile]),
         // (The test itself ignored that time passes while a token is minted.)

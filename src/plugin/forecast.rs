@@ -3,9 +3,9 @@
 use k8s_openapi::jiff::SignedDuration;
 
 use crate::{
-    api::{Condition, ConditionType, Credential, CredentialState, StoredPat, Time},
+    api::{Condition, ConditionType, Credential, CredentialState, PersonalAccessTokenStatus, StoredPat, Time},
     planner::{
-        EventToPublish, SecretContent, SecretWrite, Step, TokenSource,
+        EventToPublish, RemoteRequest, SecretContent, SecretWrite, Step, TokenSource,
         simulate::{SimulationError, Simulator},
     },
 };
@@ -59,9 +59,16 @@ pub fn forecast(simulator: &mut Simulator) -> Result<Forecast, SimulationError> 
             Step::DryRun(write) => {
                 Some(format!("check by a dry run that the API server accepts Secret {}", write.name))
             }
-            Step::WriteStatus(status) => Some(status_write(&simulator.pat, &status.credentials, &status.conditions)),
+            Step::WriteStatus(status) => Some(status_write(&simulator.pat, status)),
             Step::WriteSecret(write) => Some(secret_write(write)),
             Step::DeleteSecret(target) => Some(format!("delete Secret {}, which is no longer needed", target.name)),
+            Step::Reserve => Some("choose the name of a new token at the issuer".into()),
+            Step::AddFinalizer => {
+                Some("add the finalizer that keeps the object until its tokens are revoked at the issuer".into())
+            }
+            Step::RemoveFinalizer(_) => Some("remove the finalizer: the object can go".into()),
+            Step::CreateRemote(request) => Some(remote_creation(request)),
+            Step::DeleteRemote(deletion) => Some(format!("revoke token {} at the issuer", deletion.name)),
         };
         simulator.perform(plan.step)?;
         if let Some(what) = what {
@@ -72,10 +79,20 @@ pub fn forecast(simulator: &mut Simulator) -> Result<Forecast, SimulationError> 
     Ok(Forecast { steps, wake_at: None })
 }
 
-fn status_write(pat: &StoredPat, after: &[Credential], conditions: &[Condition]) -> String {
+fn remote_creation(request: &RemoteRequest) -> String {
+    let target = request.target.text();
+    let target = if target.is_empty() { String::new() } else { format!(" for {target}") };
+    let end =
+        request.expires_at.map_or_else(|| ", which never ends".to_owned(), |end| format!(", which ends at {end}"));
+    format!("ask the issuer for a token {}{target}{end}", request.name)
+}
+
+fn status_write(pat: &StoredPat, next: &PersonalAccessTokenStatus) -> String {
     let stored = pat.status.as_ref().ok();
-    let before = stored.map_or(&[][..], |status| &status.credentials);
-    let mut parts: Vec<_> = after.iter().filter_map(|credential| credential_change(before, credential)).collect();
+    let all = |status: &PersonalAccessTokenStatus| [&status.credentials[..], &status.remote_credentials].concat();
+    let (before, after) = (stored.map(all).unwrap_or_default(), all(next));
+    let conditions = &next.conditions;
+    let mut parts: Vec<_> = after.iter().filter_map(|credential| credential_change(&before, credential)).collect();
     let ended = before.iter().filter(|old| after.iter().all(|one| one.id != old.id));
     parts.extend(ended.map(|old| format!("token {} has ended and is removed from the status", old.id)));
     let ready = |conditions: &[Condition]| {
@@ -90,6 +107,16 @@ fn status_write(pat: &StoredPat, after: &[Credential], conditions: &[Condition])
 fn credential_change(before: &[Credential], now: &Credential) -> Option<String> {
     let old = before.iter().find(|old| old.id == now.id);
     match (old.map(|old| old.state), now.state) {
+        (None, CredentialState::Pending) if now.remote.is_some() => {
+            Some(format!("record the name of a new token (revision {}) at the issuer", now.revision))
+        }
+        (Some(_), CredentialState::Pending) if old.is_some_and(|old| old.remote != now.remote) => {
+            Some(format!("record the ID and the hash of the token of revision {}", now.revision))
+        }
+        (
+            Some(CredentialState::Active | CredentialState::Grace | CredentialState::Pending),
+            CredentialState::Revoking,
+        ) => Some(format!("token {} has ended and is to be revoked at the issuer", now.id)),
         (None, CredentialState::Pending) => Some(format!(
             "publish the hash of a new token (revision {}): verifiers accept it from now on",
             now.revision

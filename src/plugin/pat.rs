@@ -54,9 +54,10 @@ impl PatObject {
         self.stored.spec.clone().unwrap_or_default()
     }
 
-    /// The status, or an empty one if it is invalid.
+    /// The status, or an empty one if it is invalid. Its credentials include the live ones of other systems.
     pub fn status(&self) -> PersonalAccessTokenStatus {
-        self.stored.status.clone().unwrap_or_default()
+        let status = self.stored.status.clone().unwrap_or_default();
+        PersonalAccessTokenStatus { credentials: status.live().cloned().collect(), ..status }
     }
 
     /// Whether the object is being deleted, which ends its tokens.

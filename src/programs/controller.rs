@@ -10,8 +10,8 @@ use tokio_util::sync::CancellationToken;
 use super::runner::connect;
 use crate::{
     certificates::{self, CertificateManager, CertificateRequest},
-    cli::ControllerArgs,
-    controller::{ControllerOptions, PatController, preflight},
+    cli::{ControllerArgs, IssuerScope},
+    controller::{ControllerOptions, PatController, issuers::IssuerSettings, preflight},
     planner::{MAX_CLOCK_SKEW, intent::ControllerConfig},
     service::{
         Clock, Cluster, HealthServer, LeaderElector, LeaseError, LeaseHandle, LeaseSettings, PreflightError, Readiness,
@@ -26,6 +26,9 @@ const RELEASE_LIMIT: Duration = Duration::from_secs(2);
 /// Runs until a signal or a fatal error.
 pub(super) async fn controller(args: ControllerArgs) -> anyhow::Result<()> {
     check_certificates(&args.serving_certificate)?;
+    if !args.issuers.is_empty() && !args.namespaces.is_all() {
+        bail!("--issuers needs all namespaces: remove --namespaces, or --issuers");
+    }
     let shutdown = Shutdown::listen().context("cannot listen for signals")?;
     let cluster = connect().await?;
 
@@ -37,7 +40,7 @@ pub(super) async fn controller(args: ControllerArgs) -> anyhow::Result<()> {
     let elector = args.leader_elect.then(|| elector(&args, &cluster, &identity));
     let lease = elector.as_ref().map_or_else(LeaseHandle::always, LeaderElector::watch);
     let clock = Clock::system().corrected_by(cluster.server_time.clone(), MAX_CLOCK_SKEW);
-    let options = options(&args, &identity);
+    let options = options(&args, &identity, &cluster.namespace);
     let controller =
         PatController::new(cluster.client.clone(), options, clock.clone(), lease.clone(), caches_full.clone());
     let certificates = CertificateManager::new(
@@ -76,7 +79,7 @@ fn elector(args: &ControllerArgs, cluster: &Cluster, identity: &str) -> LeaderEl
     LeaderElector::new(cluster.client.clone(), settings)
 }
 
-fn options(args: &ControllerArgs, identity: &str) -> ControllerOptions {
+fn options(args: &ControllerArgs, identity: &str, namespace: &str) -> ControllerOptions {
     ControllerOptions {
         namespaces: args.namespaces.names().to_vec(),
         label_selector: args.label_selector.as_deref().map(str::to_owned),
@@ -88,6 +91,14 @@ fn options(args: &ControllerArgs, identity: &str) -> ControllerOptions {
             issue_events: args.issue_events,
         },
         instance: Some(identity.to_owned()),
+        issuers: IssuerSettings {
+            cluster: args.issuers.contains(&IssuerScope::Cluster),
+            namespaced: args.issuers.contains(&IssuerScope::Namespaced),
+            namespace: args.issuer_namespace.as_deref().unwrap_or(namespace).to_owned(),
+            lease: format!("{}/{}", args.lease_namespace.as_deref().unwrap_or(namespace), args.lease_name),
+            http_hosts: args.issuer_insecure_hosts.clone(),
+            networks: args.issuer_networks.clone(),
+        },
     }
 }
 
@@ -152,6 +163,13 @@ impl ControllerProgram {
         let names = certificates::preflight::names(&self.args.serving_certificate);
         let checks = certificates::preflight::questions(self.certificates.namespace(), &names);
         check_permissions(&self.client, checks).await?;
+        if !self.args.issuers.is_empty() {
+            check_permissions(
+                &self.client,
+                preflight::issuer_questions(self.args.issuers.contains(&IssuerScope::Namespaced)),
+            )
+            .await?;
+        }
         preflight::check_selector(&self.client, namespaces, self.args.label_selector.as_deref()).await?;
         preflight::check_status_policy(&self.client, namespaces).await?;
         preflight::can_watch_owners(&self.client, namespaces).await

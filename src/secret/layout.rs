@@ -171,7 +171,13 @@ impl Layout {
         let time = Time::from_micros(1_000_000_000_123_456);
         for previous in [Some(TOKEN), None] {
             for expires_at in [Some(time), None] {
-                let facts = TemplateFacts { id: ID, previous_id: previous.map(|_| ID), issued_at: time, expires_at };
+                let facts = TemplateFacts {
+                    id: ID,
+                    previous_id: previous.map(|_| ID),
+                    issued_at: time,
+                    expires_at,
+                    remote_id: Some(ID),
+                };
                 self.render(TOKEN, previous, &facts)?;
             }
         }

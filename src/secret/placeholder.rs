@@ -20,6 +20,8 @@ pub struct TemplateFacts<'a> {
     pub issued_at: Time,
     /// When the whole token expires, across all rotations; `None` if never.
     pub expires_at: Option<Time>,
+    /// The ID of the token at its issuer, if that is another system.
+    pub remote_id: Option<&'a str>,
 }
 
 /// The facts of the object that templates may show.
@@ -61,6 +63,7 @@ pub(super) enum TemplateVariable {
     Audiences,
     IssuedAt,
     ExpiresAt,
+    RemoteId,
 }
 
 impl TemplateVariable {
@@ -78,6 +81,7 @@ impl TemplateVariable {
         Self::Audiences,
         Self::IssuedAt,
         Self::ExpiresAt,
+        Self::RemoteId,
     ];
 
     pub(super) fn name(self) -> &'static str {
@@ -95,6 +99,7 @@ impl TemplateVariable {
             Self::Audiences => "audiences",
             Self::IssuedAt => "issuedAt",
             Self::ExpiresAt => "expiresAt",
+            Self::RemoteId => "remoteId",
         }
     }
 
@@ -116,6 +121,7 @@ impl TemplateVariable {
             Self::Scopes => (&subject.scopes).into(),
             Self::Audiences => (&subject.audiences).into(),
             Self::IssuedAt => facts.issued_at.to_string().into(),
+            Self::RemoteId => facts.remote_id.unwrap_or_default().into(),
             Self::ExpiresAt => facts.expires_at.map(|time| time.to_string()).unwrap_or_default().into(),
         })
     }

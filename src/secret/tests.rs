@@ -39,6 +39,7 @@ fn facts() -> TemplateFacts<'static> {
         previous_id: Some("1Zz0000000Cd"),
         issued_at: at(0),
         expires_at: Some(at(86_400)),
+        remote_id: None,
     }
 }
 
@@ -173,7 +174,7 @@ fn every_variable_has_its_value() {
             format!(
                 "token={TOKEN}\npreviousToken={PREVIOUS}\nid=3Qk0000000Ab\npreviousId=1Zz0000000Cd\nowner=va:team/app\n\
                  username=va:team/app\ndisplayName=The \"app\"\nnamespace=team\nname=app\nscopes=repo:read repo:write\n\
-                 audiences=a b\nissuedAt=1970-01-01T00:00:00Z\nexpiresAt=1970-01-02T00:00:00Z\n"
+                 audiences=a b\nissuedAt=1970-01-01T00:00:00Z\nexpiresAt=1970-01-02T00:00:00Z\nremoteId=\n"
             )
             .as_str()
         )
@@ -181,7 +182,9 @@ fn every_variable_has_its_value() {
     let bare = layout.render(TOKEN, None, &TemplateFacts { expires_at: None, ..facts() }).unwrap();
     let text = str::from_utf8(bare.get("x").unwrap()).unwrap();
     assert!(
-        text.contains("\npreviousToken=\n") && text.contains("\npreviousId=\n") && text.ends_with("\nexpiresAt=\n")
+        text.contains("\npreviousToken=\n")
+            && text.contains("\npreviousId=\n")
+            && text.ends_with("\nexpiresAt=\nremoteId=\n")
     );
 }
 
@@ -464,6 +467,7 @@ impl TemplateInputs {
             previous_id: self.pick(8, None, Some("1Zz0000000Cd")),
             issued_at: self.pick(9, at(0), at(1)),
             expires_at: self.pick(10, None, Some(at(86_400))),
+            remote_id: None,
         }
     }
 
@@ -534,6 +538,7 @@ proptest! {
                 previous_id: previous.as_ref().map(|token| &token[token.len() - 61..token.len() - 49]),
                 issued_at: time,
                 expires_at: ends.then_some(time),
+                remote_id: None,
             };
             let data = layout.render(&token, previous.as_deref(), &facts).unwrap();
             prop_assert!(data.iter().map(|(_, value)| value.len()).sum::<usize>() <= MAX_DATA);

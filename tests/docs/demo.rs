@@ -146,7 +146,7 @@ async fn interrupted_demo_leaves_only_what_existed_before() {
     .expect("no panic");
     assert!(said.contains("tokenowners.pat-operator.io, and removes it at the end"), "{said}");
     assert!(said.contains("keeps the CRD personalaccesstokens.pat-operator.io, which exists already"), "{said}");
-    assert_eq!(stage.has().await.len(), 3, "two CRDs, one namespace");
+    assert_eq!(stage.has().await.len(), 5, "four CRDs, one namespace");
 
     let stopped = Command::new("sh").args(["-c", &format!("kill -TERM {}", demo.id())]).status();
     assert!(stopped.expect("the shell starts").success());

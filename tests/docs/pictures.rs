@@ -23,7 +23,7 @@ struct Arrow {
     text: (u16, u16),
 }
 
-use CredentialState::{Active, Grace, Pending};
+use CredentialState::{Active, Grace, Pending, Revoking};
 
 const ARROWS: [Arrow; 7] = [
     Arrow {
@@ -120,7 +120,7 @@ fn colours(state: CredentialState) -> (&'static str, &'static str) {
     match state {
         Pending => ("#fff4d6", "#9a6700"),
         Active => ("#dafbe1", "#1a7f37"),
-        Grace => ("#e8ecf1", "#57606a"),
+        Grace | Revoking => ("#e8ecf1", "#57606a"),
     }
 }
 

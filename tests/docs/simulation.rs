@@ -7,16 +7,23 @@ use std::{
 
 use k8s_openapi::{ByteString, api::core::v1::Secret, apimachinery::pkg::apis::meta::v1::ObjectMeta};
 use pat_operator::{
-    api::{Condition, Credential, Time, duration},
+    api::{Condition, Credential, IssuerSystem, Time, duration},
     planner::{
         EventToPublish, Step,
         intent::ControllerConfig,
         observed::{WriteRefusal, WriteRefusalKind},
-        simulate::{Performed, Simulator},
+        remote::IssuerView,
+        simulate::{Performed, SimulatedIssuer, Simulator},
     },
     token::Token,
 };
 use serde_json::{Value, json};
+
+/// Returns a spec that names the issuer of [`Simulation::remote`].
+pub fn with_issuer(mut spec: Value) -> Value {
+    spec["issuerRef"] = json!({"kind": "ClusterTokenIssuer", "name": "vendor"});
+    spec
+}
 
 const UID: &str = "3b241101-e2bb-4255-8caf-4136c566a962";
 
@@ -76,6 +83,35 @@ impl Simulation {
         simulation.run();
         simulation.events();
         simulation
+    }
+
+    /// A new PAT of an issuer of another system, without a policy.
+    pub fn remote(spec: Value) -> Self {
+        let mut simulation = Self::new(with_issuer(spec));
+        simulation.issuer = Some(SimulatedIssuer::new(IssuerView {
+            title: "ClusterTokenIssuer \"vendor\"".into(),
+            uid: "issuer".into(),
+            system: IssuerSystem::Cryptlex,
+            installation: "k3v7q2zj".into(),
+            policy: None,
+            problem: None,
+        }));
+        simulation
+    }
+
+    /// The controller lists the tokens at the issuer.
+    pub fn poll(&mut self) {
+        let now = self.now;
+        self.issuer.as_mut().expect("an issuer").poll(now);
+    }
+
+    /// An administrator revokes every token at the issuer, and two lists show it.
+    pub fn revoke_at_the_issuer(&mut self) {
+        self.issuer.as_mut().expect("an issuer").tokens.clear();
+        for _ in 0..2 {
+            self.advance("5m");
+            self.poll();
+        }
     }
 
     /// A user replaces the spec.
@@ -194,6 +230,8 @@ impl Simulation {
                 Step::ReadUncached | Step::Mint(_) | Step::DryRun(_) => None,
                 Step::WriteStatus(_) => Some("status"),
                 Step::WriteSecret(_) | Step::DeleteSecret(_) => Some("Secret"),
+                Step::Reserve | Step::AddFinalizer | Step::CreateRemote(_) | Step::DeleteRemote(_) => None,
+                Step::RemoveFinalizer(_) => Some("finalizer"),
             };
             if what.is_some() && written == writes {
                 return;

@@ -2,13 +2,14 @@
 //!
 //! Each condition, reason and event must occur in a story. Otherwise the test fails.
 
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use pat_operator::{
-    api::{Condition, ConditionType, duration},
-    planner::observed::WriteRefusalKind,
+    api::{Condition, ConditionType, IssuerSystem, Reason, duration},
+    planner::{observed::WriteRefusalKind, remote::IssuerProblem, simulate::RemoteAnswer},
 };
 use serde_json::json;
 
-use super::simulation::{Frame, Simulation};
+use super::simulation::{Frame, Simulation, with_issuer};
 
 /// The status and events at the end of a story.
 pub struct StoryEnd {
@@ -216,6 +217,45 @@ pub const STATES: &[Story] = &[
         simulation.run();
         simulation.into()
     }),
+    ("The issuer of another system does not exist", || {
+        let mut simulation = Simulation::new(with_issuer(json!({})));
+        simulation.run();
+        simulation.into()
+    }),
+    ("The issuer refuses to create a token", || {
+        let mut simulation = Simulation::remote(json!({}));
+        simulation.issuer.as_mut().expect("an issuer").next_answer = RemoteAnswer::Refusal;
+        simulation.run();
+        simulation.into()
+    }),
+    ("The policy of the issuer does not permit the token", || {
+        let mut simulation = Simulation::remote(json!({}));
+        let policy = json!({"rules": [{"namespaces": ["payments"]}]});
+        simulation.issuer.as_mut().expect("an issuer").view.policy = serde_json::from_value(policy).expect("a policy");
+        simulation.run();
+        simulation.into()
+    }),
+    ("The issuer has revoked the token twice within a day", || {
+        let mut simulation = lost_at_issuer();
+        simulation.events();
+        simulation.revoke_at_the_issuer();
+        simulation.run();
+        simulation.into()
+    }),
+    ("`spec.revoked`, and the issuer has not confirmed it", || {
+        let mut simulation = Simulation::remote(json!({}));
+        simulation.run();
+        simulation.events();
+        simulation.edit(with_issuer(json!({"revoked": true})));
+        simulation.run();
+        simulation.into()
+    }),
+    ("The issuer does not end tokens by itself", || {
+        let mut simulation = Simulation::remote(json!({}));
+        simulation.issuer.as_mut().expect("an issuer").view.system = IssuerSystem::Gitea;
+        simulation.run();
+        simulation.into()
+    }),
     ("8 credentials are live and a rotation is due; the current token still works", || eight_live().into()),
     ("8 credentials are live, and the Secret was deleted", || {
         let mut simulation = eight_live();
@@ -312,6 +352,21 @@ pub const TRANSITIONS: &[Story] = &[
         simulation.into()
     }),
     ("`spec.revokeIfIssuedBefore` spares a token whose issue lies in the future", || spared().into()),
+    ("The issuer of another system has revoked the token", || lost_at_issuer().into()),
+    ("The object is deleted while the issuer of its tokens cannot be used", || {
+        let mut simulation = Simulation::remote(json!({}));
+        simulation.run();
+        simulation.events();
+        let message = "its Secret does not exist".to_owned();
+        let problem = IssuerProblem { reason: Reason::IssuerNotReady, message };
+        simulation.issuer.as_mut().expect("an issuer").view.problem = Some(problem);
+        let deleted = Time(simulation.now.timestamp());
+        simulation.pat.metadata.deletion_timestamp = Some(deleted);
+        simulation.run();
+        simulation.advance("10m");
+        simulation.run();
+        simulation.into()
+    }),
     ("`delivery: Once`: the token is taken", || taken().into()),
     ("`delivery: Once`: a second token is requested after that", || {
         let mut simulation = taken();
@@ -368,6 +423,16 @@ fn spared() -> Simulation {
     let mut simulation = Simulation::settled(json!({}));
     simulation.now = simulation.now.minus(duration::parse("1h").expect("a duration"));
     simulation.edit(json!({"revokeIfIssuedBefore": simulation.now()}));
+    simulation.run();
+    simulation
+}
+
+/// Revoked at the issuer, and replaced.
+fn lost_at_issuer() -> Simulation {
+    let mut simulation = Simulation::remote(json!({}));
+    simulation.run();
+    simulation.events();
+    simulation.revoke_at_the_issuer();
     simulation.run();
     simulation
 }

@@ -712,6 +712,7 @@ fn forged(pat_uid: &str, token: &Token, issued_at: Time) -> Value {
                 state: CredentialState::Active,
                 issued_at,
                 expires_at: None,
+                remote: None,
             }],
         },
         data_hash: data_hash(hashes),

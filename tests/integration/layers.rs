@@ -17,7 +17,7 @@ const LAYERS: &[(&str, &[&str])] = &[
     ("index", &["api", "auth", "service", "token"]),
     ("planner", &["api", "auth", "secret", "token"]),
     ("certificates", &["service"]),
-    ("controller", &["api", "planner", "secret", "service", "token"]),
+    ("controller", &["api", "issuer", "planner", "secret", "service", "token"]),
     ("verifier", &["api", "auth", "index", "service", "token"]),
     ("rest", &["api", "auth", "index", "service", "token"]),
     ("cli", &["api", "certificates", "service", "verifier"]),

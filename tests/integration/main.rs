@@ -14,6 +14,7 @@ mod crash;
 mod disabled_owner;
 mod fence;
 mod issuer;
+mod issuers;
 mod layers;
 mod leader;
 mod lease;

@@ -195,7 +195,7 @@ async fn help_lists_every_flag_and_variable() {
         assert!(stderr.contains(&format!("--{long}")), "{variable}: {stderr}");
         variables += 1;
     }
-    assert_eq!(variables, 15);
+    assert_eq!(variables, 19);
     let short = Launch::new(&["controller", "-h"]).run().await;
     assert_eq!(short.code, 0, "{short}");
 }

@@ -8,7 +8,7 @@ use kube::{
     api::{ListParams, Patch, PatchParams},
     runtime::{conditions, wait::await_condition},
 };
-use pat_operator::api::{PersonalAccessToken, TokenOwner, crd};
+use pat_operator::api::{ClusterTokenIssuer, PersonalAccessToken, TokenIssuer, TokenOwner, crd};
 use serde::{Serialize, de::DeserializeOwned};
 
 const LIMIT: Duration = Duration::from_secs(30);
@@ -21,7 +21,11 @@ pub async fn install_crds(client: &Client) {
             establish(client, name, &crd).await;
         }
         // "Established" is true a moment before the API server serves the resource.
-        while is(404, &list::<PersonalAccessToken>(client).await) || is(404, &list::<TokenOwner>(client).await) {
+        while is(404, &list::<PersonalAccessToken>(client).await)
+            || is(404, &list::<TokenOwner>(client).await)
+            || is(404, &list::<TokenIssuer>(client).await)
+            || is(404, &list::<ClusterTokenIssuer>(client).await)
+        {
             tokio::time::sleep(Duration::from_millis(20)).await;
         }
     })

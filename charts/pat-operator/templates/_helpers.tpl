@@ -143,6 +143,23 @@ those of the chart. No labels precede the ones that select Pods.
   verbs: [create, patch]
 {{- end -}}
 
+{{- /* The rights for tokens of other systems: the finalizer of their PersonalAccessTokens, the issuers, and the UID of the cluster. */}}
+{{- define "pat-operator.issuerRules" -}}
+- apiGroups: [pat-operator.io]
+  resources: [personalaccesstokens]
+  verbs: [patch]
+- apiGroups: [pat-operator.io]
+  resources: [clustertokenissuers{{ if .Values.controller.issuers.namespaced }}, tokenissuers{{ end }}]
+  verbs: [list, watch]
+- apiGroups: [pat-operator.io]
+  resources: [clustertokenissuers/status{{ if .Values.controller.issuers.namespaced }}, tokenissuers/status{{ end }}]
+  verbs: [patch]
+- apiGroups: [""]
+  resources: [namespaces]
+  resourceNames: [kube-system]
+  verbs: [get]
+{{- end -}}
+
 {{- define "pat-operator.verifierRules" -}}
 - apiGroups: [pat-operator.io]
   resources: [personalaccesstokens]

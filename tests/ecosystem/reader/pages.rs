@@ -48,6 +48,7 @@ followed! {
     getting_started_commands_work: "docs/getting-started.md", Nothing;
     glossary_commands_work: "docs/glossary.md", Nothing;
     guard_rails_page_commands_work: "docs/guard-rails.md", Chart;
+    issuers_page_commands_work: "docs/issuers.md", Nothing;
     kubectl_pat_page_commands_work: "docs/kubectl-pat.md", Chart;
     metrics_page_commands_work: "docs/metrics.md", Nothing;
     migration_page_commands_work: "docs/migration.md", Installed;

@@ -54,7 +54,7 @@ async fn make_manifests_writes_a_complete_install_file() {
             assert_eq!(deployment["spec"]["template"]["spec"]["containers"][0]["image"], *image);
         }
         for (kind, count) in
-            [("CustomResourceDefinition", 2), ("Namespace", 1), ("ValidatingAdmissionPolicy", 9), ("ConfigMap", 3)]
+            [("CustomResourceDefinition", 4), ("Namespace", 1), ("ValidatingAdmissionPolicy", 9), ("ConfigMap", 3)]
         {
             assert_eq!(of_kind(&written, kind).len(), count, "{image}: {kind}");
         }

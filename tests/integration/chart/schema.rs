@@ -15,10 +15,11 @@ const FILE: &str = "charts/pat-operator/values.schema.json";
 const GENERATED_START: &str = "    \"tokenSpec\": ";
 
 /// Keywords that have the same meaning in both kinds of schema.
-const COMMON_KEYWORDS: [&str; 10] = [
+const COMMON_KEYWORDS: [&str; 11] = [
     "type",
     "enum",
     "pattern",
+    "minimum",
     "minLength",
     "maxLength",
     "minItems",

@@ -301,7 +301,7 @@ async fn release_that_lacks_or_does_not_own_the_crds_is_refused_with_a_hint() {
     helm.prints(&["install", "pat-operator", chart, "--namespace", "default"]);
     let other = ["install", "other", chart, "--namespace", "kube-system", "--set", "policies.enabled=false"];
     let message = helm.refuses(&other);
-    let part = "crds: release pat-operator in namespace default has installed personalaccesstokens.pat-operator.io tokenowners.pat-operator.io: set crds.enabled to false";
+    let part = "crds: release pat-operator in namespace default has installed clustertokenissuers.pat-operator.io personalaccesstokens.pat-operator.io tokenissuers.pat-operator.io tokenowners.pat-operator.io: set crds.enabled to false";
     assert!(message.contains(part), "{message}");
     helm.prints(&[&other[..], &["--set", "crds.enabled=false"]].concat());
     // The CRDs stay. The message has the command that hands them over to another release.

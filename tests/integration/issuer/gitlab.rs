@@ -4,8 +4,8 @@ use std::time::Duration;
 
 use k8s_openapi::jiff::{SignedDuration, Timestamp};
 use pat_operator::{
-    api::Time,
-    issuer::{CallError, GitLabAccessLevel, GitLabOwner, IssuerTarget, NewToken, ServerInfo, SystemKind, limits},
+    api::{GitLabAccessLevel, IssuerSystem, RemoteTarget, Time},
+    issuer::{CallError, GitLabOwner, IssuerTarget, NewToken, ServerInfo, SystemKind},
 };
 
 use crate::support::vendor::{
@@ -54,13 +54,13 @@ async fn tokens_of_all_owners_live_and_die() {
 async fn an_expiry_is_a_whole_day_within_the_maximum() {
     let gitlab = GitLab::start().await;
     let driver = driver_with_token(SystemKind::GitLab, &gitlab.vendor.url, MAINTAINER);
-    let (limits, now) = (limits(SystemKind::GitLab, &project()), Time::from(Timestamp::now()));
+    let (limits, now) = (IssuerSystem::GitLab.limits(&RemoteTarget::default()), Time::from(Timestamp::now()));
     let day = SignedDuration::from_hours(24);
     for (number, lifetime) in
         [SignedDuration::from_secs(1), day, day * 30, day * MAX_DAYS as i32, day * 4_000].into_iter().enumerate()
     {
-        let expiry = limits.expiry(now.plus(lifetime), now).expect("tokens expire");
-        assert!(limits.expiry(expiry, now) == Some(expiry), "{lifetime:?}");
+        let expiry = limits.expiry(Some(now.plus(lifetime)), now).expect("tokens expire");
+        assert!(limits.expiry(Some(expiry), now) == Some(expiry), "{lifetime:?}");
         let request = NewToken { expires_at: Some(expiry), ..new_token(&format!("po-{number}"), &["api"]) };
         let created = driver.create(&project(), &request).await.unwrap_or_else(|error| panic!("{lifetime:?}: {error}"));
         assert_eq!(created.expires_at, Some(expiry), "{lifetime:?}");

@@ -4,8 +4,8 @@ use std::sync::{Arc, Mutex};
 
 use k8s_openapi::jiff::SignedDuration;
 use pat_operator::{
-    api::{Permission, Time},
-    issuer::{CallError, IssuerTarget, NewToken, SystemKind, limits},
+    api::{IssuerSystem, Permission, RemoteTarget, Time, TrueFoundryTarget, TrueFoundryTokenType},
+    issuer::{CallError, IssuerTarget, NewToken, SystemKind},
 };
 use serde_json::{Value, json};
 
@@ -57,7 +57,10 @@ async fn each_token_has_a_virtual_account_of_its_own() {
     let driver = driver_with_token(SystemKind::TrueFoundry, &vendor.url, "tfy_admin");
     let target = IssuerTarget::TrueFoundryVirtualAccount;
     let now: Time = "2030-01-01T12:00:00Z".parse().unwrap();
-    let expiry = limits(SystemKind::TrueFoundry, &target).expiry(now.plus(SignedDuration::from_hours(1)), now);
+    let for_account = TrueFoundryTarget { type_: TrueFoundryTokenType::VirtualAccount };
+    let for_account = RemoteTarget { true_foundry: Some(for_account), ..RemoteTarget::default() };
+    let wanted = now.plus(SignedDuration::from_hours(1));
+    let expiry = IssuerSystem::TrueFoundry.limits(&for_account).expiry(Some(wanted), now);
     let permission = Permission {
         resource_fqn: "acme:model".to_owned(),
         resource_type: "model".to_owned(),

@@ -199,7 +199,7 @@ async fn empty_cluster_lists_what_to_install() {
         "broken   Lease pat-operator-controller not found",
         "unknown  version, permissions and certificates of the operator: its namespace is not known",
         "fix: pass the namespace of the operator with --operator-namespace",
-        "2 broken, 1 warnings",
+        "2 broken, 3 warnings",
     ] {
         assert!(ran.out.contains(part), "{part} is missing in:\n{}", ran.out);
     }

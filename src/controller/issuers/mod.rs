@@ -1,0 +1,324 @@
+//! The issuers of other systems: what is known of each one, its calls, and the lists of its tokens.
+//!
+//! ```text
+//! watches -> Issuers (one Issuer each) -> poller: check, list -> views and lists, which the planner reads
+//!                                      <- calls: create, delete, in tasks of their own, so that a slow issuer holds up no other PAT
+//! ```
+
+mod auth;
+mod calls;
+mod poller;
+
+use std::{
+    collections::{HashMap, HashSet},
+    sync::{Arc, Mutex, PoisonError, RwLock},
+};
+
+use ipnet::IpNet;
+use tokio::sync::Notify;
+use tokio_util::sync::CancellationToken;
+
+pub use self::calls::{FinishedCall, FinishedResult};
+use super::{gate::ReconcileGate, namespaced_name::NamespacedName, stores::Stores};
+use crate::{
+    api::{
+        GitLabAccessLevel, IssuerKind, IssuerReference, IssuerSystem, Reason, RemoteTarget, StoredIssuer, StoredPat,
+        TokenIssuerSpec, TrueFoundryTokenType,
+    },
+    issuer::{CallBudget, Driver, GitLabOwner, IssuerTarget, SystemKind},
+    planner::remote::{IssuerProblem, IssuerView, RemoteList},
+    service::Clock,
+};
+
+/// How many calls an issuer gets in a minute, and at once.
+const CALLS_PER_MINUTE: u32 = 600;
+const CALLS_AT_ONCE: usize = 16;
+
+/// What the operator's flags say about all issuers.
+#[derive(Clone, Debug, Default)]
+pub struct IssuerSettings {
+    /// Whether ClusterTokenIssuers work.
+    pub cluster: bool,
+    /// Whether TokenIssuers work.
+    pub namespaced: bool,
+    /// The namespace of the Secrets of ClusterTokenIssuers.
+    pub namespace: String,
+    /// The name of the lease, which tells the tokens of this installation from those of others in the same cluster.
+    pub lease: String,
+    /// The hosts that may be reached by HTTP.
+    pub http_hosts: Vec<String>,
+    /// The networks that TokenIssuers may reach although their addresses are not public.
+    pub networks: Vec<IpNet>,
+}
+
+impl IssuerSettings {
+    /// Whether any issuer works.
+    pub fn is_enabled(&self) -> bool {
+        self.cluster || self.namespaced
+    }
+}
+
+/// The key of an issuer: its namespace, unless it is a ClusterTokenIssuer, and its name.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct IssuerKey {
+    /// The namespace of a TokenIssuer.
+    pub namespace: Option<String>,
+    /// The name.
+    pub name: String,
+}
+
+impl IssuerKey {
+    /// Returns the key of the issuer that a PAT names.
+    pub fn of(pat: &StoredPat) -> Option<Self> {
+        Some(Self::named(pat.namespace(), pat.spec.as_ref().ok()?.issuer_ref.as_deref()?))
+    }
+
+    fn named(namespace: &str, reference: &IssuerReference) -> Self {
+        let namespace = (reference.kind == IssuerKind::TokenIssuer).then(|| namespace.to_owned());
+        Self { namespace, name: reference.name.clone() }
+    }
+
+    /// Returns the kind and the name, for messages.
+    pub fn title(&self) -> String {
+        let kind = if self.namespace.is_some() { IssuerKind::TokenIssuer } else { IssuerKind::ClusterTokenIssuer };
+        format!("{} {:?}", kind.as_str(), self.name)
+    }
+}
+
+/// All issuers.
+pub struct Issuers {
+    client: kube::Client,
+    stores: Arc<Stores>,
+    clock: Clock,
+    settings: IssuerSettings,
+    /// The part of names that tells this installation's tokens from those of others; empty before it is known.
+    installation: RwLock<String>,
+    issuers: RwLock<HashMap<IssuerKey, Arc<Issuer>>>,
+    changed: Notify,
+    finished: Mutex<HashMap<NamespacedName, Vec<FinishedCall>>>,
+    gate: Arc<ReconcileGate>,
+}
+
+/// One issuer.
+pub struct Issuer {
+    key: IssuerKey,
+    uid: String,
+    budget: Arc<CallBudget>,
+    state: RwLock<IssuerState>,
+    poll_soon: Notify,
+    removed: CancellationToken,
+}
+
+/// What is known of an issuer.
+struct IssuerState {
+    object: Arc<StoredIssuer>,
+    view: Arc<IssuerView>,
+    driver: Option<Arc<dyn Driver>>,
+    lists: HashMap<RemoteTarget, Arc<[RemoteList]>>,
+}
+
+/// What the planner reads about the issuer of one PAT.
+#[derive(Clone, Default)]
+pub struct IssuerFacts {
+    /// The issuer.
+    pub view: Option<Arc<IssuerView>>,
+    /// The newest two lists of each target of the PAT's tokens, newest first.
+    pub lists: Vec<RemoteList>,
+}
+
+impl Issuers {
+    /// Creates an empty set. The PATs that a finished call or a new list concerns are triggered in `gate`.
+    pub fn new(
+        client: kube::Client,
+        stores: Arc<Stores>,
+        gate: Arc<ReconcileGate>,
+        clock: Clock,
+        settings: IssuerSettings,
+    ) -> Self {
+        Self {
+            client,
+            stores,
+            clock,
+            settings,
+            installation: RwLock::default(),
+            issuers: RwLock::default(),
+            changed: Notify::new(),
+            finished: Mutex::default(),
+            gate,
+        }
+    }
+
+    /// Returns the settings.
+    pub fn settings(&self) -> &IssuerSettings {
+        &self.settings
+    }
+
+    /// Returns what is known of the issuer of a PAT.
+    pub fn facts(&self, pat: &StoredPat) -> IssuerFacts {
+        let issuer = IssuerKey::of(pat).and_then(|key| self.get(&key));
+        let Some(issuer) = issuer else { return IssuerFacts::default() };
+        let state = issuer.state();
+        let lists = targets(pat)
+            .into_iter()
+            .filter_map(|target| state.lists.get(&target))
+            .flat_map(|lists| lists.iter().cloned());
+        IssuerFacts { view: Some(state.view.clone()), lists: lists.collect() }
+    }
+
+    /// Asks for a list of the tokens of the issuer of a PAT soon.
+    pub fn poll_soon(&self, pat: &StoredPat) {
+        if let Some(issuer) = IssuerKey::of(pat).and_then(|key| self.get(&key)) {
+            issuer.poll_soon.notify_one();
+        }
+    }
+
+    /// Stores an issuer, and returns the PATs that name it.
+    pub fn apply(&self, key: IssuerKey, object: StoredIssuer) -> Vec<NamespacedName> {
+        let object = Arc::new(object);
+        let uid = object.metadata.uid.clone().unwrap_or_default();
+        let mut issuers = self.issuers.write().unwrap_or_else(PoisonError::into_inner);
+        if let Some(issuer) = issuers.get(&key).filter(|issuer| issuer.uid == uid) {
+            let mut state = issuer.state.write().unwrap_or_else(PoisonError::into_inner);
+            if state.object.metadata.generation == object.metadata.generation {
+                state.object = object;
+                return Vec::new();
+            }
+            let problem = state.view.problem.clone();
+            state.view = Arc::new(view(&key, &object, &self.installation(), problem));
+            state.object = object;
+            drop(state);
+            issuer.poll_soon.notify_one();
+        } else {
+            let message = format!("{} has not been contacted yet", key.title());
+            let problem = Some(IssuerProblem { reason: Reason::IssuerUnavailable, message });
+            let state = IssuerState {
+                view: Arc::new(view(&key, &object, &self.installation(), problem)),
+                object,
+                driver: None,
+                lists: HashMap::new(),
+            };
+            let issuer = Issuer {
+                key: key.clone(),
+                uid,
+                budget: CallBudget::new(CALLS_PER_MINUTE, CALLS_AT_ONCE),
+                state: RwLock::new(state),
+                poll_soon: Notify::new(),
+                removed: CancellationToken::new(),
+            };
+            if let Some(former) = issuers.insert(key.clone(), Arc::new(issuer)) {
+                former.removed.cancel();
+            }
+            self.changed.notify_one();
+        }
+        drop(issuers);
+        self.pats_of(&key)
+    }
+
+    /// Removes an issuer, and returns the PATs that name it.
+    pub fn remove(&self, key: &IssuerKey) -> Vec<NamespacedName> {
+        let removed = self.issuers.write().unwrap_or_else(PoisonError::into_inner).remove(key);
+        let Some(removed) = removed else { return Vec::new() };
+        removed.removed.cancel();
+        self.pats_of(key)
+    }
+
+    /// Returns the keys of all issuers with a namespace, or of all without.
+    pub fn keys(&self, namespaced: bool) -> Vec<IssuerKey> {
+        let issuers = self.issuers.read().unwrap_or_else(PoisonError::into_inner);
+        issuers.keys().filter(|key| key.namespace.is_some() == namespaced).cloned().collect()
+    }
+
+    /// Returns the PATs that name an issuer.
+    fn pats_of(&self, key: &IssuerKey) -> Vec<NamespacedName> {
+        self.stored_pats_of(key).iter().map(|pat| self.stores.key_of(pat)).collect()
+    }
+
+    fn stored_pats_of(&self, key: &IssuerKey) -> Vec<Arc<StoredPat>> {
+        let names_it = |pat: &Arc<StoredPat>| IssuerKey::of(pat).as_ref() == Some(key);
+        self.stores.pats().state().into_iter().filter(names_it).collect()
+    }
+
+    fn get(&self, key: &IssuerKey) -> Option<Arc<Issuer>> {
+        self.issuers.read().unwrap_or_else(PoisonError::into_inner).get(key).cloned()
+    }
+
+    fn installation(&self) -> String {
+        self.installation.read().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    fn trigger(&self, pat: NamespacedName) {
+        self.gate.trigger(pat);
+    }
+}
+
+impl Issuer {
+    fn state(&self) -> std::sync::RwLockReadGuard<'_, IssuerState> {
+        self.state.read().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// Returns the issuer as the planner sees it.
+fn view(key: &IssuerKey, object: &StoredIssuer, installation: &str, problem: Option<IssuerProblem>) -> IssuerView {
+    let spec = object.spec.as_ref().ok();
+    IssuerView {
+        title: key.title(),
+        uid: object.metadata.uid.clone().unwrap_or_default(),
+        system: spec.and_then(TokenIssuerSpec::system).map_or(IssuerSystem::Local, |(system, _)| system),
+        installation: installation.to_owned(),
+        policy: spec.and_then(|spec| spec.policy.clone()),
+        problem: match spec.and_then(TokenIssuerSpec::system) {
+            Some((IssuerSystem::Local, _)) => None,
+            Some(_) => problem,
+            None => {
+                let message = format!("the spec of {} names no system that this version knows", key.title());
+                Some(IssuerProblem { reason: Reason::IssuerNotReady, message })
+            }
+        },
+    }
+}
+
+/// Returns what the recorded tokens of a PAT are for. Only these are listed: a target in a spec is not yet permitted by a policy.
+fn targets(pat: &StoredPat) -> HashSet<RemoteTarget> {
+    let recorded = pat.status.iter().flat_map(|status| &status.remote_credentials);
+    recorded.filter_map(|credential| Some(credential.remote.as_ref()?.target.clone())).collect()
+}
+
+/// Returns the system of a driver; `None` for the operator itself.
+fn system_kind(system: IssuerSystem) -> Option<SystemKind> {
+    Some(match system {
+        IssuerSystem::Local => return None,
+        IssuerSystem::SailPoint => SystemKind::SailPoint,
+        IssuerSystem::TrueFoundry => SystemKind::TrueFoundry,
+        IssuerSystem::Cryptlex => SystemKind::Cryptlex,
+        IssuerSystem::GitLab => SystemKind::GitLab,
+        IssuerSystem::Gitea => SystemKind::Gitea,
+        IssuerSystem::ArgoCd => SystemKind::ArgoCd,
+    })
+}
+
+/// Returns a target as drivers name it.
+fn issuer_target(target: &RemoteTarget) -> IssuerTarget {
+    if let Some(git_lab) = &target.git_lab {
+        let owner = match (&git_lab.project, &git_lab.group) {
+            (Some(project), _) => GitLabOwner::Project(project.clone()),
+            (None, Some(group)) => GitLabOwner::Group(group.clone()),
+            (None, None) => GitLabOwner::User(git_lab.user.unwrap_or_default().unsigned_abs()),
+        };
+        let level = git_lab.access_level.unwrap_or(GitLabAccessLevel::Developer);
+        let access_level = git_lab.user.is_none().then_some(level);
+        return IssuerTarget::GitLab { owner, access_level };
+    }
+    if let Some(argo_cd) = &target.argo_cd {
+        return match &argo_cd.account {
+            Some(account) => IssuerTarget::ArgoCdAccount { account: account.clone() },
+            None => IssuerTarget::ArgoCdRole {
+                project: argo_cd.project.clone().unwrap_or_default(),
+                role: argo_cd.role.clone().unwrap_or_default(),
+            },
+        };
+    }
+    match target.true_foundry.map(|target| target.type_) {
+        Some(TrueFoundryTokenType::VirtualAccount) => IssuerTarget::TrueFoundryVirtualAccount,
+        Some(TrueFoundryTokenType::PersonalAccessToken) | None => IssuerTarget::Account,
+    }
+}

@@ -1,0 +1,380 @@
+//! Polls each issuer: checks that it answers and accepts the credential, lists the tokens of each target, and writes its status.
+
+use std::{
+    collections::{HashMap, HashSet},
+    sync::{Arc, PoisonError},
+    time::Duration,
+};
+
+use k8s_openapi::{api::core::v1::Namespace, jiff::SignedDuration};
+use kube::{
+    Api, Resource,
+    api::{Patch, PatchParams},
+};
+use serde_json::json;
+use tokio::{
+    task::JoinSet,
+    time::{Instant, sleep, sleep_until, timeout},
+};
+
+use super::{
+    super::error::Error, Issuer, IssuerKey, IssuerState, Issuers, auth, issuer_target, system_kind, targets, view,
+};
+use crate::{
+    api::{
+        ClusterTokenIssuer, Condition, CredentialState, FIELD_MANAGER, IssuerStatus, IssuerSystem, Reason, StoredPat,
+        Time, TokenIssuer, TokenIssuerSpec,
+    },
+    issuer::{AddressPolicy, CallError, Driver, Endpoint, IssuerCredential, ServerInfo, driver},
+    planner::remote::{IssuerProblem, ListedToken, RemoteList, installation},
+};
+
+/// The time between two polls without `pollInterval`.
+const INTERVAL: Duration = Duration::from_secs(300);
+
+/// The time between two polls at least, and the delay after the first poll that failed. It doubles with each further failure.
+const MIN_INTERVAL: Duration = Duration::from_secs(10);
+
+/// The time after the last poll when another one that is asked for begins.
+const SOON: Duration = Duration::from_secs(15);
+
+/// The time in which all tokens of a target must be listed.
+const LIST_LIMIT: Duration = Duration::from_secs(60);
+
+/// How many names the status of an issuer lists.
+const MAX_ORPHANED: usize = 1_000;
+
+/// What a poll found.
+struct Polled {
+    driver: Option<Arc<dyn Driver>>,
+    problem: Option<IssuerProblem>,
+    server: ServerInfo,
+    listed: bool,
+}
+
+impl Issuers {
+    /// Polls every issuer until it is dropped. Only the leader does.
+    pub async fn run(self: Arc<Self>) {
+        self.find_installation().await;
+        let mut pollers = JoinSet::new();
+        let mut polled: HashSet<String> = HashSet::new();
+        loop {
+            let issuers: Vec<_> = {
+                let issuers = self.issuers.read().unwrap_or_else(PoisonError::into_inner);
+                issuers.values().cloned().collect()
+            };
+            polled.retain(|uid| issuers.iter().any(|issuer| issuer.uid == *uid));
+            for issuer in issuers {
+                if polled.insert(issuer.uid.clone()) {
+                    pollers.spawn(self.clone().poll_until_removed(issuer));
+                }
+            }
+            tokio::select! {
+                () = self.changed.notified() => {}
+                Some(_) = pollers.join_next() => {}
+            }
+        }
+    }
+
+    /// Finds what names the installation: the UID of the namespace kube-system and the name of the lease.
+    async fn find_installation(&self) {
+        loop {
+            let namespaces: Api<Namespace> = Api::all(self.client.clone());
+            match namespaces.get("kube-system").await {
+                Ok(found) => {
+                    let uid = found.metadata.uid.unwrap_or_default();
+                    let text = installation(&uid, &self.settings.lease);
+                    text.clone_into(&mut self.installation.write().unwrap_or_else(PoisonError::into_inner));
+                    break;
+                }
+                Err(error) => {
+                    let why = crate::service::explain_api_error(&error);
+                    tracing::warn!("issuers wait until the namespace kube-system can be read: {why}");
+                    sleep(MIN_INTERVAL).await;
+                }
+            }
+        }
+        for issuer in self.issuers.read().unwrap_or_else(PoisonError::into_inner).values() {
+            let mut state = issuer.state.write().unwrap_or_else(PoisonError::into_inner);
+            let problem = state.view.problem.clone();
+            state.view = Arc::new(view(&issuer.key, &state.object, &self.installation(), problem));
+        }
+    }
+
+    async fn poll_until_removed(self: Arc<Self>, issuer: Arc<Issuer>) {
+        let poll = async {
+            let mut failures = 0;
+            loop {
+                let began = Instant::now();
+                let works = self.poll(&issuer).await;
+                failures = if works { 0 } else { (failures + 1).min(16) };
+                let regular = issuer.interval();
+                let wait = if works { regular } else { (MIN_INTERVAL * 2u32.pow(failures - 1)).min(regular) };
+                tokio::select! {
+                    () = sleep(wait) => {}
+                    // After a failure only the delay counts, so that a wrong password is not tried too often.
+                    () = issuer.poll_soon.notified(), if works => sleep_until(began + SOON).await,
+                }
+            }
+        };
+        tokio::select! {
+            () = poll => {}
+            () = issuer.removed.cancelled() => {}
+        }
+    }
+
+    /// Polls an issuer once, and returns whether it works.
+    async fn poll(&self, issuer: &Issuer) -> bool {
+        let object = issuer.state().object.clone();
+        let pats = self.stored_pats_of(&issuer.key);
+        let polled = match &object.spec {
+            Ok(spec) => self.check_and_list(issuer, spec, &pats).await,
+            Err(problem) => Polled::failed(Reason::IssuerNotReady, format!("spec: {problem}")),
+        };
+        let works = polled.problem.is_none();
+        if let Some(problem) = &polled.problem {
+            tracing::warn!(issuer = %issuer.key.title(), reason = %problem.reason, "{}", problem.message);
+        }
+        {
+            let mut state = issuer.state.write().unwrap_or_else(PoisonError::into_inner);
+            let next = view(&issuer.key, &state.object, &self.installation(), polled.problem.clone());
+            if *state.view != next {
+                state.view = Arc::new(next);
+            }
+            state.driver.clone_from(&polled.driver);
+        }
+        self.write_status(issuer, &polled, &pats).await;
+        pats.iter().for_each(|pat| self.trigger(self.stores.key_of(pat)));
+        works
+    }
+
+    async fn check_and_list(&self, issuer: &Issuer, spec: &TokenIssuerSpec, pats: &[Arc<StoredPat>]) -> Polled {
+        let Some((system, url)) = spec.system() else {
+            return Polled::failed(Reason::IssuerNotReady, "spec: set exactly one system".into());
+        };
+        let (Some(kind), Some(url)) = (system_kind(system), url) else { return Polled::local() };
+        let is_enabled = if issuer.key.namespace.is_some() { self.settings.namespaced } else { self.settings.cluster };
+        if !is_enabled {
+            let message = format!("{} is not enabled in this installation", issuer.key.title());
+            return Polled::failed(Reason::IssuerNotReady, message);
+        }
+        let namespace = issuer.key.namespace.as_deref().unwrap_or(&self.settings.namespace);
+        let credentials = match auth::credentials(&self.client, namespace, spec, system, host_of(url), issuer).await {
+            Ok(credentials) => credentials,
+            Err(problem) => return Polled::failed(Reason::IssuerNotReady, problem),
+        };
+        let mut last = None;
+        for credential in credentials {
+            let endpoint = self.endpoint(issuer, spec, url, credential);
+            let driver = match driver(kind, &endpoint) {
+                Ok(driver) => driver,
+                Err(error) => {
+                    last = Some(Polled::failed(Reason::IssuerNotReady, error.to_string()));
+                    continue;
+                }
+            };
+            match driver.check().await {
+                Ok(server) => {
+                    let listed = self.list(issuer, &*driver, pats).await;
+                    return Polled { driver: Some(driver), problem: None, server, listed };
+                }
+                Err(error) => {
+                    let is_refused = matches!(error, CallError::Unauthorized { .. } | CallError::Forbidden { .. });
+                    last = Some(Polled::failed(reason(&error), issuer.explain(&error)));
+                    if !is_refused {
+                        break;
+                    }
+                }
+            }
+        }
+        last.unwrap_or_else(|| Polled::failed(Reason::IssuerNotReady, "there is no credential".into()))
+    }
+
+    /// Lists the tokens of each target that PATs use, and returns whether all lists are complete.
+    async fn list(&self, issuer: &Issuer, driver: &dyn Driver, pats: &[Arc<StoredPat>]) -> bool {
+        let used: HashSet<_> = pats.iter().flat_map(|pat| targets(pat)).collect();
+        let is_used = used.clone();
+        let mut complete = true;
+        let mut lists = HashMap::new();
+        for target in used {
+            let begun_at = Time::from(self.clock.now());
+            let list = timeout(LIST_LIMIT, driver.list(&issuer_target(&target))).await;
+            match list.unwrap_or(Err(CallError::TimedOut)) {
+                Ok(tokens) => {
+                    let live = tokens.into_iter().filter(|token| token.live);
+                    let live = live.map(|token| (token.name, ListedToken { id: token.id })).collect();
+                    lists.insert(target.clone(), RemoteList { target, begun_at, live });
+                }
+                Err(error) => {
+                    complete = false;
+                    let (title, why) = (issuer.key.title(), issuer.explain(&error));
+                    tracing::warn!(issuer = %title, target = target.text(), "the tokens cannot be listed: {why}");
+                }
+            }
+        }
+        let mut state = issuer.state.write().unwrap_or_else(PoisonError::into_inner);
+        state.lists.retain(|target, _| is_used.contains(target));
+        for (target, list) in lists {
+            let before = state.lists.get(&target).and_then(|lists| lists.first()).cloned();
+            state.lists.insert(target, std::iter::once(list).chain(before).collect());
+        }
+        complete
+    }
+
+    fn endpoint(&self, issuer: &Issuer, spec: &TokenIssuerSpec, url: &str, credential: IssuerCredential) -> Endpoint {
+        let addresses = match issuer.key.namespace {
+            Some(_) => AddressPolicy { allowed: self.settings.networks.clone(), ..AddressPolicy::public_only() },
+            None => AddressPolicy::default(),
+        };
+        Endpoint {
+            url: url.to_owned(),
+            ca_bundle: spec.ca_bundle.clone(),
+            credential,
+            account: None,
+            http_hosts: self.settings.http_hosts.clone(),
+            addresses,
+            proxy: None,
+            budget: issuer.budget.clone(),
+        }
+    }
+
+    async fn write_status(&self, issuer: &Issuer, polled: &Polled, pats: &[Arc<StoredPat>]) {
+        let object = issuer.state().object.clone();
+        let Ok(spec) = &object.spec else { return };
+        let Some((system, url)) = spec.system() else { return };
+        let now = Time::from(self.clock.now());
+        let before = object.status.clone().unwrap_or_default();
+        let live = |pat: &Arc<StoredPat>| {
+            let all = pat.status.iter().flat_map(|status| &status.remote_credentials);
+            all.filter(|one| matches!(one.state, CredentialState::Active | CredentialState::Grace)).count()
+        };
+        let is_remote = system != IssuerSystem::Local;
+        let tokens: usize = pats.iter().map(live).sum();
+        let status = IssuerStatus {
+            observed_generation: object.metadata.generation,
+            conditions: vec![ready(polled, &before, object.metadata.generation, now)],
+            type_: Some(system.as_str().into()),
+            url: url.map(str::to_owned),
+            server_version: polled.server.version.clone().or(before.server_version.clone()),
+            tokens: is_remote.then(|| i64::try_from(tokens).unwrap_or(i64::MAX)),
+            last_polled_at: if polled.listed { Some(now.floor_second()) } else { before.last_polled_at },
+            orphaned: before.orphaned.clone(),
+        };
+        if status == before {
+            return;
+        }
+        let written = match &issuer.key.namespace {
+            Some(namespace) => {
+                let api: Api<TokenIssuer> = Api::namespaced(self.client.clone(), namespace);
+                patch_status(&api, issuer, &status).await
+            }
+            None => patch_status(&Api::<ClusterTokenIssuer>::all(self.client.clone()), issuer, &status).await,
+        };
+        if let Err(error) = written {
+            let why = crate::service::explain_api_error(&error);
+            tracing::warn!(issuer = %issuer.key.title(), "the status of the issuer cannot be written: {why}");
+        }
+    }
+}
+
+impl Issuers {
+    /// Records that tokens of a PAT that is being deleted stay at the issuer, so that nothing revokes them later.
+    ///
+    /// # Errors
+    /// The status of the issuer cannot be written.
+    pub async fn leave(&self, pat: &StoredPat, names: Vec<String>) -> Result<(), Error> {
+        let Some(issuer) = IssuerKey::of(pat).and_then(|key| self.get(&key)) else { return Ok(()) };
+        let object = issuer.state().object.clone();
+        let mut status = object.status.clone().unwrap_or_default();
+        status.orphaned.retain(|name| !names.contains(name));
+        status.orphaned.extend(names);
+        let excess = status.orphaned.len().saturating_sub(MAX_ORPHANED);
+        status.orphaned.drain(..excess);
+        let written = match &issuer.key.namespace {
+            Some(namespace) => {
+                let api: Api<TokenIssuer> = Api::namespaced(self.client.clone(), namespace);
+                patch_status(&api, &issuer, &status).await
+            }
+            None => patch_status(&Api::<ClusterTokenIssuer>::all(self.client.clone()), &issuer, &status).await,
+        };
+        written.map_err(|error| Error::of(&format!("patch status of {}", issuer.key.title()), error))
+    }
+}
+
+async fn patch_status<K>(api: &Api<K>, issuer: &Issuer, status: &IssuerStatus) -> kube::Result<()>
+where
+    K: Resource<DynamicType = ()> + Clone + std::fmt::Debug + serde::de::DeserializeOwned,
+{
+    let body = json!({
+        "apiVersion": K::api_version(&()), "kind": K::kind(&()),
+        "metadata": {"name": issuer.key.name, "uid": issuer.uid}, "status": status,
+    });
+    let params = PatchParams::apply(FIELD_MANAGER).force();
+    api.patch_status(&issuer.key.name, &params, &Patch::Apply(&body)).await.map(drop)
+}
+
+/// Returns the condition `Ready` of an issuer.
+fn ready(polled: &Polled, before: &IssuerStatus, generation: Option<i64>, now: Time) -> Condition {
+    let (status, reason, message) = match &polled.problem {
+        None => ("True", "Available", "the issuer answers and accepts the credential"),
+        Some(problem) => ("False", problem.reason.as_str(), problem.message.as_str()),
+    };
+    let former = before.conditions.iter().find(|condition| condition.type_ == "Ready");
+    Condition {
+        type_: "Ready".into(),
+        status: status.into(),
+        reason: reason.into(),
+        message: message.to_owned(),
+        last_transition_time: former
+            .filter(|former| former.status == status)
+            .map_or_else(|| now.floor_second(), |former| former.last_transition_time),
+        observed_generation: generation,
+    }
+}
+
+/// Returns the reason of the condition for a call that failed: whether a person must act, or it may work again.
+fn reason(error: &CallError) -> Reason {
+    match error {
+        CallError::Unauthorized { .. }
+        | CallError::Forbidden { .. }
+        | CallError::NotFound { .. }
+        | CallError::AddressRefused
+        | CallError::Redirected { .. }
+        | CallError::Malformed { .. }
+        | CallError::MissingRight(_)
+        | CallError::Unsupported(_) => Reason::IssuerNotReady,
+        _ => Reason::IssuerUnavailable,
+    }
+}
+
+/// Returns the host of a URL, with its port.
+fn host_of(url: &str) -> &str {
+    let rest = url.split_once("://").map_or(url, |(_, rest)| rest);
+    rest.split('/').next().unwrap_or_default()
+}
+
+impl Polled {
+    fn failed(reason: Reason, message: String) -> Self {
+        let problem = Some(IssuerProblem { reason, message });
+        Self { driver: None, problem, server: ServerInfo::default(), listed: false }
+    }
+
+    fn local() -> Self {
+        Self { driver: None, problem: None, server: ServerInfo::default(), listed: false }
+    }
+}
+
+impl Issuer {
+    /// Returns the time between two polls, spread over a tenth of it.
+    fn interval(&self) -> Duration {
+        let state: std::sync::RwLockReadGuard<'_, IssuerState> = self.state();
+        let interval = state.object.spec.as_ref().ok().and_then(|spec| spec.poll_interval.as_ref());
+        let interval = interval.and_then(|interval| interval.parse().ok());
+        interval.and_then(|interval: SignedDuration| Duration::try_from(interval).ok()).unwrap_or(INTERVAL)
+    }
+
+    /// Returns what a person may see of a failed call: for a TokenIssuer, nothing that the server says, because its owner chose the server.
+    fn explain(&self, error: &CallError) -> String {
+        if self.key.namespace.is_some() { error.without_message().to_string() } else { error.to_string() }
+    }
+}

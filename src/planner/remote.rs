@@ -1,0 +1,642 @@
+//! Tokens of other systems: what is requested from the issuer, what is known of it, and what happens to tokens that have ended.
+//!
+//! Their credentials go through the same lifecycle as the operator's own. This file has what differs: a token gets its name before the
+//! issuer creates it, and a token that has ended is first revoked at the issuer and then forgotten, once a list of the issuer's tokens
+//! shows that it is gone. Nothing here sends a request.
+
+use std::{collections::BTreeMap, fmt::Write as _};
+
+use k8s_openapi::jiff::SignedDuration;
+use sha2::{Digest as _, Sha256};
+
+use super::{
+    inputs::Inputs,
+    observed::{HeldCredential, Observed},
+    situation::Situation,
+    step::{RemoteDeletion, RemoteRequest},
+};
+use crate::{
+    api::{
+        Credential, CredentialState, DeletionPolicy, GitLabAccessLevel, InvalidField, IssuerPolicy, IssuerSystem,
+        Parsed, Permission, PersonalAccessTokenSpec, PersonalAccessTokenStatus, PolicyRule, Reason, RemoteFacts,
+        RemoteTarget, Time,
+    },
+    token::TokenHash,
+};
+
+/// A request to create a token is not sent, and has no effect, later than this after its name was chosen. It is longer than the timeout of
+/// a request, and allows for clocks that differ.
+pub const CREATE_DEADLINE: SignedDuration = SignedDuration::from_mins(2);
+
+/// A request is sent at most this long after its name was chosen. The rest of [`CREATE_DEADLINE`] is for the request itself.
+pub const LATEST_REQUEST: SignedDuration = SignedDuration::from_mins(1);
+
+/// When an object is deleted and its issuer cannot be used, its tokens are left at the issuer after this time.
+pub const RELEASE_AFTER: SignedDuration = SignedDuration::from_mins(10);
+
+/// A token that is revoked at the issuer a second time within this time is not replaced again.
+const REMOTE_REVOCATION_WINDOW: SignedDuration = SignedDuration::from_hours(24);
+
+/// What is known of an issuer of another system.
+#[derive(Clone, Debug, PartialEq)]
+pub struct IssuerView {
+    /// Its kind and name, for messages.
+    pub title: String,
+    /// Its UID.
+    pub uid: String,
+    /// The system.
+    pub system: IssuerSystem,
+    /// The 8 characters that tell the tokens of this installation from those of others.
+    pub installation: String,
+    /// Which tokens it issues; `None` issues all of them.
+    pub policy: Option<IssuerPolicy>,
+    /// Why it cannot be used now.
+    pub problem: Option<IssuerProblem>,
+}
+
+/// Why an issuer cannot be used.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct IssuerProblem {
+    /// The reason of the conditions: `IssuerNotReady` if a person must act, `IssuerUnavailable` if it may work again.
+    pub reason: Reason,
+    /// What is wrong and what to do.
+    pub message: String,
+}
+
+/// A complete list of the tokens of one target, by name.
+#[derive(Clone, Debug, PartialEq)]
+pub struct RemoteList {
+    /// What the tokens are for.
+    pub target: RemoteTarget,
+    /// When the first request of the list was sent.
+    pub begun_at: Time,
+    /// The tokens that can still be used.
+    pub live: BTreeMap<String, ListedToken>,
+}
+
+/// A token in a list.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ListedToken {
+    /// Its ID at the issuer.
+    pub id: String,
+}
+
+/// What the process knows of its calls at the issuer for one PAT.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct IssuerCalls {
+    /// Whether a call is under way.
+    pub running: bool,
+    /// The last call that failed, if none has succeeded since.
+    pub failed: Option<FailedCall>,
+    /// When the issuer accepted the revocation of a token, by the token's name.
+    pub revoked: BTreeMap<String, Time>,
+}
+
+/// A call that failed.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct FailedCall {
+    /// What the issuer answered.
+    pub message: String,
+    /// When to try again.
+    pub retry_at: Time,
+}
+
+/// What the issuer answered to the creation of the held token.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct CreatedFacts {
+    /// The ID of the token at the issuer.
+    pub id: String,
+    /// When it ends there.
+    pub expires_at: Option<Time>,
+}
+
+/// The part of a spec that only tokens of other systems have, parsed.
+#[derive(Clone, Debug)]
+pub(super) struct RemoteIntent {
+    pub issuer: IssuerView,
+    pub target: RemoteTarget,
+    pub scopes: Vec<String>,
+    pub permissions: Vec<Permission>,
+    /// The hash of all parameters.
+    pub parameters: String,
+}
+
+/// The facts of a PAT whose tokens another system issues.
+pub(super) struct Remote {
+    /// The parsed spec; `None` if the issuer does not exist or the spec does not fit it, or if the object is being deleted.
+    pub intent: Option<RemoteIntent>,
+    /// Why the spec does not fit the issuer. Tokens can be revoked all the same.
+    pub invalid: Option<InvalidField>,
+    /// The credentials that have ended and are not yet confirmed to be gone.
+    pub revoking: Vec<Credential>,
+}
+
+/// What to do about a token that has ended.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) enum Revocation {
+    /// A list shows that it is gone.
+    Confirmed,
+    /// Delete it at the issuer.
+    Delete(RemoteDeletion),
+    /// Wait for the next list.
+    AwaitList,
+}
+
+impl RemoteIntent {
+    /// Reads the spec of a PAT for its issuer.
+    ///
+    /// # Errors
+    /// The first field that does not fit the issuer.
+    pub fn read(spec: &PersonalAccessTokenSpec, issuer: &IssuerView) -> Result<Self, InvalidField> {
+        let only_local = [
+            ("spec.tokenPrefix", spec.token_prefix.is_some()),
+            ("spec.audiences", !spec.audiences.is_empty()),
+            ("spec.accessTokenValidity", spec.access_token_validity.is_some()),
+            ("spec.secret.delivery", spec.secret.as_ref().is_some_and(|secret| secret.delivery.is_some())),
+            ("spec.permissions", !spec.permissions.is_empty() && issuer.system != IssuerSystem::TrueFoundry),
+        ];
+        let is_for = |system: IssuerSystem, set: bool| set && issuer.system != system;
+        let of_others = [
+            ("spec.gitLab", is_for(IssuerSystem::GitLab, spec.git_lab.is_some())),
+            ("spec.argoCD", is_for(IssuerSystem::ArgoCd, spec.argo_cd.is_some())),
+            ("spec.trueFoundry", is_for(IssuerSystem::TrueFoundry, spec.true_foundry.is_some())),
+        ];
+        if let Some((field, _)) = only_local.into_iter().chain(of_others).find(|(_, is_set)| *is_set) {
+            let problem = format!("not supported for tokens of {} ({}): remove it", system(issuer), issuer.title);
+            return Err(InvalidField::new(field, problem));
+        }
+        let missing = match issuer.system {
+            IssuerSystem::GitLab if spec.git_lab.is_none() => Some("spec.gitLab"),
+            IssuerSystem::ArgoCd if spec.argo_cd.is_none() => Some("spec.argoCD"),
+            _ => None,
+        };
+        if let Some(field) = missing {
+            let problem = format!("required for tokens of {} ({})", system(issuer), issuer.title);
+            return Err(InvalidField::new(field, problem));
+        }
+        let target = RemoteTarget {
+            git_lab: spec.git_lab.as_deref().cloned(),
+            argo_cd: spec.argo_cd.as_deref().cloned(),
+            true_foundry: spec.true_foundry.as_deref().cloned(),
+        };
+        if let Some(problem) = exceeds_limits(spec, issuer, &target)? {
+            return Err(problem);
+        }
+        Ok(Self {
+            parameters: parameters(&target, &spec.scopes, &spec.permissions),
+            issuer: issuer.clone(),
+            target,
+            scopes: spec.scopes.clone(),
+            permissions: spec.permissions.clone(),
+        })
+    }
+
+    /// Returns when a token that is issued now is to end at the issuer: after two intervals, so that the operator may be down for one, and
+    /// never after the end of the whole token, except for what the system rounds up. `None`: it does not end.
+    pub fn end(&self, issued_at: Time, rotation: Option<SignedDuration>, token_end: Option<Time>) -> Option<Time> {
+        let by_rotation = rotation.map(|interval| issued_at.plus(interval.saturating_mul(2)));
+        let wanted = by_rotation.into_iter().chain(token_end).min();
+        self.issuer.system.limits(&self.target).expiry(wanted, issued_at)
+    }
+
+    /// Returns the record of a token that the issuer is about to create.
+    pub fn record(&self, uid: &str, revision: i64, id: &str) -> RemoteFacts {
+        RemoteFacts {
+            name: remote_name(&self.issuer.installation, uid, revision, id),
+            id: None,
+            issuer_uid: self.issuer.uid.clone(),
+            target: self.target.clone(),
+            parameters: self.parameters.clone(),
+        }
+    }
+
+    /// Returns the request for a published token.
+    pub fn request(&self, credential: &Credential) -> Option<RemoteRequest> {
+        let remote = credential.remote.as_deref()?;
+        Some(RemoteRequest {
+            name: remote.name.clone(),
+            target: remote.target.clone(),
+            scopes: self.scopes.clone(),
+            permissions: self.permissions.clone(),
+            expires_at: credential.expires_at,
+            latest: credential.issued_at.plus(LATEST_REQUEST),
+        })
+    }
+}
+
+fn system(issuer: &IssuerView) -> &'static str {
+    issuer.system.as_str()
+}
+
+/// Checks that the lifetime in a spec is possible in the issuer's system.
+fn exceeds_limits(
+    spec: &PersonalAccessTokenSpec,
+    issuer: &IssuerView,
+    target: &RemoteTarget,
+) -> Result<Option<InvalidField>, InvalidField> {
+    let Some(max) = issuer.system.limits(target).max_lifetime else { return Ok(None) };
+    let days = max.as_hours() / 24;
+    let too_long = |field: &str, what: String| Some(InvalidField::new(field, what));
+    let Some(rotation) = &spec.rotation else {
+        let unlimited = spec.expiry.as_ref().is_some_and(|expiry| expiry.never.is_some());
+        let after = spec.expiry.as_ref().and_then(|expiry| expiry.after.as_ref());
+        let after = after.map(|after| after.parse()).transpose();
+        let after = after.map_err(|error| InvalidField::new("spec.expiry.after", error.to_string()))?;
+        if unlimited || after.is_some_and(|after| after > max) {
+            let what = format!("tokens of {} live for at most {days} days: set spec.rotation", system(issuer));
+            return Ok(too_long("spec.expiry", what));
+        }
+        return Ok(None);
+    };
+    let interval = rotation.interval.parse();
+    let interval = interval.map_err(|error| InvalidField::new("spec.rotation.interval", error.to_string()))?;
+    Ok(if interval > max / 2 {
+        let what = format!(
+            "tokens of {} live for at most {days} days, and a token is requested for two intervals: set at most {}d",
+            system(issuer),
+            days / 2
+        );
+        too_long("spec.rotation.interval", what)
+    } else {
+        None
+    })
+}
+
+/// Returns the name of a token at the issuer: 32 lower-case letters, digits and `-`, which every system accepts. It names the installation
+/// and, by a hash, the PAT, the revision and the ID.
+pub fn remote_name(installation: &str, uid: &str, revision: i64, id: &str) -> String {
+    let digest = Sha256::new()
+        .chain_update(uid)
+        .chain_update([0])
+        .chain_update(revision.to_be_bytes())
+        .chain_update(id)
+        .finalize();
+    format!("po-{installation}-{}", &base32(&digest)[..20])
+}
+
+/// Returns the part of names that tells the tokens of one installation from those of others: 8 characters. `cluster` is the UID of the
+/// namespace kube-system, and `lease` names the lease of the controller.
+pub fn installation(cluster: &str, lease: &str) -> String {
+    let digest = Sha256::new().chain_update(cluster).chain_update([0]).chain_update(lease).finalize();
+    base32(&digest)[..8].to_owned()
+}
+
+/// Returns bytes as lower-case base32 (RFC 4648), without padding.
+fn base32(bytes: &[u8]) -> String {
+    const ALPHABET: &[u8; 32] = b"abcdefghijklmnopqrstuvwxyz234567";
+    let mut text = String::with_capacity(bytes.len() * 8 / 5 + 1);
+    let (mut buffer, mut bits) = (0u32, 0);
+    for byte in bytes {
+        buffer = (buffer << 8) | u32::from(*byte);
+        bits += 8;
+        while bits >= 5 {
+            bits -= 5;
+            text.push(char::from(ALPHABET[(buffer >> bits) as usize & 31]));
+        }
+    }
+    if bits > 0 {
+        text.push(char::from(ALPHABET[(buffer << (5 - bits)) as usize & 31]));
+    }
+    text
+}
+
+/// Returns the hash of everything that a token is requested with, except for its end.
+fn parameters(target: &RemoteTarget, scopes: &[String], permissions: &[Permission]) -> String {
+    let mut scopes = scopes.to_vec();
+    scopes.sort();
+    let text = serde_json::to_string(&(target, scopes, permissions)).expect("plain data is always JSON");
+    Sha256::digest(text).iter().take(8).fold(String::new(), |mut text, byte| {
+        let _ = write!(text, "{byte:02x}");
+        text
+    })
+}
+
+impl Remote {
+    /// Reads what concerns the issuer; `None` if the operator itself issues the tokens. The credentials of `base` are then those at the issuer
+    /// that have not ended. A PAT with tokens of another system stays one, whatever becomes of its issuer.
+    pub fn read(
+        observed: &Observed<'_>,
+        spec: &PersonalAccessTokenSpec,
+        base: &mut PersonalAccessTokenStatus,
+    ) -> Option<Self> {
+        let pat = observed.pat;
+        let has_remote_tokens = pat.has_finalizer()
+            || !base.remote_credentials.is_empty()
+            || base.credentials.iter().any(|credential| credential.remote.is_some());
+        let of_other_system = observed.issuer.filter(|issuer| issuer.system != IssuerSystem::Local);
+        if of_other_system.is_none() && !has_remote_tokens {
+            return None;
+        }
+        // A status that was rebuilt from the Secret has them among its credentials.
+        let rebuilt =
+            std::mem::take(&mut base.credentials).into_iter().filter(|credential| credential.remote.is_some());
+        let all = std::mem::take(&mut base.remote_credentials).into_iter().chain(rebuilt);
+        let (revoking, live) = all.partition(|credential| credential.state == CredentialState::Revoking);
+        base.credentials = live;
+        let issuer = of_other_system.filter(|_| pat.metadata.deletion_timestamp.is_none());
+        let (intent, invalid) = match issuer.map(|issuer| RemoteIntent::read(spec, issuer)) {
+            Some(Ok(intent)) => (Some(intent), None),
+            Some(Err(invalid)) => (None, Some(invalid)),
+            None => (None, None),
+        };
+        Some(Self { intent, invalid, revoking })
+    }
+}
+
+/// Removes the tokens that are not at the issuer although they have not ended, and returns them. Two complete lists must show it, because
+/// a list can be wrong.
+pub(super) fn take_gone(observed: &Observed<'_>, live: &mut Vec<Credential>) -> Vec<Credential> {
+    let is_gone = |credential: &Credential| {
+        let Some(remote) = credential.remote.as_deref().filter(|_| credential.state != CredentialState::Pending) else {
+            return false;
+        };
+        let [newest, before, ..] = lists_of(observed, remote)[..] else { return false };
+        [newest, before].iter().all(|list| {
+            list.begun_at > credential.issued_at.plus(CREATE_DEADLINE) && !list.live.contains_key(&remote.name)
+        })
+    };
+    let (gone, rest) = std::mem::take(live).into_iter().partition(is_gone);
+    *live = rest;
+    gone
+}
+
+/// Returns the lists of the tokens of a token's target, newest first. Those of another issuer prove nothing.
+fn lists_of<'a>(observed: &Observed<'a>, remote: &RemoteFacts) -> Vec<&'a RemoteList> {
+    let is_issuer = observed.issuer.is_some_and(|issuer| issuer.uid == remote.issuer_uid);
+    observed.remote_lists.iter().filter(|list| is_issuer && list.target == remote.target).collect()
+}
+
+/// Decides what to do about a token that has ended. It is gone once a list that began after its revocation does not show it; without an ID,
+/// once a list that began after the last moment of its creation does not.
+pub(super) fn revocation(credential: &Credential, observed: &Observed<'_>) -> Revocation {
+    let Some(remote) = credential.remote.as_deref() else { return Revocation::Confirmed };
+    let (lists, calls) = (lists_of(observed, remote), observed.calls);
+    let revoked_at = calls.revoked.get(&remote.name).copied();
+    // A list that began later shows the token, if it was ever created and is not gone.
+    let conclusive_from = revoked_at.unwrap_or(credential.issued_at.plus(CREATE_DEADLINE));
+    let conclusive = lists.first().filter(|list| list.begun_at > conclusive_from);
+    let listed = lists.first().and_then(|list| list.live.get(&remote.name));
+    match (listed, conclusive) {
+        (None, Some(_)) if revoked_at.is_some() || remote.id.is_none() => Revocation::Confirmed,
+        (Some(listed), Some(_)) => Revocation::Delete(deletion(remote, listed.id.clone())),
+        _ if revoked_at.is_some() => Revocation::AwaitList,
+        // The ID must still be that of our token.
+        (None, _) => match &remote.id {
+            Some(id) if !lists.first().is_some_and(|list| list.live.values().any(|other| other.id == *id)) => {
+                Revocation::Delete(deletion(remote, id.clone()))
+            }
+            _ => Revocation::AwaitList,
+        },
+        (Some(listed), None) => Revocation::Delete(deletion(remote, listed.id.clone())),
+    }
+}
+
+fn deletion(remote: &RemoteFacts, id: String) -> RemoteDeletion {
+    RemoteDeletion { name: remote.name.clone(), id, target: remote.target.clone() }
+}
+
+/// Whether the issuer has revoked tokens of this PAT twice within a day, and no later statement in the spec asks for another.
+pub(super) fn is_unwanted(inputs: &Inputs<'_>) -> bool {
+    let Some(newest) = inputs.base.revoked_remotely_at.iter().max() else { return false };
+    let recent = inputs.base.revoked_remotely_at.iter().filter(|at| inputs.now.since(**at) < REMOTE_REVOCATION_WINDOW);
+    let requested = [inputs.intent.rotate_if_issued_before, inputs.intent.revoke_if_issued_before];
+    recent.count() > 1 && !requested.into_iter().flatten().any(|line| line > *newest)
+}
+
+/// Returns when a PAT that [`is_unwanted`] gets a token again.
+pub(super) fn unwanted_until(inputs: &Inputs<'_>) -> Option<Time> {
+    let mut times = inputs.base.revoked_remotely_at.clone();
+    times.sort_unstable();
+    times.iter().rev().nth(1).map(|second| second.plus(REMOTE_REVOCATION_WINDOW))
+}
+
+/// Returns the recent times at which a token was found revoked, with those that were found now.
+pub(super) fn revoked_remotely_at(inputs: &Inputs<'_>, gone: &[Credential]) -> Vec<Time> {
+    let window = |at: &Time| inputs.now.since(*at) < REMOTE_REVOCATION_WINDOW;
+    let mut times: Vec<_> = inputs.base.revoked_remotely_at.iter().copied().filter(window).collect();
+    let was_revoked =
+        |credential: &Credential| credential.state == CredentialState::Active && !has_ended(credential, inputs.now);
+    if gone.iter().any(was_revoked) {
+        times.push(inputs.now);
+    }
+    times
+}
+
+fn has_ended(credential: &Credential, now: Time) -> bool {
+    credential.expires_at.is_some_and(|end| end <= now)
+}
+
+/// Whether the tokens of a PAT that is being deleted stay at the issuer.
+pub(super) fn leaves_tokens(spec: &PersonalAccessTokenSpec) -> bool {
+    spec.deletion_policy == Some(DeletionPolicy::Orphan)
+}
+
+/// Returns why the issuer's policy does not permit the token; `None` if it does.
+pub(super) fn refused_by_policy(inputs: &Inputs<'_>, issuer: &IssuerView) -> Option<String> {
+    let target = inputs.remote_intent().map(|intent| intent.target.clone()).unwrap_or_default();
+    let by_rotation = inputs.intent.rotation.map(|interval| interval.saturating_mul(2));
+    // Before the first issue, a lifetime that counts from it is not known as a time.
+    let after = inputs.spec.expiry.as_ref().and_then(|expiry| expiry.after.as_ref()?.parse().ok());
+    let lifetime = by_rotation.or(after).or(inputs.intent.terms.end().map(|end| end.since(inputs.now)));
+    let namespace = inputs.observed.pat.namespace();
+    find_refusal(issuer, namespace, &target, inputs.spec, lifetime)
+}
+
+fn find_refusal(
+    issuer: &IssuerView,
+    namespace: &str,
+    target: &RemoteTarget,
+    spec: &PersonalAccessTokenSpec,
+    lifetime: Option<SignedDuration>,
+) -> Option<String> {
+    let policy = issuer.policy.as_ref()?;
+    let problems: Vec<_> =
+        policy.rules.iter().map(|rule| refused_by_rule(rule, namespace, target, spec, lifetime)).collect();
+    if problems.iter().any(Option::is_none) {
+        return None;
+    }
+    let why = match <[_; 1]>::try_from(problems) {
+        Ok([Some(problem)]) => problem,
+        _ => "no rule of its policy permits the namespace, target, scopes and lifetime together".into(),
+    };
+    Some(format!("{} does not issue this token: {why}; change the spec, or ask the owner of the issuer", issuer.title))
+}
+
+fn refused_by_rule(
+    rule: &PolicyRule,
+    namespace: &str,
+    target: &RemoteTarget,
+    spec: &PersonalAccessTokenSpec,
+    lifetime: Option<SignedDuration>,
+) -> Option<String> {
+    let permits =
+        |patterns: &[String], text: &str| patterns.is_empty() || patterns.iter().any(|pattern| matches(pattern, text));
+    if !permits(&rule.namespaces, namespace) {
+        return Some(format!("its policy does not permit the namespace {namespace:?}"));
+    }
+    let text = target.text();
+    if !permits(&rule.targets, &text) {
+        return Some(if text.is_empty() {
+            "its policy does not permit tokens of the account of the issuer's credential: that needs the target \"*\", or no targets".into()
+        } else {
+            format!("its policy does not permit the target {text:?}")
+        });
+    }
+    let is_user = target.git_lab.as_ref().is_some_and(|git_lab| git_lab.user.is_some());
+    if is_user && rule.max_access_level.is_some() && rule.targets.is_empty() {
+        return Some(
+            "its policy has maxAccessLevel, and so permits tokens of users only if its targets name them".into(),
+        );
+    }
+    let level = target.git_lab.as_ref().filter(|git_lab| git_lab.user.is_none());
+    let level = level.map(|git_lab| git_lab.access_level.unwrap_or(GitLabAccessLevel::Developer));
+    if let (Some(level), Some(max)) = (level, rule.max_access_level)
+        && level > max
+    {
+        return Some(format!("its policy permits no higher accessLevel than {max:?}"));
+    }
+    if !spec.permissions.is_empty() && rule.permissions != Some(true) {
+        return Some("its policy does not permit spec.permissions".into());
+    }
+    if spec.scopes.is_empty() && !rule.scopes.is_empty() {
+        return Some(
+            "its policy permits certain scopes, and the token has none, which can mean all: set spec.scopes".into(),
+        );
+    }
+    if let Some(scope) = spec.scopes.iter().find(|scope| !permits(&rule.scopes, scope)) {
+        return Some(format!("its policy does not permit the scope {scope:?}"));
+    }
+    if rule.require_rotation == Some(true) && spec.rotation.is_none() {
+        return Some("its policy requires spec.rotation".into());
+    }
+    if let Some(max) = &rule.max_lifetime {
+        let within = max.parse().is_ok_and(|max| lifetime.is_some_and(|lifetime| lifetime <= max));
+        if !within {
+            return Some(format!(
+                "its policy permits a lifetime of at most {max}; with rotation, the lifetime is 2 × spec.rotation.interval"
+            ));
+        }
+    }
+    None
+}
+
+/// Whether a text matches a pattern in which `*` stands for any text.
+fn matches(pattern: &str, text: &str) -> bool {
+    let mut parts = pattern.split('*');
+    let first = parts.next().unwrap_or_default();
+    let Some(mut rest) = text.strip_prefix(first) else { return false };
+    let Some(last) = parts.next_back() else { return rest.is_empty() };
+    for part in parts {
+        let Some(at) = rest.find(part) else { return false };
+        rest = &rest[at + part.len()..];
+    }
+    rest.ends_with(last)
+}
+
+/// Returns the credentials at the issuer for the next status: those that are live, and those that have ended and are not confirmed to be gone.
+pub(super) fn next_credentials(s: &Situation<'_>, live: Vec<Credential>) -> Vec<Credential> {
+    let is_over = |one: &Credential| !s.observed.calls.running && revocation(one, s.observed) == Revocation::Confirmed;
+    let revoking = s.revoking().iter().filter(|one| !is_over(one)).cloned();
+    let has_ended = |one: &&Credential| !live.iter().any(|other| other.id == one.id);
+    let ended = s.base.credentials.iter().filter(has_ended);
+    let ended = ended.map(|one| Credential { state: CredentialState::Revoking, ..one.clone() });
+    let mut all: Vec<_> = revoking.chain(ended).collect();
+    all.extend(live);
+    all.sort_by_key(|credential| std::cmp::Reverse(credential.revision));
+    all
+}
+
+/// Returns the token to revoke at the issuer now.
+pub(super) fn next_deletion(s: &Situation<'_>) -> Option<RemoteDeletion> {
+    let is_usable = s.observed.issuer.is_some_and(|issuer| issuer.problem.is_none());
+    let may_call = !s.observed.calls.running && s.observed.calls.may_retry(s.now);
+    if !is_usable || !may_call {
+        return None;
+    }
+    let is_ours = |one: &&Credential| {
+        let remote = one.remote.as_deref();
+        let named = remote
+            .is_some_and(|remote| remote.name.ends_with(&remote_name("", s.uid(), one.revision, one.id.as_str())[3..]));
+        named && remote.is_some_and(|remote| s.observed.issuer.is_some_and(|issuer| issuer.uid == remote.issuer_uid))
+    };
+    s.revoking().iter().filter(is_ours).find_map(|one| match revocation(one, s.observed) {
+        Revocation::Delete(deletion) => Some(deletion),
+        Revocation::Confirmed | Revocation::AwaitList => None,
+    })
+}
+
+/// Whether a PAT that is being deleted may go although its tokens are not confirmed to be gone: its issuer cannot be used, and that will not
+/// change by itself.
+pub(super) fn may_give_up(s: &Situation<'_>) -> bool {
+    let is_of_another = |issuer: &IssuerView| {
+        s.revoking().iter().filter_map(|one| one.remote.as_ref()).any(|remote| remote.issuer_uid != issuer.uid)
+    };
+    let needs_a_person =
+        |issuer: &IssuerView| issuer.problem.as_ref().is_some_and(|problem| problem.reason == Reason::IssuerNotReady);
+    let is_unusable = s.observed.issuer.is_none_or(|issuer| is_of_another(issuer) || needs_a_person(issuer));
+    is_unusable && release_at(s).is_some_and(|at| at <= s.now)
+}
+
+/// Returns when a PAT that is being deleted may go although its issuer cannot be used.
+pub(super) fn release_at(inputs: &Inputs<'_>) -> Option<Time> {
+    let deleted_at = inputs.observed.pat.metadata.deletion_timestamp.as_ref()?;
+    Some(Time::from(deleted_at.0).plus(RELEASE_AFTER))
+}
+
+impl IssuerCalls {
+    /// Whether a call may be made: the last one did not fail, or that is long enough ago.
+    pub fn may_retry(&self, now: Time) -> bool {
+        self.failed.as_ref().is_none_or(|failed| failed.retry_at <= now)
+    }
+}
+
+/// Returns the credential of a held token that the issuer has created.
+pub(super) fn created(credential: &Credential, hash: TokenHash, facts: &CreatedFacts) -> Credential {
+    let remote =
+        credential.remote.clone().map(|remote| Box::new(RemoteFacts { id: Some(facts.id.clone()), ..*remote }));
+    let ends = facts.expires_at.into_iter().chain(credential.expires_at).min();
+    Credential { sha256: Parsed::Value(hash), expires_at: ends, remote, ..credential.clone() }
+}
+
+/// Whether the issuer has created a held token, and the status does not yet show it.
+pub(super) fn is_unrecorded(live: &[Credential], held: &HeldCredential) -> bool {
+    live.iter().any(|credential| credential.id == held.id && held.hash.is_some_and(|hash| credential.sha256 != hash))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_have_32_characters_that_every_system_accepts() {
+        let name = remote_name(&installation("uid", "ns/lease"), "pat", 7, "0123456789Ab");
+        assert_eq!(name.len(), 32, "{name}");
+        assert!(name.bytes().all(|c| c.is_ascii_lowercase() || c.is_ascii_digit() || c == b'-'), "{name}");
+        let others = [("other", 7, "0123456789Ab"), ("pat", 8, "0123456789Ab"), ("pat", 7, "0123456789AB")];
+        for (uid, revision, id) in others {
+            assert_ne!(remote_name(&installation("uid", "ns/lease"), uid, revision, id), name);
+        }
+        assert_ne!(installation("uid", "ns/lease"), installation("uid", "ns/other"));
+        assert_eq!(base32(b"foobar"), "mzxw6ytboi", "RFC 4648, section 10");
+    }
+
+    #[test]
+    fn star_stands_for_any_text() {
+        let cases = [
+            ("*", "", true),
+            ("*", "shop", true),
+            ("project/shop/*", "project/shop/web", true),
+            ("project/shop/*", "project/shopping", false),
+            ("*/web", "project/shop/web", true),
+            ("a*a", "a", false),
+            ("a*b*c", "aXbYc", true),
+            ("a*b*c", "acb", false),
+            ("team-a", "team-a", true),
+            ("team-a", "team-ab", false),
+            ("", "", true),
+        ];
+        for (pattern, text, expected) in cases {
+            assert_eq!(matches(pattern, text), expected, "{pattern} {text}");
+        }
+    }
+}
