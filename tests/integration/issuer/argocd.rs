@@ -49,14 +49,14 @@ async fn a_token_of_a_role_is_deleted_by_its_id_alone() {
     let argocd = ArgoCd::start().await;
     let driver = driver_with_token(SystemKind::ArgoCd, &argocd.vendor.url, CALLER);
     driver.create(&role("deploy"), &new_token(NAME, &[])).await.expect("a token");
-    argocd.add_to_role("somebody-elses", argocd.issued_at());
+    argocd.add_to_role("of-another", argocd.issued_at());
     // Old versions have no ids.
     argocd.add_to_role("", argocd.issued_at());
     driver.delete(&role("deploy"), NAME).await.expect("it is deleted");
     driver.delete(&role("deploy"), NAME).await.expect("that it is gone is no error");
-    assert_eq!(argocd.ids("role:deploy"), ["somebody-elses", ""]);
+    assert_eq!(argocd.ids("role:deploy"), ["of-another", ""]);
     let listed = driver.list(&role("deploy")).await.expect("a list");
-    assert_eq!(listed.iter().map(|token| &*token.name).collect::<Vec<_>>(), ["somebody-elses"]);
+    assert_eq!(listed.iter().map(|token| &*token.name).collect::<Vec<_>>(), ["of-another"]);
 }
 
 #[tokio::test]
