@@ -166,6 +166,14 @@ names! {
 }
 
 impl Condition {
+    /// Returns the condition that follows the present ones: `lastTransitionTime` changes only with the status of a condition.
+    #[must_use]
+    pub fn following(self, present: &[Self]) -> Self {
+        let before = present.iter().find(|before| before.type_ == self.type_ && before.status == self.status);
+        let last_transition_time = before.map_or(self.last_transition_time, |before| before.last_transition_time);
+        Self { last_transition_time, ..self }
+    }
+
     /// Reports whether the status is `True`.
     pub fn is_true(&self) -> bool {
         self.status == "True"

@@ -18,6 +18,13 @@ pub struct IssuerReference {
     pub name: String,
 }
 
+impl IssuerReference {
+    /// Returns the kind and the name, for messages.
+    pub fn title(&self) -> String {
+        self.kind.title(&self.name)
+    }
+}
+
 /// Kind of an issuer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, JsonSchema)]
 pub enum IssuerKind {
@@ -34,6 +41,11 @@ impl IssuerKind {
             Self::TokenIssuer => "TokenIssuer",
             Self::ClusterTokenIssuer => "ClusterTokenIssuer",
         }
+    }
+
+    /// Returns the kind and the name of an issuer, for messages.
+    pub fn title(self, name: &str) -> String {
+        format!("{} {name:?}", self.as_str())
     }
 }
 

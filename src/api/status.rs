@@ -98,10 +98,14 @@ pub struct PersonalAccessTokenStatus {
 }
 
 impl PersonalAccessTokenStatus {
-    /// Returns the live credentials, whatever system issued them.
-    pub fn live(&self) -> impl Iterator<Item = &Credential> + Clone {
-        let is_live = |credential: &&Credential| credential.state != CredentialState::Revoking;
-        self.credentials.iter().chain(&self.remote_credentials).filter(is_live)
+    /// Returns all recorded credentials, whatever system issued them.
+    pub fn all_credentials(&self) -> impl Iterator<Item = &Credential> {
+        self.credentials.iter().chain(&self.remote_credentials)
+    }
+
+    /// Returns the live ones of them.
+    pub fn live(&self) -> impl Iterator<Item = &Credential> {
+        self.all_credentials().filter(|credential| credential.state != CredentialState::Revoking)
     }
 }
 

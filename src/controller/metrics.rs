@@ -248,7 +248,7 @@ impl Metrics {
                 |ready| (ready.status.to_string(), ready.reason.to_string()),
             );
             *tokens.entry(key).or_default() += 1;
-            for credential in status.credentials.iter().chain(&status.remote_credentials) {
+            for credential in status.all_credentials() {
                 credentials[credential.state as usize] += 1;
             }
             if status.live().next().is_none() {

@@ -361,12 +361,7 @@ impl Reconciler {
             }
             Err(error) => return Err(error),
         };
-        let version = written.resource_version().to_owned();
-        self.own_writes.expect(&self.stores, WatchedKind::Pat, run.key.clone(), &version, run.key);
-        let progress = self.stores.progress(WatchedKind::Pat, run.key.namespace());
-        let written = LastWrite::new(written, &version, progress);
-        run.pat = written.object.clone();
-        run.state.pat = Some(written);
+        self.note_pat_written(run, written);
         let over = run.former_version.max(newest_version(run.secret.as_deref(), &[]));
         run.state.note_publication(&run.pat, run.now, Some(over));
         Ok(Next::Plan)
@@ -399,13 +394,18 @@ impl Reconciler {
 
     async fn set_finalizer(&self, run: &mut Run<'_>, present: bool) -> Result<Next, Error> {
         let Some(written) = self.cluster.set_finalizer(&run.pat, present).await? else { return Ok(Next::Stop) };
+        self.note_pat_written(run, written);
+        Ok(Next::Plan)
+    }
+
+    /// Records the response to a write of the PAT, which the next plan is made from.
+    fn note_pat_written(&self, run: &mut Run<'_>, written: StoredPat) {
         let version = written.resource_version().to_owned();
         self.own_writes.expect(&self.stores, WatchedKind::Pat, run.key.clone(), &version, run.key);
         let progress = self.stores.progress(WatchedKind::Pat, run.key.namespace());
         let written = LastWrite::new(written, &version, progress);
         run.pat = written.object.clone();
         run.state.pat = Some(written);
-        Ok(Next::Plan)
     }
 
     /// Lets a PAT go that is being deleted. `left` names the tokens that stay at the issuer.

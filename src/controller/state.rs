@@ -3,7 +3,6 @@
 use std::{collections::HashMap, sync::Arc, time::Duration};
 
 use k8s_openapi::jiff::SignedDuration;
-use zeroize::Zeroizing;
 
 use super::{
     issuers::{FinishedCall, FinishedResult},
@@ -12,6 +11,7 @@ use super::{
 };
 use crate::{
     api::{PersonalAccessTokenStatus, StoredPat, Time},
+    issuer::PlainToken,
     planner::{
         SecretWrite,
         damage::Damage,
@@ -22,7 +22,7 @@ use crate::{
     token::{Token, TokenHash, TokenId},
 };
 
-/// The delay before a refused write is tried again. It doubles with each refusal, up to [`MAX_REFUSAL_WAIT`].
+/// The delay before a refused write, or a call at the issuer that failed, is tried again. It doubles with each refusal, up to [`MAX_REFUSAL_WAIT`].
 const FIRST_REFUSAL_WAIT: Duration = Duration::from_secs(10);
 const MAX_REFUSAL_WAIT: Duration = Duration::from_secs(300);
 
@@ -72,7 +72,7 @@ pub(super) enum HeldText {
         /// The ID of its credential.
         id: TokenId,
         /// The token.
-        text: Zeroizing<String>,
+        token: PlainToken,
         /// Its SHA-256.
         hash: TokenHash,
         /// What the issuer answered.
@@ -93,7 +93,7 @@ impl HeldText {
     pub fn token(&self) -> Option<(&str, TokenHash)> {
         match self {
             Self::Minted(token) => Some((token.expose(), token.hash())),
-            Self::Created { text, hash, .. } => Some((text, *hash)),
+            Self::Created { token, hash, .. } => Some((token.expose(), *hash)),
             Self::Reserved(_) => None,
         }
     }
@@ -188,8 +188,8 @@ impl ReconcileState {
                 self.note_success();
                 if let Some(held) = self.held.as_mut().filter(|held| held.text.id() == id) {
                     let facts = CreatedFacts { id: created.id, expires_at: created.expires_at };
-                    let (text, hash) = (Zeroizing::new(created.token.expose().to_owned()), created.token.hash());
-                    held.text = HeldText::Created { id, text, hash, facts };
+                    let hash = created.token.hash();
+                    held.text = HeldText::Created { id, token: created.token, hash, facts };
                 }
             }
             FinishedResult::Created(_, Err(error)) => {
@@ -214,10 +214,9 @@ impl ReconcileState {
     }
 
     fn note_failed_call(&mut self, message: String, retry_after: Option<Duration>, now: Time) {
-        let wait = (FIRST_REFUSAL_WAIT * 2u32.saturating_pow(self.failed_calls)).min(MAX_REFUSAL_WAIT);
-        let wait = wait.max(retry_after.unwrap_or_default());
+        let wait = delay(self.failed_calls).max(retry_after.unwrap_or_default());
         self.failed_calls = (self.failed_calls + 1).min(16);
-        let retry_at = now.plus(SignedDuration::try_from(wait).unwrap_or(SignedDuration::from_secs(300)));
+        let retry_at = after(now, wait);
         self.calls.failed = Some(FailedCall { message, retry_at });
     }
 
@@ -238,12 +237,10 @@ impl ReconcileState {
         let before = self.refused.entry(secret.to_owned()).or_default();
         let wait = match kind {
             WriteRefusalKind::NamespaceTerminating => MAX_REFUSAL_WAIT,
-            WriteRefusalKind::Altered | WriteRefusalKind::Other => {
-                (FIRST_REFUSAL_WAIT * 2u32.saturating_pow(*before)).min(MAX_REFUSAL_WAIT)
-            }
+            WriteRefusalKind::Altered | WriteRefusalKind::Other => delay(*before),
         };
         *before = (*before + 1).min(16);
-        let retry_at = now.plus(SignedDuration::try_from(wait).unwrap_or(SignedDuration::from_secs(300)));
+        let retry_at = after(now, wait);
         self.write_accepted(secret);
         self.refusals.push(WriteRefusal { secret: secret.to_owned(), kind, message, retry_at });
     }
@@ -271,8 +268,7 @@ impl ReconcileState {
     pub fn note_publication(&mut self, pat: &StoredPat, now: Time, over: Option<u64>) {
         let (Some(held), Ok(status)) = (&mut self.held, &pat.status) else { return };
         let id = held.text.id();
-        let mut published = status.credentials.iter().chain(&status.remote_credentials);
-        if held.published_at.is_none() && published.any(|credential| credential.id == id) {
+        if held.published_at.is_none() && status.all_credentials().any(|credential| credential.id == id) {
             held.published_at = Some(now);
             held.published_over = over;
         }
@@ -309,6 +305,15 @@ impl ReconcileState {
         self.secrets.retain(|_, written| written.is_ahead_of(secrets));
         self.deleted.retain(|name, uid| stores.secret(key.namespace(), name).is_some_and(|secret| secret.uid == *uid));
     }
+}
+
+/// Returns the delay before the next try, after so many earlier failures in a row.
+fn delay(failures: u32) -> Duration {
+    (FIRST_REFUSAL_WAIT * 2u32.saturating_pow(failures)).min(MAX_REFUSAL_WAIT)
+}
+
+fn after(now: Time, wait: Duration) -> Time {
+    now.plus(SignedDuration::try_from(wait).unwrap_or(SignedDuration::from_secs(300)))
 }
 
 impl HeldToken {

@@ -11,8 +11,8 @@ use serde::{Deserialize, Deserializer, de::Error as _};
 use serde_json::{Value, json};
 
 use super::{
-    CallError, ConfigError, CreatedToken, Driver, Endpoint, IssuerTarget, NewToken, PlainToken, RemoteToken,
-    ServerInfo, SystemKind,
+    CallError, ConfigError, CreatedToken, Driver, Endpoint, IssuerSystem, IssuerTarget, NewToken, PlainToken,
+    RemoteToken, ServerInfo,
     client::{Answer, Call, IssuerClient, bearer, path, with_query},
     wire,
 };
@@ -103,7 +103,7 @@ fn unix_time<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<Time>,
 
 impl ArgoCd {
     pub(super) fn new(endpoint: &Endpoint) -> Result<Self, ConfigError> {
-        let token = endpoint.token(SystemKind::ArgoCd)?;
+        let token = endpoint.token(IssuerSystem::ArgoCd)?;
         let authorization = bearer(token)?;
         Ok(Self { client: IssuerClient::new(endpoint, vec![token.clone()])?, authorization })
     }

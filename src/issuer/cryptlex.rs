@@ -8,8 +8,8 @@ use serde::Deserialize;
 use serde_json::json;
 
 use super::{
-    CallError, ConfigError, CreatedToken, Driver, Endpoint, IssuerTarget, NewToken, PlainToken, RemoteToken,
-    ServerInfo, SystemKind,
+    CallError, ConfigError, CreatedToken, Driver, Endpoint, IssuerSystem, IssuerTarget, NewToken, PlainToken,
+    RemoteToken, ServerInfo,
     client::{Call, IssuerClient, bearer, path, with_query},
     wire,
 };
@@ -50,7 +50,7 @@ struct Item {
 
 impl Cryptlex {
     pub(super) fn new(endpoint: &Endpoint) -> Result<Self, ConfigError> {
-        let token = endpoint.token(SystemKind::Cryptlex)?;
+        let token = endpoint.token(IssuerSystem::Cryptlex)?;
         let authorization = bearer(token)?;
         Ok(Self { client: IssuerClient::new(endpoint, vec![token.clone()])?, authorization })
     }

@@ -2,8 +2,8 @@
 
 use std::{fmt, sync::Arc};
 
-use super::{AddressPolicy, CallBudget, PlainToken, SystemKind};
-use crate::service::client::Proxy;
+use super::{AddressPolicy, CallBudget, PlainToken};
+use crate::{api::IssuerSystem, service::client::Proxy};
 
 /// An address with all that a client of it needs.
 #[derive(Clone)]
@@ -59,7 +59,7 @@ impl IssuerCredential {
 
 impl Endpoint {
     /// Returns the token of a system that authenticates by one.
-    pub(super) fn token(&self, system: SystemKind) -> Result<&PlainToken, ConfigError> {
+    pub(super) fn token(&self, system: IssuerSystem) -> Result<&PlainToken, ConfigError> {
         match &self.credential {
             IssuerCredential::Token(token) => Ok(token),
             other => Err(ConfigError::credential(system, "a token", other)),
@@ -104,11 +104,14 @@ pub enum ConfigError {
     /// The credential cannot be sent in a header.
     #[error("auth: the {0} must be printable ASCII characters, and not empty")]
     CredentialText(&'static str),
+    /// The operator itself issues the tokens.
+    #[error("the operator itself issues these tokens, so there is no other system to call")]
+    Local,
 }
 
 impl ConfigError {
     /// The credential is of another kind than the system needs.
-    pub(super) fn credential(system: SystemKind, needed: &'static str, given: &IssuerCredential) -> Self {
+    pub(super) fn credential(system: IssuerSystem, needed: &'static str, given: &IssuerCredential) -> Self {
         Self::Credential { system: system.as_str(), needed, given: given.name() }
     }
 
@@ -118,6 +121,7 @@ impl ConfigError {
             Self::Url | Self::Http | Self::Address => "InvalidUrl",
             Self::CaBundle | Self::TrustStore => "InvalidCaBundle",
             Self::Credential { .. } | Self::CredentialText(_) => "InvalidCredential",
+            Self::Local => "Local",
         }
     }
 }

@@ -10,8 +10,8 @@ use serde::Deserialize;
 use serde_json::json;
 
 use super::{
-    CallError, ConfigError, CreatedToken, Driver, Endpoint, IssuerCredential, IssuerTarget, NewToken, PlainToken,
-    RemoteToken, ServerInfo, SystemKind,
+    CallError, ConfigError, CreatedToken, Driver, Endpoint, IssuerCredential, IssuerSystem, IssuerTarget, NewToken,
+    PlainToken, RemoteToken, ServerInfo,
     client::{Call, IssuerClient, basic, path, with_query},
     wire::{self, Collected},
 };
@@ -54,7 +54,7 @@ struct Item {
 impl Gitea {
     pub(super) fn new(endpoint: &Endpoint) -> Result<Self, ConfigError> {
         let IssuerCredential::Basic { user, password } = &endpoint.credential else {
-            return Err(ConfigError::credential(SystemKind::Gitea, "a user and a password", &endpoint.credential));
+            return Err(ConfigError::credential(IssuerSystem::Gitea, "a user and a password", &endpoint.credential));
         };
         let (authorization, encoded) = basic(user, password)?;
         let client = IssuerClient::new(endpoint, vec![password.clone(), encoded])?;

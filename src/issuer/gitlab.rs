@@ -11,8 +11,8 @@ use serde::Deserialize;
 use serde_json::json;
 
 use super::{
-    CallError, ConfigError, CreatedToken, Driver, Endpoint, GitLabAccessLevel, GitLabOwner, IssuerTarget, NewToken,
-    PlainToken, RemoteToken, ServerInfo, SystemKind,
+    CallError, ConfigError, CreatedToken, Driver, Endpoint, GitLabAccessLevel, GitLabOwner, IssuerSystem, IssuerTarget,
+    NewToken, PlainToken, RemoteToken, ServerInfo,
     client::{Answer, Call, IssuerClient, bearer, path, with_query},
     wire::{self, Collected},
 };
@@ -64,7 +64,7 @@ struct Item {
 
 impl GitLab {
     pub(super) fn new(endpoint: &Endpoint) -> Result<Self, ConfigError> {
-        let token = endpoint.token(SystemKind::GitLab)?;
+        let token = endpoint.token(IssuerSystem::GitLab)?;
         let authorization = bearer(token)?;
         Ok(Self { client: IssuerClient::new(endpoint, vec![token.clone()])?, authorization })
     }

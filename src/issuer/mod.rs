@@ -32,7 +32,7 @@ pub use self::{
     error::CallError,
     token::PlainToken,
 };
-use crate::api::{GitLabAccessLevel, Permission, Time};
+use crate::api::{GitLabAccessLevel, IssuerSystem, Permission, Time};
 
 /// A system that issues tokens.
 #[async_trait]
@@ -61,41 +61,6 @@ pub trait Driver: Send + Sync {
     /// # Errors
     /// One page could not be read, or the list changed while its pages were read.
     async fn list(&self, target: &IssuerTarget) -> Result<Vec<RemoteToken>, CallError>;
-}
-
-/// The systems.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub enum SystemKind {
-    /// SailPoint Identity Security Cloud.
-    SailPoint,
-    /// TrueFoundry.
-    TrueFoundry,
-    /// Cryptlex.
-    Cryptlex,
-    /// GitLab.
-    GitLab,
-    /// Gitea and Forgejo.
-    Gitea,
-    /// Argo CD.
-    ArgoCd,
-}
-
-impl SystemKind {
-    /// All systems.
-    pub const ALL: [Self; 6] =
-        [Self::SailPoint, Self::TrueFoundry, Self::Cryptlex, Self::GitLab, Self::Gitea, Self::ArgoCd];
-
-    /// Returns the name of the system for people.
-    pub fn as_str(self) -> &'static str {
-        match self {
-            Self::SailPoint => "SailPoint",
-            Self::TrueFoundry => "TrueFoundry",
-            Self::Cryptlex => "Cryptlex",
-            Self::GitLab => "GitLab",
-            Self::Gitea => "Gitea",
-            Self::ArgoCd => "Argo CD",
-        }
-    }
 }
 
 /// What [`Driver::check`] learned of a system.
@@ -198,14 +163,15 @@ pub struct RemoteToken {
 /// Makes the client of a system.
 ///
 /// # Errors
-/// The address, the certificates or the kind of credential do not fit.
-pub fn driver(kind: SystemKind, endpoint: &Endpoint) -> Result<Arc<dyn Driver>, ConfigError> {
-    Ok(match kind {
-        SystemKind::SailPoint => Arc::new(sailpoint::SailPoint::new(endpoint)?),
-        SystemKind::TrueFoundry => Arc::new(truefoundry::TrueFoundry::new(endpoint)?),
-        SystemKind::Cryptlex => Arc::new(cryptlex::Cryptlex::new(endpoint)?),
-        SystemKind::GitLab => Arc::new(gitlab::GitLab::new(endpoint)?),
-        SystemKind::Gitea => Arc::new(gitea::Gitea::new(endpoint)?),
-        SystemKind::ArgoCd => Arc::new(argocd::ArgoCd::new(endpoint)?),
+/// The address, the certificates or the kind of credential do not fit, or the operator itself is the system.
+pub fn driver(system: IssuerSystem, endpoint: &Endpoint) -> Result<Arc<dyn Driver>, ConfigError> {
+    Ok(match system {
+        IssuerSystem::Local => return Err(ConfigError::Local),
+        IssuerSystem::SailPoint => Arc::new(sailpoint::SailPoint::new(endpoint)?),
+        IssuerSystem::TrueFoundry => Arc::new(truefoundry::TrueFoundry::new(endpoint)?),
+        IssuerSystem::Cryptlex => Arc::new(cryptlex::Cryptlex::new(endpoint)?),
+        IssuerSystem::GitLab => Arc::new(gitlab::GitLab::new(endpoint)?),
+        IssuerSystem::Gitea => Arc::new(gitea::Gitea::new(endpoint)?),
+        IssuerSystem::ArgoCd => Arc::new(argocd::ArgoCd::new(endpoint)?),
     })
 }

@@ -13,8 +13,8 @@ use tokio::{
 };
 
 use super::{
-    CallError, ConfigError, CreatedToken, Driver, Endpoint, IssuerCredential, IssuerTarget, NewToken, PlainToken,
-    RemoteToken, ServerInfo, SystemKind,
+    CallError, ConfigError, CreatedToken, Driver, Endpoint, IssuerCredential, IssuerSystem, IssuerTarget, NewToken,
+    PlainToken, RemoteToken, ServerInfo,
     client::{Answer, Call, IssuerClient, bearer, path, with_query},
     wire,
 };
@@ -78,7 +78,7 @@ impl SailPoint {
     pub(super) fn new(endpoint: &Endpoint) -> Result<Self, ConfigError> {
         let IssuerCredential::Client { id, secret } = &endpoint.credential else {
             return Err(ConfigError::credential(
-                SystemKind::SailPoint,
+                IssuerSystem::SailPoint,
                 "a client id and its secret",
                 &endpoint.credential,
             ));

@@ -9,8 +9,8 @@ use serde::Deserialize;
 use serde_json::{Value, json};
 
 use super::{
-    CallError, ConfigError, CreatedToken, Driver, Endpoint, IssuerTarget, NewToken, PlainToken, RemoteToken,
-    ServerInfo, SystemKind,
+    CallError, ConfigError, CreatedToken, Driver, Endpoint, IssuerSystem, IssuerTarget, NewToken, PlainToken,
+    RemoteToken, ServerInfo,
     client::{Call, IssuerClient, bearer, path, with_query},
     wire,
 };
@@ -66,7 +66,7 @@ struct Manifest {
 
 impl TrueFoundry {
     pub(super) fn new(endpoint: &Endpoint) -> Result<Self, ConfigError> {
-        let token = endpoint.token(SystemKind::TrueFoundry)?;
+        let token = endpoint.token(IssuerSystem::TrueFoundry)?;
         let authorization = bearer(token)?;
         Ok(Self { client: IssuerClient::new(endpoint, vec![token.clone()])?, authorization })
     }

@@ -140,9 +140,9 @@ fn issuer(inputs: &Inputs<'_>, need: Need, minting: &MintProgress) -> Option<Blo
         return None;
     }
     let Some(issuer) = inputs.observed.issuer else {
-        let (kind, name) = (reference.kind.as_str(), &reference.name);
         let message = format!(
-            "{kind} {name:?} does not exist, or this controller does not serve its kind: create it, or check the controller's flag --issuers"
+            "{} does not exist, or this controller does not serve its kind: create it, or check the controller's flag --issuers",
+            reference.title()
         );
         return blocked(Reason::IssuerNotReady, message);
     };

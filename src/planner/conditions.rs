@@ -98,7 +98,7 @@ fn being_revoked(s: &Situation<'_>, status: &PersonalAccessTokenStatus) -> Optio
         return None;
     }
     let reference = s.spec.issuer_ref.as_deref()?;
-    let title = format!("{} {:?}", reference.kind.as_str(), reference.name);
+    let title = reference.title();
     let why = match s.observed.issuer {
         None => format!("; {title} does not exist: create it again, or revoke them at the issuer yourself"),
         Some(issuer) => match (&issuer.problem, &s.observed.calls.failed) {
@@ -314,7 +314,7 @@ impl Conditions {
         self.blocked_until
     }
 
-    /// Returns the list of conditions. `lastTransitionTime` changes only with a condition's status.
+    /// Returns the list of conditions.
     pub fn list(&self, present: &[Condition], generation: Option<i64>, now: Time) -> Vec<Condition> {
         let (status, reason, message) = &self.ready;
         let ready = (ConditionType::Ready, *status, *reason, message.as_str());
@@ -322,17 +322,15 @@ impl Conditions {
         let mut conditions: Vec<_> = std::iter::once(ready)
             .chain(rest)
             .map(|(type_, status, reason, message)| {
-                let before = present.iter().find(|condition| condition.type_ == type_.as_str());
-                Condition {
+                let condition = Condition {
                     type_: type_.as_str().into(),
                     status: status.into(),
                     reason: reason.as_str().into(),
                     message: clipped(message),
-                    last_transition_time: before
-                        .filter(|before| before.status == status)
-                        .map_or_else(|| now.floor_second(), |before| before.last_transition_time),
+                    last_transition_time: now.floor_second(),
                     observed_generation: generation,
-                }
+                };
+                condition.following(present)
             })
             .collect();
         conditions

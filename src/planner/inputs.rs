@@ -23,7 +23,7 @@ pub(super) struct Inputs<'a> {
     pub spec: &'a PersonalAccessTokenSpec,
     pub intent: Intent,
     /// What only tokens of other systems have.
-    pub remote: Option<Remote>,
+    pub remote: Option<Remote<'a>>,
     /// The name of the Secret that holds the token: the one in the spec, or a former one if the rename is postponed.
     pub secret_name: &'a str,
 }
@@ -35,7 +35,7 @@ impl<'a> Inputs<'a> {
     }
 
     /// Returns what is requested from the issuer of another system.
-    pub fn remote_intent(&self) -> Option<&RemoteIntent> {
+    pub fn remote_intent(&self) -> Option<&RemoteIntent<'a>> {
         self.remote.as_ref()?.intent.as_ref()
     }
 

@@ -56,9 +56,8 @@ fn is_usable(inputs: &Inputs<'_>, live: &[Credential], held: &HeldCredential) ->
     let too_late = held.hash.is_none() && inputs.now > held.issued_at.plus(remote::LATEST_REQUEST);
     // What was permitted for other parameters must not be requested with these.
     let recorded = live.iter().find(|credential| credential.id == held.id).and_then(|one| one.remote.as_deref());
-    let is_outdated =
-        recorded.is_some_and(|remote| Some(&remote.parameters) != inputs.intent.remote_parameters.as_ref());
-    let is_outdated = is_outdated && held.hash.is_none();
+    let is_outdated = held.hash.is_none()
+        && recorded.is_some_and(|remote| Some(&remote.parameters) != inputs.intent.remote_parameters.as_ref());
     !used_up
         && !is_outdated
         && !too_late

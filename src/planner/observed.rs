@@ -337,7 +337,7 @@ pub struct Observed<'a> {
     /// The issuer of the tokens, if it is another system and known.
     pub issuer: Option<&'a IssuerView>,
     /// The newest complete lists of the issuer's tokens for the target of the PAT, newest first.
-    pub remote_lists: &'a [RemoteList],
+    pub remote_lists: &'a [Arc<RemoteList>],
     /// What the process knows of its calls at the issuer.
     pub calls: &'a IssuerCalls,
     /// What the issuer answered to the creation of the held token.

@@ -4,7 +4,7 @@
 //! issuer creates it, and a token that has ended is first revoked at the issuer and then forgotten, once a list of the issuer's tokens
 //! shows that it is gone. Nothing here sends a request.
 
-use std::{collections::BTreeMap, fmt::Write as _};
+use std::{collections::BTreeMap, fmt::Write as _, sync::Arc};
 
 use k8s_openapi::jiff::SignedDuration;
 use sha2::{Digest as _, Sha256};
@@ -18,8 +18,8 @@ use super::{
 use crate::{
     api::{
         Credential, CredentialState, DeletionPolicy, GitLabAccessLevel, InvalidField, IssuerPolicy, IssuerSystem,
-        Parsed, Permission, PersonalAccessTokenSpec, PersonalAccessTokenStatus, PolicyRule, Reason, RemoteFacts,
-        RemoteTarget, Time,
+        LengthOfTime, Parsed, Permission, PersonalAccessTokenSpec, PersonalAccessTokenStatus, PolicyRule, Reason,
+        RemoteFacts, RemoteTarget, Time,
     },
     token::TokenHash,
 };
@@ -111,20 +111,18 @@ pub struct CreatedFacts {
 }
 
 /// The part of a spec that only tokens of other systems have, parsed.
-#[derive(Clone, Debug)]
-pub(super) struct RemoteIntent {
-    pub issuer: IssuerView,
+pub(super) struct RemoteIntent<'a> {
+    issuer: &'a IssuerView,
+    spec: &'a PersonalAccessTokenSpec,
     pub target: RemoteTarget,
-    pub scopes: Vec<String>,
-    pub permissions: Vec<Permission>,
     /// The hash of all parameters.
     pub parameters: String,
 }
 
 /// The facts of a PAT whose tokens another system issues.
-pub(super) struct Remote {
+pub(super) struct Remote<'a> {
     /// The parsed spec; `None` if the issuer does not exist or the spec does not fit it, or if the object is being deleted.
-    pub intent: Option<RemoteIntent>,
+    pub intent: Option<RemoteIntent<'a>>,
     /// Why the spec does not fit the issuer. Tokens can be revoked all the same.
     pub invalid: Option<InvalidField>,
     /// The credentials that have ended and are not yet confirmed to be gone.
@@ -142,12 +140,12 @@ pub(super) enum Revocation {
     AwaitList,
 }
 
-impl RemoteIntent {
+impl<'a> RemoteIntent<'a> {
     /// Reads the spec of a PAT for its issuer.
     ///
     /// # Errors
     /// The first field that does not fit the issuer.
-    pub fn read(spec: &PersonalAccessTokenSpec, issuer: &IssuerView) -> Result<Self, InvalidField> {
+    pub fn read(spec: &'a PersonalAccessTokenSpec, issuer: &'a IssuerView) -> Result<Self, InvalidField> {
         let only_local = [
             ("spec.tokenPrefix", spec.token_prefix.is_some()),
             ("spec.audiences", !spec.audiences.is_empty()),
@@ -179,16 +177,8 @@ impl RemoteIntent {
             argo_cd: spec.argo_cd.as_deref().cloned(),
             true_foundry: spec.true_foundry.as_deref().cloned(),
         };
-        if let Some(problem) = exceeds_limits(spec, issuer, &target)? {
-            return Err(problem);
-        }
-        Ok(Self {
-            parameters: parameters(&target, &spec.scopes, &spec.permissions),
-            issuer: issuer.clone(),
-            target,
-            scopes: spec.scopes.clone(),
-            permissions: spec.permissions.clone(),
-        })
+        check_limits(spec, issuer, &target)?;
+        Ok(Self { parameters: parameters(&target, &spec.scopes, &spec.permissions), issuer, spec, target })
     }
 
     /// Returns when a token that is issued now is to end at the issuer: after two intervals, so that the operator may be down for one, and
@@ -216,8 +206,8 @@ impl RemoteIntent {
         Some(RemoteRequest {
             name: remote.name.clone(),
             target: remote.target.clone(),
-            scopes: self.scopes.clone(),
-            permissions: self.permissions.clone(),
+            scopes: self.spec.scopes.clone(),
+            permissions: self.spec.permissions.clone(),
             expires_at: credential.expires_at,
             latest: credential.issued_at.plus(LATEST_REQUEST),
         })
@@ -229,37 +219,34 @@ fn system(issuer: &IssuerView) -> &'static str {
 }
 
 /// Checks that the lifetime in a spec is possible in the issuer's system.
-fn exceeds_limits(
+fn check_limits(
     spec: &PersonalAccessTokenSpec,
     issuer: &IssuerView,
     target: &RemoteTarget,
-) -> Result<Option<InvalidField>, InvalidField> {
-    let Some(max) = issuer.system.limits(target).max_lifetime else { return Ok(None) };
-    let days = max.as_hours() / 24;
-    let too_long = |field: &str, what: String| Some(InvalidField::new(field, what));
-    let Some(rotation) = &spec.rotation else {
-        let unlimited = spec.expiry.as_ref().is_some_and(|expiry| expiry.never.is_some());
-        let after = spec.expiry.as_ref().and_then(|expiry| expiry.after.as_ref());
-        let after = after.map(|after| after.parse()).transpose();
-        let after = after.map_err(|error| InvalidField::new("spec.expiry.after", error.to_string()))?;
-        if unlimited || after.is_some_and(|after| after > max) {
-            let what = format!("tokens of {} live for at most {days} days: set spec.rotation", system(issuer));
-            return Ok(too_long("spec.expiry", what));
-        }
-        return Ok(None);
+) -> Result<(), InvalidField> {
+    let Some(max) = issuer.system.limits(target).max_lifetime else { return Ok(()) };
+    let (system, days) = (system(issuer), max.as_hours() / 24);
+    let parse = |field: &'static str, text: &LengthOfTime| {
+        text.parse().map_err(|error| InvalidField::new(field, error.to_string()))
     };
-    let interval = rotation.interval.parse();
-    let interval = interval.map_err(|error| InvalidField::new("spec.rotation.interval", error.to_string()))?;
-    Ok(if interval > max / 2 {
+    let Some(rotation) = &spec.rotation else {
+        let expiry = spec.expiry.as_ref();
+        let after = expiry.and_then(|expiry| expiry.after.as_ref());
+        let after = after.map(|after| parse("spec.expiry.after", after)).transpose()?;
+        if expiry.is_some_and(|expiry| expiry.never.is_some()) || after.is_some_and(|after| after > max) {
+            let what = format!("tokens of {system} live for at most {days} days: set spec.rotation");
+            return Err(InvalidField::new("spec.expiry", what));
+        }
+        return Ok(());
+    };
+    if parse("spec.rotation.interval", &rotation.interval)? > max / 2 {
         let what = format!(
-            "tokens of {} live for at most {days} days, and a token is requested for two intervals: set at most {}d",
-            system(issuer),
+            "tokens of {system} live for at most {days} days, and a token is requested for two intervals: set at most {}d",
             days / 2
         );
-        too_long("spec.rotation.interval", what)
-    } else {
-        None
-    })
+        return Err(InvalidField::new("spec.rotation.interval", what));
+    }
+    Ok(())
 }
 
 /// Returns the name of a token at the issuer: 32 lower-case letters, digits and `-`, which every system accepts. It names the installation
@@ -281,7 +268,7 @@ pub fn installation(cluster: &str, lease: &str) -> String {
     base32(&digest)[..8].to_owned()
 }
 
-/// Returns bytes as lower-case base32 (RFC 4648), without padding.
+/// Returns bytes as lower-case base32 (RFC 4648), without padding. No crate in the tree has it.
 fn base32(bytes: &[u8]) -> String {
     const ALPHABET: &[u8; 32] = b"abcdefghijklmnopqrstuvwxyz234567";
     let mut text = String::with_capacity(bytes.len() * 8 / 5 + 1);
@@ -311,12 +298,12 @@ fn parameters(target: &RemoteTarget, scopes: &[String], permissions: &[Permissio
     })
 }
 
-impl Remote {
+impl<'a> Remote<'a> {
     /// Reads what concerns the issuer; `None` if the operator itself issues the tokens. The credentials of `base` are then those at the issuer
     /// that have not ended. A PAT with tokens of another system stays one, whatever becomes of its issuer.
     pub fn read(
-        observed: &Observed<'_>,
-        spec: &PersonalAccessTokenSpec,
+        observed: &Observed<'a>,
+        spec: &'a PersonalAccessTokenSpec,
         base: &mut PersonalAccessTokenStatus,
     ) -> Option<Self> {
         let pat = observed.pat;
@@ -350,10 +337,11 @@ pub(super) fn take_gone(observed: &Observed<'_>, live: &mut Vec<Credential>) -> 
         let Some(remote) = credential.remote.as_deref().filter(|_| credential.state != CredentialState::Pending) else {
             return false;
         };
-        let [newest, before, ..] = lists_of(observed, remote)[..] else { return false };
-        [newest, before].iter().all(|list| {
-            list.begun_at > credential.issued_at.plus(CREATE_DEADLINE) && !list.live.contains_key(&remote.name)
-        })
+        let lists: Vec<_> = lists_of(observed, remote).take(2).collect();
+        lists.len() == 2
+            && lists.iter().all(|list| {
+                list.begun_at > credential.issued_at.plus(CREATE_DEADLINE) && !list.live.contains_key(&remote.name)
+            })
     };
     let (gone, rest) = std::mem::take(live).into_iter().partition(is_gone);
     *live = rest;
@@ -361,46 +349,44 @@ pub(super) fn take_gone(observed: &Observed<'_>, live: &mut Vec<Credential>) -> 
 }
 
 /// Returns the lists of the tokens of a token's target, newest first. Those of another issuer prove nothing.
-fn lists_of<'a>(observed: &Observed<'a>, remote: &RemoteFacts) -> Vec<&'a RemoteList> {
+fn lists_of<'a>(observed: &Observed<'a>, remote: &RemoteFacts) -> impl Iterator<Item = &'a RemoteList> {
     let is_issuer = observed.issuer.is_some_and(|issuer| issuer.uid == remote.issuer_uid);
-    observed.remote_lists.iter().filter(|list| is_issuer && list.target == remote.target).collect()
+    observed.remote_lists.iter().map(Arc::as_ref).filter(move |list| is_issuer && list.target == remote.target)
 }
 
 /// Decides what to do about a token that has ended. It is gone once a list that began after its revocation does not show it; without an ID,
 /// once a list that began after the last moment of its creation does not.
 pub(super) fn revocation(credential: &Credential, observed: &Observed<'_>) -> Revocation {
     let Some(remote) = credential.remote.as_deref() else { return Revocation::Confirmed };
-    let (lists, calls) = (lists_of(observed, remote), observed.calls);
-    let revoked_at = calls.revoked.get(&remote.name).copied();
+    let newest = lists_of(observed, remote).next();
+    let revoked_at = observed.calls.revoked.get(&remote.name).copied();
     // A list that began later shows the token, if it was ever created and is not gone.
     let conclusive_from = revoked_at.unwrap_or(credential.issued_at.plus(CREATE_DEADLINE));
-    let conclusive = lists.first().filter(|list| list.begun_at > conclusive_from);
-    let listed = lists.first().and_then(|list| list.live.get(&remote.name));
-    match (listed, conclusive) {
-        (None, Some(_)) if revoked_at.is_some() || remote.id.is_none() => Revocation::Confirmed,
-        (Some(listed), Some(_)) => Revocation::Delete(deletion(remote, listed.id.clone())),
-        _ if revoked_at.is_some() => Revocation::AwaitList,
-        // The ID must still be that of our token.
-        (None, _) => match &remote.id {
-            Some(id) if !lists.first().is_some_and(|list| list.live.values().any(|other| other.id == *id)) => {
-                Revocation::Delete(deletion(remote, id.clone()))
-            }
-            _ => Revocation::AwaitList,
-        },
-        (Some(listed), None) => Revocation::Delete(deletion(remote, listed.id.clone())),
+    let is_conclusive = newest.is_some_and(|list| list.begun_at > conclusive_from);
+    if let Some(listed) = newest.and_then(|list| list.live.get(&remote.name)) {
+        let is_due = is_conclusive || revoked_at.is_none();
+        return if is_due { Revocation::Delete(deletion(remote, &listed.id)) } else { Revocation::AwaitList };
+    }
+    if is_conclusive && (revoked_at.is_some() || remote.id.is_none()) {
+        return Revocation::Confirmed;
+    }
+    // The ID must still be that of our token.
+    let is_of_another = |id: &String| newest.is_some_and(|list| list.live.values().any(|other| other.id == *id));
+    match &remote.id {
+        Some(id) if revoked_at.is_none() && !is_of_another(id) => Revocation::Delete(deletion(remote, id)),
+        _ => Revocation::AwaitList,
     }
 }
 
-fn deletion(remote: &RemoteFacts, id: String) -> RemoteDeletion {
-    RemoteDeletion { name: remote.name.clone(), id, target: remote.target.clone() }
+fn deletion(remote: &RemoteFacts, id: &str) -> RemoteDeletion {
+    RemoteDeletion { name: remote.name.clone(), id: id.to_owned(), target: remote.target.clone() }
 }
 
 /// Whether the issuer has revoked tokens of this PAT twice within a day, and no later statement in the spec asks for another.
 pub(super) fn is_unwanted(inputs: &Inputs<'_>) -> bool {
-    let Some(newest) = inputs.base.revoked_remotely_at.iter().max() else { return false };
-    let recent = inputs.base.revoked_remotely_at.iter().filter(|at| inputs.now.since(**at) < REMOTE_REVOCATION_WINDOW);
+    let newest = inputs.base.revoked_remotely_at.iter().max();
     let requested = [inputs.intent.rotate_if_issued_before, inputs.intent.revoke_if_issued_before];
-    recent.count() > 1 && !requested.into_iter().flatten().any(|line| line > *newest)
+    unwanted_until(inputs).is_some_and(|until| inputs.now < until) && requested.iter().flatten().max() <= newest
 }
 
 /// Returns when a PAT that [`is_unwanted`] gets a token again.
@@ -433,25 +419,13 @@ pub(super) fn leaves_tokens(spec: &PersonalAccessTokenSpec) -> bool {
 
 /// Returns why the issuer's policy does not permit the token; `None` if it does.
 pub(super) fn refused_by_policy(inputs: &Inputs<'_>, issuer: &IssuerView) -> Option<String> {
+    let policy = issuer.policy.as_ref()?;
     let target = inputs.remote_intent().map(|intent| intent.target.clone()).unwrap_or_default();
     let by_rotation = inputs.intent.rotation.map(|interval| interval.saturating_mul(2));
     // Before the first issue, a lifetime that counts from it is not known as a time.
     let after = inputs.spec.expiry.as_ref().and_then(|expiry| expiry.after.as_ref()?.parse().ok());
     let lifetime = by_rotation.or(after).or(inputs.intent.terms.end().map(|end| end.since(inputs.now)));
-    let namespace = inputs.observed.pat.namespace();
-    find_refusal(issuer, namespace, &target, inputs.spec, lifetime)
-}
-
-fn find_refusal(
-    issuer: &IssuerView,
-    namespace: &str,
-    target: &RemoteTarget,
-    spec: &PersonalAccessTokenSpec,
-    lifetime: Option<SignedDuration>,
-) -> Option<String> {
-    let policy = issuer.policy.as_ref()?;
-    let problems: Vec<_> =
-        policy.rules.iter().map(|rule| refused_by_rule(rule, namespace, target, spec, lifetime)).collect();
+    let problems: Vec<_> = policy.rules.iter().map(|rule| refused_by_rule(rule, inputs, &target, lifetime)).collect();
     if problems.iter().any(Option::is_none) {
         return None;
     }
@@ -464,11 +438,11 @@ fn find_refusal(
 
 fn refused_by_rule(
     rule: &PolicyRule,
-    namespace: &str,
+    inputs: &Inputs<'_>,
     target: &RemoteTarget,
-    spec: &PersonalAccessTokenSpec,
     lifetime: Option<SignedDuration>,
 ) -> Option<String> {
+    let (spec, namespace) = (inputs.spec, inputs.observed.pat.namespace());
     let permits =
         |patterns: &[String], text: &str| patterns.is_empty() || patterns.iter().any(|pattern| matches(pattern, text));
     if !permits(&rule.namespaces, namespace) {
@@ -554,10 +528,9 @@ pub(super) fn next_deletion(s: &Situation<'_>) -> Option<RemoteDeletion> {
         return None;
     }
     let is_ours = |one: &&Credential| {
-        let remote = one.remote.as_deref();
-        let named = remote
-            .is_some_and(|remote| remote.name.ends_with(&remote_name("", s.uid(), one.revision, one.id.as_str())[3..]));
-        named && remote.is_some_and(|remote| s.observed.issuer.is_some_and(|issuer| issuer.uid == remote.issuer_uid))
+        let hash = &remote_name("", s.uid(), one.revision, one.id.as_str())["po-".len()..];
+        let of_issuer = |remote: &RemoteFacts| s.observed.issuer.is_some_and(|issuer| issuer.uid == remote.issuer_uid);
+        one.remote.as_deref().is_some_and(|remote| remote.name.ends_with(hash) && of_issuer(remote))
     };
     s.revoking().iter().filter(is_ours).find_map(|one| match revocation(one, s.observed) {
         Revocation::Delete(deletion) => Some(deletion),

@@ -1,28 +1,24 @@
 //! Random histories of tokens of another system, with a model of that system whose answers get lost.
 
-use std::collections::{BTreeMap, HashSet};
+use std::{
+    collections::{BTreeMap, HashSet},
+    sync::Arc,
+};
 
-use k8s_openapi::jiff::SignedDuration;
-use proptest::{collection::vec, prelude::*, test_runner::RngSeed};
-use rand::SeedableRng;
+use proptest::{collection::vec, prelude::*};
 use serde_json::{Value, json};
 
 use super::{
     observed::hash,
     remote::{IssuerCalls, IssuerProblem, IssuerView, RemoteList},
     simulate::{RemoteAnswer, SimulatedIssuer, SimulatedRemoteToken, SimulatedToken, Simulator},
+    tests::{histories, seconds, simulator},
     *,
 };
 use crate::{
     api::{CredentialState, IssuerSystem, RemoteTarget},
-    token::{Token, TokenHash},
+    token::TokenHash,
 };
-
-const START: i64 = 1_800_000_000;
-
-fn seconds(seconds: i64) -> SignedDuration {
-    SignedDuration::from_secs(seconds)
-}
 
 /// A PAT, its issuer, and what the checks remember.
 struct RemoteWorld {
@@ -41,15 +37,7 @@ impl RemoteWorld {
     fn new(system: IssuerSystem, spec: Value) -> Self {
         let mut spec = spec;
         spec["issuerRef"] = json!({"kind": "ClusterTokenIssuer", "name": "them"});
-        let pat = json!({
-            "metadata": {"name": "t", "namespace": "ns", "uid": "uid-1", "resourceVersion": "1", "generation": 1},
-            "spec": spec,
-        });
-        let pat = serde_json::from_value(pat).unwrap();
-        let now = Time::from_micros(START * 1_000_000);
-        let mut rng = rand::rngs::ChaCha8Rng::seed_from_u64(7);
-        let mint = Box::new(move |prefix: &_| Token::mint_with(&mut rng, prefix));
-        let mut simulator = Simulator::new(pat, ControllerConfig::default(), now, mint);
+        let mut simulator = simulator(spec);
         let mut issuer = SimulatedIssuer::new(IssuerView {
             title: "ClusterTokenIssuer \"them\"".into(),
             uid: "issuer-1".into(),
@@ -355,12 +343,6 @@ fn let_go(world: &mut RemoteWorld) {
     }
 }
 
-fn histories(cases: u32) -> ProptestConfig {
-    let mut config = ProptestConfig { cases, failure_persistence: None, ..ProptestConfig::default() };
-    config.rng_seed = RngSeed::Fixed(1);
-    config
-}
-
 fn live_through(system: IssuerSystem, rotation: Option<i64>, history: &[Happening]) {
     let spec = match rotation {
         Some(interval) => json!({"rotation": {"interval": format!("{interval}s")}}),
@@ -600,7 +582,7 @@ fn lists_of_another_target_or_issuer_prove_nothing() {
     let other = RemoteTarget { git_lab, ..RemoteTarget::default() };
     for (target, uid) in [(other, "issuer-1"), (RemoteTarget::default(), "issuer-2")] {
         world.simulator.now = world.simulator.now.plus(seconds(600));
-        let list = RemoteList { target, begun_at: world.simulator.now, live: BTreeMap::new() };
+        let list = Arc::new(RemoteList { target, begun_at: world.simulator.now, live: BTreeMap::new() });
         world.issuer().lists = vec![list.clone(), list];
         world.issuer().view.uid = uid.into();
         world.reconcile(usize::MAX);

@@ -3,7 +3,7 @@
 //!
 //! It sends no requests. The caller sets the time and passes the function that mints tokens.
 
-use std::collections::BTreeMap;
+use std::{collections::BTreeMap, sync::Arc};
 
 use k8s_openapi::{
     ByteString, api::core::v1::Secret, apimachinery::pkg::apis::meta::v1::ObjectMeta, jiff::SignedDuration,
@@ -100,7 +100,7 @@ pub struct SimulatedIssuer {
     /// The target of all tokens.
     pub target: RemoteTarget,
     /// The newest two lists, newest first.
-    pub lists: Vec<RemoteList>,
+    pub lists: Vec<Arc<RemoteList>>,
     /// The calls.
     pub calls: IssuerCalls,
     /// What it answered to the creation of the held token.
@@ -164,7 +164,7 @@ impl SimulatedIssuer {
         let is_live = |token: &SimulatedRemoteToken| token.expires_at.is_none_or(|end| now < end);
         let live = self.tokens.iter().filter(|(_, token)| is_live(token));
         let live = live.map(|(name, token)| (name.clone(), ListedToken { id: token.id.clone() })).collect();
-        self.lists.insert(0, RemoteList { target: self.target.clone(), begun_at: now, live });
+        self.lists.insert(0, Arc::new(RemoteList { target: self.target.clone(), begun_at: now, live }));
         self.lists.truncate(2);
     }
 
@@ -350,8 +350,7 @@ impl Simulator {
                 }
             }
             Step::DryRun(write) => {
-                let base = write.base.as_ref().map(|base| base.resource_version.as_str());
-                if base != self.version_of(&write.name) {
+                if !self.is_current(&write) {
                     self.uncached = true;
                     return Ok(Performed::Conflict);
                 }
@@ -368,8 +367,7 @@ impl Simulator {
             }
             Step::WriteSecret(write) => {
                 self.uncached = true;
-                let base = write.base.as_ref().map(|base| base.resource_version.as_str());
-                if base != self.version_of(&write.name) {
+                if !self.is_current(&write) {
                     return Ok(Performed::Conflict);
                 }
                 let sent = self.secret_after(&write)?;
@@ -529,6 +527,11 @@ impl Simulator {
         self.version.to_string()
     }
 
+    /// Whether the Secret has the version that a write was decided on.
+    fn is_current(&self, write: &SecretWrite) -> bool {
+        write.base.as_ref().map(|base| base.resource_version.as_str()) == self.version_of(&write.name)
+    }
+
     fn version_of(&self, secret: &str) -> Option<&str> {
         self.secrets.get(secret)?.metadata.resource_version.as_deref()
     }
@@ -536,8 +539,7 @@ impl Simulator {
     /// Records when the hash of the held token was published in the status, and the version of the Secret at that time.
     fn note_publication(&mut self, over: u64) {
         let (Some(held), Ok(status)) = (&mut self.held, &self.pat.status) else { return };
-        let mut published = status.credentials.iter().chain(&status.remote_credentials);
-        if held.published.is_none() && published.any(|credential| credential.id == held.token.id()) {
+        if held.published.is_none() && status.all_credentials().any(|credential| credential.id == held.token.id()) {
             held.published = Some((self.now, over));
         }
     }

@@ -30,8 +30,21 @@ use crate::{
 
 const START: i64 = 1_800_000_000;
 
-fn seconds(seconds: i64) -> SignedDuration {
+pub(super) fn seconds(seconds: i64) -> SignedDuration {
     SignedDuration::from_secs(seconds)
+}
+
+/// A PAT with this spec that no controller has seen yet. Its tokens are the same in each run.
+pub(super) fn simulator(spec: serde_json::Value) -> Simulator {
+    let pat = json!({
+        "metadata": {"name": "t", "namespace": "ns", "uid": "uid-1", "resourceVersion": "1", "generation": 1},
+        "spec": spec,
+    });
+    let pat = serde_json::from_value(pat).unwrap();
+    let now = Time::from_micros(START * 1_000_000);
+    let mut rng = rand::rngs::ChaCha8Rng::seed_from_u64(7);
+    let mint = Box::new(move |prefix: &_| Token::mint_with(&mut rng, prefix));
+    Simulator::new(pat, ControllerConfig::default(), now, mint)
 }
 
 /// A simulation, the faults in it, and what the checks remember.
@@ -87,16 +100,8 @@ impl DerefMut for World {
 
 impl World {
     fn new(spec: serde_json::Value) -> Self {
-        let pat = json!({
-            "metadata": {"name": "t", "namespace": "ns", "uid": "uid-1", "resourceVersion": "1", "generation": 1},
-            "spec": spec,
-        });
-        let pat = serde_json::from_value(pat).unwrap();
-        let now = Time::from_micros(START * 1_000_000);
-        let mut rng = rand::rngs::ChaCha8Rng::seed_from_u64(7);
-        let mint = Box::new(move |prefix: &_| Token::mint_with(&mut rng, prefix));
         Self {
-            simulator: Simulator::new(pat, ControllerConfig::default(), now, mint),
+            simulator: simulator(spec),
             interrupted: None,
             minted: BTreeMap::new(),
             retired: HashSet::new(),
@@ -1036,7 +1041,7 @@ fn length(seconds: i64) -> crate::api::LengthOfTime {
 
 /// The histories are the same each time, so that a failure is due to a change. `PROPTEST_RNG_SEED=<number>` runs others, and
 /// `PROPTEST_CASES=<number>` another number of them. Add a failing one to the table below.
-fn histories(cases: u32) -> ProptestConfig {
+pub(super) fn histories(cases: u32) -> ProptestConfig {
     let mut config =
         ProptestConfig { max_shrink_iters: 20_000, failure_persistence: None, ..ProptestConfig::default() };
     if std::env::var_os("PROPTEST_CASES").is_none() {

@@ -89,7 +89,7 @@ fn remote_creation(request: &RemoteRequest) -> String {
 
 fn status_write(pat: &StoredPat, next: &PersonalAccessTokenStatus) -> String {
     let stored = pat.status.as_ref().ok();
-    let all = |status: &PersonalAccessTokenStatus| [&status.credentials[..], &status.remote_credentials].concat();
+    let all = |status: &PersonalAccessTokenStatus| status.all_credentials().cloned().collect::<Vec<_>>();
     let (before, after) = (stored.map(all).unwrap_or_default(), all(next));
     let conditions = &next.conditions;
     let mut parts: Vec<_> = after.iter().filter_map(|credential| credential_change(&before, credential)).collect();

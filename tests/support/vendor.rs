@@ -16,9 +16,10 @@ use axum::{
     http::{HeaderMap, Method, StatusCode, header},
     response::Response,
 };
+use pat_operator::api::IssuerSystem;
 use pat_operator::issuer::{
     AddressPolicy, CallBudget, Driver, Endpoint, IssuerCredential, IssuerTarget, NewToken, PlainToken, RemoteToken,
-    SystemKind, driver,
+    driver,
 };
 use percent_encoding::percent_decode_str;
 use serde_json::Value;
@@ -97,12 +98,12 @@ async fn read(request: Request) -> VendorRequest {
 }
 
 /// A driver with a token as its credential.
-pub fn driver_with_token(kind: SystemKind, url: &str, token: &str) -> Arc<dyn Driver> {
+pub fn driver_with_token(kind: IssuerSystem, url: &str, token: &str) -> Arc<dyn Driver> {
     driver_with(kind, url, IssuerCredential::Token(PlainToken::new(token.to_owned())))
 }
 
 /// A driver with any credential.
-pub fn driver_with(kind: SystemKind, url: &str, credential: IssuerCredential) -> Arc<dyn Driver> {
+pub fn driver_with(kind: IssuerSystem, url: &str, credential: IssuerCredential) -> Arc<dyn Driver> {
     driver(kind, &endpoint(url, credential)).expect("a driver")
 }
 

@@ -7,7 +7,7 @@ use std::{
 
 use tokio::time::timeout;
 
-use super::{super::namespaced_name::NamespacedName, IssuerKey, Issuers, issuer_target};
+use super::{super::namespaced_name::NamespacedName, Issuer, IssuerKey, Issuers, issuer_target};
 use crate::{
     api::{StoredPat, Time},
     issuer::{CallError, CreatedToken, Driver, NewToken},
@@ -33,40 +33,29 @@ pub enum FinishedResult {
     Deleted(String, Result<(), CallError>),
 }
 
-impl FinishedResult {
-    /// Removes what the server says, for a person who chose the server.
-    fn without_messages(self) -> Self {
-        match self {
-            Self::Created(id, result) => Self::Created(id, result.map_err(|error| error.without_message())),
-            Self::Deleted(name, result) => Self::Deleted(name, result.map_err(|error| error.without_message())),
-        }
-    }
-}
-
 /// The time that a creation may take.
 const CREATE_LIMIT: Duration = Duration::from_secs(30);
 
 impl Issuers {
     /// Begins to create a token for a PAT; `false` if its issuer cannot be called.
     pub fn create(self: &Arc<Self>, pat: &StoredPat, id: TokenId, request: RemoteRequest) -> bool {
-        let Some(driver) = self.driver_of(pat) else { return false };
+        let Some((issuer, driver)) = self.driver_of(pat) else { return false };
         let (issuers, key, uid) = (self.clone(), self.stores.key_of(pat), pat.uid().to_owned());
-        let namespaced = IssuerKey::of(pat).is_some_and(|issuer| issuer.namespace.is_some());
         tokio::spawn(async move {
-            let result = issuers.create_in_time(&*driver, request).await;
-            issuers.finish(key, uid, namespaced, FinishedResult::Created(id, result));
+            let result = issuers.create_in_time(&*driver, request).await.map_err(|error| issuer.shown(error));
+            issuers.finish(key, uid, FinishedResult::Created(id, result));
         });
         true
     }
 
     /// Begins to revoke a token of a PAT; `false` if its issuer cannot be called.
     pub fn delete(self: &Arc<Self>, pat: &StoredPat, deletion: RemoteDeletion) -> bool {
-        let Some(driver) = self.driver_of(pat) else { return false };
+        let Some((issuer, driver)) = self.driver_of(pat) else { return false };
         let (issuers, key, uid) = (self.clone(), self.stores.key_of(pat), pat.uid().to_owned());
-        let namespaced = IssuerKey::of(pat).is_some_and(|issuer| issuer.namespace.is_some());
         tokio::spawn(async move {
             let result = driver.delete(&issuer_target(&deletion.target), &deletion.id).await;
-            issuers.finish(key, uid, namespaced, FinishedResult::Deleted(deletion.name, result));
+            let result = result.map_err(|error| issuer.shown(error));
+            issuers.finish(key, uid, FinishedResult::Deleted(deletion.name, result));
         });
         true
     }
@@ -96,16 +85,15 @@ impl Issuers {
         created.unwrap_or(Err(CallError::TimedOut))
     }
 
-    fn finish(&self, pat: NamespacedName, uid: String, namespaced: bool, result: FinishedResult) {
-        let result = if namespaced { result.without_messages() } else { result };
+    fn finish(&self, pat: NamespacedName, uid: String, result: FinishedResult) {
         let call = FinishedCall { uid, result, ended_at: self.clock.now().into() };
         self.finished.lock().unwrap_or_else(PoisonError::into_inner).entry(pat.clone()).or_default().push(call);
-        self.trigger(pat);
+        self.gate.trigger(pat);
     }
 
-    fn driver_of(&self, pat: &StoredPat) -> Option<Arc<dyn Driver>> {
+    fn driver_of(&self, pat: &StoredPat) -> Option<(Arc<Issuer>, Arc<dyn Driver>)> {
         let issuer = self.get(&IssuerKey::of(pat)?)?;
-        let state = issuer.state();
-        state.driver.clone()
+        let driver = issuer.state().driver.clone()?;
+        Some((issuer, driver))
     }
 }

@@ -25,7 +25,7 @@ use crate::{
         GitLabAccessLevel, IssuerKind, IssuerReference, IssuerSystem, Reason, RemoteTarget, StoredIssuer, StoredPat,
         TokenIssuerSpec, TrueFoundryTokenType,
     },
-    issuer::{CallBudget, Driver, GitLabOwner, IssuerTarget, SystemKind},
+    issuer::{CallBudget, CallError, Driver, GitLabOwner, IssuerTarget},
     planner::remote::{IssuerProblem, IssuerView, RemoteList},
     service::Clock,
 };
@@ -81,7 +81,7 @@ impl IssuerKey {
     /// Returns the kind and the name, for messages.
     pub fn title(&self) -> String {
         let kind = if self.namespace.is_some() { IssuerKind::TokenIssuer } else { IssuerKind::ClusterTokenIssuer };
-        format!("{} {:?}", kind.as_str(), self.name)
+        kind.title(&self.name)
     }
 }
 
@@ -114,7 +114,8 @@ struct IssuerState {
     object: Arc<StoredIssuer>,
     view: Arc<IssuerView>,
     driver: Option<Arc<dyn Driver>>,
-    lists: HashMap<RemoteTarget, Arc<[RemoteList]>>,
+    /// The newest two lists of each target, newest first.
+    lists: HashMap<RemoteTarget, Vec<Arc<RemoteList>>>,
 }
 
 /// What the planner reads about the issuer of one PAT.
@@ -123,7 +124,7 @@ pub struct IssuerFacts {
     /// The issuer.
     pub view: Option<Arc<IssuerView>>,
     /// The newest two lists of each target of the PAT's tokens, newest first.
-    pub lists: Vec<RemoteList>,
+    pub lists: Vec<Arc<RemoteList>>,
 }
 
 impl Issuers {
@@ -148,20 +149,12 @@ impl Issuers {
         }
     }
 
-    /// Returns the settings.
-    pub fn settings(&self) -> &IssuerSettings {
-        &self.settings
-    }
-
     /// Returns what is known of the issuer of a PAT.
     pub fn facts(&self, pat: &StoredPat) -> IssuerFacts {
         let issuer = IssuerKey::of(pat).and_then(|key| self.get(&key));
         let Some(issuer) = issuer else { return IssuerFacts::default() };
         let state = issuer.state();
-        let lists = targets(pat)
-            .into_iter()
-            .filter_map(|target| state.lists.get(&target))
-            .flat_map(|lists| lists.iter().cloned());
+        let lists = targets(pat).into_iter().filter_map(|target| state.lists.get(&target)).flatten().cloned();
         IssuerFacts { view: Some(state.view.clone()), lists: lists.collect() }
     }
 
@@ -245,15 +238,17 @@ impl Issuers {
     fn installation(&self) -> String {
         self.installation.read().unwrap_or_else(PoisonError::into_inner).clone()
     }
-
-    fn trigger(&self, pat: NamespacedName) {
-        self.gate.trigger(pat);
-    }
 }
 
 impl Issuer {
     fn state(&self) -> std::sync::RwLockReadGuard<'_, IssuerState> {
         self.state.read().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Returns a failed call as a person may see it: for a TokenIssuer, without anything that the server says, because its owner chose the
+    /// server.
+    fn shown(&self, error: CallError) -> CallError {
+        if self.key.namespace.is_some() { error.without_message() } else { error }
     }
 }
 
@@ -281,19 +276,6 @@ fn view(key: &IssuerKey, object: &StoredIssuer, installation: &str, problem: Opt
 fn targets(pat: &StoredPat) -> HashSet<RemoteTarget> {
     let recorded = pat.status.iter().flat_map(|status| &status.remote_credentials);
     recorded.filter_map(|credential| Some(credential.remote.as_ref()?.target.clone())).collect()
-}
-
-/// Returns the system of a driver; `None` for the operator itself.
-fn system_kind(system: IssuerSystem) -> Option<SystemKind> {
-    Some(match system {
-        IssuerSystem::Local => return None,
-        IssuerSystem::SailPoint => SystemKind::SailPoint,
-        IssuerSystem::TrueFoundry => SystemKind::TrueFoundry,
-        IssuerSystem::Cryptlex => SystemKind::Cryptlex,
-        IssuerSystem::GitLab => SystemKind::GitLab,
-        IssuerSystem::Gitea => SystemKind::Gitea,
-        IssuerSystem::ArgoCd => SystemKind::ArgoCd,
-    })
 }
 
 /// Returns a target as drivers name it.

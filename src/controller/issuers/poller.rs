@@ -1,7 +1,7 @@
 //! Polls each issuer: checks that it answers and accepts the credential, lists the tokens of each target, and writes its status.
 
 use std::{
-    collections::{HashMap, HashSet},
+    collections::HashSet,
     sync::{Arc, PoisonError},
     time::Duration,
 };
@@ -17,9 +17,7 @@ use tokio::{
     time::{Instant, sleep, sleep_until, timeout},
 };
 
-use super::{
-    super::error::Error, Issuer, IssuerKey, IssuerState, Issuers, auth, issuer_target, system_kind, targets, view,
-};
+use super::{super::error::Error, Issuer, IssuerKey, Issuers, auth, issuer_target, targets, view};
 use crate::{
     api::{
         ClusterTokenIssuer, Condition, CredentialState, FIELD_MANAGER, IssuerStatus, IssuerSystem, Reason, StoredPat,
@@ -45,6 +43,7 @@ const LIST_LIMIT: Duration = Duration::from_secs(60);
 const MAX_ORPHANED: usize = 1_000;
 
 /// What a poll found.
+#[derive(Default)]
 struct Polled {
     driver: Option<Arc<dyn Driver>>,
     problem: Option<IssuerProblem>,
@@ -144,7 +143,7 @@ impl Issuers {
             state.driver.clone_from(&polled.driver);
         }
         self.write_status(issuer, &polled, &pats).await;
-        pats.iter().for_each(|pat| self.trigger(self.stores.key_of(pat)));
+        pats.iter().for_each(|pat| self.gate.trigger(self.stores.key_of(pat)));
         works
     }
 
@@ -152,7 +151,7 @@ impl Issuers {
         let Some((system, url)) = spec.system() else {
             return Polled::failed(Reason::IssuerNotReady, "spec: set exactly one system".into());
         };
-        let (Some(kind), Some(url)) = (system_kind(system), url) else { return Polled::local() };
+        let Some(url) = url else { return Polled::default() };
         let is_enabled = if issuer.key.namespace.is_some() { self.settings.namespaced } else { self.settings.cluster };
         if !is_enabled {
             let message = format!("{} is not enabled in this installation", issuer.key.title());
@@ -166,7 +165,7 @@ impl Issuers {
         let mut last = None;
         for credential in credentials {
             let endpoint = self.endpoint(issuer, spec, url, credential);
-            let driver = match driver(kind, &endpoint) {
+            let driver = match driver(system, &endpoint) {
                 Ok(driver) => driver,
                 Err(error) => {
                     last = Some(Polled::failed(Reason::IssuerNotReady, error.to_string()));
@@ -180,7 +179,7 @@ impl Issuers {
                 }
                 Err(error) => {
                     let is_refused = matches!(error, CallError::Unauthorized { .. } | CallError::Forbidden { .. });
-                    last = Some(Polled::failed(reason(&error), issuer.explain(&error)));
+                    last = Some(Polled::failed(reason(&error), issuer.shown(error).to_string()));
                     if !is_refused {
                         break;
                     }
@@ -193,30 +192,30 @@ impl Issuers {
     /// Lists the tokens of each target that PATs use, and returns whether all lists are complete.
     async fn list(&self, issuer: &Issuer, driver: &dyn Driver, pats: &[Arc<StoredPat>]) -> bool {
         let used: HashSet<_> = pats.iter().flat_map(|pat| targets(pat)).collect();
-        let is_used = used.clone();
         let mut complete = true;
-        let mut lists = HashMap::new();
-        for target in used {
+        let mut lists = Vec::new();
+        for target in &used {
             let begun_at = Time::from(self.clock.now());
-            let list = timeout(LIST_LIMIT, driver.list(&issuer_target(&target))).await;
+            let list = timeout(LIST_LIMIT, driver.list(&issuer_target(target))).await;
             match list.unwrap_or(Err(CallError::TimedOut)) {
                 Ok(tokens) => {
                     let live = tokens.into_iter().filter(|token| token.live);
                     let live = live.map(|token| (token.name, ListedToken { id: token.id })).collect();
-                    lists.insert(target.clone(), RemoteList { target, begun_at, live });
+                    lists.push(Arc::new(RemoteList { target: target.clone(), begun_at, live }));
                 }
                 Err(error) => {
                     complete = false;
-                    let (title, why) = (issuer.key.title(), issuer.explain(&error));
+                    let (title, why) = (issuer.key.title(), issuer.shown(error));
                     tracing::warn!(issuer = %title, target = target.text(), "the tokens cannot be listed: {why}");
                 }
             }
         }
         let mut state = issuer.state.write().unwrap_or_else(PoisonError::into_inner);
-        state.lists.retain(|target, _| is_used.contains(target));
-        for (target, list) in lists {
-            let before = state.lists.get(&target).and_then(|lists| lists.first()).cloned();
-            state.lists.insert(target, std::iter::once(list).chain(before).collect());
+        state.lists.retain(|target, _| used.contains(target));
+        for list in lists {
+            let of_target = state.lists.entry(list.target.clone()).or_default();
+            of_target.insert(0, list);
+            of_target.truncate(2);
         }
         complete
     }
@@ -263,21 +262,12 @@ impl Issuers {
         if status == before {
             return;
         }
-        let written = match &issuer.key.namespace {
-            Some(namespace) => {
-                let api: Api<TokenIssuer> = Api::namespaced(self.client.clone(), namespace);
-                patch_status(&api, issuer, &status).await
-            }
-            None => patch_status(&Api::<ClusterTokenIssuer>::all(self.client.clone()), issuer, &status).await,
-        };
-        if let Err(error) = written {
+        if let Err(error) = self.patch_status(issuer, &status).await {
             let why = crate::service::explain_api_error(&error);
             tracing::warn!(issuer = %issuer.key.title(), "the status of the issuer cannot be written: {why}");
         }
     }
-}
 
-impl Issuers {
     /// Records that tokens of a PAT that is being deleted stay at the issuer, so that nothing revokes them later.
     ///
     /// # Errors
@@ -290,18 +280,20 @@ impl Issuers {
         status.orphaned.extend(names);
         let excess = status.orphaned.len().saturating_sub(MAX_ORPHANED);
         status.orphaned.drain(..excess);
-        let written = match &issuer.key.namespace {
-            Some(namespace) => {
-                let api: Api<TokenIssuer> = Api::namespaced(self.client.clone(), namespace);
-                patch_status(&api, &issuer, &status).await
-            }
-            None => patch_status(&Api::<ClusterTokenIssuer>::all(self.client.clone()), &issuer, &status).await,
-        };
+        let written = self.patch_status(&issuer, &status).await;
         written.map_err(|error| Error::of(&format!("patch status of {}", issuer.key.title()), error))
+    }
+
+    async fn patch_status(&self, issuer: &Issuer, status: &IssuerStatus) -> kube::Result<()> {
+        let client = self.client.clone();
+        match &issuer.key.namespace {
+            Some(namespace) => apply_status(&Api::<TokenIssuer>::namespaced(client, namespace), issuer, status).await,
+            None => apply_status(&Api::<ClusterTokenIssuer>::all(client), issuer, status).await,
+        }
     }
 }
 
-async fn patch_status<K>(api: &Api<K>, issuer: &Issuer, status: &IssuerStatus) -> kube::Result<()>
+async fn apply_status<K>(api: &Api<K>, issuer: &Issuer, status: &IssuerStatus) -> kube::Result<()>
 where
     K: Resource<DynamicType = ()> + Clone + std::fmt::Debug + serde::de::DeserializeOwned,
 {
@@ -319,17 +311,15 @@ fn ready(polled: &Polled, before: &IssuerStatus, generation: Option<i64>, now: T
         None => ("True", "Available", "the issuer answers and accepts the credential"),
         Some(problem) => ("False", problem.reason.as_str(), problem.message.as_str()),
     };
-    let former = before.conditions.iter().find(|condition| condition.type_ == "Ready");
-    Condition {
+    let condition = Condition {
         type_: "Ready".into(),
         status: status.into(),
         reason: reason.into(),
         message: message.to_owned(),
-        last_transition_time: former
-            .filter(|former| former.status == status)
-            .map_or_else(|| now.floor_second(), |former| former.last_transition_time),
+        last_transition_time: now.floor_second(),
         observed_generation: generation,
-    }
+    };
+    condition.following(&before.conditions)
 }
 
 /// Returns the reason of the condition for a call that failed: whether a person must act, or it may work again.
@@ -355,26 +345,15 @@ fn host_of(url: &str) -> &str {
 
 impl Polled {
     fn failed(reason: Reason, message: String) -> Self {
-        let problem = Some(IssuerProblem { reason, message });
-        Self { driver: None, problem, server: ServerInfo::default(), listed: false }
-    }
-
-    fn local() -> Self {
-        Self { driver: None, problem: None, server: ServerInfo::default(), listed: false }
+        Self { problem: Some(IssuerProblem { reason, message }), ..Self::default() }
     }
 }
 
 impl Issuer {
-    /// Returns the time between two polls, spread over a tenth of it.
+    /// Returns the time between two polls.
     fn interval(&self) -> Duration {
-        let state: std::sync::RwLockReadGuard<'_, IssuerState> = self.state();
-        let interval = state.object.spec.as_ref().ok().and_then(|spec| spec.poll_interval.as_ref());
-        let interval = interval.and_then(|interval| interval.parse().ok());
+        let interval =
+            self.state().object.spec.as_ref().ok().and_then(|spec| spec.poll_interval.as_ref()?.parse().ok());
         interval.and_then(|interval: SignedDuration| Duration::try_from(interval).ok()).unwrap_or(INTERVAL)
-    }
-
-    /// Returns what a person may see of a failed call: for a TokenIssuer, nothing that the server says, because its owner chose the server.
-    fn explain(&self, error: &CallError) -> String {
-        if self.key.namespace.is_some() { error.without_message().to_string() } else { error.to_string() }
     }
 }

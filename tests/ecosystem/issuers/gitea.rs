@@ -3,9 +3,8 @@
 use std::collections::BTreeSet;
 
 use control_plane::Binary;
-use pat_operator::issuer::{
-    CallError, Endpoint, IssuerCredential, IssuerTarget, PlainToken, ServerInfo, SystemKind, driver,
-};
+use pat_operator::api::IssuerSystem;
+use pat_operator::issuer::{CallError, Endpoint, IssuerCredential, IssuerTarget, PlainToken, ServerInfo, driver};
 
 use crate::support::{
     is_left_out,
@@ -26,7 +25,7 @@ async fn gitea_accepts_a_token_until_it_is_deleted() {
         return;
     }
     let gitea = Gitea::start(3).await;
-    let driver = driver_with(SystemKind::Gitea, &gitea.url, Gitea::credential(USER));
+    let driver = driver_with(IssuerSystem::Gitea, &gitea.url, Gitea::credential(USER));
     let version = Binary::Gitea.version().trim_start_matches('v').to_owned();
     assert_eq!(driver.check().await, Ok(ServerInfo { version: Some(version) }));
     let created = driver.create(&TARGET, &new_token(NAME, &["read:repository"])).await.expect("a token");
@@ -56,7 +55,7 @@ async fn all_pages_of_gitea_are_read() {
         return;
     }
     let gitea = Gitea::start(3).await;
-    let driver = driver_with(SystemKind::Gitea, &gitea.url, Gitea::credential(USER));
+    let driver = driver_with(IssuerSystem::Gitea, &gitea.url, Gitea::credential(USER));
     // Some are created in the same second, so their order is not certain.
     let names: BTreeSet<_> = (0..10).map(|number| format!("po-{number}")).collect();
     for name in &names {
@@ -74,7 +73,7 @@ async fn gitea_needs_the_password_of_the_account_or_of_an_administrator() {
     let gitea = Gitea::start(50).await;
     let of = |credential, account: &str| {
         let endpoint = Endpoint { account: Some(account.to_owned()), ..endpoint(&gitea.url, credential) };
-        driver(SystemKind::Gitea, &endpoint).expect("a driver")
+        driver(IssuerSystem::Gitea, &endpoint).expect("a driver")
     };
     let admin = of(Gitea::credential(ADMIN), USER);
     let created = admin.create(&TARGET, &new_token(NAME, &["write:user", "write:repository"])).await.expect("a token");

@@ -2,8 +2,8 @@
 
 use k8s_openapi::jiff::{SignedDuration, Timestamp};
 use pat_operator::{
-    api::Time,
-    issuer::{CallError, IssuerTarget, NewToken, ServerInfo, SystemKind},
+    api::{IssuerSystem, Time},
+    issuer::{CallError, IssuerTarget, NewToken, ServerInfo},
 };
 
 use crate::support::vendor::{
@@ -24,7 +24,7 @@ fn role(name: &str) -> IssuerTarget {
 #[tokio::test]
 async fn tokens_of_accounts_and_roles_live_and_die() {
     let argocd = ArgoCd::start().await;
-    let driver = driver_with_token(SystemKind::ArgoCd, &argocd.vendor.url, CALLER);
+    let driver = driver_with_token(IssuerSystem::ArgoCd, &argocd.vendor.url, CALLER);
     assert_eq!(driver.check().await, Ok(ServerInfo { version: Some("v3.4.5+ce9b63e".to_owned()) }));
     let expiry = Time::from(Timestamp::now()).floor_second().plus(SignedDuration::from_hours(1));
     for (target, key) in [(account("ci"), "account:ci"), (role("deploy"), "role:deploy")] {
@@ -47,7 +47,7 @@ async fn tokens_of_accounts_and_roles_live_and_die() {
 #[tokio::test]
 async fn a_token_of_a_role_is_deleted_by_its_id_alone() {
     let argocd = ArgoCd::start().await;
-    let driver = driver_with_token(SystemKind::ArgoCd, &argocd.vendor.url, CALLER);
+    let driver = driver_with_token(IssuerSystem::ArgoCd, &argocd.vendor.url, CALLER);
     driver.create(&role("deploy"), &new_token(NAME, &[])).await.expect("a token");
     argocd.add_to_role("of-another", argocd.issued_at());
     // Old versions have no ids.
@@ -63,7 +63,7 @@ async fn a_token_of_a_role_is_deleted_by_its_id_alone() {
 async fn refusals_are_told_apart() {
     let argocd = ArgoCd::start().await;
     let url = &*argocd.vendor.url;
-    let driver = driver_with_token(SystemKind::ArgoCd, url, CALLER);
+    let driver = driver_with_token(IssuerSystem::ArgoCd, url, CALLER);
     driver.create(&account("ci"), &new_token(NAME, &[])).await.expect("a token");
     let create = async |target: IssuerTarget, request| driver.create(&target, &request).await.unwrap_err();
     let error = create(account("ci"), new_token(NAME, &[])).await;
@@ -86,9 +86,9 @@ async fn refusals_are_told_apart() {
     }
     assert_eq!(argocd.vendor.take_requests().len(), 0, "nothing was sent; an expiry of 0 seconds would be none");
 
-    let nobody = driver_with_token(SystemKind::ArgoCd, url, NOBODY);
+    let nobody = driver_with_token(IssuerSystem::ArgoCd, url, NOBODY);
     nobody.check().await.expect("it is known");
     assert!(matches!(nobody.list(&account("ci")).await, Err(CallError::Forbidden { .. })));
-    let stranger = driver_with_token(SystemKind::ArgoCd, url, "argocd-unknown");
+    let stranger = driver_with_token(IssuerSystem::ArgoCd, url, "argocd-unknown");
     assert!(matches!(stranger.check().await, Err(CallError::Unauthorized { .. })), "Argo CD answers 200");
 }

@@ -5,7 +5,7 @@ use std::time::Duration;
 use k8s_openapi::jiff::{SignedDuration, Timestamp};
 use pat_operator::{
     api::{GitLabAccessLevel, IssuerSystem, RemoteTarget, Time},
-    issuer::{CallError, GitLabOwner, IssuerTarget, NewToken, ServerInfo, SystemKind},
+    issuer::{CallError, GitLabOwner, IssuerTarget, NewToken, ServerInfo},
 };
 
 use crate::support::vendor::{
@@ -27,7 +27,7 @@ fn project() -> IssuerTarget {
 #[tokio::test]
 async fn tokens_of_all_owners_live_and_die() {
     let gitlab = GitLab::start().await;
-    let driver = driver_with_token(SystemKind::GitLab, &gitlab.vendor.url, ADMIN);
+    let driver = driver_with_token(IssuerSystem::GitLab, &gitlab.vendor.url, ADMIN);
     assert_eq!(driver.check().await, Ok(ServerInfo { version: Some("19.4.0-ee".to_owned()) }));
     let by_number = target(GitLabOwner::Project("7".to_owned()), None);
     let group = target(GitLabOwner::Group("group".to_owned()), Some(GitLabAccessLevel::Owner));
@@ -53,7 +53,7 @@ async fn tokens_of_all_owners_live_and_die() {
 #[tokio::test]
 async fn an_expiry_is_a_whole_day_within_the_maximum() {
     let gitlab = GitLab::start().await;
-    let driver = driver_with_token(SystemKind::GitLab, &gitlab.vendor.url, MAINTAINER);
+    let driver = driver_with_token(IssuerSystem::GitLab, &gitlab.vendor.url, MAINTAINER);
     let (limits, now) = (IssuerSystem::GitLab.limits(&RemoteTarget::default()), Time::from(Timestamp::now()));
     let day = SignedDuration::from_hours(24);
     for (number, lifetime) in
@@ -78,7 +78,7 @@ async fn refusals_say_why_and_that_nothing_was_created() {
     let gitlab = GitLab::start().await;
     let url = &*gitlab.vendor.url;
     let (admin, maintainer) =
-        (driver_with_token(SystemKind::GitLab, url, ADMIN), driver_with_token(SystemKind::GitLab, url, MAINTAINER));
+        (driver_with_token(IssuerSystem::GitLab, url, ADMIN), driver_with_token(IssuerSystem::GitLab, url, MAINTAINER));
     let error = admin.create(&project(), &new_token(NAME, &["sudo"])).await.unwrap_err();
     assert!(
         matches!(&error, CallError::Refused { status: 400, message } if message == "scopes does not have a valid value"),
@@ -108,7 +108,7 @@ async fn refusals_say_why_and_that_nothing_was_created() {
 #[tokio::test]
 async fn a_check_finds_a_bad_or_weak_token() {
     let gitlab = GitLab::start().await;
-    let check = async |token| driver_with_token(SystemKind::GitLab, &gitlab.vendor.url, token).check().await;
+    let check = async |token| driver_with_token(IssuerSystem::GitLab, &gitlab.vendor.url, token).check().await;
     assert!(matches!(check("glpat-unknown").await, Err(CallError::Unauthorized { .. })));
     let error = check(READER).await.unwrap_err();
     assert_eq!(
@@ -120,7 +120,7 @@ async fn a_check_finds_a_bad_or_weak_token() {
 #[tokio::test]
 async fn all_pages_are_read_from_the_same_host() {
     let gitlab = GitLab::start().await;
-    let driver = driver_with_token(SystemKind::GitLab, &gitlab.vendor.url, ADMIN);
+    let driver = driver_with_token(IssuerSystem::GitLab, &gitlab.vendor.url, ADMIN);
     gitlab.state.lock().unwrap().page = Some(2);
     let mut names = Vec::new();
     for number in 0..7 {
@@ -137,7 +137,7 @@ async fn all_pages_are_read_from_the_same_host() {
 #[tokio::test]
 async fn a_rate_limit_stops_a_list_and_all_further_calls() {
     let gitlab = GitLab::start().await;
-    let driver = driver_with_token(SystemKind::GitLab, &gitlab.vendor.url, ADMIN);
+    let driver = driver_with_token(IssuerSystem::GitLab, &gitlab.vendor.url, ADMIN);
     gitlab.state.lock().unwrap().page = Some(1);
     for name in ["po-1", "po-2"] {
         driver.create(&project(), &new_token(name, &["api"])).await.expect("a token");

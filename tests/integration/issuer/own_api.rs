@@ -2,8 +2,8 @@
 
 use k8s_openapi::jiff::SignedDuration;
 use pat_operator::{
-    api::{Owner, OwnerKind, Time},
-    issuer::{CallError, Driver, IssuerCredential, IssuerTarget, NewToken, PlainToken, SystemKind},
+    api::{IssuerSystem, Owner, OwnerKind, Time},
+    issuer::{CallError, Driver, IssuerCredential, IssuerTarget, NewToken, PlainToken},
 };
 
 use crate::support::{
@@ -39,7 +39,7 @@ async fn lives_and_dies(stage: &Stage, driver: &dyn Driver, request: &NewToken) 
 async fn cryptlex_issues_lists_and_deletes() {
     let stage = Stage::new("issuer-cryptlex", &[]).await;
     let url = format!("http://{}/cryptlex", stage.api.http);
-    let vendor = |token: &str| driver_with_token(SystemKind::Cryptlex, &url, token);
+    let vendor = |token: &str| driver_with_token(IssuerSystem::Cryptlex, &url, token);
     let token = stage.caller("vendor", "ada", &[MY_MANAGE, "license:read"]).await;
     let driver = vendor(&token);
     let request = NewToken { expires_at: Some(in_an_hour()), ..new_token(NAME, &["license:read"]) };
@@ -73,7 +73,7 @@ async fn truefoundry_issues_lists_and_deletes() {
     let url = format!("http://{}", stage.api.http);
     let account = Owner { kind: OwnerKind::VirtualAccount, name: "ci".into() };
     let token = stage.caller_of("vendor", &account, &[MY_MANAGE, "repo:read"]).await;
-    let driver = driver_with_token(SystemKind::TrueFoundry, &url, &token);
+    let driver = driver_with_token(IssuerSystem::TrueFoundry, &url, &token);
     let request = NewToken { expires_at: Some(in_an_hour()), ..new_token(NAME, &[]) };
     lives_and_dies(&stage, &*driver, &request).await;
 
@@ -83,7 +83,7 @@ async fn truefoundry_issues_lists_and_deletes() {
     let error = driver.create(&IssuerTarget::Account, &new_token("po-scoped", &["repo:read"])).await.unwrap_err();
     assert!(matches!(error, CallError::Unsupported(_)) && !error.is_outcome_unknown(), "{error:?}");
     // A personal access token of a user cannot create others.
-    let user = driver_with_token(SystemKind::TrueFoundry, &url, &stage.caller("user", "ada", &[MY_MANAGE]).await);
+    let user = driver_with_token(IssuerSystem::TrueFoundry, &url, &stage.caller("user", "ada", &[MY_MANAGE]).await);
     user.check().await.expect("it may read");
     let error = user.create(&IssuerTarget::Account, &new_token("po-user", &[])).await.unwrap_err();
     assert!(matches!(error, CallError::Forbidden { .. }), "{error:?}");
@@ -98,7 +98,7 @@ async fn sailpoint_issues_lists_and_deletes() {
     let id = pat.metadata.uid.expect("a uid").replace('-', "");
     let credential =
         |secret: &str| IssuerCredential::Client { id: id.clone(), secret: PlainToken::new(secret.to_owned()) };
-    let driver = driver_with(SystemKind::SailPoint, &url, credential(&token));
+    let driver = driver_with(IssuerSystem::SailPoint, &url, credential(&token));
     let request = NewToken { expires_at: Some(in_an_hour()), ..new_token(NAME, &["repo:read"]) };
     let first = lives_and_dies(&stage, &*driver, &request).await;
     assert_eq!(first.client_id.as_ref(), Some(&first.id));
@@ -112,6 +112,6 @@ async fn sailpoint_issues_lists_and_deletes() {
     assert!(matches!(&error, CallError::Refused { status: 400, message } if message.contains("name")), "{error:?}");
     let error = driver.create(&IssuerTarget::Account, &new_token("po-all", &[])).await.unwrap_err();
     assert!(matches!(error, CallError::Unsupported(_)), "no scopes would be all scopes: {error:?}");
-    let error = driver_with(SystemKind::SailPoint, &url, credential(secret)).check().await.unwrap_err();
+    let error = driver_with(IssuerSystem::SailPoint, &url, credential(secret)).check().await.unwrap_err();
     assert!(matches!(error, CallError::Unauthorized { .. }), "{error:?}");
 }

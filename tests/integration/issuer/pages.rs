@@ -2,7 +2,8 @@
 
 use std::sync::{Arc, Mutex};
 
-use pat_operator::issuer::{CallError, Driver, IssuerTarget, SystemKind};
+use pat_operator::api::IssuerSystem;
+use pat_operator::issuer::{CallError, Driver, IssuerTarget};
 use serde_json::{Value, json};
 
 use crate::support::vendor::{Vendor, VendorRequest, VendorResponse, driver_with_token};
@@ -56,8 +57,8 @@ fn truefoundry(tokens: &Tokens, request: &VendorRequest) -> VendorResponse {
 #[tokio::test]
 async fn no_token_is_missed_when_others_are_deleted() {
     for (kind, answer) in [
-        (SystemKind::Cryptlex, cryptlex as fn(&Tokens, &VendorRequest) -> VendorResponse),
-        (SystemKind::TrueFoundry, truefoundry),
+        (IssuerSystem::Cryptlex, cryptlex as fn(&Tokens, &VendorRequest) -> VendorResponse),
+        (IssuerSystem::TrueFoundry, truefoundry),
     ] {
         let tokens = Tokens::default();
         let shared = tokens.clone();
@@ -79,7 +80,7 @@ async fn a_list_that_always_changes_is_an_error() {
     *tokens.lock().unwrap() = ((0..500).collect(), (0..400).rev().collect());
     let shared = tokens.clone();
     let vendor = Vendor::start(move |request| truefoundry(&shared, request)).await;
-    let driver = driver_with_token(SystemKind::TrueFoundry, &vendor.url, "token");
+    let driver = driver_with_token(IssuerSystem::TrueFoundry, &vendor.url, "token");
     assert_eq!(numbers(&*driver).await, Err(CallError::ListChanged));
 }
 
@@ -90,6 +91,6 @@ async fn pages_that_do_not_end_are_an_error() {
         (200, vec![], Value::Array((0..100).map(item).collect()))
     };
     let vendor = Vendor::start(shown).await;
-    let error = driver_with_token(SystemKind::Cryptlex, &vendor.url, "token").list(&IssuerTarget::Account).await;
+    let error = driver_with_token(IssuerSystem::Cryptlex, &vendor.url, "token").list(&IssuerTarget::Account).await;
     assert!(matches!(error, Err(CallError::Malformed { .. })), "{error:?}");
 }

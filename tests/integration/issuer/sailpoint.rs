@@ -2,7 +2,8 @@
 
 use std::sync::{Arc, Mutex};
 
-use pat_operator::issuer::{CallError, Driver, IssuerCredential, IssuerTarget, PlainToken, SystemKind};
+use pat_operator::api::IssuerSystem;
+use pat_operator::issuer::{CallError, Driver, IssuerCredential, IssuerTarget, PlainToken};
 use serde_json::{Value, json};
 
 use crate::support::vendor::{Vendor, VendorRequest, VendorResponse, driver_with, new_token};
@@ -35,7 +36,7 @@ async fn start() -> (Server, Vendor, Arc<dyn Driver>) {
     let shared = server.clone();
     let vendor = Vendor::start(move |request| answer(&shared, request)).await;
     let credential = IssuerCredential::Client { id: "id".to_owned(), secret: PlainToken::new("s+cret".to_owned()) };
-    let driver = driver_with(SystemKind::SailPoint, &vendor.url, credential);
+    let driver = driver_with(IssuerSystem::SailPoint, &vendor.url, credential);
     (server, vendor, driver)
 }
 

@@ -5,7 +5,7 @@ use std::sync::{Arc, Mutex};
 use k8s_openapi::jiff::SignedDuration;
 use pat_operator::{
     api::{IssuerSystem, Permission, RemoteTarget, Time, TrueFoundryTarget, TrueFoundryTokenType},
-    issuer::{CallError, IssuerTarget, NewToken, SystemKind},
+    issuer::{CallError, IssuerTarget, NewToken},
 };
 use serde_json::{Value, json};
 
@@ -54,7 +54,7 @@ async fn each_token_has_a_virtual_account_of_its_own() {
     let accounts = Arc::<Mutex<Vec<Value>>>::default();
     let shared = accounts.clone();
     let vendor = Vendor::start(move |request| answer(&mut shared.lock().unwrap(), request)).await;
-    let driver = driver_with_token(SystemKind::TrueFoundry, &vendor.url, "tfy_admin");
+    let driver = driver_with_token(IssuerSystem::TrueFoundry, &vendor.url, "tfy_admin");
     let target = IssuerTarget::TrueFoundryVirtualAccount;
     let now: Time = "2030-01-01T12:00:00Z".parse().unwrap();
     let for_account = TrueFoundryTarget { type_: TrueFoundryTokenType::VirtualAccount };

@@ -238,8 +238,7 @@ pub fn in_seconds(seconds: i64) -> String {
 /// Whether a PAT is Ready and nothing is in progress.
 pub fn is_ready(status: &PersonalAccessTokenStatus) -> bool {
     let is = |type_: &str| status.conditions.iter().any(|one| one.type_ == type_ && one.is_true());
-    let pending =
-        status.credentials.iter().chain(&status.remote_credentials).any(|one| one.state == CredentialState::Pending);
+    let pending = status.all_credentials().any(|one| one.state == CredentialState::Pending);
     is("Ready") && !is("Reconciling") && !is("Stalled") && !pending
 }
 
