@@ -1,6 +1,11 @@
-//! The controller's metrics. Gauges are computed from the stores at each scrape, so that none is stale. No label names an object.
+//! The controller's metrics. Gauges are computed from the stores at each scrape, so that none is stale. No label names an object,
+//! except for issuers, of which there are few.
 
-use std::{collections::BTreeMap, sync::atomic::AtomicU64, time::Duration};
+use std::{
+    collections::BTreeMap,
+    sync::{Arc, atomic::AtomicU64},
+    time::Duration,
+};
 
 use k8s_openapi::jiff::SignedDuration;
 use prometheus_client::{
@@ -12,6 +17,7 @@ use prometheus_client::{
 use super::{
     error::Error,
     gate::ReconcileGate,
+    issuers::Issuers,
     stores::{Stores, WatchedKind},
 };
 use crate::api::{ConditionType, CredentialState, PersonalAccessTokenStatus, Reason, Time};
@@ -97,6 +103,18 @@ impl Metrics {
         };
         metrics.register();
         metrics
+    }
+
+    /// Adds the metrics of issuers, if the controller serves any.
+    #[must_use]
+    pub fn with_issuers(mut self, issuers: Option<&Arc<Issuers>>) -> Self {
+        if let Some(issuers) = issuers {
+            issuers.register_metrics(&mut self.registry);
+            for kind in [WatchedKind::Issuer, WatchedKind::ClusterIssuer] {
+                let _ = self.watch_errors.get_or_create(&ByKind { kind: kind.as_str() });
+            }
+        }
+        self
     }
 
     fn register(&mut self) {

@@ -113,7 +113,6 @@ impl PatController {
         caches_full: ReadinessGate,
     ) -> Self {
         let stores = Arc::new(Stores::default());
-        let metrics = Arc::new(Metrics::new());
         let cluster = ClusterClient::new(client.clone(), options.instance.clone());
         let config = options.config.clone();
         let gate = Arc::new(ReconcileGate::new(options.concurrency));
@@ -121,6 +120,7 @@ impl PatController {
             let settings = options.issuers.clone();
             Arc::new(Issuers::new(client.clone(), stores.clone(), gate.clone(), clock.clone(), settings))
         });
+        let metrics = Arc::new(Metrics::new().with_issuers(issuers.as_ref()));
         let reconciler = Reconciler::new(cluster, stores.clone(), config, clock.clone(), metrics.clone());
         let context = Arc::new(Context {
             reconciler: reconciler.with_issuers(issuers.clone()),

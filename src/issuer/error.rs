@@ -131,6 +131,26 @@ impl CallError {
         }
     }
 
+    /// All categories.
+    pub const CATEGORIES: &'static [&'static str] = &[
+        "Refused",
+        "Unauthorized",
+        "Forbidden",
+        "NotFound",
+        "Conflict",
+        "RateLimited",
+        "OverBudget",
+        "AddressRefused",
+        "Unreachable",
+        "Unavailable",
+        "TimedOut",
+        "Redirected",
+        "Malformed",
+        "TooLarge",
+        "ListChanged",
+        "Unsupported",
+    ];
+
     /// Whether the server may have done what was requested.
     pub fn is_outcome_unknown(&self) -> bool {
         match self {

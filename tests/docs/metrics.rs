@@ -14,10 +14,13 @@ use pat_operator::{
         self,
         event_handlers::{EventHandler, PatHandler},
         gate::ReconcileGate,
+        issuers::{IssuerKey, IssuerSettings, Issuers},
         stores::Stores,
     },
     index::{Index, IndexFreshness},
+    issuer::CallError,
     rest::{self, dialect::Dialect, store::TokenStore},
+    service::Clock,
     verifier,
 };
 use serde_json::{Value, json};
@@ -26,27 +29,45 @@ use super::{checked_in, code, file, openmetrics, table};
 
 const PAGE: &str = include_str!("metrics.md.in");
 
-#[test]
-fn metrics_page_lists_each_metric_and_alert() {
+/// What the names of the metrics of issuers begin with.
+const OF_ISSUERS: &str = "pat_operator_issuer_";
+
+#[tokio::test]
+async fn metrics_page_lists_each_metric_and_alert() {
+    let results: Vec<_> = CallError::CATEGORIES.iter().map(code).collect();
     let page = PAGE
-        .replace("{{ controller }}", &metric_table(&controller()))
-        .replace("{{ verifier }}", &metric_table(&verifier()))
-        .replace("{{ api }}", &metric_table(&api()))
+        .replace("{{ controller }}", &metric_table(&controller(), |name| !name.starts_with(OF_ISSUERS)))
+        .replace("{{ issuers }}", &metric_table(&controller(), |name| name.starts_with(OF_ISSUERS)))
+        .replace("{{ results }}", &results.join(", "))
+        .replace("{{ verifier }}", &metric_table(&verifier(), |_| true))
+        .replace("{{ api }}", &metric_table(&api(), |_| true))
         .replace("{{ alerts }}", &alerts());
     checked_in::compare("docs/metrics.md", &page);
 }
 
-/// The metrics of a controller with one PAT, because a family without series is not served.
+/// The metrics of a controller with one PAT and one issuer, because a family without series is not served.
 fn controller() -> String {
     let stores = Arc::new(Stores::default());
+    let issuer = json!({"kind": "ClusterTokenIssuer", "name": "gitlab"});
     let pat = json!({
         "metadata": {"name": "app", "namespace": "shop", "uid": "3b241101-e2bb-4255-8caf-4136c566a962", "resourceVersion": "1"},
-        "spec": {},
+        "spec": {"issuerRef": issuer, "gitLab": {"project": "a"}},
     });
     let pat = serde_json::from_value(pat).expect("a PAT");
     PatHandler::new(stores.clone(), None).handle(watcher::Event::Apply(pat));
+    let gate = Arc::new(ReconcileGate::new(1));
+    let address = "http://127.0.0.1:1".parse().expect("an address");
+    let client = kube::Client::try_from(kube::Config::new(address)).expect("a client");
+    let issuers =
+        Arc::new(Issuers::new(client, stores.clone(), gate.clone(), Clock::system(), IssuerSettings::default()));
+    let issuer = json!({
+        "metadata": {"name": "gitlab", "uid": "u", "creationTimestamp": "2030-01-01T00:00:00Z"},
+        "spec": {"gitLab": {"url": "https://gitlab.example.com"}},
+    });
+    let key = IssuerKey { namespace: None, name: "gitlab".into() };
+    issuers.apply(key, serde_json::from_value(issuer).expect("an issuer"));
     let now = "2030-01-01T00:00:00Z".parse().expect("a time");
-    controller::metrics::Metrics::new().text(&stores, &ReconcileGate::new(1), true, now)
+    controller::metrics::Metrics::new().with_issuers(Some(&issuers)).text(&stores, &gate, true, now)
 }
 
 fn verifier() -> String {
@@ -61,10 +82,11 @@ fn api() -> String {
     metrics.text(&TokenStore::default(), &IndexFreshness::new(1, Duration::from_secs(1)))
 }
 
-/// A table of the metrics in an OpenMetrics text.
-fn metric_table(text: &str) -> String {
+/// A table of the metrics in an OpenMetrics text whose names are wanted.
+fn metric_table(text: &str, is_wanted: impl Fn(&str) -> bool) -> String {
     let metrics = openmetrics::Metrics::parse(text);
     let helps = text.lines().filter_map(|line| line.strip_prefix("# HELP ")?.split_once(' '));
+    let helps = helps.filter(|(family, _)| is_wanted(family));
     let rows = helps.map(|(family, help)| {
         let type_ = metrics.types[family].as_str();
         let name = match type_ {
@@ -96,6 +118,9 @@ fn labels(metrics: &openmetrics::Metrics, family: &str) -> String {
         match label {
             // These have more values over time. The page on conditions lists them.
             "ready" | "reason" if family == "pat_operator_tokens" => code(&label),
+            "kind" | "issuer" | "issuer_namespace" | "result" | "system" if family.starts_with(OF_ISSUERS) => {
+                code(&label)
+            }
             "route" | "status" => code(&label),
             _ => format!("{}: {}", code(&label), values.join(", ")),
         }

@@ -98,11 +98,33 @@ impl Scene {
 async fn tokens_of_gitlab_are_issued_rotated_and_revoked() {
     let scene = Scene::new("remote").await;
     scene.put_issuer(json!({"namespaces": [scene.place.name()], "maxAccessLevel": "Guest"})).await;
-    let controller = scene.controller();
+    let mut controller = scene.controller();
     report_the_issuer_and_its_policy(&scene).await;
     live_and_die(&scene).await;
+    show_metrics_until_the_issuer_is_deleted(&scene, &mut controller).await;
     controller.terminate().await;
+}
+
+async fn show_metrics_until_the_issuer_is_deleted(scene: &Scene, controller: &mut OperatorProcess) {
+    let labels = format!(r#"kind="ClusterTokenIssuer",issuer_namespace="",issuer="{}""#, scene.issuer);
+    let metrics = controller.metrics().await;
+    let value = |name: &str, more: &str| {
+        let series = format!("pat_operator_issuer_{name}{{{labels}{more}}}");
+        *metrics.values.get(&series).unwrap_or_else(|| panic!("no {series}: {}", metrics.text))
+    };
+    let calls =
+        |operation: &str, result: &str| value("calls_total", &format!(r#",operation="{operation}",result="{result}""#));
+    assert_eq!(value("ready", ""), 1.0);
+    assert!(calls("check", "Unauthorized") >= 1.0, "with the wrong credential");
+    assert!(calls("create", "Ok") >= 3.0 && calls("delete", "Ok") >= 2.0 && calls("list", "Ok") >= 1.0);
+    // The token of `early` is left.
+    assert_eq!(value("credentials", r#",state="Active""#), 1.0);
+    assert_eq!(value("credentials", r#",state="Revoking""#), 0.0);
+    assert!(value("last_list_timestamp_seconds", "") > value("poll_interval_seconds", ""));
+    assert!(!metrics.text.contains("glpat"), "no credential");
+
     scene.issuers().delete(&scene.issuer, &DeleteParams::default()).await.expect("the issuer is deleted");
+    eventually("its series end", async || !controller.metrics().await.text.contains(&labels)).await;
 }
 
 async fn live_and_die(scene: &Scene) {

@@ -7,6 +7,7 @@
 
 mod auth;
 mod calls;
+mod metrics;
 mod poller;
 
 use std::{
@@ -19,6 +20,7 @@ use tokio::sync::Notify;
 use tokio_util::sync::CancellationToken;
 
 pub use self::calls::{FinishedCall, FinishedResult};
+use self::metrics::{CallCounts, IssuerMetrics};
 use super::{gate::ReconcileGate, namespaced_name::NamespacedName, stores::Stores};
 use crate::{
     api::{
@@ -97,6 +99,7 @@ pub struct Issuers {
     changed: Notify,
     finished: Mutex<HashMap<NamespacedName, Vec<FinishedCall>>>,
     gate: Arc<ReconcileGate>,
+    metrics: IssuerMetrics,
 }
 
 /// One issuer.
@@ -104,6 +107,7 @@ pub struct Issuer {
     key: IssuerKey,
     uid: String,
     budget: Arc<CallBudget>,
+    calls: Arc<CallCounts>,
     state: RwLock<IssuerState>,
     poll_soon: Notify,
     removed: CancellationToken,
@@ -146,6 +150,7 @@ impl Issuers {
             changed: Notify::new(),
             finished: Mutex::default(),
             gate,
+            metrics: IssuerMetrics::default(),
         }
     }
 
@@ -194,6 +199,7 @@ impl Issuers {
                 key: key.clone(),
                 uid,
                 budget: CallBudget::new(CALLS_PER_MINUTE, CALLS_AT_ONCE),
+                calls: Arc::default(),
                 state: RwLock::new(state),
                 poll_soon: Notify::new(),
                 removed: CancellationToken::new(),

@@ -166,7 +166,7 @@ impl Issuers {
         for credential in credentials {
             let endpoint = self.endpoint(issuer, spec, url, credential);
             let driver = match driver(system, &endpoint) {
-                Ok(driver) => driver,
+                Ok(driver) => self.observed(issuer, system, driver),
                 Err(error) => {
                     last = Some(Polled::failed(Reason::IssuerNotReady, error.to_string()));
                     continue;
@@ -351,7 +351,7 @@ impl Polled {
 
 impl Issuer {
     /// Returns the time between two polls.
-    fn interval(&self) -> Duration {
+    pub(super) fn interval(&self) -> Duration {
         let interval =
             self.state().object.spec.as_ref().ok().and_then(|spec| spec.poll_interval.as_ref()?.parse().ok());
         interval.and_then(|interval: SignedDuration| Duration::try_from(interval).ok()).unwrap_or(INTERVAL)
