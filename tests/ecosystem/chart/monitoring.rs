@@ -6,9 +6,15 @@ use std::{
     process::Command,
 };
 
+use k8s_openapi::api::core::v1::Secret;
+use kube::{
+    Api,
+    api::{DeleteParams, Patch, PatchParams},
+};
 use pat_operator::{
-    api::{CredentialState, Reason},
+    api::{ClusterTokenIssuer, CredentialState, ISSUER_AUTH_TYPE, IssuerKind, Reason},
     certificates, controller,
+    issuer::CallError,
     rest::dialect::Dialect,
     verifier,
 };
@@ -17,9 +23,10 @@ use serde_json::{Value, json};
 use super::helm::{Program, chart, of_kind};
 use crate::support::{
     process::{
+        Launch, OperatorProcess,
         api::ApiProcess,
         metrics::Metrics,
-        place::{Place, in_seconds, is_ready},
+        place::{Place, eventually, in_seconds, is_ready},
         verifier::VerifierProcess,
     },
     programs::PROMTOOL,
@@ -162,6 +169,9 @@ fn words(metric: &str, label: &str) -> Option<Vec<&'static str>> {
         ("pat_operator_credentials", "state") => {
             Some([CredentialState::Pending, CredentialState::Active, CredentialState::Grace].map(|s| s.as_str()).into())
         }
+        (_, "kind") => Some(vec![IssuerKind::TokenIssuer.as_str(), IssuerKind::ClusterTokenIssuer.as_str()]),
+        (_, "issuer" | "issuer_namespace") => None,
+        ("pat_operator_issuer_calls_total", "result") => Some([&["Ok", "Cancelled"], CallError::CATEGORIES].concat()),
         ("pat_operator_decisions_total", "reason") => {
             Some(verifier::reason::DecisionReason::ALL.iter().map(|reason| reason.as_str()).collect())
         }
@@ -205,6 +215,40 @@ fn served(all: &[Metrics]) -> BTreeMap<String, BTreeSet<String>> {
     served
 }
 
+/// Starts a controller that has called an issuer, which does not answer.
+async fn controller_with_issuer(place: &Place) -> (OperatorProcess, Api<ClusterTokenIssuer>) {
+    let secret = json!({
+        "apiVersion": "v1", "kind": "Secret", "metadata": {"name": "issuer"}, "type": ISSUER_AUTH_TYPE,
+        "stringData": {"host": "127.0.0.1:1", "token": "glpat-x"},
+    });
+    let params = PatchParams::apply("person").force();
+    let secrets: Api<Secret> = Api::namespaced(place.client.clone(), place.name());
+    secrets.patch("issuer", &params, &Patch::Apply(&secret)).await.expect("a Secret");
+    let issuer = json!({
+        "apiVersion": "pat-operator.io/v1alpha1", "kind": "ClusterTokenIssuer", "metadata": {"name": place.name()},
+        "spec": {
+            "gitLab": {"url": "http://127.0.0.1:1"}, "auth": {"secretRef": {"name": "issuer"}},
+            "policy": {"rules": [{"namespaces": [place.name()]}]},
+        },
+    });
+    let issuers: Api<ClusterTokenIssuer> = Api::all(place.client.clone());
+    issuers.patch(place.name(), &params, &Patch::Apply(&issuer)).await.expect("an issuer");
+    let mut controller = Launch::controller(&place.kubeconfig())
+        .arg("--leader-elect=false")
+        .arg(format!("--lease-namespace={}", place.name()))
+        .arg("--label-selector=no=pat")
+        .arg("--issuers=cluster")
+        .arg(format!("--issuer-namespace={}", place.name()))
+        .arg("--issuer-insecure-hosts=127.0.0.1")
+        .start();
+    let name = place.name();
+    let called = format!(
+        r#"pat_operator_issuer_calls_total{{kind="ClusterTokenIssuer",issuer_namespace="",issuer="{name}",operation="check",result="Unreachable"}}"#
+    );
+    eventually("the issuer is called", async || controller.metrics().await.values.contains_key(&called)).await;
+    (controller, issuers)
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn alerts_and_dashboard_use_only_served_metrics_and_labels() {
     let place = Place::new("figures").await;
@@ -222,7 +266,15 @@ async fn alerts_and_dashboard_use_only_served_metrics_and_labels() {
     let mut api = ApiProcess::start(&place, &[]).await;
     let listed = api.call("GET", "/cryptlex/v3/personal-access-tokens", &place.token("app").await, None).await;
     assert_ne!(listed.status, 404, "{listed:?}");
-    let served = served(&[operator.metrics().await, verifier.process.metrics().await, api.process.metrics().await]);
+    let (mut with_issuers, issuer) = controller_with_issuer(&place).await;
+    let served = served(&[
+        operator.metrics().await,
+        with_issuers.metrics().await,
+        verifier.process.metrics().await,
+        api.process.metrics().await,
+    ]);
+    issuer.delete(place.name(), &DeleteParams::default()).await.expect("the issuer is deleted");
+    with_issuers.terminate().await;
 
     // Prometheus adds these labels.
     let of_target = ["namespace", "pod"];
