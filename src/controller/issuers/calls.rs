@@ -1,10 +1,13 @@
 //! Calls at an issuer for one PAT, each in a task of its own. The result waits until the PAT is reconciled again.
 
 use std::{
+    collections::HashMap,
+    panic::AssertUnwindSafe,
     sync::{Arc, PoisonError},
     time::Duration,
 };
 
+use futures::FutureExt;
 use tokio::time::timeout;
 
 use super::{super::namespaced_name::NamespacedName, Issuer, IssuerKey, Issuers, issuer_target};
@@ -33,6 +36,21 @@ pub enum FinishedResult {
     Deleted(String, Result<(), CallError>),
 }
 
+/// The results of calls that nobody has taken yet.
+#[derive(Default)]
+pub(super) struct FinishedCalls {
+    /// How many terms of leadership have ended. What began in an earlier one concerns nobody.
+    term: u64,
+    by_pat: HashMap<NamespacedName, Vec<FinishedCall>>,
+}
+
+/// The PAT that a call is for, and the term in which it began.
+struct Caller {
+    pat: NamespacedName,
+    uid: String,
+    term: u64,
+}
+
 /// The time that a creation may take.
 const CREATE_LIMIT: Duration = Duration::from_secs(30);
 
@@ -40,10 +58,11 @@ impl Issuers {
     /// Begins to create a token for a PAT; `false` if its issuer cannot be called.
     pub fn create(self: &Arc<Self>, pat: &StoredPat, id: TokenId, request: RemoteRequest) -> bool {
         let Some((issuer, driver)) = self.driver_of(pat) else { return false };
-        let (issuers, key, uid) = (self.clone(), self.stores.key_of(pat), pat.uid().to_owned());
-        tokio::spawn(async move {
-            let result = issuers.create_in_time(&*driver, request).await.map_err(|error| issuer.shown(error));
-            issuers.finish(key, uid, FinishedResult::Created(id, result));
+        let (issuers, caller) = (self.clone(), self.caller(pat));
+        self.calls.spawn(async move {
+            let result = isolated(issuers.create_in_time(&*driver, request)).await;
+            let result = result.map_err(|error| issuer.shown(error));
+            issuers.finish(caller, FinishedResult::Created(id, result));
         });
         true
     }
@@ -51,23 +70,30 @@ impl Issuers {
     /// Begins to revoke a token of a PAT; `false` if its issuer cannot be called.
     pub fn delete(self: &Arc<Self>, pat: &StoredPat, deletion: RemoteDeletion) -> bool {
         let Some((issuer, driver)) = self.driver_of(pat) else { return false };
-        let (issuers, key, uid) = (self.clone(), self.stores.key_of(pat), pat.uid().to_owned());
-        tokio::spawn(async move {
-            let result = driver.delete(&issuer_target(&deletion.target), &deletion.id).await;
+        let (issuers, caller) = (self.clone(), self.caller(pat));
+        self.calls.spawn(async move {
+            let result = isolated(driver.delete(&issuer_target(&deletion.target), &deletion.id)).await;
             let result = result.map_err(|error| issuer.shown(error));
-            issuers.finish(key, uid, FinishedResult::Deleted(deletion.name, result));
+            issuers.finish(caller, FinishedResult::Deleted(deletion.name, result));
         });
         true
     }
 
     /// Takes the calls for a PAT that have ended.
     pub fn take_finished(&self, pat: &NamespacedName) -> Vec<FinishedCall> {
-        self.finished.lock().unwrap_or_else(PoisonError::into_inner).remove(pat).unwrap_or_default()
+        self.finished().by_pat.remove(pat).unwrap_or_default()
     }
 
-    /// Forgets the results of calls that nobody waits for, because another process may lead now.
+    /// Forgets the results of calls that nobody waits for, because another process may lead now. Those that are still under way will be
+    /// forgotten, too: in the next term, the end of such a call would look like the end of another one.
     pub fn forget_finished(&self) {
-        self.finished.lock().unwrap_or_else(PoisonError::into_inner).clear();
+        let mut finished = self.finished();
+        *finished = FinishedCalls { term: finished.term + 1, ..FinishedCalls::default() };
+    }
+
+    /// Returns how many calls are under way.
+    pub fn calls_under_way(&self) -> usize {
+        self.calls.len()
     }
 
     async fn create_in_time(&self, driver: &dyn Driver, request: RemoteRequest) -> Result<CreatedToken, CallError> {
@@ -85,15 +111,70 @@ impl Issuers {
         created.unwrap_or(Err(CallError::TimedOut))
     }
 
-    fn finish(&self, pat: NamespacedName, uid: String, result: FinishedResult) {
+    fn caller(&self, pat: &StoredPat) -> Caller {
+        Caller { pat: self.stores.key_of(pat), uid: pat.uid().to_owned(), term: self.finished().term }
+    }
+
+    fn finish(&self, caller: Caller, result: FinishedResult) {
+        let Caller { pat, uid, term } = caller;
         let call = FinishedCall { uid, result, ended_at: self.clock.now().into() };
-        self.finished.lock().unwrap_or_else(PoisonError::into_inner).entry(pat.clone()).or_default().push(call);
-        self.gate.trigger(pat);
+        let mut finished = self.finished();
+        if finished.term == term {
+            finished.by_pat.entry(pat.clone()).or_default().push(call);
+            drop(finished);
+            self.gate.trigger(pat);
+        }
+    }
+
+    fn finished(&self) -> std::sync::MutexGuard<'_, FinishedCalls> {
+        self.finished.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn driver_of(&self, pat: &StoredPat) -> Option<(Arc<Issuer>, Arc<dyn Driver>)> {
         let issuer = self.get(&IssuerKey::of(pat)?)?;
         let driver = issuer.state().driver.clone()?;
         Some((issuer, driver))
+    }
+}
+
+/// Makes sure that a call ends: after a panic, nobody knows whether it took effect.
+async fn isolated<T>(call: impl Future<Output = Result<T, CallError>>) -> Result<T, CallError> {
+    // The panic hook has logged the panic.
+    AssertUnwindSafe(call).catch_unwind().await.unwrap_or_else(|_| {
+        let reason = "the controller failed during the call; this is a bug, please report it with the log".to_owned();
+        Err(CallError::Unavailable { reason, message: String::new() })
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{
+        controller::{gate::ReconcileGate, issuers::IssuerSettings, stores::Stores},
+        service::Clock,
+    };
+
+    #[tokio::test]
+    async fn call_that_panics_ends_with_an_unknown_outcome() {
+        let call = async { if Time::MIN < Time::from_micros(0) { panic!("a test's panic") } else { Ok(()) } };
+        let error = isolated(call).await.unwrap_err();
+        assert!(error.is_outcome_unknown() && error.to_string().contains("this is a bug"), "{error}");
+    }
+
+    #[tokio::test]
+    async fn result_of_a_former_term_is_forgotten() {
+        let client = kube::Client::try_from(kube::Config::new("http://127.0.0.1:1".parse().unwrap())).unwrap();
+        let (stores, gate) = (Arc::new(Stores::default()), Arc::new(ReconcileGate::new(1)));
+        let issuers = Issuers::new(client, stores, gate, Clock::system(), IssuerSettings::default());
+        let pat = NamespacedName::new("a", "b");
+        let caller = || Caller { pat: pat.clone(), uid: "uid".into(), term: issuers.finished().term };
+        let deleted = || FinishedResult::Deleted("po-x".into(), Ok(()));
+        let of_former_term = caller();
+        issuers.finish(caller(), deleted());
+        issuers.forget_finished();
+        issuers.finish(of_former_term, deleted());
+        assert_eq!(issuers.take_finished(&pat).len(), 0);
+        issuers.finish(caller(), deleted());
+        assert_eq!(issuers.take_finished(&pat).len(), 1);
     }
 }

@@ -17,8 +17,9 @@ use std::{
 
 use ipnet::IpNet;
 use tokio::sync::Notify;
-use tokio_util::sync::CancellationToken;
+use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
+use self::calls::FinishedCalls;
 pub use self::calls::{FinishedCall, FinishedResult};
 use self::metrics::{CallCounts, IssuerMetrics};
 use super::{gate::ReconcileGate, namespaced_name::NamespacedName, stores::Stores};
@@ -97,7 +98,8 @@ pub struct Issuers {
     installation: RwLock<String>,
     issuers: RwLock<HashMap<IssuerKey, Arc<Issuer>>>,
     changed: Notify,
-    finished: Mutex<HashMap<NamespacedName, Vec<FinishedCall>>>,
+    calls: TaskTracker,
+    finished: Mutex<FinishedCalls>,
     gate: Arc<ReconcileGate>,
     metrics: IssuerMetrics,
 }
@@ -148,6 +150,7 @@ impl Issuers {
             installation: RwLock::default(),
             issuers: RwLock::default(),
             changed: Notify::new(),
+            calls: TaskTracker::new(),
             finished: Mutex::default(),
             gate,
             metrics: IssuerMetrics::default(),

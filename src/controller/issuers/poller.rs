@@ -2,10 +2,12 @@
 
 use std::{
     collections::HashSet,
+    panic::AssertUnwindSafe,
     sync::{Arc, PoisonError},
     time::Duration,
 };
 
+use futures::FutureExt;
 use k8s_openapi::{api::core::v1::Namespace, jiff::SignedDuration};
 use kube::{
     Api, Resource,
@@ -56,16 +58,14 @@ impl Issuers {
     pub async fn run(self: Arc<Self>) {
         self.find_installation().await;
         let mut pollers = JoinSet::new();
-        let mut polled: HashSet<String> = HashSet::new();
+        let mut polled: Vec<Arc<Issuer>> = Vec::new();
         loop {
-            let issuers: Vec<_> = {
-                let issuers = self.issuers.read().unwrap_or_else(PoisonError::into_inner);
-                issuers.values().cloned().collect()
-            };
-            polled.retain(|uid| issuers.iter().any(|issuer| issuer.uid == *uid));
+            let issuers = self.all();
+            polled.retain(|former| issuers.iter().any(|issuer| Arc::ptr_eq(issuer, former)));
             for issuer in issuers {
-                if polled.insert(issuer.uid.clone()) {
-                    pollers.spawn(self.clone().poll_until_removed(issuer));
+                if !polled.iter().any(|other| Arc::ptr_eq(other, &issuer)) {
+                    pollers.spawn(self.clone().poll_until_removed(issuer.clone()));
+                    polled.push(issuer);
                 }
             }
             tokio::select! {
@@ -75,29 +75,48 @@ impl Issuers {
         }
     }
 
-    /// Finds what names the installation: the UID of the namespace kube-system and the name of the lease.
+    /// Polls every issuer once, one after the other.
+    pub async fn poll_all(&self) {
+        if self.installation().is_empty() && !self.read_installation().await {
+            return;
+        }
+        for issuer in self.all() {
+            self.poll(&issuer).await;
+        }
+    }
+
+    fn all(&self) -> Vec<Arc<Issuer>> {
+        self.issuers.read().unwrap_or_else(PoisonError::into_inner).values().cloned().collect()
+    }
+
+    /// Finds what names the installation.
     async fn find_installation(&self) {
-        loop {
-            let namespaces: Api<Namespace> = Api::all(self.client.clone());
-            match namespaces.get("kube-system").await {
-                Ok(found) => {
-                    let uid = found.metadata.uid.unwrap_or_default();
-                    let text = installation(&uid, &self.settings.lease);
-                    text.clone_into(&mut self.installation.write().unwrap_or_else(PoisonError::into_inner));
-                    break;
-                }
-                Err(error) => {
-                    let why = crate::service::explain_api_error(&error);
-                    tracing::warn!("issuers wait until the namespace kube-system can be read: {why}");
-                    sleep(MIN_INTERVAL).await;
-                }
+        while !self.read_installation().await {
+            sleep(MIN_INTERVAL).await;
+        }
+    }
+
+    /// Reads what names the installation: the UID of the namespace kube-system and the name of the lease. Returns whether it is known.
+    async fn read_installation(&self) -> bool {
+        let namespaces: Api<Namespace> = Api::all(self.client.clone());
+        match namespaces.get("kube-system").await {
+            Ok(found) => {
+                let uid = found.metadata.uid.unwrap_or_default();
+                let text = installation(&uid, &self.settings.lease);
+                text.clone_into(&mut self.installation.write().unwrap_or_else(PoisonError::into_inner));
+            }
+            Err(error) => {
+                let why = crate::service::explain_api_error(&error);
+                tracing::warn!("issuers wait until the namespace kube-system can be read: {why}");
+                return false;
             }
         }
-        for issuer in self.issuers.read().unwrap_or_else(PoisonError::into_inner).values() {
+        for issuer in self.all() {
             let mut state = issuer.state.write().unwrap_or_else(PoisonError::into_inner);
             let problem = state.view.problem.clone();
             state.view = Arc::new(view(&issuer.key, &state.object, &self.installation(), problem));
         }
+        true
     }
 
     async fn poll_until_removed(self: Arc<Self>, issuer: Arc<Issuer>) {
@@ -127,7 +146,14 @@ impl Issuers {
         let object = issuer.state().object.clone();
         let pats = self.stored_pats_of(&issuer.key);
         let polled = match &object.spec {
-            Ok(spec) => self.check_and_list(issuer, spec, &pats).await,
+            Ok(spec) => {
+                let polled = AssertUnwindSafe(self.check_and_list(issuer, spec, &pats)).catch_unwind().await;
+                // The panic hook has logged the panic.
+                polled.unwrap_or_else(|_| {
+                    let message = "the controller failed while it contacted the issuer; this is a bug, please report it with the log";
+                    Polled::failed(Reason::IssuerUnavailable, message.into())
+                })
+            }
             Err(problem) => Polled::failed(Reason::IssuerNotReady, format!("spec: {problem}")),
         };
         let works = polled.problem.is_none();
