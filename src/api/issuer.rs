@@ -231,6 +231,10 @@ pub struct IssuerStatus {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(max = 128))]
     pub server_version: Option<String>,
+    /// Account of the credential, where the tokens belong to it: SailPoint and Gitea. A credential of another account is not used.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(max = 256))]
+    pub account: Option<String>,
     /// Number of live tokens that the issuer has issued for PersonalAccessTokens.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub tokens: Option<i64>,
@@ -266,6 +270,11 @@ impl IssuerSystem {
     /// All systems.
     pub const ALL: &'static [Self] =
         &[Self::Local, Self::SailPoint, Self::TrueFoundry, Self::Cryptlex, Self::GitLab, Self::Gitea, Self::ArgoCd];
+
+    /// Whether tokens can be for the account of the issuer's credential.
+    pub fn has_account(self) -> bool {
+        matches!(self, Self::SailPoint | Self::TrueFoundry | Self::Cryptlex | Self::Gitea)
+    }
 
     /// Returns the name for people and metrics.
     pub fn as_str(self) -> &'static str {

@@ -65,6 +65,9 @@ pub const UNACKNOWLEDGED: &str = "pat-operator.io/unacknowledged";
 /// while tokens use it.
 pub const REMOTE_TOKENS: &str = "pat-operator.io/remote-tokens";
 
+/// Finalizer of an issuer: the operator removes it when no PersonalAccessToken has tokens of the issuer.
+pub const ISSUER_PROTECTION: &str = "pat-operator.io/issuer-protection";
+
 /// Recommended label that names the program that manages an object
 /// (<https://kubernetes.io/docs/concepts/overview/working-with-objects/common-labels/>).
 /// The controller watches Secrets by it.

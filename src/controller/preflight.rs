@@ -63,9 +63,9 @@ pub async fn can_watch_owners(client: &Client, namespaces: &[String]) -> Result<
 /// The requests of the controller about issuers and their tokens, in the whole cluster.
 pub const ISSUER_NEEDS: &[RequiredAccess] = &[
     (GROUP, crd::PLURAL, "", &["patch"]),
-    (GROUP, crd::CLUSTER_ISSUER_PLURAL, "", &["list", "watch"]),
+    (GROUP, crd::CLUSTER_ISSUER_PLURAL, "", &["list", "watch", "patch"]),
     (GROUP, crd::CLUSTER_ISSUER_PLURAL, "status", &["patch"]),
-    (GROUP, crd::ISSUER_PLURAL, "", &["list", "watch"]),
+    (GROUP, crd::ISSUER_PLURAL, "", &["list", "watch", "patch"]),
     (GROUP, crd::ISSUER_PLURAL, "status", &["patch"]),
     ("", "namespaces", "", &["get"]),
 ];

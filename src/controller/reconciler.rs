@@ -323,6 +323,7 @@ impl Reconciler {
             held: run.state.held.as_ref().map(HeldToken::public),
             issuer: issuer.view.as_deref(),
             remote_lists: &issuer.lists,
+            list_problems: &issuer.list_problems,
             calls: &run.state.calls,
             created: run.state.held.as_ref().and_then(|held| held.text.facts()),
             refusals: &run.state.refusals,

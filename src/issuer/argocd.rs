@@ -132,7 +132,7 @@ impl Driver for ArgoCd {
             return Err(CallError::Unauthorized { message: String::new() });
         }
         let Version { version } = self.send(Call::get(path(&["api", "version"])?).waiting()).await?.json()?;
-        Ok(ServerInfo { version: Some(wire::version(&version)) })
+        Ok(ServerInfo { version: Some(wire::version(&version)), account: None })
     }
 
     async fn create(&self, target: &IssuerTarget, request: &NewToken) -> Result<CreatedToken, CallError> {

@@ -106,7 +106,7 @@ impl Driver for Gitea {
         let call = Call::get(path(&["api", "v1", "version"])?).authorized(&self.authorization);
         let Version { version } = self.client.send(call).await?.json()?;
         self.page(1, 1, true).await?;
-        Ok(ServerInfo { version: Some(wire::version(&version)) })
+        Ok(ServerInfo { version: Some(wire::version(&version)), account: Some(self.account.clone()) })
     }
 
     async fn create(&self, target: &IssuerTarget, request: &NewToken) -> Result<CreatedToken, CallError> {

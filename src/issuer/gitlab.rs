@@ -148,7 +148,7 @@ impl Driver for GitLab {
         }
         let call = Call::get(path(&["api", "v4", "version"])?).waiting();
         let Version { version } = self.send(call).await?.json()?;
-        Ok(ServerInfo { version: Some(wire::version(&version)) })
+        Ok(ServerInfo { version: Some(wire::version(&version)), account: None })
     }
 
     async fn create(&self, target: &IssuerTarget, request: &NewToken) -> Result<CreatedToken, CallError> {

@@ -68,6 +68,8 @@ pub trait Driver: Send + Sync {
 pub struct ServerInfo {
     /// The version of the server, if it tells.
     pub version: Option<String>,
+    /// The account of the credential, if lists show the tokens of this account only and the server tells which it is.
+    pub account: Option<String>,
 }
 
 /// What a token is for in its system.

@@ -72,6 +72,13 @@ struct Item {
     expiration_date: Option<Time>,
     #[serde(default, deserialize_with = "wire::time")]
     last_used: Option<Time>,
+    #[serde(default)]
+    owner: Option<Owner>,
+}
+
+#[derive(Deserialize)]
+struct Owner {
+    id: String,
 }
 
 impl SailPoint {
@@ -85,6 +92,12 @@ impl SailPoint {
         };
         let client = IssuerClient::new(endpoint, vec![secret.clone()])?;
         Ok(Self { client, id: id.clone(), secret: secret.clone(), session: Mutex::default() })
+    }
+
+    /// Reads the tokens of the account of the credential.
+    async fn own_tokens(&self) -> Result<Vec<Item>, CallError> {
+        let call = || Ok(Call::get(with_query(&path(&TOKENS)?, &[("owner-id", "me")])));
+        self.send(call).await?.json()
     }
 
     /// Makes a call with an access token. One that the server no longer accepts is replaced once: 401 means that nothing was done.
@@ -143,8 +156,9 @@ fn before_the_call(error: CallError) -> CallError {
 #[async_trait]
 impl Driver for SailPoint {
     async fn check(&self) -> Result<ServerInfo, CallError> {
-        self.list(&IssuerTarget::Account).await?;
-        Ok(ServerInfo::default())
+        // The credential itself is one of the tokens.
+        let owner = self.own_tokens().await?.into_iter().find_map(|item| item.owner);
+        Ok(ServerInfo { account: owner.map(|owner| owner.id), ..ServerInfo::default() })
     }
 
     async fn create(&self, target: &IssuerTarget, request: &NewToken) -> Result<CreatedToken, CallError> {
@@ -172,8 +186,7 @@ impl Driver for SailPoint {
     /// The list has no pages.
     async fn list(&self, target: &IssuerTarget) -> Result<Vec<RemoteToken>, CallError> {
         target.require_account()?;
-        let call = || Ok(Call::get(with_query(&path(&TOKENS)?, &[("owner-id", "me")])));
-        let (now, items) = (wire::now(), self.send(call).await?.json::<Vec<Item>>()?);
+        let (now, items) = (wire::now(), self.own_tokens().await?);
         let tokens = items.into_iter().map(|item| RemoteToken {
             live: item.expiration_date.is_none_or(|end| now < end),
             id: item.id,

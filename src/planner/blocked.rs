@@ -149,6 +149,10 @@ fn issuer(inputs: &Inputs<'_>, need: Need, minting: &MintProgress) -> Option<Blo
     if let Some(message) = remote::refused_by_policy(inputs, issuer) {
         return blocked(Reason::IssuerPolicy, message);
     }
+    if issuer.deleting {
+        let message = format!("{} is being deleted, so it issues no more tokens: use another issuer", issuer.title);
+        return blocked(Reason::IssuerNotReady, message);
+    }
     if let Some(problem) = &issuer.problem {
         return blocked(problem.reason, problem.message.clone());
     }

@@ -2,7 +2,7 @@
 //! then be written again and again.
 
 use super::{
-    MAX_CLOCK_SKEW, blocked, blocked::Blocked, content, damage::Damage, delivery::closes_at, lifecycle,
+    MAX_CLOCK_SKEW, blocked, blocked::Blocked, content, damage::Damage, delivery::closes_at, lifecycle, remote,
     situation::Situation,
 };
 use crate::api::{Condition, ConditionType, CredentialState, DeliveryState, PersonalAccessTokenStatus, Reason, Time};
@@ -34,6 +34,9 @@ pub(super) fn find(s: &Situation<'_>, status: &PersonalAccessTokenStatus) -> Con
     conditions.abnormal.extend(in_grace_period(status));
     conditions.abnormal.extend(expiring_soon(s, status));
     conditions.abnormal.extend(expiry_not_enforced(s));
+    if conditions.ready.0 == "True" && !conditions.abnormal.iter().any(|one| one.0 == ConditionType::Reconciling) {
+        conditions.abnormal.extend(cannot_be_listed(s));
+    }
     conditions.abnormal.extend(revocation_incomplete(s, status));
     conditions.abnormal.extend(secret_not_cleared(s));
     conditions
@@ -101,11 +104,12 @@ fn being_revoked(s: &Situation<'_>, status: &PersonalAccessTokenStatus) -> Optio
     let title = reference.title();
     let why = match s.observed.issuer {
         None => format!("; {title} does not exist: create it again, or revoke them at the issuer yourself"),
-        Some(issuer) => match (&issuer.problem, &s.observed.calls.failed) {
-            (Some(problem), _) => format!("; last problem: {}", problem.message),
-            (None, Some(failed)) => format!("; last problem: {}", failed.message),
-            (None, None) => String::new(),
-        },
+        Some(issuer) => {
+            let listing = s.observed.list_problems.first().map(|one| &one.problem);
+            let failed = s.observed.calls.failed.as_ref().map(|failed| &failed.message);
+            let problem = issuer.problem.as_ref().or(listing).map(|problem| &problem.message).or(failed);
+            problem.map_or_else(String::new, |problem| format!("; last problem: {problem}"))
+        }
     };
     Some(format!(
         "the controller is revoking these tokens at {title}: {}; they may work until the issuer confirms it{why}",
@@ -125,6 +129,14 @@ fn expiry_not_enforced(s: &Situation<'_>) -> Option<(ConditionType, Reason, Stri
         active.id
     );
     Some((ConditionType::ExpiryNotEnforced, Reason::RemoteExpiryUnknown, message))
+}
+
+/// Reports that the issuer does not tell whether it still has the active token: its target or the right to list its tokens is gone.
+fn cannot_be_listed(s: &Situation<'_>) -> Option<(ConditionType, Reason, String)> {
+    let target = &s.active.as_ref()?.remote.as_deref()?.target;
+    let problem = remote::list_problem(s.observed, target)?;
+    let message = format!("it is unknown whether the token still works: {}", problem.message);
+    (problem.reason == Reason::IssuerNotReady).then_some((ConditionType::Reconciling, problem.reason, message))
 }
 
 /// Returns when the active token expired by the API server's clock, if the controller's clock is too far behind to show it.

@@ -31,6 +31,7 @@ pub mod intent;
 mod lifecycle;
 mod minting;
 pub mod observed;
+pub mod orphans;
 mod ownership;
 pub mod remote;
 #[cfg(test)]

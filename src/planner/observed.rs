@@ -14,7 +14,7 @@ use serde::{Deserialize, Deserializer, Serialize};
 use sha2::{Digest as _, Sha256};
 
 use super::{
-    remote::{CreatedFacts, IssuerCalls, IssuerView, RemoteList},
+    remote::{CreatedFacts, IssuerCalls, IssuerView, ListProblem, RemoteList},
     repairs::Repairs,
     sorted_map::SortedMap,
 };
@@ -338,6 +338,8 @@ pub struct Observed<'a> {
     pub issuer: Option<&'a IssuerView>,
     /// The newest complete lists of the issuer's tokens for the target of the PAT, newest first.
     pub remote_lists: &'a [Arc<RemoteList>],
+    /// The targets of the PAT's tokens for which the newest list failed.
+    pub list_problems: &'a [ListProblem],
     /// What the process knows of its calls at the issuer.
     pub calls: &'a IssuerCalls,
     /// What the issuer answered to the creation of the held token.

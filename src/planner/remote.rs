@@ -46,10 +46,12 @@ pub struct IssuerView {
     pub uid: String,
     /// The system.
     pub system: IssuerSystem,
-    /// The 8 characters that tell the tokens of this installation from those of others.
-    pub installation: String,
+    /// The 8 characters that tell the tokens of this issuer from those of others at the same system.
+    pub mark: String,
     /// Which tokens it issues; `None` issues all of them.
     pub policy: Option<IssuerPolicy>,
+    /// Whether the issuer is being deleted, so that it issues no more tokens. It still revokes them.
+    pub deleting: bool,
     /// Why it cannot be used now.
     pub problem: Option<IssuerProblem>,
 }
@@ -79,6 +81,15 @@ pub struct RemoteList {
 pub struct ListedToken {
     /// Its ID at the issuer.
     pub id: String,
+}
+
+/// Why the tokens of a target cannot be listed.
+#[derive(Clone, Debug, PartialEq)]
+pub struct ListProblem {
+    /// What the tokens are for.
+    pub target: RemoteTarget,
+    /// Why.
+    pub problem: IssuerProblem,
 }
 
 /// What the process knows of its calls at the issuer for one PAT.
@@ -192,7 +203,7 @@ impl<'a> RemoteIntent<'a> {
     /// Returns the record of a token that the issuer is about to create.
     pub fn record(&self, uid: &str, revision: i64, id: &str) -> RemoteFacts {
         RemoteFacts {
-            name: remote_name(&self.issuer.installation, uid, revision, id),
+            name: remote_name(&self.issuer.mark, uid, revision, id),
             id: None,
             issuer_uid: self.issuer.uid.clone(),
             target: self.target.clone(),
@@ -249,22 +260,29 @@ fn check_limits(
     Ok(())
 }
 
-/// Returns the name of a token at the issuer: 32 lower-case letters, digits and `-`, which every system accepts. It names the installation
-/// and, by a hash, the PAT, the revision and the ID.
-pub fn remote_name(installation: &str, uid: &str, revision: i64, id: &str) -> String {
+/// Returns the name of a token at the issuer: 32 lower-case letters, digits and `-`, which every system accepts. It has the mark of the issuer
+/// and a hash of the PAT, the revision and the ID.
+pub fn remote_name(mark: &str, uid: &str, revision: i64, id: &str) -> String {
     let digest = Sha256::new()
         .chain_update(uid)
         .chain_update([0])
         .chain_update(revision.to_be_bytes())
         .chain_update(id)
         .finalize();
-    format!("po-{installation}-{}", &base32(&digest)[..20])
+    format!("{}{}", name_prefix(mark), &base32(&digest)[..20])
 }
 
-/// Returns the part of names that tells the tokens of one installation from those of others: 8 characters. `cluster` is the UID of the
-/// namespace kube-system, and `lease` names the lease of the controller.
-pub fn installation(cluster: &str, lease: &str) -> String {
-    let digest = Sha256::new().chain_update(cluster).chain_update([0]).chain_update(lease).finalize();
+/// Returns how the names of all tokens of an issuer begin.
+pub(super) fn name_prefix(mark: &str) -> String {
+    format!("po-{mark}-")
+}
+
+/// Returns the mark in the names of an issuer's tokens: 8 characters. `cluster` is the UID of the namespace kube-system, `lease` names the
+/// lease of the controller, and `issuer` is the UID of the issuer. So an issuer that is created again never claims tokens of the former one,
+/// which may have been left on purpose.
+pub fn issuer_mark(cluster: &str, lease: &str, issuer: &str) -> String {
+    let parts = [cluster, "\0", lease, "\0", issuer];
+    let digest = parts.into_iter().fold(Sha256::new(), |digest, part| digest.chain_update(part)).finalize();
     base32(&digest)[..8].to_owned()
 }
 
@@ -547,7 +565,17 @@ pub(super) fn may_give_up(s: &Situation<'_>) -> bool {
     let needs_a_person =
         |issuer: &IssuerView| issuer.problem.as_ref().is_some_and(|problem| problem.reason == Reason::IssuerNotReady);
     let is_unusable = s.observed.issuer.is_none_or(|issuer| is_of_another(issuer) || needs_a_person(issuer));
-    is_unusable && release_at(s).is_some_and(|at| at <= s.now)
+    let cannot_be_listed = |one: &Credential| {
+        let problem = one.remote.as_ref().and_then(|remote| list_problem(s.observed, &remote.target));
+        problem.is_some_and(|problem| problem.reason == Reason::IssuerNotReady)
+    };
+    let none_can_be_listed = !s.revoking().is_empty() && s.revoking().iter().all(cannot_be_listed);
+    (is_unusable || none_can_be_listed) && release_at(s).is_some_and(|at| at <= s.now)
+}
+
+/// Returns why the tokens of a target cannot be listed.
+pub(super) fn list_problem<'a>(observed: &Observed<'a>, target: &RemoteTarget) -> Option<&'a IssuerProblem> {
+    observed.list_problems.iter().find(|one| one.target == *target).map(|one| &one.problem)
 }
 
 /// Returns when a PAT that is being deleted may go although its issuer cannot be used.
@@ -582,14 +610,16 @@ mod tests {
 
     #[test]
     fn names_have_32_characters_that_every_system_accepts() {
-        let name = remote_name(&installation("uid", "ns/lease"), "pat", 7, "0123456789Ab");
+        let mark = issuer_mark("uid", "ns/lease", "issuer");
+        let name = remote_name(&mark, "pat", 7, "0123456789Ab");
         assert_eq!(name.len(), 32, "{name}");
         assert!(name.bytes().all(|c| c.is_ascii_lowercase() || c.is_ascii_digit() || c == b'-'), "{name}");
         let others = [("other", 7, "0123456789Ab"), ("pat", 8, "0123456789Ab"), ("pat", 7, "0123456789AB")];
         for (uid, revision, id) in others {
-            assert_ne!(remote_name(&installation("uid", "ns/lease"), uid, revision, id), name);
+            assert_ne!(remote_name(&mark, uid, revision, id), name);
         }
-        assert_ne!(installation("uid", "ns/lease"), installation("uid", "ns/other"));
+        assert_ne!(issuer_mark("uid", "ns/other", "issuer"), mark);
+        assert_ne!(issuer_mark("uid", "ns/lease", "other"), mark);
         assert_eq!(base32(b"foobar"), "mzxw6ytboi", "RFC 4648, section 10");
     }
 

@@ -10,7 +10,7 @@ use serde_json::{Value, json};
 
 use super::{
     observed::hash,
-    remote::{IssuerCalls, IssuerProblem, IssuerView, RemoteList},
+    remote::{IssuerCalls, IssuerProblem, IssuerView, ListProblem, RemoteList},
     simulate::{RemoteAnswer, SimulatedIssuer, SimulatedRemoteToken, SimulatedToken, Simulator},
     tests::{histories, seconds, simulator},
     *,
@@ -42,8 +42,9 @@ impl RemoteWorld {
             title: "ClusterTokenIssuer \"them\"".into(),
             uid: "issuer-1".into(),
             system,
-            installation: "abcdefgh".into(),
+            mark: "abcdefgh".into(),
             policy: None,
+            deleting: false,
             problem: None,
         });
         let foreign = SimulatedRemoteToken { id: "foreign".into(), sha256: hash(b"foreign"), expires_at: None };
@@ -522,6 +523,48 @@ fn deletion_gives_up_after_ten_minutes_if_the_issuer_is_gone_and_orphans_at_once
     happen(&mut world, &Happening::Delete);
     world.reconcile(usize::MAX);
     assert!(world.simulator.released && world.issuer().tokens.len() == 2);
+}
+
+#[test]
+fn an_issuer_that_is_being_deleted_revokes_and_issues_no_more() {
+    let mut world = RemoteWorld::new(IssuerSystem::Cryptlex, json!({}));
+    world.issuer().view.deleting = true;
+    world.reconcile(usize::MAX);
+    let ready = &world.status().conditions[0];
+    assert_eq!((&*ready.status, &*ready.reason), ("False", "IssuerNotReady"));
+    assert!(ready.message.contains("is being deleted"), "{}", ready.message);
+    assert_eq!(world.calls, 0);
+
+    let mut world = issued(IssuerSystem::Cryptlex, json!({}));
+    world.issuer().view.deleting = true;
+    world.reconcile(usize::MAX);
+    assert_eq!(world.status().conditions[0].status, "True", "a token that works is not affected");
+    happen(&mut world, &Happening::Delete);
+    world.come_to_rest();
+    assert!(world.simulator.released && !world.issuer().tokens.keys().any(|name| name.starts_with("po-")));
+}
+
+#[test]
+fn a_target_that_cannot_be_listed_is_reported_and_keeps_no_object() {
+    let mut world = issued(IssuerSystem::Cryptlex, json!({}));
+    let problem = IssuerProblem { reason: Reason::IssuerNotReady, message: "404 Project Not Found".into() };
+    let target = world.issuer().target.clone();
+    world.issuer().list_problems = vec![ListProblem { target, problem }];
+    world.issuer().lists.clear();
+    world.reconcile(usize::MAX);
+    let conditions = world.status().conditions.clone();
+    assert_eq!(conditions[0].status, "True");
+    let told = conditions.iter().find(|one| one.type_ == "Reconciling").expect("a condition");
+    assert_eq!(told.reason, "IssuerNotReady");
+    assert!(told.message.contains("404 Project Not Found"), "{}", told.message);
+
+    happen(&mut world, &Happening::Delete);
+    world.reconcile(usize::MAX);
+    assert!(!world.simulator.released);
+    assert!(world.status().conditions[0].message.ends_with("last problem: 404 Project Not Found"));
+    world.simulator.now = world.simulator.now.plus(seconds(600));
+    world.reconcile(usize::MAX);
+    assert!(world.simulator.released);
 }
 
 #[test]

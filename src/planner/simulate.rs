@@ -19,7 +19,7 @@ use super::{
         newest_version, owner_reference, version,
     },
     plan,
-    remote::{CreatedFacts, FailedCall, IssuerCalls, IssuerView, ListedToken, RemoteList},
+    remote::{CreatedFacts, FailedCall, IssuerCalls, IssuerView, ListProblem, ListedToken, RemoteList},
     repairs::Repairs,
     step::{RemoteDeletion, RemoteRequest},
 };
@@ -101,6 +101,8 @@ pub struct SimulatedIssuer {
     pub target: RemoteTarget,
     /// The newest two lists, newest first.
     pub lists: Vec<Arc<RemoteList>>,
+    /// The targets that cannot be listed.
+    pub list_problems: Vec<ListProblem>,
     /// The calls.
     pub calls: IssuerCalls,
     /// What it answered to the creation of the held token.
@@ -147,6 +149,7 @@ impl SimulatedIssuer {
             tokens: BTreeMap::new(),
             target: RemoteTarget::default(),
             lists: Vec::new(),
+            list_problems: Vec::new(),
             calls: IssuerCalls::default(),
             created: None,
             next_answer: RemoteAnswer::Success,
@@ -286,6 +289,7 @@ impl Simulator {
             held: self.held.as_ref().map(SimulatedToken::public),
             issuer: self.issuer.as_ref().map(|issuer| &issuer.view),
             remote_lists: self.issuer.as_ref().map_or(&[], |issuer| &issuer.lists),
+            list_problems: self.issuer.as_ref().map_or(&[], |issuer| &issuer.list_problems),
             calls: self.issuer.as_ref().map_or(&no_calls, |issuer| &issuer.calls),
             created: self.issuer.as_ref().and_then(|issuer| issuer.created.as_ref()),
             refusals: &self.refusals,

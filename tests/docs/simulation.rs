@@ -92,8 +92,9 @@ impl Simulation {
             title: "ClusterTokenIssuer \"vendor\"".into(),
             uid: "issuer".into(),
             system: IssuerSystem::Cryptlex,
-            installation: "k3v7q2zj".into(),
+            mark: "k3v7q2zj".into(),
             policy: None,
+            deleting: false,
             problem: None,
         }));
         simulation

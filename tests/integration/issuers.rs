@@ -6,7 +6,7 @@ use kube::{
     Api, ResourceExt,
     api::{DeleteParams, Patch, PatchParams, PostParams},
 };
-use pat_operator::api::{ClusterTokenIssuer, Condition, CredentialState};
+use pat_operator::api::{ClusterTokenIssuer, Condition, CredentialState, PersonalAccessTokenStatus};
 use serde_json::{Value, json};
 
 use crate::support::{
@@ -101,12 +101,20 @@ async fn tokens_of_gitlab_are_issued_rotated_and_revoked() {
     let mut controller = scene.controller();
     report_the_issuer_and_its_policy(&scene).await;
     live_and_die(&scene).await;
-    show_metrics_until_the_issuer_is_deleted(&scene, &mut controller).await;
+    show_metrics(&scene, &mut controller).await;
+    report_a_lost_target(&scene).await;
+    delete_the_issuer_in_use(&scene).await;
+    let labels = labels_of(&scene);
+    eventually("its series end", async || !controller.metrics().await.text.contains(&labels)).await;
     controller.terminate().await;
 }
 
-async fn show_metrics_until_the_issuer_is_deleted(scene: &Scene, controller: &mut OperatorProcess) {
-    let labels = format!(r#"kind="ClusterTokenIssuer",issuer_namespace="",issuer="{}""#, scene.issuer);
+fn labels_of(scene: &Scene) -> String {
+    format!(r#"kind="ClusterTokenIssuer",issuer_namespace="",issuer="{}""#, scene.issuer)
+}
+
+async fn show_metrics(scene: &Scene, controller: &mut OperatorProcess) {
+    let labels = labels_of(scene);
     let metrics = controller.metrics().await;
     let value = |name: &str, more: &str| {
         let series = format!("pat_operator_issuer_{name}{{{labels}{more}}}");
@@ -122,9 +130,47 @@ async fn show_metrics_until_the_issuer_is_deleted(scene: &Scene, controller: &mu
     assert_eq!(value("credentials", r#",state="Revoking""#), 0.0);
     assert!(value("last_list_timestamp_seconds", "") > value("poll_interval_seconds", ""));
     assert!(!metrics.text.contains("glpat"), "no credential");
+}
 
-    scene.issuers().delete(&scene.issuer, &DeleteParams::default()).await.expect("the issuer is deleted");
-    eventually("its series end", async || !controller.metrics().await.text.contains(&labels)).await;
+/// The project is deleted at GitLab, and comes back.
+async fn report_a_lost_target(scene: &Scene) {
+    let set = |gone| scene.gitlab.state.lock().expect("no panic").project_is_gone = gone;
+    set(true);
+    // A new generation is polled soon.
+    scene.put_issuer(json!({"namespaces": [scene.place.name()], "targets": ["project/*"]})).await;
+    let told = scene.place.has("early", "Reconciling", "True", "IssuerNotReady").await;
+    assert!(told.message.contains("the tokens of project/group/app cannot be listed"), "{}", told.message);
+    // Nothing shows that the token does not work.
+    scene.place.has("early", "Ready", "True", "Issued").await;
+    set(false);
+    scene.put_issuer(json!({"namespaces": [scene.place.name()]})).await;
+    let is_told = |status: &PersonalAccessTokenStatus| status.conditions.iter().any(|one| one.type_ == "Reconciling");
+    scene.place.until("early", "no longer reported", |status| !is_told(status)).await;
+}
+
+/// The issuer stays until the last token is revoked.
+async fn delete_the_issuer_in_use(scene: &Scene) {
+    let token = scene.place.token("early").await;
+    scene.issuers().delete(&scene.issuer, &DeleteParams::default()).await.expect("the issuer is being deleted");
+    let told = scene.issuer_is("IssuerNotReady").await;
+    assert!(
+        told.message.contains("until the 1 PersonalAccessTokens with tokens of it are deleted"),
+        "{}",
+        told.message
+    );
+    scene.apply("late", json!({})).await;
+    let condition = scene.place.has("late", "Ready", "False", "IssuerNotReady").await;
+    assert!(condition.message.contains("is being deleted"), "{}", condition.message);
+    assert!(scene.gitlab.accepts(&token));
+    // Its Secret goes first, as in a namespace that is being deleted.
+    let secrets: Api<Secret> = Api::namespaced(scene.place.client.clone(), scene.system.name());
+    secrets.delete("gitlab", &DeleteParams::default()).await.expect("the Secret is deleted");
+    scene.place.pats().delete("early", &DeleteParams::default()).await.expect("deleted");
+    eventually("the issuer is gone", async || {
+        scene.issuers().get_opt(&scene.issuer).await.expect("an answer").is_none()
+    })
+    .await;
+    assert!(!scene.gitlab.accepts(&token));
 }
 
 async fn live_and_die(scene: &Scene) {

@@ -150,7 +150,7 @@ those of the chart. No labels precede the ones that select Pods.
   verbs: [patch]
 - apiGroups: [pat-operator.io]
   resources: [clustertokenissuers{{ if .Values.controller.issuers.namespaced }}, tokenissuers{{ end }}]
-  verbs: [list, watch]
+  verbs: [list, watch, patch]
 - apiGroups: [pat-operator.io]
   resources: [clustertokenissuers/status{{ if .Values.controller.issuers.namespaced }}, tokenissuers/status{{ end }}]
   verbs: [patch]

@@ -1,14 +1,18 @@
 //! The issuers of other systems: what is known of each one, its calls, and the lists of its tokens.
 //!
 //! ```text
-//! watches -> Issuers (one Issuer each) -> poller: check, list -> views and lists, which the planner reads
+//! watches -> Issuers (one Issuer each) -> protection: the finalizer of the issuer
+//!                                      -> poller: check, list -> views and lists, which the planner reads
+//!                                      -> orphans: tokens in lists that no PAT knows
 //!                                      <- calls: create, delete, in tasks of their own, so that a slow issuer holds up no other PAT
 //! ```
 
 mod auth;
 mod calls;
 mod metrics;
+mod orphans;
 mod poller;
+mod protection;
 
 use std::{
     collections::{HashMap, HashSet},
@@ -16,6 +20,7 @@ use std::{
 };
 
 use ipnet::IpNet;
+use k8s_openapi::jiff::SignedDuration;
 use tokio::sync::Notify;
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
@@ -26,16 +31,22 @@ use super::{gate::ReconcileGate, namespaced_name::NamespacedName, stores::Stores
 use crate::{
     api::{
         GitLabAccessLevel, IssuerKind, IssuerReference, IssuerSystem, Reason, RemoteTarget, StoredIssuer, StoredPat,
-        TokenIssuerSpec, TrueFoundryTokenType,
+        Time, TokenIssuerSpec, TrueFoundryTokenType,
     },
-    issuer::{CallBudget, CallError, Driver, GitLabOwner, IssuerTarget},
-    planner::remote::{IssuerProblem, IssuerView, RemoteList},
+    issuer::{CallBudget, CallError, Driver, GitLabOwner, IssuerTarget, ServerInfo},
+    planner::{
+        orphans::UnknownTokens,
+        remote::{IssuerProblem, IssuerView, ListProblem, RemoteList, issuer_mark},
+    },
     service::Clock,
 };
 
 /// How many calls an issuer gets in a minute, and at once.
 const CALLS_PER_MINUTE: u32 = 600;
 const CALLS_AT_ONCE: usize = 16;
+
+/// How long a target is listed after the last PAT with a token of it: so tokens that no PAT knows are found.
+const LISTED_AFTER_USE: SignedDuration = SignedDuration::from_hours(1);
 
 /// What the operator's flags say about all issuers.
 #[derive(Clone, Debug, Default)]
@@ -94,8 +105,8 @@ pub struct Issuers {
     stores: Arc<Stores>,
     clock: Clock,
     settings: IssuerSettings,
-    /// The part of names that tells this installation's tokens from those of others; empty before it is known.
-    installation: RwLock<String>,
+    /// The UID of the namespace kube-system, which is a part of the marks in the names of tokens; empty before it is known.
+    cluster: RwLock<String>,
     issuers: RwLock<HashMap<IssuerKey, Arc<Issuer>>>,
     changed: Notify,
     calls: TaskTracker,
@@ -120,8 +131,26 @@ struct IssuerState {
     object: Arc<StoredIssuer>,
     view: Arc<IssuerView>,
     driver: Option<Arc<dyn Driver>>,
-    /// The newest two lists of each target, newest first.
-    lists: HashMap<RemoteTarget, Vec<Arc<RemoteList>>>,
+    /// What is known of each target that is listed.
+    targets: HashMap<RemoteTarget, Listed>,
+    unknown: UnknownTokens,
+}
+
+impl IssuerState {
+    fn is_deleting(&self) -> bool {
+        self.object.metadata.deletion_timestamp.is_some()
+    }
+}
+
+/// What is known of the tokens of a target.
+#[derive(Default)]
+struct Listed {
+    /// The newest two lists, newest first.
+    lists: Vec<Arc<RemoteList>>,
+    /// Why the newest list failed.
+    problem: Option<IssuerProblem>,
+    /// When a PAT had a token of the target last.
+    used_at: Option<Time>,
 }
 
 /// What the planner reads about the issuer of one PAT.
@@ -131,6 +160,8 @@ pub struct IssuerFacts {
     pub view: Option<Arc<IssuerView>>,
     /// The newest two lists of each target of the PAT's tokens, newest first.
     pub lists: Vec<Arc<RemoteList>>,
+    /// The targets of the PAT's tokens for which the newest list failed.
+    pub list_problems: Vec<ListProblem>,
 }
 
 impl Issuers {
@@ -147,7 +178,7 @@ impl Issuers {
             stores,
             clock,
             settings,
-            installation: RwLock::default(),
+            cluster: RwLock::default(),
             issuers: RwLock::default(),
             changed: Notify::new(),
             calls: TaskTracker::new(),
@@ -162,8 +193,13 @@ impl Issuers {
         let issuer = IssuerKey::of(pat).and_then(|key| self.get(&key));
         let Some(issuer) = issuer else { return IssuerFacts::default() };
         let state = issuer.state();
-        let lists = targets(pat).into_iter().filter_map(|target| state.lists.get(&target)).flatten().cloned();
-        IssuerFacts { view: Some(state.view.clone()), lists: lists.collect() }
+        let mut facts = IssuerFacts { view: Some(state.view.clone()), ..IssuerFacts::default() };
+        for target in targets(pat) {
+            let Some(listed) = state.targets.get(&target) else { continue };
+            facts.lists.extend(listed.lists.iter().cloned());
+            facts.list_problems.extend(listed.problem.clone().map(|problem| ListProblem { target, problem }));
+        }
+        facts
     }
 
     /// Asks for a list of the tokens of the issuer of a PAT soon.
@@ -185,7 +221,7 @@ impl Issuers {
                 return Vec::new();
             }
             let problem = state.view.problem.clone();
-            state.view = Arc::new(view(&key, &object, &self.installation(), problem));
+            state.view = Arc::new(self.view(&key, &object, problem));
             state.object = object;
             drop(state);
             issuer.poll_soon.notify_one();
@@ -193,10 +229,11 @@ impl Issuers {
             let message = format!("{} has not been contacted yet", key.title());
             let problem = Some(IssuerProblem { reason: Reason::IssuerUnavailable, message });
             let state = IssuerState {
-                view: Arc::new(view(&key, &object, &self.installation(), problem)),
+                view: Arc::new(self.view(&key, &object, problem)),
                 object,
                 driver: None,
-                lists: HashMap::new(),
+                targets: HashMap::new(),
+                unknown: UnknownTokens::default(),
             };
             let issuer = Issuer {
                 key: key.clone(),
@@ -244,8 +281,27 @@ impl Issuers {
         self.issuers.read().unwrap_or_else(PoisonError::into_inner).get(key).cloned()
     }
 
-    fn installation(&self) -> String {
-        self.installation.read().unwrap_or_else(PoisonError::into_inner).clone()
+    /// Returns an issuer as the planner sees it.
+    fn view(&self, key: &IssuerKey, object: &StoredIssuer, problem: Option<IssuerProblem>) -> IssuerView {
+        let uid = object.metadata.uid.clone().unwrap_or_default();
+        let cluster = self.cluster.read().unwrap_or_else(PoisonError::into_inner);
+        let spec = object.spec.as_ref().ok();
+        IssuerView {
+            title: key.title(),
+            system: spec.and_then(TokenIssuerSpec::system).map_or(IssuerSystem::Local, |(system, _)| system),
+            mark: issuer_mark(&cluster, &self.settings.lease, &uid),
+            policy: spec.and_then(|spec| spec.policy.clone()),
+            deleting: object.metadata.deletion_timestamp.is_some(),
+            problem: match spec.and_then(TokenIssuerSpec::system) {
+                Some((IssuerSystem::Local, _)) => None,
+                Some(_) => problem,
+                None => {
+                    let message = format!("the spec of {} names no system that this version knows", key.title());
+                    Some(IssuerProblem { reason: Reason::IssuerNotReady, message })
+                }
+            },
+            uid,
+        }
     }
 }
 
@@ -254,30 +310,55 @@ impl Issuer {
         self.state.read().unwrap_or_else(PoisonError::into_inner)
     }
 
+    /// Returns the driver of the last poll that worked, if the issuer is being deleted: the Secret of its credential may go first, with the
+    /// namespace.
+    fn last_driver(&self) -> Option<Arc<dyn Driver>> {
+        let state = self.state();
+        state.driver.clone().filter(|_| state.is_deleting())
+    }
+
+    /// Returns what is wrong if the credential is for another account than before, whose lists would show none of the tokens.
+    fn other_account(&self, server: &ServerInfo) -> Option<String> {
+        let state = self.state();
+        let recorded = state.object.status.as_ref().ok()?.account.as_ref()?;
+        let account = server.account.as_ref().filter(|account| *account != recorded)?;
+        Some(format!(
+            "the credential is for the account {account:?}, but the tokens belong to {recorded:?}: use a credential of {recorded:?}, or create \
+             another issuer"
+        ))
+    }
+
+    /// Returns the targets to list: those of the tokens that PATs have, those that PATs had tokens of recently, and the account of the
+    /// credential, if tokens can belong to it.
+    fn targets_to_list(&self, system: IssuerSystem, pats: &[Arc<StoredPat>], now: Time) -> Vec<RemoteTarget> {
+        let mut state = self.state.write().unwrap_or_else(PoisonError::into_inner);
+        for target in pats.iter().flat_map(|pat| targets(pat)) {
+            state.targets.entry(target).or_default().used_at = Some(now);
+        }
+        if system.has_account() {
+            state.targets.entry(RemoteTarget::default()).or_default().used_at = Some(now);
+        }
+        state.targets.retain(|_, listed| listed.used_at.is_some_and(|at| now.since(at) < LISTED_AFTER_USE));
+        state.targets.keys().cloned().collect()
+    }
+
+    fn note_list(&self, list: Arc<RemoteList>) {
+        let mut state = self.state.write().unwrap_or_else(PoisonError::into_inner);
+        let listed = state.targets.entry(list.target.clone()).or_default();
+        listed.problem = None;
+        listed.lists.insert(0, list);
+        listed.lists.truncate(2);
+    }
+
+    fn note_list_problem(&self, target: RemoteTarget, problem: IssuerProblem) {
+        let mut state = self.state.write().unwrap_or_else(PoisonError::into_inner);
+        state.targets.entry(target).or_default().problem = Some(problem);
+    }
+
     /// Returns a failed call as a person may see it: for a TokenIssuer, without anything that the server says, because its owner chose the
     /// server.
     fn shown(&self, error: CallError) -> CallError {
         if self.key.namespace.is_some() { error.without_message() } else { error }
-    }
-}
-
-/// Returns the issuer as the planner sees it.
-fn view(key: &IssuerKey, object: &StoredIssuer, installation: &str, problem: Option<IssuerProblem>) -> IssuerView {
-    let spec = object.spec.as_ref().ok();
-    IssuerView {
-        title: key.title(),
-        uid: object.metadata.uid.clone().unwrap_or_default(),
-        system: spec.and_then(TokenIssuerSpec::system).map_or(IssuerSystem::Local, |(system, _)| system),
-        installation: installation.to_owned(),
-        policy: spec.and_then(|spec| spec.policy.clone()),
-        problem: match spec.and_then(TokenIssuerSpec::system) {
-            Some((IssuerSystem::Local, _)) => None,
-            Some(_) => problem,
-            None => {
-                let message = format!("the spec of {} names no system that this version knows", key.title());
-                Some(IssuerProblem { reason: Reason::IssuerNotReady, message })
-            }
-        },
     }
 }
 

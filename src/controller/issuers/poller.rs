@@ -1,7 +1,6 @@
 //! Polls each issuer: checks that it answers and accepts the credential, lists the tokens of each target, and writes its status.
 
 use std::{
-    collections::HashSet,
     panic::AssertUnwindSafe,
     sync::{Arc, PoisonError},
     time::Duration,
@@ -19,14 +18,18 @@ use tokio::{
     time::{Instant, sleep, sleep_until, timeout},
 };
 
-use super::{super::error::Error, Issuer, IssuerKey, Issuers, auth, issuer_target, targets, view};
+use super::{
+    super::error::Error,
+    Issuer, IssuerKey, Issuers, auth, issuer_target,
+    protection::{Protection, users},
+};
 use crate::{
     api::{
-        ClusterTokenIssuer, Condition, CredentialState, FIELD_MANAGER, IssuerStatus, IssuerSystem, Reason, StoredPat,
-        Time, TokenIssuer, TokenIssuerSpec,
+        ClusterTokenIssuer, Condition, CredentialState, FIELD_MANAGER, IssuerStatus, IssuerSystem, Reason,
+        StoredIssuer, StoredPat, Time, TokenIssuer, TokenIssuerSpec,
     },
-    issuer::{AddressPolicy, CallError, Driver, Endpoint, IssuerCredential, ServerInfo, driver},
-    planner::remote::{IssuerProblem, ListedToken, RemoteList, installation},
+    issuer::{AddressPolicy, CallError, ConfigError, Driver, Endpoint, IssuerCredential, ServerInfo, driver},
+    planner::remote::{IssuerProblem, ListedToken, RemoteList},
 };
 
 /// The time between two polls without `pollInterval`.
@@ -42,7 +45,7 @@ const SOON: Duration = Duration::from_secs(15);
 const LIST_LIMIT: Duration = Duration::from_secs(60);
 
 /// How many names the status of an issuer lists.
-const MAX_ORPHANED: usize = 1_000;
+pub(super) const MAX_ORPHANED: usize = 1_000;
 
 /// What a poll found.
 #[derive(Default)]
@@ -56,7 +59,7 @@ struct Polled {
 impl Issuers {
     /// Polls every issuer until it is dropped. Only the leader does.
     pub async fn run(self: Arc<Self>) {
-        self.find_installation().await;
+        self.find_cluster().await;
         let mut pollers = JoinSet::new();
         let mut polled: Vec<Arc<Issuer>> = Vec::new();
         loop {
@@ -77,7 +80,7 @@ impl Issuers {
 
     /// Polls every issuer once, one after the other.
     pub async fn poll_all(&self) {
-        if self.installation().is_empty() && !self.read_installation().await {
+        if self.cluster.read().unwrap_or_else(PoisonError::into_inner).is_empty() && !self.read_cluster().await {
             return;
         }
         for issuer in self.all() {
@@ -89,21 +92,20 @@ impl Issuers {
         self.issuers.read().unwrap_or_else(PoisonError::into_inner).values().cloned().collect()
     }
 
-    /// Finds what names the installation.
-    async fn find_installation(&self) {
-        while !self.read_installation().await {
+    /// Finds what tells this cluster from others.
+    async fn find_cluster(&self) {
+        while !self.read_cluster().await {
             sleep(MIN_INTERVAL).await;
         }
     }
 
-    /// Reads what names the installation: the UID of the namespace kube-system and the name of the lease. Returns whether it is known.
-    async fn read_installation(&self) -> bool {
+    /// Reads the UID of the namespace kube-system, which tells this cluster from others. Returns whether it is known.
+    async fn read_cluster(&self) -> bool {
         let namespaces: Api<Namespace> = Api::all(self.client.clone());
         match namespaces.get("kube-system").await {
             Ok(found) => {
                 let uid = found.metadata.uid.unwrap_or_default();
-                let text = installation(&uid, &self.settings.lease);
-                text.clone_into(&mut self.installation.write().unwrap_or_else(PoisonError::into_inner));
+                *self.cluster.write().unwrap_or_else(PoisonError::into_inner) = uid;
             }
             Err(error) => {
                 let why = crate::service::explain_api_error(&error);
@@ -114,7 +116,7 @@ impl Issuers {
         for issuer in self.all() {
             let mut state = issuer.state.write().unwrap_or_else(PoisonError::into_inner);
             let problem = state.view.problem.clone();
-            state.view = Arc::new(view(&issuer.key, &state.object, &self.installation(), problem));
+            state.view = Arc::new(self.view(&issuer.key, &state.object, problem));
         }
         true
     }
@@ -145,8 +147,9 @@ impl Issuers {
     async fn poll(&self, issuer: &Issuer) -> bool {
         let object = issuer.state().object.clone();
         let pats = self.stored_pats_of(&issuer.key);
-        let polled = match &object.spec {
-            Ok(spec) => {
+        let polled = match (self.protect(issuer, &object, &pats).await, &object.spec) {
+            (Ok(Protection::Removed), _) => return true,
+            (Ok(Protection::Kept), Ok(spec)) => {
                 let polled = AssertUnwindSafe(self.check_and_list(issuer, spec, &pats)).catch_unwind().await;
                 // The panic hook has logged the panic.
                 polled.unwrap_or_else(|_| {
@@ -154,7 +157,8 @@ impl Issuers {
                     Polled::failed(Reason::IssuerUnavailable, message.into())
                 })
             }
-            Err(problem) => Polled::failed(Reason::IssuerNotReady, format!("spec: {problem}")),
+            (Ok(Protection::Kept), Err(problem)) => Polled::failed(Reason::IssuerNotReady, format!("spec: {problem}")),
+            (Err(problem), _) => Polled::failed(Reason::IssuerUnavailable, problem),
         };
         let works = polled.problem.is_none();
         if let Some(problem) = &polled.problem {
@@ -162,11 +166,13 @@ impl Issuers {
         }
         {
             let mut state = issuer.state.write().unwrap_or_else(PoisonError::into_inner);
-            let next = view(&issuer.key, &state.object, &self.installation(), polled.problem.clone());
+            let next = self.view(&issuer.key, &state.object, polled.problem.clone());
             if *state.view != next {
                 state.view = Arc::new(next);
             }
-            state.driver.clone_from(&polled.driver);
+            if polled.driver.is_some() || !state.is_deleting() {
+                state.driver.clone_from(&polled.driver);
+            }
         }
         self.write_status(issuer, &polled, &pats).await;
         pats.iter().for_each(|pat| self.gate.trigger(self.stores.key_of(pat)));
@@ -184,15 +190,23 @@ impl Issuers {
             return Polled::failed(Reason::IssuerNotReady, message);
         }
         let namespace = issuer.key.namespace.as_deref().unwrap_or(&self.settings.namespace);
-        let credentials = match auth::credentials(&self.client, namespace, spec, system, host_of(url), issuer).await {
-            Ok(credentials) => credentials,
-            Err(problem) => return Polled::failed(Reason::IssuerNotReady, problem),
+        let drivers = match auth::credentials(&self.client, namespace, spec, system, host_of(url), issuer).await {
+            Ok(credentials) => {
+                let connect = |credential| {
+                    let driver = driver(system, &self.endpoint(issuer, spec, url, credential))?;
+                    Ok::<_, ConfigError>(self.observed(issuer, system, driver))
+                };
+                credentials.into_iter().map(connect).collect()
+            }
+            Err(problem) => match issuer.last_driver() {
+                Some(driver) => vec![Ok(driver)],
+                None => return Polled::failed(Reason::IssuerNotReady, problem),
+            },
         };
         let mut last = None;
-        for credential in credentials {
-            let endpoint = self.endpoint(issuer, spec, url, credential);
-            let driver = match driver(system, &endpoint) {
-                Ok(driver) => self.observed(issuer, system, driver),
+        for driver in drivers {
+            let driver = match driver {
+                Ok(driver) => driver,
                 Err(error) => {
                     last = Some(Polled::failed(Reason::IssuerNotReady, error.to_string()));
                     continue;
@@ -200,7 +214,11 @@ impl Issuers {
             };
             match driver.check().await {
                 Ok(server) => {
-                    let listed = self.list(issuer, &*driver, pats).await;
+                    if let Some(problem) = issuer.other_account(&server) {
+                        last = Some(Polled::failed(Reason::IssuerNotReady, problem));
+                        continue;
+                    }
+                    let listed = self.list(issuer, system, &*driver, pats).await;
                     return Polled { driver: Some(driver), problem: None, server, listed };
                 }
                 Err(error) => {
@@ -215,35 +233,34 @@ impl Issuers {
         last.unwrap_or_else(|| Polled::failed(Reason::IssuerNotReady, "there is no credential".into()))
     }
 
-    /// Lists the tokens of each target that PATs use, and returns whether all lists are complete.
-    async fn list(&self, issuer: &Issuer, driver: &dyn Driver, pats: &[Arc<StoredPat>]) -> bool {
-        let used: HashSet<_> = pats.iter().flat_map(|pat| targets(pat)).collect();
-        let mut complete = true;
+    /// Lists the tokens of each target, and returns whether all lists are complete.
+    async fn list(&self, issuer: &Issuer, system: IssuerSystem, driver: &dyn Driver, pats: &[Arc<StoredPat>]) -> bool {
         let mut lists = Vec::new();
-        for target in &used {
+        let targets = issuer.targets_to_list(system, pats, self.clock.now().into());
+        let expected = targets.len();
+        for target in targets {
             let begun_at = Time::from(self.clock.now());
-            let list = timeout(LIST_LIMIT, driver.list(&issuer_target(target))).await;
+            let list = timeout(LIST_LIMIT, driver.list(&issuer_target(&target))).await;
             match list.unwrap_or(Err(CallError::TimedOut)) {
                 Ok(tokens) => {
                     let live = tokens.into_iter().filter(|token| token.live);
                     let live = live.map(|token| (token.name, ListedToken { id: token.id })).collect();
-                    lists.push(Arc::new(RemoteList { target: target.clone(), begun_at, live }));
+                    let list = Arc::new(RemoteList { target, begun_at, live });
+                    issuer.note_list(list.clone());
+                    lists.push(list);
                 }
                 Err(error) => {
-                    complete = false;
-                    let (title, why) = (issuer.key.title(), issuer.shown(error));
-                    tracing::warn!(issuer = %title, target = target.text(), "the tokens cannot be listed: {why}");
+                    let (title, text, reason) = (issuer.key.title(), target.text(), reason(&error));
+                    let why = issuer.shown(error);
+                    tracing::warn!(issuer = %title, target = text, "the tokens cannot be listed: {why}");
+                    let of = if text.is_empty() { String::new() } else { format!(" of {text}") };
+                    let message = format!("{title}: the tokens{of} cannot be listed: {why}");
+                    issuer.note_list_problem(target, IssuerProblem { reason, message });
                 }
             }
         }
-        let mut state = issuer.state.write().unwrap_or_else(PoisonError::into_inner);
-        state.lists.retain(|target, _| used.contains(target));
-        for list in lists {
-            let of_target = state.lists.entry(list.target.clone()).or_default();
-            of_target.insert(0, list);
-            of_target.truncate(2);
-        }
-        complete
+        self.revoke_unknown(issuer, driver, &lists).await;
+        lists.len() == expected
     }
 
     fn endpoint(&self, issuer: &Issuer, spec: &TokenIssuerSpec, url: &str, credential: IssuerCredential) -> Endpoint {
@@ -277,10 +294,11 @@ impl Issuers {
         let tokens: usize = pats.iter().map(live).sum();
         let status = IssuerStatus {
             observed_generation: object.metadata.generation,
-            conditions: vec![ready(polled, &before, object.metadata.generation, now)],
+            conditions: vec![ready(polled, &object, &before, users(pats), now)],
             type_: Some(system.as_str().into()),
             url: url.map(str::to_owned),
             server_version: polled.server.version.clone().or(before.server_version.clone()),
+            account: polled.server.account.clone().or(before.account.clone()),
             tokens: is_remote.then(|| i64::try_from(tokens).unwrap_or(i64::MAX)),
             last_polled_at: if polled.listed { Some(now.floor_second()) } else { before.last_polled_at },
             orphaned: before.orphaned.clone(),
@@ -332,18 +350,25 @@ where
 }
 
 /// Returns the condition `Ready` of an issuer.
-fn ready(polled: &Polled, before: &IssuerStatus, generation: Option<i64>, now: Time) -> Condition {
+fn ready(polled: &Polled, object: &StoredIssuer, before: &IssuerStatus, users: usize, now: Time) -> Condition {
+    let is_deleting = object.metadata.deletion_timestamp.is_some();
     let (status, reason, message) = match &polled.problem {
-        None => ("True", "Available", "the issuer answers and accepts the credential"),
-        Some(problem) => ("False", problem.reason.as_str(), problem.message.as_str()),
+        None if is_deleting => {
+            let message = format!(
+                "the issuer is being deleted, so it issues no more tokens: it stays until the {users} PersonalAccessTokens with tokens of it are deleted"
+            );
+            ("False", Reason::IssuerNotReady.as_str(), message)
+        }
+        None => ("True", "Available", "the issuer answers and accepts the credential".into()),
+        Some(problem) => ("False", problem.reason.as_str(), problem.message.clone()),
     };
     let condition = Condition {
         type_: "Ready".into(),
         status: status.into(),
         reason: reason.into(),
-        message: message.to_owned(),
+        message,
         last_transition_time: now.floor_second(),
-        observed_generation: generation,
+        observed_generation: object.metadata.generation,
     };
     condition.following(&before.conditions)
 }
@@ -378,6 +403,9 @@ impl Polled {
 impl Issuer {
     /// Returns the time between two polls.
     pub(super) fn interval(&self) -> Duration {
+        if self.state().is_deleting() {
+            return SOON;
+        }
         let interval =
             self.state().object.spec.as_ref().ok().and_then(|spec| spec.poll_interval.as_ref()?.parse().ok());
         interval.and_then(|interval: SignedDuration| Duration::try_from(interval).ok()).unwrap_or(INTERVAL)

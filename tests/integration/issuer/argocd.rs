@@ -25,7 +25,7 @@ fn role(name: &str) -> IssuerTarget {
 async fn tokens_of_accounts_and_roles_live_and_die() {
     let argocd = ArgoCd::start().await;
     let driver = driver_with_token(IssuerSystem::ArgoCd, &argocd.vendor.url, CALLER);
-    assert_eq!(driver.check().await, Ok(ServerInfo { version: Some("v3.4.5+ce9b63e".to_owned()) }));
+    assert_eq!(driver.check().await, Ok(ServerInfo { version: Some("v3.4.5+ce9b63e".to_owned()), account: None }));
     let expiry = Time::from(Timestamp::now()).floor_second().plus(SignedDuration::from_hours(1));
     for (target, key) in [(account("ci"), "account:ci"), (role("deploy"), "role:deploy")] {
         assert_eq!(driver.list(&target).await, Ok(vec![]));

@@ -28,7 +28,7 @@ fn project() -> IssuerTarget {
 async fn tokens_of_all_owners_live_and_die() {
     let gitlab = GitLab::start().await;
     let driver = driver_with_token(IssuerSystem::GitLab, &gitlab.vendor.url, ADMIN);
-    assert_eq!(driver.check().await, Ok(ServerInfo { version: Some("19.4.0-ee".to_owned()) }));
+    assert_eq!(driver.check().await, Ok(ServerInfo { version: Some("19.4.0-ee".to_owned()), account: None }));
     let by_number = target(GitLabOwner::Project("7".to_owned()), None);
     let group = target(GitLabOwner::Group("group".to_owned()), Some(GitLabAccessLevel::Owner));
     let user = target(GitLabOwner::User(42), None);

@@ -102,6 +102,8 @@ async fn sailpoint_issues_lists_and_deletes() {
     let request = NewToken { expires_at: Some(in_an_hour()), ..new_token(NAME, &["repo:read"]) };
     let first = lives_and_dies(&stage, &*driver, &request).await;
     assert_eq!(first.client_id.as_ref(), Some(&first.id));
+    let server = driver.check().await.expect("the credential is accepted");
+    assert!(server.account.is_some(), "the list names the owner");
 
     let second = driver.create(&IssuerTarget::Account, &new_token("po-twice", &["repo:read"])).await.expect("a token");
     assert_ne!(second.client_id, first.client_id, "each token has a client id of its own");

@@ -44,6 +44,8 @@ pub struct GitLabState {
     pub left: Option<u32>,
     /// The most tokens on a page.
     pub page: Option<usize>,
+    /// Whether the project was deleted.
+    pub project_is_gone: bool,
 }
 
 /// A running server with the project `7` (`group/app`), the group `3` (`group`) and the user 42.
@@ -119,7 +121,7 @@ impl GitLabState {
                 json!({"error": "insufficient_scope", "error_description": "The request requires higher privileges", "scope": "api"}),
             ),
             (["api", "v4", kind @ ("projects" | "groups"), id, "access_tokens", rest @ ..], _) => match (*kind, *id) {
-                ("projects", "7" | "group/app") => self.tokens_of("project:7", rest, request),
+                ("projects", "7" | "group/app") if !self.project_is_gone => self.tokens_of("project:7", rest, request),
                 ("groups", "3" | "group") => self.tokens_of("group:3", rest, request),
                 ("projects", _) => refused(404, "404 Project Not Found"),
                 _ => refused(404, "404 Group Not Found"),

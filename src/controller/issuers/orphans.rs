@@ -1,0 +1,81 @@
+//! Revokes tokens at an issuer that no PAT knows. `planner::orphans` decides which.
+
+use std::sync::{Arc, PoisonError};
+
+use kube::{Api, api::ListParams};
+
+use super::{Issuer, Issuers, issuer_target, poller::MAX_ORPHANED};
+use crate::{
+    api::StoredPat,
+    issuer::Driver,
+    planner::{RemoteDeletion, orphans::known_tokens, remote::RemoteList},
+};
+
+/// How many tokens are revoked after one poll. The others follow after the next ones.
+const MAX_REVOKED: usize = 16;
+
+/// How many PATs are read in one request.
+const PAGE: u32 = 500;
+
+impl Issuers {
+    /// Revokes the tokens in complete lists that no PAT has known for a while. Before that, it reads all PATs from the API server, because
+    /// those in the store can be old.
+    pub(super) async fn revoke_unknown(&self, issuer: &Issuer, driver: &dyn Driver, lists: &[Arc<RemoteList>]) {
+        let due = self.unknown(issuer, lists);
+        if due.is_empty() {
+            return;
+        }
+        let title = issuer.key.title();
+        let pats = match self.read_pats().await {
+            Ok(pats) => pats,
+            Err(error) => {
+                let why = crate::service::explain_api_error(&error);
+                tracing::warn!(issuer = %title, "the PersonalAccessTokens cannot be read, so no unknown token is revoked: {why}");
+                return;
+            }
+        };
+        let Some(known) = known_tokens(&pats) else { return };
+        for RemoteDeletion { name, id, target } in due.into_iter().filter(|one| !known.contains(&*one.name)) {
+            match driver.delete(&issuer_target(&target), &id).await {
+                Ok(()) => {
+                    tracing::info!(issuer = %title, token = name, "revoked a token that no PersonalAccessToken knows")
+                }
+                Err(error) => {
+                    let why = issuer.shown(error);
+                    tracing::warn!(issuer = %title, token = name, "a token that no PersonalAccessToken knows cannot be revoked: {why}");
+                }
+            }
+        }
+    }
+
+    /// Records the lists, and returns the tokens to revoke according to the store.
+    fn unknown(&self, issuer: &Issuer, lists: &[Arc<RemoteList>]) -> Vec<RemoteDeletion> {
+        let pats = self.stores.pats().state();
+        let mut state = issuer.state.write().unwrap_or_else(PoisonError::into_inner);
+        let state = &mut *state;
+        let (Some(known), Ok(status)) = (known_tokens(pats.iter().map(Arc::as_ref)), &state.object.status) else {
+            return Vec::new();
+        };
+        // The names of tokens that were left earlier are no longer known.
+        if status.orphaned.len() >= MAX_ORPHANED {
+            return Vec::new();
+        }
+        let is_known = |name: &str| known.contains(name) || status.orphaned.iter().any(|left| left == name);
+        let due = lists.iter().flat_map(|list| state.unknown.note(list, &state.view.mark, is_known));
+        due.take(MAX_REVOKED).collect()
+    }
+
+    async fn read_pats(&self) -> kube::Result<Vec<StoredPat>> {
+        let api = Api::<StoredPat>::all(self.client.clone());
+        let mut params = ListParams::default().limit(PAGE);
+        let mut pats = Vec::new();
+        loop {
+            let page = api.list(&params).await?;
+            pats.extend(page.items);
+            match page.metadata.continue_.filter(|token| !token.is_empty()) {
+                Some(token) => params = params.continue_token(&token),
+                None => return Ok(pats),
+            }
+        }
+    }
+}

@@ -1,0 +1,84 @@
+//! The finalizer of issuers: an issuer that is deleted stays until no PAT has tokens of it, because without it they cannot be revoked.
+
+use std::sync::Arc;
+
+use kube::{
+    Api, Resource,
+    api::{Patch, PatchParams},
+};
+use serde_json::json;
+
+use super::{Issuer, Issuers};
+use crate::api::{
+    ClusterTokenIssuer, FIELD_MANAGER, ISSUER_PROTECTION, IssuerSystem, StoredIssuer, StoredPat, TokenIssuer,
+    TokenIssuerSpec,
+};
+
+/// Whether an issuer still has the finalizer that it needs.
+pub(super) enum Protection {
+    /// It has it, or needs none.
+    Kept,
+    /// It was removed, so that the issuer can go.
+    Removed,
+}
+
+/// Returns how many PATs have tokens of their issuer, or may get one at any moment.
+pub(super) fn users(pats: &[Arc<StoredPat>]) -> usize {
+    let has_tokens = |pat: &&Arc<StoredPat>| {
+        pat.has_finalizer() || pat.status.as_ref().map_or(true, |status| !status.remote_credentials.is_empty())
+    };
+    pats.iter().filter(has_tokens).count()
+}
+
+impl Issuers {
+    /// Adds the finalizer to an issuer of another system before it issues a token, and removes it when the issuer is being deleted and no PAT
+    /// needs it.
+    ///
+    /// # Errors
+    /// It cannot be written.
+    pub(super) async fn protect(
+        &self,
+        issuer: &Issuer,
+        object: &StoredIssuer,
+        pats: &[Arc<StoredPat>],
+    ) -> Result<Protection, String> {
+        let is_protected = object.metadata.finalizers.iter().flatten().any(|one| one == ISSUER_PROTECTION);
+        let system = object.spec.as_ref().ok().and_then(TokenIssuerSpec::system);
+        let is_remote = system.is_some_and(|(system, _)| system != IssuerSystem::Local);
+        let is_deleting = object.metadata.deletion_timestamp.is_some();
+        if is_deleting && is_protected && users(pats) == 0 {
+            return self.set_protection(issuer, object, false).await.map(|()| Protection::Removed);
+        }
+        if !is_deleting && !is_protected && is_remote {
+            self.set_protection(issuer, object, true).await?;
+        }
+        Ok(Protection::Kept)
+    }
+
+    async fn set_protection(&self, issuer: &Issuer, object: &StoredIssuer, present: bool) -> Result<(), String> {
+        let client = self.client.clone();
+        let written = match &issuer.key.namespace {
+            Some(namespace) => patch(&Api::<TokenIssuer>::namespaced(client, namespace), object, present).await,
+            None => patch(&Api::<ClusterTokenIssuer>::all(client), object, present).await,
+        };
+        written.map_err(|error| {
+            let why = crate::service::explain_api_error(&error);
+            format!("the finalizer of the issuer cannot be changed: {why}; the controller tries again")
+        })
+    }
+}
+
+async fn patch<K>(api: &Api<K>, object: &StoredIssuer, present: bool) -> kube::Result<()>
+where
+    K: Resource<DynamicType = ()> + Clone + std::fmt::Debug + serde::de::DeserializeOwned,
+{
+    let metadata = &object.metadata;
+    let others = metadata.finalizers.iter().flatten().filter(|finalizer| *finalizer != ISSUER_PROTECTION);
+    let finalizers: Vec<_> = others.map(String::as_str).chain(present.then_some(ISSUER_PROTECTION)).collect();
+    let body = json!({"metadata": {
+        "uid": metadata.uid, "resourceVersion": metadata.resource_version, "finalizers": finalizers,
+    }});
+    let params = PatchParams { field_manager: Some(FIELD_MANAGER.into()), ..Default::default() };
+    let name = metadata.name.as_deref().unwrap_or_default();
+    api.patch(name, &params, &Patch::Merge(&body)).await.map(drop)
+}
