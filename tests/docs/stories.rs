@@ -222,6 +222,32 @@ pub const STATES: &[Story] = &[
         simulation.run();
         simulation.into()
     }),
+    ("The issuer is not ready, and a rotation is due; the current token still works", || {
+        due_while_the_issuer_has(Reason::IssuerNotReady).into()
+    }),
+    ("The issuer does not answer, and a rotation is due; the current token still works", || {
+        due_while_the_issuer_has(Reason::IssuerUnavailable).into()
+    }),
+    (
+        "The policy of the issuer no longer permits the token, and a rotation is due; the current token still works",
+        || {
+            let mut simulation = rotating_at_issuer();
+            let policy = json!({"rules": [{"namespaces": ["payments"]}]});
+            simulation.issuer.as_mut().expect("an issuer").view.policy =
+                serde_json::from_value(policy).expect("a policy");
+            simulation.advance("30d");
+            simulation.run();
+            simulation.into()
+        },
+    ),
+    ("A grace period has ended, and the issuer has not confirmed the revocation; the current token works", || {
+        let mut simulation = rotating_at_issuer();
+        simulation.advance("30d");
+        simulation.run();
+        simulation.advance("2d");
+        simulation.run();
+        simulation.into()
+    }),
     ("The issuer refuses to create a token", || {
         let mut simulation = Simulation::remote(json!({}));
         simulation.issuer.as_mut().expect("an issuer").next_answer = RemoteAnswer::Refusal;
@@ -394,6 +420,22 @@ pub const TRANSITIONS: &[Story] = &[
         simulation.into()
     }),
 ];
+
+fn rotating_at_issuer() -> Simulation {
+    let mut simulation = Simulation::remote(json!({"rotation": {"interval": "30d"}, "gracePeriod": "1d"}));
+    simulation.run();
+    simulation.events();
+    simulation
+}
+
+fn due_while_the_issuer_has(reason: Reason) -> Simulation {
+    let mut simulation = rotating_at_issuer();
+    let problem = IssuerProblem { reason, message: "a problem".to_owned() };
+    simulation.issuer.as_mut().expect("an issuer").view.problem = Some(problem);
+    simulation.advance("30d");
+    simulation.run();
+    simulation
+}
 
 fn owner_disabled() -> Simulation {
     let mut simulation = Simulation::settled(json!({}));
