@@ -13,6 +13,7 @@ use super::{
     error::Error,
     extend::ExtendArgs,
     find::FindArgs,
+    issuers::IssuersArgs,
     plan::PlanArgs,
     sort::{SortBy, SortByParser},
     targets::TargetArgs,
@@ -338,6 +339,8 @@ Examples:
     Wait(WaitArgs),
     /// Show what the operator would do, without doing it
     Plan(PlanArgs),
+    /// List the systems that issue tokens, and whether each is ready
+    Issuers(IssuersArgs),
     /// Check the installation and your permissions, and suggest fixes
     #[command(after_long_help = "\
 Exits with code 1 if something is broken. Warnings do not change the exit code.
@@ -410,7 +413,7 @@ pub enum ListOutputFormat {
     Json,
     /// YAML, with all fields
     Yaml,
-    /// One personalaccesstoken.pat-operator.io/NAME per line
+    /// One TYPE.GROUP/NAME per line, such as personalaccesstoken.pat-operator.io/ci
     Name,
 }
 
@@ -625,6 +628,8 @@ mod tests {
             ("verify kpat_secret", "unexpected argument"),
             ("list --request-timeout soon", "such as 30s or 1m"),
             ("list -n A_b", "lower case letters"),
+            ("issuers -A -n shop", "cannot be used with"),
+            ("issuers -o table", "[possible values: wide, json, yaml, name]"),
         ] {
             let error = PluginCli::try_parse_from(["kubectl-pat"].into_iter().chain(line.split(' '))).expect_err(line);
             assert_eq!(error.exit_code(), 2, "{line}");

@@ -16,6 +16,9 @@ const MAX_STEPS: usize = 40;
 /// A wait of up to this length is part of the plan, such as the one after a hash is published.
 const SHORT: SignedDuration = SignedDuration::from_mins(2);
 
+/// The tokens at an issuer are listed about this long after one was revoked.
+const LIST_DELAY: SignedDuration = SignedDuration::from_secs(15);
+
 /// All steps of the operator until it only waits.
 #[derive(Debug)]
 pub struct Forecast {
@@ -42,6 +45,7 @@ pub struct ForecastStep {
 /// The random number generator fails.
 pub fn forecast(simulator: &mut Simulator) -> Result<Forecast, SimulationError> {
     let mut steps = Vec::new();
+    let mut awaits_list = false;
     simulator.perform(Step::ReadUncached)?;
     for _ in 0..MAX_STEPS {
         let plan = simulator.next_plan();
@@ -50,6 +54,13 @@ pub fn forecast(simulator: &mut Simulator) -> Result<Forecast, SimulationError> 
             Step::Rest => match plan.wake_at.filter(|wake| plan.keep_held && wake.since(at) <= SHORT) {
                 Some(wake) => {
                     simulator.now = wake.max(at);
+                    continue;
+                }
+                None if std::mem::take(&mut awaits_list) => {
+                    simulator.now = at.plus(LIST_DELAY);
+                    simulator.issuer.as_mut().into_iter().for_each(|issuer| issuer.poll(simulator.now));
+                    let what = "list the tokens at the issuer, which confirms the revocation".to_owned();
+                    steps.push(ForecastStep { at: simulator.now, what, events: Vec::new() });
                     continue;
                 }
                 None => return Ok(Forecast { steps, wake_at: plan.wake_at }),
@@ -70,6 +81,7 @@ pub fn forecast(simulator: &mut Simulator) -> Result<Forecast, SimulationError> 
             Step::CreateRemote(request) => Some(remote_creation(request)),
             Step::DeleteRemote(deletion) => Some(format!("revoke token {} at the issuer", deletion.name)),
         };
+        awaits_list |= matches!(plan.step, Step::DeleteRemote(_));
         simulator.perform(plan.step)?;
         if let Some(what) = what {
             let events = plan.events.iter().filter(|event| !event.reason.is_routine()).map(event).collect();
@@ -84,7 +96,7 @@ fn remote_creation(request: &RemoteRequest) -> String {
     let target = if target.is_empty() { String::new() } else { format!(" for {target}") };
     let end =
         request.expires_at.map_or_else(|| ", which never ends".to_owned(), |end| format!(", which ends at {end}"));
-    format!("ask the issuer for a token {}{target}{end}", request.name)
+    format!("ask the issuer for a token{target}{end}")
 }
 
 fn status_write(pat: &StoredPat, next: &PersonalAccessTokenStatus) -> String {
@@ -167,7 +179,11 @@ mod tests {
     use serde_json::{Value, json};
 
     use super::*;
-    use crate::{api::duration, planner::intent::ControllerConfig, token::Token};
+    use crate::{
+        api::{IssuerSystem, RemoteTarget, duration},
+        planner::{intent::ControllerConfig, remote::IssuerView, simulate::SimulatedIssuer},
+        token::Token,
+    };
 
     const NOW: &str = "2030-01-01T00:00:00Z";
 
@@ -222,6 +238,36 @@ mod tests {
         simulator.pat.spec.as_mut().unwrap().revoked = Some(true);
         let found = forecast(&mut simulator).unwrap();
         assert!(found.steps.iter().any(|step| step.what.starts_with("remove the token from Secret ci")), "{found:?}");
+        assert_at_rest(&mut simulator);
+    }
+
+    #[test]
+    fn token_of_another_system_is_requested_and_revoked_there() {
+        let mut simulator = simulator(json!({
+            "issuerRef": {"kind": "ClusterTokenIssuer", "name": "git"}, "gitLab": {"project": "shop/web"},
+            "scopes": ["read_repository"], "rotation": {"interval": "30d"},
+        }));
+        simulator.issuer = Some(SimulatedIssuer::new(IssuerView {
+            title: "ClusterTokenIssuer \"git\"".into(),
+            uid: "i".into(),
+            system: IssuerSystem::GitLab,
+            mark: "00000000".into(),
+            policy: None,
+            deleting: false,
+            problem: None,
+        }));
+        let target = simulator.pat.spec.as_ref().unwrap().git_lab.as_deref().cloned();
+        simulator.issuer.as_mut().unwrap().target = RemoteTarget { git_lab: target, ..RemoteTarget::default() };
+        let found = forecast(&mut simulator).unwrap();
+        let request = "ask the issuer for a token for project/shop/web, which ends at 2030-03-02T00:00:00Z";
+        assert!(found.steps.iter().any(|step| step.what == request), "{found:?}");
+        assert_at_rest(&mut simulator);
+
+        simulator.pat.spec.as_mut().unwrap().revoked = Some(true);
+        let found = forecast(&mut simulator).unwrap();
+        let revoke = found.steps.iter().position(|step| step.what.starts_with("revoke token po-")).expect("a step");
+        assert!(found.steps[revoke + 1..].iter().any(|step| step.what.starts_with("list the tokens")), "{found:?}");
+        assert!(simulator.pat.status.as_ref().unwrap().remote_credentials.is_empty(), "{found:?}");
         assert_at_rest(&mut simulator);
     }
 

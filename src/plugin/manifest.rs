@@ -1,11 +1,11 @@
-//! The PersonalAccessTokens in a file of manifests. Reading is strict, as with `kubectl apply --validate=strict`: an unknown or
+//! The PersonalAccessTokens and issuers in a file of manifests. Reading is strict, as with `kubectl apply --validate=strict`: an unknown or
 //! duplicate field is a problem, and is reported with its path.
 
 use std::{collections::BTreeMap, fmt, fs, io, path::Path, sync::LazyLock};
 
 use k8s_openapi::{
     apiextensions_apiserver::pkg::apis::apiextensions::v1::{
-        JSONSchemaProps, JSONSchemaPropsOrArray, JSONSchemaPropsOrBool,
+        CustomResourceDefinition, JSONSchemaProps, JSONSchemaPropsOrArray, JSONSchemaPropsOrBool,
     },
     apimachinery::pkg::apis::meta::v1::ObjectMeta,
 };
@@ -19,14 +19,11 @@ use serde_yaml::DuplicateKeyPolicy;
 
 use super::error::Error;
 use crate::{
-    api::{GROUP, VERSION, crd},
+    api::{GROUP, IssuerKind, VERSION, crd},
     cli::subdomain,
 };
 
-/// The kind whose manifests are planned.
-const KIND: &str = "PersonalAccessToken";
-
-/// The other kind of the API group, which has no plan.
+/// The kind of the API group that does not matter for a plan.
 const OWNER_KIND: &str = "TokenOwner";
 
 /// One object of a file.
@@ -48,20 +45,27 @@ impl Manifest {
         if object["apiVersion"] != *version {
             problems.push(format!("apiVersion: must be {version}"));
         }
-        if object["kind"] != KIND {
-            problems.push(format!("kind: must be {KIND} or {OWNER_KIND} in the API group {GROUP}"));
+        let Some(fields) = object["kind"].as_str().and_then(|kind| FIELDS.get(kind)) else {
+            let kinds = FIELDS.keys().map(String::as_str).collect::<Vec<_>>().join(", ");
+            problems.push(format!("kind: must be one of {kinds}, {OWNER_KIND} in the API group {GROUP}"));
             return Self { object, problems };
-        }
+        };
         match object["metadata"]["name"].as_str().filter(|name| !name.is_empty()) {
             None => problems.push("metadata.name: required in the manifest".to_owned()),
             Some(name) => problems.extend(subdomain(name).err().map(|error| format!("metadata.name: {error}"))),
         }
-        add_unknown_fields(&object, &mut problems);
+        add_unknown_fields(&object, fields, &mut problems);
         Self { object, problems }
+    }
+
+    /// The kind of an issuer; `None` for another object.
+    pub fn issuer_kind(&self) -> Option<IssuerKind> {
+        let kind = self.object["kind"].as_str();
+        [IssuerKind::TokenIssuer, IssuerKind::ClusterTokenIssuer].into_iter().find(|one| kind == Some(one.as_str()))
     }
 }
 
-/// Reads the PersonalAccessTokens of a file, and ignores objects of other API groups. The path `-` is stdin.
+/// Reads the PersonalAccessTokens and issuers of a file, and ignores objects of other API groups. The path `-` is stdin.
 ///
 /// # Errors
 /// The file is unreadable or not YAML, or has no PersonalAccessToken.
@@ -79,7 +83,7 @@ pub fn read(file: &Path) -> Result<Vec<Manifest>, Error> {
     let options = serde_yaml::options! { duplicate_keys: DuplicateKeyPolicy::PassThrough };
     let documents: Vec<Document> = serde_yaml::from_multiple_with_options(&text, options).map_err(not_yaml)?;
     let found: Vec<_> = documents.into_iter().flat_map(Document::objects).filter_map(manifest).collect();
-    if found.is_empty() {
+    if !found.iter().any(|manifest| manifest.issuer_kind().is_none()) {
         return Err(Error::Usage(format!(
             "{name}: no PersonalAccessToken of {GROUP} found; print one with `kubectl pat create NAME`"
         )));
@@ -213,10 +217,16 @@ impl<'de> Visitor<'de> for DocumentVisitor {
 
 // ---- unknown fields
 
-/// The schemas of the fields that the CustomResourceDefinition describes: `spec` and `status`.
-static FIELDS: LazyLock<BTreeMap<String, JSONSchemaProps>> = LazyLock::new(|| {
-    let mut schemas = crd::crd().spec.versions.into_iter().filter_map(|version| version.schema?.open_api_v3_schema);
-    schemas.next().and_then(|schema| schema.properties).unwrap_or_default()
+/// The schemas of fields, by name.
+type Fields = BTreeMap<String, JSONSchemaProps>;
+
+/// The schemas of the fields that the CustomResourceDefinitions describe, `spec` and `status`, by kind.
+static FIELDS: LazyLock<BTreeMap<String, Fields>> = LazyLock::new(|| {
+    let schemas = |crd: CustomResourceDefinition| {
+        let mut schemas = crd.spec.versions.into_iter().filter_map(|version| version.schema?.open_api_v3_schema);
+        (crd.spec.names.kind, schemas.next().and_then(|schema| schema.properties).unwrap_or_default())
+    };
+    crd::all().into_iter().map(|(_, crd)| schemas(crd)).filter(|(kind, _)| kind != OWNER_KIND).collect()
 });
 
 /// The names of the fields of `metadata`.
@@ -226,10 +236,10 @@ static METADATA_FIELDS: LazyLock<Vec<String>> = LazyLock::new(|| {
 });
 
 /// Adds a problem for each field that neither Kubernetes nor the CustomResourceDefinition knows.
-fn add_unknown_fields(object: &Value, problems: &mut Vec<String>) {
-    let known = || ["apiVersion", "kind", "metadata"].into_iter().chain(FIELDS.keys().map(String::as_str));
+fn add_unknown_fields(object: &Value, fields: &Fields, problems: &mut Vec<String>) {
+    let known = || ["apiVersion", "kind", "metadata"].into_iter().chain(fields.keys().map(String::as_str));
     for (name, field) in object.as_object().into_iter().flatten() {
-        match FIELDS.get(name) {
+        match fields.get(name) {
             Some(schema) => walk(field, schema, name, problems),
             None if known().any(|known| known == name) => {}
             None => problems.push(unknown("", name, known())),

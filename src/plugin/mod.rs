@@ -16,6 +16,8 @@ mod extend;
 mod find;
 mod forecast;
 mod gitops;
+mod issuer;
+mod issuers;
 mod list;
 mod manifest;
 pub mod output;
@@ -97,6 +99,7 @@ async fn run(cli: PluginCli) -> Result<CommandOutput, Error> {
         PluginCommand::Verify(args) => verify::run(&cluster, &args).await,
         PluginCommand::Wait(args) => wait::run(&session().await?, &args).await,
         PluginCommand::Plan(args) => plan::run(&cluster, &args).await,
+        PluginCommand::Issuers(args) => issuers::run(&session().await?, &args).await,
         PluginCommand::Doctor(args) => doctor::run(&session().await?, &args).await,
         PluginCommand::Completion { shell } => Ok(CommandOutput::success(completion::script(shell))),
         PluginCommand::Man { folder } => completion::write_man_pages(&folder),

@@ -86,12 +86,27 @@ impl PatObject {
         self.spec().secret.and_then(|secret| secret.key).unwrap_or_else(|| "token".to_owned())
     }
 
+    /// All credentials in the status, with those that have ended and are being revoked at an issuer.
+    pub fn all_credentials(&self) -> Vec<Credential> {
+        self.stored.status.iter().flat_map(PersonalAccessTokenStatus::all_credentials).cloned().collect()
+    }
+
+    /// Returns how many tokens may still work at an issuer of another system.
+    pub fn tokens_at_issuer(&self) -> usize {
+        self.stored.status.as_ref().map_or(0, |status| status.remote_credentials.len())
+    }
+
     /// The object as JSON, without managedFields.
     pub fn printable(&self) -> Value {
-        let mut value = serde_json::to_value(&self.object).unwrap_or_default();
-        if let Some(metadata) = value.get_mut("metadata").and_then(Value::as_object_mut) {
-            metadata.remove("managedFields");
-        }
-        value
+        printable(&self.object)
     }
+}
+
+/// Returns an object as JSON, without managedFields.
+pub fn printable(object: &DynamicObject) -> Value {
+    let mut value = serde_json::to_value(object).unwrap_or_default();
+    if let Some(metadata) = value.get_mut("metadata").and_then(Value::as_object_mut) {
+        metadata.remove("managedFields");
+    }
+    value
 }

@@ -1,6 +1,6 @@
 //! `kubectl pat plan`: shows what the operator would do with a manifest or an object. It simulates the controller and writes nothing.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use clap::Args;
 use k8s_openapi::{
@@ -18,7 +18,8 @@ use super::{
     cli::{ClusterArgs, parse_time},
     error::Error,
     forecast::forecast,
-    manifest,
+    issuer::{IssuerObject, find_issuer},
+    manifest::{self, Manifest},
     output::{CommandOutput, Exit},
     pat::PatObject,
     session::{Session, with_timeout},
@@ -27,10 +28,14 @@ use super::{
     time_format,
 };
 use crate::{
-    api::{self, ConditionType, Reason, Time},
+    api::{self, ConditionType, IssuerKind, Reason, Time},
     cli::subdomain,
     controller::stores::conflicting_pat,
-    planner::{intent::ControllerConfig, simulate::Simulator},
+    planner::{
+        intent::ControllerConfig,
+        remote::IssuerView,
+        simulate::{SimulatedIssuer, SimulatedRemoteToken, Simulator},
+    },
     service,
     token::Token,
 };
@@ -43,11 +48,15 @@ With a file, the command does not contact a cluster and plans a new object. With
 Unknown and duplicate fields and invalid specs are errors, with exit code 1, so the command also checks manifests in CI. Without a \
 cluster, it cannot check the validation rules of the API server, admission policies and quotas; --server-dry-run checks these too.
 
+A token of another system (spec.issuerRef) is planned with the TokenIssuer or ClusterTokenIssuer of the same file, or of the cluster. The \
+command contacts no issuer.
+
 Examples:
   kubectl pat plan -f ci.yaml
   kubectl pat create ci --rotate-every 7d | kubectl pat plan -f -
   kubectl pat plan -f ci.yaml --server-dry-run
   kubectl pat plan -f ci.yaml --live
+  cat issuer.yaml token.yaml | kubectl pat plan -f -
   kubectl pat plan ci
   kubectl pat plan ci --at 2030-12-31T23:59:59Z")]
 pub struct PlanArgs {
@@ -76,43 +85,33 @@ pub struct PlanArgs {
     pub default_lifetime: SignedDuration,
 }
 
+/// What all plans of one run have in common.
+struct PlanSettings {
+    now: Time,
+    config: ControllerConfig,
+    paint: Paint,
+}
+
 /// Runs the command.
 pub async fn run(cluster: &ClusterArgs, args: &PlanArgs) -> Result<CommandOutput, Error> {
-    let now = args.at.unwrap_or_else(|| Timestamp::now().into());
-    let config = ControllerConfig { default_lifetime: args.default_lifetime, ..ControllerConfig::default() };
-    let paint = Paint::stdout(cluster.color);
+    let settings = PlanSettings {
+        now: args.at.unwrap_or_else(|| Timestamp::now().into()),
+        config: ControllerConfig { default_lifetime: args.default_lifetime, ..ControllerConfig::default() },
+        paint: Paint::stdout(cluster.color),
+    };
     let mut output = CommandOutput::success("");
     match (&args.file, &args.name) {
-        (Some(file), _) => {
-            let session = if args.live || args.server_dry_run { Some(Session::open(cluster).await?) } else { None };
-            let namespace = match &session {
-                Some(session) => session.namespace.clone(),
-                None => offline_namespace(cluster)?,
-            };
-            for manifest in manifest::read(file)? {
-                let name = manifest.object["metadata"]["name"].as_str().unwrap_or("(no name)").to_owned();
-                let namespace = manifest.object["metadata"]["namespace"].as_str().unwrap_or(&namespace).to_owned();
-                let mut problems = manifest.problems;
-                problems.extend(check_namespace(cluster, &namespace));
-                if let Some(session) = session.as_ref().filter(|_| args.server_dry_run && problems.is_empty()) {
-                    problems.extend(dry_run(session, &namespace, &name, &manifest.object).await?);
-                }
-                if problems.is_empty() {
-                    let pat = complete_manifest(manifest.object, &namespace, now)?;
-                    let simulator = match session.as_ref().filter(|_| args.live) {
-                        Some(session) => with_stored_object(session, pat, config.clone(), now).await?,
-                        None => simulator(pat, config.clone(), now),
-                    };
-                    problems.extend(add_page(&mut output, simulator, paint)?);
-                }
-                output.errors.extend(problems.iter().map(|problem| format!("{namespace}/{name}: {problem}")));
-            }
-        }
+        (Some(file), _) => plan_file(cluster, args, file, &settings, &mut output).await?,
         (None, Some(name)) => {
             let session = Session::open(cluster).await?;
             let pat = session.get_pat(name).await?;
-            let simulator = with_surroundings(&session, pat, config, now).await?;
-            let problem = add_page(&mut output, simulator, paint)?;
+            let problem = match issuer_view(Some(&session), &[], &pat).await? {
+                Ok(issuer) => {
+                    let simulator = with_surroundings(&session, pat, &settings).await?;
+                    add_page(&mut output, with_issuer(simulator, issuer), settings.paint)?
+                }
+                Err(problem) => Some(problem),
+            };
             output.errors.extend(problem.map(|problem| format!("{}/{name}: {problem}", session.namespace)));
         }
         (None, None) => return Err(Error::Usage("pass the name of a token, or a manifest with -f".into())),
@@ -121,6 +120,120 @@ pub async fn run(cluster: &ClusterArgs, args: &PlanArgs) -> Result<CommandOutput
         output.exit = Exit::Failed;
     }
     Ok(output)
+}
+
+/// Plans the PersonalAccessTokens of a file.
+async fn plan_file(
+    cluster: &ClusterArgs,
+    args: &PlanArgs,
+    file: &Path,
+    settings: &PlanSettings,
+    output: &mut CommandOutput,
+) -> Result<(), Error> {
+    let session = if args.live || args.server_dry_run { Some(Session::open(cluster).await?) } else { None };
+    let namespace = match &session {
+        Some(session) => session.namespace.clone(),
+        None => offline_namespace(cluster)?,
+    };
+    let (issuers, pats): (Vec<_>, Vec<_>) =
+        manifest::read(file)?.into_iter().partition(|manifest| manifest.issuer_kind().is_some());
+    let issuers = read_issuers(issuers, &namespace, output)?;
+    for manifest in pats {
+        let name = manifest.object["metadata"]["name"].as_str().unwrap_or("(no name)").to_owned();
+        let namespace = manifest.object["metadata"]["namespace"].as_str().unwrap_or(&namespace).to_owned();
+        let mut problems = manifest.problems;
+        problems.extend(check_namespace(cluster, &namespace));
+        if let Some(session) = session.as_ref().filter(|_| args.server_dry_run && problems.is_empty()) {
+            problems.extend(dry_run(session, &namespace, &name, &manifest.object).await?);
+        }
+        if problems.is_empty() {
+            let pat = complete_manifest(manifest.object, &namespace, settings.now)?;
+            match issuer_view(session.as_ref(), &issuers, &pat).await? {
+                Ok(issuer) => {
+                    let simulator = match session.as_ref().filter(|_| args.live) {
+                        Some(session) => with_stored_object(session, pat, settings).await?,
+                        None => simulator(pat, settings),
+                    };
+                    problems.extend(add_page(output, with_issuer(simulator, issuer), settings.paint)?);
+                }
+                Err(problem) => problems.push(problem),
+            }
+        }
+        output.errors.extend(problems.iter().map(|problem| format!("{namespace}/{name}: {problem}")));
+    }
+    Ok(())
+}
+
+/// Reads the issuers of a file. Their problems are errors of the output.
+fn read_issuers(
+    manifests: Vec<Manifest>,
+    namespace: &str,
+    output: &mut CommandOutput,
+) -> Result<Vec<IssuerObject>, Error> {
+    let mut issuers = Vec::new();
+    for manifest in manifests {
+        let Some(kind) = manifest.issuer_kind() else { continue };
+        let mut object = manifest.object;
+        if kind == IssuerKind::TokenIssuer && object["metadata"]["namespace"].is_null() {
+            object["metadata"]["namespace"] = namespace.into();
+        }
+        let issuer = IssuerObject::parse(kind, dynamic_object(object)?)?;
+        let unreadable = issuer.stored.spec.as_ref().err().map(|problem| format!("spec: {problem}"));
+        let problems = manifest.problems.into_iter().chain(unreadable);
+        output.errors.extend(problems.map(|problem| format!("{}: {problem}", issuer.title())));
+        issuers.push(issuer);
+    }
+    Ok(issuers)
+}
+
+/// Returns the issuer of a PersonalAccessToken as the planner sees it: that of the same file, or else that of the cluster. `None` if it needs
+/// none, or if the cluster has no such issuer. The inner error says why it is not known.
+async fn issuer_view(
+    session: Option<&Session>,
+    issuers: &[IssuerObject],
+    pat: &PatObject,
+) -> Result<Result<Option<IssuerView>, String>, Error> {
+    let Some(reference) = pat.spec().issuer_ref else { return Ok(Ok(None)) };
+    let in_file = find_issuer(issuers, pat);
+    let Some(session) = session else {
+        let unknown = || {
+            format!(
+                "spec.issuerRef: {} is not in the file: put its manifest into the same file, or use --live to read it from the cluster",
+                reference.title()
+            )
+        };
+        return Ok(in_file.map(|issuer| Some(issuer.view(None))).ok_or_else(unknown));
+    };
+    let stored = match session.issuer_of(pat).await {
+        Err(error) if error.is_api_status(403) && in_file.is_none() => {
+            return Ok(Err(format!("spec.issuerRef: {error}")));
+        }
+        Err(error) if error.is_api_status(403) || error.is_api_status(404) => None,
+        stored => stored?,
+    };
+    let planned = in_file.map(|issuer| {
+        let uid = stored.as_ref().map(|stored| stored.view(None).uid);
+        let view = issuer.view(None);
+        IssuerView { uid: uid.unwrap_or(view.uid.clone()), ..view }
+    });
+    Ok(Ok(planned.or_else(|| stored.map(|issuer| issuer.view(issuer.problem())))))
+}
+
+/// Adds an issuer to a simulation, with the tokens that the status records.
+fn with_issuer(mut simulator: Simulator, view: Option<IssuerView>) -> Simulator {
+    simulator.issuer = view.map(|view| {
+        let mut issuer = SimulatedIssuer::new(view);
+        let recorded = simulator.pat.status.iter().flat_map(|status| &status.remote_credentials);
+        for (credential, remote) in recorded.filter_map(|one| Some((one, one.remote.as_ref()?))) {
+            issuer.target = remote.target.clone();
+            if let (Some(id), Some(sha256)) = (&remote.id, credential.sha256.value()) {
+                let token = SimulatedRemoteToken { id: id.clone(), sha256: *sha256, expires_at: credential.expires_at };
+                issuer.tokens.insert(remote.name.clone(), token);
+            }
+        }
+        issuer
+    });
+    simulator
 }
 
 /// Returns the namespace of the flags or of the context, or `default`. It opens no connection, because a credential plugin could
@@ -171,18 +284,16 @@ fn complete_manifest(mut manifest: Value, namespace: &str, now: Time) -> Result<
     if let Some(fields) = manifest.as_object_mut() {
         fields.remove("status");
     }
-    let object: DynamicObject = serde_json::from_value(manifest)
-        .map_err(|error| Error::Usage(format!("the manifest is not a Kubernetes object: {error}")))?;
-    PatObject::parse(object)
+    PatObject::parse(dynamic_object(manifest)?)
+}
+
+fn dynamic_object(manifest: Value) -> Result<DynamicObject, Error> {
+    serde_json::from_value(manifest)
+        .map_err(|error| Error::Usage(format!("the manifest is not a Kubernetes object: {error}")))
 }
 
 /// Creates a simulation of the stored object with the spec of a manifest.
-async fn with_stored_object(
-    session: &Session,
-    pat: PatObject,
-    config: ControllerConfig,
-    now: Time,
-) -> Result<Simulator, Error> {
+async fn with_stored_object(session: &Session, pat: PatObject, settings: &PlanSettings) -> Result<Simulator, Error> {
     let there = session.in_namespace(pat.namespace());
     match there.find_pat(pat.name()).await? {
         Some(mut live) => {
@@ -190,20 +301,15 @@ async fn with_stored_object(
                 live.stored.metadata.generation = live.stored.metadata.generation.map(|generation| generation + 1);
             }
             live.stored.spec = pat.stored.spec;
-            with_surroundings(&there, live, config, now).await
+            with_surroundings(&there, live, settings).await
         }
-        None => with_surroundings(&there, pat, config, now).await,
+        None => with_surroundings(&there, pat, settings).await,
     }
 }
 
 /// Creates a simulation of an object with its Secrets and the other PATs of its namespace.
-async fn with_surroundings(
-    session: &Session,
-    pat: PatObject,
-    config: ControllerConfig,
-    now: Time,
-) -> Result<Simulator, Error> {
-    let mut simulator = simulator(pat, config, now);
+async fn with_surroundings(session: &Session, pat: PatObject, settings: &PlanSettings) -> Result<Simulator, Error> {
+    let mut simulator = simulator(pat, settings);
     if simulator.pat.spec.is_err() {
         return Ok(simulator);
     }
@@ -221,8 +327,8 @@ async fn with_surroundings(
     Ok(simulator)
 }
 
-fn simulator(pat: PatObject, config: ControllerConfig, now: Time) -> Simulator {
-    Simulator::new(pat.stored, config, now, Box::new(Token::mint))
+fn simulator(pat: PatObject, settings: &PlanSettings) -> Simulator {
+    Simulator::new(pat.stored, settings.config.clone(), settings.now, Box::new(Token::mint))
 }
 
 /// Adds the plan to the output. Returns why the spec is invalid, if it is.

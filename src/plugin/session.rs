@@ -14,11 +14,12 @@ use kube::{
 use super::{
     cli::ClusterArgs,
     error::Error,
+    issuer::{IssuerObject, issuer_resource},
     pat::{PatObject, pat_resource},
     terminal::Paint,
 };
 use crate::{
-    api::{GROUP, PersonalAccessToken, Time, VERSION, crd},
+    api::{GROUP, IssuerKind, PersonalAccessToken, Time, VERSION, crd},
     service,
 };
 
@@ -124,30 +125,40 @@ impl Session {
 
     /// Lists the objects of one namespace or of all namespaces, page by page.
     pub async fn list_pats(&self, namespace: Option<&str>, selector: Option<&str>) -> Result<Vec<PatObject>, Error> {
-        let api = self.pats(namespace);
-        let mut params = ListParams::default().limit(PAGE_SIZE);
-        if let Some(selector) = selector {
-            params = params.labels(selector);
-        }
-        let mut pats = Vec::new();
-        loop {
-            let page = match with_timeout(api.list(&params)).await {
-                Err(error) if error.is_api_status(404) => {
-                    self.check_crd_installed().await?;
-                    return Err(error);
-                }
-                page => page?,
-            };
-            for mut object in page.items {
-                // Items of a list have no apiVersion and kind.
-                object.types.get_or_insert_with(TypeMeta::resource::<PersonalAccessToken>);
-                pats.push(PatObject::parse(object)?);
+        let params = selector.iter().fold(ListParams::default(), |params, selector| params.labels(selector));
+        let objects = match list_pages(&self.pats(namespace), params).await {
+            Err(error) if error.is_api_status(404) => {
+                self.check_crd_installed().await?;
+                return Err(error);
             }
-            match page.metadata.continue_.filter(|next| !next.is_empty()) {
-                Some(next) => params = params.continue_token(&next),
-                None => return Ok(pats),
-            }
+            objects => objects?,
+        };
+        let parse = |mut object: DynamicObject| {
+            // Items of a list have no apiVersion and kind.
+            object.types.get_or_insert_with(TypeMeta::resource::<PersonalAccessToken>);
+            PatObject::parse(object)
+        };
+        objects.into_iter().map(parse).collect()
+    }
+
+    fn issuers(&self, kind: IssuerKind, namespace: Option<&str>) -> Api<DynamicObject> {
+        match namespace.filter(|_| kind == IssuerKind::TokenIssuer) {
+            Some(namespace) => Api::namespaced_with(self.client.clone(), namespace, &issuer_resource(kind)),
+            None => Api::all_with(self.client.clone(), &issuer_resource(kind)),
         }
+    }
+
+    /// Lists the issuers of a kind: TokenIssuers of one namespace or of all namespaces.
+    pub async fn list_issuers(&self, kind: IssuerKind, namespace: Option<&str>) -> Result<Vec<IssuerObject>, Error> {
+        let objects = list_pages(&self.issuers(kind, namespace), ListParams::default()).await?;
+        objects.into_iter().map(|object| IssuerObject::parse(kind, object)).collect()
+    }
+
+    /// Gets the issuer that a PersonalAccessToken names, or `None` if it names none or the issuer does not exist.
+    pub async fn issuer_of(&self, pat: &PatObject) -> Result<Option<IssuerObject>, Error> {
+        let Some(reference) = pat.spec().issuer_ref else { return Ok(None) };
+        let found = with_timeout(self.issuers(reference.kind, Some(pat.namespace())).get_opt(&reference.name)).await?;
+        found.map(|object| IssuerObject::parse(reference.kind, object)).transpose()
     }
 
     /// Returns an error with a hint if the CRD is not installed.
@@ -157,6 +168,20 @@ impl Session {
             Ok(found) if found.resources.iter().any(|one| one.name == crd::PLURAL) => Ok(()),
             Ok(_) | Err(Error::Api(kube::Error::Api(_))) => Err(Error::NotFound(crd::how_to_install(crd::NAME))),
             Err(error) => Err(error),
+        }
+    }
+}
+
+/// Lists objects, page by page.
+async fn list_pages(api: &Api<DynamicObject>, params: ListParams) -> Result<Vec<DynamicObject>, Error> {
+    let mut params = params.limit(PAGE_SIZE);
+    let mut objects = Vec::new();
+    loop {
+        let page = with_timeout(api.list(&params)).await?;
+        objects.extend(page.items);
+        match page.metadata.continue_.filter(|next| !next.is_empty()) {
+            Some(next) => params = params.continue_token(&next),
+            None => return Ok(objects),
         }
     }
 }

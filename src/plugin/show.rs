@@ -9,6 +9,7 @@ use super::{
     cli::{OutputFormat, ShowArgs},
     error::Error,
     gitops,
+    issuer::IssuerObject,
     output::{CommandOutput, Table, json_text, yaml_text},
     pat::PatObject,
     session::{Session, with_timeout},
@@ -17,7 +18,7 @@ use super::{
     time_format,
 };
 use crate::{
-    api::{DeliveryState, Time},
+    api::{Credential, CredentialState, DeliveryState, RemoteTarget, Time},
     auth::verdict::Verdict,
 };
 
@@ -36,7 +37,15 @@ pub async fn run(session: &Session, args: &ShowArgs) -> Result<CommandOutput, Er
         Err(error) => return Err(error),
     };
     let secret = secret_exists(session, &pat).await?;
-    let page = Page { pat: &pat, secret, events: events.as_deref(), now: session.now(), paint: session.paint };
+    let issuer = match session.issuer_of(&pat).await {
+        Ok(Some(issuer)) => Some(describe_issuer(&issuer)),
+        Ok(None) => Some("does not exist".to_owned()),
+        Err(error) if error.is_api_status(403) => None,
+        // The API server does not know the kind.
+        Err(error) if error.is_api_status(404) => Some("does not exist".to_owned()),
+        Err(error) => return Err(error),
+    };
+    let page = Page { pat: &pat, issuer, secret, events: events.as_deref(), now: session.now(), paint: session.paint };
     Ok(CommandOutput::success(page.render(terminal::width())))
 }
 
@@ -48,6 +57,18 @@ async fn secret_exists(session: &Session, pat: &PatObject) -> Result<Option<bool
         Err(error) if error.is_api_status(403) => Ok(None),
         Err(error) => Err(error),
     }
+}
+
+/// The system of an issuer, and whether it is ready.
+fn describe_issuer(issuer: &IssuerObject) -> String {
+    let (state, (system, url)) = (issuer.state(), issuer.system());
+    let at = if url.is_empty() { String::new() } else { format!(" at {url}") };
+    let ready = match &*state.ready {
+        "True" => "ready".to_owned(),
+        "False" => format!("not ready ({}): {}", state.reason, state.message),
+        _ => state.message,
+    };
+    format!("{system}{at}, {ready}")
 }
 
 /// A past or upcoming event.
@@ -78,6 +99,8 @@ async fn list_events(session: &Session, pat: &PatObject) -> Result<Vec<TimelineE
 /// What the page shows.
 struct Page<'a> {
     pat: &'a PatObject,
+    /// What is known of the issuer that the object names, if the user may know.
+    issuer: Option<String>,
     /// Whether the Secret exists, if the user may know.
     secret: Option<bool>,
     /// The events of the object, if the user may list them.
@@ -124,20 +147,48 @@ impl Page<'_> {
         let (spec, status, state) = (pat.spec(), pat.status(), token_state(pat, now));
         let listed = |items: &[String], none: &str| if items.is_empty() { none.to_owned() } else { items.join(", ") };
         let used = |at| time_format::format_time(at, now);
+        // Verifiers of the operator do not accept tokens of other systems.
+        let never_used = if pat.tokens_at_issuer() > 0 { "" } else { "never reported by a verifier" };
+        let no_scopes = if spec.issuer_ref.is_some() { "none" } else { "none (the token grants no access)" };
         let fields = [
             ("Name", format!("{}/{}", pat.namespace(), pat.name())),
             ("State", format!("{}  {}", state.word, state.message).trim_end().to_owned()),
             ("Display name", spec.display_name.unwrap_or_default()),
             ("Description", spec.description.unwrap_or_default()),
             ("Owner", pat.owner()),
-            ("Scopes", listed(&spec.scopes, "none (the token grants no access)")),
+            ("Issuer", self.issuer()),
+            ("Target", self.target()),
+            ("Scopes", listed(&spec.scopes, no_scopes)),
             ("Audiences", listed(&spec.audiences, "")),
             ("Secret", self.secret()),
             ("Expires", describe_end(pat, now)),
-            ("Last used", status.last_used_at.map_or_else(|| "never reported by a verifier".to_owned(), used)),
+            ("Last used", status.last_used_at.map_or_else(|| never_used.to_owned(), used)),
             ("Managed by", gitops::find_source(&pat.object).map_or_else(String::new, |source| source.to_string())),
         ];
         fields.into_iter().filter(|(_, value)| !value.is_empty()).map(|(name, value)| (name, plain(&value))).collect()
+    }
+
+    fn issuer(&self) -> String {
+        let Some(reference) = self.pat.spec().issuer_ref else { return String::new() };
+        let known = self.issuer.as_ref().map_or_else(String::new, |issuer| format!(": {issuer}"));
+        format!("{} {}{known}", reference.kind.as_str(), reference.name)
+    }
+
+    /// What the token is for at its issuer.
+    fn target(&self) -> String {
+        let spec = self.pat.spec();
+        let level = spec.git_lab.as_ref().and_then(|git_lab| git_lab.access_level);
+        let target = RemoteTarget {
+            git_lab: spec.git_lab.map(|target| *target),
+            argo_cd: spec.argo_cd.map(|target| *target),
+            true_foundry: spec.true_foundry.map(|target| *target),
+        };
+        let level = level.map_or_else(String::new, |level| format!(" as {level:?}"));
+        match target.text() {
+            text if !text.is_empty() => format!("{text}{level}"),
+            _ if self.pat.tokens_at_issuer() > 0 => "the account of the issuer's credential".to_owned(),
+            _ => String::new(),
+        }
     }
 
     fn secret(&self) -> String {
@@ -155,30 +206,44 @@ impl Page<'_> {
 }
 
 fn credentials(pat: &PatObject, now: Time) -> Table {
-    let mut table = Table::new(&["ID", "REVISION", "STATE", "ISSUED", "ENDS", "LAST USED"]);
     let (status, terms) = (pat.status(), read_terms(pat));
-    for one in &status.credentials {
+    let has_remote = pat.tokens_at_issuer() > 0;
+    let last: &[_] = if has_remote { &["NAME AT ISSUER", "ID AT ISSUER"] } else { &["LAST USED"] };
+    let mut table = Table::new(&[&["ID", "REVISION", "STATE", "ISSUED", "ENDS"], last].concat());
+    for one in &pat.all_credentials() {
         let verdict = terms.as_ref().map(|terms| terms.judge(one, now));
         let (tone, state) = credential_state(terms.as_ref(), one, now);
         let end = one.expires_at.into_iter().chain(terms.as_ref().and_then(|terms| terms.end())).min();
         let end = match verdict {
+            _ if one.state == CredentialState::Revoking => "when revoked".to_owned(),
             // It ended when it was revoked, and that time is not recorded here.
             Some(Verdict::Deleted | Verdict::Revoked | Verdict::RevokedByTime | Verdict::RevokedById) => String::new(),
             _ => end.map_or_else(|| "never".to_owned(), |end| time_format::format_relative(end, now)),
         };
-        table.add_row(vec![
+        let mut row = vec![
             (Tone::Plain, one.id.to_string()),
             (Tone::Plain, one.revision.to_string()),
             (tone, state),
             (Tone::Plain, time_format::format_relative(one.issued_at, now)),
             (Tone::Plain, end),
-            (
-                Tone::Plain,
-                status.usage.get(one.id.as_str()).map_or_else(String::new, |at| time_format::format_relative(*at, now)),
-            ),
-        ]);
+        ];
+        let used = status.usage.get(one.id.as_str()).map(|at| time_format::format_relative(*at, now));
+        row.extend(match has_remote {
+            true => at_issuer(one).map(|text| (Tone::Plain, text)).to_vec(),
+            false => vec![(Tone::Plain, used.unwrap_or_default())],
+        });
+        table.add_row(row);
     }
     table
+}
+
+/// The name and the ID of a token at its issuer.
+fn at_issuer(credential: &Credential) -> [String; 2] {
+    let remote = credential.remote.as_ref();
+    [
+        remote.map(|remote| remote.name.clone()).unwrap_or_default(),
+        remote.and_then(|remote| remote.id.clone()).unwrap_or_default(),
+    ]
 }
 
 /// The conditions. A message that the page already shows is not repeated.

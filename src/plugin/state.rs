@@ -6,7 +6,7 @@ use k8s_openapi::jiff::SignedDuration;
 
 use super::{pat::PatObject, terminal::Tone, time_format};
 use crate::{
-    api::{Condition, ConditionType, Credential, CredentialState, DeliveryState, Expiry, Reason, Time},
+    api::{Condition, ConditionType, Credential, CredentialState, DeletionPolicy, DeliveryState, Expiry, Reason, Time},
     auth::verdict::{Terms, Verdict},
     planner::DELIVERY_WINDOW,
 };
@@ -68,6 +68,8 @@ pub fn describe_end(pat: &PatObject, now: Time) -> String {
 /// Returns the state of one credential: its state in the status, or why it is not valid.
 pub fn credential_state(terms: Option<&Terms>, credential: &Credential, now: Time) -> (Tone, String) {
     match (terms.map(|terms| terms.judge(credential, now)), credential.state) {
+        // It has ended here, and may work at the issuer.
+        (_, CredentialState::Revoking) => (Tone::Warning, credential.state.as_str().to_owned()),
         (Some(verdict), _) if !verdict.is_valid() => (Tone::Bad, format!("{verdict:?}")),
         (_, CredentialState::Active) => (Tone::Good, credential.state.as_str().to_owned()),
         _ => (Tone::Warning, credential.state.as_str().to_owned()),
@@ -81,12 +83,25 @@ fn find_condition(pat: &PatObject, type_: ConditionType) -> Option<Condition> {
 /// Returns the state of a token at `now`.
 pub fn token_state(pat: &PatObject, now: Time) -> TokenState {
     if pat.is_deleted() {
-        return TokenState::new("Deleting", Tone::Muted, "the object is being deleted; its tokens are no longer valid");
+        let message = match (pat.tokens_at_issuer(), pat.spec().deletion_policy) {
+            (0, _) => "the object is being deleted; its tokens are no longer valid".to_owned(),
+            (count, Some(DeletionPolicy::Orphan)) => {
+                format!(
+                    "the object is being deleted; its {count} tokens at the issuer stay valid (deletionPolicy: Orphan)"
+                )
+            }
+            (count, _) => format!("the object is being deleted; {}", may_work(count)),
+        };
+        return TokenState::new("Deleting", Tone::Muted, message);
     }
     if let Err(problem) = &pat.stored.spec {
         return TokenState::new("Unreadable", Tone::Bad, format!("spec: {problem}"));
     }
     let spec = pat.spec();
+    if spec.revoked == Some(true) && pat.tokens_at_issuer() > 0 {
+        let message = format!("spec.revoked is true, and {}", may_work(pat.tokens_at_issuer()));
+        return TokenState::new(Reason::Revoking.as_str(), Tone::Warning, message);
+    }
     if spec.revoked == Some(true) {
         let message = format!(
             "spec.revoked is true: no token is valid; issue a new one with `kubectl pat revoke {} --undo`",
@@ -122,6 +137,10 @@ pub fn token_state(pat: &PatObject, now: Time) -> TokenState {
         ("Unknown", reason) => TokenState::new(reason, Tone::Warning, ready.message),
         _ => ready_state(pat, &ready),
     }
+}
+
+fn may_work(count: usize) -> String {
+    format!("{count} of its tokens may work until the issuer confirms that they are revoked")
 }
 
 /// Returns the state of a token that verifiers refuse, but that the operator has not replaced yet; `None` if it is valid.
@@ -322,6 +341,26 @@ mod tests {
         let status =
             json!({"conditions": ready("False", "SecretConflict"), "observedGeneration": 1, "credentials": [ended]});
         assert_eq!(token_state(&pat(json!({}), status), now).word, "SecretConflict");
+    }
+
+    #[test]
+    fn tokens_at_an_issuer_may_work_until_they_are_revoked_there() {
+        let now = NOW.parse().unwrap();
+        let mut left = credential("AAAAAAAAAAAA", "Revoking", "2030-03-01T00:00:00Z");
+        left["remote"] = json!({"name": "po-a", "issuerUID": "u", "parameters": ""});
+        let status = json!({"remoteCredentials": [left], "conditions": ready("False", "Revoking")});
+        let revoked = token_state(&pat(json!({"revoked": true}), status.clone()), now);
+        assert_eq!((&*revoked.word, revoked.tone), ("Revoking", Tone::Warning));
+        assert!(revoked.message.contains("1 of its tokens may work"), "{revoked:?}");
+        for (spec, part) in [
+            (json!({}), "1 of its tokens may work until the issuer confirms"),
+            (json!({"deletionPolicy": "Orphan"}), "1 tokens at the issuer stay valid"),
+        ] {
+            let mut deleted = pat(spec, status.clone());
+            deleted.stored.metadata.deletion_timestamp = Some(ApiTime(now.timestamp()));
+            let state = token_state(&deleted, now);
+            assert!(state.word == "Deleting" && state.message.contains(part), "{state:?}");
+        }
     }
 
     #[test]

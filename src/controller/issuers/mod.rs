@@ -24,9 +24,14 @@ use k8s_openapi::jiff::SignedDuration;
 use tokio::sync::Notify;
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
-use self::calls::FinishedCalls;
-pub use self::calls::{FinishedCall, FinishedResult};
-use self::metrics::{CallCounts, IssuerMetrics};
+use self::{
+    calls::FinishedCalls,
+    metrics::{CallCounts, IssuerMetrics},
+};
+pub use self::{
+    calls::{FinishedCall, FinishedResult},
+    poller::host_of,
+};
 use super::{gate::ReconcileGate, namespaced_name::NamespacedName, stores::Stores};
 use crate::{
     api::{
@@ -283,25 +288,9 @@ impl Issuers {
 
     /// Returns an issuer as the planner sees it.
     fn view(&self, key: &IssuerKey, object: &StoredIssuer, problem: Option<IssuerProblem>) -> IssuerView {
-        let uid = object.metadata.uid.clone().unwrap_or_default();
         let cluster = self.cluster.read().unwrap_or_else(PoisonError::into_inner);
-        let spec = object.spec.as_ref().ok();
-        IssuerView {
-            title: key.title(),
-            system: spec.and_then(TokenIssuerSpec::system).map_or(IssuerSystem::Local, |(system, _)| system),
-            mark: issuer_mark(&cluster, &self.settings.lease, &uid),
-            policy: spec.and_then(|spec| spec.policy.clone()),
-            deleting: object.metadata.deletion_timestamp.is_some(),
-            problem: match spec.and_then(TokenIssuerSpec::system) {
-                Some((IssuerSystem::Local, _)) => None,
-                Some(_) => problem,
-                None => {
-                    let message = format!("the spec of {} names no system that this version knows", key.title());
-                    Some(IssuerProblem { reason: Reason::IssuerNotReady, message })
-                }
-            },
-            uid,
-        }
+        let uid = object.metadata.uid.as_deref().unwrap_or_default();
+        view(key, object, issuer_mark(&cluster, &self.settings.lease, uid), problem)
     }
 }
 
@@ -359,6 +348,27 @@ impl Issuer {
     /// server.
     fn shown(&self, error: CallError) -> CallError {
         if self.key.namespace.is_some() { error.without_message() } else { error }
+    }
+}
+
+/// Returns the issuer as the planner sees it. `mark` is the part of the names of its tokens that tells them from those of other issuers.
+pub fn view(key: &IssuerKey, object: &StoredIssuer, mark: String, problem: Option<IssuerProblem>) -> IssuerView {
+    let spec = object.spec.as_ref().ok();
+    IssuerView {
+        title: key.title(),
+        uid: object.metadata.uid.clone().unwrap_or_default(),
+        system: spec.and_then(TokenIssuerSpec::system).map_or(IssuerSystem::Local, |(system, _)| system),
+        mark,
+        policy: spec.and_then(|spec| spec.policy.clone()),
+        deleting: object.metadata.deletion_timestamp.is_some(),
+        problem: match spec.and_then(TokenIssuerSpec::system) {
+            Some((IssuerSystem::Local, _)) => None,
+            Some(_) => problem,
+            None => {
+                let message = format!("the spec of {} names no system that this version knows", key.title());
+                Some(IssuerProblem { reason: Reason::IssuerNotReady, message })
+            }
+        },
     }
 }
 

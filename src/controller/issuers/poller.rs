@@ -389,7 +389,7 @@ fn reason(error: &CallError) -> Reason {
 }
 
 /// Returns the host of a URL, with its port.
-fn host_of(url: &str) -> &str {
+pub fn host_of(url: &str) -> &str {
     let rest = url.split_once("://").map_or(url, |(_, rest)| rest);
     rest.split('/').next().unwrap_or_default()
 }

@@ -3,6 +3,7 @@
 //! It only reads. A check that the user may not make is reported as unknown, never as ok.
 
 mod cluster;
+mod issuers;
 mod operator;
 
 use std::collections::BTreeSet;
@@ -54,6 +55,10 @@ impl Report {
         self.push(Finding::new(tone, what, fix));
     }
 
+    fn extend(&mut self, checks: impl IntoIterator<Item = Finding>) {
+        self.0.extend(checks);
+    }
+
     fn ok(&mut self, what: impl Into<String>) {
         self.push(Finding::ok(what));
     }
@@ -103,9 +108,12 @@ pub async fn run(session: &Session, args: &DoctorArgs) -> Result<CommandOutput, 
         programs.extend(operator::check_deployments(session, namespace, &mut report).await?);
         operator::check_certificates(session, namespace, &mut report).await?;
     }
+    let controllers: Vec<_> = programs.iter().filter(|program| program.is_controller()).cloned().collect();
     operator::check_common_lease(session, args, &found, programs, &mut report).await?;
     if is_served {
-        check_tokens(session, &mut report).await?;
+        let (namespace, pats) = check_tokens(session, &mut report).await?;
+        let known = issuers::OperatorPrograms { controllers: &controllers, namespaces: &namespaces };
+        issuers::check_issuers(session, namespace, &pats, &known, &mut report).await?;
     }
     Ok(report.render(session))
 }
@@ -153,10 +161,15 @@ async fn check_own_permissions(session: &Session, report: &mut Report) -> Result
     Ok(())
 }
 
-/// Checks the state of each token, and whether an event is overdue.
-async fn check_tokens(session: &Session, report: &mut Report) -> Result<(), Error> {
+/// Checks the state of each token, and whether an event is overdue. Returns the tokens, and the namespace that they are of, or `None` for the
+/// whole cluster.
+async fn check_tokens<'s>(
+    session: &'s Session,
+    report: &mut Report,
+) -> Result<(Option<&'s str>, Vec<PatObject>), Error> {
     let everywhere =
         if session.namespace_is_named { None } else { unless_forbidden(session.list_pats(None, None).await)? };
+    let namespace = everywhere.is_none().then_some(&*session.namespace);
     let (pats, scope) = match everywhere {
         Some(pats) => (pats, "in this cluster".to_owned()),
         None => match unless_forbidden(session.list_pats(Some(&session.namespace), None).await)? {
@@ -164,7 +177,7 @@ async fn check_tokens(session: &Session, report: &mut Report) -> Result<(), Erro
             None => {
                 let what = format!("state of the tokens: you may not list them in namespace {}", session.namespace);
                 report.add(Tone::Muted, what, "use -n for another namespace, or get the permission as above");
-                return Ok(());
+                return Ok((namespace, Vec::new()));
             }
         },
     };
@@ -175,7 +188,7 @@ async fn check_tokens(session: &Session, report: &mut Report) -> Result<(), Erro
     if count > 0 || pats.is_empty() {
         report.ok(format!("{count} of {} tokens {scope} need no action", pats.len()));
     }
-    Ok(())
+    Ok((namespace, pats))
 }
 
 /// Returns the problem of a token, or `None` if it needs no action.

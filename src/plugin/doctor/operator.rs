@@ -90,6 +90,21 @@ impl DeployedProgram {
         (self.flag("leader-elect") != Some("false")).then_some(lease)
     }
 
+    /// Whether it is a controller.
+    pub fn is_controller(&self) -> bool {
+        self.component == "controller"
+    }
+
+    /// The kinds of issuers that it serves: `cluster`, `namespaced`.
+    pub fn issuers(&self) -> Vec<&str> {
+        self.flags("issuers").into_iter().flat_map(|kinds| kinds.split(',')).map(str::trim).collect()
+    }
+
+    /// The namespace of the Secrets of ClusterTokenIssuers.
+    pub fn issuer_namespace(&self) -> &str {
+        self.flag("issuer-namespace").unwrap_or(&self.namespace)
+    }
+
     /// The namespaces that it manages; all if there is none.
     fn namespaces(&self) -> Vec<&str> {
         let names = self.flag("namespaces").unwrap_or_default().split(',').map(str::trim);
@@ -379,6 +394,9 @@ async fn check_permissions(
     let namespaces: Vec<_> = controller.namespaces().into_iter().map(str::to_owned).collect();
     let mut checks = preflight::questions(&namespaces, controller.lease());
     checks.extend(certificates::preflight::questions(certificate_namespace, &certificate_names));
+    if !controller.issuers().is_empty() {
+        checks.extend(preflight::issuer_questions(controller.issuers().contains(&"namespaced")));
+    }
     let account = ServiceAccount { namespace, name: &controller.account };
     if namespaces.is_empty() {
         check_owner_permissions(session, &account, report).await?;
@@ -538,6 +556,17 @@ mod tests {
         ] {
             assert_eq!(program.flag(flag), value, "{flag}");
         }
+    }
+
+    #[test]
+    fn kinds_of_issuers_are_read_from_flags_and_environment() {
+        let read = |container| program(json!({COMPONENT: "controller"}), container).expect("a program of the operator");
+        let flags = ["controller", "--issuers=cluster,namespaced", "--issuer-namespace=vault"];
+        let program = read(json!({"name": "c", "args": flags}));
+        assert_eq!((program.issuers(), program.issuer_namespace()), (vec!["cluster", "namespaced"], "vault"));
+        let variable = json!([{"name": "PAT_OPERATOR_ISSUERS", "value": "cluster"}]);
+        assert_eq!(read(json!({"name": "c", "args": ["controller"], "env": variable})).issuers(), ["cluster"]);
+        assert!(read(json!({"name": "c", "args": ["controller"]})).issuers().is_empty());
     }
 
     fn controller(name: &str, replicas: i32, args: &[&str]) -> DeployedProgram {

@@ -9,6 +9,7 @@ mod complete;
 mod docs;
 mod doctor;
 mod find;
+mod issuers;
 mod kubeconfigs;
 mod list;
 mod plan;

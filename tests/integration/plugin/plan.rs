@@ -44,6 +44,54 @@ fn manifest(rest: &str) -> String {
 }
 
 #[test]
+fn token_of_another_system_is_planned_with_the_issuer_of_the_file() {
+    let token = "apiVersion: pat-operator.io/v1alpha1
+kind: PersonalAccessToken
+metadata: {name: app, namespace: shop}
+spec:
+  issuerRef: {kind: ClusterTokenIssuer, name: git}
+  gitLab: {project: shop/web}
+  scopes: [read_api]
+  rotation: {interval: 30d}
+";
+    let issuer = |rule: &str| {
+        format!(
+            "---
+apiVersion: pat-operator.io/v1alpha1
+kind: ClusterTokenIssuer
+metadata: {{name: git}}
+spec:
+  gitLab: {{url: 'https://gitlab.example.com'}}
+  auth: {{secretRef: {{name: git}}}}
+  policy: {{rules: [{rule}]}}
+"
+        )
+    };
+    let plan = |text: &str| offline(&["plan", "-f", "-", "--at", "2030-01-01T00:00:00Z"], text);
+    let text = plan(&(token.to_owned() + &issuer("{namespaces: [shop]}"))).success();
+    for part in [
+        "add the finalizer that keeps the object until its tokens are revoked at the issuer",
+        "record the name of a new token (revision 1) at the issuer",
+        "ask the issuer for a token for project/shop/web, which ends at 2030-03-02T00:00:00Z",
+        "create Secret app (Opaque): the new token under the key token",
+    ] {
+        assert!(text.contains(part), "{part} is missing in:\n{text}");
+    }
+    let text = plan(&(token.to_owned() + &issuer("{namespaces: [payments]}"))).success();
+    assert!(text.contains("IssuerPolicy") && text.contains("does not permit the namespace \"shop\""), "{text}");
+
+    let err = plan(token).failed(1);
+    let line = "error: shop/app: spec.issuerRef: ClusterTokenIssuer \"git\" is not in the file: put its manifest into the same file, or use \
+                --live to read it from the cluster";
+    assert!(err.contains(line), "{err}");
+    let err = plan(&(token.to_owned() + &issuer("{namespace: [shop]}"))).failed(1);
+    let line = "ClusterTokenIssuer git: spec.policy.rules[0].namespace: unknown field; did you mean spec.policy.rules[0].namespaces?";
+    assert!(err.contains(line), "{err}");
+    let err = plan(&issuer("{}")).failed(2);
+    assert!(err.contains("no PersonalAccessToken"), "{err}");
+}
+
+#[test]
 fn everything_that_the_api_server_refuses_strictly_is_an_error() {
     let secret = "spec: {secret: {template: {preset: BasicAuth, hostname: x}}}";
     let list = format!(
@@ -69,7 +117,7 @@ fn everything_that_the_api_server_refuses_strictly_is_an_error() {
         (manifest("spec: {}").replace("v1alpha1", "v1"), "apiVersion: must be pat-operator.io/v1alpha1"),
         (
             manifest("spec: {}").replace("kind: Personal", "kind: Perso"),
-            "kind: must be PersonalAccessToken or TokenOwner",
+            "kind: must be one of ClusterTokenIssuer, PersonalAccessToken, TokenIssuer, TokenOwner",
         ),
         (manifest("spec: {}").replace("name: a", ""), "default/(no name): metadata.name: required"),
         (
