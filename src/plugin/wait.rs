@@ -118,8 +118,9 @@ fn check_goal(
         WaitGoal::Dead => {
             let terms = read_terms(pat);
             let is_valid = |one| terms.as_ref().is_some_and(|terms| terms.judge(one, now).is_valid());
-            return Ok((!status.credentials.iter().any(is_valid) && status.revision.is_some())
-                .then(|| format!("{name} is dead: {}", state.message)));
+            // A token at an issuer may work until the issuer confirms that it is revoked.
+            let is_dead = !status.credentials.iter().any(is_valid) && pat.tokens_at_issuer() == 0;
+            return Ok((is_dead && status.revision.is_some()).then(|| format!("{name} is dead: {}", state.message)));
         }
         WaitGoal::Ready if is_settled && state.tone != Tone::Bad && state.tone != Tone::Muted => {
             return Ok(Some(format!("{name} is ready: {active}")));

@@ -177,6 +177,8 @@ async fn token_of_another_system_is_shown_with_its_issuer() {
     runner.place.apply("web", revoked).await;
     let page = runner.pat("show web").success();
     assert!(line(&page, "State:").contains("Revoking  spec.revoked is true, and 2 of its tokens may work"), "{page}");
+    let err = runner.pat("wait web --for dead --timeout 1s").failed(4);
+    assert!(err.contains("web is not dead after 1s: Revoking: "), "{err}");
 }
 
 #[tokio::test(flavor = "multi_thread")]
