@@ -27,7 +27,7 @@ async fn gitea_accepts_a_token_until_it_is_deleted() {
     let gitea = Gitea::start(3).await;
     let driver = driver_with(IssuerSystem::Gitea, &gitea.url, Gitea::credential(USER));
     let version = Binary::Gitea.version().trim_start_matches('v').to_owned();
-    assert_eq!(driver.check().await, Ok(ServerInfo { version: Some(version) }));
+    assert_eq!(driver.check().await, Ok(ServerInfo { version: Some(version), account: Some(USER.into()) }));
     let created = driver.create(&TARGET, &new_token(NAME, &["read:repository"])).await.expect("a token");
     assert_eq!(created.expires_at, None);
     assert!(gitea.clones(created.token.expose()).await);
