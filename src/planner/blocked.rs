@@ -220,8 +220,12 @@ fn too_many_live(need: Need, minting: &MintProgress, live: &[Credential], revoki
     }
     let next = live.iter().filter_map(|credential| credential.expires_at).min();
     let when = next.map_or_else(String::new, |end| format!(", at {}", end.ceil_second()));
+    let at_issuer = match revoking.len() {
+        0 => String::new(),
+        count => format!(" ({count} of them until the issuer confirms that they are revoked)"),
+    };
     let message = format!(
-        "{count} credentials are live, which is the maximum: the next token is issued when one of them expires{when}; to revoke one now, list it \
+        "{count} credentials are live{at_issuer}, which is the maximum: the next token is issued when one of them expires{when}; to revoke one now, list it \
          in spec.revokedCredentials; to avoid this, set a longer spec.rotation.interval or a shorter spec.gracePeriod"
     );
     Some(Blocked { reason: Reason::TooManyLive, message, until: next })

@@ -133,6 +133,7 @@ fn kustomize_base_matches_the_rendered_chart() {
     let crds = of_kind(&built, "CustomResourceDefinition").len();
     assert_eq!(built.len(), manifests(&made).len() + crds + 1, "the base also has a namespace");
     let policies = fs::read_dir(chart.join("policies")).expect("policies").count();
-    assert_eq!(of_kind(&built, "ValidatingAdmissionPolicy").len(), policies);
+    // `issuers` is off by default.
+    assert_eq!(of_kind(&built, "ValidatingAdmissionPolicy").len(), policies - 1);
     assert!(crds > 0 && of_kind(&built, "Namespace").len() == 1);
 }

@@ -4,6 +4,7 @@
 use crate::support::policies::{guard, people};
 
 mod deletion;
+mod issuers;
 mod lifetimes;
 mod owners;
 mod parameters;

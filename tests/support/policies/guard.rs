@@ -13,7 +13,8 @@ use serde_json::{Value, json};
 use crate::support::process::place::Place;
 
 /// The names of all policies.
-pub const ALL: [&str; 9] = [
+pub const ALL: [&str; 10] = [
+    "issuers",
     "lifetimes",
     "owners",
     "parameters",
