@@ -11,7 +11,7 @@ use super::{
 };
 use crate::{
     api::{PersonalAccessTokenStatus, StoredPat, Time},
-    issuer::PlainToken,
+    issuer::{CallError, PlainToken},
     planner::{
         SecretWrite,
         damage::Damage,
@@ -47,8 +47,10 @@ pub(super) struct ReconcileState {
     secrets: HashMap<String, LastWrite<SecretView>>,
     /// The calls at the issuer of another system.
     pub calls: IssuerCalls,
-    /// How many calls have failed in a row.
-    pub failed_calls: u32,
+    /// How many creations have failed in a row.
+    failed_creations: u32,
+    /// How many revocations have failed in a row.
+    failed_deletions: u32,
     /// The uids of the Secrets that were deleted, by name.
     deleted: HashMap<String, String>,
 }
@@ -173,7 +175,9 @@ impl ReconcileState {
         if began {
             self.calls.running = true;
         } else {
-            self.note_failed_call("it cannot be called yet".into(), None, now);
+            let message = "it cannot be called yet".to_owned();
+            let failed = Some(FailedCall { message, retry_at: after(now, FIRST_REFUSAL_WAIT) });
+            (self.calls.failed, self.calls.failed_deletion) = (failed.clone(), failed);
         }
     }
 
@@ -185,7 +189,7 @@ impl ReconcileState {
         self.calls.running = false;
         match call.result {
             FinishedResult::Created(id, Ok(created)) => {
-                self.note_success();
+                (self.calls.failed, self.failed_creations) = (None, 0);
                 if let Some(held) = self.held.as_mut().filter(|held| held.text.id() == id) {
                     let facts = CreatedFacts { id: created.id, expires_at: created.expires_at };
                     let hash = created.token.hash();
@@ -197,27 +201,16 @@ impl ReconcileState {
                 if error.is_outcome_unknown() {
                     self.held = None;
                 }
-                self.note_failed_call(error.to_string(), error.retry_after(), call.ended_at);
+                self.calls.failed = Some(failed(&error, &mut self.failed_creations, call.ended_at));
             }
             FinishedResult::Deleted(name, Ok(())) => {
-                self.note_success();
+                (self.calls.failed_deletion, self.failed_deletions) = (None, 0);
                 self.calls.revoked.insert(name, call.ended_at);
             }
             FinishedResult::Deleted(_, Err(error)) => {
-                self.note_failed_call(error.to_string(), error.retry_after(), call.ended_at);
+                self.calls.failed_deletion = Some(failed(&error, &mut self.failed_deletions, call.ended_at));
             }
         }
-    }
-
-    fn note_success(&mut self) {
-        (self.calls.failed, self.failed_calls) = (None, 0);
-    }
-
-    fn note_failed_call(&mut self, message: String, retry_after: Option<Duration>, now: Time) {
-        let wait = delay(self.failed_calls).max(retry_after.unwrap_or_default());
-        self.failed_calls = (self.failed_calls + 1).min(16);
-        let retry_at = after(now, wait);
-        self.calls.failed = Some(FailedCall { message, retry_at });
     }
 
     /// Records that a Secret was deleted.
@@ -310,6 +303,13 @@ impl ReconcileState {
 /// Returns the delay before the next try, after so many earlier failures in a row.
 fn delay(failures: u32) -> Duration {
     (FIRST_REFUSAL_WAIT * 2u32.saturating_pow(failures)).min(MAX_REFUSAL_WAIT)
+}
+
+/// Returns the record of a call that failed, and counts it.
+fn failed(error: &CallError, before: &mut u32, now: Time) -> FailedCall {
+    let wait = delay(*before).max(error.retry_after().unwrap_or_default());
+    *before = (*before + 1).min(16);
+    FailedCall { message: error.to_string(), retry_at: after(now, wait) }
 }
 
 fn after(now: Time, wait: Duration) -> Time {

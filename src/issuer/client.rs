@@ -209,6 +209,11 @@ impl Answer {
         })
     }
 
+    /// Returns the size of the body.
+    pub fn size(&self) -> usize {
+        self.body.len()
+    }
+
     /// Returns a header as text.
     pub fn header(&self, name: &str) -> Option<&str> {
         self.headers.get(name).and_then(|value| value.to_str().ok())

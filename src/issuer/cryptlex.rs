@@ -10,8 +10,8 @@ use serde_json::json;
 use super::{
     CallError, ConfigError, CreatedToken, Driver, Endpoint, IssuerSystem, IssuerTarget, NewToken, PlainToken,
     RemoteToken, ServerInfo,
-    client::{Call, IssuerClient, bearer, path, with_query},
-    wire,
+    client::{Answer, Call, IssuerClient, bearer, path, with_query},
+    wire::{self, PageCount},
 };
 use crate::api::Time;
 
@@ -59,8 +59,11 @@ impl Cryptlex {
     /// if others are deleted meanwhile.
     async fn pages(&self, search: Option<&str>, mut waits: bool) -> Result<Vec<RemoteToken>, CallError> {
         let (now, mut tokens, mut from) = (wire::now(), BTreeMap::new(), None::<String>);
+        let mut count = PageCount::default();
         loop {
             let page = self.page(PAGE, from.as_deref(), search, waits).await?;
+            count.add(&page)?;
+            let page: Vec<Item> = page.json()?;
             let (is_last, known) = (page.len() < PAGE, tokens.len());
             from = page.last().map(|item| item.created_at.clone());
             tokens.extend(page.into_iter().map(|item| (item.id.clone(), item)));
@@ -80,13 +83,13 @@ impl Cryptlex {
         from: Option<&str>,
         search: Option<&str>,
         waits: bool,
-    ) -> Result<Vec<Item>, CallError> {
+    ) -> Result<Answer, CallError> {
         let limit = limit.to_string();
         let mut query = vec![("limit", &*limit), ("sort", "createdAt")];
         query.extend(from.map(|from| ("createdAt[gte]", from)));
         query.extend(search.map(|text| ("search", text)));
         let call = Call::get(with_query(&path(&TOKENS)?, &query)).authorized(&self.authorization);
-        self.client.send(if waits { call.waiting() } else { call }).await?.json()
+        self.client.send(if waits { call.waiting() } else { call }).await
     }
 }
 
@@ -105,7 +108,7 @@ impl Item {
 #[async_trait]
 impl Driver for Cryptlex {
     async fn check(&self) -> Result<ServerInfo, CallError> {
-        self.page(1, None, None, false).await?;
+        self.page(1, None, None, false).await?.json::<Vec<Item>>()?;
         Ok(ServerInfo::default())
     }
 

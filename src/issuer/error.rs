@@ -4,6 +4,8 @@ use std::time::Duration;
 
 use serde_json::Value;
 
+use crate::api::Time;
+
 /// The maximum length of what a server says, in characters.
 const MAX_MESSAGE: usize = 256;
 
@@ -97,6 +99,14 @@ pub enum CallError {
     /// The response is larger than the limit.
     #[error("the answer of the issuer is larger than {} bytes", super::client::MAX_BODY)]
     TooLarge,
+    /// The token was created, but ends too soon to be of use.
+    #[error(
+        "the issuer created a token that ends at {ends_at}, long before the requested end; check the clock of the issuer and its limits for tokens"
+    )]
+    ShortLived {
+        /// When it ends.
+        ends_at: Time,
+    },
     /// The list changed while its pages were read.
     #[error("the list of tokens changed while it was read")]
     ListChanged,
@@ -126,6 +136,7 @@ impl CallError {
             Self::Redirected { .. } => "Redirected",
             Self::Malformed { .. } => "Malformed",
             Self::TooLarge => "TooLarge",
+            Self::ShortLived { .. } => "ShortLived",
             Self::ListChanged => "ListChanged",
             Self::Unsupported(_) => "Unsupported",
         }
@@ -159,6 +170,7 @@ impl CallError {
             | Self::Redirected { .. }
             | Self::Malformed { .. }
             | Self::TooLarge
+            | Self::ShortLived { .. }
             | Self::ListChanged => true,
             Self::Refused { .. }
             | Self::Unauthorized { .. }
@@ -179,6 +191,8 @@ impl CallError {
         match self {
             Self::RateLimited { retry_after } => *retry_after,
             Self::OverBudget { retry_after } => Some(*retry_after),
+            // Each try leaves a token, and with GitLab a user.
+            Self::ShortLived { .. } => Some(Duration::from_secs(60 * 60)),
             _ => None,
         }
     }
@@ -202,6 +216,7 @@ impl CallError {
             | Self::Redirected { .. }
             | Self::Malformed { .. }
             | Self::TooLarge
+            | Self::ShortLived { .. }
             | Self::ListChanged
             | Self::MissingRight(_)
             | Self::Unsupported(_) => {}

@@ -12,8 +12,8 @@ use serde_json::json;
 use super::{
     CallError, ConfigError, CreatedToken, Driver, Endpoint, IssuerCredential, IssuerSystem, IssuerTarget, NewToken,
     PlainToken, RemoteToken, ServerInfo,
-    client::{Call, IssuerClient, basic, path, with_query},
-    wire::{self, Collected},
+    client::{Answer, Call, IssuerClient, basic, path, with_query},
+    wire::{self, Collected, PageCount},
 };
 use crate::api::Time;
 
@@ -65,21 +65,21 @@ impl Gitea {
         ["api", "v1", "users", &self.account, "tokens"]
     }
 
-    async fn page(&self, number: usize, limit: usize, waits: bool) -> Result<(Vec<Item>, Option<usize>), CallError> {
+    async fn page(&self, number: usize, limit: usize, waits: bool) -> Result<Answer, CallError> {
         let (number, limit) = (number.to_string(), limit.to_string());
         let query = [("page", &*number), ("limit", &*limit)];
         let call = Call::get(with_query(&path(&self.tokens())?, &query)).authorized(&self.authorization);
-        let answer = self.client.send(if waits { call.waiting() } else { call }).await?;
-        let total = answer.header("x-total-count").and_then(|total| total.parse().ok());
-        Ok((answer.json()?, total))
+        self.client.send(if waits { call.waiting() } else { call }).await
     }
 
     /// Reads all pages. They are in the order of creation by whole seconds, so that tokens may be on two pages or on none.
     async fn pages(&self, waits: bool) -> Result<Vec<RemoteToken>, CallError> {
-        let mut found = Collected::default();
+        let (mut found, mut count) = (Collected::default(), PageCount::default());
         for number in 1.. {
-            let (page, total) = self.page(number, PAGE, waits || number > 1).await?;
-            let has_new = found.add(page.into_iter().map(Item::shown), total)?;
+            let page = self.page(number, PAGE, waits || number > 1).await?;
+            count.add(&page)?;
+            let total = page.header("x-total-count").and_then(|total| total.parse().ok());
+            let has_new = found.add(page.json::<Vec<Item>>()?.into_iter().map(Item::shown), total)?;
             if !has_new || found.is_complete() {
                 break;
             }
@@ -105,7 +105,7 @@ impl Driver for Gitea {
     async fn check(&self) -> Result<ServerInfo, CallError> {
         let call = Call::get(path(&["api", "v1", "version"])?).authorized(&self.authorization);
         let Version { version } = self.client.send(call).await?.json()?;
-        self.page(1, 1, true).await?;
+        self.page(1, 1, true).await?.json::<Vec<Item>>()?;
         Ok(ServerInfo { version: Some(wire::version(&version)), account: Some(self.account.clone()) })
     }
 

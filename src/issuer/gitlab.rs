@@ -14,15 +14,12 @@ use super::{
     CallError, ConfigError, CreatedToken, Driver, Endpoint, GitLabAccessLevel, GitLabOwner, IssuerSystem, IssuerTarget,
     NewToken, PlainToken, RemoteToken, ServerInfo,
     client::{Answer, Call, IssuerClient, bearer, path, with_query},
-    wire::{self, Collected},
+    wire::{self, Collected, PageCount},
 };
 use crate::api::Time;
 
 /// The number of tokens on a page: the maximum (<https://docs.gitlab.com/api/rest/#pagination>).
 const PAGE: &str = "100";
-
-/// A list of more pages is a mistake of the server.
-const MAX_PAGES: usize = 1_000;
 
 /// The driver.
 pub(super) struct GitLab {
@@ -79,9 +76,12 @@ impl GitLab {
         let mut query = vec![("state", "active"), ("per_page", PAGE)];
         query.extend(user.as_deref().map(|user| ("user_id", user)));
         let (mut next, mut found) = (with_query(&list, &query), Collected::default());
-        for number in 0..MAX_PAGES {
+        let (mut count, mut waits) = (PageCount::default(), waits);
+        loop {
             let call = Call::get(&*next);
-            let answer = self.send(if waits || number > 0 { call.waiting() } else { call }).await?;
+            let answer = self.send(if waits { call.waiting() } else { call }).await?;
+            count.add(&answer)?;
+            waits = true;
             // Absent above 10,000 tokens.
             let total = answer.header("x-total").and_then(|total| total.parse().ok());
             found.add(answer.json::<Vec<Item>>()?.into_iter().map(Item::shown), total)?;
@@ -90,7 +90,6 @@ impl GitLab {
                 None => return found.finish(),
             }
         }
-        Err(CallError::Malformed { problem: "the pages of the list do not end".to_owned() })
     }
 }
 

@@ -162,6 +162,20 @@ pub struct RemoteToken {
     pub last_used_at: Option<Time>,
 }
 
+/// The maximum length of the ID of a token, in characters: what the status of a PersonalAccessToken can hold.
+const MAX_ID: usize = 256;
+
+/// Checks that an ID of a token can be recorded.
+///
+/// # Errors
+/// It is empty or too long.
+pub fn check_id(id: &str) -> Result<(), CallError> {
+    if id.is_empty() || id.chars().count() > MAX_ID {
+        return Err(CallError::Malformed { problem: format!("the ID of a token must have 1 to {MAX_ID} characters") });
+    }
+    Ok(())
+}
+
 /// Makes the client of a system.
 ///
 /// # Errors

@@ -11,8 +11,8 @@ use serde_json::{Value, json};
 use super::{
     CallError, ConfigError, CreatedToken, Driver, Endpoint, IssuerSystem, IssuerTarget, NewToken, PlainToken,
     RemoteToken, ServerInfo,
-    client::{Call, IssuerClient, bearer, path, with_query},
-    wire,
+    client::{Answer, Call, IssuerClient, bearer, path, with_query},
+    wire::{self, PageCount},
 };
 use crate::api::{Permission, Time};
 
@@ -128,10 +128,12 @@ impl TrueFoundry {
         name: Option<&str>,
         mut waits: bool,
     ) -> Result<Vec<RemoteToken>, CallError> {
-        let (now, mut items) = (wire::now(), Vec::<Item>::new());
+        let (now, mut items, mut count) = (wire::now(), Vec::<Item>::new(), PageCount::default());
         loop {
             let offset = items.len().saturating_sub(1);
             let page = self.page(of, name, offset, waits).await?;
+            count.add(&page)?;
+            let Page { data: page } = page.json()?;
             let is_last = page.len() < PAGE;
             match items.pop() {
                 Some(last) if page.first().is_none_or(|first| first.id != last.id) => {
@@ -146,13 +148,12 @@ impl TrueFoundry {
         }
     }
 
-    async fn page(&self, of: &[&str], name: Option<&str>, offset: usize, waits: bool) -> Result<Vec<Item>, CallError> {
+    async fn page(&self, of: &[&str], name: Option<&str>, offset: usize, waits: bool) -> Result<Answer, CallError> {
         let (limit, offset) = (PAGE.to_string(), offset.to_string());
         let mut query = vec![("limit", &*limit), ("offset", &*offset)];
         query.extend(name.map(|name| ("nameSearchQuery", name)));
         let call = Call::get(with_query(&path(of)?, &query)).authorized(&self.authorization);
-        let Page { data } = self.client.send(if waits { call.waiting() } else { call }).await?.json()?;
-        Ok(data)
+        self.client.send(if waits { call.waiting() } else { call }).await
     }
 }
 
@@ -186,7 +187,7 @@ impl Item {
 #[async_trait]
 impl Driver for TrueFoundry {
     async fn check(&self) -> Result<ServerInfo, CallError> {
-        self.page(&TOKENS, None, 0, false).await?;
+        self.page(&TOKENS, None, 0, false).await?.json::<Page>()?;
         Ok(ServerInfo::default())
     }
 

@@ -5,7 +5,7 @@ use std::{collections::BTreeMap, time::SystemTime};
 use k8s_openapi::jiff::{Timestamp, civil, tz::TimeZone};
 use serde::{Deserialize, Deserializer, de::Error as _};
 
-use super::{CallError, RemoteToken};
+use super::{CallError, RemoteToken, client::Answer};
 use crate::api::Time;
 
 /// Reads an optional time: RFC 3339, or without a zone, which is UTC, or a date, which is its first instant. A year past the calendar means
@@ -64,6 +64,38 @@ where
         }
     }
     read(ATTEMPTS - 1).await
+}
+
+/// The maximum number of pages of a list, and of the bytes on them: a server that is wrong could send pages without end.
+const MAX_PAGES: usize = 1_000;
+const MAX_BYTES: usize = 32 * 1024 * 1024;
+
+/// The pages of a list that were read so far.
+#[derive(Default)]
+pub(super) struct PageCount {
+    pages: usize,
+    bytes: usize,
+}
+
+impl PageCount {
+    /// Counts a page.
+    ///
+    /// # Errors
+    /// There are too many, or they are too large.
+    pub(super) fn add(&mut self, page: &Answer) -> Result<(), CallError> {
+        self.add_bytes(page.size())
+    }
+
+    fn add_bytes(&mut self, bytes: usize) -> Result<(), CallError> {
+        (self.pages, self.bytes) = (self.pages + 1, self.bytes + bytes);
+        if self.pages > MAX_PAGES {
+            return Err(CallError::Malformed { problem: format!("the list has more than {MAX_PAGES} pages") });
+        }
+        if self.bytes > MAX_BYTES {
+            return Err(CallError::Malformed { problem: format!("the list has more than {MAX_BYTES} bytes") });
+        }
+        Ok(())
+    }
 }
 
 /// The tokens of several pages whose server tells the number of all. A deleted token moves those after it to an earlier page, so that one of
@@ -177,6 +209,16 @@ mod tests {
         assert_eq!(pages(&[(&[1, 2], None), (&[3], None)]), Ok(3));
         assert_eq!(pages(&[(&[1, 2], Some(4)), (&[4], Some(3))]), Err(CallError::ListChanged), "1 was deleted");
         assert_eq!(pages(&[(&[1, 2], Some(3)), (&[2], Some(3))]), Err(CallError::ListChanged), "3 is on no page");
+    }
+
+    #[test]
+    fn a_list_has_a_maximum_size() {
+        let mut many = PageCount::default();
+        assert!((0..MAX_PAGES).all(|_| many.add_bytes(2).is_ok()));
+        assert!(many.add_bytes(2).unwrap_err().to_string().ends_with("more than 1000 pages"));
+        let mut large = PageCount::default();
+        assert!(large.add_bytes(MAX_BYTES).is_ok());
+        assert!(large.add_bytes(1).unwrap_err().to_string().ends_with("more than 33554432 bytes"));
     }
 
     #[tokio::test]

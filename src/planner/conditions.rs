@@ -106,7 +106,7 @@ fn being_revoked(s: &Situation<'_>, status: &PersonalAccessTokenStatus) -> Optio
         None => format!("; {title} does not exist: create it again, or revoke them at the issuer yourself"),
         Some(issuer) => {
             let listing = s.observed.list_problems.first().map(|one| &one.problem);
-            let failed = s.observed.calls.failed.as_ref().map(|failed| &failed.message);
+            let failed = s.observed.calls.failed_deletion.as_ref().map(|failed| &failed.message);
             let problem = issuer.problem.as_ref().or(listing).map(|problem| &problem.message).or(failed);
             problem.map_or_else(String::new, |problem| format!("; last problem: {problem}"))
         }

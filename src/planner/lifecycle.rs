@@ -340,7 +340,8 @@ pub(super) fn next_wake(
     let warning = active.and_then(|active| warning(intent, status, active, is_blocked)).map(|(_, from)| from);
     let undone = inputs.observed.repairs.filter(|repairs| repairs.undone(inputs.now).is_some()).map(Repairs::ends_at);
     let retries = inputs.observed.refusals.iter().map(|refusal| refusal.retry_at);
-    let retries = retries.chain(inputs.observed.calls.failed.iter().map(|failed| failed.retry_at));
+    let calls = inputs.observed.calls;
+    let retries = retries.chain(calls.failed.iter().chain(&calls.failed_deletion).map(|failed| failed.retry_at));
     let unwanted = remote::unwanted_until(inputs);
     // A one-time token is issued again only on request.
     let last = status.last_issued_at.unwrap_or(Time::MIN);

@@ -97,8 +97,10 @@ pub struct ListProblem {
 pub struct IssuerCalls {
     /// Whether a call is under way.
     pub running: bool,
-    /// The last call that failed, if none has succeeded since.
+    /// The last creation that failed, if none has succeeded since.
     pub failed: Option<FailedCall>,
+    /// The last revocation that failed, if none has succeeded since. Neither waits for the other.
+    pub failed_deletion: Option<FailedCall>,
     /// When the issuer accepted the revocation of a token, by the token's name.
     pub revoked: BTreeMap<String, Time>,
 }
@@ -541,7 +543,7 @@ pub(super) fn next_credentials(s: &Situation<'_>, live: Vec<Credential>) -> Vec<
 /// Returns the token to revoke at the issuer now.
 pub(super) fn next_deletion(s: &Situation<'_>) -> Option<RemoteDeletion> {
     let is_usable = s.observed.issuer.is_some_and(|issuer| issuer.problem.is_none());
-    let may_call = !s.observed.calls.running && s.observed.calls.may_retry(s.now);
+    let may_call = !s.observed.calls.running && may_retry(s.observed.calls.failed_deletion.as_ref(), s.now);
     if !is_usable || !may_call {
         return None;
     }
@@ -584,11 +586,9 @@ pub(super) fn release_at(inputs: &Inputs<'_>) -> Option<Time> {
     Some(Time::from(deleted_at.0).plus(RELEASE_AFTER))
 }
 
-impl IssuerCalls {
-    /// Whether a call may be made: the last one did not fail, or that is long enough ago.
-    pub fn may_retry(&self, now: Time) -> bool {
-        self.failed.as_ref().is_none_or(|failed| failed.retry_at <= now)
-    }
+/// Whether a call may be made: the last one did not fail, or that is long enough ago.
+pub(super) fn may_retry(failed: Option<&FailedCall>, now: Time) -> bool {
+    failed.is_none_or(|failed| failed.retry_at <= now)
 }
 
 /// Returns the credential of a held token that the issuer has created.

@@ -279,7 +279,7 @@ fn create_at_the_issuer(s: &Situation<'_>) -> Option<Action> {
     s.mint_reason()?;
     let held = s.minting.held.filter(|_| s.minting.published && s.minting.to_be_created)?;
     let credential = s.live.iter().find(|credential| credential.id == held.id)?;
-    let may_call = !s.observed.calls.running && s.observed.calls.may_retry(s.now);
+    let may_call = !s.observed.calls.running && remote::may_retry(s.observed.calls.failed.as_ref(), s.now);
     let request = s.remote_intent()?.request(credential).filter(|_| may_call)?;
     Some(Action::CreateRemote(Box::new(request)))
 }

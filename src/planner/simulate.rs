@@ -186,7 +186,7 @@ impl SimulatedIssuer {
                 return Some(CreatedFacts { id, expires_at: request.expires_at });
             }
         }
-        self.fail(now);
+        self.calls.failed = Some(failed(now));
         None
     }
 
@@ -196,17 +196,16 @@ impl SimulatedIssuer {
             self.tokens.retain(|_, token| token.id != deletion.id);
         }
         if answer == RemoteAnswer::Success {
-            self.calls.failed = None;
+            self.calls.failed_deletion = None;
             self.calls.revoked.insert(deletion.name.clone(), now);
         } else {
-            self.fail(now);
+            self.calls.failed_deletion = Some(failed(now));
         }
     }
+}
 
-    fn fail(&mut self, now: Time) {
-        let message = "the issuer did not answer".to_owned();
-        self.calls.failed = Some(FailedCall { message, retry_at: now.plus(CALL_WAIT) });
-    }
+fn failed(now: Time) -> FailedCall {
+    FailedCall { message: "the issuer did not answer".to_owned(), retry_at: now.plus(CALL_WAIT) }
 }
 
 /// How the API server answered a step.

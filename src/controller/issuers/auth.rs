@@ -13,6 +13,14 @@ use crate::{
     planner::observed::PAT_UID,
 };
 
+/// The credentials of an issuer.
+pub struct Credentials {
+    /// Those that can be tried, the preferred one first.
+    pub usable: Vec<IssuerCredential>,
+    /// Why others cannot be used, and what to do.
+    pub problems: Vec<String>,
+}
+
 /// Reads the credentials of an issuer, the preferred one first: the token of `tokenRef`, and then that of `fallback`, or that of
 /// `secretRef`.
 ///
@@ -25,7 +33,7 @@ pub async fn credentials(
     system: IssuerSystem,
     host: &str,
     issuer: &Issuer,
-) -> Result<Vec<IssuerCredential>, String> {
+) -> Result<Credentials, String> {
     let Some(auth) = &spec.auth else { return Err("spec.auth: set the credential for the issuer".into()) };
     let (mut found, mut problems) = (Vec::new(), Vec::new());
     if let Some(token) = &auth.token_ref {
@@ -40,7 +48,7 @@ pub async fn credentials(
             Err(problem) => problems.push(problem),
         }
     }
-    if found.is_empty() { Err(problems.join("; ")) } else { Ok(found) }
+    if found.is_empty() { Err(problems.join("; ")) } else { Ok(Credentials { usable: found, problems }) }
 }
 
 /// Reads a Secret of type [`ISSUER_AUTH_TYPE`].

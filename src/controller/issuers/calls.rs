@@ -8,12 +8,13 @@ use std::{
 };
 
 use futures::FutureExt;
+use k8s_openapi::jiff::SignedDuration;
 use tokio::time::timeout;
 
 use super::{super::namespaced_name::NamespacedName, Issuer, IssuerKey, Issuers, issuer_target};
 use crate::{
     api::{StoredPat, Time},
-    issuer::{CallError, CreatedToken, Driver, NewToken},
+    issuer::{CallError, CreatedToken, Driver, NewToken, check_id},
     planner::{RemoteDeletion, RemoteRequest},
     token::TokenId,
 };
@@ -53,6 +54,12 @@ struct Caller {
 
 /// The time that a creation may take.
 const CREATE_LIMIT: Duration = Duration::from_secs(30);
+
+/// The maximum length of a token, in bytes. A Secret could not hold a much larger one.
+const MAX_TOKEN: usize = 64 * 1024;
+
+/// A token that ends within this time is of no use, unless that was requested.
+const SHORT_LIFE: SignedDuration = SignedDuration::from_mins(10);
 
 impl Issuers {
     /// Begins to create a token for a PAT; `false` if its issuer cannot be called.
@@ -108,7 +115,7 @@ impl Issuers {
         };
         // Otherwise it could wait for other calls, and take effect after a list has shown that there is no such token.
         let created = timeout(CREATE_LIMIT, driver.create(&issuer_target(&request.target), &token)).await;
-        created.unwrap_or(Err(CallError::TimedOut))
+        usable(created.unwrap_or(Err(CallError::TimedOut))?, token.expires_at, self.clock.now().into())
     }
 
     fn caller(&self, pat: &StoredPat) -> Caller {
@@ -137,6 +144,18 @@ impl Issuers {
     }
 }
 
+/// Checks that a token that was created can be used. `wanted` is the requested end.
+fn usable(created: CreatedToken, wanted: Option<Time>, now: Time) -> Result<CreatedToken, CallError> {
+    check_id(&created.id)?;
+    if !(1..=MAX_TOKEN).contains(&created.token.expose().len()) {
+        return Err(CallError::Malformed { problem: format!("a token must have 1 to {MAX_TOKEN} bytes") });
+    }
+    let Some(ends_at) = created.expires_at else { return Ok(created) };
+    let left = ends_at.since(now);
+    let is_shorter = wanted.is_none_or(|wanted| left.saturating_mul(2) < wanted.since(now));
+    if left < SHORT_LIFE && is_shorter { Err(CallError::ShortLived { ends_at }) } else { Ok(created) }
+}
+
 /// Makes sure that a call ends: after a panic, nobody knows whether it took effect.
 async fn isolated<T>(call: impl Future<Output = Result<T, CallError>>) -> Result<T, CallError> {
     // The panic hook has logged the panic.
@@ -151,6 +170,7 @@ mod tests {
     use super::*;
     use crate::{
         controller::{gate::ReconcileGate, issuers::IssuerSettings, stores::Stores},
+        issuer::PlainToken,
         service::Clock,
     };
 
@@ -159,6 +179,27 @@ mod tests {
         let call = async { if Time::MIN < Time::from_micros(0) { panic!("a test's panic") } else { Ok(()) } };
         let error = isolated(call).await.unwrap_err();
         assert!(error.is_outcome_unknown() && error.to_string().contains("this is a bug"), "{error}");
+    }
+
+    #[test]
+    fn token_that_cannot_be_used_is_an_error() {
+        let now = Time::from_micros(1_000_000_000);
+        let minutes = |count| now.plus(SignedDuration::from_mins(count));
+        let check = |id: &str, token: &str, end: Option<i64>, wanted: Option<i64>| {
+            let token = PlainToken::new(token.into());
+            let created = CreatedToken { id: id.into(), token, client_id: None, expires_at: end.map(minutes) };
+            usable(created, wanted.map(minutes), now).err().map_or("", |error| error.category())
+        };
+        assert_eq!(check("1", "t", None, Some(100)), "");
+        assert_eq!(check("1", "t", Some(20), Some(100)), "");
+        assert_eq!(check("1", "t", Some(5), Some(6)), "");
+        assert_eq!(check("1", "t", Some(-3), Some(100)), "ShortLived");
+        assert_eq!(check("1", "t", Some(9), Some(100)), "ShortLived");
+        assert_eq!(check("1", "t", Some(9), None), "ShortLived");
+        assert_eq!(check("", "t", None, None), "Malformed");
+        assert_eq!(check(&"1".repeat(257), "t", None, None), "Malformed");
+        assert_eq!(check("1", "", None, None), "Malformed");
+        assert_eq!(check("1", &"t".repeat(MAX_TOKEN + 1), None, None), "Malformed");
     }
 
     #[tokio::test]

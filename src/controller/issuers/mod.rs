@@ -35,8 +35,8 @@ pub use self::{
 use super::{gate::ReconcileGate, namespaced_name::NamespacedName, stores::Stores};
 use crate::{
     api::{
-        GitLabAccessLevel, IssuerKind, IssuerReference, IssuerSystem, Reason, RemoteTarget, StoredIssuer, StoredPat,
-        Time, TokenIssuerSpec, TrueFoundryTokenType,
+        CredentialState, GitLabAccessLevel, IssuerKind, IssuerReference, IssuerSystem, Reason, RemoteTarget,
+        StoredIssuer, StoredPat, Time, TokenIssuerSpec, TrueFoundryTokenType,
     },
     issuer::{CallBudget, CallError, Driver, GitLabOwner, IssuerTarget, ServerInfo},
     planner::{
@@ -144,6 +144,25 @@ struct IssuerState {
 impl IssuerState {
     fn is_deleting(&self) -> bool {
         self.object.metadata.deletion_timestamp.is_some()
+    }
+
+    /// Returns why the newest list of a target failed, for each target where it did.
+    fn list_problems(&self) -> HashMap<RemoteTarget, IssuerProblem> {
+        let problem = |(target, listed): (&RemoteTarget, &Listed)| Some((target.clone(), listed.problem.clone()?));
+        self.targets.iter().filter_map(problem).collect()
+    }
+
+    /// Whether new lists can change something for a PAT: one of its tokens is not settled, or the newest list does not show it.
+    fn may_settle(&self, pat: &StoredPat) -> bool {
+        let recorded = pat.status.iter().flat_map(|status| &status.remote_credentials);
+        recorded.into_iter().any(|one| {
+            let is_settled = matches!(one.state, CredentialState::Active | CredentialState::Grace);
+            let list = one.remote.as_ref().and_then(|remote| {
+                let newest = self.targets.get(&remote.target)?.lists.first()?;
+                Some(newest.live.contains_key(&remote.name))
+            });
+            !is_settled || list != Some(true)
+        })
     }
 }
 
@@ -270,6 +289,12 @@ impl Issuers {
     pub fn keys(&self, namespaced: bool) -> Vec<IssuerKey> {
         let issuers = self.issuers.read().unwrap_or_else(PoisonError::into_inner);
         issuers.keys().filter(|key| key.namespace.is_some() == namespaced).cloned().collect()
+    }
+
+    /// Returns the keys of all issuers, with the generation of each that is known.
+    pub fn generations(&self) -> Vec<(IssuerKey, Option<i64>)> {
+        let generation = |issuer: Arc<Issuer>| (issuer.key.clone(), issuer.state().object.metadata.generation);
+        self.all().into_iter().map(generation).collect()
     }
 
     /// Returns the PATs that name an issuer.

@@ -28,7 +28,7 @@ use crate::{
         ClusterTokenIssuer, Condition, CredentialState, FIELD_MANAGER, IssuerStatus, IssuerSystem, Reason,
         StoredIssuer, StoredPat, Time, TokenIssuer, TokenIssuerSpec,
     },
-    issuer::{AddressPolicy, CallError, ConfigError, Driver, Endpoint, IssuerCredential, ServerInfo, driver},
+    issuer::{AddressPolicy, CallError, ConfigError, Driver, Endpoint, IssuerCredential, ServerInfo, check_id, driver},
     planner::remote::{IssuerProblem, ListedToken, RemoteList},
 };
 
@@ -54,6 +54,8 @@ struct Polled {
     problem: Option<IssuerProblem>,
     server: ServerInfo,
     listed: bool,
+    /// Why the other credentials cannot be used, if one can.
+    unused: Vec<String>,
 }
 
 impl Issuers {
@@ -88,7 +90,7 @@ impl Issuers {
         }
     }
 
-    fn all(&self) -> Vec<Arc<Issuer>> {
+    pub(super) fn all(&self) -> Vec<Arc<Issuer>> {
         self.issuers.read().unwrap_or_else(PoisonError::into_inner).values().cloned().collect()
     }
 
@@ -147,6 +149,7 @@ impl Issuers {
     async fn poll(&self, issuer: &Issuer) -> bool {
         let object = issuer.state().object.clone();
         let pats = self.stored_pats_of(&issuer.key);
+        let problems_before = issuer.state().list_problems();
         let polled = match (self.protect(issuer, &object, &pats).await, &object.spec) {
             (Ok(Protection::Removed), _) => return true,
             (Ok(Protection::Kept), Ok(spec)) => {
@@ -164,18 +167,22 @@ impl Issuers {
         if let Some(problem) = &polled.problem {
             tracing::warn!(issuer = %issuer.key.title(), reason = %problem.reason, "{}", problem.message);
         }
-        {
+        let has_changed = {
             let mut state = issuer.state.write().unwrap_or_else(PoisonError::into_inner);
             let next = self.view(&issuer.key, &state.object, polled.problem.clone());
-            if *state.view != next {
-                state.view = Arc::new(next);
-            }
+            let had_driver = state.driver.is_some();
             if polled.driver.is_some() || !state.is_deleting() {
                 state.driver.clone_from(&polled.driver);
             }
-        }
+            let has_changed = *state.view != next || had_driver != state.driver.is_some();
+            if *state.view != next {
+                state.view = Arc::new(next);
+            }
+            has_changed || state.list_problems() != problems_before
+        };
         self.write_status(issuer, &polled, &pats).await;
-        pats.iter().for_each(|pat| self.gate.trigger(self.stores.key_of(pat)));
+        let concerned = pats.iter().filter(|pat| has_changed || issuer.state().may_settle(pat));
+        concerned.for_each(|pat| self.gate.trigger(self.stores.key_of(pat)));
         works
     }
 
@@ -190,47 +197,53 @@ impl Issuers {
             return Polled::failed(Reason::IssuerNotReady, message);
         }
         let namespace = issuer.key.namespace.as_deref().unwrap_or(&self.settings.namespace);
-        let drivers = match auth::credentials(&self.client, namespace, spec, system, host_of(url), issuer).await {
-            Ok(credentials) => {
-                let connect = |credential| {
-                    let driver = driver(system, &self.endpoint(issuer, spec, url, credential))?;
-                    Ok::<_, ConfigError>(self.observed(issuer, system, driver))
-                };
-                credentials.into_iter().map(connect).collect()
-            }
-            Err(problem) => match issuer.last_driver() {
-                Some(driver) => vec![Ok(driver)],
-                None => return Polled::failed(Reason::IssuerNotReady, problem),
-            },
-        };
-        let mut last = None;
+        let (drivers, mut problems) =
+            match auth::credentials(&self.client, namespace, spec, system, host_of(url), issuer).await {
+                Ok(auth::Credentials { usable, problems }) => {
+                    let connect = |credential| {
+                        let driver = driver(system, &self.endpoint(issuer, spec, url, credential))?;
+                        Ok::<_, ConfigError>(self.observed(issuer, system, driver))
+                    };
+                    (usable.into_iter().map(connect).collect(), problems)
+                }
+                Err(problem) => match issuer.last_driver() {
+                    Some(driver) => (vec![Ok(driver)], vec![problem]),
+                    None => return Polled::failed(Reason::IssuerNotReady, problem),
+                },
+            };
+        let mut why = Reason::IssuerNotReady;
         for driver in drivers {
             let driver = match driver {
                 Ok(driver) => driver,
                 Err(error) => {
-                    last = Some(Polled::failed(Reason::IssuerNotReady, error.to_string()));
+                    problems.push(error.to_string());
                     continue;
                 }
             };
             match driver.check().await {
                 Ok(server) => {
                     if let Some(problem) = issuer.other_account(&server) {
-                        last = Some(Polled::failed(Reason::IssuerNotReady, problem));
+                        why = Reason::IssuerNotReady;
+                        problems.push(problem);
                         continue;
                     }
                     let listed = self.list(issuer, system, &*driver, pats).await;
-                    return Polled { driver: Some(driver), problem: None, server, listed };
+                    return Polled { driver: Some(driver), server, listed, unused: problems, ..Polled::default() };
                 }
                 Err(error) => {
-                    let is_refused = matches!(error, CallError::Unauthorized { .. } | CallError::Forbidden { .. });
-                    last = Some(Polled::failed(reason(&error), issuer.shown(error).to_string()));
+                    let is_refused = matches!(
+                        error,
+                        CallError::Unauthorized { .. } | CallError::Forbidden { .. } | CallError::MissingRight(_)
+                    );
+                    why = reason(&error);
+                    problems.push(issuer.shown(error).to_string());
                     if !is_refused {
                         break;
                     }
                 }
             }
         }
-        last.unwrap_or_else(|| Polled::failed(Reason::IssuerNotReady, "there is no credential".into()))
+        Polled::failed(why, problems.join("; "))
     }
 
     /// Lists the tokens of each target, and returns whether all lists are complete.
@@ -241,7 +254,8 @@ impl Issuers {
         for target in targets {
             let begun_at = Time::from(self.clock.now());
             let list = timeout(LIST_LIMIT, driver.list(&issuer_target(&target))).await;
-            match list.unwrap_or(Err(CallError::TimedOut)) {
+            let list = list.unwrap_or(Err(CallError::TimedOut));
+            match list.and_then(|tokens| tokens.iter().try_for_each(|token| check_id(&token.id)).map(|()| tokens)) {
                 Ok(tokens) => {
                     let live = tokens.into_iter().filter(|token| token.live);
                     let live = live.map(|token| (token.name, ListedToken { id: token.id })).collect();
@@ -352,6 +366,7 @@ where
 /// Returns the condition `Ready` of an issuer.
 fn ready(polled: &Polled, object: &StoredIssuer, before: &IssuerStatus, users: usize, now: Time) -> Condition {
     let is_deleting = object.metadata.deletion_timestamp.is_some();
+    let accepted = "the issuer answers and accepts the credential";
     let (status, reason, message) = match &polled.problem {
         None if is_deleting => {
             let message = format!(
@@ -359,7 +374,11 @@ fn ready(polled: &Polled, object: &StoredIssuer, before: &IssuerStatus, users: u
             );
             ("False", Reason::IssuerNotReady.as_str(), message)
         }
-        None => ("True", "Available", "the issuer answers and accepts the credential".into()),
+        None if polled.unused.is_empty() => ("True", "Available", accepted.to_owned()),
+        None => {
+            let message = format!("{accepted}; the other credential cannot be used: {}", polled.unused.join("; "));
+            ("True", "Available", message)
+        }
         Some(problem) => ("False", problem.reason.as_str(), problem.message.clone()),
     };
     let condition = Condition {
