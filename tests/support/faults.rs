@@ -61,7 +61,7 @@ pub struct Faults {
 
 #[derive(Default)]
 struct State {
-    plan: Option<(usize, Fault)>,
+    plan: Option<Planned>,
     /// A late request, and the number of the request before which it takes effect.
     landing: Option<(usize, Recorded)>,
     sent: Vec<Recorded>,
@@ -69,6 +69,15 @@ struct State {
     dead: bool,
     outage: bool,
     landed: Option<(Recorded, StatusCode)>,
+}
+
+/// A fault for one of the requests that count.
+#[derive(Clone, Copy)]
+struct Planned {
+    counts: fn(&Recorded) -> bool,
+    /// How many of them still come before.
+    left: usize,
+    fault: Fault,
 }
 
 enum Way {
@@ -153,8 +162,13 @@ impl Faults {
     /// A client with a fault at request number `at`, counted from 0.
     pub fn at(client: &Client, at: usize, fault: Fault) -> Self {
         let faults = Self::none(client);
-        faults.state().plan = Some((at, fault));
+        faults.plan(|_| true, at, fault);
         faults
+    }
+
+    /// Plans a fault at the nth of the coming requests that count, counted from 0.
+    pub fn plan(&self, counts: fn(&Recorded) -> bool, nth: usize, fault: Fault) {
+        self.state().plan = Some(Planned { counts, left: nth, fault });
     }
 
     /// A client for which another process's request takes effect just before request number `at`.
@@ -182,6 +196,11 @@ impl Faults {
     /// Whether the process has died.
     pub fn is_dead(&self) -> bool {
         self.state().dead
+    }
+
+    /// Ends the process: no later request is sent.
+    pub fn die(&self) {
+        self.state().dead = true;
     }
 
     /// Answers all requests with 500, until [`Faults::heal`].
@@ -224,9 +243,15 @@ impl Faults {
         if state.outage {
             return Way::Answered(StatusCode::INTERNAL_SERVER_ERROR, "InternalError");
         }
-        let Some(fault) = state.plan.filter(|(at, _)| *at == number).map(|(_, fault)| fault) else {
+        let Some(planned) = state.plan.as_mut().filter(|planned| (planned.counts)(request)) else {
             return Way::Through;
         };
+        if planned.left > 0 {
+            planned.left -= 1;
+            return Way::Through;
+        }
+        let fault = planned.fault;
+        state.plan = None;
         state.hit = Some(request.clone());
         match fault {
             Fault::DieBefore | Fault::Freeze => {

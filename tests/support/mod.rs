@@ -15,6 +15,7 @@ pub mod process;
 pub mod programs;
 pub mod protocols;
 pub mod recorder;
+pub mod remote_stage;
 pub mod rest;
 pub mod stage;
 pub mod states;

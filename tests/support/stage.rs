@@ -10,6 +10,7 @@ use std::{
 };
 
 use control_plane::{Access, Namespace};
+use futures::channel::mpsc::UnboundedReceiver;
 use k8s_openapi::{
     api::{core::v1::Secret, events::v1::Event},
     jiff::{SignedDuration, Timestamp},
@@ -22,13 +23,15 @@ use kube::{
 };
 use pat_operator::{
     api::{
-        Condition, ConditionType, MANAGED_BY, MANAGED_BY_LABEL, PersonalAccessToken, PersonalAccessTokenStatus, Time,
+        Condition, ConditionType, MANAGED_BY, MANAGED_BY_LABEL, PersonalAccessToken, PersonalAccessTokenStatus,
+        StoredTokenIssuer, Time,
     },
     controller::{
         cluster::ClusterClient,
         error::Error,
-        event_handlers::{EventHandler, PatHandler, SecretHandler},
+        event_handlers::{EventHandler, IssuerHandler, PatHandler, SecretHandler},
         gate::ReconcileGate,
+        issuers::{IssuerSettings, Issuers},
         metrics::Metrics,
         namespaced_name::NamespacedName,
         reconciler::Reconciler,
@@ -58,6 +61,8 @@ pub struct Stage {
     pub clock: Clock,
     pub hand: ClockHand,
     pub settings: ControllerConfig,
+    /// What the operator knows of issuers from its flags. It serves the TokenIssuers of its namespace.
+    pub issuers: IssuerSettings,
     operator: Operator,
 }
 
@@ -66,17 +71,44 @@ pub struct Operator {
     pub stores: Arc<Stores>,
     pub reconciler: Arc<Reconciler>,
     pub metrics: Arc<Metrics>,
+    /// The issuers of other systems, if they are on. The test polls them.
+    pub issuers: Option<Arc<Issuers>>,
+    /// The PATs for which calls at an issuer have ended, or that a poll concerns.
+    triggers: Mutex<UnboundedReceiver<NamespacedName>>,
     _watches: JoinSet<()>,
 }
 
 impl Operator {
     /// Starts an operator for one namespace. `client` is for its requests and may inject faults. `watching` is for its watches.
     pub fn start(client: Client, watching: &Client, namespace: &str, settings: ControllerConfig, clock: Clock) -> Self {
+        Self::start_with(client, watching, namespace, settings, clock, &IssuerSettings::default())
+    }
+
+    /// The same with the issuers of other systems.
+    fn start_with(
+        client: Client,
+        watching: &Client,
+        namespace: &str,
+        settings: ControllerConfig,
+        clock: Clock,
+        of_issuers: &IssuerSettings,
+    ) -> Self {
         let stores = Arc::new(Stores::default());
         let metrics = Arc::new(Metrics::new());
-        let cluster = ClusterClient::new(client, Some("test".into()));
-        let reconciler = Arc::new(Reconciler::new(cluster, stores.clone(), settings, clock, metrics.clone()));
+        let cluster = ClusterClient::new(client.clone(), Some("test".into()));
+        let gate = Arc::new(ReconcileGate::new(1));
+        let triggers = Mutex::new(gate.open());
+        let issuers = of_issuers
+            .is_enabled()
+            .then(|| Arc::new(Issuers::new(client, stores.clone(), gate, clock.clone(), of_issuers.clone())));
+        let reconciler = Reconciler::new(cluster, stores.clone(), settings, clock, metrics.clone());
+        let reconciler = Arc::new(reconciler.with_issuers(issuers.clone()));
         let mut watches = JoinSet::new();
+        if let Some(issuers) = &issuers {
+            let handler = IssuerHandler::<StoredTokenIssuer>::new(issuers.clone());
+            let api = scoped(watching, Some(namespace));
+            watches.spawn(async move { watch(api, None, handler, drop).await });
+        }
         let scope = Some(namespace.to_owned());
         let pats = PatHandler::new(stores.clone(), scope.clone());
         let secrets = SecretHandler::new(stores.clone(), scope.clone());
@@ -85,7 +117,13 @@ impl Operator {
         let ours = format!("{MANAGED_BY_LABEL}={MANAGED_BY}");
         let api = scoped(watching, scope.as_deref());
         watches.spawn(async move { watch(api, Some(&ours), secrets, drop).await });
-        Self { stores, reconciler, metrics, _watches: watches }
+        Self { stores, reconciler, metrics, issuers, triggers, _watches: watches }
+    }
+
+    /// Whether a call at an issuer has ended, or a poll found something, since the last time.
+    pub fn take_triggers(&self) -> bool {
+        let mut triggers = self.triggers.lock().expect("the lock is not poisoned");
+        std::iter::from_fn(|| triggers.try_recv().ok()).count() > 0
     }
 
     /// Waits until the stores have what the API server has.
@@ -186,7 +224,8 @@ impl Stage {
         let namespace = access.namespace(prefix).await.expect("a namespace");
         let (clock, hand) = Clock::driven(Timestamp::now());
         let operator = Operator::start(client.clone(), &client, namespace.name(), settings.clone(), clock.clone());
-        Self { access, namespace, client, clock, hand, settings, operator }
+        let issuers = IssuerSettings::default();
+        Self { access, namespace, client, clock, hand, settings, issuers, operator }
     }
 
     /// The operator.
@@ -207,7 +246,8 @@ impl Stage {
     /// The same with another client for watches too.
     pub fn restart_watching(&mut self, client: Client, watching: &Client) {
         let (settings, clock) = (self.settings.clone(), self.clock.clone());
-        self.operator = Operator::start(client, watching, self.namespace.name(), settings, clock);
+        let namespace = self.namespace.name();
+        self.operator = Operator::start_with(client, watching, namespace, settings, clock, &self.issuers);
     }
 
     /// A client that records its requests, for an operator.

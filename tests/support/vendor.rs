@@ -1,6 +1,7 @@
 //! Systems that issue tokens: clients of them, and servers that behave as their documentation says.
 
 pub mod argocd;
+pub mod faulty;
 pub mod gitea;
 pub mod gitlab;
 
@@ -60,14 +61,7 @@ impl Vendor {
         let handle = async move |request: Request| {
             let request = read(request).await;
             seen.lock().unwrap_or_else(PoisonError::into_inner).push(request.clone());
-            let (status, headers, body) = answer(&request);
-            let mut response = Response::new(if body.is_null() { Body::empty() } else { Body::from(body.to_string()) });
-            *response.status_mut() = StatusCode::from_u16(status).expect("a status");
-            response.headers_mut().insert(header::CONTENT_TYPE, "application/json".parse().expect("a header"));
-            for (name, value) in headers {
-                response.headers_mut().insert(name, value.parse().expect("a header"));
-            }
-            response
+            respond(answer(&request))
         };
         tokio::spawn(async move { axum::serve(listener, Router::new().fallback(handle)).await });
         Self { url, requests }
@@ -77,6 +71,16 @@ impl Vendor {
     pub fn take_requests(&self) -> Vec<VendorRequest> {
         std::mem::take(&mut self.requests.lock().unwrap_or_else(PoisonError::into_inner))
     }
+}
+
+fn respond((status, headers, body): VendorResponse) -> Response {
+    let mut response = Response::new(if body.is_null() { Body::empty() } else { Body::from(body.to_string()) });
+    *response.status_mut() = StatusCode::from_u16(status).expect("a status");
+    response.headers_mut().insert(header::CONTENT_TYPE, "application/json".parse().expect("a header"));
+    for (name, value) in headers {
+        response.headers_mut().insert(name, value.parse().expect("a header"));
+    }
+    response
 }
 
 async fn read(request: Request) -> VendorRequest {

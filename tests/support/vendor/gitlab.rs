@@ -9,6 +9,7 @@ use std::{
 };
 
 use k8s_openapi::jiff::{Timestamp, ToSpan, civil::Date, tz::TimeZone};
+use pat_operator::service::Clock;
 use serde_json::{Value, json};
 
 use super::{Vendor, VendorRequest, VendorResponse};
@@ -40,6 +41,10 @@ const SCOPES: [&str; 8] = [
 #[derive(Default)]
 pub struct GitLabState {
     tokens: BTreeMap<u64, Value>,
+    /// How many tokens there ever were.
+    count: u64,
+    /// Its clock.
+    pub clock: Clock,
     /// How many requests are left until the server answers 429.
     pub left: Option<u32>,
     /// The most tokens on a page.
@@ -67,19 +72,8 @@ impl GitLab {
 
     /// Whether a token is accepted.
     pub fn accepts(&self, token: &str) -> bool {
-        let state = self.state.lock().expect("no panic");
-        state.tokens.values().any(|one| one["token"] == token && is_active(one))
+        self.state.lock().expect("no panic").accepts(token)
     }
-}
-
-fn today() -> Date {
-    TimeZone::UTC.to_datetime(Timestamp::now()).date()
-}
-
-/// A token expires at midnight at the beginning of the day.
-fn is_active(token: &Value) -> bool {
-    let end: Option<Date> = token["expires_at"].as_str().map(|end| end.parse().expect("a date"));
-    token["revoked"] == false && end.is_none_or(|end| today() < end)
 }
 
 fn refused(status: u16, message: &str) -> VendorResponse {
@@ -92,7 +86,58 @@ fn invalid(message: &str) -> VendorResponse {
 }
 
 impl GitLabState {
-    fn answer(&mut self, request: &VendorRequest) -> VendorResponse {
+    /// Whether a token is accepted.
+    pub fn accepts(&self, token: &str) -> bool {
+        self.tokens.values().any(|one| one["token"] == token && self.is_active(one))
+    }
+
+    /// Adds a token of the project that another client created, without an end.
+    pub fn add_foreign(&mut self, name: &str) {
+        self.insert("project:7", json!({"name": name, "scopes": ["api"], "expires_at": null, "access_level": 40}));
+    }
+
+    /// The tokens that are accepted, oldest first.
+    pub fn live(&self) -> Vec<Value> {
+        self.tokens.values().filter(|token| self.is_active(token)).cloned().collect()
+    }
+
+    /// Revokes a token, as a person does in the user interface.
+    pub fn revoke(&mut self, text: &str) {
+        let token = self.tokens.values_mut().find(|token| token["token"] == text).expect("there is such a token");
+        token["revoked"] = json!(true);
+    }
+
+    /// Deletes all tokens but these.
+    pub fn retain(&mut self, keep: impl Fn(&Value) -> bool) {
+        self.tokens.retain(|_, token| keep(token));
+    }
+
+    fn insert(&mut self, owner: &str, fields: Value) -> Value {
+        self.count += 1;
+        let id = self.count + 99;
+        let mut token = fields;
+        let text = format!("glpat-{}-{id}", token["name"].as_str().expect("a name"));
+        let more = json!({
+            "id": id, "owner": owner, "revoked": false, "created_at": self.clock.now().to_string(), "last_used_at": null,
+            "user_id": id + 1_000, "token": text,
+        });
+        token.as_object_mut().expect("an object").extend(more.as_object().expect("an object").clone());
+        self.tokens.insert(id, token.clone());
+        token
+    }
+
+    fn today(&self) -> Date {
+        TimeZone::UTC.to_datetime(self.clock.now()).date()
+    }
+
+    /// A token expires at midnight at the beginning of the day.
+    fn is_active(&self, token: &Value) -> bool {
+        let end: Option<Date> = token["expires_at"].as_str().map(|end| end.parse().expect("a date"));
+        token["revoked"] == false && end.is_none_or(|end| self.today() < end)
+    }
+
+    /// Answers a request.
+    pub(super) fn answer(&mut self, request: &VendorRequest) -> VendorResponse {
         match &mut self.left {
             Some(0) => {
                 let now = Timestamp::now().as_second();
@@ -104,8 +149,19 @@ impl GitLabState {
         }
         let authorization = request.headers.get("authorization").and_then(|value| value.to_str().ok());
         let caller = authorization.and_then(|value| value.strip_prefix("Bearer ")).unwrap_or_default();
+        // The user 42 is an administrator. A token of a project or group may create no others.
+        let own = self.tokens.values().find(|one| one["token"] == caller && self.is_active(one));
+        let is_bot = own.is_some_and(|one| one["owner"] != "user:42");
+        let caller = if own.is_some_and(|one| one["scopes"].as_array().is_some_and(|all| all.contains(&json!("api")))) {
+            if is_bot { MAINTAINER } else { ADMIN }
+        } else {
+            caller
+        };
         if ![ADMIN, MAINTAINER, READER].contains(&caller) {
             return refused(401, "401 Unauthorized");
+        }
+        if is_bot && request.method == "POST" {
+            return refused(403, "403 Forbidden");
         }
         let path: Vec<_> = request.path.iter().map(String::as_str).collect();
         let is_read = request.method == "GET";
@@ -177,26 +233,21 @@ impl GitLabState {
         if level == Some(50) && owner.starts_with("project") {
             return refused(400, "400 Bad request - Could not provision owner access to project access token");
         }
-        let latest = today().saturating_add(MAX_DAYS.days());
+        let latest = self.today().saturating_add(MAX_DAYS.days());
         let end = match body.get("expires_at").map(|end| end.as_str().map(str::parse::<Date>)) {
             None => latest,
             Some(Some(Ok(end))) => end,
             Some(_) => return invalid("expires_at is invalid"),
         };
-        if end <= today() {
+        if end <= self.today() {
             return refused(400, "400 Bad request - Expiration date must be in the future");
         }
         if end > latest {
             let message = format!("400 Bad request - Expires at must be before {}", latest.tomorrow().expect("a day"));
             return refused(400, &message);
         }
-        let id = self.tokens.len() as u64 + 100;
-        let mut token = json!({
-            "id": id, "owner": owner, "name": name, "scopes": scopes, "revoked": false, "expires_at": end.to_string(),
-            "created_at": Timestamp::now().to_string(), "last_used_at": null, "access_level": level,
-            "user_id": id + 1_000, "token": format!("glpat-{name}-{id}"),
-        });
-        self.tokens.insert(id, token.clone());
+        let fields = json!({"name": name, "scopes": scopes, "expires_at": end.to_string(), "access_level": level});
+        let mut token = self.insert(owner, fields);
         token["active"] = json!(true);
         (201, vec![], token)
     }
@@ -218,10 +269,10 @@ impl GitLabState {
             .tokens
             .values()
             .rev()
-            .filter(|token| token["owner"] == owner && wanted.is_none_or(|wanted| wanted == is_active(token)))
+            .filter(|token| token["owner"] == owner && wanted.is_none_or(|wanted| wanted == self.is_active(token)))
             .map(|token| {
                 let mut shown = token.clone();
-                shown["active"] = json!(is_active(token));
+                shown["active"] = json!(self.is_active(token));
                 let fields = shown.as_object_mut().expect("an object");
                 fields.retain(|name, _| !matches!(&**name, "token" | "owner"));
                 shown
