@@ -9,8 +9,14 @@ use std::{
 };
 
 use control_plane::{Access, Binary, Namespace};
+use k8s_openapi::api::core::v1::Secret;
+use kube::{
+    Api,
+    api::{Patch, PatchParams},
+};
 use pat_operator::{
-    api::{PersonalAccessToken, TokenOwner},
+    api::{ClusterTokenIssuer, ISSUER_AUTH_TYPE, PersonalAccessToken, TokenOwner},
+    controller::issuers::host_of,
     planner::intent,
     secret::Layout,
 };
@@ -19,9 +25,13 @@ fn folder() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("examples")
 }
 
-/// The text of each example, by file name. `examples/demo` and `examples/owners` have their own tests.
+/// The text of each example, by file name. `examples/demo`, `examples/issuers` and `examples/owners` have their own tests.
 fn examples() -> BTreeMap<String, String> {
-    let files = fs::read_dir(folder()).expect("the folder examples/ exists").map(|file| file.expect("readable").path());
+    examples_in(&folder())
+}
+
+fn examples_in(folder: &Path) -> BTreeMap<String, String> {
+    let files = fs::read_dir(folder).expect("the folder exists").map(|file| file.expect("readable").path());
     let read = |path: PathBuf| {
         let name = path.file_name().and_then(OsStr::to_str).expect("a plain name");
         (name.to_owned(), fs::read_to_string(&path).expect("readable"))
@@ -77,6 +87,47 @@ async fn api_server_accepts_owner_examples_unchanged() {
     }
 }
 
+#[tokio::test]
+async fn api_server_accepts_issuer_examples_unchanged() {
+    let access = control_plane::shared().await.expect("a control plane");
+    let client = access.client().expect("an administrator's client");
+    crate::crd::install_crds(&client).await;
+    let namespace = access.namespace("issuer-examples").await.expect("a namespace");
+    let issuers: Api<ClusterTokenIssuer> = Api::all(client.clone());
+    let pats: Api<PersonalAccessToken> = Api::namespaced(client.clone(), namespace.name());
+    let secrets: Api<Secret> = Api::namespaced(client, namespace.name());
+    // A dry run, because ClusterTokenIssuers are cluster-scoped and would affect other tests.
+    let params = PatchParams { dry_run: true, ..PatchParams::apply("person") };
+    for (file, text) in examples_in(&folder().join("issuers")) {
+        let [secret, issuer, pat] = text.split("\n---\n").collect::<Vec<_>>()[..] else {
+            panic!("{file}: a Secret, an issuer and a PersonalAccessToken")
+        };
+        let mut secret: Secret = serde_yaml::from_str(secret).expect("a Secret");
+        let issuer: ClusterTokenIssuer = serde_yaml::from_str(issuer).expect("a ClusterTokenIssuer");
+        let mut pat = parse(pat);
+        let name = issuer.metadata.name.clone().expect("a name");
+        let (_, url) = issuer.spec.0.system().expect("a system");
+        let host = secret.string_data.as_ref().and_then(|data| data.get("host"));
+        assert_eq!(host.map(String::as_str), url.map(host_of), "{file}");
+        assert_eq!(secret.type_.as_deref(), Some(ISSUER_AUTH_TYPE), "{file}");
+        let reference = issuer.spec.0.auth.as_ref().and_then(|auth| auth.secret_ref.as_ref());
+        assert_eq!(reference.map(|reference| &reference.name), secret.metadata.name.as_ref(), "{file}");
+        assert_eq!(pat.spec.issuer_ref.as_ref().map(|reference| &reference.name), Some(&name), "{file}");
+
+        let taken = issuers.patch(&name, &params, &Patch::Apply(&issuer)).await;
+        assert_eq!(taken.unwrap_or_else(|error| panic!("{file}: {error}")).spec, issuer.spec, "{file}");
+        let namespace = Some(namespace.name().to_owned());
+        let pat_name = pat.metadata.name.clone().expect("a name");
+        pat.metadata.namespace.clone_from(&namespace);
+        let taken = pats.patch(&pat_name, &params, &Patch::Apply(&pat)).await;
+        assert_eq!(taken.unwrap_or_else(|error| panic!("{file}: {error}")).spec, pat.spec, "{file}");
+        let secret_name = secret.metadata.name.clone().expect("a name");
+        secret.metadata.namespace = namespace;
+        let taken = secrets.patch(&secret_name, &params, &Patch::Apply(&secret)).await;
+        taken.unwrap_or_else(|error| panic!("{file}: {error}"));
+    }
+}
+
 #[test]
 fn each_example_is_valid_and_has_its_own_secret() {
     let mut secrets = BTreeSet::new();
@@ -95,7 +146,7 @@ fn each_example_is_valid_and_has_its_own_secret() {
 fn each_example_starts_with_a_short_comment() {
     let examples = examples();
     assert!(examples.len() >= 10);
-    for (file, text) in examples {
+    for (file, text) in examples.into_iter().chain(examples_in(&folder().join("issuers"))) {
         assert!(file.ends_with(".yaml"), "{file}");
         let comment = text.lines().take_while(|line| line.starts_with("# ")).count();
         assert!((2..=3).contains(&comment), "{file}: {comment} lines");

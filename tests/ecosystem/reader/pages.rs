@@ -48,6 +48,12 @@ followed! {
     getting_started_commands_work: "docs/getting-started.md", Nothing;
     glossary_commands_work: "docs/glossary.md", Nothing;
     guard_rails_page_commands_work: "docs/guard-rails.md", Chart;
+    issuer_argocd_page_commands_work: "docs/issuer-argocd.md", Nothing;
+    issuer_cryptlex_page_commands_work: "docs/issuer-cryptlex.md", Nothing;
+    issuer_gitea_page_commands_work: "docs/issuer-gitea.md", Nothing;
+    issuer_gitlab_page_commands_work: "docs/issuer-gitlab.md", Nothing;
+    issuer_sailpoint_page_commands_work: "docs/issuer-sailpoint.md", Nothing;
+    issuer_truefoundry_page_commands_work: "docs/issuer-truefoundry.md", Nothing;
     issuers_page_commands_work: "docs/issuers.md", Nothing;
     kubectl_pat_page_commands_work: "docs/kubectl-pat.md", Chart;
     metrics_page_commands_work: "docs/metrics.md", Nothing;

@@ -244,9 +244,11 @@ async fn server_side_dry_run_checks_what_only_the_api_server_knows() {
 
 #[test]
 fn every_example_issues_a_token_unless_suspended() {
-    let folder = concat!(env!("CARGO_MANIFEST_DIR"), "/examples");
+    let files = ["/examples", "/examples/issuers"].into_iter().flat_map(|folder| {
+        std::fs::read_dir(format!("{}{folder}", env!("CARGO_MANIFEST_DIR"))).expect("examples are there")
+    });
     let mut planned = 0;
-    for file in std::fs::read_dir(folder).expect("examples are there") {
+    for file in files {
         let path = file.expect("readable").path();
         if path.extension().is_some_and(|extension| extension == "yaml") {
             let text = offline(&["plan", "-f", path.to_str().expect("a path")], "").success();
