@@ -43,14 +43,21 @@ impl UnknownTokens {
     }
 }
 
-/// Returns the names of the tokens that PATs have at issuers; `None` if a PAT does not show its tokens: its status does not decode, or was
-/// lost and is not yet rebuilt from the Secret.
-pub fn known_tokens<'a>(pats: impl IntoIterator<Item = &'a StoredPat>) -> Option<HashSet<&'a str>> {
+/// Returns the names of the tokens that PATs have at issuers; `None` if a PAT of the issuer does not show its tokens: its status does not
+/// decode, or was lost and is not yet rebuilt from the Secret. `is_of_issuer` tells whether a PAT whose spec decodes names the issuer.
+pub fn known_tokens<'a>(
+    pats: impl IntoIterator<Item = &'a StoredPat>,
+    is_of_issuer: impl Fn(&StoredPat) -> bool,
+) -> Option<HashSet<&'a str>> {
     let mut names = HashSet::new();
     for pat in pats {
-        let status = pat.status.as_ref().ok()?;
-        let is_lost = pat.has_finalizer() && status.revision.is_none();
-        if is_lost {
+        let may_be_of_issuer = pat.spec.is_err() || is_of_issuer(pat);
+        let status = match &pat.status {
+            Ok(status) => status,
+            Err(_) if may_be_of_issuer => return None,
+            Err(_) => continue,
+        };
+        if may_be_of_issuer && pat.has_finalizer() && status.revision.is_none() {
             return None;
         }
         names.extend(status.all_credentials().filter_map(|one| Some(one.remote.as_ref()?.name.as_str())));
@@ -110,10 +117,14 @@ mod tests {
             "remote": remote,
         });
         let known = pat(json!({"revision": 1, "remoteCredentials": [credential]}));
-        let names = known_tokens([&*known]).expect("known");
+        let names = known_tokens([&*known], |_| true).expect("known");
         assert_eq!(names.into_iter().collect::<Vec<_>>(), ["po-abcdefgh-a"]);
-        assert!(known_tokens([&*known, &*pat(json!({}))]).is_none(), "a lost status");
-        assert!(known_tokens([&*known, &*pat(json!({"revision": "x"}))]).is_none(), "a status that does not decode");
+        for (status, what) in [(json!({}), "is lost"), (json!({"revision": "x"}), "does not decode")] {
+            let other = pat(status);
+            assert!(known_tokens([&*known, &*other], |_| true).is_none(), "a status that {what}");
+            let names = known_tokens([&*known, &*other], |_| false);
+            assert_eq!(names.map(|names| names.len()), Some(1), "of another issuer");
+        }
     }
 
     proptest! {

@@ -15,6 +15,7 @@ mod disabled_owner;
 mod fence;
 mod issuer;
 mod issuer_faults;
+mod issuer_orphans;
 mod issuers;
 mod layers;
 mod leader;

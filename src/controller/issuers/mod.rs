@@ -50,6 +50,9 @@ use crate::{
 const CALLS_PER_MINUTE: u32 = 600;
 const CALLS_AT_ONCE: usize = 16;
 
+/// How many names the status of an issuer lists.
+const MAX_ORPHANED: usize = 1_000;
+
 /// How long a target is listed after the last PAT with a token of it: so tokens that no PAT knows are found.
 const LISTED_AFTER_USE: SignedDuration = SignedDuration::from_hours(1);
 
@@ -139,9 +142,21 @@ struct IssuerState {
     /// What is known of each target that is listed.
     targets: HashMap<RemoteTarget, Listed>,
     unknown: UnknownTokens,
+    /// Tokens that this process left at the issuer. The status in `object` may be older.
+    left: Vec<String>,
 }
 
 impl IssuerState {
+    /// Returns the names of the tokens that were left at the issuer, the newest last.
+    fn orphaned(&self) -> Vec<String> {
+        let mut names = self.object.status.as_ref().map(|status| status.orphaned.clone()).unwrap_or_default();
+        let new = self.left.iter().filter(|name| !names.contains(name)).cloned().collect::<Vec<_>>();
+        names.extend(new);
+        let excess = names.len().saturating_sub(MAX_ORPHANED);
+        names.drain(..excess);
+        names
+    }
+
     fn is_deleting(&self) -> bool {
         self.object.metadata.deletion_timestamp.is_some()
     }
@@ -258,6 +273,7 @@ impl Issuers {
                 driver: None,
                 targets: HashMap::new(),
                 unknown: UnknownTokens::default(),
+                left: Vec::new(),
             };
             let issuer = Issuer {
                 key: key.clone(),
@@ -322,6 +338,11 @@ impl Issuers {
 impl Issuer {
     fn state(&self) -> std::sync::RwLockReadGuard<'_, IssuerState> {
         self.state.read().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Whether a PAT names this issuer.
+    fn is_named_by(&self, pat: &StoredPat) -> bool {
+        IssuerKey::of(pat).as_ref() == Some(&self.key)
     }
 
     /// Returns the driver of the last poll that worked, if the issuer is being deleted: the Secret of its credential may go first, with the

@@ -4,7 +4,7 @@ use std::sync::{Arc, PoisonError};
 
 use kube::{Api, api::ListParams};
 
-use super::{Issuer, Issuers, issuer_target, poller::MAX_ORPHANED};
+use super::{Issuer, Issuers, MAX_ORPHANED, issuer_target};
 use crate::{
     api::StoredPat,
     issuer::Driver,
@@ -34,7 +34,7 @@ impl Issuers {
                 return;
             }
         };
-        let Some(known) = known_tokens(&pats) else { return };
+        let Some(known) = known_tokens(&pats, |pat| issuer.is_named_by(pat)) else { return };
         for RemoteDeletion { name, id, target } in due.into_iter().filter(|one| !known.contains(&*one.name)) {
             match driver.delete(&issuer_target(&target), &id).await {
                 Ok(()) => {
@@ -53,14 +53,14 @@ impl Issuers {
         let pats = self.stores.pats().state();
         let mut state = issuer.state.write().unwrap_or_else(PoisonError::into_inner);
         let state = &mut *state;
-        let (Some(known), Ok(status)) = (known_tokens(pats.iter().map(Arc::as_ref)), &state.object.status) else {
-            return Vec::new();
-        };
+        let known = known_tokens(pats.iter().map(Arc::as_ref), |pat| issuer.is_named_by(pat));
+        let (Some(known), true) = (known, state.object.status.is_ok()) else { return Vec::new() };
         // The names of tokens that were left earlier are no longer known.
-        if status.orphaned.len() >= MAX_ORPHANED {
+        let left = state.orphaned();
+        if left.len() >= MAX_ORPHANED {
             return Vec::new();
         }
-        let is_known = |name: &str| known.contains(name) || status.orphaned.iter().any(|left| left == name);
+        let is_known = |name: &str| known.contains(name) || left.iter().any(|one| one == name);
         let due = lists.iter().flat_map(|list| state.unknown.note(list, &state.view.mark, is_known));
         due.take(MAX_REVOKED).collect()
     }

@@ -44,9 +44,6 @@ const SOON: Duration = Duration::from_secs(15);
 /// The time in which all tokens of a target must be listed.
 const LIST_LIMIT: Duration = Duration::from_secs(60);
 
-/// How many names the status of an issuer lists.
-pub(super) const MAX_ORPHANED: usize = 1_000;
-
 /// What a poll found.
 #[derive(Default)]
 struct Polled {
@@ -315,7 +312,7 @@ impl Issuers {
             account: polled.server.account.clone().or(before.account.clone()),
             tokens: is_remote.then(|| i64::try_from(tokens).unwrap_or(i64::MAX)),
             last_polled_at: if polled.listed { Some(now.floor_second()) } else { before.last_polled_at },
-            orphaned: before.orphaned.clone(),
+            orphaned: issuer.state().orphaned(),
         };
         if status == before {
             return;
@@ -332,12 +329,12 @@ impl Issuers {
     /// The status of the issuer cannot be written.
     pub async fn leave(&self, pat: &StoredPat, names: Vec<String>) -> Result<(), Error> {
         let Some(issuer) = IssuerKey::of(pat).and_then(|key| self.get(&key)) else { return Ok(()) };
-        let object = issuer.state().object.clone();
-        let mut status = object.status.clone().unwrap_or_default();
-        status.orphaned.retain(|name| !names.contains(name));
-        status.orphaned.extend(names);
-        let excess = status.orphaned.len().saturating_sub(MAX_ORPHANED);
-        status.orphaned.drain(..excess);
+        let status = {
+            let mut state = issuer.state.write().unwrap_or_else(PoisonError::into_inner);
+            state.left.extend(names);
+            let status = state.object.status.clone().unwrap_or_default();
+            IssuerStatus { orphaned: state.orphaned(), ..status }
+        };
         let written = self.patch_status(&issuer, &status).await;
         written.map_err(|error| Error::of(&format!("patch status of {}", issuer.key.title()), error))
     }

@@ -1,0 +1,78 @@
+//! Tokens at an issuer that no object knows.
+
+use k8s_openapi::jiff::SignedDuration;
+use kube::{
+    Api,
+    api::{DeleteParams, Patch, PatchParams},
+};
+use pat_operator::api::TokenIssuer;
+use serde_json::json;
+
+use crate::support::remote_stage::{ISSUER, RemoteStage};
+
+fn accepts(scene: &RemoteStage, token: &str) -> bool {
+    scene.gitlab.with(|gitlab| gitlab.accepts(token))
+}
+
+/// Issues a token, and removes its object as if no controller had seen it.
+async fn lose(scene: &RemoteStage, name: &str) -> String {
+    scene.apply(name, json!({})).await;
+    scene.settle(name).await;
+    let token = scene.stage.value(name, "token").await;
+    let pats = scene.stage.pats();
+    pats.delete(name, &DeleteParams::default()).await.expect("it is being deleted");
+    let free = json!({"metadata": {"finalizers": null}});
+    pats.patch(name, &PatchParams::default(), &Patch::Merge(free)).await.expect("no finalizers");
+    scene.stage.operator().catch_up(&scene.stage.client, scene.stage.namespace.name()).await;
+    token
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn unknown_tokens_are_revoked_after_ten_minutes() {
+    let scene = RemoteStage::new("orphans").await;
+    scene.gitlab.with(|gitlab| gitlab.add_foreign("deploy"));
+    scene.apply("kept", json!({})).await;
+    scene.settle("kept").await;
+    let kept = scene.stage.value("kept", "token").await;
+    scene.apply("left", json!({"deletionPolicy": "Orphan"})).await;
+    scene.settle("left").await;
+    let left = scene.stage.value("left", "token").await;
+    scene.stage.pats().delete("left", &DeleteParams::default()).await.expect("it is being deleted");
+    scene.settle("left").await;
+    let lost = lose(&scene, "lost").await;
+
+    scene.poll().await;
+    scene.stage.hand.advance(SignedDuration::from_secs(599));
+    scene.poll().await;
+    assert!(accepts(&scene, &lost), "less than ten minutes");
+    scene.stage.hand.advance(SignedDuration::from_secs(1));
+    scene.poll().await;
+    assert!(!accepts(&scene, &lost), "ten minutes");
+
+    // Everything else is untouched, also later.
+    scene.stage.hand.advance(SignedDuration::from_hours(1));
+    scene.settle("kept").await;
+    assert!(accepts(&scene, &kept) && accepts(&scene, &left));
+    assert_eq!(scene.gitlab.with(|gitlab| gitlab.live().len()), 3, "with the one of another client");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn tokens_of_a_former_issuer_of_the_same_name_are_left_alone() {
+    let scene = RemoteStage::new("former").await;
+    let lost = lose(&scene, "lost").await;
+    let issuers: Api<TokenIssuer> = Api::namespaced(scene.stage.client.clone(), scene.stage.namespace.name());
+    issuers.delete(ISSUER, &DeleteParams::default()).await.expect("it is being deleted");
+    scene.until_issuers_are_known().await;
+    scene.poll().await;
+    assert!(issuers.get_opt(ISSUER).await.expect("an answer").is_none(), "no object has tokens of it");
+
+    scene.put_issuer(ISSUER, json!({"secretRef": {"name": ISSUER}})).await;
+    scene.until_issuers_are_known().await;
+    scene.apply("kept", json!({})).await;
+    scene.settle("kept").await;
+    for _ in 0..3 {
+        scene.stage.hand.advance(SignedDuration::from_mins(10));
+        scene.poll().await;
+    }
+    assert!(accepts(&scene, &lost));
+}
