@@ -60,6 +60,7 @@ lint: ## Check format and lints; warnings are errors
 	cargo fmt --all --check
 	rustfmt --check --edition 2024 fuzz/fuzz_targets/*.rs
 	cargo clippy --locked --workspace --all-targets -- --deny warnings
+	cargo clippy --locked --test ecosystem -- --deny warnings
 
 .PHONY: doc
 doc: ## Check the documentation of the code; warnings are errors
