@@ -144,7 +144,7 @@ names! {
         ClockSkew,
         /// The API server rejected a write; the message says why. The controller retries.
         ApiError,
-        /// The issuer does not exist or cannot be used; the message says what to fix. Issued tokens work until they expire, and are not rotated.
+        /// The issuer does not exist, cannot be used, or cannot list the tokens of the target; the message says what to fix. Issued tokens work until they expire, and are not rotated.
         IssuerNotReady,
         /// A call to the issuer failed; the message says why. The controller retries.
         IssuerUnavailable,

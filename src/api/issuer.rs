@@ -231,7 +231,7 @@ pub struct IssuerStatus {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(max = 128))]
     pub server_version: Option<String>,
-    /// Account of the credential, where the tokens belong to it: SailPoint and Gitea. A credential of another account is not used.
+    /// Account that the tokens belong to; only for SailPoint and Gitea. The operator does not use a credential of another account.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(max = 256))]
     pub account: Option<String>,

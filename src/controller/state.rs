@@ -175,7 +175,7 @@ impl ReconcileState {
         if began {
             self.calls.running = true;
         } else {
-            let message = "it cannot be called yet".to_owned();
+            let message = "the controller cannot call the issuer yet".to_owned();
             let failed = Some(FailedCall { message, retry_at: after(now, FIRST_REFUSAL_WAIT) });
             (self.calls.failed, self.calls.failed_deletion) = (failed.clone(), failed);
         }

@@ -101,7 +101,7 @@ pub enum CallError {
     TooLarge,
     /// The token was created, but ends too soon to be of use.
     #[error(
-        "the issuer created a token that ends at {ends_at}, long before the requested end; check the clock of the issuer and its limits for tokens"
+        "the issuer created a token that ends at {ends_at}, long before the requested end; check the issuer's clock and its maximum token lifetime"
     )]
     ShortLived {
         /// When it ends.

@@ -141,7 +141,7 @@ fn issuer(inputs: &Inputs<'_>, need: Need, minting: &MintProgress) -> Option<Blo
     }
     let Some(issuer) = inputs.observed.issuer else {
         let message = format!(
-            "{} does not exist, or this controller does not serve its kind: create it, or check the controller's flag --issuers",
+            "{} does not exist, or the controller does not serve its kind: create it, or enable its kind with the controller's flag --issuers",
             reference.title()
         );
         return blocked(Reason::IssuerNotReady, message);
@@ -157,7 +157,7 @@ fn issuer(inputs: &Inputs<'_>, need: Need, minting: &MintProgress) -> Option<Blo
         return blocked(problem.reason, problem.message.clone());
     }
     if inputs.remote.is_some() && inputs.remote_intent().is_none() {
-        let message = format!("{} no longer issues tokens of another system: restore it", issuer.title);
+        let message = format!("{} is no longer an issuer of another system: restore its former spec", issuer.title);
         return blocked(Reason::IssuerNotReady, message);
     }
     if remote::is_unwanted(inputs) {

@@ -238,7 +238,7 @@ impl EventReason {
                 "A token that had not expired is no longer at the issuer: someone revoked it there. It is replaced, unless this is the second time within a day."
             }
             Self::TokensLeftAtIssuer => {
-                "The object was deleted while its issuer could not be used. The note names the tokens that may still work there."
+                "The object was deleted while its issuer could not be used. The message names the tokens that may still work there."
             }
             Self::Condition(reason) => reason.meaning(),
         }

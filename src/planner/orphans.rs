@@ -103,7 +103,7 @@ mod tests {
     }
 
     #[test]
-    fn a_pat_that_does_not_show_its_tokens_hides_all() {
+    fn unreadable_status_suspends_revocation() {
         let pat = |status| {
             let pat = json!({
                 "apiVersion": "pat-operator.io/v1alpha1", "kind": "PersonalAccessToken", "spec": {}, "status": status,
@@ -132,7 +132,7 @@ mod tests {
 
         /// Each step is a list: which of six tokens it shows, which of them PATs know, and how many minutes later it began.
         #[test]
-        fn a_token_is_revoked_if_and_only_if_all_lists_of_ten_minutes_show_it_unknown(
+        fn token_is_due_once_lists_of_ten_minutes_show_it_unknown(
             steps in vec((0u8..64, 0u8..64, 0i64..8), 1..40),
         ) {
             let mut tokens = UnknownTokens::default();

@@ -320,7 +320,7 @@ fn parameters(target: &RemoteTarget, scopes: &[String], permissions: &[Permissio
 
 impl<'a> Remote<'a> {
     /// Reads what concerns the issuer; `None` if the operator itself issues the tokens. The credentials of `base` are then those at the issuer
-    /// that have not ended. A PAT with tokens of another system stays one, whatever becomes of its issuer.
+    /// that have not ended. A PAT with tokens of another system keeps them if its issuer changes or is deleted.
     pub fn read(
         observed: &Observed<'a>,
         spec: &'a PersonalAccessTokenSpec,

@@ -87,7 +87,7 @@ pub fn token_state(pat: &PatObject, now: Time) -> TokenState {
             (0, _) => "the object is being deleted; its tokens are no longer valid".to_owned(),
             (count, Some(DeletionPolicy::Orphan)) => {
                 format!(
-                    "the object is being deleted; its {count} tokens at the issuer stay valid (deletionPolicy: Orphan)"
+                    "the object is being deleted; its tokens at the issuer ({count}) stay valid (deletionPolicy: Orphan)"
                 )
             }
             (count, _) => format!("the object is being deleted; {}", may_work(count)),

@@ -561,7 +561,7 @@ async fn run_all(scene: &mut Scene, case: Case, number: usize, totals: &Totals) 
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn no_fault_leaves_a_token_at_the_issuer_or_takes_the_one_in_use() {
+async fn no_fault_leaks_or_loses_a_token() {
     let began = Instant::now();
     let totals = Totals::default();
     let only = std::env::var("CRASH_ONLY").unwrap_or_default();

@@ -154,7 +154,7 @@ async fn delete_the_issuer_in_use(scene: &Scene) {
     scene.issuers().delete(&scene.issuer, &DeleteParams::default()).await.expect("the issuer is being deleted");
     let told = scene.issuer_is("IssuerNotReady").await;
     assert!(
-        told.message.contains("until the 1 PersonalAccessTokens with tokens of it are deleted"),
+        told.message.contains("delete the PersonalAccessTokens that have tokens of it (1 left)"),
         "{}",
         told.message
     );

@@ -37,10 +37,10 @@ pub enum FinishedResult {
     Deleted(String, Result<(), CallError>),
 }
 
-/// The results of calls that nobody has taken yet.
+/// The results of calls that no reconcile has read yet.
 #[derive(Default)]
 pub(super) struct FinishedCalls {
-    /// How many terms of leadership have ended. What began in an earlier one concerns nobody.
+    /// How many terms of leadership have ended. Calls of earlier terms are ignored.
     term: u64,
     by_pat: HashMap<NamespacedName, Vec<FinishedCall>>,
 }
@@ -156,7 +156,7 @@ fn usable(created: CreatedToken, wanted: Option<Time>, now: Time) -> Result<Crea
     if left < SHORT_LIFE && is_shorter { Err(CallError::ShortLived { ends_at }) } else { Ok(created) }
 }
 
-/// Makes sure that a call ends: after a panic, nobody knows whether it took effect.
+/// Turns a panic during a call into an error with an unknown outcome.
 async fn isolated<T>(call: impl Future<Output = Result<T, CallError>>) -> Result<T, CallError> {
     // The panic hook has logged the panic.
     AssertUnwindSafe(call).catch_unwind().await.unwrap_or_else(|_| {

@@ -330,7 +330,7 @@ fn encode_tokens(rows: &[IssuerRow], now: Time, encoder: &mut DescriptorEncoder<
         let age = row.tokens.oldest_revoking.map_or(0.0, |since| now.since(since).as_secs_f64());
         (row.labels.clone(), ConstGauge::new(age))
     });
-    let help = "How long the oldest token has been Revoking, as far as this instance has seen it; 0 if there is none";
+    let help = "Seconds since this instance first saw the oldest token in the state Revoking; 0 if there is none";
     family(encoder, ("issuer_oldest_revoking", help, Some(&Unit::Seconds)), oldest)
 }
 

@@ -108,7 +108,7 @@ impl Issuers {
             }
             Err(error) => {
                 let why = crate::service::explain_api_error(&error);
-                tracing::warn!("issuers wait until the namespace kube-system can be read: {why}");
+                tracing::warn!("cannot read the namespace kube-system, so no issuer is contacted; the controller tries again: {why}");
                 return false;
             }
         }
@@ -367,7 +367,7 @@ fn ready(polled: &Polled, object: &StoredIssuer, before: &IssuerStatus, users: u
     let (status, reason, message) = match &polled.problem {
         None if is_deleting => {
             let message = format!(
-                "the issuer is being deleted, so it issues no more tokens: it stays until the {users} PersonalAccessTokens with tokens of it are deleted"
+                "the issuer is being deleted, so it issues no more tokens: delete the PersonalAccessTokens that have tokens of it ({users} left), and it goes"
             );
             ("False", Reason::IssuerNotReady.as_str(), message)
         }

@@ -116,7 +116,7 @@ fn rate_flag(kind: IssuerKind, scope: &str, controllers: &[DeployedProgram]) -> 
 fn rate_state(issuer: &IssuerObject) -> Option<Finding> {
     let state = issuer.state();
     let reason = if state.reason.is_empty() { String::new() } else { format!(" ({})", state.reason) };
-    let ready = if state.ready == "True" { "changed" } else { "not ready" };
+    let ready = if state.ready == "True" { "not up to date" } else { "not ready" };
     (state.tone != Tone::Good)
         .then(|| Finding::new(state.tone, format!("{} is {ready}{reason}", issuer.title()), state.message))
 }
@@ -165,7 +165,7 @@ fn rate_credential(what: &str, name: &str, secret: Option<&Secret>, url: &str) -
     };
     if secret.type_.as_deref() != Some(ISSUER_AUTH_TYPE) {
         let fix = format!("create it again with type {ISSUER_AUTH_TYPE}: the type of a Secret cannot be changed");
-        return bad(format!("Secret {name} has another type than {ISSUER_AUTH_TYPE}"), fix);
+        return bad(format!("Secret {name} does not have the type {ISSUER_AUTH_TYPE}"), fix);
     }
     let host = host_of(url);
     let named = secret.data.as_ref().and_then(|data| data.get("host"));
@@ -196,7 +196,7 @@ fn missing_issuers(pats: &[PatObject], issuers: &[IssuerObject], listed: &[Issue
             tokens.len(),
             tokens[0]
         );
-        Finding::new(Tone::Bad, what, "create the issuer; until then, these tokens are not issued, rotated and revoked")
+        Finding::new(Tone::Bad, what, "create the issuer; until then, these tokens are neither issued, rotated nor revoked")
     };
     missing.into_iter().map(finding).collect()
 }

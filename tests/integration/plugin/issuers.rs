@@ -209,7 +209,7 @@ async fn doctor_finds_what_is_wrong_with_issuers() {
 
     let secrets: Api<Secret> = runner.place.secrets();
     for (type_, host, problem) in [
-        ("Opaque", "gitlab.example.com", Some(" has another type than pat-operator.io/issuer-auth")),
+        ("Opaque", "gitlab.example.com", Some(" does not have the type pat-operator.io/issuer-auth")),
         ("pat-operator.io/issuer-auth", "gitlab.example.org", Some(" does not name the host \"gitlab.example.com\"")),
         ("pat-operator.io/issuer-auth", "gitlab.example.com", None),
     ] {

@@ -38,7 +38,7 @@ async fn editor(place: &Place, name: &str) -> (Identity, Client) {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_new_token_of_an_issuer_requires_use() {
+async fn new_token_of_issuer_requires_use() {
     let place = Place::new("use").await;
     let home = place.name();
     let guard = Guard::apply("issuers", &place, &[&place]).await;
