@@ -21,13 +21,14 @@ use super::{
     stores::{Stores, WatchProgress, WatchedKind},
 };
 use crate::{
-    api::{CredentialState, PersonalAccessTokenStatus, StoredPat, Time},
+    api::{PersonalAccessTokenStatus, StoredPat, Time},
     planner::{
         EventToPublish, Plan, RemoteDeletion, RemoteRequest, SecretContent, SecretVersion, SecretWrite, Step,
         TokenSource,
         intent::{ControllerConfig, secret_name},
         observed::{Observed, SecretView, WriteRefusalKind, newest_version},
         plan,
+        remote::awaits_list,
     },
     service::Clock,
     token::{Token, TokenPrefix},
@@ -434,7 +435,9 @@ impl Reconciler {
     /// Asks for a new list of the issuer's tokens if a revocation waits for it.
     fn await_confirmation(&self, run: &Run<'_>) {
         let (Some(issuers), Ok(status)) = (&self.issuers, &run.pat.status) else { return };
-        if status.remote_credentials.iter().any(|credential| credential.state == CredentialState::Revoking) {
+        let facts = issuers.facts(&run.pat);
+        let mut all = status.remote_credentials.iter();
+        if all.any(|one| awaits_list(one, &facts.lists, &facts.list_problems, &run.state.calls)) {
             issuers.poll_soon(&run.pat);
         }
     }

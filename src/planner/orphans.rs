@@ -43,26 +43,29 @@ impl UnknownTokens {
     }
 }
 
-/// Returns the names of the tokens that PATs have at issuers; `None` if a PAT of the issuer does not show its tokens: its status does not
-/// decode, or was lost and is not yet rebuilt from the Secret. `is_of_issuer` tells whether a PAT whose spec decodes names the issuer.
+/// Returns the names of the tokens that PATs have at issuers. `is_of_issuer` tells whether a PAT whose spec decodes names the issuer.
+///
+/// # Errors
+/// A PAT of the issuer that does not show its tokens: its status does not decode, or was lost and is not yet rebuilt from the Secret.
 pub fn known_tokens<'a>(
     pats: impl IntoIterator<Item = &'a StoredPat>,
     is_of_issuer: impl Fn(&StoredPat) -> bool,
-) -> Option<HashSet<&'a str>> {
+) -> Result<HashSet<&'a str>, &'a StoredPat> {
     let mut names = HashSet::new();
     for pat in pats {
         let may_be_of_issuer = pat.spec.is_err() || is_of_issuer(pat);
         let status = match &pat.status {
             Ok(status) => status,
-            Err(_) if may_be_of_issuer => return None,
+            Err(_) if may_be_of_issuer => return Err(pat),
             Err(_) => continue,
         };
-        if may_be_of_issuer && pat.has_finalizer() && status.revision.is_none() {
-            return None;
+        let is_lost = status.revision.is_none() && status.conditions.is_empty() && status.observed_generation.is_none();
+        if may_be_of_issuer && pat.has_finalizer() && is_lost {
+            return Err(pat);
         }
         names.extend(status.all_credentials().filter_map(|one| Some(one.remote.as_ref()?.name.as_str())));
     }
-    Some(names)
+    Ok(names)
 }
 
 #[cfg(test)]
@@ -121,9 +124,9 @@ mod tests {
         assert_eq!(names.into_iter().collect::<Vec<_>>(), ["po-abcdefgh-a"]);
         for (status, what) in [(json!({}), "is lost"), (json!({"revision": "x"}), "does not decode")] {
             let other = pat(status);
-            assert!(known_tokens([&*known, &*other], |_| true).is_none(), "a status that {what}");
+            assert!(known_tokens([&*known, &*other], |_| true).is_err(), "a status that {what}");
             let names = known_tokens([&*known, &*other], |_| false);
-            assert_eq!(names.map(|names| names.len()), Some(1), "of another issuer");
+            assert_eq!(names.map(|names| names.len()).ok(), Some(1), "of another issuer");
         }
     }
 

@@ -63,6 +63,17 @@ pub struct IssuerProblem {
     pub reason: Reason,
     /// What is wrong and what to do.
     pub message: String,
+    /// Since when the reason has been the same.
+    pub since: Time,
+}
+
+impl IssuerProblem {
+    /// Returns the problem with the time since when its reason has been the same.
+    #[must_use]
+    pub fn following(self, before: Option<&Self>) -> Self {
+        let same = before.filter(|before| before.reason == self.reason);
+        Self { since: same.map_or(self.since, |before| before.since), ..self }
+    }
 }
 
 /// A complete list of the tokens of one target, by name.
@@ -561,18 +572,32 @@ pub(super) fn next_deletion(s: &Situation<'_>) -> Option<RemoteDeletion> {
 /// Whether a PAT that is being deleted may go although its tokens are not confirmed to be gone: its issuer cannot be used, and that will not
 /// change by itself.
 pub(super) fn may_give_up(s: &Situation<'_>) -> bool {
-    let is_of_another = |issuer: &IssuerView| {
-        s.revoking().iter().filter_map(|one| one.remote.as_ref()).any(|remote| remote.issuer_uid != issuer.uid)
-    };
-    let needs_a_person =
-        |issuer: &IssuerView| issuer.problem.as_ref().is_some_and(|problem| problem.reason == Reason::IssuerNotReady);
-    let is_unusable = s.observed.issuer.is_none_or(|issuer| is_of_another(issuer) || needs_a_person(issuer));
-    let cannot_be_listed = |one: &Credential| {
-        let problem = one.remote.as_ref().and_then(|remote| list_problem(s.observed, &remote.target));
-        problem.is_some_and(|problem| problem.reason == Reason::IssuerNotReady)
-    };
-    let none_can_be_listed = !s.revoking().is_empty() && s.revoking().iter().all(cannot_be_listed);
-    (is_unusable || none_can_be_listed) && release_at(s).is_some_and(|at| at <= s.now)
+    release_at(s).is_some_and(|at| at <= s.now)
+}
+
+/// Returns when a PAT that is being deleted may go although its issuer cannot be used: some time after the deletion, and after the problem
+/// began.
+pub(super) fn release_at(inputs: &Inputs<'_>) -> Option<Time> {
+    let deleted_at = Time::from(inputs.observed.pat.metadata.deletion_timestamp.as_ref()?.0);
+    let unusable_since = unusable_since(inputs.observed, inputs.revoking())?;
+    Some(deleted_at.max(unusable_since).plus(RELEASE_AFTER))
+}
+
+/// Returns since when a person has had to act before these tokens can be revoked; `None` if the controller can revoke them, or will be able
+/// to.
+fn unusable_since(observed: &Observed<'_>, revoking: &[Credential]) -> Option<Time> {
+    let Some(issuer) = observed.issuer else { return Some(Time::MIN) };
+    let is_of_another = |one: &Credential| one.remote.as_ref().is_some_and(|remote| remote.issuer_uid != issuer.uid);
+    if revoking.iter().any(is_of_another) {
+        return Some(Time::MIN);
+    }
+    let needs_a_person = |problem: &&IssuerProblem| problem.reason == Reason::IssuerNotReady;
+    if let Some(problem) = issuer.problem.as_ref().filter(needs_a_person) {
+        return Some(problem.since);
+    }
+    let of_list = |one: &Credential| list_problem(observed, &one.remote.as_ref()?.target).filter(needs_a_person);
+    let since: Option<Vec<_>> = revoking.iter().map(|one| Some(of_list(one)?.since)).collect();
+    since?.into_iter().max()
 }
 
 /// Returns why the tokens of a target cannot be listed.
@@ -580,10 +605,20 @@ pub(super) fn list_problem<'a>(observed: &Observed<'a>, target: &RemoteTarget) -
     observed.list_problems.iter().find(|one| one.target == *target).map(|one| &one.problem)
 }
 
-/// Returns when a PAT that is being deleted may go although its issuer cannot be used.
-pub(super) fn release_at(inputs: &Inputs<'_>) -> Option<Time> {
-    let deleted_at = inputs.observed.pat.metadata.deletion_timestamp.as_ref()?;
-    Some(Time::from(deleted_at.0).plus(RELEASE_AFTER))
+/// Whether a token that has ended waits for a list that is newer than those that are known.
+pub fn awaits_list(
+    credential: &Credential,
+    lists: &[Arc<RemoteList>],
+    problems: &[ListProblem],
+    calls: &IssuerCalls,
+) -> bool {
+    let Some(remote) = credential.remote.as_ref().filter(|_| credential.state == CredentialState::Revoking) else {
+        return false;
+    };
+    let conclusive_from = calls.revoked.get(&remote.name).copied();
+    let conclusive_from = conclusive_from.unwrap_or(credential.issued_at.plus(CREATE_DEADLINE));
+    let has_newer = lists.iter().any(|list| list.target == remote.target && list.begun_at > conclusive_from);
+    !has_newer && !problems.iter().any(|one| one.target == remote.target)
 }
 
 /// Whether a call may be made: the last one did not fail, or that is long enough ago.

@@ -265,7 +265,7 @@ fn happen(world: &mut RemoteWorld, happening: &Happening) {
         Happening::Poll => world.issuer().poll(now),
         Happening::IssuerDown(down) => {
             let message = "it does not answer".to_owned();
-            let problem = IssuerProblem { reason: Reason::IssuerUnavailable, message };
+            let problem = IssuerProblem { reason: Reason::IssuerUnavailable, message, since: Time::MIN };
             world.issuer().view.problem = down.then_some(problem);
         }
         Happening::RevokeThere => {
@@ -509,11 +509,15 @@ fn deletion_waits_until_the_tokens_are_gone() {
 fn deletion_gives_up_after_ten_minutes_if_the_issuer_is_gone_and_orphans_at_once() {
     let mut world = issued(IssuerSystem::Cryptlex, json!({}));
     happen(&mut world, &Happening::Delete);
-    let problem = IssuerProblem { reason: Reason::IssuerNotReady, message: "its Secret does not exist".into() };
+    // The problem begins a minute after the deletion.
+    let since = world.simulator.now.plus(seconds(60));
+    let problem = IssuerProblem { reason: Reason::IssuerNotReady, message: "its Secret does not exist".into(), since };
     world.issuer().view.problem = Some(problem);
     world.reconcile(usize::MAX);
+    world.simulator.now = world.simulator.now.plus(seconds(659));
+    world.reconcile(usize::MAX);
     assert!(!world.simulator.released);
-    world.simulator.now = world.simulator.now.plus(seconds(600));
+    world.simulator.now = world.simulator.now.plus(seconds(1));
     world.reconcile(usize::MAX);
     assert!(world.simulator.released);
     let event = world.events.iter().find(|event| event.reason == EventReason::TokensLeftAtIssuer).unwrap();
@@ -547,7 +551,8 @@ fn an_issuer_that_is_being_deleted_revokes_and_issues_no_more() {
 #[test]
 fn a_target_that_cannot_be_listed_is_reported_and_keeps_no_object() {
     let mut world = issued(IssuerSystem::Cryptlex, json!({}));
-    let problem = IssuerProblem { reason: Reason::IssuerNotReady, message: "404 Project Not Found".into() };
+    let problem =
+        IssuerProblem { reason: Reason::IssuerNotReady, message: "404 Project Not Found".into(), since: Time::MIN };
     let target = world.issuer().target.clone();
     world.issuer().list_problems = vec![ListProblem { target, problem }];
     world.issuer().lists.clear();

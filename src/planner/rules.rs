@@ -156,11 +156,13 @@ fn record_a_lost_token(s: &Situation<'_>) -> Option<Action> {
     (s.has_lost_token || !s.gone.is_empty()).then_some(Action::Rest)
 }
 
-/// Lets a PAT go that is being deleted with `deletionPolicy: Orphan`.
+/// Lets a PAT go that is being deleted with `deletionPolicy: Orphan`. Tokens that have ended are not left on purpose: the controller revokes
+/// them later, as tokens that no PAT knows.
 fn leave_tokens_at_the_issuer(s: &Situation<'_>) -> Option<Action> {
     let leaves = s.intent.deleting && remote::leaves_tokens(s.spec) && !s.observed.calls.running;
     let names = |one: &Credential| one.remote.as_ref().map(|remote| remote.name.clone());
-    leaves.then(|| Action::LeaveTokens(s.base.credentials.iter().chain(s.revoking()).filter_map(names).collect()))
+    let is_in_use = |one: &&Credential| matches!(one.state, CredentialState::Active | CredentialState::Grace);
+    leaves.then(|| Action::LeaveTokens(s.base.credentials.iter().filter(is_in_use).filter_map(names).collect()))
 }
 
 /// Revokes a token at its issuer, after the status shows that it has ended.

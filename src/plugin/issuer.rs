@@ -15,7 +15,7 @@ use super::{
 };
 use crate::{
     api::{
-        ClusterTokenIssuer, IssuerKind, IssuerReference, IssuerStatus, Reason, StoredIssuer, TokenIssuer,
+        ClusterTokenIssuer, IssuerKind, IssuerReference, IssuerStatus, Reason, StoredIssuer, Time, TokenIssuer,
         TokenIssuerSpec,
     },
     controller::issuers::{IssuerKey, view},
@@ -137,7 +137,7 @@ impl IssuerObject {
         let IssuerState { ready, reason, message, .. } = self.state();
         let needs_a_person = reason == Reason::IssuerNotReady.as_str();
         let reason = if needs_a_person { Reason::IssuerNotReady } else { Reason::IssuerUnavailable };
-        (ready != "True").then_some(IssuerProblem { reason, message })
+        (ready != "True").then_some(IssuerProblem { reason, message, since: Time::MIN })
     }
 
     /// The issuer as the planner sees it. `problem` is why it cannot be used.

@@ -384,7 +384,7 @@ pub const TRANSITIONS: &[Story] = &[
         simulation.run();
         simulation.events();
         let message = "its Secret does not exist".to_owned();
-        let problem = IssuerProblem { reason: Reason::IssuerNotReady, message };
+        let problem = IssuerProblem { reason: Reason::IssuerNotReady, message, since: pat_operator::api::Time::MIN };
         simulation.issuer.as_mut().expect("an issuer").view.problem = Some(problem);
         let deleted = Time(simulation.now.timestamp());
         simulation.pat.metadata.deletion_timestamp = Some(deleted);
@@ -430,7 +430,7 @@ fn rotating_at_issuer() -> Simulation {
 
 fn due_while_the_issuer_has(reason: Reason) -> Simulation {
     let mut simulation = rotating_at_issuer();
-    let problem = IssuerProblem { reason, message: "a problem".to_owned() };
+    let problem = IssuerProblem { reason, message: "a problem".to_owned(), since: pat_operator::api::Time::MIN };
     simulation.issuer.as_mut().expect("an issuer").view.problem = Some(problem);
     simulation.advance("30d");
     simulation.run();

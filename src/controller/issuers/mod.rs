@@ -15,7 +15,7 @@ mod poller;
 mod protection;
 
 use std::{
-    collections::{HashMap, HashSet},
+    collections::HashMap,
     sync::{Arc, Mutex, PoisonError, RwLock},
 };
 
@@ -24,6 +24,7 @@ use k8s_openapi::jiff::SignedDuration;
 use tokio::sync::Notify;
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
+use self::protection::users;
 use self::{
     calls::FinishedCalls,
     metrics::{CallCounts, IssuerMetrics},
@@ -130,6 +131,8 @@ pub struct Issuer {
     budget: Arc<CallBudget>,
     calls: Arc<CallCounts>,
     state: RwLock<IssuerState>,
+    /// Held while the status is written, so that no write is based on an older one.
+    writes: tokio::sync::Mutex<()>,
     poll_soon: Notify,
     removed: CancellationToken,
 }
@@ -147,6 +150,12 @@ struct IssuerState {
 }
 
 impl IssuerState {
+    /// Records tokens that are left at the issuer.
+    fn leave(&mut self, names: Vec<String>) {
+        let new: Vec<_> = names.into_iter().filter(|name| !self.left.contains(name)).collect();
+        self.left.extend(new);
+    }
+
     /// Returns the names of the tokens that were left at the issuer, the newest last.
     fn orphaned(&self) -> Vec<String> {
         let mut names = self.object.status.as_ref().map(|status| status.orphaned.clone()).unwrap_or_default();
@@ -266,7 +275,8 @@ impl Issuers {
             issuer.poll_soon.notify_one();
         } else {
             let message = format!("{} has not been contacted yet", key.title());
-            let problem = Some(IssuerProblem { reason: Reason::IssuerUnavailable, message });
+            let problem =
+                Some(IssuerProblem { reason: Reason::IssuerUnavailable, message, since: self.clock.now().into() });
             let state = IssuerState {
                 view: Arc::new(self.view(&key, &object, problem)),
                 object,
@@ -281,6 +291,7 @@ impl Issuers {
                 budget: CallBudget::new(CALLS_PER_MINUTE, CALLS_AT_ONCE),
                 calls: Arc::default(),
                 state: RwLock::new(state),
+                writes: tokio::sync::Mutex::default(),
                 poll_soon: Notify::new(),
                 removed: CancellationToken::new(),
             };
@@ -353,10 +364,14 @@ impl Issuer {
     }
 
     /// Returns what is wrong if the credential is for another account than before, whose lists would show none of the tokens.
-    fn other_account(&self, server: &ServerInfo) -> Option<String> {
+    /// While there are no tokens, the account may change.
+    fn other_account(&self, server: &ServerInfo, pats: &[Arc<StoredPat>]) -> Option<String> {
         let state = self.state();
+        if users(pats) == 0 && state.orphaned().is_empty() {
+            return None;
+        }
         let recorded = state.object.status.as_ref().ok()?.account.as_ref()?;
-        let account = server.account.as_ref().filter(|account| *account != recorded)?;
+        let account = server.account.as_ref().filter(|account| !account.eq_ignore_ascii_case(recorded))?;
         Some(format!(
             "the credential is for the account {account:?}, but the tokens belong to {recorded:?}: use a credential of {recorded:?}, or create \
              another issuer"
@@ -387,7 +402,8 @@ impl Issuer {
 
     fn note_list_problem(&self, target: RemoteTarget, problem: IssuerProblem) {
         let mut state = self.state.write().unwrap_or_else(PoisonError::into_inner);
-        state.targets.entry(target).or_default().problem = Some(problem);
+        let listed = state.targets.entry(target).or_default();
+        listed.problem = Some(problem.following(listed.problem.as_ref()));
     }
 
     /// Returns a failed call as a person may see it: for a TokenIssuer, without anything that the server says, because its owner chose the
@@ -412,16 +428,22 @@ pub fn view(key: &IssuerKey, object: &StoredIssuer, mark: String, problem: Optio
             Some(_) => problem,
             None => {
                 let message = format!("the spec of {} names no system that this version knows", key.title());
-                Some(IssuerProblem { reason: Reason::IssuerNotReady, message })
+                Some(IssuerProblem { reason: Reason::IssuerNotReady, message, since: Time::MIN })
             }
         },
     }
 }
 
 /// Returns what the recorded tokens of a PAT are for. Only these are listed: a target in a spec is not yet permitted by a policy.
-fn targets(pat: &StoredPat) -> HashSet<RemoteTarget> {
+fn targets(pat: &StoredPat) -> Vec<RemoteTarget> {
     let recorded = pat.status.iter().flat_map(|status| &status.remote_credentials);
-    recorded.filter_map(|credential| Some(credential.remote.as_ref()?.target.clone())).collect()
+    let mut targets = Vec::new();
+    for target in recorded.filter_map(|credential| Some(&credential.remote.as_ref()?.target)) {
+        if !targets.contains(target) {
+            targets.push(target.clone());
+        }
+    }
+    targets
 }
 
 /// Returns a target as drivers name it.

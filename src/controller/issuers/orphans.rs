@@ -1,8 +1,12 @@
 //! Revokes tokens at an issuer that no PAT knows. `planner::orphans` decides which.
 
-use std::sync::{Arc, PoisonError};
+use std::{
+    sync::{Arc, PoisonError},
+    time::Duration,
+};
 
 use kube::{Api, api::ListParams};
+use tokio::time::timeout;
 
 use super::{Issuer, Issuers, MAX_ORPHANED, issuer_target};
 use crate::{
@@ -11,8 +15,8 @@ use crate::{
     planner::{RemoteDeletion, orphans::known_tokens, remote::RemoteList},
 };
 
-/// How many tokens are revoked after one poll. The others follow after the next ones.
-const MAX_REVOKED: usize = 16;
+/// The time for the revocations after one poll. The others follow after the next ones.
+const LIMIT: Duration = Duration::from_secs(60);
 
 /// How many PATs are read in one request.
 const PAGE: u32 = 500;
@@ -34,8 +38,15 @@ impl Issuers {
                 return;
             }
         };
-        let Some(known) = known_tokens(&pats, |pat| issuer.is_named_by(pat)) else { return };
-        for RemoteDeletion { name, id, target } in due.into_iter().filter(|one| !known.contains(&*one.name)) {
+        let Ok(known) = known_tokens(&pats, |pat| issuer.is_named_by(pat)) else { return };
+        let due = due.into_iter().filter(|one| !known.contains(&*one.name));
+        // A timeout is logged by the next poll, which finds the others.
+        let _ = timeout(LIMIT, self.revoke(issuer, driver, due)).await;
+    }
+
+    async fn revoke(&self, issuer: &Issuer, driver: &dyn Driver, due: impl Iterator<Item = RemoteDeletion>) {
+        let title = issuer.key.title();
+        for RemoteDeletion { name, id, target } in due {
             match driver.delete(&issuer_target(&target), &id).await {
                 Ok(()) => {
                     tracing::info!(issuer = %title, token = name, "revoked a token that no PersonalAccessToken knows")
@@ -54,18 +65,28 @@ impl Issuers {
         let mut state = issuer.state.write().unwrap_or_else(PoisonError::into_inner);
         let state = &mut *state;
         let known = known_tokens(pats.iter().map(Arc::as_ref), |pat| issuer.is_named_by(pat));
-        let (Some(known), true) = (known, state.object.status.is_ok()) else { return Vec::new() };
+        let known = match known {
+            Ok(known) if state.object.status.is_ok() => known,
+            Ok(_) => return Vec::new(),
+            Err(pat) => {
+                let pat = self.stores.key_of(pat);
+                let title = issuer.key.title();
+                tracing::warn!(issuer = %title, "no unknown token is revoked, because the status of PersonalAccessToken {pat} cannot be read");
+                return Vec::new();
+            }
+        };
         // The names of tokens that were left earlier are no longer known.
         let left = state.orphaned();
         if left.len() >= MAX_ORPHANED {
+            tracing::warn!(issuer = %issuer.key.title(), "no unknown token is revoked, because {MAX_ORPHANED} tokens were left on purpose");
             return Vec::new();
         }
         let is_known = |name: &str| known.contains(name) || left.iter().any(|one| one == name);
-        let due = lists.iter().flat_map(|list| state.unknown.note(list, &state.view.mark, is_known));
-        due.take(MAX_REVOKED).collect()
+        lists.iter().flat_map(|list| state.unknown.note(list, &state.view.mark, is_known)).collect()
     }
 
-    async fn read_pats(&self) -> kube::Result<Vec<StoredPat>> {
+    /// Reads all PATs from the API server.
+    pub(super) async fn read_pats(&self) -> kube::Result<Vec<StoredPat>> {
         let api = Api::<StoredPat>::all(self.client.clone());
         let mut params = ListParams::default().limit(PAGE);
         let mut pats = Vec::new();

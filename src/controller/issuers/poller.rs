@@ -41,6 +41,9 @@ const MIN_INTERVAL: Duration = Duration::from_secs(10);
 /// The time after the last poll when another one that is asked for begins.
 const SOON: Duration = Duration::from_secs(15);
 
+/// The time between two polls of an issuer that is being deleted.
+const DELETING_INTERVAL: Duration = Duration::from_secs(30);
+
 /// The time in which all tokens of a target must be listed.
 const LIST_LIMIT: Duration = Duration::from_secs(60);
 
@@ -108,7 +111,9 @@ impl Issuers {
             }
             Err(error) => {
                 let why = crate::service::explain_api_error(&error);
-                tracing::warn!("cannot read the namespace kube-system, so no issuer is contacted; the controller tries again: {why}");
+                tracing::warn!(
+                    "cannot read the namespace kube-system, so no issuer is contacted; the controller tries again: {why}"
+                );
                 return false;
             }
         }
@@ -147,7 +152,7 @@ impl Issuers {
         let object = issuer.state().object.clone();
         let pats = self.stored_pats_of(&issuer.key);
         let problems_before = issuer.state().list_problems();
-        let polled = match (self.protect(issuer, &object, &pats).await, &object.spec) {
+        let mut polled = match (self.protect(issuer, &object, &pats).await, &object.spec) {
             (Ok(Protection::Removed), _) => return true,
             (Ok(Protection::Kept), Ok(spec)) => {
                 let polled = AssertUnwindSafe(self.check_and_list(issuer, spec, &pats)).catch_unwind().await;
@@ -161,6 +166,10 @@ impl Issuers {
             (Err(problem), _) => Polled::failed(Reason::IssuerUnavailable, problem),
         };
         let works = polled.problem.is_none();
+        polled.problem = polled.problem.map(|problem| {
+            let problem = IssuerProblem { since: self.clock.now().into(), ..problem };
+            problem.following(issuer.state().view.problem.as_ref())
+        });
         if let Some(problem) = &polled.problem {
             tracing::warn!(issuer = %issuer.key.title(), reason = %problem.reason, "{}", problem.message);
         }
@@ -219,7 +228,7 @@ impl Issuers {
             };
             match driver.check().await {
                 Ok(server) => {
-                    if let Some(problem) = issuer.other_account(&server) {
+                    if let Some(problem) = issuer.other_account(&server, pats) {
                         why = Reason::IssuerNotReady;
                         problems.push(problem);
                         continue;
@@ -266,7 +275,8 @@ impl Issuers {
                     tracing::warn!(issuer = %title, target = text, "the tokens cannot be listed: {why}");
                     let of = if text.is_empty() { String::new() } else { format!(" of {text}") };
                     let message = format!("{title}: the tokens{of} cannot be listed: {why}");
-                    issuer.note_list_problem(target, IssuerProblem { reason, message });
+                    let since = self.clock.now().into();
+                    issuer.note_list_problem(target, IssuerProblem { reason, message, since });
                 }
             }
         }
@@ -292,6 +302,7 @@ impl Issuers {
     }
 
     async fn write_status(&self, issuer: &Issuer, polled: &Polled, pats: &[Arc<StoredPat>]) {
+        let _writes = issuer.writes.lock().await;
         let object = issuer.state().object.clone();
         let Ok(spec) = &object.spec else { return };
         let Some((system, url)) = spec.system() else { return };
@@ -329,9 +340,10 @@ impl Issuers {
     /// The status of the issuer cannot be written.
     pub async fn leave(&self, pat: &StoredPat, names: Vec<String>) -> Result<(), Error> {
         let Some(issuer) = IssuerKey::of(pat).and_then(|key| self.get(&key)) else { return Ok(()) };
+        let _writes = issuer.writes.lock().await;
         let status = {
             let mut state = issuer.state.write().unwrap_or_else(PoisonError::into_inner);
-            state.left.extend(names);
+            state.leave(names);
             let status = state.object.status.clone().unwrap_or_default();
             IssuerStatus { orphaned: state.orphaned(), ..status }
         };
@@ -412,7 +424,8 @@ pub fn host_of(url: &str) -> &str {
 
 impl Polled {
     fn failed(reason: Reason, message: String) -> Self {
-        Self { problem: Some(IssuerProblem { reason, message }), ..Self::default() }
+        // The poll sets the time.
+        Self { problem: Some(IssuerProblem { reason, message, since: Time::MIN }), ..Self::default() }
     }
 }
 
@@ -420,7 +433,7 @@ impl Issuer {
     /// Returns the time between two polls.
     pub(super) fn interval(&self) -> Duration {
         if self.state().is_deleting() {
-            return SOON;
+            return DELETING_INTERVAL;
         }
         let interval =
             self.state().object.spec.as_ref().ok().and_then(|spec| spec.poll_interval.as_ref()?.parse().ok());

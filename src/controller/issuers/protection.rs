@@ -10,8 +10,8 @@ use serde_json::json;
 
 use super::{Issuer, Issuers};
 use crate::api::{
-    ClusterTokenIssuer, FIELD_MANAGER, ISSUER_PROTECTION, IssuerSystem, StoredIssuer, StoredPat, TokenIssuer,
-    TokenIssuerSpec,
+    ClusterTokenIssuer, Credential, FIELD_MANAGER, ISSUER_PROTECTION, IssuerSystem, StoredIssuer, StoredPat,
+    TokenIssuer, TokenIssuerSpec,
 };
 
 /// Whether an issuer still has the finalizer that it needs.
@@ -24,10 +24,18 @@ pub(super) enum Protection {
 
 /// Returns how many PATs have tokens of their issuer, or may get one at any moment.
 pub(super) fn users(pats: &[Arc<StoredPat>]) -> usize {
-    let has_tokens = |pat: &&Arc<StoredPat>| {
-        pat.has_finalizer() || pat.status.as_ref().map_or(true, |status| !status.remote_credentials.is_empty())
-    };
-    pats.iter().filter(has_tokens).count()
+    pats.iter().filter(|pat| has_tokens(pat)).count()
+}
+
+fn has_tokens(pat: &StoredPat) -> bool {
+    pat.has_finalizer() || pat.status.as_ref().map_or(true, |status| !status.remote_credentials.is_empty())
+}
+
+/// Whether a PAT, also one that the controller does not select or whose spec does not decode, has tokens of an issuer.
+fn has_tokens_of(pat: &StoredPat, issuer: &Issuer) -> bool {
+    let recorded = pat.status.iter().flat_map(|status| &status.remote_credentials);
+    let is_of_issuer = |one: &Credential| one.remote.as_ref().is_some_and(|remote| remote.issuer_uid == issuer.uid);
+    issuer.is_named_by(pat) && has_tokens(pat) || recorded.into_iter().any(is_of_issuer)
 }
 
 impl Issuers {
@@ -47,6 +55,13 @@ impl Issuers {
         let is_remote = system.is_some_and(|(system, _)| system != IssuerSystem::Local);
         let is_deleting = object.metadata.deletion_timestamp.is_some();
         if is_deleting && is_protected && users(pats) == 0 {
+            let all = self.read_pats().await.map_err(|error| {
+                let why = crate::service::explain_api_error(&error);
+                format!("the PersonalAccessTokens cannot be read: {why}; the controller tries again")
+            })?;
+            if all.iter().any(|pat| has_tokens_of(pat, issuer)) {
+                return Ok(Protection::Kept);
+            }
             return self.set_protection(issuer, object, false).await.map(|()| Protection::Removed);
         }
         if !is_deleting && !is_protected && is_remote {
@@ -61,6 +76,11 @@ impl Issuers {
             Some(namespace) => patch(&Api::<TokenIssuer>::namespaced(client, namespace), object, present).await,
             None => patch(&Api::<ClusterTokenIssuer>::all(client), object, present).await,
         };
+        if matches!(&written, Err(kube::Error::Api(status)) if status.code == 409) {
+            // The next poll has the newer version.
+            issuer.poll_soon.notify_one();
+            return Ok(());
+        }
         written.map_err(|error| {
             let why = crate::service::explain_api_error(&error);
             format!("the finalizer of the issuer cannot be changed: {why}; the controller tries again")

@@ -196,7 +196,11 @@ fn missing_issuers(pats: &[PatObject], issuers: &[IssuerObject], listed: &[Issue
             tokens.len(),
             tokens[0]
         );
-        Finding::new(Tone::Bad, what, "create the issuer; until then, these tokens are neither issued, rotated nor revoked")
+        Finding::new(
+            Tone::Bad,
+            what,
+            "create the issuer; until then, these tokens are neither issued, rotated nor revoked",
+        )
     };
     missing.into_iter().map(finding).collect()
 }

@@ -80,10 +80,24 @@ async fn new_token_of_issuer_requires_use() {
             assert_eq!(found, expected, "{who} by {create:?}: {spec}");
         }
     }
-    // Existing objects can be changed without the verb.
-    place.apply("mine", of("TokenIssuer", "git")).await;
-    let change = json!({"spec": {"description": "x"}});
-    assert_eq!(Change::MergePatch.dry_run(&pats(&none, home), "mine", &change).await, Ok(()));
+    // To change what an existing token may do, the verb is needed, too.
+    let mut spec = of("TokenIssuer", "git");
+    spec["scopes"] = json!(["api", "read_api"]);
+    spec["gitLab"] = json!({"project": "shop/web"});
+    place.apply("mine", spec).await;
+    let refused = || refusal(&place, "none", "TokenIssuer", "git");
+    let changes = [
+        (json!({"description": "x", "suspend": true}), Ok(())),
+        (json!({"scopes": ["read_api"]}), Ok(())),
+        (json!({"scopes": ["api", "read_api", "write_registry"]}), refused()),
+        (json!({"scopes": null}), refused()),
+        (json!({"gitLab": {"project": "shop/api"}}), refused()),
+        (json!({"gitLab": {"accessLevel": "Owner"}}), refused()),
+    ];
+    for (change, expected) in changes {
+        let found = Change::MergePatch.dry_run(&pats(&none, home), "mine", &json!({"spec": change})).await;
+        assert_eq!(found, expected, "{change}");
+    }
     people::revoke_grants(&place).await;
     guard.end().await;
 }
