@@ -354,7 +354,7 @@ mod tests {
         assert!(revoked.message.contains("1 of its tokens may work"), "{revoked:?}");
         for (spec, part) in [
             (json!({}), "1 of its tokens may work until the issuer confirms"),
-            (json!({"deletionPolicy": "Orphan"}), "1 tokens at the issuer stay valid"),
+            (json!({"deletionPolicy": "Orphan"}), "its tokens at the issuer (1) stay valid"),
         ] {
             let mut deleted = pat(spec, status.clone());
             deleted.stored.metadata.deletion_timestamp = Some(ApiTime(now.timestamp()));

@@ -224,7 +224,7 @@ mod tests {
         let good = secret(ISSUER_AUTH_TYPE, "git.example.com:8443");
         for (secret, problem) in [
             (None, Some("does not exist")),
-            (Some(secret("Opaque", "git.example.com:8443")), Some("has another type")),
+            (Some(secret("Opaque", "git.example.com:8443")), Some("does not have the type")),
             (
                 Some(secret(ISSUER_AUTH_TYPE, "git.example.com")),
                 Some("does not name the host \"git.example.com:8443\""),
