@@ -1,11 +1,14 @@
 //! What a `PersonalAccessToken` says about a token of another system: its issuer, what the token is for there, and the record of each
 //! token in the status. `kubectl explain` prints the doc comments.
 
-use kube::KubeSchema;
+use kube::{KubeSchema, api::ApiResource};
 use schemars::{JsonSchema, Schema, SchemaGenerator};
 use serde::{Deserialize, Serialize};
 
-use super::spec::{DNS_NAME, text};
+use super::{
+    ClusterTokenIssuer, PersonalAccessTokenSpec, TokenIssuer,
+    spec::{DNS_NAME, text},
+};
 
 /// The TokenIssuer or ClusterTokenIssuer that issues the token.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize, JsonSchema)]
@@ -35,6 +38,17 @@ pub enum IssuerKind {
 }
 
 impl IssuerKind {
+    /// Both kinds.
+    pub const ALL: [Self; 2] = [Self::ClusterTokenIssuer, Self::TokenIssuer];
+
+    /// Returns the API resource.
+    pub fn resource(self) -> ApiResource {
+        match self {
+            Self::TokenIssuer => ApiResource::erase::<TokenIssuer>(&()),
+            Self::ClusterTokenIssuer => ApiResource::erase::<ClusterTokenIssuer>(&()),
+        }
+    }
+
     /// Returns the name of the kind.
     pub fn as_str(self) -> &'static str {
         match self {
@@ -172,6 +186,15 @@ pub struct RemoteTarget {
 }
 
 impl RemoteTarget {
+    /// Returns the target in a spec.
+    pub fn of(spec: &PersonalAccessTokenSpec) -> Self {
+        Self {
+            git_lab: spec.git_lab.as_deref().cloned(),
+            argo_cd: spec.argo_cd.as_deref().cloned(),
+            true_foundry: spec.true_foundry.as_deref().cloned(),
+        }
+    }
+
     /// Returns the target as a policy rule names it: `project/shop/web`, `group/shop`, `user/7`, `account/ci`, `role/shop/deployer` or
     /// `virtual-account`; empty for the account of the issuer's credential.
     pub fn text(&self) -> String {

@@ -107,6 +107,13 @@ pub struct StoredIssuer {
     pub status: Result<IssuerStatus, String>,
 }
 
+impl StoredIssuer {
+    /// Whether it is being deleted.
+    pub fn is_deleting(&self) -> bool {
+        self.metadata.deletion_timestamp.is_some()
+    }
+}
+
 /// A stored `TokenIssuer`.
 #[derive(Clone, Debug, Deserialize)]
 #[serde(transparent)]

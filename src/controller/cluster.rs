@@ -36,6 +36,13 @@ const REQUEST_TIMEOUT: Duration = Duration::from_secs(15);
 /// Within this time the same repair increases the count of its event instead of creating another.
 const SERIES: SignedDuration = SignedDuration::from_mins(6);
 
+/// Returns a merge patch that adds or removes a finalizer, if the object still has the version of `metadata`.
+pub(super) fn finalizer_patch(metadata: &ObjectMeta, finalizer: &str, present: bool) -> Value {
+    let others = metadata.finalizers.iter().flatten().map(String::as_str).filter(|other| *other != finalizer);
+    let finalizers: Vec<_> = others.chain(present.then_some(finalizer)).collect();
+    json!({"metadata": {"uid": metadata.uid, "resourceVersion": metadata.resource_version, "finalizers": finalizers}})
+}
+
 /// A client of the API server with the requests of the reconciler.
 #[derive(Clone)]
 pub struct ClusterClient {
@@ -85,10 +92,7 @@ impl ClusterClient {
     /// Adds or removes the finalizer of a PAT, if the object still has the version of `pat`. Returns `None` if the object is gone after that.
     pub async fn set_finalizer(&self, pat: &StoredPat, present: bool) -> Result<Option<StoredPat>, Error> {
         let what = format!("patch finalizers of PersonalAccessToken {}/{}", pat.namespace(), pat.name());
-        let others = pat.metadata.finalizers.iter().flatten().filter(|finalizer| *finalizer != REMOTE_TOKENS);
-        let finalizers: Vec<_> = others.map(String::as_str).chain(present.then_some(REMOTE_TOKENS)).collect();
-        let version = pat.resource_version();
-        let body = json!({"metadata": {"uid": pat.uid(), "resourceVersion": version, "finalizers": finalizers}});
+        let body = finalizer_patch(&pat.metadata, REMOTE_TOKENS, present);
         let params = PatchParams { field_manager: Some(FIELD_MANAGER.into()), ..Default::default() };
         let api = self.pats(pat.namespace());
         match with_timeout(&what, api.patch(pat.name(), &params, &Patch::Merge(&body))).await {

@@ -142,7 +142,7 @@ impl CallError {
         }
     }
 
-    /// All categories.
+    /// All categories of the errors of drivers.
     pub const CATEGORIES: &'static [&'static str] = &[
         "Refused",
         "Unauthorized",

@@ -196,11 +196,7 @@ impl<'a> RemoteIntent<'a> {
             let problem = format!("required for tokens of {} ({})", system(issuer), issuer.title);
             return Err(InvalidField::new(field, problem));
         }
-        let target = RemoteTarget {
-            git_lab: spec.git_lab.as_deref().cloned(),
-            argo_cd: spec.argo_cd.as_deref().cloned(),
-            true_foundry: spec.true_foundry.as_deref().cloned(),
-        };
+        let target = RemoteTarget::of(spec);
         check_limits(spec, issuer, &target)?;
         Ok(Self { parameters: parameters(&target, &spec.scopes, &spec.permissions), issuer, spec, target })
     }
@@ -391,9 +387,7 @@ pub(super) fn revocation(credential: &Credential, observed: &Observed<'_>) -> Re
     let Some(remote) = credential.remote.as_deref() else { return Revocation::Confirmed };
     let newest = lists_of(observed, remote).next();
     let revoked_at = observed.calls.revoked.get(&remote.name).copied();
-    // A list that began later shows the token, if it was ever created and is not gone.
-    let conclusive_from = revoked_at.unwrap_or(credential.issued_at.plus(CREATE_DEADLINE));
-    let is_conclusive = newest.is_some_and(|list| list.begun_at > conclusive_from);
+    let is_conclusive = newest.is_some_and(|list| list.begun_at > conclusive_from(credential, remote, observed.calls));
     if let Some(listed) = newest.and_then(|list| list.live.get(&remote.name)) {
         let is_due = is_conclusive || revoked_at.is_none();
         return if is_due { Revocation::Delete(deletion(remote, &listed.id)) } else { Revocation::AwaitList };
@@ -615,10 +609,15 @@ pub fn awaits_list(
     let Some(remote) = credential.remote.as_ref().filter(|_| credential.state == CredentialState::Revoking) else {
         return false;
     };
-    let conclusive_from = calls.revoked.get(&remote.name).copied();
-    let conclusive_from = conclusive_from.unwrap_or(credential.issued_at.plus(CREATE_DEADLINE));
+    let conclusive_from = conclusive_from(credential, remote, calls);
     let has_newer = lists.iter().any(|list| list.target == remote.target && list.begun_at > conclusive_from);
     !has_newer && !problems.iter().any(|one| one.target == remote.target)
+}
+
+/// Returns when a list must begin at the earliest to be conclusive: it shows the token, if it was ever created and is not gone.
+fn conclusive_from(credential: &Credential, remote: &RemoteFacts, calls: &IssuerCalls) -> Time {
+    let revoked_at = calls.revoked.get(&remote.name).copied();
+    revoked_at.unwrap_or(credential.issued_at.plus(CREATE_DEADLINE))
 }
 
 /// Whether a call may be made: the last one did not fail, or that is long enough ago.

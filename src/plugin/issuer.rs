@@ -14,10 +14,7 @@ use super::{
     terminal::Tone,
 };
 use crate::{
-    api::{
-        ClusterTokenIssuer, IssuerKind, IssuerReference, IssuerStatus, Reason, StoredIssuer, Time, TokenIssuer,
-        TokenIssuerSpec,
-    },
+    api::{IssuerKind, IssuerReference, IssuerStatus, Reason, StoredIssuer, Time, TokenIssuerSpec},
     controller::issuers::{IssuerKey, view},
     planner::remote::{IssuerProblem, IssuerView},
 };
@@ -46,21 +43,13 @@ pub struct IssuerState {
     pub message: String,
 }
 
-/// Returns the API resource of a kind of issuers.
-pub fn issuer_resource(kind: IssuerKind) -> ApiResource {
-    match kind {
-        IssuerKind::TokenIssuer => ApiResource::erase::<TokenIssuer>(&()),
-        IssuerKind::ClusterTokenIssuer => ApiResource::erase::<ClusterTokenIssuer>(&()),
-    }
-}
-
 impl IssuerObject {
     /// Reads the typed fields of an object.
     pub fn parse(kind: IssuerKind, mut object: DynamicObject) -> Result<Self, Error> {
         // Items of a list have no apiVersion and kind.
-        object.types.get_or_insert_with(|| match kind {
-            IssuerKind::TokenIssuer => TypeMeta::resource::<TokenIssuer>(),
-            IssuerKind::ClusterTokenIssuer => TypeMeta::resource::<ClusterTokenIssuer>(),
+        object.types.get_or_insert_with(|| {
+            let ApiResource { api_version, kind, .. } = kind.resource();
+            TypeMeta { api_version, kind }
         });
         let unreadable = |error: serde_json::Error| Error::Usage(format!("not a Kubernetes object: {error}"));
         let value = serde_json::to_value(&object).map_err(unreadable)?;

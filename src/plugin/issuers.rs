@@ -1,18 +1,16 @@
 //! `kubectl pat issuers`: lists the systems that issue tokens, and whether each is ready.
 
-use clap::Args;
-use serde_json::json;
-
 use super::{
     cli::ListOutputFormat,
     error::Error,
     issuer::IssuerObject,
-    output::{CommandOutput, Table, json_text, yaml_text},
+    output::{CommandOutput, Table, json_text, list_object, yaml_text},
     session::Session,
     terminal::{self, Tone},
     time_format,
 };
 use crate::api::{IssuerKind, Time, crd};
+use clap::Args;
 
 /// Flags of `issuers`.
 #[derive(Clone, Debug, Args)]
@@ -44,7 +42,7 @@ pub async fn run(session: &Session, args: &IssuersArgs) -> Result<CommandOutput,
     let namespace = (!args.all_namespaces).then_some(&*session.namespace);
     let mut issuers = Vec::new();
     let mut refused = Vec::new();
-    for (kind, namespace) in [(IssuerKind::ClusterTokenIssuer, None), (IssuerKind::TokenIssuer, namespace)] {
+    for kind in IssuerKind::ALL {
         match session.list_issuers(kind, namespace).await {
             Ok(found) => issuers.extend(found),
             // The other kind is still useful.
@@ -63,10 +61,7 @@ pub async fn run(session: &Session, args: &IssuersArgs) -> Result<CommandOutput,
     }
     refused.iter().for_each(|error| eprintln!("note: {}", terminal::plain(&error.to_string())));
     issuers.sort_by(|a, b| (a.namespace(), a.name()).cmp(&(b.namespace(), b.name())));
-    let objects = || {
-        let items: Vec<_> = issuers.iter().map(IssuerObject::printable).collect();
-        json!({"apiVersion": "v1", "kind": "List", "metadata": {}, "items": items})
-    };
+    let objects = || list_object(issuers.iter().map(IssuerObject::printable));
     let text = match args.output {
         Some(ListOutputFormat::Json) => json_text(&objects()),
         Some(ListOutputFormat::Yaml) => yaml_text(&objects()),

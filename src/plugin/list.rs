@@ -1,11 +1,9 @@
 //! `kubectl pat list`: lists tokens and their state, the next event first.
 
-use serde_json::{Value, json};
-
 use super::{
     cli::{ListArgs, ListOutputFormat},
     error::Error,
-    output::{CommandOutput, Table, json_text, yaml_text},
+    output::{CommandOutput, Table, json_text, list_object, yaml_text},
     pat::PatObject,
     session::Session,
     sort::sort,
@@ -24,10 +22,7 @@ pub async fn run(session: &Session, args: &ListArgs) -> Result<CommandOutput, Er
     if args.watch {
         return watch::follow(session, args, rows).await;
     }
-    let objects = || -> Value {
-        let items: Vec<_> = rows.iter().map(|row| row.pat.printable()).collect();
-        json!({"apiVersion": "v1", "kind": "List", "metadata": {}, "items": items})
-    };
+    let objects = || list_object(rows.iter().map(|row| row.pat.printable()));
     let text = match args.output {
         Some(ListOutputFormat::Json) => json_text(&objects()),
         Some(ListOutputFormat::Yaml) => yaml_text(&objects()),

@@ -61,7 +61,7 @@ impl Manifest {
     /// The kind of an issuer; `None` for another object.
     pub fn issuer_kind(&self) -> Option<IssuerKind> {
         let kind = self.object["kind"].as_str();
-        [IssuerKind::TokenIssuer, IssuerKind::ClusterTokenIssuer].into_iter().find(|one| kind == Some(one.as_str()))
+        IssuerKind::ALL.into_iter().find(|one| kind == Some(one.as_str()))
     }
 }
 

@@ -5,7 +5,7 @@ use std::{
     process::ExitCode,
 };
 
-use serde_json::Value;
+use serde_json::{Value, json};
 use zeroize::Zeroizing;
 
 use super::terminal::{Paint, Tone, plain, wrap};
@@ -74,6 +74,11 @@ pub fn write_stdout(text: &str) -> io::Result<()> {
     let mut stdout = io::stdout().lock();
     stdout.write_all(text.as_bytes())?;
     stdout.flush()
+}
+
+/// Returns objects as one, as `kubectl get` does.
+pub fn list_object(items: impl Iterator<Item = Value>) -> Value {
+    json!({"apiVersion": "v1", "kind": "List", "metadata": {}, "items": items.collect::<Vec<_>>()})
 }
 
 /// Formats a value as indented JSON.

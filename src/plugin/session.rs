@@ -14,7 +14,7 @@ use kube::{
 use super::{
     cli::ClusterArgs,
     error::Error,
-    issuer::{IssuerObject, issuer_resource},
+    issuer::IssuerObject,
     pat::{PatObject, pat_resource},
     terminal::Paint,
 };
@@ -28,8 +28,6 @@ const REQUEST_TIMEOUT: Duration = Duration::from_secs(30);
 
 /// The timeout of `--request-timeout`, which is the same for all requests of a command.
 static CHOSEN_TIMEOUT: OnceLock<Duration> = OnceLock::new();
-
-const PAGE_SIZE: u32 = 500;
 
 /// A smaller clock skew is ignored, because the API server reports its time in whole seconds.
 const MIN_SKEW: SignedDuration = SignedDuration::from_secs(2);
@@ -91,10 +89,7 @@ impl Session {
 
     /// The API of PersonalAccessTokens in one namespace or in all namespaces.
     pub fn pats(&self, namespace: Option<&str>) -> Api<DynamicObject> {
-        match namespace {
-            Some(namespace) => Api::namespaced_with(self.client.clone(), namespace, &pat_resource()),
-            None => Api::all_with(self.client.clone(), &pat_resource()),
-        }
+        service::scoped_dynamic(&self.client, namespace, &pat_resource())
     }
 
     /// The same connection for another namespace.
@@ -126,7 +121,7 @@ impl Session {
     /// Lists the objects of one namespace or of all namespaces, page by page.
     pub async fn list_pats(&self, namespace: Option<&str>, selector: Option<&str>) -> Result<Vec<PatObject>, Error> {
         let params = selector.iter().fold(ListParams::default(), |params, selector| params.labels(selector));
-        let objects = match list_pages(&self.pats(namespace), params).await {
+        let objects = match list_objects(&self.pats(namespace), params).await {
             Err(error) if error.is_api_status(404) => {
                 self.check_crd_installed().await?;
                 return Err(error);
@@ -142,15 +137,13 @@ impl Session {
     }
 
     fn issuers(&self, kind: IssuerKind, namespace: Option<&str>) -> Api<DynamicObject> {
-        match namespace.filter(|_| kind == IssuerKind::TokenIssuer) {
-            Some(namespace) => Api::namespaced_with(self.client.clone(), namespace, &issuer_resource(kind)),
-            None => Api::all_with(self.client.clone(), &issuer_resource(kind)),
-        }
+        let namespace = namespace.filter(|_| kind == IssuerKind::TokenIssuer);
+        service::scoped_dynamic(&self.client, namespace, &kind.resource())
     }
 
     /// Lists the issuers of a kind: TokenIssuers of one namespace or of all namespaces.
     pub async fn list_issuers(&self, kind: IssuerKind, namespace: Option<&str>) -> Result<Vec<IssuerObject>, Error> {
-        let objects = list_pages(&self.issuers(kind, namespace), ListParams::default()).await?;
+        let objects = list_objects(&self.issuers(kind, namespace), ListParams::default()).await?;
         objects.into_iter().map(|object| IssuerObject::parse(kind, object)).collect()
     }
 
@@ -172,18 +165,8 @@ impl Session {
     }
 }
 
-/// Lists objects, page by page.
-async fn list_pages(api: &Api<DynamicObject>, params: ListParams) -> Result<Vec<DynamicObject>, Error> {
-    let mut params = params.limit(PAGE_SIZE);
-    let mut objects = Vec::new();
-    loop {
-        let page = with_timeout(api.list(&params)).await?;
-        objects.extend(page.items);
-        match page.metadata.continue_.filter(|next| !next.is_empty()) {
-            Some(next) => params = params.continue_token(&next),
-            None => return Ok(objects),
-        }
-    }
+async fn list_objects(api: &Api<DynamicObject>, params: ListParams) -> Result<Vec<DynamicObject>, Error> {
+    service::list_pages(params, |params| async move { with_timeout(api.list(&params)).await }).await
 }
 
 /// Sends a request with a timeout.

@@ -178,13 +178,8 @@ impl Page<'_> {
     fn target(&self) -> String {
         let spec = self.pat.spec();
         let level = spec.git_lab.as_ref().and_then(|git_lab| git_lab.access_level);
-        let target = RemoteTarget {
-            git_lab: spec.git_lab.map(|target| *target),
-            argo_cd: spec.argo_cd.map(|target| *target),
-            true_foundry: spec.true_foundry.map(|target| *target),
-        };
         let level = level.map_or_else(String::new, |level| format!(" as {level:?}"));
-        match target.text() {
+        match RemoteTarget::of(&spec).text() {
             text if !text.is_empty() => format!("{text}{level}"),
             _ if self.pat.tokens_at_issuer() > 0 => "the account of the issuer's credential".to_owned(),
             _ => String::new(),

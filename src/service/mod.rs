@@ -17,7 +17,7 @@ pub mod telemetry;
 pub mod tls;
 pub mod watch;
 
-pub use client::{ClientError, Cluster, ConfigOverrides, explain_api_error, scoped};
+pub use client::{ClientError, Cluster, ConfigOverrides, explain_api_error, list_pages, scoped, scoped_dynamic};
 pub use clock::{Clock, ClockHand};
 pub use health::HealthServer;
 pub use http::{HttpError, HttpServer, ListenAddr};

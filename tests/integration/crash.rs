@@ -4,10 +4,7 @@
 use std::{
     collections::BTreeSet,
     fmt,
-    sync::{
-        Mutex,
-        atomic::{AtomicUsize, Ordering},
-    },
+    sync::atomic::{AtomicUsize, Ordering},
     time::{Duration, Instant},
 };
 
@@ -16,6 +13,7 @@ use crate::support::{
     process::place::{Place, eventually, in_seconds, is_ready},
     recorder::{Recorder, Story, canary},
     stage::Stage,
+    workers::run_cases,
 };
 use base64::{Engine, prelude::BASE64_STANDARD};
 use futures::StreamExt;
@@ -545,20 +543,13 @@ async fn invariants_hold_after_a_fault_at_any_request() {
         .collect();
     // The longest cases first, so that none of them runs alone at the end.
     cases.sort_by_key(|(_, fault_case)| fault_case.is_late());
-    let cases = Mutex::new(cases);
-    let next = || cases.lock().expect("the lock is not poisoned").pop();
-    let worker = async |number: usize| {
-        let mut scene = CrashStage::new(&format!("crash-{number}")).await;
-        let mut failures = Vec::new();
-        while let Some((scenario, fault_case)) = next() {
-            failures.extend(run_all(&mut scene, scenario, fault_case, &totals).await);
-        }
-        (failures, scene.close().await)
-    };
-    let (mut failures, mut tokens) = (Vec::new(), BTreeSet::new());
-    for (bad, closed) in futures::future::join_all((0..WORKERS).map(worker)).await {
-        failures.extend(bad);
-        match closed {
+    let open = async |number: usize| CrashStage::new(&format!("crash-{number}")).await;
+    let run =
+        async |scene: &mut CrashStage, (scenario, fault_case)| run_all(scene, scenario, fault_case, &totals).await;
+    let (mut failures, ends) = run_cases(WORKERS, cases, open, run, CrashStage::close).await;
+    let mut tokens = BTreeSet::new();
+    for end in ends {
+        match end {
             Ok(seen) => tokens.extend(seen),
             Err(what) => failures.push(what),
         }

@@ -23,6 +23,7 @@ use crate::support::{
     faults::{Fault, Faults, Recorded},
     remote_stage::RemoteStage,
     vendor::faulty::{PlannedFault, RemoteCall, RemoteFault},
+    workers::run_cases,
 };
 
 /// Number of namespaces in which the test runs concurrently.
@@ -566,18 +567,9 @@ async fn no_fault_leaks_or_loses_a_token() {
     let totals = Totals::default();
     let only = std::env::var("CRASH_ONLY").unwrap_or_default();
     let cases = Case::all().into_iter().enumerate().filter(|(_, case)| format!("{case:?}").contains(&only));
-    let cases: Mutex<Vec<_>> = Mutex::new(cases.collect());
-    let next = || cases.lock().expect("the lock is not poisoned").pop();
-    let worker = async |number: usize| {
-        let mut scene = Scene::new(&format!("issuer-faults-{number}")).await;
-        let mut failures = Vec::new();
-        while let Some((number, case)) = next() {
-            failures.extend(run_all(&mut scene, case, number, &totals).await);
-        }
-        scene.close().await;
-        failures
-    };
-    let failures: Vec<_> = futures::future::join_all((0..WORKERS).map(worker)).await.into_iter().flatten().collect();
+    let open = async |number: usize| Scene::new(&format!("issuer-faults-{number}")).await;
+    let run = async |scene: &mut Scene, (number, case)| run_all(scene, case, number, &totals).await;
+    let (failures, _) = run_cases(WORKERS, cases.collect(), open, run, Scene::close).await;
     println!(
         "crash matrix of an issuer: {} runs, {} calls, {} moments judged, {:.0} s",
         totals.runs.load(Ordering::Relaxed),

@@ -20,6 +20,7 @@ pub mod rest;
 pub mod stage;
 pub mod states;
 pub mod vendor;
+pub mod workers;
 
 /// Whether a test must be skipped, because this program is not available. It says so on stderr. In CI that is a failure.
 pub fn is_left_out(program: control_plane::Binary) -> bool {

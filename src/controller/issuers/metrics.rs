@@ -18,7 +18,7 @@ use prometheus_client::{
 
 use super::{Issuer, IssuerKey, Issuers};
 use crate::{
-    api::{CredentialState, IssuerKind, IssuerSystem, Time},
+    api::{CredentialState, IssuerSystem, Time},
     issuer::{CallError, CreatedToken, Driver, IssuerTarget, NewToken, RemoteToken, ServerInfo},
 };
 
@@ -168,9 +168,8 @@ struct IssuerLabels {
 
 impl From<&IssuerKey> for IssuerLabels {
     fn from(key: &IssuerKey) -> Self {
-        let kind = if key.namespace.is_some() { IssuerKind::TokenIssuer } else { IssuerKind::ClusterTokenIssuer };
         Self {
-            kind: kind.as_str(),
+            kind: key.kind().as_str(),
             issuer_namespace: key.namespace.clone().unwrap_or_default(),
             issuer: key.name.clone(),
         }
@@ -403,7 +402,7 @@ mod tests {
         }
 
         fn put_pat(&self, issuer: &IssuerKey, states: &[&str]) {
-            let kind = if issuer.namespace.is_some() { "TokenIssuer" } else { "ClusterTokenIssuer" };
+            let kind = issuer.kind().as_str();
             let credential = |(number, state): (usize, &&str)| {
                 json!({
                     "id": format!("{number:012}"), "revision": number, "sha256": "a".repeat(64), "state": state,
@@ -419,6 +418,13 @@ mod tests {
             });
             let pat = serde_json::from_value(pat).expect("a PAT");
             PatHandler::new(self.stores.clone(), None).handle(Event::Apply(pat));
+        }
+
+        /// An issuer without a status, and its driver, whose lists fail.
+        fn failing(&self, key: &IssuerKey) -> Arc<dyn Driver> {
+            self.put_issuer(key, json!({}));
+            let issuer = self.issuers.get(key).expect("the issuer");
+            self.issuers.observed(&issuer, IssuerSystem::GitLab, Arc::new(Failing))
         }
 
         fn text(&self) -> String {
@@ -463,9 +469,7 @@ mod tests {
     #[tokio::test]
     async fn calls_are_counted_by_result_and_timed_by_system() {
         let (scene, key) = (Scene::new(), cluster("gitlab"));
-        scene.put_issuer(&key, json!({}));
-        let issuer = scene.issuers.get(&key).expect("the issuer");
-        let driver = scene.issuers.observed(&issuer, IssuerSystem::GitLab, Arc::new(Failing));
+        let driver = scene.failing(&key);
         driver.check().await.expect("it answers");
         driver.delete(&IssuerTarget::Account, "1").await.expect("it answers");
         driver.list(&IssuerTarget::Account).await.expect_err("it fails");
@@ -522,9 +526,7 @@ mod tests {
     #[tokio::test]
     async fn series_of_a_removed_issuer_vanish_even_if_a_call_still_runs() {
         let (scene, key) = (Scene::new(), cluster("gitlab"));
-        scene.put_issuer(&key, json!({}));
-        let issuer = scene.issuers.get(&key).expect("the issuer");
-        let driver = scene.issuers.observed(&issuer, IssuerSystem::GitLab, Arc::new(Failing));
+        let driver = scene.failing(&key);
         assert!(scene.text().contains("issuer=\"gitlab\""));
         scene.issuers.remove(&key);
         driver.check().await.expect("it answers");

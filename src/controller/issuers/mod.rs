@@ -21,13 +21,14 @@ use std::{
 
 use ipnet::IpNet;
 use k8s_openapi::jiff::SignedDuration;
+use kube::{Api, api::DynamicObject};
 use tokio::sync::Notify;
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
-use self::protection::users;
 use self::{
     calls::FinishedCalls,
     metrics::{CallCounts, IssuerMetrics},
+    protection::users,
 };
 pub use self::{
     calls::{FinishedCall, FinishedResult},
@@ -44,7 +45,7 @@ use crate::{
         orphans::UnknownTokens,
         remote::{IssuerProblem, IssuerView, ListProblem, RemoteList, issuer_mark},
     },
-    service::Clock,
+    service::{self, Clock},
 };
 
 /// How many calls an issuer gets in a minute, and at once.
@@ -101,10 +102,19 @@ impl IssuerKey {
         Self { namespace, name: reference.name.clone() }
     }
 
+    /// Whether a PAT names the issuer.
+    pub fn is_named_by(&self, pat: &StoredPat) -> bool {
+        Self::of(pat).as_ref() == Some(self)
+    }
+
+    /// Returns the kind.
+    pub fn kind(&self) -> IssuerKind {
+        if self.namespace.is_some() { IssuerKind::TokenIssuer } else { IssuerKind::ClusterTokenIssuer }
+    }
+
     /// Returns the kind and the name, for messages.
     pub fn title(&self) -> String {
-        let kind = if self.namespace.is_some() { IssuerKind::TokenIssuer } else { IssuerKind::ClusterTokenIssuer };
-        kind.title(&self.name)
+        self.kind().title(&self.name)
     }
 }
 
@@ -164,10 +174,6 @@ impl IssuerState {
         let excess = names.len().saturating_sub(MAX_ORPHANED);
         names.drain(..excess);
         names
-    }
-
-    fn is_deleting(&self) -> bool {
-        self.object.metadata.deletion_timestamp.is_some()
     }
 
     /// Returns why the newest list of a target failed, for each target where it did.
@@ -330,8 +336,12 @@ impl Issuers {
     }
 
     fn stored_pats_of(&self, key: &IssuerKey) -> Vec<Arc<StoredPat>> {
-        let names_it = |pat: &Arc<StoredPat>| IssuerKey::of(pat).as_ref() == Some(key);
-        self.stores.pats().state().into_iter().filter(names_it).collect()
+        self.stores.pats().state().into_iter().filter(|pat| key.is_named_by(pat)).collect()
+    }
+
+    /// Returns the API of the kind and namespace of an issuer.
+    fn api(&self, key: &IssuerKey) -> Api<DynamicObject> {
+        service::scoped_dynamic(&self.client, key.namespace.as_deref(), &key.kind().resource())
     }
 
     fn get(&self, key: &IssuerKey) -> Option<Arc<Issuer>> {
@@ -351,16 +361,11 @@ impl Issuer {
         self.state.read().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Whether a PAT names this issuer.
-    fn is_named_by(&self, pat: &StoredPat) -> bool {
-        IssuerKey::of(pat).as_ref() == Some(&self.key)
-    }
-
     /// Returns the driver of the last poll that worked, if the issuer is being deleted: the Secret of its credential may go first, with the
     /// namespace.
     fn last_driver(&self) -> Option<Arc<dyn Driver>> {
         let state = self.state();
-        state.driver.clone().filter(|_| state.is_deleting())
+        state.driver.clone().filter(|_| state.object.is_deleting())
     }
 
     /// Returns what is wrong if the credential is for another account than before, whose lists would show none of the tokens.
@@ -422,7 +427,7 @@ pub fn view(key: &IssuerKey, object: &StoredIssuer, mark: String, problem: Optio
         system: spec.and_then(TokenIssuerSpec::system).map_or(IssuerSystem::Local, |(system, _)| system),
         mark,
         policy: spec.and_then(|spec| spec.policy.clone()),
-        deleting: object.metadata.deletion_timestamp.is_some(),
+        deleting: object.is_deleting(),
         problem: match spec.and_then(TokenIssuerSpec::system) {
             Some((IssuerSystem::Local, _)) => None,
             Some(_) => problem,

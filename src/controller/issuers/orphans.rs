@@ -13,13 +13,11 @@ use crate::{
     api::StoredPat,
     issuer::Driver,
     planner::{RemoteDeletion, orphans::known_tokens, remote::RemoteList},
+    service,
 };
 
 /// The time for the revocations after one poll. The others follow after the next ones.
 const LIMIT: Duration = Duration::from_secs(60);
-
-/// How many PATs are read in one request.
-const PAGE: u32 = 500;
 
 impl Issuers {
     /// Revokes the tokens in complete lists that no PAT has known for a while. Before that, it reads all PATs from the API server, because
@@ -33,14 +31,14 @@ impl Issuers {
         let pats = match self.read_pats().await {
             Ok(pats) => pats,
             Err(error) => {
-                let why = crate::service::explain_api_error(&error);
+                let why = service::explain_api_error(&error);
                 tracing::warn!(issuer = %title, "the PersonalAccessTokens cannot be read, so no unknown token is revoked: {why}");
                 return;
             }
         };
-        let Ok(known) = known_tokens(&pats, |pat| issuer.is_named_by(pat)) else { return };
+        let Ok(known) = known_tokens(&pats, |pat| issuer.key.is_named_by(pat)) else { return };
         let due = due.into_iter().filter(|one| !known.contains(&*one.name));
-        // A timeout is logged by the next poll, which finds the others.
+        // After a timeout, the next poll finds the others.
         let _ = timeout(LIMIT, self.revoke(issuer, driver, due)).await;
     }
 
@@ -64,7 +62,7 @@ impl Issuers {
         let pats = self.stores.pats().state();
         let mut state = issuer.state.write().unwrap_or_else(PoisonError::into_inner);
         let state = &mut *state;
-        let known = known_tokens(pats.iter().map(Arc::as_ref), |pat| issuer.is_named_by(pat));
+        let known = known_tokens(pats.iter().map(Arc::as_ref), |pat| issuer.key.is_named_by(pat));
         let known = match known {
             Ok(known) if state.object.status.is_ok() => known,
             Ok(_) => return Vec::new(),
@@ -87,16 +85,7 @@ impl Issuers {
 
     /// Reads all PATs from the API server.
     pub(super) async fn read_pats(&self) -> kube::Result<Vec<StoredPat>> {
-        let api = Api::<StoredPat>::all(self.client.clone());
-        let mut params = ListParams::default().limit(PAGE);
-        let mut pats = Vec::new();
-        loop {
-            let page = api.list(&params).await?;
-            pats.extend(page.items);
-            match page.metadata.continue_.filter(|token| !token.is_empty()) {
-                Some(token) => params = params.continue_token(&token),
-                None => return Ok(pats),
-            }
-        }
+        let api = &Api::<StoredPat>::all(self.client.clone());
+        service::list_pages(ListParams::default(), |params| async move { api.list(&params).await }).await
     }
 }

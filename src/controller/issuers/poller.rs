@@ -9,7 +9,7 @@ use std::{
 use futures::FutureExt;
 use k8s_openapi::{api::core::v1::Namespace, jiff::SignedDuration};
 use kube::{
-    Api, Resource,
+    Api,
     api::{Patch, PatchParams},
 };
 use serde_json::json;
@@ -25,8 +25,8 @@ use super::{
 };
 use crate::{
     api::{
-        ClusterTokenIssuer, Condition, CredentialState, FIELD_MANAGER, IssuerStatus, IssuerSystem, Reason,
-        StoredIssuer, StoredPat, Time, TokenIssuer, TokenIssuerSpec,
+        Condition, CredentialState, FIELD_MANAGER, IssuerStatus, IssuerSystem, Reason, StoredIssuer, StoredPat, Time,
+        TokenIssuerSpec,
     },
     issuer::{AddressPolicy, CallError, ConfigError, Driver, Endpoint, IssuerCredential, ServerInfo, check_id, driver},
     planner::remote::{IssuerProblem, ListedToken, RemoteList},
@@ -177,14 +177,14 @@ impl Issuers {
             let mut state = issuer.state.write().unwrap_or_else(PoisonError::into_inner);
             let next = self.view(&issuer.key, &state.object, polled.problem.clone());
             let had_driver = state.driver.is_some();
-            if polled.driver.is_some() || !state.is_deleting() {
+            if polled.driver.is_some() || !state.object.is_deleting() {
                 state.driver.clone_from(&polled.driver);
             }
-            let has_changed = *state.view != next || had_driver != state.driver.is_some();
-            if *state.view != next {
+            let is_new = *state.view != next;
+            if is_new {
                 state.view = Arc::new(next);
             }
-            has_changed || state.list_problems() != problems_before
+            is_new || had_driver != state.driver.is_some() || state.list_problems() != problems_before
         };
         self.write_status(issuer, &polled, &pats).await;
         let concerned = pats.iter().filter(|pat| has_changed || issuer.state().may_settle(pat));
@@ -352,32 +352,21 @@ impl Issuers {
     }
 
     async fn patch_status(&self, issuer: &Issuer, status: &IssuerStatus) -> kube::Result<()> {
-        let client = self.client.clone();
-        match &issuer.key.namespace {
-            Some(namespace) => apply_status(&Api::<TokenIssuer>::namespaced(client, namespace), issuer, status).await,
-            None => apply_status(&Api::<ClusterTokenIssuer>::all(client), issuer, status).await,
-        }
+        let (name, resource) = (&issuer.key.name, issuer.key.kind().resource());
+        let body = json!({
+            "apiVersion": resource.api_version, "kind": resource.kind,
+            "metadata": {"name": name, "uid": issuer.uid}, "status": status,
+        });
+        let params = PatchParams::apply(FIELD_MANAGER).force();
+        self.api(&issuer.key).patch_status(name, &params, &Patch::Apply(&body)).await.map(drop)
     }
-}
-
-async fn apply_status<K>(api: &Api<K>, issuer: &Issuer, status: &IssuerStatus) -> kube::Result<()>
-where
-    K: Resource<DynamicType = ()> + Clone + std::fmt::Debug + serde::de::DeserializeOwned,
-{
-    let body = json!({
-        "apiVersion": K::api_version(&()), "kind": K::kind(&()),
-        "metadata": {"name": issuer.key.name, "uid": issuer.uid}, "status": status,
-    });
-    let params = PatchParams::apply(FIELD_MANAGER).force();
-    api.patch_status(&issuer.key.name, &params, &Patch::Apply(&body)).await.map(drop)
 }
 
 /// Returns the condition `Ready` of an issuer.
 fn ready(polled: &Polled, object: &StoredIssuer, before: &IssuerStatus, users: usize, now: Time) -> Condition {
-    let is_deleting = object.metadata.deletion_timestamp.is_some();
     let accepted = "the issuer answers and accepts the credential";
     let (status, reason, message) = match &polled.problem {
-        None if is_deleting => {
+        None if object.is_deleting() => {
             let message = format!(
                 "the issuer is being deleted, so it issues no more tokens: delete the PersonalAccessTokens that have tokens of it ({users} left), and it goes"
             );
@@ -432,7 +421,7 @@ impl Polled {
 impl Issuer {
     /// Returns the time between two polls.
     pub(super) fn interval(&self) -> Duration {
-        if self.state().is_deleting() {
+        if self.state().object.is_deleting() {
             return DELETING_INTERVAL;
         }
         let interval =

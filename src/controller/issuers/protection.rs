@@ -2,16 +2,11 @@
 
 use std::sync::Arc;
 
-use kube::{
-    Api, Resource,
-    api::{Patch, PatchParams},
-};
-use serde_json::json;
+use kube::api::{Patch, PatchParams};
 
-use super::{Issuer, Issuers};
+use super::{super::cluster::finalizer_patch, Issuer, Issuers};
 use crate::api::{
-    ClusterTokenIssuer, Credential, FIELD_MANAGER, ISSUER_PROTECTION, IssuerSystem, StoredIssuer, StoredPat,
-    TokenIssuer, TokenIssuerSpec,
+    Credential, FIELD_MANAGER, ISSUER_PROTECTION, IssuerSystem, StoredIssuer, StoredPat, TokenIssuerSpec,
 };
 
 /// Whether an issuer still has the finalizer that it needs.
@@ -35,7 +30,7 @@ fn has_tokens(pat: &StoredPat) -> bool {
 fn has_tokens_of(pat: &StoredPat, issuer: &Issuer) -> bool {
     let recorded = pat.status.iter().flat_map(|status| &status.remote_credentials);
     let is_of_issuer = |one: &Credential| one.remote.as_ref().is_some_and(|remote| remote.issuer_uid == issuer.uid);
-    issuer.is_named_by(pat) && has_tokens(pat) || recorded.into_iter().any(is_of_issuer)
+    issuer.key.is_named_by(pat) && has_tokens(pat) || recorded.into_iter().any(is_of_issuer)
 }
 
 impl Issuers {
@@ -53,8 +48,7 @@ impl Issuers {
         let is_protected = object.metadata.finalizers.iter().flatten().any(|one| one == ISSUER_PROTECTION);
         let system = object.spec.as_ref().ok().and_then(TokenIssuerSpec::system);
         let is_remote = system.is_some_and(|(system, _)| system != IssuerSystem::Local);
-        let is_deleting = object.metadata.deletion_timestamp.is_some();
-        if is_deleting && is_protected && users(pats) == 0 {
+        if object.is_deleting() && is_protected && users(pats) == 0 {
             let all = self.read_pats().await.map_err(|error| {
                 let why = crate::service::explain_api_error(&error);
                 format!("the PersonalAccessTokens cannot be read: {why}; the controller tries again")
@@ -64,41 +58,24 @@ impl Issuers {
             }
             return self.set_protection(issuer, object, false).await.map(|()| Protection::Removed);
         }
-        if !is_deleting && !is_protected && is_remote {
+        if !object.is_deleting() && !is_protected && is_remote {
             self.set_protection(issuer, object, true).await?;
         }
         Ok(Protection::Kept)
     }
 
     async fn set_protection(&self, issuer: &Issuer, object: &StoredIssuer, present: bool) -> Result<(), String> {
-        let client = self.client.clone();
-        let written = match &issuer.key.namespace {
-            Some(namespace) => patch(&Api::<TokenIssuer>::namespaced(client, namespace), object, present).await,
-            None => patch(&Api::<ClusterTokenIssuer>::all(client), object, present).await,
-        };
+        let body = finalizer_patch(&object.metadata, ISSUER_PROTECTION, present);
+        let params = PatchParams { field_manager: Some(FIELD_MANAGER.into()), ..Default::default() };
+        let written = self.api(&issuer.key).patch(&issuer.key.name, &params, &Patch::Merge(&body)).await;
         if matches!(&written, Err(kube::Error::Api(status)) if status.code == 409) {
             // The next poll has the newer version.
             issuer.poll_soon.notify_one();
             return Ok(());
         }
-        written.map_err(|error| {
+        written.map(drop).map_err(|error| {
             let why = crate::service::explain_api_error(&error);
             format!("the finalizer of the issuer cannot be changed: {why}; the controller tries again")
         })
     }
-}
-
-async fn patch<K>(api: &Api<K>, object: &StoredIssuer, present: bool) -> kube::Result<()>
-where
-    K: Resource<DynamicType = ()> + Clone + std::fmt::Debug + serde::de::DeserializeOwned,
-{
-    let metadata = &object.metadata;
-    let others = metadata.finalizers.iter().flatten().filter(|finalizer| *finalizer != ISSUER_PROTECTION);
-    let finalizers: Vec<_> = others.map(String::as_str).chain(present.then_some(ISSUER_PROTECTION)).collect();
-    let body = json!({"metadata": {
-        "uid": metadata.uid, "resourceVersion": metadata.resource_version, "finalizers": finalizers,
-    }});
-    let params = PatchParams { field_manager: Some(FIELD_MANAGER.into()), ..Default::default() };
-    let name = metadata.name.as_deref().unwrap_or_default();
-    api.patch(name, &params, &Patch::Merge(&body)).await.map(drop)
 }

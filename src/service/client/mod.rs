@@ -32,7 +32,12 @@ use hyper_rustls::{FixedServerNameResolver, HttpsConnector, HttpsConnectorBuilde
 use hyper_timeout::TimeoutConnector;
 use hyper_util::client::legacy::connect::{Connect, HttpConnector};
 use k8s_openapi::NamespaceResourceScope;
-use kube::{Api, Client, Config, Resource, client::ConfigExt, config::InClusterError};
+use kube::{
+    Api, Client, Config, Resource,
+    api::{ApiResource, DynamicObject, ListParams, ObjectList},
+    client::ConfigExt,
+    config::InClusterError,
+};
 use serde_json::json;
 use tower::{ServiceBuilder, util::option_layer};
 
@@ -53,6 +58,9 @@ pub use self::{
     trust::trusting,
 };
 use super::{clock::uptime, server_time::ServerTime};
+
+/// How many objects one request lists.
+const PAGE: u32 = 500;
 
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
 
@@ -241,6 +249,35 @@ where
     match namespace {
         Some(namespace) => Api::namespaced(client.clone(), namespace),
         None => Api::all(client.clone()),
+    }
+}
+
+/// Returns the API of one namespace, or of all, for a resource that is not known by its type.
+pub fn scoped_dynamic(client: &Client, namespace: Option<&str>, resource: &ApiResource) -> Api<DynamicObject> {
+    match namespace {
+        Some(namespace) => Api::namespaced_with(client.clone(), namespace, resource),
+        None => Api::all_with(client.clone(), resource),
+    }
+}
+
+/// Lists objects, page by page. `list` sends the request for one page.
+///
+/// # Errors
+/// The first error of `list`.
+pub async fn list_pages<K, E, F>(params: ListParams, list: impl Fn(ListParams) -> F) -> Result<Vec<K>, E>
+where
+    K: Clone,
+    F: Future<Output = Result<ObjectList<K>, E>>,
+{
+    let mut params = params.limit(PAGE);
+    let mut objects = Vec::new();
+    loop {
+        let page = list(params.clone()).await?;
+        objects.extend(page.items);
+        match page.metadata.continue_.filter(|next| !next.is_empty()) {
+            Some(next) => params = params.continue_token(&next),
+            None => return Ok(objects),
+        }
     }
 }
 
