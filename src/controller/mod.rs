@@ -123,7 +123,7 @@ impl PatController {
         let metrics = Arc::new(Metrics::new().with_issuers(issuers.as_ref()));
         let reconciler = Reconciler::new(cluster, stores.clone(), config, clock.clone(), metrics.clone());
         let context = Arc::new(Context {
-            reconciler: reconciler.with_issuers(issuers.clone()),
+            reconciler: reconciler.with_lease(lease.clone()).with_issuers(issuers.clone()),
             stores,
             gate,
             backoff: ObjectBackoff::default(),

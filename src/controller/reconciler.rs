@@ -30,7 +30,7 @@ use crate::{
         plan,
         remote::awaits_list,
     },
-    service::Clock,
+    service::{Clock, LeaseHandle},
     token::{Token, TokenPrefix},
 };
 
@@ -47,6 +47,7 @@ pub struct Reconciler {
     config: ControllerConfig,
     clock: Clock,
     metrics: Arc<Metrics>,
+    lease: LeaseHandle,
     /// The issuers of other systems, if they are enabled.
     issuers: Option<Arc<Issuers>>,
     states: Mutex<HashMap<NamespacedName, ReconcileState>>,
@@ -137,10 +138,17 @@ impl Reconciler {
             config,
             clock,
             metrics,
+            lease: LeaseHandle::always(),
             issuers: None,
             states: Mutex::default(),
             own_writes: OwnWrites::default(),
         }
+    }
+
+    /// Sets the lease without which no step is taken.
+    #[must_use]
+    pub fn with_lease(self, lease: LeaseHandle) -> Self {
+        Self { lease, ..self }
     }
 
     /// Sets the issuers of other systems.
@@ -256,6 +264,10 @@ impl Reconciler {
         let concerns = |name: &str| *name == *wanted || run.controlled.iter().any(|secret| *secret.name == *name);
         run.state.retain_refusals(run.now, concerns);
         for _ in 0..MAX_STEPS {
+            // The process may have been paused in the middle of this reconcile, for longer than its lease.
+            if !self.lease.is_leading() {
+                return Ok(None);
+            }
             let Plan { step, events, wake_at, .. } = self.plan(&mut run);
             let target = step.secret().unwrap_or_default().to_owned();
             let result = match step {

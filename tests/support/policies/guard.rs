@@ -9,6 +9,7 @@ use kube::{
     core::{ApiResource, GroupVersionKind},
 };
 use serde_json::{Value, json};
+use tokio::sync::OnceCell;
 
 use crate::support::process::place::Place;
 
@@ -40,6 +41,23 @@ pub async fn put_parameters(home: &Place, name: &str, data: Value) {
 
 /// The label with a namespace's name.
 const NAMESPACE_NAME: &str = "kubernetes.io/metadata.name";
+
+/// Binds a policy with a ConfigMap that applies to nothing and stays. After the last such binding is deleted, an API server never reads ConfigMaps for
+/// policies again (<https://github.com/kubernetes/kubernetes/issues/130887>), and the tests that share it delete theirs.
+pub async fn keep_parameters_read(client: &Client) {
+    static KEPT: OnceCell<()> = OnceCell::const_new();
+    KEPT.get_or_init(async || {
+        for document in include_str!("../../../examples/policies/keep-parameters-read.yaml").split("\n---\n") {
+            let manifest: DynamicObject = serde_yaml::from_str(document).expect("a manifest");
+            let params = PatchParams::apply("tests").force();
+            let api = api(client, &manifest);
+            api.patch(&manifest.name_any(), &params, &Patch::Apply(&manifest))
+                .await
+                .expect("the API server accepts it");
+        }
+    })
+    .await;
+}
 
 /// A policy in force.
 pub struct Guard {
@@ -75,7 +93,7 @@ impl Guard {
         let this = Self { client: home.client.clone(), manifests };
         for manifest in &this.manifests {
             let params = PatchParams::apply("tests").force();
-            this.api(manifest)
+            api(&this.client, manifest)
                 .patch(&own_name, &params, &Patch::Apply(manifest))
                 .await
                 .expect("the API server accepts it");
@@ -86,15 +104,15 @@ impl Guard {
     /// Deletes the policy and its binding.
     pub async fn end(self) {
         for manifest in &self.manifests {
-            let _ = self.api(manifest).delete(&manifest.name_any(), &DeleteParams::default()).await;
+            let _ = api(&self.client, manifest).delete(&manifest.name_any(), &DeleteParams::default()).await;
         }
     }
+}
 
-    fn api(&self, manifest: &DynamicObject) -> Api<DynamicObject> {
-        let kind = &manifest.types.as_ref().expect("a kind").kind;
-        let kind = GroupVersionKind::gvk("admissionregistration.k8s.io", "v1", kind);
-        let mut kind = ApiResource::from_gvk(&kind);
-        kind.plural = kind.plural.replace("policys", "policies");
-        Api::all_with(self.client.clone(), &kind)
-    }
+fn api(client: &Client, manifest: &DynamicObject) -> Api<DynamicObject> {
+    let kind = &manifest.types.as_ref().expect("a kind").kind;
+    let kind = GroupVersionKind::gvk("admissionregistration.k8s.io", "v1", kind);
+    let mut kind = ApiResource::from_gvk(&kind);
+    kind.plural = kind.plural.replace("policys", "policies");
+    Api::all_with(client.clone(), &kind)
 }

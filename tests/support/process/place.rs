@@ -41,7 +41,9 @@ impl Place {
     /// Creates a namespace on the shared control plane, whose name starts with `prefix`.
     pub async fn new(prefix: &str) -> Self {
         let access = control_plane::shared().await.expect("a control plane");
-        super::super::crd::install_crds(&access.client().expect("a client")).await;
+        let client = access.client().expect("a client");
+        super::super::crd::install_crds(&client).await;
+        super::super::policies::guard::keep_parameters_read(&client).await;
         Self::on(&access, prefix).await
     }
 
