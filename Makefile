@@ -70,6 +70,10 @@ doc: ## Check the documentation of the code; warnings are errors
 bench: ## Measure the controller on a real control plane (ARGS=--quick: only check that the benchmark works)
 	cargo bench --locked --bench operator -- $(ARGS)
 
+.PHONY: bench-issuers
+bench-issuers: ## Measure tokens of an issuer that answers late, beside local ones (ARGS=--quick: only check that the benchmark works)
+	cargo bench --locked --bench operator -- --issuers $(ARGS)
+
 .PHONY: bench-verify
 bench-verify: ## Measure the verifier and compare it with bare handlers (ARGS=--quick: only check that the benchmark works)
 	cargo bench --locked --bench verify -- $(ARGS)

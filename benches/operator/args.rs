@@ -13,6 +13,9 @@ const WARM_UP: usize = 1_000;
 /// Up to this size, a measurement is repeated and the median counts, because it is short.
 const SHORT: usize = 2_000;
 
+/// The number of tokens of an issuer.
+const ISSUER_TOKENS: usize = 1_000;
+
 /// Measures the release build of the operator on a real control plane, and compares it with a bare client
 #[derive(Debug, Parser)]
 #[command(name = "cargo bench --bench operator --")]
@@ -22,9 +25,13 @@ pub struct Args {
     #[arg(value_parser = clap::value_parser!(u32).range(10..=100_000))]
     sizes: Vec<u32>,
 
-    /// Where to write the results as JSON
-    #[arg(long, default_value = "target/bench/operator.json", value_name = "FILE")]
-    pub json: PathBuf,
+    /// Measure tokens of an issuer that answers after 50 ms, beside as many local ones
+    #[arg(long, conflicts_with = "sizes")]
+    pub issuers: bool,
+
+    /// Where to write the results as JSON [default: target/bench/operator.json, or issuers.json with --issuers]
+    #[arg(long, value_name = "FILE")]
+    json: Option<PathBuf>,
 
     /// Smoke run with 200 tokens: checks that the benchmark works, and says nothing about speed
     #[arg(long)]
@@ -44,6 +51,22 @@ pub struct Args {
 }
 
 impl Args {
+    /// Where to write the results.
+    pub fn json(&self) -> PathBuf {
+        let name = if self.issuers { "issuers" } else { "operator" };
+        self.json.clone().unwrap_or_else(|| format!("target/bench/{name}.json").into())
+    }
+
+    /// The number of tokens of the issuer, and of local ones.
+    pub fn issuer_tokens(&self) -> usize {
+        if self.quick { QUICK } else { ISSUER_TOKENS }
+    }
+
+    /// The number of rounds with tokens of the issuer.
+    pub fn issuer_rounds(&self) -> usize {
+        self.rounds.map_or(if self.quick { 1 } else { 3 }, usize::from)
+    }
+
     /// The sizes to measure.
     pub fn sizes(&self) -> Vec<usize> {
         if self.quick { vec![QUICK] } else { self.sizes.iter().map(|&size| size as usize).collect() }

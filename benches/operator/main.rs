@@ -1,13 +1,14 @@
 //! Measures how fast the operator is, and how close that is to the limit of the API server.
 //!
 //! `cargo bench --bench operator -- [--sizes 1000,10000] [--json FILE] [--quick]` runs on a real control plane. It prints a table and writes
-//! JSON, but asserts nothing. docs/performance.md explains the results.
+//! JSON, but asserts nothing. With `--issuers`, it measures tokens of an issuer instead. docs/performance.md explains the results.
 
 mod args;
 #[path = "../support/crowd.rs"]
 mod crowd;
 mod fixture;
 mod floor;
+mod issuers;
 mod meter;
 mod operator;
 mod plane;
@@ -22,10 +23,14 @@ mod rounds;
 mod script;
 #[path = "../support/table.rs"]
 mod table;
+mod vendor;
 mod wire;
+
+use std::{fmt::Display, fs};
 
 use anyhow::Context;
 use clap::Parser;
+use serde::Serialize;
 
 use self::{args::Args, plane::Plane, report::Report, script::Script};
 
@@ -33,10 +38,23 @@ fn main() -> anyhow::Result<()> {
     let args = Args::parse();
     pat_operator::service::client::install_crypto();
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build().context("cannot start threads")?;
-    let report = runtime.block_on(run(&args))?;
+    if args.issuers {
+        show(&runtime.block_on(issuers::measure(&args))?, &args)
+    } else {
+        show(&runtime.block_on(run(&args))?, &args)
+    }
+}
+
+/// Prints the results, and writes them as JSON.
+fn show(report: &(impl Display + Serialize), args: &Args) -> anyhow::Result<()> {
     println!("{report}");
-    report.write(&args.json).with_context(|| format!("cannot write {}", args.json.display()))?;
-    println!("All results: {}", args.json.display());
+    let json = args.json();
+    let write = || {
+        json.parent().map_or(Ok(()), fs::create_dir_all)?;
+        fs::write(&json, serde_json::to_string_pretty(report)? + "\n")
+    };
+    write().with_context(|| format!("cannot write {}", json.display()))?;
+    println!("All results: {}", json.display());
     Ok(())
 }
 

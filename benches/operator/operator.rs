@@ -1,6 +1,7 @@
 //! The release build of the operator in its own process, so that its CPU time and memory can be measured.
 
 use std::{
+    ffi::OsStr,
     io::{BufRead, BufReader},
     net::SocketAddr,
     process::{Child, Command, Stdio},
@@ -57,10 +58,18 @@ pub enum Goal {
 impl Operator {
     /// Starts the operator for one namespace, with the default settings.
     pub async fn start(plane: &Plane, namespace: &str) -> anyhow::Result<Self> {
+        Self::start_with(plane, [format!("--namespaces={namespace}")]).await
+    }
+
+    /// Starts the operator with these arguments.
+    pub async fn start_with(
+        plane: &Plane,
+        arguments: impl IntoIterator<Item = impl AsRef<OsStr>>,
+    ) -> anyhow::Result<Self> {
         let mut command = Command::new(&plane.operator);
         command
             .args(["controller", "--leader-elect=false", "--health-addr=127.0.0.1:0", "--log-format=json"])
-            .arg(format!("--namespaces={namespace}"))
+            .args(arguments)
             .env("KUBECONFIG", plane.kubeconfig())
             .stdin(Stdio::null())
             .stdout(Stdio::null())

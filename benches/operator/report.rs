@@ -2,7 +2,7 @@
 //!
 //! The targets are the project's own. A benchmark informs, and asserts nothing.
 
-use std::{fmt, fs, io, path::Path, time::Duration};
+use std::{fmt, time::Duration};
 
 use serde::Serialize;
 
@@ -59,14 +59,6 @@ impl Report {
             rows: rows(&sizes),
             sizes,
         }
-    }
-
-    /// Writes the JSON.
-    pub fn write(&self, path: &Path) -> io::Result<()> {
-        if let Some(folder) = path.parent() {
-            fs::create_dir_all(folder)?;
-        }
-        fs::write(path, serde_json::to_string_pretty(self)? + "\n")
     }
 }
 

@@ -6,7 +6,7 @@ use schemars::{JsonSchema, Schema, SchemaGenerator};
 use serde::{Deserialize, Serialize};
 
 use super::{
-    ClusterTokenIssuer, PersonalAccessTokenSpec, TokenIssuer,
+    ClusterTokenIssuer, PersonalAccessTokenSpec, Time, TokenIssuer,
     spec::{DNS_NAME, text},
 };
 
@@ -229,6 +229,9 @@ pub struct RemoteFacts {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(max = 256))]
     pub id: Option<String>,
+    /// When the issuer ends the token by itself, according to its answer.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub expires_at: Option<Time>,
     /// UID of the issuer.
     #[serde(rename = "issuerUID")]
     #[schemars(length(max = 36))]

@@ -337,6 +337,7 @@ impl Reconciler {
             issuer: issuer.view.as_deref(),
             remote_lists: &issuer.lists,
             list_problems: &issuer.list_problems,
+            shared_names: &issuer.shared_names,
             calls: &run.state.calls,
             created: run.state.held.as_ref().and_then(|held| held.text.facts()),
             refusals: &run.state.refusals,

@@ -2,7 +2,13 @@
 //! then be written again and again.
 
 use super::{
-    MAX_CLOCK_SKEW, blocked, blocked::Blocked, content, damage::Damage, delivery::closes_at, lifecycle, remote,
+    MAX_CLOCK_SKEW, blocked,
+    blocked::Blocked,
+    content,
+    damage::Damage,
+    delivery::closes_at,
+    lifecycle, remote,
+    remote::{NotOurs, not_ours},
     situation::Situation,
 };
 use crate::api::{Condition, ConditionType, CredentialState, DeliveryState, PersonalAccessTokenStatus, Reason, Time};
@@ -96,15 +102,23 @@ fn remote_revocation(s: &Situation<'_>, status: &PersonalAccessTokenStatus) -> O
 /// Returns the message about tokens that are being revoked at the issuer; `None` if there are none.
 fn being_revoked(s: &Situation<'_>, status: &PersonalAccessTokenStatus) -> Option<String> {
     let revoking = status.remote_credentials.iter().filter(|one| one.state == CredentialState::Revoking);
-    let names: Vec<_> = revoking.filter_map(|one| one.remote.as_ref()).map(|remote| remote.name.as_str()).collect();
+    let tokens: Vec<_> = revoking.filter_map(|one| Some((one, one.remote.as_ref()?.name.as_str()))).collect();
+    let names: Vec<_> = tokens.iter().map(|(_, name)| *name).collect();
     if names.is_empty() {
         return None;
     }
     let reference = s.spec.issuer_ref.as_deref()?;
     let title = reference.title();
-    let why = match s.observed.issuer {
-        None => format!("; {title} does not exist: create it again, or revoke them at the issuer yourself"),
-        Some(issuer) => {
+    let not_ours = tokens.iter().find_map(|(one, name)| Some((not_ours(one, s.observed)?, *name)));
+    let why = match (s.observed.issuer, not_ours) {
+        (None, _) => format!("; {title} does not exist: create it again, or revoke them at the issuer yourself"),
+        (Some(_), Some((NotOurs::Issuer, name))) => format!(
+            "; {name} was issued by another controller or by a former issuer: revoke it at the issuer yourself, or wait for its expiry"
+        ),
+        (Some(_), Some((NotOurs::Shared, name))) => {
+            format!("; another PersonalAccessToken has {name}, too: the last of them revokes it")
+        }
+        (Some(issuer), None) => {
             let listing = s.observed.list_problems.first().map(|one| &one.problem);
             let failed = s.observed.calls.failed_deletion.as_ref().map(|failed| &failed.message);
             let problem = issuer.problem.as_ref().or(listing).map(|problem| &problem.message).or(failed);

@@ -19,7 +19,7 @@ use crate::{
     api::{
         Credential, CredentialState, DeletionPolicy, GitLabAccessLevel, InvalidField, IssuerPolicy, IssuerSystem,
         LengthOfTime, Parsed, Permission, PersonalAccessTokenSpec, PersonalAccessTokenStatus, PolicyRule, Reason,
-        RemoteFacts, RemoteTarget, Time,
+        RemoteFacts, RemoteTarget, StoredPat, Time,
     },
     token::TokenHash,
 };
@@ -33,6 +33,9 @@ pub const LATEST_REQUEST: SignedDuration = SignedDuration::from_mins(1);
 
 /// When an object is deleted and its issuer cannot be used, its tokens are left at the issuer after this time.
 pub const RELEASE_AFTER: SignedDuration = SignedDuration::from_mins(10);
+
+/// A token is certainly dead this long after its expiry, whatever the difference between the issuer's clock and ours.
+const EXPIRED_FOR: SignedDuration = SignedDuration::from_hours(1);
 
 /// A token that is revoked at the issuer a second time within this time is not replaced again.
 const REMOTE_REVOCATION_WINDOW: SignedDuration = SignedDuration::from_hours(24);
@@ -214,6 +217,7 @@ impl<'a> RemoteIntent<'a> {
         RemoteFacts {
             name: remote_name(&self.issuer.mark, uid, revision, id),
             id: None,
+            expires_at: None,
             issuer_uid: self.issuer.uid.clone(),
             target: self.target.clone(),
             parameters: self.parameters.clone(),
@@ -534,7 +538,8 @@ fn matches(pattern: &str, text: &str) -> bool {
 
 /// Returns the credentials at the issuer for the next status: those that are live, and those that have ended and are not confirmed to be gone.
 pub(super) fn next_credentials(s: &Situation<'_>, live: Vec<Credential>) -> Vec<Credential> {
-    let is_over = |one: &Credential| !s.observed.calls.running && revocation(one, s.observed) == Revocation::Confirmed;
+    let is_confirmed = |one: &Credential| revocation(one, s.observed) == Revocation::Confirmed;
+    let is_over = |one: &Credential| !s.observed.calls.running && (is_confirmed(one) || has_expired_there(one, s.now));
     let revoking = s.revoking().iter().filter(|one| !is_over(one)).cloned();
     let has_ended = |one: &&Credential| !live.iter().any(|other| other.id == one.id);
     let ended = s.base.credentials.iter().filter(has_ended);
@@ -552,15 +557,49 @@ pub(super) fn next_deletion(s: &Situation<'_>) -> Option<RemoteDeletion> {
     if !is_usable || !may_call {
         return None;
     }
-    let is_ours = |one: &&Credential| {
-        let hash = &remote_name("", s.uid(), one.revision, one.id.as_str())["po-".len()..];
-        let of_issuer = |remote: &RemoteFacts| s.observed.issuer.is_some_and(|issuer| issuer.uid == remote.issuer_uid);
-        one.remote.as_deref().is_some_and(|remote| remote.name.ends_with(hash) && of_issuer(remote))
-    };
-    s.revoking().iter().filter(is_ours).find_map(|one| match revocation(one, s.observed) {
+    let may_revoke = |one: &&Credential| not_ours(one, s.observed).is_none();
+    s.revoking().iter().filter(may_revoke).find_map(|one| match revocation(one, s.observed) {
         Revocation::Delete(deletion) => Some(deletion),
         Revocation::Confirmed | Revocation::AwaitList => None,
     })
+}
+
+/// Whether the issuer has ended a token by itself.
+fn has_expired_there(one: &Credential, now: Time) -> bool {
+    one.remote.as_ref().and_then(|remote| remote.expires_at).is_some_and(|at| now.since(at) >= EXPIRED_FOR)
+}
+
+/// Whether the name of a token at the issuer was made for the PAT with this UID. It was not if its object was restored from a backup.
+fn is_named_for(one: &Credential, remote: &RemoteFacts, uid: &str) -> bool {
+    remote.name.ends_with(&remote_name("", uid, one.revision, one.id.as_str())["po-".len()..])
+}
+
+/// Returns the names of a PAT's tokens at the issuer that were made for another PAT: one of the two was restored from a backup of the
+/// other.
+pub fn names_of_another(pat: &StoredPat) -> impl Iterator<Item = &str> {
+    let tokens = pat.status.iter().flat_map(|status| status.all_credentials());
+    let remote = tokens.filter_map(|one| Some((one, one.remote.as_deref()?)));
+    remote.filter(|(one, remote)| !is_named_for(one, remote, pat.uid())).map(|(_, remote)| remote.name.as_str())
+}
+
+/// Why the controller does not revoke a token that has ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum NotOurs {
+    /// Another controller, or one in another cluster, issued it, or an earlier issuer of the same name.
+    Issuer,
+    /// Another PAT has it, too.
+    Shared,
+}
+
+/// Returns why the controller must not revoke a token; `None` if it may.
+pub(super) fn not_ours(one: &Credential, observed: &Observed<'_>) -> Option<NotOurs> {
+    let (remote, issuer) = (one.remote.as_deref()?, observed.issuer?);
+    let of_issuer = remote.issuer_uid == issuer.uid && remote.name.starts_with(&name_prefix(&issuer.mark));
+    let is_shared = || !is_named_for(one, remote, observed.pat.uid()) && observed.shared_names.contains(&remote.name);
+    match of_issuer {
+        false => Some(NotOurs::Issuer),
+        true => is_shared().then_some(NotOurs::Shared),
+    }
 }
 
 /// Whether a PAT that is being deleted may go although its tokens are not confirmed to be gone: its issuer cannot be used, and that will not
@@ -581,8 +620,7 @@ pub(super) fn release_at(inputs: &Inputs<'_>) -> Option<Time> {
 /// to.
 fn unusable_since(observed: &Observed<'_>, revoking: &[Credential]) -> Option<Time> {
     let Some(issuer) = observed.issuer else { return Some(Time::MIN) };
-    let is_of_another = |one: &Credential| one.remote.as_ref().is_some_and(|remote| remote.issuer_uid != issuer.uid);
-    if revoking.iter().any(is_of_another) {
+    if revoking.iter().any(|one| not_ours(one, observed).is_some()) {
         return Some(Time::MIN);
     }
     let needs_a_person = |problem: &&IssuerProblem| problem.reason == Reason::IssuerNotReady;
@@ -627,8 +665,10 @@ pub(super) fn may_retry(failed: Option<&FailedCall>, now: Time) -> bool {
 
 /// Returns the credential of a held token that the issuer has created.
 pub(super) fn created(credential: &Credential, hash: TokenHash, facts: &CreatedFacts) -> Credential {
-    let remote =
-        credential.remote.clone().map(|remote| Box::new(RemoteFacts { id: Some(facts.id.clone()), ..*remote }));
+    let remote = credential
+        .remote
+        .clone()
+        .map(|remote| Box::new(RemoteFacts { id: Some(facts.id.clone()), expires_at: facts.expires_at, ..*remote }));
     let ends = facts.expires_at.into_iter().chain(credential.expires_at).min();
     Credential { sha256: Parsed::Value(hash), expires_at: ends, remote, ..credential.clone() }
 }

@@ -656,3 +656,54 @@ fn issuer_that_became_local_does_not_replace_the_token() {
     assert!(world.in_secret() == token && world.status().credentials.is_empty());
     assert!(world.status().conditions.iter().any(|one| one.reason == "IssuerNotReady"));
 }
+
+#[test]
+fn tokens_of_a_restored_object_are_revoked_unless_another_object_has_them() {
+    let restored = || {
+        let mut world = issued(IssuerSystem::Cryptlex, json!({}));
+        world.simulator.pat.metadata.uid = Some("restored".into());
+        world.simulator.secrets.clear();
+        world
+    };
+    let name = |world: &RemoteWorld| world.status().remote_credentials[0].remote.clone().unwrap().name;
+
+    let mut world = restored();
+    let first = name(&world);
+    happen(&mut world, &Happening::Delete);
+    world.come_to_rest();
+    assert!(world.simulator.released && !world.issuer().tokens.contains_key(&first));
+
+    let mut world = restored();
+    let first = name(&world);
+    world.issuer().shared_names = vec![first.clone()];
+    happen(&mut world, &Happening::Delete);
+    world.reconcile(usize::MAX);
+    let message = world.status().conditions[0].message.clone();
+    assert!(
+        message.ends_with(&format!("another PersonalAccessToken has {first}, too: the last of them revokes it")),
+        "{message}"
+    );
+    world.simulator.now = world.simulator.now.plus(seconds(600));
+    world.reconcile(usize::MAX);
+    assert!(world.simulator.released && world.issuer().tokens.contains_key(&first));
+}
+
+#[test]
+fn token_of_another_controller_is_forgotten_an_hour_after_its_expiry() {
+    let mut world = issued(IssuerSystem::Cryptlex, json!({}));
+    world.issuer().view.mark = "another0".into();
+    let first = world.status().remote_credentials[0].clone();
+    let name = first.remote.as_ref().unwrap().name.clone();
+    happen(&mut world, &Happening::Revoked(true));
+    world.reconcile(usize::MAX);
+    let message = world.status().conditions[0].message.clone();
+    assert!(message.contains(&format!("{name} was issued by another controller")), "{message}");
+    world.simulator.now = first.expires_at.unwrap().plus(seconds(3_599));
+    world.reconcile(usize::MAX);
+    assert_eq!(world.status().remote_credentials.len(), 1);
+    assert_eq!(world.calls, 1, "only the creation");
+    world.simulator.now = first.expires_at.unwrap().plus(seconds(3_600));
+    world.reconcile(usize::MAX);
+    assert!(world.status().remote_credentials.is_empty());
+    assert!(world.issuer().tokens.contains_key(&name));
+}

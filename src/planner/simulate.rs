@@ -103,6 +103,8 @@ pub struct SimulatedIssuer {
     pub lists: Vec<Arc<RemoteList>>,
     /// The targets that cannot be listed.
     pub list_problems: Vec<ListProblem>,
+    /// The names of tokens that another PAT has, too.
+    pub shared_names: Vec<String>,
     /// The calls.
     pub calls: IssuerCalls,
     /// What it answered to the creation of the held token.
@@ -150,6 +152,7 @@ impl SimulatedIssuer {
             target: RemoteTarget::default(),
             lists: Vec::new(),
             list_problems: Vec::new(),
+            shared_names: Vec::new(),
             calls: IssuerCalls::default(),
             created: None,
             next_answer: RemoteAnswer::Success,
@@ -289,6 +292,7 @@ impl Simulator {
             issuer: self.issuer.as_ref().map(|issuer| &issuer.view),
             remote_lists: self.issuer.as_ref().map_or(&[], |issuer| &issuer.lists),
             list_problems: self.issuer.as_ref().map_or(&[], |issuer| &issuer.list_problems),
+            shared_names: self.issuer.as_ref().map_or(&[], |issuer| &issuer.shared_names),
             calls: self.issuer.as_ref().map_or(&no_calls, |issuer| &issuer.calls),
             created: self.issuer.as_ref().and_then(|issuer| issuer.created.as_ref()),
             refusals: &self.refusals,

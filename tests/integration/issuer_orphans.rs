@@ -3,7 +3,7 @@
 use k8s_openapi::jiff::SignedDuration;
 use kube::{
     Api,
-    api::{DeleteParams, Patch, PatchParams},
+    api::{DeleteParams, ObjectMeta, Patch, PatchParams, PostParams},
 };
 use pat_operator::api::TokenIssuer;
 use serde_json::json;
@@ -75,4 +75,49 @@ async fn tokens_of_a_former_issuer_of_the_same_name_are_left_alone() {
         scene.poll().await;
     }
     assert!(accepts(&scene, &lost));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn token_of_an_object_restored_from_a_backup_is_kept_and_later_revoked() {
+    let mut scene = RemoteStage::new("restored").await;
+    scene.apply("app", json!({})).await;
+    scene.settle("app").await;
+    let (secrets, name) = scene.secret_of("app");
+    let mut secret = secrets.get(&name).await.expect("the Secret");
+    let token = lose(&scene, "app").await;
+    let _ = secrets.delete(&name, &DeleteParams::default()).await;
+
+    secret.metadata = ObjectMeta {
+        name: Some(name.clone()),
+        labels: secret.metadata.labels,
+        annotations: secret.metadata.annotations,
+        ..ObjectMeta::default()
+    };
+    secrets.create(&PostParams::default(), &secret).await.expect("the Secret of the backup");
+    scene.stage.settings.restore_issued_before = Some(scene.stage.now().plus(SignedDuration::from_secs(1)));
+    let client = scene.stage.client.clone();
+    scene.restart_with(client).await;
+    scene.apply("app", json!({})).await;
+    scene.settle("app").await;
+    assert_eq!(scene.stage.value("app", "token").await, token);
+    assert!(accepts(&scene, &token));
+
+    // It is revoked after the next rotation. The object holds the names of two tokens, made for different UIDs.
+    scene.stage.hand.advance(SignedDuration::from_hours(30 * 24));
+    scene.settle("app").await;
+    let second = scene.stage.value("app", "token").await;
+    assert!(second != token && accepts(&scene, &token), "grace period");
+    scene.stage.hand.advance(SignedDuration::from_hours(25));
+    scene.settle("app").await;
+    scene.settle("app").await;
+    assert!(!accepts(&scene, &token) && accepts(&scene, &second));
+
+    let pats = scene.stage.pats();
+    pats.delete("app", &DeleteParams::default()).await.expect("it is being deleted");
+    for _ in 0..2 {
+        scene.settle("app").await;
+        scene.stage.hand.advance(SignedDuration::from_mins(3));
+    }
+    assert!(pats.get_opt("app").await.expect("an answer").is_none(), "no finalizer keeps it");
+    assert!(scene.gitlab.with(|gitlab| gitlab.live().is_empty()));
 }

@@ -15,7 +15,7 @@ mod poller;
 mod protection;
 
 use std::{
-    collections::HashMap,
+    collections::{HashMap, HashSet},
     sync::{Arc, Mutex, PoisonError, RwLock},
 };
 
@@ -43,7 +43,7 @@ use crate::{
     issuer::{CallBudget, CallError, Driver, GitLabOwner, IssuerTarget, ServerInfo},
     planner::{
         orphans::UnknownTokens,
-        remote::{IssuerProblem, IssuerView, ListProblem, RemoteList, issuer_mark},
+        remote::{IssuerProblem, IssuerView, ListProblem, RemoteList, issuer_mark, names_of_another},
     },
     service::{self, Clock},
 };
@@ -216,6 +216,8 @@ pub struct IssuerFacts {
     pub lists: Vec<Arc<RemoteList>>,
     /// The targets of the PAT's tokens for which the newest list failed.
     pub list_problems: Vec<ListProblem>,
+    /// The names of tokens that were made for another PAT, and that another PAT has, too.
+    pub shared_names: Vec<String>,
 }
 
 impl Issuers {
@@ -247,13 +249,28 @@ impl Issuers {
         let issuer = IssuerKey::of(pat).and_then(|key| self.get(&key));
         let Some(issuer) = issuer else { return IssuerFacts::default() };
         let state = issuer.state();
-        let mut facts = IssuerFacts { view: Some(state.view.clone()), ..IssuerFacts::default() };
+        let shared_names = self.shared_names(pat);
+        let mut facts = IssuerFacts { view: Some(state.view.clone()), shared_names, ..IssuerFacts::default() };
         for target in targets(pat) {
             let Some(listed) = state.targets.get(&target) else { continue };
             facts.lists.extend(listed.lists.iter().cloned());
             facts.list_problems.extend(listed.problem.clone().map(|problem| ListProblem { target, problem }));
         }
         facts
+    }
+
+    /// Returns the names of tokens that were made for another PAT, and that another PAT has, too. Few PATs were restored from a backup, so
+    /// it is rare that all have to be read.
+    fn shared_names(&self, pat: &StoredPat) -> Vec<String> {
+        let names: Vec<_> = names_of_another(pat).collect();
+        if names.is_empty() {
+            return Vec::new();
+        }
+        let all = self.stores.pats().state();
+        let others = all.iter().filter(|other| other.uid() != pat.uid());
+        let tokens = others.flat_map(|other| other.status.iter().flat_map(|status| status.all_credentials()));
+        let known: HashSet<_> = tokens.filter_map(|one| Some(one.remote.as_ref()?.name.as_str())).collect();
+        names.into_iter().filter(|name| known.contains(name)).map(str::to_owned).collect()
     }
 
     /// Asks for a list of the tokens of the issuer of a PAT soon.
