@@ -58,7 +58,7 @@ async fn kubectl_apply(access: &Access, namespace: &Namespace) -> Vec<String> {
 #[tokio::test]
 async fn applying_all_examples_again_changes_nothing() {
     let access = control_plane::shared().await.expect("a control plane");
-    crate::crd::install_crds(&access.client().expect("an administrator's client")).await;
+    crate::crd::install_on_shared(&access.client().expect("an administrator's client")).await;
     let namespace = access.namespace("examples").await.expect("a namespace");
     for outcome in ["created", "unchanged"] {
         let lines = kubectl_apply(&access, &namespace).await;
@@ -72,7 +72,7 @@ async fn applying_all_examples_again_changes_nothing() {
 async fn api_server_accepts_owner_examples_unchanged() {
     let access = control_plane::shared().await.expect("a control plane");
     let client = access.client().expect("an administrator's client");
-    crate::crd::install_crds(&client).await;
+    crate::crd::install_on_shared(&client).await;
     let owners = kube::Api::<TokenOwner>::all(client);
     let files = fs::read_dir(folder().join("owners")).expect("the folder examples/owners/ exists");
     for file in files.map(|file| file.expect("readable").path()) {
@@ -91,7 +91,7 @@ async fn api_server_accepts_owner_examples_unchanged() {
 async fn api_server_accepts_issuer_examples_unchanged() {
     let access = control_plane::shared().await.expect("a control plane");
     let client = access.client().expect("an administrator's client");
-    crate::crd::install_crds(&client).await;
+    crate::crd::install_on_shared(&client).await;
     let namespace = access.namespace("issuer-examples").await.expect("a namespace");
     let issuers: Api<ClusterTokenIssuer> = Api::all(client.clone());
     let pats: Api<PersonalAccessToken> = Api::namespaced(client.clone(), namespace.name());

@@ -146,7 +146,7 @@ impl Api {
     async fn new(kind: Kind, prefix: &str) -> Self {
         let access = control_plane::shared().await.expect("a control plane");
         let client = access.client().expect("an administrator's client");
-        crate::support::crd::install_crds(&client).await;
+        crate::support::crd::install_on_shared(&client).await;
         Self { client, namespace: access.namespace(prefix).await.expect("a namespace"), kind }
     }
 

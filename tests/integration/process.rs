@@ -394,6 +394,13 @@ async fn endpoints_report_state_without_object_names() {
     place.has("is-revoked", "Ready", "False", "Revoked").await;
     place.secrets().delete("expires", &DeleteParams::default()).await.unwrap();
     place.until("expires", "repaired", |status| status.revision == Some(2) && is_ready(status)).await;
+    // The operator sees its own writes a moment later than the test.
+    eventually("the metrics show all tokens", async || {
+        let metrics = operator.metrics().await;
+        metrics.value(r#"pat_operator_credentials{state="Grace"}"#) == 2.0
+            && metrics.value(r#"pat_operator_tokens{ready="True",reason="Issued"}"#) == 2.0
+    })
+    .await;
     let after = operator.metrics().await;
     assert_eq!(after.value("pat_operator_nearest_grace_end_in_use_seconds"), f64::INFINITY);
     assert_eq!(after.value("pat_operator_rotations_total"), 1.0);

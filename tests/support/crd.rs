@@ -10,6 +10,7 @@ use kube::{
 };
 use pat_operator::api::{ClusterTokenIssuer, PersonalAccessToken, TokenIssuer, TokenOwner, crd};
 use serde::{Serialize, de::DeserializeOwned};
+use tokio::sync::OnceCell;
 
 const LIMIT: Duration = Duration::from_secs(30);
 
@@ -31,6 +32,12 @@ pub async fn install_crds(client: &Client) {
     })
     .await
     .expect("the CRDs are installed in time");
+}
+
+/// Installs the CRDs on the shared control plane, once for all tests of this process.
+pub async fn install_on_shared(client: &Client) {
+    static INSTALLED: OnceCell<()> = OnceCell::const_new();
+    INSTALLED.get_or_init(|| install_crds(client)).await;
 }
 
 /// Applies a CRD, and waits until it is established.

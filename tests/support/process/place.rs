@@ -42,7 +42,7 @@ impl Place {
     pub async fn new(prefix: &str) -> Self {
         let access = control_plane::shared().await.expect("a control plane");
         let client = access.client().expect("a client");
-        super::super::crd::install_crds(&client).await;
+        super::super::crd::install_on_shared(&client).await;
         super::super::policies::guard::keep_parameters_read(&client).await;
         Self::on(&access, prefix).await
     }
