@@ -232,6 +232,9 @@ pub struct RemoteFacts {
     /// When the issuer ends the token by itself, according to its answer.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub expires_at: Option<Time>,
+    /// When the token was last used, according to the issuer. Written at most once a day.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub last_used_at: Option<Time>,
     /// UID of the issuer.
     #[serde(rename = "issuerUID")]
     #[schemars(length(max = 36))]

@@ -81,7 +81,8 @@ mod tests {
     const MARK: &str = "abcdefgh";
 
     fn list(begun_at: Time, names: &BTreeSet<String>) -> RemoteList {
-        let live = names.iter().map(|name| (name.clone(), ListedToken { id: format!("id-{name}") }));
+        let live =
+            names.iter().map(|name| (name.clone(), ListedToken { id: format!("id-{name}"), last_used_at: None }));
         RemoteList { target: RemoteTarget::default(), begun_at, live: live.collect() }
     }
 

@@ -34,6 +34,9 @@ pub const LATEST_REQUEST: SignedDuration = SignedDuration::from_mins(1);
 /// When an object is deleted and its issuer cannot be used, its tokens are left at the issuer after this time.
 pub const RELEASE_AFTER: SignedDuration = SignedDuration::from_mins(10);
 
+/// The shortest time between two last uses that the status records.
+const LAST_USE_PERIOD: SignedDuration = SignedDuration::from_hours(24);
+
 /// A token is certainly dead this long after its expiry, whatever the difference between the issuer's clock and ours.
 const EXPIRED_FOR: SignedDuration = SignedDuration::from_hours(1);
 
@@ -95,6 +98,8 @@ pub struct RemoteList {
 pub struct ListedToken {
     /// Its ID at the issuer.
     pub id: String,
+    /// When it was last used, if the issuer tells.
+    pub last_used_at: Option<Time>,
 }
 
 /// Why the tokens of a target cannot be listed.
@@ -218,6 +223,7 @@ impl<'a> RemoteIntent<'a> {
             name: remote_name(&self.issuer.mark, uid, revision, id),
             id: None,
             expires_at: None,
+            last_used_at: None,
             issuer_uid: self.issuer.uid.clone(),
             target: self.target.clone(),
             parameters: self.parameters.clone(),
@@ -545,9 +551,25 @@ pub(super) fn next_credentials(s: &Situation<'_>, live: Vec<Credential>) -> Vec<
     let ended = s.base.credentials.iter().filter(has_ended);
     let ended = ended.map(|one| Credential { state: CredentialState::Revoking, ..one.clone() });
     let mut all: Vec<_> = revoking.chain(ended).collect();
-    all.extend(live);
+    all.extend(live.into_iter().map(|one| with_last_use(one, s.observed)));
     all.sort_by_key(|credential| std::cmp::Reverse(credential.revision));
     all
+}
+
+/// Records when a token was last used.
+fn with_last_use(credential: Credential, observed: &Observed<'_>) -> Credential {
+    let of_remote = |remote: &RemoteFacts| {
+        let used_at = last_use(remote, lists_of(observed, remote).next()?)?;
+        Some(Box::new(RemoteFacts { last_used_at: Some(used_at), ..remote.clone() }))
+    };
+    let remote = credential.remote.as_deref().and_then(of_remote).or(credential.remote);
+    Credential { remote, ..credential }
+}
+
+/// Returns when a token was last used according to a list, if the status does not say so to within a day.
+pub fn last_use(remote: &RemoteFacts, list: &RemoteList) -> Option<Time> {
+    let used_at = list.live.get(&remote.name)?.last_used_at?;
+    remote.last_used_at.is_none_or(|told| used_at.since(told) >= LAST_USE_PERIOD).then_some(used_at)
 }
 
 /// Returns the token to revoke at the issuer now.

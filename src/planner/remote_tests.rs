@@ -47,7 +47,12 @@ impl RemoteWorld {
             deleting: false,
             problem: None,
         });
-        let foreign = SimulatedRemoteToken { id: "foreign".into(), sha256: hash(b"foreign"), expires_at: None };
+        let foreign = SimulatedRemoteToken {
+            id: "foreign".into(),
+            sha256: hash(b"foreign"),
+            expires_at: None,
+            last_used_at: None,
+        };
         issuer.tokens.insert("foreign".into(), foreign);
         simulator.issuer = Some(issuer);
         Self {
@@ -706,4 +711,24 @@ fn token_of_another_controller_is_forgotten_an_hour_after_its_expiry() {
     world.reconcile(usize::MAX);
     assert!(world.status().remote_credentials.is_empty());
     assert!(world.issuer().tokens.contains_key(&name));
+}
+
+#[test]
+fn last_use_is_recorded_once_a_day() {
+    let mut world = issued(IssuerSystem::Cryptlex, json!({}));
+    let recorded = |world: &RemoteWorld| world.status().remote_credentials[0].remote.clone().unwrap().last_used_at;
+    assert_eq!(recorded(&world), None);
+    let mut told = Vec::new();
+    for hours in [1, 2, 24, 26, 49] {
+        let used = world.simulator.pat.metadata.creation_timestamp.as_ref().unwrap().0;
+        let used = Time::from(used).plus(SignedDuration::from_hours(hours));
+        world.simulator.now = used.plus(seconds(60));
+        let now = world.simulator.now;
+        let issuer = world.issuer();
+        issuer.tokens.values_mut().for_each(|token| token.last_used_at = Some(used));
+        issuer.poll(now);
+        world.reconcile(usize::MAX);
+        told.push(recorded(&world).unwrap().since(used).as_hours());
+    }
+    assert_eq!(told, [0, -1, -23, 0, -23]);
 }

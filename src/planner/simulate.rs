@@ -125,6 +125,8 @@ pub struct SimulatedRemoteToken {
     pub sha256: TokenHash,
     /// When it ends.
     pub expires_at: Option<Time>,
+    /// When it was last used.
+    pub last_used_at: Option<Time>,
 }
 
 /// How a simulated issuer answers a call.
@@ -169,7 +171,9 @@ impl SimulatedIssuer {
         self.tokens.extend(due.into_iter().map(|(_, name, token)| (name, token)));
         let is_live = |token: &SimulatedRemoteToken| token.expires_at.is_none_or(|end| now < end);
         let live = self.tokens.iter().filter(|(_, token)| is_live(token));
-        let live = live.map(|(name, token)| (name.clone(), ListedToken { id: token.id.clone() })).collect();
+        let live = live
+            .map(|(name, token)| (name.clone(), ListedToken { id: token.id.clone(), last_used_at: token.last_used_at }))
+            .collect();
         self.lists.insert(0, Arc::new(RemoteList { target: self.target.clone(), begun_at: now, live }));
         self.lists.truncate(2);
     }
@@ -179,7 +183,7 @@ impl SimulatedIssuer {
         let answer = std::mem::take(&mut self.next_answer);
         self.next_id += 1;
         let id = self.next_id.to_string();
-        let token = SimulatedRemoteToken { id: id.clone(), sha256, expires_at: request.expires_at };
+        let token = SimulatedRemoteToken { id: id.clone(), sha256, expires_at: request.expires_at, last_used_at: None };
         if answer == RemoteAnswer::LostLate {
             self.late.push((now.plus(CREATED_LATE), request.name.clone(), token));
         } else if matches!(answer, RemoteAnswer::Success | RemoteAnswer::LostAfter) {

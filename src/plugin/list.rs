@@ -105,7 +105,7 @@ pub fn table(rows: &[ListRow], args: &ListArgs, now: Time) -> Table {
             (Tone::Plain, pat.owner()),
             next,
             (Tone::Plain, relative(*end)),
-            (Tone::Plain, relative(status.last_used_at)),
+            (Tone::Plain, relative(pat.last_used_at())),
             (Tone::Plain, age.map_or_else(String::new, |age| time_format::format_duration(now.since(age)))),
         ]);
         if wide {

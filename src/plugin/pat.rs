@@ -11,7 +11,8 @@ use serde_json::Value;
 use super::error::Error;
 use crate::{
     api::{
-        Credential, CredentialState, GROUP, PersonalAccessTokenSpec, PersonalAccessTokenStatus, StoredPat, VERSION, crd,
+        Credential, CredentialState, GROUP, PersonalAccessTokenSpec, PersonalAccessTokenStatus, StoredPat, Time,
+        VERSION, crd,
     },
     planner::intent::secret_name,
 };
@@ -89,6 +90,13 @@ impl PatObject {
     /// All credentials in the status, with those that have ended and are being revoked at an issuer.
     pub fn all_credentials(&self) -> Vec<Credential> {
         self.stored.status.iter().flat_map(PersonalAccessTokenStatus::all_credentials).cloned().collect()
+    }
+
+    /// Returns when a token of this object was last used, according to verifiers or to the issuer.
+    pub fn last_used_at(&self) -> Option<Time> {
+        let status = self.stored.status.as_ref().ok()?;
+        let at_issuer = status.all_credentials().filter_map(|one| one.remote.as_ref()?.last_used_at);
+        at_issuer.chain(status.last_used_at).max()
     }
 
     /// Returns how many tokens may still work at an issuer of another system.

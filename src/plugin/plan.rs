@@ -227,7 +227,12 @@ fn with_issuer(mut simulator: Simulator, view: Option<IssuerView>) -> Simulator 
         for (credential, remote) in recorded.filter_map(|one| Some((one, one.remote.as_ref()?))) {
             issuer.target = remote.target.clone();
             if let (Some(id), Some(sha256)) = (&remote.id, credential.sha256.value()) {
-                let token = SimulatedRemoteToken { id: id.clone(), sha256: *sha256, expires_at: credential.expires_at };
+                let token = SimulatedRemoteToken {
+                    id: id.clone(),
+                    sha256: *sha256,
+                    expires_at: credential.expires_at,
+                    last_used_at: None,
+                };
                 issuer.tokens.insert(remote.name.clone(), token);
             }
         }

@@ -144,7 +144,7 @@ impl Page<'_> {
     /// The fields at the top of the page: their names and values. Fields without a value are left out.
     fn fields(&self) -> Vec<(&'static str, String)> {
         let Self { pat, now, .. } = *self;
-        let (spec, status, state) = (pat.spec(), pat.status(), token_state(pat, now));
+        let (spec, state) = (pat.spec(), token_state(pat, now));
         let listed = |items: &[String], none: &str| if items.is_empty() { none.to_owned() } else { items.join(", ") };
         let used = |at| time_format::format_time(at, now);
         // Verifiers of the operator do not accept tokens of other systems.
@@ -162,7 +162,7 @@ impl Page<'_> {
             ("Audiences", listed(&spec.audiences, "")),
             ("Secret", self.secret()),
             ("Expires", describe_end(pat, now)),
-            ("Last used", status.last_used_at.map_or_else(|| never_used.to_owned(), used)),
+            ("Last used", pat.last_used_at().map_or_else(|| never_used.to_owned(), used)),
             ("Managed by", gitops::find_source(&pat.object).map_or_else(String::new, |source| source.to_string())),
         ];
         fields.into_iter().filter(|(_, value)| !value.is_empty()).map(|(name, value)| (name, plain(&value))).collect()

@@ -98,7 +98,7 @@ impl SortValue {
                 pat.stored.metadata.creation_timestamp.as_ref().map(|time| Self::Time(time.0.into()))
             }
             SortBy::Key(SortKey::Expires) => row.end.map(Self::Time),
-            SortBy::Key(SortKey::LastUsed) => pat.status().last_used_at.map(Self::Time),
+            SortBy::Key(SortKey::LastUsed) => pat.last_used_at().map(Self::Time),
             SortBy::Key(SortKey::Owner) => Some(Self::Text(pat.owner())),
             SortBy::Key(SortKey::State) => Some(Self::Text(row.state.word.clone())),
             SortBy::Path(path) => match pat.printable().query(path).ok()?.first()? {

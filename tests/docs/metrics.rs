@@ -154,8 +154,9 @@ fn alerts() -> String {
     made.trim_end().to_owned()
 }
 
-/// A summary with an ellipsis for each placeholder.
+/// A summary with an ellipsis for each placeholder. A namespace is left out, because not every issuer has one.
 fn without_placeholders(summary: &str) -> String {
+    let summary = summary.replace("{{ with $labels.issuer_namespace }}{{ . }}/{{ end }}", "");
     let mut parts = summary.split("{{");
     let first = parts.next().unwrap_or_default().to_owned();
     parts.fold(first, |all, part| all + "…" + part.split_once("}}").expect("the placeholder ends").1)

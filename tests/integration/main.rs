@@ -16,6 +16,7 @@ mod fence;
 mod issuer;
 mod issuer_faults;
 mod issuer_orphans;
+mod issuer_outage;
 mod issuers;
 mod layers;
 mod leader;

@@ -40,21 +40,28 @@ async fn issuer_renews_its_own_credential() {
     assert!(is_ready && message.ends_with("accepts the credential"), "{message}");
 
     // It rotates the token with that token, and works on with the new one after the old one has ended.
-    scene.stage.hand.advance(SignedDuration::from_hours(30 * 24));
-    for name in ["own", "app"] {
-        scene.settle(name).await;
+    let mut former = first;
+    for rotation in 1..=10 {
+        scene.stage.hand.advance(SignedDuration::from_hours(30 * 24));
+        for name in ["own", "app"] {
+            scene.settle(name).await;
+        }
+        let next = scene.stage.value("own", "token").await;
+        let accepts = |token: &str| scene.gitlab.with(|gitlab| gitlab.accepts(token));
+        assert!(next != former && accepts(&former) && accepts(&next), "rotation {rotation}");
+        scene.stage.hand.advance(SignedDuration::from_hours(25));
+        scene.settle("own").await;
+        scene.stage.hand.advance(SignedDuration::from_secs(15));
+        scene.settle("own").await;
+        let credentials = scene.stage.status("own").await.remote_credentials;
+        let states: Vec<_> = credentials.into_iter().map(|one| one.state).collect();
+        assert_eq!(states, [CredentialState::Active], "rotation {rotation}");
+        assert!(!accepts(&former), "rotation {rotation}");
+        scene.settle("app").await;
+        assert_eq!(scene.stage.ready("app").await, ("True".into(), "Issued".into()), "rotation {rotation}");
+        former = next;
     }
-    let second = scene.stage.value("own", "token").await;
-    assert!(second != first && scene.gitlab.with(|gitlab| gitlab.accepts(&first) && gitlab.accepts(&second)));
-    scene.stage.hand.advance(SignedDuration::from_hours(25));
-    scene.settle("own").await;
-    scene.stage.hand.advance(SignedDuration::from_secs(15));
-    scene.settle("own").await;
-    let states: Vec<_> = scene.stage.status("own").await.remote_credentials.into_iter().map(|one| one.state).collect();
-    assert_eq!(states, [CredentialState::Active]);
-    assert!(!scene.gitlab.with(|gitlab| gitlab.accepts(&first)));
-    scene.settle("app").await;
-    assert_eq!(scene.stage.ready("app").await, ("True".into(), "Issued".into()));
+    assert_eq!(scene.gitlab.with(|gitlab| gitlab.unauthorized), 0, "no call was refused for its credential");
 }
 
 #[tokio::test(flavor = "multi_thread")]

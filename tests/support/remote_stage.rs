@@ -81,23 +81,42 @@ impl RemoteStage {
         self.stage.operator().issuers.as_deref().expect("issuers are on")
     }
 
-    /// Writes the Secret of a credential.
+    /// Writes the Secret of a credential for the GitLab.
     pub async fn put_credential(&self, name: &str, token: &str) {
-        let host = self.gitlab.url.strip_prefix("http://").expect("a URL");
+        self.put_secret(name, &self.gitlab.url, json!({"token": token})).await;
+    }
+
+    async fn put_secret(&self, name: &str, url: &str, credential: Value) {
+        let host = url.strip_prefix("http://").and_then(|url| url.split('/').next()).expect("a URL");
+        let mut data = json!({"host": host});
+        data.as_object_mut().expect("an object").extend(credential.as_object().expect("an object").clone());
         let secret = json!({
             "apiVersion": "v1", "kind": "Secret", "metadata": {"name": name}, "type": "pat-operator.io/issuer-auth",
-            "stringData": {"host": host, "token": token},
+            "stringData": data,
         });
         let params = PatchParams::apply("person").force();
         self.stage.secrets().patch(name, &params, &Patch::Apply(&secret)).await.expect("a Secret");
     }
 
-    /// Writes a TokenIssuer with this `auth`.
+    /// Writes a TokenIssuer for the GitLab with this `auth`.
     pub async fn put_issuer(&self, name: &str, auth: Value) {
+        self.put_issuer_of(name, "gitLab", &self.gitlab.url, auth).await;
+    }
+
+    /// Writes a TokenIssuer for another system, whose field in the spec is `system`, and the Secret with its credential. Both have the name
+    /// of the field. Waits until the controller knows it.
+    pub async fn add_system(&self, system: &str, url: &str, credential: Value) {
+        let name = system.to_ascii_lowercase();
+        self.put_secret(&name, url, credential).await;
+        self.put_issuer_of(&name, system, url, json!({"secretRef": {"name": name}})).await;
+        self.until_issuers_are_known().await;
+    }
+
+    async fn put_issuer_of(&self, name: &str, system: &str, url: &str, auth: Value) {
         let issuer = json!({
             "apiVersion": "pat-operator.io/v1alpha1", "kind": "TokenIssuer", "metadata": {"name": name},
             "spec": {
-                "gitLab": {"url": self.gitlab.url}, "auth": auth, "policy": {"rules": [{"targets": ["*"]}]},
+                system: {"url": url}, "auth": auth, "policy": {"rules": [{"targets": ["*"]}]},
                 "caBundle": self.some_certificate(),
             },
         });

@@ -4,7 +4,7 @@
 use std::{
     collections::{BTreeMap, HashMap},
     fmt,
-    sync::{Arc, Mutex, PoisonError},
+    sync::{Arc, Mutex, PoisonError, atomic::Ordering},
     time::Instant,
 };
 
@@ -286,7 +286,8 @@ impl Collector for IssuerCollector {
         let rows: Vec<_> = with_system.collect();
         encode_calls(&rows, &issuers.metrics.durations, &mut encoder)?;
         encode_tokens(&rows, now, &mut encoder)?;
-        encode_polls(&rows, &mut encoder)
+        encode_polls(&rows, &mut encoder)?;
+        encode_budgets(&rows, &mut encoder)
     }
 }
 
@@ -341,6 +342,17 @@ fn encode_polls(rows: &[IssuerRow], encoder: &mut DescriptorEncoder<'_>) -> fmt:
     family(encoder, ("issuer_last_list_timestamp", help, Some(&Unit::Seconds)), listed)?;
     let interval = rows.iter().map(|row| (row.labels.clone(), ConstGauge::new(row.issuer.interval().as_secs_f64())));
     family(encoder, ("issuer_poll_interval", "Time between two lists", Some(&Unit::Seconds)), interval)
+}
+
+fn encode_budgets(rows: &[IssuerRow], encoder: &mut DescriptorEncoder<'_>) -> fmt::Result {
+    let used = rows.iter().map(|row| (row.labels.clone(), ConstGauge::new(row.issuer.budget.used())));
+    let help = "Part of the calls of a minute that is used; 1 while the issuer orders a pause";
+    family(encoder, ("issuer_budget_used", help, Some(&Unit::Ratios)), used)?;
+    let orphans = rows
+        .iter()
+        .map(|row| (row.labels.clone(), ConstCounter::new(row.issuer.orphans_revoked.load(Ordering::Relaxed))));
+    let help = "Tokens at the issuer that no PersonalAccessToken recorded, and that were revoked";
+    family(encoder, ("issuer_orphans_revoked", help, None), orphans)
 }
 
 /// Encodes one metric: its name, help and unit, and each series. A metric without series is left out.
@@ -504,6 +516,8 @@ mod tests {
             ("ready", "", 1.0),
             ("last_list_timestamp_seconds", "", 1_767_312_000.0),
             ("poll_interval_seconds", "", 600.0),
+            ("budget_used_ratio", "", 0.0),
+            ("orphans_revoked_total", "", 0.0),
             ("credentials", ",state=\"Pending\"", 0.0),
             ("credentials", ",state=\"Active\"", 1.0),
             ("credentials", ",state=\"Grace\"", 1.0),

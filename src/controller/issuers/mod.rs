@@ -16,7 +16,7 @@ mod protection;
 
 use std::{
     collections::{HashMap, HashSet},
-    sync::{Arc, Mutex, PoisonError, RwLock},
+    sync::{Arc, Mutex, PoisonError, RwLock, atomic::AtomicU64},
 };
 
 use ipnet::IpNet;
@@ -43,7 +43,7 @@ use crate::{
     issuer::{CallBudget, CallError, Driver, GitLabOwner, IssuerTarget, ServerInfo},
     planner::{
         orphans::UnknownTokens,
-        remote::{IssuerProblem, IssuerView, ListProblem, RemoteList, issuer_mark, names_of_another},
+        remote::{IssuerProblem, IssuerView, ListProblem, RemoteList, issuer_mark, last_use, names_of_another},
     },
     service::{self, Clock},
 };
@@ -140,6 +140,8 @@ pub struct Issuer {
     uid: String,
     budget: Arc<CallBudget>,
     calls: Arc<CallCounts>,
+    /// How many tokens that no PAT knew were revoked.
+    orphans_revoked: AtomicU64,
     state: RwLock<IssuerState>,
     /// Held while the status is written, so that no write is based on an older one.
     writes: tokio::sync::Mutex<()>,
@@ -182,14 +184,14 @@ impl IssuerState {
         self.targets.iter().filter_map(problem).collect()
     }
 
-    /// Whether new lists can change something for a PAT: one of its tokens is not settled, or the newest list does not show it.
+    /// Whether new lists can change something for a PAT: one of its tokens is not settled or was used, or the newest list does not show it.
     fn may_settle(&self, pat: &StoredPat) -> bool {
         let recorded = pat.status.iter().flat_map(|status| &status.remote_credentials);
         recorded.into_iter().any(|one| {
             let is_settled = matches!(one.state, CredentialState::Active | CredentialState::Grace);
             let list = one.remote.as_ref().and_then(|remote| {
                 let newest = self.targets.get(&remote.target)?.lists.first()?;
-                Some(newest.live.contains_key(&remote.name))
+                Some(newest.live.contains_key(&remote.name) && last_use(remote, newest).is_none())
             });
             !is_settled || list != Some(true)
         })
@@ -313,6 +315,7 @@ impl Issuers {
                 uid,
                 budget: CallBudget::new(CALLS_PER_MINUTE, CALLS_AT_ONCE),
                 calls: Arc::default(),
+                orphans_revoked: AtomicU64::default(),
                 state: RwLock::new(state),
                 writes: tokio::sync::Mutex::default(),
                 poll_soon: Notify::new(),

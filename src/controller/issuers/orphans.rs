@@ -1,7 +1,7 @@
 //! Revokes tokens at an issuer that no PAT knows. `planner::orphans` decides which.
 
 use std::{
-    sync::{Arc, PoisonError},
+    sync::{Arc, PoisonError, atomic::Ordering},
     time::Duration,
 };
 
@@ -47,6 +47,7 @@ impl Issuers {
         for RemoteDeletion { name, id, target } in due {
             match driver.delete(&issuer_target(&target), &id).await {
                 Ok(()) => {
+                    issuer.orphans_revoked.fetch_add(1, Ordering::Relaxed);
                     tracing::info!(issuer = %title, token = name, "revoked a token that no PersonalAccessToken knows")
                 }
                 Err(error) => {

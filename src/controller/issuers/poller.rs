@@ -264,7 +264,9 @@ impl Issuers {
             match list.and_then(|tokens| tokens.iter().try_for_each(|token| check_id(&token.id)).map(|()| tokens)) {
                 Ok(tokens) => {
                     let live = tokens.into_iter().filter(|token| token.live);
-                    let live = live.map(|token| (token.name, ListedToken { id: token.id })).collect();
+                    let live = live
+                        .map(|token| (token.name, ListedToken { id: token.id, last_used_at: token.last_used_at }))
+                        .collect();
                     let list = Arc::new(RemoteList { target, begun_at, live });
                     issuer.note_list(list.clone());
                     lists.push(list);

@@ -1,3 +1,5 @@
-//! Drivers against the real servers of other systems.
+//! Issuers against the real servers of other systems, and against clients of the vendors.
 
 mod gitea;
+mod rotation;
+mod vendors;

@@ -76,6 +76,8 @@ struct FaultyState {
     guarded: Option<(Api<Secret>, String)>,
     violations: Vec<String>,
     calls: Vec<String>,
+    /// Whether it answers 503 to all calls.
+    is_down: bool,
 }
 
 enum Way {
@@ -143,6 +145,11 @@ impl FaultyGitLab {
         self.state().calls.clone()
     }
 
+    /// Lets it answer 503 to all calls, or answer again.
+    pub fn set_down(&self, is_down: bool) {
+        self.state().is_down = is_down;
+    }
+
     /// Works on the server's tokens.
     pub fn with<T>(&self, work: impl FnOnce(&mut GitLabState) -> T) -> T {
         work(&mut self.state().gitlab)
@@ -178,6 +185,9 @@ impl FaultyState {
     fn meet(&mut self, request: &VendorRequest) -> Way {
         if self.process.as_ref().is_some_and(Faults::is_dead) {
             return Way::Broken;
+        }
+        if self.is_down {
+            return Way::Refused(503);
         }
         let call = RemoteCall::of(request);
         let seen = self.seen.entry(call).or_default();

@@ -51,6 +51,8 @@ pub struct GitLabState {
     pub page: Option<usize>,
     /// Whether the project was deleted.
     pub project_is_gone: bool,
+    /// How many requests had a credential that is not accepted.
+    pub unauthorized: u32,
 }
 
 /// A running server with the project `7` (`group/app`), the group `3` (`group`) and the user 42.
@@ -107,6 +109,13 @@ impl GitLabState {
         token["revoked"] = json!(true);
     }
 
+    /// Ends a token today, as the owner of a group can for all its tokens.
+    pub fn expire(&mut self, text: &str) {
+        let today = self.today().to_string();
+        let token = self.tokens.values_mut().find(|token| token["token"] == text).expect("there is such a token");
+        token["expires_at"] = json!(today);
+    }
+
     /// Deletes all tokens but these.
     pub fn retain(&mut self, keep: impl Fn(&Value) -> bool) {
         self.tokens.retain(|_, token| keep(token));
@@ -158,6 +167,7 @@ impl GitLabState {
             caller
         };
         if ![ADMIN, MAINTAINER, READER].contains(&caller) {
+            self.unauthorized += 1;
             return refused(401, "401 Unauthorized");
         }
         if is_bot && request.method == "POST" {
