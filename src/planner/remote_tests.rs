@@ -718,10 +718,9 @@ fn last_use_is_recorded_once_a_day() {
     let mut world = issued(IssuerSystem::Cryptlex, json!({}));
     let recorded = |world: &RemoteWorld| world.status().remote_credentials[0].remote.clone().unwrap().last_used_at;
     assert_eq!(recorded(&world), None);
-    let mut told = Vec::new();
+    let (mut told, start) = (Vec::new(), world.simulator.now);
     for hours in [1, 2, 24, 26, 49] {
-        let used = world.simulator.pat.metadata.creation_timestamp.as_ref().unwrap().0;
-        let used = Time::from(used).plus(SignedDuration::from_hours(hours));
+        let used = start.plus(SignedDuration::from_hours(hours));
         world.simulator.now = used.plus(seconds(60));
         let now = world.simulator.now;
         let issuer = world.issuer();

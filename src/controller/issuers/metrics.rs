@@ -347,7 +347,7 @@ fn encode_polls(rows: &[IssuerRow], encoder: &mut DescriptorEncoder<'_>) -> fmt:
 fn encode_budgets(rows: &[IssuerRow], encoder: &mut DescriptorEncoder<'_>) -> fmt::Result {
     let used = rows.iter().map(|row| (row.labels.clone(), ConstGauge::new(row.issuer.budget.used())));
     let help = "Part of the calls of a minute that is used; 1 while the issuer orders a pause";
-    family(encoder, ("issuer_budget_used", help, Some(&Unit::Ratios)), used)?;
+    family(encoder, ("issuer_budget_used_ratio", help, None), used)?;
     let orphans = rows
         .iter()
         .map(|row| (row.labels.clone(), ConstCounter::new(row.issuer.orphans_revoked.load(Ordering::Relaxed))));
