@@ -41,7 +41,7 @@ endif
 TEST_THREADS ?= $(shell echo $$((2 * $$(getconf _NPROCESSORS_ONLN))))
 
 # Everything is built before the control plane starts, so that the control plane is not idle. All tests share it.
-# The API server takes most of the CPU time. With a larger heap, it collects garbage less often.
+# The API server takes most of the CPU time. GOGC=400 lets its heap grow, so that it collects garbage less often.
 IN_CONTROL_PLANE = GOGC=400 RUST_TEST_THREADS=$(TEST_THREADS) $(CONTROL_PLANE) run --apply crds/ --
 
 .PHONY: test
@@ -72,7 +72,7 @@ bench: ## Measure the controller on a real control plane (ARGS=--quick: only che
 	cargo bench --locked --bench operator -- $(ARGS)
 
 .PHONY: bench-issuers
-bench-issuers: ## Measure tokens of an issuer that answers late, beside local ones (ARGS=--quick: only check that the benchmark works)
+bench-issuers: ## Measure tokens of a slow issuer alongside local tokens (ARGS=--quick: only check that the benchmark works)
 	cargo bench --locked --bench operator -- --issuers $(ARGS)
 
 .PHONY: bench-verify

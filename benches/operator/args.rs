@@ -25,7 +25,7 @@ pub struct Args {
     #[arg(value_parser = clap::value_parser!(u32).range(10..=100_000))]
     sizes: Vec<u32>,
 
-    /// Measure tokens of an issuer that answers after 50 ms, beside as many local ones
+    /// Measure tokens of an issuer with a delay of 50 ms, alongside the same number of local tokens
     #[arg(long, conflicts_with = "sizes")]
     pub issuers: bool,
 

@@ -1,7 +1,7 @@
-//! Measures tokens of an issuer that answers late, beside tokens of the operator's own.
+//! Measures tokens of a slow issuer alongside tokens of the operator's own.
 //!
-//! Each round has two runs, each on a new control plane: one with local tokens only, and one with as many tokens of the issuer beside
-//! them. So the difference is what tokens of an issuer cost, and whether they slow down the others.
+//! Each round has two runs, each on a new control plane: one with local tokens only, and one with the same number of issuer tokens
+//! alongside. The difference shows the cost of issuer tokens, and whether they slow down local ones.
 
 use std::{
     collections::HashSet,
@@ -48,7 +48,7 @@ pub struct IssuersReport {
 #[derive(Serialize)]
 struct IssuerRound {
     alone: Run,
-    beside: Run,
+    alongside: Run,
 }
 
 /// The results of one run.
@@ -56,16 +56,18 @@ struct IssuerRound {
 struct Run {
     /// Local tokens per second, from the time at which the operator had seen all objects.
     local_rate: f64,
-    /// From then until all tokens were ready.
+    /// Seconds from that time until all tokens were ready.
     seconds: f64,
     /// The operator's CPU time.
     cpu_ms: f64,
-    /// Its resident memory when it was idle.
+    /// The operator's resident memory when idle.
     memory_kib: f64,
     /// The writes of PATs and Secrets.
     writes: u64,
     /// The requests to the issuer.
     calls: Option<Calls>,
+    /// Those until all local tokens were ready.
+    early_calls: Option<Calls>,
 }
 
 /// Measures all rounds.
@@ -75,10 +77,10 @@ pub async fn measure(args: &Args) -> anyhow::Result<IssuersReport> {
     for round in 1..=args.issuer_rounds() {
         progress::report(&format!("round {round}: {tokens} local tokens alone"));
         let alone = run(args, tokens, None).await?;
-        progress::report(&format!("round {round}: {tokens} local tokens beside {tokens} of an issuer"));
+        progress::report(&format!("round {round}: {tokens} local tokens alongside {tokens} of an issuer"));
         let vendor = Vendor::start().await?;
-        let beside = run(args, tokens, Some(&vendor)).await?;
-        rounds.push(IssuerRound { alone, beside });
+        let alongside = run(args, tokens, Some(&vendor)).await?;
+        rounds.push(IssuerRound { alone, alongside });
     }
     Ok(IssuersReport { tokens, cores: meter::cores(), rows: rows(tokens, &rounds), rounds })
 }
@@ -99,6 +101,7 @@ async fn run(args: &Args, count: usize, vendor: Option<&Vendor>) -> anyhow::Resu
     let arguments = arguments.into_iter().chain(["--issuer-networks=127.0.0.0/8"]);
     let operator = Operator::start_with(&plane, arguments).await?;
     let local_end = local.end().await?;
+    let early_calls = vendor.map(Vendor::calls);
     let progress = Progress::begin(format!("operator: {total} tokens"), total);
     let end = operator.until(Goal::Minted, total, &progress).await?;
     operator.until_quiet().await?;
@@ -112,6 +115,7 @@ async fn run(args: &Args, count: usize, vendor: Option<&Vendor>) -> anyhow::Resu
         memory_kib: proc::memory_kib(pid, "VmRSS")?,
         writes: (plane.requests().await? - requests).writes(),
         calls: vendor.map(Vendor::calls),
+        early_calls,
     };
     operator.stop().await?;
     progress::report(&format!("local tokens: {:.0}/s; all: {:.1} s", result.local_rate, result.seconds));
@@ -175,24 +179,29 @@ impl Ready {
         let stop = self.0.abort_handle();
         let ended = tokio::time::timeout(LOCAL_WITHIN, self.0).await;
         stop.abort();
-        ended.context("the local tokens are not ready in time")??
+        ended.context("the local tokens were not ready within 5 minutes")??
     }
 }
 
 fn rows(tokens: usize, rounds: &[IssuerRound]) -> Vec<Row> {
     let middle = |figure: &dyn Fn(&IssuerRound) -> f64| vec![Some(median(rounds.iter().map(figure)))];
     let calls = |figure: fn(Calls) -> usize| {
-        let counts = rounds.iter().filter_map(|round| round.beside.calls).map(|calls| figure(calls) as f64);
+        let counts = rounds.iter().filter_map(|round| round.alongside.calls).map(|calls| figure(calls) as f64);
         vec![Some(counts.fold(0.0, f64::max))]
     };
     let each = |more: fn(&Run) -> f64| {
-        middle(&|round: &IssuerRound| (more(&round.beside) - more(&round.alone)) / tokens as f64)
+        middle(&|round: &IssuerRound| (more(&round.alongside) - more(&round.alone)) / tokens as f64)
     };
     vec![
         Row::plain("local tokens/s, alone", 0, middle(&|round| round.alone.local_rate)),
-        Row::plain("local tokens/s, beside those of the issuer", 0, middle(&|round| round.beside.local_rate)),
-        Row::least("beside / alone", 2, middle(&|round| round.beside.local_rate / round.alone.local_rate), 0.95),
-        Row::plain("seconds until all tokens are ready", 1, middle(&|round| round.beside.seconds)),
+        Row::plain("local tokens/s, alongside issuer tokens", 0, middle(&|round| round.alongside.local_rate)),
+        Row::least("alongside / alone", 2, middle(&|round| round.alongside.local_rate / round.alone.local_rate), 0.95),
+        Row::plain(
+            "creations at the issuer meanwhile",
+            0,
+            middle(&|round| round.alongside.early_calls.map_or(0.0, |calls| calls.creates as f64)),
+        ),
+        Row::plain("seconds until all tokens are ready", 1, middle(&|round| round.alongside.seconds)),
         Row::plain("creations at the issuer", 0, calls(|calls| calls.creates))
             .judged(format!("= {tokens}"), |count| count == tokens as f64),
         Row::plain("lists at the issuer", 0, calls(|calls| calls.lists)),

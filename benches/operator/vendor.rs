@@ -1,4 +1,4 @@
-//! A stub of Gitea: it keeps tokens in memory, and answers each request late.
+//! A stub of Gitea: it keeps tokens in memory, and answers each request after a delay.
 
 use std::{
     collections::BTreeMap,
@@ -30,9 +30,9 @@ pub const DELAY: Duration = Duration::from_millis(50);
 pub struct Calls {
     /// Creations of tokens.
     pub creates: usize,
-    /// First pages of lists of all tokens.
+    /// Lists of all tokens, each counted once.
     pub lists: usize,
-    /// Most requests at a time.
+    /// The largest number of concurrent requests.
     pub most_at_once: usize,
 }
 

@@ -229,10 +229,10 @@ pub struct RemoteFacts {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(max = 256))]
     pub id: Option<String>,
-    /// When the issuer ends the token by itself, according to its answer.
+    /// When the token expires at the issuer, as the issuer reported when it created the token.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub expires_at: Option<Time>,
-    /// When the token was last used, according to the issuer. Written at most once a day.
+    /// When the token was last used, as reported by the issuer. Updated at most once a day.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub last_used_at: Option<Time>,
     /// UID of the issuer.

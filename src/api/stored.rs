@@ -274,6 +274,13 @@ impl StoredPat {
         self.metadata.finalizers.iter().flatten().any(|finalizer| finalizer == REMOTE_TOKENS)
     }
 
+    /// Returns the status; `None` if it does not decode, or was lost and is not yet rebuilt although the object has tokens at an issuer.
+    pub fn readable_status(&self) -> Option<&PersonalAccessTokenStatus> {
+        let status = self.status.as_ref().ok()?;
+        let is_lost = status.revision.is_none() && status.conditions.is_empty() && status.observed_generation.is_none();
+        (!is_lost || !self.has_finalizer()).then_some(status)
+    }
+
     /// Returns the version that the next write must be based on.
     pub fn resource_version(&self) -> &str {
         self.metadata.resource_version.as_deref().unwrap_or_default()

@@ -294,6 +294,7 @@ impl PatController {
             }
         };
         term.cancel();
+        issuers.shutdown().await;
         if result.is_ok() {
             let limit = async {
                 shutdown.cancelled().await;
@@ -304,7 +305,6 @@ impl PatController {
                 () = limit => {}
             }
         }
-        issuers.shutdown().await;
         context.end_term();
         result
     }

@@ -145,7 +145,7 @@ impl Reconciler {
         }
     }
 
-    /// Sets the lease without which no step is taken.
+    /// Sets the lease. The reconciler takes no step unless this instance holds it.
     #[must_use]
     pub fn with_lease(self, lease: LeaseHandle) -> Self {
         Self { lease, ..self }

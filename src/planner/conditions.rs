@@ -8,7 +8,7 @@ use super::{
     damage::Damage,
     delivery::closes_at,
     lifecycle, remote,
-    remote::{NotOurs, not_ours},
+    remote::{BlockedRevocation, blocked_revocation},
     situation::Situation,
 };
 use crate::api::{Condition, ConditionType, CredentialState, DeliveryState, PersonalAccessTokenStatus, Reason, Time};
@@ -102,33 +102,42 @@ fn remote_revocation(s: &Situation<'_>, status: &PersonalAccessTokenStatus) -> O
 /// Returns the message about tokens that are being revoked at the issuer; `None` if there are none.
 fn being_revoked(s: &Situation<'_>, status: &PersonalAccessTokenStatus) -> Option<String> {
     let revoking = status.remote_credentials.iter().filter(|one| one.state == CredentialState::Revoking);
-    let tokens: Vec<_> = revoking.filter_map(|one| Some((one, one.remote.as_ref()?.name.as_str()))).collect();
-    let names: Vec<_> = tokens.iter().map(|(_, name)| *name).collect();
-    if names.is_empty() {
-        return None;
+    let tokens =
+        revoking.filter_map(|one| Some((blocked_revocation(one, s.observed), one.remote.as_ref()?.name.as_str())));
+    let (blocked, ours): (Vec<_>, Vec<_>) = tokens.partition(|(why, _)| why.is_some());
+    let title = s.spec.issuer_ref.as_deref()?.title();
+    let mut parts = Vec::new();
+    if !ours.is_empty() {
+        let names: Vec<_> = ours.into_iter().map(|(_, name)| name).collect();
+        let problem = revocation_problem(s, &title);
+        parts.push(format!(
+            "the controller is revoking these tokens at {title}: {}; they may work until the issuer confirms it{problem}",
+            names.join(", ")
+        ));
     }
-    let reference = s.spec.issuer_ref.as_deref()?;
-    let title = reference.title();
-    let not_ours = tokens.iter().find_map(|(one, name)| Some((not_ours(one, s.observed)?, *name)));
-    let why = match (s.observed.issuer, not_ours) {
-        (None, _) => format!("; {title} does not exist: create it again, or revoke them at the issuer yourself"),
-        (Some(_), Some((NotOurs::Issuer, name))) => format!(
-            "; {name} was issued by another controller or by a former issuer: revoke it at the issuer yourself, or wait for its expiry"
-        ),
-        (Some(_), Some((NotOurs::Shared, name))) => {
-            format!("; another PersonalAccessToken has {name}, too: the last of them revokes it")
-        }
-        (Some(issuer), None) => {
-            let listing = s.observed.list_problems.first().map(|one| &one.problem);
-            let failed = s.observed.calls.failed_deletion.as_ref().map(|failed| &failed.message);
-            let problem = issuer.problem.as_ref().or(listing).map(|problem| &problem.message).or(failed);
-            problem.map_or_else(String::new, |problem| format!("; last problem: {problem}"))
-        }
+    parts.extend(blocked.into_iter().filter_map(|(why, name)| {
+        Some(match why? {
+            BlockedRevocation::IssuedElsewhere => format!(
+                "token {name} was issued by another controller, or for a deleted issuer of the same name, so it is not revoked: revoke it \
+                 at {title}, or wait for its expiry"
+            ),
+            BlockedRevocation::Shared => {
+                format!("token {name} is not revoked, because another PersonalAccessToken records it, too")
+            }
+        })
+    }));
+    Some(parts.join("; ")).filter(|message| !message.is_empty())
+}
+
+/// Returns why the issuer does not confirm revocations, if that is known.
+fn revocation_problem(s: &Situation<'_>, title: &str) -> String {
+    let Some(issuer) = s.observed.issuer else {
+        return format!("; {title} does not exist: create it again, or revoke them at the issuer yourself");
     };
-    Some(format!(
-        "the controller is revoking these tokens at {title}: {}; they may work until the issuer confirms it{why}",
-        names.join(", ")
-    ))
+    let listing = s.observed.list_problems.first().map(|one| &one.problem);
+    let failed = s.observed.calls.failed_deletion.as_ref().map(|failed| &failed.message);
+    let problem = issuer.problem.as_ref().or(listing).map(|problem| &problem.message).or(failed);
+    problem.map_or_else(String::new, |problem| format!("; last problem: {problem}"))
 }
 
 /// Reports a token that its issuer never ends by itself.

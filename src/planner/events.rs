@@ -101,8 +101,8 @@ pub(super) fn of_release(s: &Situation<'_>) -> Vec<EventToPublish> {
         return Vec::new();
     }
     let note = format!(
-        "the issuer cannot be used, and 10 minutes have passed since the deletion, so the object is removed; these tokens may still work at the \
-         issuer: {}; revoke them there",
+        "the controller could not revoke these tokens within 10 minutes, or must not, because it did not issue them or another object records \
+         them; the object is removed, and they may still work at the issuer: {}",
         left.join(", ")
     );
     vec![EventToPublish::warning(EventReason::TokensLeftAtIssuer, clipped(&note))]
@@ -238,7 +238,7 @@ impl EventReason {
                 "A token that had not expired is no longer at the issuer: someone revoked it there. It is replaced, unless this is the second time within a day."
             }
             Self::TokensLeftAtIssuer => {
-                "The object was deleted while its issuer could not be used. The message names the tokens that may still work there."
+                "The object was deleted, and the controller could not or must not revoke its tokens at the issuer. The message names those that may still work there."
             }
             Self::Condition(reason) => reason.meaning(),
         }

@@ -340,8 +340,8 @@ pub struct Observed<'a> {
     pub remote_lists: &'a [Arc<RemoteList>],
     /// The targets of the PAT's tokens for which the newest list failed.
     pub list_problems: &'a [ListProblem],
-    /// The names of tokens at the issuer that were made for another PAT ([`names_of_another`](super::remote::names_of_another)), and that
-    /// another PAT has, too.
+    /// The names of this PAT's tokens that have ended and were issued to a PAT with another UID ([`names_of_another`](super::remote::names_of_another)), and
+    /// that some other PAT uses.
     pub shared_names: &'a [String],
     /// What the process knows of its calls at the issuer.
     pub calls: &'a IssuerCalls,

@@ -54,15 +54,11 @@ pub fn known_tokens<'a>(
     let mut names = HashSet::new();
     for pat in pats {
         let may_be_of_issuer = pat.spec.is_err() || is_of_issuer(pat);
-        let status = match &pat.status {
-            Ok(status) => status,
-            Err(_) if may_be_of_issuer => return Err(pat),
-            Err(_) => continue,
+        let status = match pat.readable_status() {
+            Some(status) => status,
+            None if may_be_of_issuer => return Err(pat),
+            None => continue,
         };
-        let is_lost = status.revision.is_none() && status.conditions.is_empty() && status.observed_generation.is_none();
-        if may_be_of_issuer && pat.has_finalizer() && is_lost {
-            return Err(pat);
-        }
         names.extend(status.all_credentials().filter_map(|one| Some(one.remote.as_ref()?.name.as_str())));
     }
     Ok(names)

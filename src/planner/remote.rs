@@ -34,10 +34,10 @@ pub const LATEST_REQUEST: SignedDuration = SignedDuration::from_mins(1);
 /// When an object is deleted and its issuer cannot be used, its tokens are left at the issuer after this time.
 pub const RELEASE_AFTER: SignedDuration = SignedDuration::from_mins(10);
 
-/// The shortest time between two last uses that the status records.
+/// The minimum time between two updates of a token's last use in the status.
 const LAST_USE_PERIOD: SignedDuration = SignedDuration::from_hours(24);
 
-/// A token is certainly dead this long after its expiry, whatever the difference between the issuer's clock and ours.
+/// How long after its expiry a token certainly no longer works, even if the issuer's clock differs from ours.
 const EXPIRED_FOR: SignedDuration = SignedDuration::from_hours(1);
 
 /// A token that is revoked at the issuer a second time within this time is not replaced again.
@@ -98,7 +98,7 @@ pub struct RemoteList {
 pub struct ListedToken {
     /// Its ID at the issuer.
     pub id: String,
-    /// When it was last used, if the issuer tells.
+    /// When it was last used, if the issuer reports it.
     pub last_used_at: Option<Time>,
 }
 
@@ -391,26 +391,23 @@ fn lists_of<'a>(observed: &Observed<'a>, remote: &RemoteFacts) -> impl Iterator<
     observed.remote_lists.iter().map(Arc::as_ref).filter(move |list| is_issuer && list.target == remote.target)
 }
 
-/// Decides what to do about a token that has ended. It is gone once a list that began after its revocation does not show it; without an ID,
-/// once a list that began after the last moment of its creation does not.
+/// Decides what to do about a token that has ended. It is deleted by the ID that a list shows for its name, because the status could name
+/// any ID. It is gone once a list that began after its revocation does not show it; without a revocation, once two lists that began after
+/// the last moment of its creation do not, or one if the issuer has not answered to the creation.
 pub(super) fn revocation(credential: &Credential, observed: &Observed<'_>) -> Revocation {
     let Some(remote) = credential.remote.as_deref() else { return Revocation::Confirmed };
+    let revoked_at = observed.calls.revoked.get(&remote.name);
+    let conclusive_from = conclusive_from(credential, remote, observed.calls);
+    let is_conclusive = |list: &RemoteList| list.begun_at > conclusive_from;
     let newest = lists_of(observed, remote).next();
-    let revoked_at = observed.calls.revoked.get(&remote.name).copied();
-    let is_conclusive = newest.is_some_and(|list| list.begun_at > conclusive_from(credential, remote, observed.calls));
-    if let Some(listed) = newest.and_then(|list| list.live.get(&remote.name)) {
-        let is_due = is_conclusive || revoked_at.is_none();
+    if let Some((list, listed)) = newest.and_then(|list| Some((list, list.live.get(&remote.name)?))) {
+        let is_due = is_conclusive(list) || revoked_at.is_none();
         return if is_due { Revocation::Delete(deletion(remote, &listed.id)) } else { Revocation::AwaitList };
     }
-    if is_conclusive && (revoked_at.is_some() || remote.id.is_none()) {
-        return Revocation::Confirmed;
-    }
-    // The ID must still be that of our token.
-    let is_of_another = |id: &String| newest.is_some_and(|list| list.live.values().any(|other| other.id == *id));
-    match &remote.id {
-        Some(id) if revoked_at.is_none() && !is_of_another(id) => Revocation::Delete(deletion(remote, id)),
-        _ => Revocation::AwaitList,
-    }
+    let absent = lists_of(observed, remote).take(2);
+    let absent = absent.take_while(|list| is_conclusive(list) && !list.live.contains_key(&remote.name)).count();
+    let needed = if revoked_at.is_some() || remote.id.is_none() { 1 } else { 2 };
+    if absent >= needed { Revocation::Confirmed } else { Revocation::AwaitList }
 }
 
 fn deletion(remote: &RemoteFacts, id: &str) -> RemoteDeletion {
@@ -545,7 +542,7 @@ fn matches(pattern: &str, text: &str) -> bool {
 /// Returns the credentials at the issuer for the next status: those that are live, and those that have ended and are not confirmed to be gone.
 pub(super) fn next_credentials(s: &Situation<'_>, live: Vec<Credential>) -> Vec<Credential> {
     let is_confirmed = |one: &Credential| revocation(one, s.observed) == Revocation::Confirmed;
-    let is_over = |one: &Credential| !s.observed.calls.running && (is_confirmed(one) || has_expired_there(one, s.now));
+    let is_over = |one: &Credential| !s.observed.calls.running && (is_confirmed(one) || has_expired_there(one, s));
     let revoking = s.revoking().iter().filter(|one| !is_over(one)).cloned();
     let has_ended = |one: &&Credential| !live.iter().any(|other| other.id == one.id);
     let ended = s.base.credentials.iter().filter(has_ended);
@@ -566,9 +563,9 @@ fn with_last_use(credential: Credential, observed: &Observed<'_>) -> Credential 
     Credential { remote, ..credential }
 }
 
-/// Returns when a token was last used according to a list, if the status does not say so to within a day.
+/// Returns the last use of a token in a list, if the status has none, or one that is at least a day older.
 pub fn last_use(remote: &RemoteFacts, list: &RemoteList) -> Option<Time> {
-    let used_at = list.live.get(&remote.name)?.last_used_at?;
+    let used_at = list.live.get(&remote.name)?.last_used_at?.min(list.begun_at);
     remote.last_used_at.is_none_or(|told| used_at.since(told) >= LAST_USE_PERIOD).then_some(used_at)
 }
 
@@ -579,49 +576,50 @@ pub(super) fn next_deletion(s: &Situation<'_>) -> Option<RemoteDeletion> {
     if !is_usable || !may_call {
         return None;
     }
-    let may_revoke = |one: &&Credential| not_ours(one, s.observed).is_none();
+    let may_revoke = |one: &&Credential| blocked_revocation(one, s.observed).is_none();
     s.revoking().iter().filter(may_revoke).find_map(|one| match revocation(one, s.observed) {
         Revocation::Delete(deletion) => Some(deletion),
         Revocation::Confirmed | Revocation::AwaitList => None,
     })
 }
 
-/// Whether the issuer has ended a token by itself.
-fn has_expired_there(one: &Credential, now: Time) -> bool {
-    one.remote.as_ref().and_then(|remote| remote.expires_at).is_some_and(|at| now.since(at) >= EXPIRED_FOR)
+/// Whether the issuer has ended a token by itself, and no later list says otherwise.
+fn has_expired_there(one: &Credential, s: &Situation<'_>) -> bool {
+    let Some((remote, end)) = one.remote.as_deref().and_then(|remote| Some((remote, remote.expires_at?))) else {
+        return false;
+    };
+    let still_lives = |list: &RemoteList| list.begun_at > end && list.live.contains_key(&remote.name);
+    s.now.since(end) >= EXPIRED_FOR && !lists_of(s.observed, remote).next().is_some_and(still_lives)
 }
 
-/// Whether the name of a token at the issuer was made for the PAT with this UID. It was not if its object was restored from a backup.
+/// Whether the name of a token has the hash of this UID. It does not if the object was restored from a backup.
 fn is_named_for(one: &Credential, remote: &RemoteFacts, uid: &str) -> bool {
     remote.name.ends_with(&remote_name("", uid, one.revision, one.id.as_str())["po-".len()..])
 }
 
-/// Returns the names of a PAT's tokens at the issuer that were made for another PAT: one of the two was restored from a backup of the
-/// other.
+/// Returns the names of a PAT's tokens that have ended and were issued to a PAT with another UID: this one was restored from a backup.
 pub fn names_of_another(pat: &StoredPat) -> impl Iterator<Item = &str> {
     let tokens = pat.status.iter().flat_map(|status| status.all_credentials());
+    let tokens = tokens.filter(|one| one.state == CredentialState::Revoking);
     let remote = tokens.filter_map(|one| Some((one, one.remote.as_deref()?)));
     remote.filter(|(one, remote)| !is_named_for(one, remote, pat.uid())).map(|(_, remote)| remote.name.as_str())
 }
 
-/// Why the controller does not revoke a token that has ended.
+/// Why the controller must not revoke a token that has ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum NotOurs {
-    /// Another controller, or one in another cluster, issued it, or an earlier issuer of the same name.
-    Issuer,
-    /// Another PAT has it, too.
+pub(super) enum BlockedRevocation {
+    /// Another controller issued it, or it was issued for a deleted issuer of the same name.
+    IssuedElsewhere,
+    /// It was issued to a different PAT, and another PAT still records it.
     Shared,
 }
 
 /// Returns why the controller must not revoke a token; `None` if it may.
-pub(super) fn not_ours(one: &Credential, observed: &Observed<'_>) -> Option<NotOurs> {
+pub(super) fn blocked_revocation(one: &Credential, observed: &Observed<'_>) -> Option<BlockedRevocation> {
     let (remote, issuer) = (one.remote.as_deref()?, observed.issuer?);
-    let of_issuer = remote.issuer_uid == issuer.uid && remote.name.starts_with(&name_prefix(&issuer.mark));
-    let is_shared = || !is_named_for(one, remote, observed.pat.uid()) && observed.shared_names.contains(&remote.name);
-    match of_issuer {
-        false => Some(NotOurs::Issuer),
-        true => is_shared().then_some(NotOurs::Shared),
-    }
+    let is_ours = remote.issuer_uid == issuer.uid && remote.name.starts_with(&name_prefix(&issuer.mark));
+    let is_shared = !is_named_for(one, remote, observed.pat.uid()) && observed.shared_names.contains(&remote.name);
+    if is_ours { is_shared.then_some(BlockedRevocation::Shared) } else { Some(BlockedRevocation::IssuedElsewhere) }
 }
 
 /// Whether a PAT that is being deleted may go although its tokens are not confirmed to be gone: its issuer cannot be used, and that will not
@@ -642,16 +640,16 @@ pub(super) fn release_at(inputs: &Inputs<'_>) -> Option<Time> {
 /// to.
 fn unusable_since(observed: &Observed<'_>, revoking: &[Credential]) -> Option<Time> {
     let Some(issuer) = observed.issuer else { return Some(Time::MIN) };
-    if revoking.iter().any(|one| not_ours(one, observed).is_some()) {
-        return Some(Time::MIN);
-    }
     let needs_a_person = |problem: &&IssuerProblem| problem.reason == Reason::IssuerNotReady;
-    if let Some(problem) = issuer.problem.as_ref().filter(needs_a_person) {
-        return Some(problem.since);
-    }
-    let of_list = |one: &Credential| list_problem(observed, &one.remote.as_ref()?.target).filter(needs_a_person);
-    let since: Option<Vec<_>> = revoking.iter().map(|one| Some(of_list(one)?.since)).collect();
-    since?.into_iter().max()
+    let since = |one: &Credential| {
+        if blocked_revocation(one, observed).is_some() {
+            return Some(Time::MIN);
+        }
+        let of_list = || list_problem(observed, &one.remote.as_ref()?.target).filter(needs_a_person);
+        issuer.problem.as_ref().filter(needs_a_person).or_else(of_list).map(|problem| problem.since)
+    };
+    let all: Option<Vec<_>> = revoking.iter().map(since).collect();
+    all?.into_iter().max()
 }
 
 /// Returns why the tokens of a target cannot be listed.

@@ -396,6 +396,11 @@ fn issued(system: IssuerSystem, spec: Value) -> RemoteWorld {
     world
 }
 
+fn poll(world: &mut RemoteWorld) {
+    let now = world.simulator.now;
+    world.issuer().poll(now);
+}
+
 fn is_ready(world: &RemoteWorld) -> bool {
     world.status().conditions.iter().any(|one| one.type_ == "Ready" && one.is_true())
 }
@@ -445,6 +450,7 @@ fn rotation_overlaps_and_the_old_token_is_revoked_after_its_grace() {
     let there = |world: &mut RemoteWorld, token| world.issuer().tokens.values().any(|one| one.sha256 == token);
     assert!(there(&mut world, first) && there(&mut world, second));
     world.simulator.now = world.simulator.now.plus(seconds(86_401));
+    poll(&mut world);
     world.reconcile(usize::MAX);
     assert!(!there(&mut world, first) && there(&mut world, second));
     let revoking = |world: &RemoteWorld| {
@@ -647,6 +653,7 @@ fn lists_of_another_target_or_issuer_prove_nothing() {
 fn spec_that_does_not_fit_does_not_stop_a_revocation() {
     let mut world = issued(IssuerSystem::Cryptlex, json!({}));
     world.change(|spec| (spec.audiences, spec.revoked) = (vec!["a".into()], Some(true)));
+    poll(&mut world);
     world.reconcile(usize::MAX);
     assert_eq!(world.issuer().tokens.len(), 1, "only that of others");
 }
@@ -685,7 +692,7 @@ fn tokens_of_a_restored_object_are_revoked_unless_another_object_has_them() {
     world.reconcile(usize::MAX);
     let message = world.status().conditions[0].message.clone();
     assert!(
-        message.ends_with(&format!("another PersonalAccessToken has {first}, too: the last of them revokes it")),
+        message == format!("token {first} is not revoked, because another PersonalAccessToken records it, too"),
         "{message}"
     );
     world.simulator.now = world.simulator.now.plus(seconds(600));
@@ -702,7 +709,7 @@ fn token_of_another_controller_is_forgotten_an_hour_after_its_expiry() {
     happen(&mut world, &Happening::Revoked(true));
     world.reconcile(usize::MAX);
     let message = world.status().conditions[0].message.clone();
-    assert!(message.contains(&format!("{name} was issued by another controller")), "{message}");
+    assert!(message.contains(&format!("token {name} was issued by another controller")), "{message}");
     world.simulator.now = first.expires_at.unwrap().plus(seconds(3_599));
     world.reconcile(usize::MAX);
     assert_eq!(world.status().remote_credentials.len(), 1);
@@ -730,4 +737,18 @@ fn last_use_is_recorded_once_a_day() {
         told.push(recorded(&world).unwrap().since(used).as_hours());
     }
     assert_eq!(told, [0, -1, -23, 0, -23]);
+}
+
+#[test]
+fn only_an_id_that_a_list_shows_for_the_name_is_revoked() {
+    let mut world = issued(IssuerSystem::Cryptlex, json!({}));
+    // Somebody who may write the status names the ID of another token.
+    let status = world.simulator.pat.status.as_mut().unwrap();
+    status.remote_credentials[0].remote.as_mut().unwrap().id = Some("foreign".into());
+    happen(&mut world, &Happening::Revoked(true));
+    world.reconcile(usize::MAX);
+    assert_eq!(world.issuer().tokens.len(), 2, "no list shows the token yet");
+    world.come_to_rest();
+    assert_eq!(world.issuer().tokens.keys().collect::<Vec<_>>(), ["foreign"]);
+    assert!(world.status().remote_credentials.is_empty());
 }

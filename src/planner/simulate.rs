@@ -103,7 +103,7 @@ pub struct SimulatedIssuer {
     pub lists: Vec<Arc<RemoteList>>,
     /// The targets that cannot be listed.
     pub list_problems: Vec<ListProblem>,
-    /// The names of tokens that another PAT has, too.
+    /// The names of tokens that another PAT records, too.
     pub shared_names: Vec<String>,
     /// The calls.
     pub calls: IssuerCalls,

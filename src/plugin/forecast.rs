@@ -46,6 +46,8 @@ pub struct ForecastStep {
 pub fn forecast(simulator: &mut Simulator) -> Result<Forecast, SimulationError> {
     let mut steps = Vec::new();
     let mut awaits_list = false;
+    // The controller has listed the tokens before.
+    simulator.issuer.iter_mut().for_each(|issuer| issuer.poll(simulator.now));
     simulator.perform(Step::ReadUncached)?;
     for _ in 0..MAX_STEPS {
         let plan = simulator.next_plan();
@@ -58,7 +60,7 @@ pub fn forecast(simulator: &mut Simulator) -> Result<Forecast, SimulationError> 
                 }
                 None if std::mem::take(&mut awaits_list) => {
                     simulator.now = at.plus(LIST_DELAY);
-                    simulator.issuer.as_mut().into_iter().for_each(|issuer| issuer.poll(simulator.now));
+                    simulator.issuer.iter_mut().for_each(|issuer| issuer.poll(simulator.now));
                     let what = "list the tokens at the issuer, which confirms the revocation".to_owned();
                     steps.push(ForecastStep { at: simulator.now, what, events: Vec::new() });
                     continue;

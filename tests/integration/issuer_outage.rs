@@ -11,7 +11,7 @@ fn accepts(scene: &RemoteStage, token: &str) -> bool {
     scene.gitlab.with(|gitlab| gitlab.accepts(token))
 }
 
-/// Lets time pass, and the controller work every 8 hours.
+/// Advances the clock by some days, and reconciles every 8 hours.
 async fn pass(scene: &RemoteStage, days: i64) {
     for _ in 0..3 * days {
         scene.stage.hand.advance(SignedDuration::from_hours(8));

@@ -346,12 +346,12 @@ fn encode_polls(rows: &[IssuerRow], encoder: &mut DescriptorEncoder<'_>) -> fmt:
 
 fn encode_budgets(rows: &[IssuerRow], encoder: &mut DescriptorEncoder<'_>) -> fmt::Result {
     let used = rows.iter().map(|row| (row.labels.clone(), ConstGauge::new(row.issuer.budget.used())));
-    let help = "Part of the calls of a minute that is used; 1 while the issuer orders a pause";
+    let help = "Used fraction of the calls per minute; 1 while the controller pauses because the issuer asked for it";
     family(encoder, ("issuer_budget_used_ratio", help, None), used)?;
     let orphans = rows
         .iter()
         .map(|row| (row.labels.clone(), ConstCounter::new(row.issuer.orphans_revoked.load(Ordering::Relaxed))));
-    let help = "Tokens at the issuer that no PersonalAccessToken recorded, and that were revoked";
+    let help = "Tokens at the issuer that no PersonalAccessToken recorded and that the controller revoked; not those that deletionPolicy Orphan left";
     family(encoder, ("issuer_orphans_revoked", help, None), orphans)
 }
 

@@ -157,6 +157,8 @@ struct IssuerState {
     /// What is known of each target that is listed.
     targets: HashMap<RemoteTarget, Listed>,
     unknown: UnknownTokens,
+    /// The names of unknown tokens whose revocation the issuer accepted, until a list no longer shows them.
+    unknown_revoked: HashMap<RemoteTarget, HashSet<String>>,
     /// Tokens that this process left at the issuer. The status in `object` may be older.
     left: Vec<String>,
 }
@@ -218,7 +220,7 @@ pub struct IssuerFacts {
     pub lists: Vec<Arc<RemoteList>>,
     /// The targets of the PAT's tokens for which the newest list failed.
     pub list_problems: Vec<ListProblem>,
-    /// The names of tokens that were made for another PAT, and that another PAT has, too.
+    /// The names of the PAT's tokens that have ended, were issued to a PAT with another UID, and that some other PAT uses.
     pub shared_names: Vec<String>,
 }
 
@@ -250,8 +252,8 @@ impl Issuers {
     pub fn facts(&self, pat: &StoredPat) -> IssuerFacts {
         let issuer = IssuerKey::of(pat).and_then(|key| self.get(&key));
         let Some(issuer) = issuer else { return IssuerFacts::default() };
-        let state = issuer.state();
         let shared_names = self.shared_names(pat);
+        let state = issuer.state();
         let mut facts = IssuerFacts { view: Some(state.view.clone()), shared_names, ..IssuerFacts::default() };
         for target in targets(pat) {
             let Some(listed) = state.targets.get(&target) else { continue };
@@ -261,18 +263,24 @@ impl Issuers {
         facts
     }
 
-    /// Returns the names of tokens that were made for another PAT, and that another PAT has, too. Few PATs were restored from a backup, so
-    /// it is rare that all have to be read.
+    /// Returns the names of a PAT's tokens that have ended, were issued to a PAT with another UID, and that some other PAT uses, or may use.
+    /// All PATs are read only if this one was restored from a backup, which is rare.
     fn shared_names(&self, pat: &StoredPat) -> Vec<String> {
         let names: Vec<_> = names_of_another(pat).collect();
         if names.is_empty() {
             return Vec::new();
         }
+        let mut used = HashSet::new();
         let all = self.stores.pats().state();
-        let others = all.iter().filter(|other| other.uid() != pat.uid());
-        let tokens = others.flat_map(|other| other.status.iter().flat_map(|status| status.all_credentials()));
-        let known: HashSet<_> = tokens.filter_map(|one| Some(one.remote.as_ref()?.name.as_str())).collect();
-        names.into_iter().filter(|name| known.contains(name)).map(str::to_owned).collect()
+        for other in all.iter().filter(|other| other.uid() != pat.uid()) {
+            let Some(status) = other.readable_status() else {
+                return names.into_iter().map(str::to_owned).collect();
+            };
+            if other.metadata.deletion_timestamp.is_none() {
+                used.extend(status.live().filter_map(|one| Some(one.remote.as_ref()?.name.as_str())));
+            }
+        }
+        names.into_iter().filter(|name| used.contains(name)).map(str::to_owned).collect()
     }
 
     /// Asks for a list of the tokens of the issuer of a PAT soon.
@@ -308,6 +316,7 @@ impl Issuers {
                 driver: None,
                 targets: HashMap::new(),
                 unknown: UnknownTokens::default(),
+                unknown_revoked: HashMap::new(),
                 left: Vec::new(),
             };
             let issuer = Issuer {

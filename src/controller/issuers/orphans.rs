@@ -1,6 +1,7 @@
 //! Revokes tokens at an issuer that no PAT knows. `planner::orphans` decides which.
 
 use std::{
+    collections::HashSet,
     sync::{Arc, PoisonError, atomic::Ordering},
     time::Duration,
 };
@@ -47,8 +48,9 @@ impl Issuers {
         for RemoteDeletion { name, id, target } in due {
             match driver.delete(&issuer_target(&target), &id).await {
                 Ok(()) => {
-                    issuer.orphans_revoked.fetch_add(1, Ordering::Relaxed);
-                    tracing::info!(issuer = %title, token = name, "revoked a token that no PersonalAccessToken knows")
+                    tracing::info!(issuer = %title, token = name, "revoked a token that no PersonalAccessToken knows");
+                    let mut state = issuer.state.write().unwrap_or_else(PoisonError::into_inner);
+                    state.unknown_revoked.entry(target).or_default().insert(name);
                 }
                 Err(error) => {
                     let why = issuer.shown(error);
@@ -63,6 +65,15 @@ impl Issuers {
         let pats = self.stores.pats().state();
         let mut state = issuer.state.write().unwrap_or_else(PoisonError::into_inner);
         let state = &mut *state;
+        for list in lists {
+            let revoked = state.unknown_revoked.remove(&list.target).unwrap_or_default();
+            let (listed, gone): (HashSet<_>, HashSet<_>) =
+                revoked.into_iter().partition(|name| list.live.contains_key(name));
+            issuer.orphans_revoked.fetch_add(gone.len() as u64, Ordering::Relaxed);
+            if !listed.is_empty() {
+                state.unknown_revoked.insert(list.target.clone(), listed);
+            }
+        }
         let known = known_tokens(pats.iter().map(Arc::as_ref), |pat| issuer.key.is_named_by(pat));
         let known = match known {
             Ok(known) if state.object.status.is_ok() => known,

@@ -49,7 +49,8 @@ impl Clients {
     /// Waits until each of them has cloned again.
     async fn go_on(&self) {
         let before = self.clones.load(Ordering::Relaxed);
-        eventually("the clients go on", async || self.clones.load(Ordering::Relaxed) >= before + 2 * CLIENTS).await;
+        eventually("the clients keep cloning", async || self.clones.load(Ordering::Relaxed) >= before + 2 * CLIENTS)
+            .await;
     }
 
     async fn end(self) {

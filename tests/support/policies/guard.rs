@@ -42,8 +42,8 @@ pub async fn put_parameters(home: &Place, name: &str, data: Value) {
 /// The label with a namespace's name.
 const NAMESPACE_NAME: &str = "kubernetes.io/metadata.name";
 
-/// Binds a policy with a ConfigMap that applies to nothing and stays. After the last such binding is deleted, an API server never reads ConfigMaps for
-/// policies again (<https://github.com/kubernetes/kubernetes/issues/130887>), and the tests that share it delete theirs.
+/// Installs a policy and a binding that match no request, and keeps them. Tests delete their own bindings, and after the last one that refers to a
+/// ConfigMap, an API server stops reading ConfigMaps for policies (<https://github.com/kubernetes/kubernetes/issues/130887>).
 pub async fn keep_parameters_read(client: &Client) {
     static KEPT: OnceCell<()> = OnceCell::const_new();
     KEPT.get_or_init(async || {

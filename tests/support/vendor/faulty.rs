@@ -145,7 +145,7 @@ impl FaultyGitLab {
         self.state().calls.clone()
     }
 
-    /// Lets it answer 503 to all calls, or answer again.
+    /// Makes the server answer 503 to all calls, or work again.
     pub fn set_down(&self, is_down: bool) {
         self.state().is_down = is_down;
     }
