@@ -1,7 +1,7 @@
 //! The PATs that exist before a measurement. They differ only in their names.
 
 use anyhow::Context;
-use serde_json::json;
+use serde_json::{Value, json};
 
 use crate::{
     crowd::each,
@@ -22,28 +22,34 @@ pub struct Token {
 }
 
 /// The name of a PAT. All names have the same length.
-pub fn name(index: usize) -> String {
+fn name(index: usize) -> String {
     format!("pat-{index:05}")
 }
 
 /// Creates `count` PATs with scopes and a rotation, as users do.
 pub async fn create(plane: &Plane, namespace: &str, count: usize) -> anyhow::Result<Vec<Token>> {
+    let spec = json!({
+        "description": "Deploys from the pipeline.",
+        "scopes": ["deploy:staging", "registry:read"],
+        "audiences": ["https://registry.example.com"],
+        "rotation": {"interval": "30d"},
+    });
+    create_with(plane, namespace, count, spec).await
+}
+
+/// Creates `count` PATs with this spec.
+pub async fn create_with(plane: &Plane, namespace: &str, count: usize, spec: Value) -> anyhow::Result<Vec<Token>> {
     let progress = Progress::begin(format!("creating {count} tokens in {namespace}"), count);
     let (wire, path) = (plane.wire()?, pats(namespace));
     let work = move |index| {
-        let (wire, path) = (wire.clone(), path.clone());
+        let (wire, path, spec) = (wire.clone(), path.clone(), spec.clone());
         async move {
             let name = name(index);
             let body = json!({
                 "apiVersion": "pat-operator.io/v1alpha1",
                 "kind": "PersonalAccessToken",
                 "metadata": {"name": name},
-                "spec": {
-                    "description": "Deploys from the pipeline.",
-                    "scopes": ["deploy:staging", "registry:read"],
-                    "audiences": ["https://registry.example.com"],
-                    "rotation": {"interval": "30d"},
-                },
+                "spec": spec,
             });
             let pat = wire.create(&path, body.to_string().into_bytes()).await.context("creating a token")?;
             Ok(Token { name, pat, secret: Version::default() })

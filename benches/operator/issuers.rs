@@ -18,8 +18,7 @@ use tokio::task::JoinHandle;
 
 use crate::{
     args::Args,
-    fixture::{self, name},
-    meter,
+    fixture, meter,
     operator::{Goal, Operator},
     plane::Plane,
     proc,
@@ -97,8 +96,9 @@ async fn run(args: &Args, count: usize, vendor: Option<&Vendor>) -> anyhow::Resu
     plane.settle().await?;
     let requests = plane.requests().await?;
     let local = Ready::watch(plane.wire()?, &namespace, count).await?;
-    let arguments = ["--issuers=cluster", "--issuer-namespace=default", "--issuer-insecure-hosts=127.0.0.1"];
-    let arguments = arguments.into_iter().chain(["--issuer-networks=127.0.0.0/8"]);
+    let issuer_namespace = format!("--issuer-namespace={ISSUER_NAMESPACE}");
+    let arguments =
+        ["--issuers=cluster", &issuer_namespace, "--issuer-insecure-hosts=127.0.0.1", "--issuer-networks=127.0.0.0/8"];
     let operator = Operator::start_with(&plane, arguments).await?;
     let local_end = local.end().await?;
     let early_calls = vendor.map(Vendor::calls);
@@ -140,18 +140,13 @@ async fn create_remote(plane: &Plane, vendor: &Vendor, count: usize) -> anyhow::
     });
     let issuers = "/apis/pat-operator.io/v1alpha1/clustertokenissuers";
     wire.create(issuers, issuer.to_string().into_bytes()).await.context("creating an issuer")?;
-    let path = pats(&plane.namespace().await?);
-    for index in 0..count {
-        let pat = json!({
-            "apiVersion": "pat-operator.io/v1alpha1", "kind": "PersonalAccessToken", "metadata": {"name": name(index)},
-            "spec": {
-                "description": "Clones from the pipeline.", "scopes": ["read:repository"],
-                "issuerRef": {"kind": "ClusterTokenIssuer", "name": "gitea"}, "rotation": {"interval": "30d"},
-            },
-        });
-        wire.create(&path, pat.to_string().into_bytes()).await.context("creating a token")?;
-    }
-    Ok(())
+    let spec = json!({
+        "description": "Clones from the pipeline.",
+        "scopes": ["read:repository"],
+        "issuerRef": {"kind": "ClusterTokenIssuer", "name": "gitea"},
+        "rotation": {"interval": "30d"},
+    });
+    fixture::create_with(plane, &plane.namespace().await?, count, spec).await.map(drop)
 }
 
 /// Waits for PATs of a namespace to become ready.

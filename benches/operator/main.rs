@@ -19,6 +19,8 @@ mod progress;
 mod prometheus;
 mod report;
 mod requests;
+#[path = "../support/results.rs"]
+mod results;
 mod rounds;
 mod script;
 #[path = "../support/table.rs"]
@@ -26,36 +28,20 @@ mod table;
 mod vendor;
 mod wire;
 
-use std::{fmt::Display, fs};
-
 use anyhow::Context;
 use clap::Parser;
-use serde::Serialize;
 
-use self::{args::Args, plane::Plane, report::Report, script::Script};
+use self::{args::Args, plane::Plane, report::Report, results::show, script::Script};
 
 fn main() -> anyhow::Result<()> {
     let args = Args::parse();
     pat_operator::service::client::install_crypto();
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build().context("cannot start threads")?;
     if args.issuers {
-        show(&runtime.block_on(issuers::measure(&args))?, &args)
+        show(&runtime.block_on(issuers::measure(&args))?, &args.json())
     } else {
-        show(&runtime.block_on(run(&args))?, &args)
+        show(&runtime.block_on(run(&args))?, &args.json())
     }
-}
-
-/// Prints the results, and writes them as JSON.
-fn show(report: &(impl Display + Serialize), args: &Args) -> anyhow::Result<()> {
-    println!("{report}");
-    let json = args.json();
-    let write = || {
-        json.parent().map_or(Ok(()), fs::create_dir_all)?;
-        fs::write(&json, serde_json::to_string_pretty(report)? + "\n")
-    };
-    write().with_context(|| format!("cannot write {}", json.display()))?;
-    println!("All results: {}", json.display());
-    Ok(())
 }
 
 async fn run(args: &Args) -> anyhow::Result<Report> {

@@ -110,8 +110,8 @@ async fn list(State(stub): State<Arc<Stub>>, RawQuery(query): RawQuery) -> Respo
     stub.wait().await;
     let query = query.unwrap_or_default();
     let number = |name: &str| {
-        let mut pairs = query.split('&').filter_map(|pair| pair.split_once('='));
-        pairs.find(|(key, _)| *key == name).and_then(|(_, value)| value.parse().ok()).unwrap_or(1usize)
+        let mut pairs = form_urlencoded::parse(query.as_bytes());
+        pairs.find(|(key, _)| key == name).and_then(|(_, value)| value.parse().ok()).unwrap_or(1usize)
     };
     let (page, limit) = (number("page"), number("limit"));
     // The check of the issuer reads one token.

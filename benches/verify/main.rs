@@ -22,6 +22,8 @@ mod progress;
 mod protocol;
 mod replica;
 mod report;
+#[path = "../support/results.rs"]
+mod results;
 mod subject;
 #[path = "../support/table.rs"]
 mod table;
@@ -37,6 +39,7 @@ use self::{
     part::Part,
     progress::Progress,
     report::Report,
+    results::show,
 };
 
 fn main() -> anyhow::Result<()> {
@@ -69,8 +72,5 @@ async fn all(args: &Args) -> anyhow::Result<()> {
     let duels = duel::measure(args).await?;
     let cluster = if args.no_api_server { None } else { Some(cluster::measure(args).await?) };
     let report = Report::new(alone, duels, cluster, began.elapsed());
-    println!("{report}");
-    report.write(&args.json).with_context(|| format!("cannot write {}", args.json.display()))?;
-    println!("All results: {}", args.json.display());
-    Ok(())
+    show(&report, &args.json)
 }

@@ -2,7 +2,7 @@
 //!
 //! The targets are the project's own. A benchmark informs, and asserts nothing.
 
-use std::{fmt, fs, io, path::Path, time::Duration};
+use std::{fmt, time::Duration};
 
 use serde::Serialize;
 
@@ -57,14 +57,6 @@ impl Report {
         rows.push(plain("most CPU taken by other processes (share)", 2, others(&duels, cluster.as_ref())));
         let (cores, seconds) = (cores(), took.as_secs_f64());
         Self { cores, connections: CONNECTIONS, seconds, rows, memory, decisions, duels, cluster }
-    }
-
-    /// Writes the JSON.
-    pub fn write(&self, path: &Path) -> io::Result<()> {
-        if let Some(folder) = path.parent() {
-            fs::create_dir_all(folder)?;
-        }
-        fs::write(path, serde_json::to_string_pretty(self)? + "\n")
     }
 }
 
