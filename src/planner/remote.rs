@@ -672,7 +672,7 @@ pub fn awaits_list(
     !has_newer && !problems.iter().any(|one| one.target == remote.target)
 }
 
-/// Returns when a list must begin at the earliest to be conclusive: it shows the token, if it was ever created and is not gone.
+/// Returns the time after which a list must begin to be conclusive. Such a list shows the token if it exists.
 fn conclusive_from(credential: &Credential, remote: &RemoteFacts, calls: &IssuerCalls) -> Time {
     let revoked_at = calls.revoked.get(&remote.name).copied();
     revoked_at.unwrap_or(credential.issued_at.plus(CREATE_DEADLINE))

@@ -742,7 +742,7 @@ fn last_use_is_recorded_once_a_day() {
 #[test]
 fn only_an_id_that_a_list_shows_for_the_name_is_revoked() {
     let mut world = issued(IssuerSystem::Cryptlex, json!({}));
-    // Somebody who may write the status names the ID of another token.
+    // A client that may write the status puts the ID of another token into it.
     let status = world.simulator.pat.status.as_mut().unwrap();
     status.remote_credentials[0].remote.as_mut().unwrap().id = Some("foreign".into());
     happen(&mut world, &Happening::Revoked(true));

@@ -10,15 +10,9 @@ use serde_json::json;
 
 use crate::support::remote_stage::{ISSUER, RemoteStage};
 
-fn accepts(scene: &RemoteStage, token: &str) -> bool {
-    scene.gitlab.with(|gitlab| gitlab.accepts(token))
-}
-
 /// Issues a token, and removes its object as if no controller had seen it.
 async fn lose(scene: &RemoteStage, name: &str) -> String {
-    scene.apply(name, json!({})).await;
-    scene.settle(name).await;
-    let token = scene.stage.value(name, "token").await;
+    let token = scene.issue(name, json!({})).await;
     let pats = scene.stage.pats();
     pats.delete(name, &DeleteParams::default()).await.expect("it is being deleted");
     let free = json!({"metadata": {"finalizers": null}});
@@ -31,12 +25,8 @@ async fn lose(scene: &RemoteStage, name: &str) -> String {
 async fn unknown_tokens_are_revoked_after_ten_minutes() {
     let scene = RemoteStage::new("orphans").await;
     scene.gitlab.with(|gitlab| gitlab.add_foreign("deploy"));
-    scene.apply("kept", json!({})).await;
-    scene.settle("kept").await;
-    let kept = scene.stage.value("kept", "token").await;
-    scene.apply("left", json!({"deletionPolicy": "Orphan"})).await;
-    scene.settle("left").await;
-    let left = scene.stage.value("left", "token").await;
+    let kept = scene.issue("kept", json!({})).await;
+    let left = scene.issue("left", json!({"deletionPolicy": "Orphan"})).await;
     scene.stage.pats().delete("left", &DeleteParams::default()).await.expect("it is being deleted");
     scene.settle("left").await;
     let lost = lose(&scene, "lost").await;
@@ -44,15 +34,15 @@ async fn unknown_tokens_are_revoked_after_ten_minutes() {
     scene.poll().await;
     scene.stage.hand.advance(SignedDuration::from_secs(599));
     scene.poll().await;
-    assert!(accepts(&scene, &lost), "less than ten minutes");
+    assert!(scene.accepts(&lost), "less than ten minutes");
     scene.stage.hand.advance(SignedDuration::from_secs(1));
     scene.poll().await;
-    assert!(!accepts(&scene, &lost), "ten minutes");
+    assert!(!scene.accepts(&lost), "ten minutes");
 
     // Everything else is untouched, also later.
     scene.stage.hand.advance(SignedDuration::from_hours(1));
     scene.settle("kept").await;
-    assert!(accepts(&scene, &kept) && accepts(&scene, &left));
+    assert!(scene.accepts(&kept) && scene.accepts(&left));
     assert_eq!(scene.gitlab.with(|gitlab| gitlab.live().len()), 3, "with the one of another client");
 }
 
@@ -74,7 +64,7 @@ async fn tokens_of_a_former_issuer_of_the_same_name_are_left_alone() {
         scene.stage.hand.advance(SignedDuration::from_mins(10));
         scene.poll().await;
     }
-    assert!(accepts(&scene, &lost));
+    assert!(scene.accepts(&lost));
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -100,17 +90,17 @@ async fn token_of_an_object_restored_from_a_backup_is_kept_and_later_revoked() {
     scene.apply("app", json!({})).await;
     scene.settle("app").await;
     assert_eq!(scene.stage.value("app", "token").await, token);
-    assert!(accepts(&scene, &token));
+    assert!(scene.accepts(&token));
 
     // It is revoked after the next rotation. The object holds the names of two tokens, made for different UIDs.
     scene.stage.hand.advance(SignedDuration::from_hours(30 * 24));
     scene.settle("app").await;
     let second = scene.stage.value("app", "token").await;
-    assert!(second != token && accepts(&scene, &token), "grace period");
+    assert!(second != token && scene.accepts(&token), "grace period");
     scene.stage.hand.advance(SignedDuration::from_hours(25));
     scene.settle("app").await;
     scene.settle("app").await;
-    assert!(!accepts(&scene, &token) && accepts(&scene, &second));
+    assert!(!scene.accepts(&token) && scene.accepts(&second));
 
     let pats = scene.stage.pats();
     pats.delete("app", &DeleteParams::default()).await.expect("it is being deleted");

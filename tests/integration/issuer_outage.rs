@@ -7,10 +7,6 @@ use serde_json::json;
 
 use crate::support::remote_stage::RemoteStage;
 
-fn accepts(scene: &RemoteStage, token: &str) -> bool {
-    scene.gitlab.with(|gitlab| gitlab.accepts(token))
-}
-
 /// Advances the clock by some days, and reconciles every 8 hours.
 async fn pass(scene: &RemoteStage, days: i64) {
     for _ in 0..3 * days {
@@ -22,14 +18,12 @@ async fn pass(scene: &RemoteStage, days: i64) {
 #[tokio::test(flavor = "multi_thread")]
 async fn token_works_through_an_outage_of_almost_an_interval() {
     let scene = RemoteStage::new("outage").await;
-    scene.apply("app", json!({})).await;
-    scene.settle("app").await;
-    let first = scene.stage.value("app", "token").await;
+    let first = scene.issue("app", json!({})).await;
     pass(&scene, 29).await;
     scene.gitlab.set_down(true);
     pass(&scene, 29).await;
     assert_eq!(scene.stage.value("app", "token").await, first);
-    assert!(accepts(&scene, &first), "it was requested for two intervals");
+    assert!(scene.accepts(&first), "it was requested for two intervals");
     assert_eq!(scene.stage.ready("app").await.0, "True");
     let told = scene.stage.condition("app", ConditionType::Reconciling).await.expect("a condition");
     assert_eq!(told.reason, "IssuerUnavailable");
@@ -37,10 +31,10 @@ async fn token_works_through_an_outage_of_almost_an_interval() {
     scene.gitlab.set_down(false);
     pass(&scene, 1).await;
     let second = scene.stage.value("app", "token").await;
-    assert!(second != first && accepts(&scene, &second));
+    assert!(second != first && scene.accepts(&second));
     assert_eq!(scene.stage.ready("app").await, ("True".into(), "Issued".into()));
     pass(&scene, 2).await;
-    assert!(!accepts(&scene, &first));
+    assert!(!scene.accepts(&first));
     assert_eq!(scene.gitlab.with(|gitlab| gitlab.live().len()), 1);
 }
 
@@ -60,19 +54,17 @@ async fn object_of_a_server_that_never_comes_back_goes_after_its_tokens_have_exp
 #[tokio::test(flavor = "multi_thread")]
 async fn token_that_expired_early_is_replaced() {
     let scene = RemoteStage::new("early").await;
-    scene.apply("app", json!({})).await;
-    scene.settle("app").await;
-    let first = scene.stage.value("app", "token").await;
+    let first = scene.issue("app", json!({})).await;
     scene.stage.hand.advance(SignedDuration::from_mins(5));
     scene.gitlab.with(|gitlab| gitlab.expire(&first));
-    assert!(!accepts(&scene, &first));
+    assert!(!scene.accepts(&first));
     // Two lists must show it.
     for _ in 0..3 {
         scene.stage.hand.advance(SignedDuration::from_mins(5));
         scene.settle("app").await;
     }
     let second = scene.stage.value("app", "token").await;
-    assert!(second != first && accepts(&scene, &second));
+    assert!(second != first && scene.accepts(&second));
     let credentials = scene.stage.status("app").await.remote_credentials;
     assert!(credentials.iter().any(|one| one.state == CredentialState::Active), "{credentials:?}");
 }

@@ -30,7 +30,7 @@ async fn issuer_renews_its_own_credential() {
     let expected = format!("PersonalAccessToken {}/own has no token yet", scene.stage.namespace.name());
     assert!(is_ready && message.ends_with(&expected), "{message}");
     let first = scene.stage.value("own", "token").await;
-    assert!(scene.gitlab.with(|gitlab| gitlab.accepts(&first)));
+    assert!(scene.accepts(&first));
 
     // From then on it uses its own token, also where the fallback no longer works.
     scene.put_credential(ISSUER, "glpat-wrong").await;
@@ -47,8 +47,7 @@ async fn issuer_renews_its_own_credential() {
             scene.settle(name).await;
         }
         let next = scene.stage.value("own", "token").await;
-        let accepts = |token: &str| scene.gitlab.with(|gitlab| gitlab.accepts(token));
-        assert!(next != former && accepts(&former) && accepts(&next), "rotation {rotation}");
+        assert!(next != former && scene.accepts(&former) && scene.accepts(&next), "rotation {rotation}");
         scene.stage.hand.advance(SignedDuration::from_hours(25));
         scene.settle("own").await;
         scene.stage.hand.advance(SignedDuration::from_secs(15));
@@ -56,7 +55,7 @@ async fn issuer_renews_its_own_credential() {
         let credentials = scene.stage.status("own").await.remote_credentials;
         let states: Vec<_> = credentials.into_iter().map(|one| one.state).collect();
         assert_eq!(states, [CredentialState::Active], "rotation {rotation}");
-        assert!(!accepts(&former), "rotation {rotation}");
+        assert!(!scene.accepts(&former), "rotation {rotation}");
         scene.settle("app").await;
         assert_eq!(scene.stage.ready("app").await, ("True".into(), "Issued".into()), "rotation {rotation}");
         former = next;
@@ -67,9 +66,7 @@ async fn issuer_renews_its_own_credential() {
 #[tokio::test(flavor = "multi_thread")]
 async fn fallback_replaces_an_own_token_that_was_revoked() {
     let scene = scene("fallback").await;
-    scene.apply("own", own_spec()).await;
-    scene.settle("own").await;
-    let first = scene.stage.value("own", "token").await;
+    let first = scene.issue("own", own_spec()).await;
     scene.stage.hand.advance(SignedDuration::from_mins(5));
     scene.gitlab.with(|gitlab| gitlab.revoke(&first));
 
@@ -83,7 +80,7 @@ async fn fallback_replaces_an_own_token_that_was_revoked() {
     scene.stage.hand.advance(SignedDuration::from_secs(15));
     scene.settle("own").await;
     let second = scene.stage.value("own", "token").await;
-    assert!(second != first && scene.gitlab.with(|gitlab| gitlab.accepts(&second)));
+    assert!(second != first && scene.accepts(&second));
     scene.settle("own").await;
     let (is_ready, message) = scene.issuer_ready(ISSUER).await;
     assert!(is_ready && message.ends_with("accepts the credential"), "{message}");
@@ -92,9 +89,7 @@ async fn fallback_replaces_an_own_token_that_was_revoked() {
 #[tokio::test(flavor = "multi_thread")]
 async fn token_of_another_issuer_is_no_credential() {
     let scene = RemoteStage::new("other-issuer").await;
-    scene.apply("theirs", json!({})).await;
-    scene.settle("theirs").await;
-    let token = scene.stage.value("theirs", "token").await;
+    let token = scene.issue("theirs", json!({})).await;
     scene.put_issuer("second", json!({"tokenRef": {"name": "theirs"}})).await;
     scene.put_issuer("third", json!({"tokenRef": {"name": "missing"}, "fallback": {"name": "theirs"}})).await;
     scene.until_issuers_are_known().await;

@@ -149,6 +149,18 @@ impl RemoteStage {
         self.stage.apply(name, whole).await
     }
 
+    /// Applies a PAT as [`apply`](Self::apply) does, and returns the token in its Secret.
+    pub async fn issue(&self, name: &str, spec: Value) -> String {
+        self.apply(name, spec).await;
+        self.settle(name).await;
+        self.stage.value(name, "token").await
+    }
+
+    /// Whether the GitLab accepts a token.
+    pub fn accepts(&self, token: &str) -> bool {
+        self.gitlab.with(|gitlab| gitlab.accepts(token))
+    }
+
     /// Polls every issuer once.
     pub async fn poll(&self) {
         self.issuers().poll_all().await;

@@ -217,18 +217,17 @@ impl Stage {
         let access = control_plane::shared().await.expect("a control plane");
         let client = access.client().expect("an administrator's client");
         super::crd::install_on_shared(&client).await;
-        Self::with_crds(access, prefix, settings).await
+        Self::with_crds(access, client, prefix, settings).await
     }
 
     /// The same on another control plane.
     pub async fn on(access: Access, prefix: &str, settings: ControllerConfig) -> Self {
         let client = access.client().expect("an administrator's client");
         super::crd::install_crds(&client).await;
-        Self::with_crds(access, prefix, settings).await
+        Self::with_crds(access, client, prefix, settings).await
     }
 
-    async fn with_crds(access: Access, prefix: &str, settings: ControllerConfig) -> Self {
-        let client = access.client().expect("an administrator's client");
+    async fn with_crds(access: Access, client: Client, prefix: &str, settings: ControllerConfig) -> Self {
         let namespace = access.namespace(prefix).await.expect("a namespace");
         let (clock, hand) = Clock::driven(Timestamp::now());
         let operator = Operator::start(client.clone(), &client, namespace.name(), settings.clone(), clock.clone());

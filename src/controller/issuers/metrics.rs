@@ -34,17 +34,23 @@ const STATES: [CredentialState; 4] =
 
 /// An operation of a [`Driver`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-enum Operation {
+pub enum Operation {
+    /// A check of the credential.
     Check,
+    /// The creation of a token.
     Create,
+    /// The revocation of a token.
     Delete,
+    /// A list of all tokens.
     List,
 }
 
 impl Operation {
-    const ALL: [Self; 4] = [Self::Check, Self::Create, Self::Delete, Self::List];
+    /// All operations.
+    pub const ALL: [Self; 4] = [Self::Check, Self::Create, Self::Delete, Self::List];
 
-    fn as_str(self) -> &'static str {
+    /// Returns the value of the label `operation`.
+    pub fn as_str(self) -> &'static str {
         match self {
             Self::Check => "check",
             Self::Create => "create",

@@ -32,6 +32,7 @@ use self::{
 };
 pub use self::{
     calls::{FinishedCall, FinishedResult},
+    metrics::Operation,
     poller::host_of,
 };
 use super::{gate::ReconcileGate, namespaced_name::NamespacedName, stores::Stores};

@@ -172,7 +172,9 @@ fn words(metric: &str, label: &str) -> Option<Vec<&'static str>> {
         (_, "kind") => Some(vec![IssuerKind::TokenIssuer.as_str(), IssuerKind::ClusterTokenIssuer.as_str()]),
         (_, "issuer" | "issuer_namespace") => None,
         ("pat_operator_issuer_calls_total", "result") => Some([&["Ok", "Cancelled"], CallError::CATEGORIES].concat()),
-        ("pat_operator_issuer_calls_total", "operation") => Some(vec!["check", "create", "delete", "list"]),
+        ("pat_operator_issuer_calls_total", "operation") => {
+            Some(controller::issuers::Operation::ALL.map(|operation| operation.as_str()).into())
+        }
         ("pat_operator_decisions_total", "reason") => {
             Some(verifier::reason::DecisionReason::ALL.iter().map(|reason| reason.as_str()).collect())
         }

@@ -32,10 +32,11 @@ async fn issue(scene: &RemoteStage, system: &str, url: &str, credential: Value, 
     Issued { token, name: facts.name.clone(), id: facts.id.clone().expect("an ID") }
 }
 
-/// Deletes the object, and waits until the token is revoked.
-async fn delete(scene: &RemoteStage) {
+/// Deletes the object. After that, the vendor no longer accepts the token.
+async fn delete(scene: &RemoteStage, vendor: &Stage, issued: &Issued) {
     scene.stage.pats().delete("app", &Default::default()).await.expect("it is being deleted");
     scene.settle("app").await;
+    vendor.verifier.forwards(&issued.token, 401).await;
 }
 
 /// Runs a call with a client. Returns `None` if the client is not available.
@@ -62,8 +63,7 @@ async fn cryptlex_client_lists_and_uses_a_token_of_the_controller() {
         assert_eq!(answer["status"], 200, "{answer}");
         assert!(names(&answer["parsed"]).contains(&&*issued.name), "{answer}");
     }
-    delete(&scene).await;
-    vendor.verifier.forwards(&issued.token, 401).await;
+    delete(&scene, &vendor, &issued).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -82,8 +82,7 @@ async fn sailpoint_client_lists_and_uses_a_token_of_the_controller() {
         assert_eq!(answer["status"], 200, "{answer}");
         assert!(names(&answer["parsed"]).contains(&&*issued.name), "{answer}");
     }
-    delete(&scene).await;
-    vendor.verifier.forwards(&issued.token, 401).await;
+    delete(&scene, &vendor, &issued).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -101,6 +100,5 @@ async fn truefoundry_client_lists_and_uses_a_token_of_the_controller() {
         assert!(status != 200 || names(&answer["read"]["data"]).contains(&&*issued.name), "{answer}");
     }
     vendor.verifier.forwards(&issued.token, 200).await;
-    delete(&scene).await;
-    vendor.verifier.forwards(&issued.token, 401).await;
+    delete(&scene, &vendor, &issued).await;
 }

@@ -48,12 +48,8 @@ pub async fn keep_parameters_read(client: &Client) {
     static KEPT: OnceCell<()> = OnceCell::const_new();
     KEPT.get_or_init(async || {
         for document in include_str!("../../../examples/policies/keep-parameters-read.yaml").split("\n---\n") {
-            let manifest: DynamicObject = serde_yaml::from_str(document).expect("a manifest");
-            let params = PatchParams::apply("tests").force();
-            let api = api(client, &manifest);
-            api.patch(&manifest.name_any(), &params, &Patch::Apply(&manifest))
-                .await
-                .expect("the API server accepts it");
+            let manifest = serde_yaml::from_str(document).expect("a manifest");
+            apply(client, &manifest).await;
         }
     })
     .await;
@@ -92,11 +88,7 @@ impl Guard {
         }
         let this = Self { client: home.client.clone(), manifests };
         for manifest in &this.manifests {
-            let params = PatchParams::apply("tests").force();
-            api(&this.client, manifest)
-                .patch(&own_name, &params, &Patch::Apply(manifest))
-                .await
-                .expect("the API server accepts it");
+            apply(&this.client, manifest).await;
         }
         this
     }
@@ -107,6 +99,12 @@ impl Guard {
             let _ = api(&self.client, manifest).delete(&manifest.name_any(), &DeleteParams::default()).await;
         }
     }
+}
+
+async fn apply(client: &Client, manifest: &DynamicObject) {
+    let params = PatchParams::apply("tests").force();
+    let applied = api(client, manifest).patch(&manifest.name_any(), &params, &Patch::Apply(manifest)).await;
+    applied.expect("the API server accepts it");
 }
 
 fn api(client: &Client, manifest: &DynamicObject) -> Api<DynamicObject> {
